@@ -1,0 +1,90 @@
+"""A parameter: a name, the values it may take in order, and what it physically means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from search_spaces.values import QuantityError, parse_size, quantity
+
+ParameterValue = bool | int | float | str
+Configuration = Mapping[str, ParameterValue]
+Role = Literal[
+    "cpu_cores", "memory", "gpu_type", "gpu_memory", "batch_size", "batch_delay", "threads", "workers", "replicas",
+    "precision",
+]  # fmt: skip
+ROLES: tuple[Role, ...] = get_args(Role)
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_COUNTS = ("batch_size", "threads", "workers", "replicas")
+
+
+class SpaceError(ValueError):
+    """The space makes no sense. `where` names the part of it: a parameter, or `constraints`."""
+
+    def __init__(self, message: str, where: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.where = where
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """`choices` in the order given: a tuple, or a `range` for an integer range with a step."""
+
+    name: str
+    choices: Sequence[ParameterValue]
+    role: Role | None = None
+
+    def __post_init__(self) -> None:
+        where = ("parameters", self.name)
+        if not _NAME.fullmatch(self.name):
+            raise SpaceError(f"parameter name {self.name!r}: use letters, digits and _, not first a digit", where)
+        if len(self.choices) == 0:
+            raise SpaceError(f"parameter {self.name} has no choices", where)
+        if not isinstance(self.choices, range):
+            texts = [text_of(value) for value in self.choices]
+            repeated = sorted({text for text in texts if texts.count(text) > 1})
+            if repeated:
+                raise SpaceError(f"parameter {self.name} names {', '.join(repeated)} more than once", where)
+        _check_role(self, (*where, "choices"))
+
+    @property
+    def ordered(self) -> bool:
+        """Whether every choice stands for a number, so that near choices behave alike."""
+        return isinstance(self.choices, range) or all(
+            isinstance(quantity(value), float) and not isinstance(value, bool) for value in self.choices
+        )
+
+
+def text_of(value: ParameterValue) -> str:
+    """A value as it is written in a command line, a file or a table: `true` for True, `8` for 8."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_role(parameter: Parameter, where: tuple[str | int, ...]) -> None:
+    """A role promises what its values are: sizes have units, counts are whole and positive."""
+    ends = (parameter.choices[0], parameter.choices[-1])
+    values = ends if isinstance(parameter.choices, range) else parameter.choices
+    for value in values:
+        problem = _role_problem(parameter.role, value)
+        if problem:
+            raise SpaceError(f"{parameter.name}: {problem} (its role is {parameter.role})", where)
+
+
+def _role_problem(role: Role | None, value: ParameterValue) -> str | None:
+    if role == "memory":
+        try:
+            return None if parse_size(value) > 0 else f"{value!r} is no memory at all"
+        except QuantityError as error:
+            return str(error)
+    if role == "cpu_cores" and (isinstance(value, bool | str) or not 0 < value < float("inf")):
+        return f"{value!r} is not a number of cores above 0"
+    if role in _COUNTS and (isinstance(value, bool | str) or value != int(value) or value < 0):
+        return f"{value!r} is not a whole number"
+    if role == "replicas" and value == 0:
+        return "0 replicas serve nothing"
+    if role == "gpu_type" and not isinstance(value, str):
+        return f"{value!r} is not a GPU's name"
+    return None

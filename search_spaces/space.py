@@ -1,0 +1,170 @@
+"""The search space: which configurations exist, how many, and how to walk through them without holding them all."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from search_spaces.expression import Constraint, ExpressionError
+from search_spaces.parameter import Configuration, Parameter, ParameterValue, Role, SpaceError, text_of
+from search_spaces.values import quantity
+
+_ONCE = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "replicas")  # two of them would contradict each other
+_COUNT_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class SpaceSize:
+    """The number of valid configurations; where `exact` is false there are at least so many."""
+
+    count: int
+    exact: bool
+
+    def __str__(self) -> str:
+        return f"{self.count:,}" if self.exact else f"over {self.count:,}"
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Parameters and the constraints between them. Raises SpaceError when made from what contradicts itself."""
+
+    parameters: tuple[Parameter, ...]
+    constraints: tuple[Constraint, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [parameter.name for parameter in self.parameters]
+        if not names:
+            raise SpaceError("the space has no parameters", ("parameters",))
+        for role in _ONCE:
+            holders = [parameter.name for parameter in self.parameters if parameter.role == role]
+            if len(holders) > 1:
+                raise SpaceError(f"{' and '.join(holders)} both have the role {role}", ("parameters", holders[1]))
+        for index, constraint in enumerate(self.constraints):
+            unknown = sorted(constraint.names - set(names))
+            if unknown:
+                raise SpaceError(
+                    f"{constraint.text!r} names {unknown[0]}, which is not a parameter; there are {', '.join(names)}",
+                    ("constraints", index),
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' names, in the spec's order."""
+        return tuple(parameter.name for parameter in self.parameters)
+
+    def with_role(self, role: Role) -> Parameter | None:
+        """The first parameter of that role."""
+        return next((parameter for parameter in self.parameters if parameter.role == role), None)
+
+    def __iter__(self) -> Iterator[dict[str, ParameterValue]]:
+        """Every valid configuration, lazily, the last parameter varying fastest."""
+        return _walk(self.parameters, self.constraints)
+
+    @cached_property
+    def size(self) -> SpaceSize:
+        """Parameters that no constraint joins multiply, so only joined ones are walked through to be counted."""
+        total, exact = 1, True
+        for group in _joined(self.parameters, self.constraints):
+            limits = [constraint for constraint in self.constraints if constraint.names & {p.name for p in group}]
+            if not limits:
+                total *= math.prod(len(parameter.choices) for parameter in group)
+                continue
+            count = 0
+            for _ in _walk(group, limits):
+                count += 1
+                if count >= _COUNT_LIMIT:
+                    exact = False
+                    break
+            total *= count
+        # A constraint over no parameter at all ("1 > 2") belongs to no group.
+        if any(not constraint.holds({}) for constraint in self.constraints if not constraint.names):
+            return SpaceSize(0, exact=True)
+        return SpaceSize(total, exact)
+
+    def why_invalid(self, configuration: Configuration) -> str | None:
+        """What is wrong with a configuration that somebody wrote, in one sentence, or None."""
+        if missing := [name for name in self.names if name not in configuration]:
+            return f"it gives no {missing[0]}"
+        if unknown := [name for name in configuration if name not in self.names]:
+            return f"{unknown[0]} is not a parameter; there are {', '.join(self.names)}"
+        for parameter in self.parameters:
+            if self.rank(parameter, configuration[parameter.name]) is None:
+                allowed = ", ".join(text_of(value) for value in parameter.choices[:12])
+                return f"{parameter.name}={text_of(configuration[parameter.name])} is not among its choices: {allowed}"
+        values = quantities(configuration)
+        broken = next((constraint for constraint in self.constraints if not constraint.holds(values)), None)
+        return f"it breaks the constraint {broken.text!r}" if broken else None
+
+    @staticmethod
+    def rank(parameter: Parameter, value: ParameterValue) -> int | None:
+        """Where a value stands among the choices, or None. 1 is not True, but 1.0 is 1."""
+        for index, choice in enumerate(parameter.choices):
+            if choice == value and isinstance(choice, bool) == isinstance(value, bool):
+                return index
+        return None
+
+    def ranks(self, configuration: Configuration) -> tuple[int, ...]:
+        """A valid configuration as the positions of its values among the choices."""
+        found = [self.rank(parameter, configuration[parameter.name]) for parameter in self.parameters]
+        return tuple(-1 if rank is None else rank for rank in found)
+
+    def sample(self, count: int, seed: int) -> list[dict[str, ParameterValue]]:
+        """Up to `count` distinct valid configurations, drawn uniformly; all of them where there are no more."""
+        generator = random.Random(seed)  # noqa: S311 (not for secrets)
+        if self.size.exact and self.size.count <= max(50_000, count):
+            everything = list(self)
+            return generator.sample(everything, min(count, len(everything)))
+        found: dict[tuple[ParameterValue, ...], dict[str, ParameterValue]] = {}
+        for _ in range(200 * count):
+            drawn = {parameter.name: generator.choice(parameter.choices) for parameter in self.parameters}
+            values = quantities(drawn)
+            if all(constraint.holds(values) for constraint in self.constraints):
+                found[tuple(drawn.values())] = drawn
+                if len(found) == count:
+                    break
+        return list(found.values())
+
+
+def quantities(configuration: Configuration) -> dict[str, float | str]:
+    """The configuration with every value as the number that it stands for."""
+    return {name: quantity(value) for name, value in configuration.items()}
+
+
+def _walk(parameters: Sequence[Parameter], constraints: Sequence[Constraint]) -> Iterator[dict[str, ParameterValue]]:
+    """Depth first; a constraint is tried as soon as the last parameter that it reads has a value."""
+    names = [parameter.name for parameter in parameters]
+    due: list[list[Constraint]] = [[] for _ in parameters]
+    for constraint in constraints:
+        positions = [names.index(name) for name in constraint.names if name in names]
+        due[max(positions, default=0)].append(constraint)
+
+    def descend(
+        depth: int, chosen: dict[str, ParameterValue], values: dict[str, float | str]
+    ) -> Iterator[dict[str, ParameterValue]]:
+        if depth == len(parameters):
+            yield dict(chosen)
+            return
+        parameter = parameters[depth]
+        for choice in parameter.choices:
+            chosen[parameter.name], values[parameter.name] = choice, quantity(choice)
+            if all(constraint.holds(values) for constraint in due[depth]):
+                yield from descend(depth + 1, chosen, values)
+
+    return descend(0, {}, {})
+
+
+def _joined(parameters: Sequence[Parameter], constraints: Sequence[Constraint]) -> list[list[Parameter]]:
+    """The parameters in groups, such that no constraint reaches from one group into another."""
+    group_of: Mapping[str, set[str]] = {parameter.name: {parameter.name} for parameter in parameters}
+    merged = dict(group_of)
+    for constraint in constraints:
+        joined: set[str] = set().union(*(merged[name] for name in constraint.names))
+        merged.update(dict.fromkeys(joined, joined))
+    groups = {id(group): group for group in merged.values()}
+    return [[parameter for parameter in parameters if parameter.name in group] for group in groups.values()]
+
+
+__all__ = ["ExpressionError", "SearchSpace", "SpaceSize", "quantities"]
