@@ -1,0 +1,98 @@
+"""The tuner's side of the load test: starts the generator's process, hands it a plan, reads its answer."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from types import TracebackType
+from typing import IO, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from loadtest.plan import Answer, LoadPlan, Measurement, Progress
+
+_LINE: TypeAdapter[Progress | Answer] = TypeAdapter(Progress | Answer)
+_STOP_S = 2.0
+
+
+class LoadTestError(Exception):
+    """No measurement could be made, and not because of the server: a wrong plan, or a generator that died."""
+
+
+class LoadGenerator:
+    """One generator process for one measurement.
+
+    It starts on entering, so that its imports overlap with the server's start, and is gone on leaving. It runs in a
+    session of its own: an interrupt at the terminal reaches the tuner, which then ends it.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._errors: IO[str] | None = None
+
+    def __enter__(self) -> LoadGenerator:
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._process = subprocess.Popen(
+            # -P: no folder of the caller's is searched for modules, so that none can shadow the generator's.
+            [sys.executable, "-P", "-m", "loadtest"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process = self._running()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        # It holds nothing worth a farewell, and a busy one would be slow to say it.
+        process.kill()
+        process.wait(_STOP_S)
+        if self._errors is not None:
+            self._errors.close()
+
+    def measure(self, plan: LoadPlan, on_progress: Callable[[Progress], Any]) -> Measurement:
+        """Run the plan; `on_progress` is called about twice a second, and what it raises ends the measurement.
+
+        Raises LoadTestError with the generator's own message, or with the end of what it printed when it died.
+        """
+        process = self._running()
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 (both are pipes)
+        try:
+            process.stdin.write(plan.model_dump_json())
+            process.stdin.close()
+        except BrokenPipeError as error:
+            raise LoadTestError(self._last_words()) from error
+        for line in process.stdout:
+            try:
+                message = _LINE.validate_json(line)
+            except ValidationError as error:
+                raise LoadTestError(f"the generator answered with what is no answer: {line[:200]!r}") from error
+            if isinstance(message, Progress):
+                on_progress(message)
+            elif message.measurement is not None:
+                return message.measurement
+            else:
+                raise LoadTestError(message.error or "the generator gave no reason")
+        raise LoadTestError(self._last_words())
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            raise RuntimeError("a LoadGenerator is used inside its `with` block")
+        return self._process
+
+    def _last_words(self) -> str:
+        assert self._errors is not None  # noqa: S101 (set on entering)
+        code = self._running().wait(_STOP_S)
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read()[-2000:].splitlines() if line.strip()]
+        return f"the generator ended with code {code}: {lines[-1] if lines else 'it printed nothing'}"

@@ -1,0 +1,155 @@
+"""What a load test is asked and what it answers: the JSON on both sides of `python -m loadtest`.
+
+Every model is frozen and refuses unknown fields, so that the two processes cannot drift apart unnoticed. The
+contract grows by adding fields with defaults; `schema_version` changes only when an old reader would be misled.
+Times are seconds (`_s`) or milliseconds (`_ms`), rates are requests per second (`_qps`), shares are 0 to 1.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Verdict = Literal["met", "missed", "undecided", "invalid"]
+Outcome = Literal["measured", "pruned", "infeasible", "invalid"]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RequestPlan(_Document):
+    """One HTTP request, or a data set of bodies from which each request draws one at random.
+
+    `body` is sent as it is; `dataset` is the absolute path of a JSON-lines file whose lines are bodies. At most one
+    of the two is set. `headers` already holds the content type.
+    """
+
+    method: str = "POST"
+    path: str = "/"
+    headers: dict[str, str] = Field(default_factory=dict)
+    body: str | None = None
+    dataset: str | None = None
+
+
+class LatencyLimit(_Document):
+    """`percentile` (0 to 100, exclusive) of all requests must be answered within `limit_ms`."""
+
+    percentile: float = Field(gt=0, lt=100)
+    limit_ms: float = Field(gt=0)
+
+
+class Slo(_Document):
+    """A rate meets the SLO when every latency limit holds and the share of errors is at most `error_rate`.
+
+    Errors and time-outs count as misses of every latency limit as well: they are never dropped.
+    """
+
+    latency: tuple[LatencyLimit, ...] = Field(min_length=1)
+    error_rate: float | None = Field(default=None, ge=0, lt=1)
+
+
+class LoadPlan(_Document):
+    """One capacity search against one endpoint.
+
+    `first_rate_qps` is a rate worth knowing first (the break-even rate): when it is missed the search ends as
+    `pruned`, with the bound it proved. `max_s` bounds the whole search, warm-up included. `cores` are the CPU cores
+    that the generator may use (empty: all that it was given); `shares_cores` says that the server uses them too.
+    """
+
+    schema_version: Literal[1] = 1
+    url: str
+    request: RequestPlan
+    slo: Slo
+    arrivals: Literal["poisson", "constant"] = "poisson"
+    first_rate_qps: float | None = Field(default=None, gt=0)
+    max_s: float = Field(default=90.0, gt=0)
+    max_warmup_s: float = Field(default=15.0, gt=0)
+    request_timeout_s: float = Field(default=10.0, gt=0)
+    precision: float = Field(default=0.05, gt=0, lt=1, description="stop when high/low <= 1 + precision")
+    seed: int = 0
+    cores: tuple[int, ...] = ()
+    shares_cores: bool = False
+
+
+class Interval(_Document):
+    """An estimate with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Probe(_Document):
+    """One stretch of load at one arrival rate.
+
+    `requests` is every request that was scheduled after the probe's own settling time; `misses` those that broke the
+    tightest latency limit (errors included); `errors` those that got no good answer, by kind in `error_kinds`.
+    `histogram` is the HDR histogram of latencies from the scheduled arrival, in microseconds, as the library's
+    base64 encoding; it holds every request, a failed or timed-out one at the time when it was given up.
+    """
+
+    rate_qps: float
+    verdict: Verdict
+    reason: str = ""
+    started_s: float
+    duration_s: float
+    requests: int
+    completed: int
+    misses: int
+    errors: int
+    error_kinds: dict[str, int] = Field(default_factory=dict)
+    achieved_qps: float
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: Interval | None
+    late_p99_ms: float = Field(description="how late the generator itself sent, 99th percentile")
+    generator_cpu: float = Field(description="cores used by the generator process, 0 to 1 per core")
+    histogram: str
+
+
+class Measurement(_Document):
+    """The answer to a `LoadPlan`.
+
+    - `measured`: `capacity_qps` is set, and p50/p95/p99/error_rate are those of the highest rate that was met.
+    - `pruned`: `first_rate_qps` was missed; the capacity is below `bound_qps`.
+    - `infeasible`: the SLO does not hold at any rate that could be probed; `reason` says why.
+    - `invalid`: the generator itself spoiled the probes, or they stayed undecided; nothing is said about the server.
+    """
+
+    schema_version: Literal[1] = 1
+    outcome: Outcome
+    reason: str = ""
+    capacity_qps: Interval | None = None
+    bound_qps: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: Interval | None = None
+    error_rate: float | None = None
+    base_latency_ms: float | None = Field(default=None, description="median latency of lone requests after warm-up")
+    client_limited: bool = False
+    warmup_s: float
+    load_s: float
+    load_started_s: float = Field(description="when warm-up ended, seconds after the plan was read")
+    probes: tuple[Probe, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Progress(_Document):
+    """A line of progress, written about twice a second while the search runs."""
+
+    event: Literal["progress"] = "progress"
+    phase: Literal["start", "warmup", "probe", "drain"]
+    elapsed_s: float
+    fraction: float = Field(ge=0, le=1, description="share of max_s that has passed")
+    rate_qps: float | None = None
+    p99_ms: float | None = None
+
+
+class Answer(_Document):
+    """The last line of standard output: a measurement, or why none could be made (the caller's fault)."""
+
+    event: Literal["answer"] = "answer"
+    measurement: Measurement | None = None
+    error: str | None = None

@@ -1,0 +1,80 @@
+"""Does a rate meet its SLO? A test on the share of requests that miss, as evidence comes in.
+
+`p99 <= limit` says that at most 1% of requests miss the limit. Were requests independent, the exact binomial interval
+(Clopper and Pearson, Biometrika 26, 1934) would decide. They are not: one long queue makes many of them late. So the
+requests are cut into blocks in time, and the variance between blocks over the binomial variance is the design effect
+(Kish, Survey Sampling, 1965, section 5.4), by which the sample counts for less than its size.
+
+The test is looked at often, which inflates its error: hence the confidence of each look is above what is claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+
+_LOOK_CONFIDENCE = 0.98  # one-sided, at each look
+_LEAST_DESIGN_EFFECT = 1.5  # few misses say little about how they cluster
+_BLOCKS = 12
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Requests and misses per block of time."""
+
+    requests: NDArray[np.int64]
+    misses: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, missed: NDArray[np.bool_]) -> Evidence:
+        """Requests in the order of their schedule, cut into blocks of equal numbers."""
+        parts = np.array_split(missed, min(_BLOCKS, max(1, len(missed))))
+        return cls(np.array([len(part) for part in parts]), np.array([int(part.sum()) for part in parts]))
+
+    def __add__(self, other: Evidence) -> Evidence:
+        return Evidence(np.concatenate([self.requests, other.requests]), np.concatenate([self.misses, other.misses]))
+
+    @property
+    def share(self) -> float:
+        """The share of requests that missed."""
+        total = int(self.requests.sum())
+        return float(self.misses.sum()) / total if total else 0.0
+
+    @property
+    def design_effect(self) -> float:
+        """Variance of the misses between blocks over that of independent requests; at least 1.5."""
+        share, blocks = self.share, len(self.requests)
+        if blocks < 2 or not 0 < share < 1:
+            return _LEAST_DESIGN_EFFECT
+        between = float(((self.misses - share * self.requests) ** 2).sum()) / (blocks - 1)
+        binomial = share * (1 - share) * float(self.requests.mean())
+        return max(_LEAST_DESIGN_EFFECT, between / binomial)
+
+    def bounds(self) -> tuple[float, float]:
+        """Lower and upper confidence bounds of the share, each one-sided."""
+        effect = self.design_effect
+        total, missed = float(self.requests.sum()) / effect, float(self.misses.sum()) / effect
+        if total <= 0:
+            return 0.0, 1.0
+        low = float(betaincinv(missed, total - missed + 1, 1 - _LOOK_CONFIDENCE)) if missed > 0 else 0.0
+        high = float(betaincinv(missed + 1, total - missed, _LOOK_CONFIDENCE)) if missed < total else 1.0
+        return low, high
+
+
+def decide(evidence: Evidence, allowed: float) -> str:
+    """`met` or `missed` where the evidence is enough, `undecided` where it is not."""
+    low, high = evidence.bounds()
+    if low > allowed:
+        return "missed"
+    return "met" if high < allowed else "undecided"
+
+
+def decide_all(verdicts: Sequence[str]) -> str:
+    """One miss decides; all must be met to be met."""
+    if "missed" in verdicts:
+        return "missed"
+    return "met" if all(verdict == "met" for verdict in verdicts) else "undecided"
