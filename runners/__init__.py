@@ -1,0 +1,45 @@
+"""Places where a server can run, behind one seam (`runners.protocol`): a container in, a ready endpoint out.
+
+Whatever a runner starts is gone when its `launch` context is left, and carries marks by which `remove_leftovers` finds
+it after a crash. Nothing here knows of search, load, prices or storage; it takes plain rendered values.
+"""
+
+from runners.cleanup import Leftover, remove_leftovers
+from runners.ownership import ownership_environment
+from runners.process import ProcessRunner
+from runners.protocol import (
+    Container,
+    Endpoint,
+    Infeasible,
+    Placement,
+    Readiness,
+    Recorded,
+    Resources,
+    Runner,
+    RunnerUnavailable,
+    SampleRequest,
+    ServerFailed,
+    Usage,
+)
+from runners.replay import ReplayRunner, TableError
+
+__all__ = [
+    "Container",
+    "Endpoint",
+    "Infeasible",
+    "Leftover",
+    "Placement",
+    "ProcessRunner",
+    "Readiness",
+    "Recorded",
+    "ReplayRunner",
+    "Resources",
+    "Runner",
+    "RunnerUnavailable",
+    "SampleRequest",
+    "ServerFailed",
+    "TableError",
+    "Usage",
+    "ownership_environment",
+    "remove_leftovers",
+]

@@ -1,0 +1,162 @@
+"""The seam between the tuner and the places where a server can run.
+
+The tuner renders a configuration into a `Container` of plain values and calls `Runner.launch`. A runner knows nothing
+of search, load or prices. Contract tests for every implementation ship in `runners.testing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+ParameterValue = bool | int | float | str
+
+
+class Infeasible(Exception):
+    """The configuration cannot run or ran out of memory: a result that the search learns from."""
+
+
+class ServerFailed(Exception):
+    """The server did not start, never became ready, or died. `log_tail` is the end of what it printed."""
+
+    def __init__(self, reason: str, log_tail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.log_tail = log_tail
+
+
+class RunnerUnavailable(Exception):
+    """The environment cannot run anything (no engine, no cluster): the study stops."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the configuration asks for. None: not limited by the spec."""
+
+    cpu_cores: float | None = None
+    memory_bytes: int | None = None
+    gpu_type: str | None = None
+    gpu_memory: ParameterValue | None = None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a server must be told before it is launched: where to listen, and where its rendered files lie."""
+
+    host: str
+    port: int
+    files: str
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """One real request; a server is ready only when it has answered it."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """`path` (None: no health path) answers 2xx and `request` is answered 2xx, all within `timeout_s`."""
+
+    path: str | None
+    timeout_s: float
+    request: SampleRequest
+
+
+@dataclass(frozen=True)
+class Container:
+    """One configuration, rendered: all that a runner needs to launch it.
+
+    `folder` is the trial's own folder, which exists: the runner writes the server's log (`server.log`) and the
+    rendered `files` (relative path to text, under `folder / "files"`) there. `workdir` is where a relative path in
+    `command` starts. `parameters` are the raw values, for the replay runner's look-up and for labels.
+    """
+
+    study: str
+    trial: int
+    folder: Path
+    workdir: Path
+    parameters: Mapping[str, ParameterValue]
+    resources: Resources
+    placement: Placement
+    readiness: Readiness
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A measurement that was made earlier and is replayed instead of a load test. Zero capacity is never recorded."""
+
+    capacity_qps: float
+    p99_ms: float | None
+    price_per_hour: float | None
+    trial_s: float | None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the server used between two moments. None: not measured by this runner."""
+
+    cpu_cores_mean: float | None = None
+    memory_peak_bytes: int | None = None
+    throttled_share: float | None = None
+    gpu_utilization: float | None = None
+    gpu_memory_peak_bytes: int | None = None
+
+
+class Endpoint(Protocol):
+    """A server that is ready. Valid only inside the `with` of `Runner.launch`."""
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without a path: `http://127.0.0.1:21007`."""
+
+    @property
+    def cold_start_s(self) -> float:
+        """Seconds from the launch to the first real request answered."""
+
+    @property
+    def client_cores(self) -> tuple[int, ...]:
+        """The cores of this machine that a load generator should use (empty: any)."""
+
+    @property
+    def shares_cores(self) -> bool:
+        """Whether the server may run on `client_cores` too."""
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """Set by the replay runner alone."""
+
+    def check(self) -> None:
+        """Return at once while the server lives; raise `Infeasible` (out of memory) or `ServerFailed` else."""
+
+    def usage(self, start: float, end: float) -> Usage:
+        """What the server used between two readings of `time.monotonic()`."""
+
+
+class Runner(Protocol):
+    """Launches containers, one after the other or several at once from several threads."""
+
+    def refuses(self, resources: Resources) -> str | None:
+        """Why this place can never run such a container (more cores than there are), or None. Launches nothing."""
+
+    def place(self, folder: Path) -> Placement:
+        """Choose where the next container listens and where its files will lie. Blocks nothing, may be called twice."""
+
+    def launch(self, container: Container) -> AbstractContextManager[Endpoint]:
+        """Start the container and wait until it is ready; leaving the context means that nothing of it runs.
+
+        Raises on entering: `Infeasible`, `ServerFailed`, `RunnerUnavailable`. Whatever was started is gone by the
+        time one of these, or KeyboardInterrupt, is raised. The server's output is in `folder / "server.log"`, its use
+        of resources over time in `folder / "usage.csv"` once the context is left.
+        """

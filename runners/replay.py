@@ -1,0 +1,153 @@
+"""Recorded measurements instead of servers: a table with a row per configuration, through the same seam."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners.protocol import (
+    Container,
+    Endpoint,
+    Infeasible,
+    ParameterValue,
+    Placement,
+    Recorded,
+    Resources,
+    ServerFailed,
+    Usage,
+)
+
+_STATES = ("ok", "oom", "failed")
+_NUMBERS = ("capacity_qps", "p99_ms", "price_per_hour", "trial_s")
+
+
+class TableError(Exception):
+    """A table that cannot be replayed; the message names file, line and column."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    status: str
+    capacity_qps: float
+    p99_ms: float | None
+    price_per_hour: float | None
+    trial_s: float | None
+
+
+@dataclass(frozen=True)
+class _Replayed:
+    """The endpoint of a row: nothing listens there."""
+
+    recorded: Recorded | None
+    url: str = "replay:"
+    cold_start_s: float = 0.0
+    client_cores: tuple[int, ...] = ()
+    shares_cores: bool = False
+
+    def check(self) -> None:
+        """A record never dies."""
+
+    def usage(self, start: float, end: float) -> Usage:  # noqa: ARG002
+        """A table holds none."""
+        return Usage()
+
+
+class ReplayRunner:
+    """`parameters` are the columns that identify a row. Raises TableError for a table that is not what it should be."""
+
+    def __init__(self, table: Path, parameters: Sequence[str]) -> None:
+        self._table, self._parameters = table, tuple(parameters)
+        self._rows = _read(table, self._parameters)
+
+    @property
+    def has_prices(self) -> bool:
+        """Whether every row has a price of its own."""
+        return all(row.price_per_hour is not None for row in self._rows.values())
+
+    def refuses(self, resources: Resources) -> str | None:  # noqa: ARG002
+        """A table refuses nothing: what it lacks is found out by asking."""
+        return None
+
+    def place(self, folder: Path) -> Placement:
+        """Nothing will listen."""
+        return Placement("127.0.0.1", 0, str(folder / "files"))
+
+    @contextlib.contextmanager
+    def launch(self, container: Container) -> Iterator[Endpoint]:
+        """Yields the row's measurement; a row that failed, ran out of memory or is absent raises."""
+        row = self._rows.get(_key(container.parameters, self._parameters))
+        if row is None:
+            raise Infeasible(f"this configuration is not in the table {self._table.name}")
+        if row.status == "failed":
+            raise ServerFailed("the table records a failure")
+        if row.status == "oom":
+            raise Infeasible("out of memory, as the table records")
+        if row.capacity_qps <= 0:
+            raise Infeasible("cannot serve within the SLO, as the table records")
+        yield _Replayed(Recorded(row.capacity_qps, row.p99_ms, row.price_per_hour, row.trial_s))
+
+
+def _read(table: Path, parameters: tuple[str, ...]) -> dict[tuple[str, ...], _Row]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = reader.fieldnames or ()
+            for name in (*parameters, "capacity_qps"):
+                if name not in columns:
+                    raise TableError(f"{table}:1 has no column {name}; there are {', '.join(columns) or 'none'}")
+            return _rows(table, reader, parameters)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"cannot read {table}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _rows(table: Path, reader: csv.DictReader[str], parameters: tuple[str, ...]) -> dict[tuple[str, ...], _Row]:
+    rows: dict[tuple[str, ...], _Row] = {}
+    for cells in reader:
+        place = f"{table}:{reader.line_num}"
+        if None in cells or None in cells.values():
+            raise TableError(f"{place} does not have as many cells as the first line")
+        numbers = {name: _number(cells.get(name), f"{place} {name}") for name in _NUMBERS}
+        status = (cells.get("status") or "ok").strip()
+        if status not in _STATES:
+            raise TableError(f"{place} status: {status!r} is none of {', '.join(_STATES)}")
+        key = _key(cells, parameters)
+        row = _Row(
+            status, numbers["capacity_qps"] or 0.0, numbers["p99_ms"], numbers["price_per_hour"], numbers["trial_s"]
+        )
+        if rows.setdefault(key, row) != row:
+            raise TableError(f"{place} gives this configuration a second time, with other values")
+    if not rows:
+        raise TableError(f"{table} has no rows")
+    return rows
+
+
+def _number(text: str | None, place: str) -> float | None:
+    if text is None or not text.strip():
+        return None
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise TableError(f"{place}: {text!r} is not a number") from error
+    if not math.isfinite(number) or number < 0:
+        raise TableError(f"{place}: {text!r} is not a number of at least 0")
+    return number
+
+
+def _key(values: Mapping[str, ParameterValue], parameters: tuple[str, ...]) -> tuple[str, ...]:
+    """1, 1.0 and "1" are the same cell of a table, and so are True and "true"."""
+    return tuple(_normal(values[name]) for name in parameters)
+
+
+def _normal(value: ParameterValue) -> str:
+    text = str(value).strip()
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        if math.isfinite(number):
+            return repr(number)
+    return text

@@ -1,0 +1,108 @@
+"""A small real server for the tests, which can also do wrong what real servers do wrong.
+
+`--mode ok` answers POST /predict after `--service-ms`, `--workers` requests at a time (the others wait in line), and
+GET /healthz. The line is kept by a timer, so the server costs little CPU and its capacity is known: workers / service
+time. Only the standard library is imported, so that it starts fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+
+MODES = (
+    "ok", "exit", "never-ready", "ready-but-500", "error-500", "hang", "hang-under-load", "die-under-load",
+    "eat-memory", "ignore-sigterm", "orphan-child", "daemon", "slow-start",
+)  # fmt: skip
+
+
+class Server:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.mode, self.service_s = options.mode, options.service_ms / 1e3
+        self.free_at = [0.0] * options.workers
+        self.answered = 0
+        self.hoard: list[bytearray] = []
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                lines = head.lower().split(b"\r\n")
+                length = next((int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length:")), 0)
+                if length:
+                    await reader.readexactly(length)
+                path = head.split(b" ")[1].decode()
+                status, body = await (self.health() if path == "/healthz" else self.predict())
+                writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def health(self) -> tuple[str, bytes]:
+        return ("503 Loading", b"loading") if self.mode == "never-ready" else ("200 OK", b"ok")
+
+    async def predict(self) -> tuple[str, bytes]:
+        self.answered += 1
+        under_load = self.answered > 60
+        if self.mode == "ready-but-500" or (self.mode == "error-500" and self.answered > 1):
+            return "500 Internal Server Error", b"the model is \x1b[31mbroken\x1b[0m <b>here</b>"
+        if self.mode == "hang" or (self.mode == "hang-under-load" and under_load):
+            await asyncio.sleep(3600)
+        if self.mode == "die-under-load" and under_load:
+            print("about to die", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.mode == "eat-memory" and self.answered > 1:
+            self.hoard.append(bytearray(os.urandom(1) * (16 * 2**20)))
+        now = asyncio.get_running_loop().time()
+        slot = min(range(len(self.free_at)), key=lambda index: self.free_at[index])
+        self.free_at[slot] = max(self.free_at[slot], now) + self.service_s
+        await asyncio.sleep(self.free_at[slot] - now)
+        return "200 OK", b'{"ok": true}'
+
+
+async def serve(options: argparse.Namespace) -> None:
+    server = await asyncio.start_server(Server(options).handle, "127.0.0.1", options.port, backlog=1024)
+    print(f"listening on {options.port}", flush=True)
+    await server.serve_forever()
+
+
+def misbehave_at_start(mode: str) -> None:
+    if mode == "exit":
+        print("error: no model here", file=sys.stderr)
+        sys.exit(3)
+    if mode == "slow-start":
+        time.sleep(1.0)
+    if mode == "ignore-sigterm":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if mode == "orphan-child" and os.fork():
+        # The parent ends on SIGTERM; the child, which serves, is in a session of its own and ignores it.
+        signal.pause()
+    elif mode == "orphan-child":
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if mode == "daemon":
+        if os.fork():
+            time.sleep(0.1)
+            os._exit(0)
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--mode", choices=MODES, default="ok")
+    parser.add_argument("--service-ms", type=float, default=1.0)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    misbehave_at_start(options.mode)
+    asyncio.run(serve(options))
+
+
+if __name__ == "__main__":
+    main()
