@@ -1,0 +1,26 @@
+"""What a study found: records, tables, the recommendation's file, reports.
+
+It takes finished values and writes files; it launches, measures and decides nothing, and knows neither Locust nor
+runners. pandas is imported only where a table is made, since that takes half a second.
+"""
+
+from results.files import ResultsError, read_recommendation, write_recommendation
+from results.records import Choice, Estimate, Recommendation, State, TrialCounts, TrialRecord
+from results.report import StudySummary, write_report
+from results.tables import RESERVED_COLUMNS, write_trials
+
+__all__ = [
+    "RESERVED_COLUMNS",
+    "Choice",
+    "Estimate",
+    "Recommendation",
+    "ResultsError",
+    "State",
+    "StudySummary",
+    "TrialCounts",
+    "TrialRecord",
+    "read_recommendation",
+    "write_recommendation",
+    "write_report",
+    "write_trials",
+]

@@ -1,0 +1,107 @@
+"""What a study found: the values that every output is made from, and their JSON.
+
+The tuner fills them in, once and complete; reports, plans and gates read them. All are frozen and refuse unknown
+fields. Money is in the currency of the spec's prices, times are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ParameterValue = bool | int | float | str
+State = Literal["complete", "pruned", "infeasible", "failed"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(_Record):
+    """A measured value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class TrialRecord(_Record):
+    """One configuration, launched and measured.
+
+    `reason` is set unless the state is `complete`; `log_tail` is the end of a failed server's log.
+    `capacity_bound_qps` is the upper bound that a pruned trial proved. Costs are None where no capacity (or no price)
+    is known. `launch_s` is the time until the server was ready, `wall_s` the whole trial.
+    """
+
+    number: int
+    state: State
+    reason: str | None = None
+    log_tail: str | None = None
+    configuration: dict[str, ParameterValue]
+    capacity_qps: Estimate | None = None
+    capacity_bound_qps: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: Estimate | None = None
+    error_rate: float | None = None
+    cost_per_hour: float | None = None
+    cost_per_million_requests: float | None = None
+    bottleneck: str | None = None
+    cold_start_s: float | None = None
+    launch_s: float | None = None
+    warmup_s: float | None = None
+    load_s: float | None = None
+    teardown_s: float | None = None
+    wall_s: float | None = None
+    cpu_cores_used: float | None = None
+    memory_peak_bytes: int | None = None
+    gpu_utilization: float | None = None
+    gpu_memory_peak_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+class TrialCounts(_Record):
+    """How many trials ended in each state."""
+
+    complete: int = 0
+    pruned: int = 0
+    infeasible: int = 0
+    failed: int = 0
+
+
+class Choice(_Record):
+    """One configuration as it is offered to the user: the recommendation itself, or an alternative to it."""
+
+    configuration: dict[str, ParameterValue]
+    capacity_qps: Estimate
+    p99_ms: Estimate | None
+    error_rate: float | None
+    cost_per_hour: float | None
+    cost_per_million_requests: float | None
+    meets_slo: bool
+    confirmed: bool
+    trial: int
+
+
+class Recommendation(_Record):
+    """The contents of `recommendation.json` (schema 1).
+
+    Where no configuration met the SLO, `configuration` and the figures are null, `meets_slo` and `confirmed` are
+    false, and `reasons` says what was found instead.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    service: str
+    configuration: dict[str, ParameterValue] | None
+    capacity_qps: Estimate | None
+    p99_ms: Estimate | None
+    error_rate: float | None
+    cost_per_hour: float | None
+    cost_per_million_requests: float | None
+    meets_slo: bool
+    confirmed: bool
+    trial: int | None
+    trials: TrialCounts
+    alternatives: tuple[Choice, ...] = ()
+    reasons: tuple[str, ...] = ()
