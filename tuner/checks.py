@@ -1,0 +1,87 @@
+"""What can be known to be wrong before the first server is launched, so that it costs no trial."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from results import RESERVED_COLUMNS
+from search_spaces import Parameter
+from tuner.prices import check_prices
+from tuner.render import RUNNER_PLACEHOLDERS, placeholders, templates
+from tuner.spec_file import LoadedSpec
+
+_RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "replicas")
+
+
+def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
+    """Raises SpecError. A data set is checked where it is read (`tuner.request`), a table by its runner."""
+    for parameter in loaded.space.parameters:
+        if parameter.name in RESERVED_COLUMNS or parameter.name in RUNNER_PLACEHOLDERS:
+            key = ("space", "parameters", parameter.name)
+            raise loaded.error(key, f"{parameter.name} is a name that the outputs use; name the parameter otherwise")
+    _check_placeholders(loaded)
+    if not table_has_prices:
+        check_prices(loaded)
+    if loaded.spec.runner.type == "replay":
+        return
+    if loaded.spec.slo is None:
+        raise loaded.error(
+            ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
+        )
+    if not loaded.spec.service.command:
+        raise loaded.error(
+            ("service", "command"), "is missing; the process runner needs one, as in [python, server.py]"
+        )
+    _check_program(loaded)
+
+
+def warnings(loaded: LoadedSpec) -> Iterator[str]:
+    """What is allowed but probably not meant."""
+    if loaded.spec.runner.type == "replay":
+        return
+    used = {name for _, text in templates(loaded) for name in placeholders(text)}
+    for parameter in loaded.space.parameters:
+        if parameter.name not in used and parameter.role not in _RESOURCE_ROLES and len(parameter.choices) > 1:
+            yield f"the parameter {parameter.name} reaches nothing: {{{parameter.name}}} is in no command, env or file"
+    if "port" not in used:
+        yield "{port} is in no command, env or file, so the server cannot know where to listen"
+
+
+def _check_placeholders(loaded: LoadedSpec) -> None:
+    known = [*loaded.space.names, *RUNNER_PLACEHOLDERS]
+    for key, text in templates(loaded):
+        for name in placeholders(text):
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {{{close[0]}}}?" if close else f"there are {', '.join(known)}"
+                raise loaded.error(
+                    key, f"unknown placeholder {{{name}}}; {hint} (write {{{{{name}}}}} to keep the braces)"
+                )
+
+
+def _check_program(loaded: LoadedSpec) -> None:
+    """Only what is the same for every configuration can be known now."""
+    program = loaded.spec.service.command[0]
+    if placeholders(program):
+        return
+    path = loaded.spec.service.env.get("PATH", os.environ.get("PATH", os.defpath))
+    if "/" in program:
+        found = (loaded.folder / program).is_file() and os.access(loaded.folder / program, os.X_OK)
+    else:
+        found = shutil.which(program, path=os.pathsep.join((path, str(Path(sys.executable).parent)))) is not None
+    if not found:
+        raise loaded.error(
+            ("service", "command"),
+            f"there is no program {program!r} here that can be run; install it, or name its path",
+        )
+
+
+def widest(parameter: Parameter) -> str:
+    """A parameter's choices, short enough for a line."""
+    shown = [str(choice) for choice in parameter.choices[:8]]
+    return ", ".join(shown) + (f", ... ({len(parameter.choices)})" if len(parameter.choices) > 8 else "")

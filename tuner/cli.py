@@ -1,0 +1,142 @@
+"""The command line. Nothing heavy is imported here, so that `tune --help` answers at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from tuner import __version__
+from tuner.errors import ExitCode, TuneError
+
+_RUNNERS = click.Choice(["process", "replay"])
+_PATH = click.Path(path_type=Path)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--service", type=_PATH, metavar="SPEC", help="The service spec, a YAML file.")
+@click.option("--budget", type=click.IntRange(min=1), default=20, show_default=True, help="How many trials to spend.")
+@click.option("--output", type=_PATH, metavar="DIR", help="Where results go.  [default: tuning/SERVICE]")
+@click.option("--storage", metavar="URL", help="Optuna storage.  [default: SQLite, study.db in the output folder]")
+@click.option("--runner", type=_RUNNERS, help="Where servers run, instead of what the spec says.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Makes the search repeatable.")
+@click.option("--resume", is_flag=True, help="Go on with the study that an interrupted run left.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="The recommendation as JSON on standard output, events on standard error."
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(__version__, prog_name="tune")
+@click.pass_context
+def cli(context: click.Context, /, service: Path | None, *, debug: bool, **options: Any) -> None:
+    """Find the cheapest container spec that serves a model within its latency objective.
+
+    tune --service spec.yaml --budget 20 is the main job: it launches the server once per configuration that the
+    search picks, loads it, and ends with a recommendation.
+
+    Exit codes: 0 done, 2 the command line or the spec is wrong, 3 no configuration met the SLO, 4 the environment
+    cannot run it, 130 interrupted (what was measured is kept; --resume goes on).
+    """
+    context.obj = {"debug": debug}
+    if context.invoked_subcommand is not None:
+        if service is not None:
+            raise click.UsageError(f"--service is the main job's; it does not go with {context.invoked_subcommand}.")
+        return
+    if service is None:
+        click.echo(context.get_help())
+        context.exit(ExitCode.USAGE if len(sys.argv) > 1 else ExitCode.DONE)
+    from tuner.commands.run import RunOptions, run
+
+    context.exit(run(RunOptions(service=service, **options)))
+
+
+@cli.command()
+@click.argument("file", type=_PATH, default=Path("spec.yaml"))
+@click.pass_context
+def init(context: click.Context, file: Path) -> None:
+    """Write a commented spec to start from (spec.yaml)."""
+    from tuner.commands.init import init as command
+
+    context.exit(command(file))
+
+
+@cli.command()
+@click.argument("spec", type=_PATH)
+@click.option("--budget", type=click.IntRange(min=1), default=20, show_default=True, help="Trials to estimate for.")
+@click.option("--runner", type=_RUNNERS, help="Where servers would run, instead of what the spec says.")
+@click.pass_context
+def validate(context: click.Context, spec: Path, budget: int, runner: str | None) -> None:
+    """Check a spec, and show the space's size and what a run takes."""
+    from tuner.commands.validate import validate as command
+
+    context.exit(command(spec, budget, runner))
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=_PATH)
+@click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
+@click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
+@click.pass_context
+def report(context: click.Context, folder: Path, storage: str | None, study: str | None) -> None:
+    """Write the report and tables of a run again."""
+    from tuner.commands.report import report as command
+
+    context.exit(command(folder, storage, study))
+
+
+@cli.command()
+@click.pass_context
+def clean(context: click.Context) -> None:
+    """Remove what crashed runs left: servers that still run."""
+    from tuner.commands.clean import clean as command
+
+    context.exit(command())
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of a spec, for editors."""
+    from tuner.schema import schema_text
+
+    click.echo(schema_text(), nl=False)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run, and turn every error into one to three lines and an exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        code = cli.main(arguments, prog_name="tune", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else ExitCode.DONE)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ExitCode.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(ExitCode.INTERRUPTED)
+    except TuneError as error:
+        _fail(str(error), error.exit_code, arguments)
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        _fail(f"{what}{error.strerror or error}", ExitCode.ENVIRONMENT, arguments)
+
+
+def _fail(message: str, code: ExitCode, arguments: list[str]) -> None:
+    if "--debug" in arguments:
+        raise  # noqa: PLE0704 (called while the error is handled)
+    click.echo(f"tune: {message}", err=True)
+    sys.exit(code)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """The first interrupt stops the run in good order; another one during that would leave servers running."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""`tune --service spec.yaml --budget 20`: the main job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from results import TrialRecord
+from runners import Runner, RunnerUnavailable, remove_leftovers
+from tuner.checks import check, warnings
+from tuner.display import Display, StudyOutline, make_display
+from tuner.errors import ExitCode, UnfitEnvironmentError
+from tuner.estimate import estimate_run
+from tuner.objective import Objective
+from tuner.output import prepare_output, provenance, write_outputs
+from tuner.render import resources
+from tuner.request import request_source
+from tuner.runner_choice import make_runner
+from tuner.spec_file import LoadedSpec, load_spec
+from tuner.store import StudyStore, sqlite_url
+from tuner.study import Study
+from tuner.trial import TrialSetup
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The command line of the main job."""
+
+    service: Path
+    budget: int
+    output: Path | None = None
+    storage: str | None = None
+    runner: str | None = None
+    seed: int = 0
+    resume: bool = False
+    as_json: bool = False
+
+
+def run(options: RunOptions) -> ExitCode:
+    """Raises TuneError; KeyboardInterrupt is answered with an exit code, after what was measured is written."""
+    loaded = load_spec(options.service).with_runner(options.runner)
+    runner = make_runner(loaded)
+    check(loaded, table_has_prices=getattr(runner, "has_prices", False))
+    source = request_source(loaded)
+    folder = options.output or Path("tuning") / loaded.spec.service.name
+    _refuse_the_impossible(loaded, runner)
+    moved = prepare_output(folder, resume=options.resume)
+    store = StudyStore.open(
+        options.storage or sqlite_url(folder),
+        loaded,
+        refuses=lambda configuration: runner.refuses(resources(loaded.space, configuration)) is not None,
+        seed=options.seed,
+        resume=options.resume,
+        provenance=provenance(loaded, options.seed),
+    )
+    setup = TrialSetup(loaded, source, runner, folder / "trials", options.seed, loaded.spec.runner.type == "replay")
+    display = make_display(as_json=options.as_json)
+    study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget)
+    try:
+        _announce(display, loaded, store, options.budget, folder, moved)
+        return _tune(study, loaded, store, folder)
+    finally:
+        display.close()
+
+
+def _tune(study: Study, loaded: LoadedSpec, store: StudyStore, folder: Path) -> ExitCode:
+    interrupted = False
+    try:
+        study.search()
+        study.confirm()
+    except KeyboardInterrupt:
+        interrupted = True
+    except RunnerUnavailable as error:
+        write_outputs(folder, loaded, store)
+        raise UnfitEnvironmentError(f"{error}\nWhat was measured is kept; --resume goes on.") from error
+    summary = write_outputs(folder, loaded, store)
+    if interrupted:
+        study.display.notice(f"interrupted: {len(summary.records)} trials are kept; --resume goes on with them")
+        return ExitCode.INTERRUPTED
+    study.display.recommended(summary.recommendation, folder)
+    return ExitCode.DONE if summary.recommendation.meets_slo else ExitCode.NOTHING_MEETS_SLO
+
+
+def _refuse_the_impossible(loaded: LoadedSpec, runner: Runner) -> None:
+    """Where the runner refuses every configuration there is nothing to try."""
+    refusals = {runner.refuses(resources(loaded.space, found)) for found in loaded.space.sample(2000, seed=0)}
+    if None not in refusals:
+        reason = min(text for text in refusals if text)
+        raise UnfitEnvironmentError(f"no configuration of the space can run here: {reason}")
+
+
+def _announce(
+    display: Display, loaded: LoadedSpec, store: StudyStore, budget: int, folder: Path, moved: str | None
+) -> None:
+    finished: list[TrialRecord] = store.records()
+    left = min(max(0, budget - len(finished)), loaded.space.size.count)
+    expected = estimate_run(loaded, left)
+    limits = loaded.spec.slo.limits if loaded.spec.slo else ()
+    display.study_started(
+        StudyOutline(
+            service=loaded.spec.service.name,
+            objective=str(Objective.of(loaded.spec.objective)),
+            slo=", ".join(f"p{p:g} <= {limit * 1e3:g} ms" for p, limit in limits) or "the table's SLO",
+            parameters=len(loaded.space.parameters),
+            space_size=str(loaded.space.size),
+            budget=budget,
+            finished=len(finished),
+            seconds_at_most=expected.seconds if expected else None,
+            output=folder,
+        )
+    )
+    for text in (*([moved] if moved else []), *warnings(loaded)):
+        display.notice(text)
+    for leftover in remove_leftovers():
+        display.notice(f"removed what a crashed run left: {leftover}")

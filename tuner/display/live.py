@@ -1,0 +1,100 @@
+"""The live view on a terminal: finished trials as lines above, the running one with its phase and progress below."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from results import Recommendation, TrialRecord
+from search_spaces import Configuration
+from tuner.display.protocol import StudyOutline
+from tuner.display.wording import confirmation_line, duration, harmless, outcome, result_lines, trial_line
+from tuner.recommendation import describe
+
+_STYLES = {"complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red"}
+
+
+class LiveDisplay:
+    """rich's progress bars on standard error; the result on standard output."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(),
+            console=self._console, transient=True,
+        )  # fmt: skip
+        self._study = self._progress.add_task("study", total=1, visible=False)
+        self._trial = self._progress.add_task("trial", total=1, visible=False)
+        self._position, self._what = "", ""
+
+    def study_started(self, outline: StudyOutline) -> None:
+        """The outline as a panel; then the live part begins."""
+        at_most = "" if outline.seconds_at_most is None else f", at most {duration(outline.seconds_at_most)} of load"
+        text = (
+            f"{outline.objective}, {outline.slo}\n"
+            f"[bold]{outline.space_size}[/] valid configurations of {outline.parameters} parameters\n"
+            f"[bold]{outline.budget - outline.finished}[/] trials to go{at_most}\n"
+            f"results in {escape(str(outline.output))}"
+        )
+        self._console.print(Panel.fit(text, title=escape(f"tune {outline.service}")))
+        self._progress.update(self._study, total=outline.budget, completed=outline.finished)
+        self._progress.start()
+
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:  # noqa: ARG002
+        """The running trial appears below."""
+        self._position = f"[{position:>{len(str(budget))}}/{budget}]"
+        self._begin(describe(configuration))
+        self._progress.update(self._study, visible=True)
+
+    def phase(self, name: str, fraction: float) -> None:
+        """Moves the running trial's bar."""
+        text = f"{escape(harmless(self._what))} [cyan]{escape(name)}[/]"
+        self._progress.update(self._trial, description=text, completed=fraction)
+
+    def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
+        """The trial's line, and the best so far."""
+        is_best = best is not None and best.number == record.number
+        style = "bold green" if is_best else _STYLES[record.state]
+        self._console.print(escape(trial_line(record, self._position)), style=style)
+        shown = (
+            "nothing meets the SLO yet" if best is None else f"best: {describe(best.configuration)}: {outcome(best)}"
+        )
+        self._progress.update(self._study, advance=1, description=escape(harmless(shown)))
+        self._progress.update(self._trial, visible=False)
+
+    def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
+        """The running bar says that this is a second measurement."""
+        self._begin(f"again {position}/{count}: {describe(first.configuration)}")
+
+    def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
+        """Both measurements in one line."""
+        style = "green" if again.state == "complete" else "red"
+        self._console.print(escape(confirmation_line(first, again)), style=style)
+        self._progress.update(self._trial, visible=False)
+
+    def notice(self, text: str) -> None:
+        """A dim line above the live part."""
+        self._console.print(escape(harmless(text)), style="dim")
+
+    def recommended(self, recommendation: Recommendation, output: Path) -> None:
+        """A panel on standard output."""
+        self.close()
+        first, *rest = result_lines(recommendation)
+        body = "\n".join(
+            [f"[bold]{escape(first)}[/]", *(escape(line) for line in rest), f"  files: {escape(str(output))}"]
+        )
+        style = "green" if recommendation.meets_slo else "red"
+        Console(highlight=False).print(Panel(body, border_style=style))
+
+    def close(self) -> None:
+        """The cursor and the last lines are the user's again."""
+        self._progress.stop()
+
+    def _begin(self, what: str) -> None:
+        self._what = what
+        self._progress.reset(self._trial, visible=True)
+        self.phase("launch", 0.0)

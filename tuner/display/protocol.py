@@ -1,0 +1,56 @@
+"""The seam between the loop and the screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from results import Recommendation, TrialRecord
+from search_spaces import Configuration
+
+
+@dataclass(frozen=True)
+class StudyOutline:
+    """What is known before the first trial. `seconds_at_most` leaves out the servers' own start."""
+
+    service: str
+    objective: str
+    slo: str
+    parameters: int
+    space_size: str
+    budget: int
+    finished: int
+    seconds_at_most: float | None
+    output: Path
+
+
+class Display(Protocol):
+    """Calls come from one thread, in the order of the study; `close` comes last, whatever happened."""
+
+    def study_started(self, outline: StudyOutline) -> None:
+        """Before the first trial."""
+
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
+        """`position` counts from 1 to `budget`."""
+
+    def phase(self, name: str, fraction: float) -> None:
+        """What the running trial does, and how much of its time limit has passed (0 to 1)."""
+
+    def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
+        """`best` is the best so far, this one included."""
+
+    def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
+        """One of the best is about to be measured again."""
+
+    def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
+        """Both measurements of one configuration."""
+
+    def notice(self, text: str) -> None:
+        """A sentence that the user should see."""
+
+    def recommended(self, recommendation: Recommendation, output: Path) -> None:
+        """The result; its files lie in `output`."""
+
+    def close(self) -> None:
+        """Give the terminal back. May be called twice."""

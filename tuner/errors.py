@@ -1,0 +1,45 @@
+"""What can go wrong, and the exit code that tells a script.
+
+TuneError
+├── UsageError (2)        the command line is wrong
+│   └── SpecError         the spec is wrong: names file, line and key
+└── UnfitEnvironmentError (4)  this machine cannot run it: no engine, no such GPU, a full disk, a database out of reach
+
+That no configuration met the SLO (3) and an interrupt (130) are results of a run, not errors. Every message is one to
+three lines: what is wrong, where, what to do.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What `tune` tells the shell."""
+
+    DONE = 0
+    USAGE = 2
+    NOTHING_MEETS_SLO = 3
+    ENVIRONMENT = 4
+    GATE_FAILED = 5
+    INTERRUPTED = 130
+
+
+class TuneError(Exception):
+    """An error whose message is meant for the user as it stands."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class UsageError(TuneError):
+    """The command line asks for what cannot be."""
+
+    exit_code = ExitCode.USAGE
+
+
+class SpecError(UsageError):
+    """The spec is wrong."""
+
+
+class UnfitEnvironmentError(TuneError):
+    """Nothing is wrong with the spec, but this machine cannot run it."""

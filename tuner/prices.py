@@ -1,0 +1,63 @@
+"""What a configuration costs per hour: known before it is launched, from its roles and the spec's prices."""
+
+from __future__ import annotations
+
+from search_spaces import Configuration, SearchSpace, parse_size, quantity
+from tuner.render import resources
+from tuner.spec import GpuPrice, PriceSpec
+from tuner.spec_file import LoadedSpec
+
+_GIB = 2**30
+
+
+def price_per_hour(space: SearchSpace, configuration: Configuration, prices: PriceSpec) -> float | None:
+    """Cores, memory and the share of a GPU, times the replicas. None where nothing in it, or its GPU, has a price."""
+    asked = resources(space, configuration)
+    price = prices.cpu_core_hour * (asked.cpu_cores or 0.0)
+    price += prices.memory_gib_hour * (asked.memory_bytes or 0) / _GIB
+    if asked.gpu_type is not None:
+        gpu = prices.gpu_hour.get(asked.gpu_type)
+        if gpu is None:
+            return None
+        price += gpu.price * gpu_share(asked.gpu_memory, gpu)
+    replicas = space.with_role("replicas")
+    return price * (float(configuration[replicas.name]) if replicas else 1.0) or None
+
+
+def gpu_share(slice_: bool | int | float | str | None, gpu: GpuPrice) -> float:
+    """A slice as a share of its GPU: a share already (`0.5`, `"50%"`), or bytes over the GPU's whole memory.
+
+    No slice is the whole GPU. Raises ValueError where bytes are asked for and the GPU's memory is not given.
+    """
+    if slice_ is None:
+        return 1.0
+    share = quantity(slice_)
+    if isinstance(share, float) and 0 < share <= 1:
+        return share
+    size = parse_size(slice_)  # QuantityError is a ValueError
+    if gpu.memory is None:
+        raise ValueError("its price needs the GPU's whole memory: write {price: 0.35, memory: 16Gi}")
+    if size > gpu.memory:
+        raise ValueError(f"{slice_} is more than the GPU's memory")
+    return size / gpu.memory
+
+
+def check_prices(loaded: LoadedSpec) -> None:
+    """Raises SpecError where a cost is asked for and some configuration has no price, or none has."""
+    space, prices = loaded.space, loaded.spec.prices
+    gpu_type, gpu_memory = space.with_role("gpu_type"), space.with_role("gpu_memory")
+    for name in gpu_type.choices if gpu_type else ():
+        if str(name) not in prices.gpu_hour:
+            raise loaded.error(("prices",), f"gpu_hour has no price for {name}, which {gpu_type.name} may choose")  # type: ignore[union-attr]
+        for slice_ in gpu_memory.choices if gpu_memory else ():
+            try:
+                gpu_share(slice_, prices.gpu_hour[str(name)])
+            except ValueError as error:
+                raise loaded.error(("prices", "gpu_hour", str(name)), f"{gpu_memory.name}={slice_}: {error}") from error  # type: ignore[union-attr]
+    needs_cost = any(metric.startswith("cost") for metric in loaded.spec.objective.metrics)
+    if needs_cost and not any(price_per_hour(space, found, prices) for found in space.sample(100, seed=0)):
+        raise loaded.error(
+            ("prices",),
+            "nothing in the space has a price: set cpu_core_hour, memory_gib_hour or gpu_hour, and give a parameter "
+            "the role cpu_cores, memory or gpu_type",
+        )

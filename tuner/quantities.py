@@ -1,0 +1,61 @@
+"""The spec's quantities as pydantic types: text becomes a number once, at this edge."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from search_spaces import QuantityError, parse_duration, parse_percentage, parse_size
+
+_MONEY = re.compile(r"\s*(?:[$€£]\s*)?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?:USD|EUR|GBP)?\s*")
+
+
+def parse_money(value: object) -> float:
+    """An amount of at least 0: `0.04`, `"$0.04"` or `"0.04 USD"`. One currency throughout is the writer's business."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise QuantityError(f"{value!r} is not an amount of money; write for example 0.04")
+    match = _MONEY.fullmatch(str(value))
+    amount = float(match[1]) if match else _as_float(value)
+    if not math.isfinite(amount) or amount < 0:
+        raise QuantityError(f"{value!r} is not an amount of money of at least 0; write for example 0.04")
+    return amount
+
+
+def _as_float(value: str | int | float) -> float:
+    try:
+        return float(value)  # 1e-05, as YAML writers print small numbers
+    except ValueError:
+        return math.nan
+
+
+def _positive(parse: Callable[[object], float]) -> Callable[[object], float]:
+    def check(value: object) -> float:
+        number = parse(value)
+        if number <= 0:
+            raise QuantityError(f"{value!r} must be above 0")
+        return number
+
+    return check
+
+
+def _text_schema(pattern: str, example: str) -> WithJsonSchema:
+    schema: dict[str, Any] = {"type": "string", "pattern": pattern, "examples": [example]}
+    return WithJsonSchema(schema)
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(_positive(parse_duration)),
+    _text_schema(r"^\s*[0-9]*\.?[0-9]+\s*(us|µs|ms|s|m|h)\s*$", "90s"),
+]
+Share = Annotated[float, BeforeValidator(parse_percentage), _text_schema(r"^\s*[0-9]*\.?[0-9]+\s*%\s*$", "0.1%")]
+Bytes = Annotated[int, BeforeValidator(parse_size), _text_schema(r"^\s*[0-9]*\.?[0-9]+\s*([KMGT]i|[kMGT])\s*$", "16Gi")]
+Money = Annotated[
+    float,
+    BeforeValidator(parse_money),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}], "examples": [0.04]}),
+]

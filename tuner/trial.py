@@ -1,0 +1,222 @@
+"""One trial: launch a configuration, measure it, and say what came of it.
+
+What a server does wrong becomes a record with a reason; only what no trial could survive (the runner itself is
+unavailable) is raised.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest import Interval, LoadGenerator, LoadPlan, LoadTestError, Measurement, Progress, Slo
+from loadtest import LatencyLimit as Limit
+from results import Estimate, State, TrialRecord
+from runners import Container, Endpoint, Infeasible, Recorded, Runner, ServerFailed, Usage
+from search_spaces import Configuration
+from tuner.bottleneck import name_bottleneck
+from tuner.objective import cost_per_million_requests
+from tuner.prices import price_per_hour
+from tuner.render import render, resources
+from tuner.request import RequestSource
+from tuner.spec_file import LoadedSpec
+
+# A first rate a little below break-even, so that noise does not throw away a configuration that equals the best.
+_BREAK_EVEN_MARGIN = 0.97
+
+OnPhase = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What all trials of a study share. `trials` is the folder that holds one folder per trial."""
+
+    loaded: LoadedSpec
+    source: RequestSource
+    runner: Runner
+    trials: Path
+    seed: int
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one trial is to find out. `again` marks the second measurement of a trial: longer, and never pruned."""
+
+    number: int
+    configuration: Configuration
+    break_even_qps: Callable[[float | None], float | None]
+    again: bool = False
+
+    @property
+    def folder_name(self) -> str:
+        """`0007`, or `0007-again` for the second measurement of trial 7."""
+        return f"{self.number:04d}" + ("-again" if self.again else "")
+
+
+def run_trial(setup: TrialSetup, question: Question, on_phase: OnPhase) -> TrialRecord:
+    """Launch, measure, stop. Raises RunnerUnavailable, and KeyboardInterrupt with everything stopped."""
+    begun = time.monotonic()
+    folder = setup.trials / question.folder_name
+    folder.mkdir(parents=True, exist_ok=True)
+    record = _Trial(setup, question, folder, on_phase).run()
+    record = record.model_copy(update={"wall_s": time.monotonic() - begun})
+    (folder / "trial.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+class _Trial:
+    def __init__(self, setup: TrialSetup, question: Question, folder: Path, on_phase: OnPhase) -> None:
+        self._setup, self._question, self._folder, self._on_phase = setup, question, folder, on_phase
+        self._spec = setup.loaded.spec
+        self._asked = resources(setup.loaded.space, question.configuration)
+        self._price = price_per_hour(setup.loaded.space, question.configuration, self._spec.prices)
+        self._times: dict[str, Any] = {}
+
+    def run(self) -> TrialRecord:
+        if refusal := self._setup.runner.refuses(self._asked):
+            return self._record("infeasible", reason=refusal)
+        try:
+            return self._launch_and_measure()
+        except Infeasible as error:
+            return self._record("infeasible", reason=str(error))
+        except ServerFailed as error:
+            return self._record("failed", reason=error.reason, log_tail=error.log_tail or None)
+        except LoadTestError as error:
+            return self._record("failed", reason=f"the load test could not run: {error}")
+
+    def _launch_and_measure(self) -> TrialRecord:
+        if self._break_even() == float("inf"):
+            return self._record("pruned", reason="one such container alone costs more than the best configuration")
+        container = self._container()
+        self._on_phase("launch", 0.0)
+        begun = time.monotonic()
+        with ExitStack() as stack:
+            # The generator takes a second to import what it needs; it does so while the server starts.
+            generator = None if self._setup.replayed else stack.enter_context(LoadGenerator())
+            endpoint = stack.enter_context(self._setup.runner.launch(container))
+            self._times |= {"launch_s": time.monotonic() - begun, "cold_start_s": endpoint.cold_start_s}
+            record = self._replay(endpoint.recorded) if generator is None else self._measure(generator, endpoint)
+            self._on_phase("stop", 1.0)
+            stopping = time.monotonic()
+        return record.model_copy(update={"teardown_s": time.monotonic() - stopping})
+
+    def _container(self) -> Container:
+        placement = self._setup.runner.place(self._folder)
+        return render(
+            self._setup.loaded, self._question.configuration, placement, self._setup.source,
+            study=self._spec.service.name, trial=self._question.number, folder=self._folder,
+        )  # fmt: skip
+
+    def _break_even(self) -> float | None:
+        return None if self._question.again else self._question.break_even_qps(self._price)
+
+    def _measure(self, generator: LoadGenerator, endpoint: Endpoint) -> TrialRecord:
+        begun = time.monotonic()
+
+        def on_progress(progress: Progress) -> None:
+            endpoint.check()
+            self._on_phase(_phase(progress), progress.fraction)
+
+        measurement = generator.measure(self._plan(endpoint), on_progress)
+        (self._folder / "probes.json").write_text(measurement.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        endpoint.check()
+        self._times |= {"warmup_s": measurement.warmup_s, "load_s": measurement.load_s}
+        usage = _usage_at_capacity(endpoint, measurement, begun)
+        return self._judge(measurement, usage)
+
+    def _plan(self, endpoint: Endpoint) -> LoadPlan:
+        load, slo = self._spec.load, self._spec.slo
+        assert slo is not None  # noqa: S101 (checked before the first launch; only replay does without)
+        first = self._break_even()
+        return LoadPlan(
+            url=endpoint.url,
+            request=self._setup.source.plan,
+            slo=Slo(
+                latency=tuple(Limit(percentile=percentile, limit_ms=limit * 1e3) for percentile, limit in slo.limits),
+                error_rate=slo.error_rate,
+            ),
+            arrivals=load.arrivals,
+            first_rate_qps=None if first is None else first * _BREAK_EVEN_MARGIN,
+            max_s=load.max_trial * (1.5 if self._question.again else 1.0),
+            max_warmup_s=min(load.max_warmup, load.max_trial / 2),
+            request_timeout_s=self._spec.request.timeout,
+            seed=self._setup.seed * 1_000_003 + 2 * self._question.number + self._question.again,
+            cores=endpoint.client_cores,
+            shares_cores=endpoint.shares_cores,
+        )
+
+    def _judge(self, measurement: Measurement, usage: Usage) -> TrialRecord:
+        shared: dict[str, Any] = {
+            "cpu_cores_used": usage.cpu_cores_mean,
+            "memory_peak_bytes": usage.memory_peak_bytes,
+            "gpu_utilization": usage.gpu_utilization,
+            "gpu_memory_peak_bytes": usage.gpu_memory_peak_bytes,
+            "bottleneck": name_bottleneck(measurement, usage, self._asked),
+            "p50_ms": measurement.p50_ms,
+            "p95_ms": measurement.p95_ms,
+            "p99_ms": _estimate(measurement.p99_ms),
+            "error_rate": measurement.error_rate,
+            "notes": measurement.notes,
+        }
+        if measurement.outcome == "measured" and measurement.capacity_qps is not None:
+            return self._record("complete", capacity=_estimate(measurement.capacity_qps), **shared)
+        if measurement.outcome == "pruned":
+            reason = measurement.reason or "it cannot hold the rate at which it would equal the best"
+            return self._record("pruned", reason=reason, capacity_bound_qps=measurement.bound_qps, **shared)
+        state: State = "infeasible" if measurement.outcome == "infeasible" else "failed"
+        return self._record(state, reason=measurement.reason or "no verdict was reached", **shared)
+
+    def _replay(self, recorded: Recorded | None) -> TrialRecord:
+        """A table's row in place of a load test, pruned by the same rule."""
+        assert recorded is not None  # noqa: S101 (the replay runner's endpoint always has one)
+        self._price = recorded.price_per_hour if recorded.price_per_hour is not None else self._price
+        self._times["load_s"] = recorded.trial_s or 0.0
+        break_even = self._break_even()
+        bound = None if break_even is None else break_even * _BREAK_EVEN_MARGIN
+        if bound is not None and recorded.capacity_qps < bound:
+            reason = "it cannot hold the rate at which it would equal the best"
+            return self._record("pruned", reason=reason, capacity_bound_qps=bound)
+        p99 = None if recorded.p99_ms is None else _exactly(recorded.p99_ms)
+        return self._record("complete", capacity=_exactly(recorded.capacity_qps), p99_ms=p99)
+
+    def _record(self, state: State, *, capacity: Estimate | None = None, **fields: Any) -> TrialRecord:
+        cost = None
+        if capacity is not None and self._price is not None and capacity.value > 0:
+            cost = cost_per_million_requests(self._price, capacity.value)
+        return TrialRecord(
+            number=self._question.number,
+            state=state,
+            configuration=dict(self._question.configuration),
+            capacity_qps=capacity,
+            cost_per_hour=self._price,
+            cost_per_million_requests=cost,
+            **self._times,
+            **fields,
+        )
+
+
+def _usage_at_capacity(endpoint: Endpoint, measurement: Measurement, begun: float) -> Usage:
+    """What the server used at the highest rate that it held; over all the load where it held none."""
+    met = [probe for probe in measurement.probes if probe.verdict == "met"]
+    if not met:
+        return endpoint.usage(begun + measurement.load_started_s, time.monotonic())
+    highest = max(met, key=lambda probe: probe.rate_qps)
+    start = begun + highest.started_s
+    return endpoint.usage(start, start + highest.duration_s)
+
+
+def _phase(progress: Progress) -> str:
+    return progress.phase if progress.rate_qps is None else f"{progress.phase} {progress.rate_qps:.3g}/s"
+
+
+def _estimate(interval: Interval | None) -> Estimate | None:
+    return None if interval is None else Estimate(value=interval.value, low=interval.low, high=interval.high)
+
+
+def _exactly(value: float) -> Estimate:
+    return Estimate(value=value, low=value, high=value)
