@@ -16,6 +16,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd examples/minilm && $(BIN)/mypy --config-file ../../pyproject.toml server.py make_sentences.py
 	$(BIN)/lint-imports
 
 # The command line's reference and the JSON Schema are generated; a test fails when they are out of date.

@@ -20,6 +20,7 @@ from loadtest.verdict import Evidence, decide, decide_all
 
 _LEAST_PROBE_S, _LONGEST_PROBE_S = 1.5, 5.0
 _SLOWEST_SHARE = 1 / 40  # of the saturated throughput; what misses there misses everywhere
+_HOPELESS_SHARE = 0.2  # a sure miss below this share of it, with nothing that held, is the server's fault
 _FAR = 5.0  # times the allowed share; misses beyond say no more about where the edge is
 _STEEPNESS = np.geomspace(3, 100, 12)  # of the logit over the log rate: queues near saturation are steep
 _GRID = 400
@@ -136,6 +137,8 @@ class CapacitySearch:
     first_rate_qps: float | None = None
     _probes: list[Probed] = field(default_factory=list)
     _client_limited: bool = False
+    _longest_s: float = _LONGEST_PROBE_S
+    _slowest: float = 0.0
 
     def run(self) -> Found:
         """Probe until the capacity is known as well as asked for, or the time is over."""
@@ -155,14 +158,18 @@ class CapacitySearch:
             if self.first_rate_qps is not None and posterior.below(self.first_rate_qps) > _SURE:
                 return self._found("pruned", bound_qps=self.first_rate_qps, reason=_missed_by(found))
             low, middle, high = posterior.quantile(0.025, 0.5, 0.975)
-            if self._narrow(low, high) or (middle < self._slowest and found.verdict == "missed"):
+            if self._narrow(low, high) or (rate <= self._slowest and found.verdict == "missed"):
                 break
-            rate = self._next_rate(middle)
+            # Until some rate has held there is nothing to report, so go down faster than the evidence asks for.
+            none_held = not any(probed.holds for probed in self._probes)
+            rate = self._next_rate(min(posterior.quantile(0.1)[0], 0.6 * rate) if none_held else middle)
         return self._conclude(posterior)
 
     def _probe(self, rate: float) -> Probed:
         remaining = self.prober.remaining_s()
-        found = self.prober.probe(rate, at_most_s=min(_LONGEST_PROBE_S, max(_LEAST_PROBE_S, remaining)))
+        if not self._probes:
+            self._longest_s = max(_LONGEST_PROBE_S, 0.2 * remaining)
+        found = self.prober.probe(rate, at_most_s=min(self._longest_s, max(_LEAST_PROBE_S, remaining)))
         self._probes.append(found)
         return found
 
@@ -184,14 +191,18 @@ class CapacitySearch:
         if not held:
             missed = [found for found in valid if found.verdict == "missed"]
             slowest = min(missed, key=lambda found: found.probe.rate_qps, default=None)
-            if slowest is not None and slowest.probe.rate_qps <= 1.01 * self._slowest:
+            if slowest is not None and slowest.probe.rate_qps <= _HOPELESS_SHARE * self.saturated_qps:
                 return self._found("infeasible", reason=_missed_by(slowest))
             why = "the load generator itself was too slow" if self._client_limited else _nothing_held(valid)
-            return self._found("invalid" if slowest is None else "infeasible", reason=why)
+            return self._found("invalid", reason=why)
         low, value, high = posterior.quantile(0.025, 0.5, 0.975)
+        fastest = max(found.probe.rate_qps for found in held)
+        if not any(found.probe.rate_qps >= value and not found.holds for found in valid):
+            value = min(value, fastest)  # beyond every rate that was tried there is only the model
+            low = min(low, value)
         if self._client_limited and len(held) == len(valid):
             # Nothing was missed, but the generator could send no more: the highest rate that held is a lower bound.
-            value = max(found.probe.rate_qps for found in held)
+            value = fastest
             low = min(low, value)
         else:
             self._client_limited = False

@@ -23,6 +23,7 @@ Send = Callable[[], str | None]  # blocks its greenlet; returns what went wrong,
 _SETTLE_S = 0.5  # the first stretch after a change of rate is not counted
 _LEAST_COUNTED_S = 2.0  # a hiccup at the start must not decide a probe
 _LOOK_S = 0.25
+_MEMORY = 3.0  # times the latency limit: about how long a queue near it remembers
 _LOOK_GROWTH = 1.15  # look again only when there is this much more evidence
 _MOST_IN_FLIGHT = 10_000
 
@@ -166,7 +167,8 @@ class OpenLoopProber:
 
     def _judge(self, sent: Sent, counted: NDArray[np.bool_], rate_qps: float, begun: float, cpu: float) -> Probed:
         now = time.perf_counter()
-        evidence = tuple(Evidence.of(sent.missed(counted, limit)) for limit, _ in self._limits)
+        block = _MEMORY * self._longest_s * rate_qps
+        evidence = tuple(Evidence.of(sent.missed(counted, limit), block) for limit, _ in self._limits)
         allowed = tuple(share for _, share in self._limits)
         tightest = min(self._limits)[0]
         latencies = sent.latency[: sent.count][counted]

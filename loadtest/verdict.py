@@ -30,9 +30,11 @@ class Evidence:
     misses: NDArray[np.int64]
 
     @classmethod
-    def of(cls, missed: NDArray[np.bool_]) -> Evidence:
-        """Requests in the order of their schedule, cut into blocks of equal numbers."""
-        parts = np.array_split(missed, min(_BLOCKS, max(1, len(missed))))
+    def of(cls, missed: NDArray[np.bool_], least_block: float = 1.0) -> Evidence:
+        """Requests in the order of their schedule, cut into at most 12 blocks of equal numbers, each at least as many
+        as arrive while a queue forgets: shorter ones would miss that lateness lasts.
+        """
+        parts = np.array_split(missed, max(1, min(_BLOCKS, int(len(missed) / max(1.0, least_block)))))
         return cls(np.array([len(part) for part in parts]), np.array([int(part.sum()) for part in parts]))
 
     def __add__(self, other: Evidence) -> Evidence:
@@ -46,13 +48,16 @@ class Evidence:
 
     @property
     def design_effect(self) -> float:
-        """Variance of the misses between blocks over that of independent requests; at least 1.5."""
+        """Variance of the misses between blocks over that of independent requests; at least 1.5.
+
+        A variance from few blocks is itself unsure, and overestimating it costs time only: hence the last factor.
+        """
         share, blocks = self.share, len(self.requests)
         if blocks < 2 or not 0 < share < 1:
             return _LEAST_DESIGN_EFFECT
         between = float(((self.misses - share * self.requests) ** 2).sum()) / (blocks - 1)
         binomial = share * (1 - share) * float(self.requests.mean())
-        return max(_LEAST_DESIGN_EFFECT, between / binomial)
+        return max(_LEAST_DESIGN_EFFECT, between / binomial * (1 + 2 / blocks))
 
     def bounds(self) -> tuple[float, float]:
         """Lower and upper confidence bounds of the share, each one-sided."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from runners.ownership import OWNER, STUDY, TRIAL, boot_id, is_alive, leases, owner_of
+from runners.ownership import LAUNCH, OWNER, STUDY, TRIAL, boot_id, is_alive, leases, owner_of
 from runners.process_tree import ProcessTree
 
 _GRACE_S = 2.0
@@ -37,7 +37,7 @@ def remove_leftovers() -> list[Leftover]:
         if is_alive(held.lease.owner):
             continue
         if held.lease.boot == boot_id():
-            marks = {OWNER: held.lease.owner, STUDY: held.lease.study, TRIAL: str(held.lease.trial)}
+            marks = {OWNER: held.lease.owner, STUDY: held.lease.study, TRIAL: str(held.lease.trial), LAUNCH: ""}
             for process in _members(held.lease.session, held.lease.leader_started):
                 removed += _remove(process, marks)
         held.release()

@@ -8,17 +8,20 @@ the same id is never taken for it.
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-OWNER, STUDY, TRIAL = "TUNE_OWNER", "TUNE_STUDY", "TUNE_TRIAL"
+OWNER, STUDY, TRIAL, LAUNCH = "TUNE_OWNER", "TUNE_STUDY", "TUNE_TRIAL", "TUNE_LAUNCH"
+TEMPORARY_PREFIX = "tune-"
 
 
 class Lease(BaseModel):
-    """One launched server: its session, that session's leader's start time, and its owner."""
+    """One launched server: its session, that session's leader's start time, its folder for temporary files, its owner."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,6 +31,7 @@ class Lease(BaseModel):
     session: int
     leader_started: float
     boot: str
+    temporary: str
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,10 @@ class HeldLease:
     path: Path
 
     def release(self) -> None:
-        """The server is gone. May be called twice."""
+        """The server is gone: so are its temporary files. May be called twice."""
+        temporary = Path(self.lease.temporary)
+        if temporary.name.startswith(TEMPORARY_PREFIX):
+            shutil.rmtree(temporary, ignore_errors=True)
         self.path.unlink(missing_ok=True)
 
 
@@ -57,8 +64,8 @@ def is_alive(owner: str) -> bool:
 
 
 def ownership_environment(study: str, trial: int) -> dict[str, str]:
-    """The marks that a process started for a trial carries."""
-    return {OWNER: this_owner(), STUDY: study, TRIAL: str(trial)}
+    """The marks that a process started for a trial carries; every launch has its own."""
+    return {OWNER: this_owner(), STUDY: study, TRIAL: str(trial), LAUNCH: secrets.token_hex(8)}
 
 
 def owner_of(process: psutil.Process) -> dict[str, str]:
@@ -67,14 +74,14 @@ def owner_of(process: psutil.Process) -> dict[str, str]:
         environment = process.environ()
     except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
         return {}
-    return {name: environment[name] for name in (OWNER, STUDY, TRIAL) if name in environment}
+    return {name: environment[name] for name in (OWNER, STUDY, TRIAL, LAUNCH) if name in environment}
 
 
-def take_lease(study: str, trial: int, leader: psutil.Process) -> HeldLease:
+def take_lease(study: str, trial: int, leader: psutil.Process, temporary: Path) -> HeldLease:
     """Write down that this process owns the session that `leader` leads."""
     lease = Lease(
         owner=this_owner(), study=study, trial=trial, session=leader.pid, leader_started=leader.create_time(),
-        boot=boot_id(),
+        boot=boot_id(), temporary=str(temporary),
     )  # fmt: skip
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

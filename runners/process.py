@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from runners.machine import has_gpu, usable_cores, usable_memory_bytes
-from runners.ownership import ownership_environment, take_lease
+from runners.ownership import TEMPORARY_PREFIX, ownership_environment, take_lease
 from runners.process_tree import ProcessTree
 from runners.protocol import (
     Container,
@@ -98,6 +99,7 @@ class _Server:
     watch: Watch
     launched: float
     server_cores: tuple[int, ...]
+    temporary: Path
     cold_start_s: float = 0.0
     recorded: Recorded | None = None
 
@@ -140,7 +142,7 @@ def _running(container: Container) -> Iterator[_Server]:
     """Start, wait until ready, and leave nothing behind, however the block ends."""
     _write_files(container)
     server = _start(container)
-    lease = take_lease(container.study, container.trial, psutil.Process(server.process.pid))
+    lease = take_lease(container.study, container.trial, psutil.Process(server.process.pid), server.temporary)
     try:
         server.watch.start()
         try:
@@ -174,6 +176,11 @@ def _start(container: Container) -> _Server:
     environment = os.environ | dict(container.env) | marks
     # So that `python` can be had where this product's own environment is all there is.
     environment["PATH"] = os.pathsep.join((environment.get("PATH", os.defpath), str(Path(sys.executable).parent)))
+    program = _program(container, environment["PATH"])
+    # A killed server cannot remove its temporary files, so they lie where they can be removed for it. The path is short
+    # because servers put sockets there, whose paths may have 107 characters.
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
+    environment["TMPDIR"] = container.env.get("TMPDIR", str(temporary))
     cores = usable_cores()
     if container.resources.cpu_cores is not None:
         cores = cores[: int(container.resources.cpu_cores)]
@@ -181,7 +188,7 @@ def _start(container: Container) -> _Server:
     with (container.folder / "server.log").open("wb") as log, _affinity(cores):
         try:
             process = subprocess.Popen(
-                [_program(container, environment["PATH"]), *container.command[1:]],
+                [program, *container.command[1:]],
                 cwd=container.workdir,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -191,12 +198,13 @@ def _start(container: Container) -> _Server:
             )
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
+            temporary.rmdir()
             raise ServerFailed(f"cannot run {container.command[0]!r}: {why}") from error
     with contextlib.suppress(OSError):
         # When memory runs out the kernel should take the server, not the tuner.
         Path(f"/proc/{process.pid}/oom_score_adj").write_text("800", encoding="ascii")
     tree = ProcessTree(psutil.Process(process.pid), marks)
-    return _Server(container, process, tree, Watch(tree, container.resources.memory_bytes), launched, cores)
+    return _Server(container, process, tree, Watch(tree, container.resources.memory_bytes), launched, cores, temporary)
 
 
 def _program(container: Container, path: str) -> str:

@@ -109,7 +109,7 @@ def _reasons(
         )
     first = next((record for record in records if record.number == best.number), None)
     reasons += _how_sure(best, first, confirmed=best.number in confirmations)
-    reasons += _against_current(loaded, objective, best, records)
+    reasons += _against_current(loaded, objective, best, [confirmations.get(one.number, one) for one in records])
     reasons += _against_next(objective, best, records, confirmations)
     if best.bottleneck:
         reasons.append(f"Its bottleneck at that rate: {best.bottleneck}.")

@@ -34,7 +34,7 @@ def capacity(cores: int, batch: int, threads: int, workers: int) -> float:
         return 0.0
     busy: float = min(cores, threads * workers)
     fighting = max(1.0, threads * workers / cores) ** 0.3
-    return 40.0 * busy**0.9 * (batch / (batch + 6.0)) / fighting
+    return float(40.0 * busy**0.9 * (batch / (batch + 6.0)) / fighting)
 
 
 def write_table(folder: Path) -> dict[tuple[int, ...], float]:

@@ -1,0 +1,110 @@
+"""Recorded tables: what a row becomes, and what a wrong table gets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runners import Container, Infeasible, Placement, ReplayRunner, ServerFailed, TableError
+from runners.testing import RunnerCase, RunnerContract
+from tests.runners.support import container
+
+TABLE = """\
+cores,engine,capacity_qps,p99_ms,status,price_per_hour,trial_s
+1,fast,100,20,ok,0.5,90
+2,fast,180.5,,ok,1.0,
+4,fast,,,oom,2.0,5
+8,fast,0,,ok,4.0,5
+1,slow,,,failed,0.5,5
+2,true,50,10,,1.0,90
+"""
+
+
+def write(folder: Path, text: str = TABLE) -> Path:
+    path = folder / "table.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def runner(folder: Path, text: str = TABLE) -> ReplayRunner:
+    return ReplayRunner(write(folder, text), ("cores", "engine"))
+
+
+def with_values(placement: Placement, folder: Path, cores: float | str, engine: str | bool) -> Container:
+    return replace(container(placement, folder), parameters={"cores": cores, "engine": engine})
+
+
+class TestReplayRunnerContract(RunnerContract):
+    @pytest.fixture
+    def case(self, tmp_path: Path) -> RunnerCase:
+        return RunnerCase(
+            runner(tmp_path),
+            good=lambda placement, folder: with_values(placement, folder, 1, "fast"),
+            failing=lambda placement, folder: with_values(placement, folder, 1, "slow"),
+            impossible=lambda placement, folder: with_values(placement, folder, 16, "fast"),
+            reachable=lambda _: False,
+            folder=tmp_path,
+        )
+
+
+@pytest.mark.parametrize(("cores", "engine"), [(2, "fast"), (2.0, "fast"), ("2", "fast"), ("2.0", "fast")])
+def test_a_value_matches_however_it_is_written(tmp_path: Path, cores: float | str, engine: str) -> None:
+    replayed = runner(tmp_path)
+    with replayed.launch(with_values(replayed.place(tmp_path), tmp_path, cores, engine)) as endpoint:
+        assert endpoint.recorded is not None
+        assert endpoint.recorded.capacity_qps == 180.5
+        assert endpoint.recorded.p99_ms is None
+
+
+def test_true_is_written_in_lower_case(tmp_path: Path) -> None:
+    replayed = runner(tmp_path)
+    with replayed.launch(with_values(replayed.place(tmp_path), tmp_path, 2, True)) as endpoint:
+        assert endpoint.recorded is not None
+
+
+@pytest.mark.parametrize(
+    ("cores", "engine", "kind", "reason"),
+    [
+        (4, "fast", Infeasible, "out of memory"),
+        (8, "fast", Infeasible, "cannot serve within the SLO"),
+        (3, "fast", Infeasible, "not in the table"),
+        (1, "slow", ServerFailed, "failure"),
+    ],
+)
+def test_what_did_not_work_is_replayed_as_such(
+    tmp_path: Path, cores: int, engine: str, kind: type[Exception], reason: str
+) -> None:
+    replayed = runner(tmp_path)
+    with (
+        pytest.raises(kind, match=reason),
+        replayed.launch(with_values(replayed.place(tmp_path), tmp_path, cores, engine)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no column cores"),
+        ("cores,engine,capacity_qps\n", "has no rows"),
+        ("cores,capacity_qps\n1,2\n", "table.csv:1 has no column engine; there are cores, capacity_qps"),
+        ("cores,engine,p99_ms\n1,a,2\n", "has no column capacity_qps"),
+        ("cores,engine,capacity_qps\n1,a,fast\n", "table.csv:2 capacity_qps: 'fast' is not a number"),
+        ("cores,engine,capacity_qps\n1,a,-5\n", "at least 0"),
+        ("cores,engine,capacity_qps\n1,a,nan\n", "at least 0"),
+        ("cores,engine,capacity_qps\n1,a\n", "table.csv:2 does not have as many cells"),
+        ("cores,engine,capacity_qps,status\n1,a,5,great\n", "'great' is none of ok, oom, failed"),
+        ("cores,engine,capacity_qps\n1,a,5\n1.0,a,6\n", "table.csv:3 gives this configuration a second time"),
+    ],
+)
+def test_a_wrong_table_is_named_with_line_and_column(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(TableError) as caught:
+        runner(tmp_path, text)
+    assert said in str(caught.value)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="cannot read"):
+        ReplayRunner(tmp_path / "none.csv", ("cores",))
