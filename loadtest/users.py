@@ -68,11 +68,14 @@ def _sender(client: Any, request: RequestPlan, bodies: Sequence[bytes], seed: in
     return send
 
 
-def _kind(error: Exception | None) -> str:
+def _kind(error: BaseException | None) -> str:
     """A failure without an answer, in the words that a user knows."""
+    original = getattr(error, "original", None)  # what geventhttpclient gave up on, where it wraps it
+    if isinstance(original, BaseException):
+        error = original
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError | gevent.Timeout):
         return "timeout"
     if isinstance(error, ConnectionError):
         return "connection reset"

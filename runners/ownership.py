@@ -21,7 +21,7 @@ TEMPORARY_PREFIX = "tune-"
 
 
 class Lease(BaseModel):
-    """One launched server: its session, that session's leader's start time, its folder for temporary files, its owner."""
+    """One launched server: its session and that session's leader's start time, its temporary files, its owner."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,0 +1,173 @@
+"""The generator as a program, against real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from loadtest import LatencyLimit, LoadGenerator, LoadPlan, LoadTestError, Measurement, Progress, RequestPlan, Slo
+from tests.conftest import SERVER
+
+
+@contextmanager
+def serving(mode: str = "ok", service_ms: float = 5, workers: int = 1) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, str(SERVER), "--port", str(port), "--mode", mode, "--service-ms", str(service_ms),
+         "--workers", str(workers)], stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def plan(url: str, limit_ms: float = 50, **options: Any) -> LoadPlan:
+    return LoadPlan(
+        url=url, request=RequestPlan(path="/predict", body="{}"),
+        slo=Slo(latency=(LatencyLimit(percentile=99, limit_ms=limit_ms),), error_rate=options.pop("error_rate", None)),
+        max_s=options.pop("max_s", 12), max_warmup_s=3, **options,
+    )  # fmt: skip
+
+
+def measure(asked: LoadPlan) -> Measurement:
+    with LoadGenerator() as generator:
+        return generator.measure(asked, lambda _: None)
+
+
+def test_the_capacity_of_a_known_queue_is_found() -> None:
+    """Four servers of 10 ms: 400 requests/s at most, and p99 within 60 ms until shortly below."""
+    with serving(service_ms=10, workers=4) as url:
+        found = measure(plan(url, 60, max_s=15))
+    assert found.outcome == "measured"
+    assert found.capacity_qps is not None
+    assert 240 < found.capacity_qps.value < 420
+    assert found.p99_ms is not None
+    assert 10 <= found.p99_ms.value <= 60
+    assert found.base_latency_ms == pytest.approx(11, abs=4)
+    assert all(probe.histogram for probe in found.probes)
+
+
+def test_a_first_rate_that_cannot_be_held_prunes() -> None:
+    with serving(service_ms=20) as url:
+        found = measure(plan(url, first_rate_qps=100))
+    assert found.outcome == "pruned", [(p.verdict, p.reason, p.requests, p.misses) for p in found.probes]
+    assert found.bound_qps == 100
+    assert found.load_s < 6
+
+
+def test_a_server_too_slow_even_alone_is_infeasible_at_once() -> None:
+    with serving(service_ms=80) as url:
+        begun = time.monotonic()
+        found = measure(plan(url, 50))
+    assert found.outcome == "infeasible"
+    assert "a lone request takes 8" in found.reason
+    assert time.monotonic() - begun < 8
+
+
+@pytest.mark.parametrize(("mode", "said"), [("error-500", "http 500"), ("hang", "timeout"), ("die-under-load", "")])
+def test_what_the_server_does_wrong_is_its_fault_and_bounded_in_time(mode: str, said: str) -> None:
+    with serving(mode) as url:
+        begun = time.monotonic()
+        found = measure(plan(url, max_s=6))
+        assert time.monotonic() - begun < 12
+    assert found.outcome in ("infeasible", "invalid")
+    assert found.capacity_qps is None
+    assert said in found.reason
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    found = measure(plan("http://127.0.0.1:1", max_s=6))
+    assert found.outcome == "infeasible"
+    assert "connection refused" in found.reason
+
+
+def test_progress_is_reported_and_what_it_raises_ends_the_test() -> None:
+    seen: list[Progress] = []
+
+    def stop_at_the_first_probe(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.phase == "probe":
+            raise KeyboardInterrupt
+
+    with serving() as url, pytest.raises(KeyboardInterrupt), LoadGenerator() as generator:
+        generator.measure(plan(url), stop_at_the_first_probe)
+    assert seen[0].phase == "warmup"
+    assert not [child for child in psutil.Process().children() if "loadtest" in " ".join(child.cmdline())]
+
+
+def run(document: str) -> tuple[int, dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "loadtest"],
+        input=document,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return done.returncode, answer
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ("", "the plan"),
+        ("{", "the plan"),
+        ('{"url": "http://127.0.0.1:1"}', "request"),
+        (plan("http://127.0.0.1:1").model_dump_json().replace('"max_s":12.0', '"max_s":-1'), "max_s"),
+        (plan("http://127.0.0.1:1").model_dump_json().replace('"seed"', '"sede"'), "sede"),
+    ],
+)
+def test_a_wrong_plan_is_answered_in_json(document: str, said: str) -> None:
+    code, answer = run(document)
+    assert code == 2
+    assert said in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "cannot read"), ("", "is empty"), ('{"a":1}\n{\n', ":2 is not JSON")]
+)
+def test_a_wrong_data_set_is_named_with_its_line(tmp_path: Path, content: str | None, said: str) -> None:
+    path = tmp_path / "data.jsonl"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    asked = plan("http://127.0.0.1:1").model_copy(update={"request": RequestPlan(dataset=str(path))})
+    with LoadGenerator() as generator, pytest.raises(LoadTestError, match=said):
+        generator.measure(asked, lambda _: None)
+
+
+def test_the_generator_ends_when_its_caller_is_killed() -> None:
+    code = (
+        "import sys, time\nfrom loadtest import *\n"
+        "p = LoadPlan.model_validate_json(sys.argv[1])\n"
+        "with LoadGenerator() as g:\n    print(g._process.pid, flush=True)\n    g.measure(p, lambda _: None)\n"
+    )
+    with serving() as url:
+        caller = subprocess.Popen(
+            [sys.executable, "-c", code, plan(url, max_s=60).model_dump_json()], stdout=subprocess.PIPE, text=True
+        )
+        assert caller.stdout is not None
+        generator = psutil.Process(int(caller.stdout.readline()))
+        time.sleep(2)
+        os.kill(caller.pid, signal.SIGKILL)
+        caller.communicate()
+        generator.wait(timeout=5)

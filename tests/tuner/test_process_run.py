@@ -1,0 +1,241 @@
+"""The main job on real servers, good and bad: every trial gets its record, and nothing survives the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from tests.conftest import SERVER, Tune, recommendation, tune_command, tune_environment
+
+SPEC = f"""\
+version: 1
+service:
+  name: small
+  command:
+    [{sys.executable}, {SERVER}, --port, "{{port}}", --mode, "{{mode}}", --service-ms, "{{service_ms}}",
+     --workers, "{{workers}}"]
+  ready: {{path: /healthz, timeout: 3s}}
+request: {{path: /predict, json: {{x: 1}}}}
+slo: {{p99: 60ms, error_rate: 1%}}
+space:
+  parameters:
+    cpu_cores: [1]
+    service_ms: [10]
+    workers: [1]
+    mode: [ok]
+prices: {{cpu_core_hour: 0.04}}
+load: {{max_trial: 6s, max_warmup: 2s}}
+"""
+
+
+def write_spec(folder: Path, **replaced: str) -> None:
+    text = SPEC
+    for name, choices in replaced.items():
+        old = next(line for line in text.splitlines() if line.strip().startswith(f"{name}:"))
+        text = text.replace(old, f"{old.split(name)[0]}{name}: {choices}")
+    (folder / "spec.yaml").write_text(text, encoding="utf-8")
+
+
+def survivors(folder: Path) -> list[psutil.Process]:
+    """Servers and load generators that were started for a run in this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = process.environ().get("XDG_STATE_HOME") == str(folder / "state") and process.pid != os.getpid()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if ours and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _nothing_survives(tmp_path: Path) -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + 2  # an ended generator's watchdog looks twice a second
+    while (left := survivors(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    names = [" ".join(process.cmdline()) for process in left]
+    for process in left:
+        process.kill()
+    assert names == []
+
+
+def trials(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "tuning" / "small" / "trials.csv")
+
+
+def test_a_small_real_server_is_tuned_to_the_configuration_known_to_be_best(tmp_path: Path, tune: Tune) -> None:
+    """Workers cost nothing here and capacity is workers / service time, so the best is known: 4 workers at 10 ms."""
+    write_spec(tmp_path, workers="[1, 4]", service_ms="[10, 40]")
+    done = tune("--service", "spec.yaml", "--budget", 4)
+    assert done.returncode == 0, done.stderr
+    found = recommendation(tmp_path / "tuning" / "small")
+    assert found["configuration"]["workers"] == 4
+    assert found["configuration"]["service_ms"] == 10
+    assert found["confirmed"]
+    assert 150 < found["capacity_qps"]["value"] < 400
+    assert found["capacity_qps"]["low"] <= found["capacity_qps"]["value"] <= found["capacity_qps"]["high"]
+    assert 10 <= found["p99_ms"]["value"] <= 60
+    folder = tmp_path / "tuning" / "small" / "trials" / f"{found['trial']:04d}"
+    assert "listening on" in (folder / "server.log").read_text(encoding="utf-8")
+    probes = json.loads((folder / "probes.json").read_text(encoding="utf-8"))["probes"]
+    assert all({"rate_qps", "histogram", "verdict"} <= probe.keys() for probe in probes)
+    again = tmp_path / "tuning" / "small" / "trials" / f"{found['trial']:04d}-again"
+    assert (again / "probes.json").is_file()
+    table = trials(tmp_path)
+    assert (table["cold_start_s"] > 0).all()
+    assert table["memory_peak_bytes"].notna().any()
+
+
+@pytest.mark.parametrize(
+    ("mode", "state", "reason"),
+    [
+        ("exit", "failed", "exited with code 3"),
+        ("never-ready", "failed", "not ready within 3 s"),
+        ("ready-but-500", "failed", "answered 500"),
+        ("error-500", "infeasible", "http 500"),
+        ("hang", "failed", "no answer within"),
+        ("hang-under-load", "infeasible", "missed the limit"),
+        ("die-under-load", "failed", "was ended by SIGKILL"),
+    ],
+)
+def test_a_server_that_misbehaves_is_a_trial_with_a_reason_and_the_run_goes_on(
+    tmp_path: Path, tune: Tune, mode: str, state: str, reason: str
+) -> None:
+    write_spec(tmp_path, mode=f"[{mode}]", workers="[1, 2]")
+    done = tune("--service", "spec.yaml", "--budget", 2, timeout=100)
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    table = trials(tmp_path)
+    assert len(table) == 2
+    assert set(table["state"]) == {state}, table[["state", "reason"]].to_dict("records")
+    assert all(reason in text for text in table["reason"]), list(table["reason"])
+    assert not recommendation(tmp_path / "tuning" / "small")["meets_slo"]
+
+
+def test_a_failed_server_shows_the_end_of_its_log(tmp_path: Path, tune: Tune) -> None:
+    write_spec(tmp_path, mode="[exit]")
+    tune("--service", "spec.yaml", "--budget", 1)
+    record = json.loads((tmp_path / "tuning/small/trials/0000/trial.json").read_text(encoding="utf-8"))
+    assert "no model here" in record["log_tail"]
+    assert "no model here" in (tmp_path / "tuning/small/report.html").read_text(encoding="utf-8")
+
+
+def test_a_good_configuration_is_found_among_bad_ones(tmp_path: Path, tune: Tune) -> None:
+    write_spec(tmp_path, mode="[exit, ok, error-500]")
+    done = tune("--service", "spec.yaml", "--budget", 3)
+    assert done.returncode == 0, done.stderr
+    assert recommendation(tmp_path / "tuning" / "small")["configuration"]["mode"] == "ok"
+
+
+def test_a_server_that_eats_all_its_memory_is_infeasible(tmp_path: Path, tune: Tune) -> None:
+    write_spec(tmp_path, mode="[eat-memory]", cpu_cores="[1]\n    memory: [128Mi]")
+    done = tune("--service", "spec.yaml", "--budget", 1)
+    assert done.returncode == 3, done.stderr
+    assert trials(tmp_path)["reason"][0].startswith("out of memory")
+
+
+def test_more_cores_than_there_are_is_refused_without_a_launch(tmp_path: Path, tune: Tune) -> None:
+    write_spec(tmp_path, cpu_cores="[1, 4096]")
+    done = tune("--service", "spec.yaml", "--budget", 2)
+    assert done.returncode == 0, done.stderr
+    table = trials(tmp_path).set_index("cpu_cores")
+    assert table.loc[4096, "state"] == "infeasible"
+    assert "4096 CPU cores" in str(table.loc[4096, "reason"])
+    assert not (tmp_path / f"tuning/small/trials/{int(table.loc[4096, 'number']):04d}/server.log").exists()  # type: ignore[arg-type]
+
+
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        tune_command(*arguments), cwd=folder, env=tune_environment(folder), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def wait_for_finished(process: subprocess.Popen[str], count: int) -> None:
+    """Until so many trials have ended, as its plain lines say."""
+    assert process.stderr is not None
+    seen = 0
+    while seen < count:
+        line = process.stderr.readline()
+        assert line, "the run ended too early"
+        seen += line.startswith("[")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_what_it_measured_and_goes_on(
+    tmp_path: Path, tune: Tune, number: signal.Signals
+) -> None:
+    write_spec(tmp_path, service_ms="{low: 1, high: 20}")
+    process = start(tmp_path, "--service", "spec.yaml", "--budget", 3)
+    wait_for_finished(process, 1)
+    time.sleep(1.0)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert survivors(tmp_path) == []
+    before = trials(tmp_path)
+    assert len(before) == 1
+    done = tune("--service", "spec.yaml", "--budget", 3, "--resume")
+    assert done.returncode == 0, done.stderr
+    after = trials(tmp_path)
+    assert len(after) == 3
+    assert after.iloc[0].equals(before.iloc[0])
+
+
+def test_kill_9_loses_no_finished_trial_and_clean_removes_the_server(tmp_path: Path, tune: Tune) -> None:
+    write_spec(tmp_path, service_ms="{low: 1, high: 20}")
+    process = start(tmp_path, "--service", "spec.yaml", "--budget", 3)
+    wait_for_finished(process, 1)
+    deadline = time.monotonic() + 10
+    while not any("misbehaving" in " ".join(one.cmdline()) for one in survivors(tmp_path)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert survivors(tmp_path)
+    done = tune("clean")
+    assert done.returncode == 0
+    assert "removed process" in done.stdout
+    assert tune("clean").stdout.strip() == "nothing was left behind"
+    done = tune("--service", "spec.yaml", "--budget", 2, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert len(trials(tmp_path)) == 2
+
+
+def test_the_environment_reaches_the_server_and_no_output(tmp_path: Path, tune: Tune, monkeypatch: Any) -> None:
+    monkeypatch.setenv("MODEL_TOKEN", "s3cr3t-value")
+    write_spec(tmp_path)
+    assert tune("--service", "spec.yaml", "--budget", 1).returncode == 0
+    for path in (tmp_path / "tuning").rglob("*"):
+        assert path.is_dir() or b"s3cr3t-value" not in path.read_bytes()
+
+
+def test_a_full_disk_is_an_error_of_the_environment(tmp_path: Path, tune: Tune) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    small = tmp_path / "small-disk"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], check=True)
+    try:
+        write_spec(tmp_path)
+        done = tune("--service", "spec.yaml", "--budget", 1, "--output", small / "out")
+        assert done.returncode == 4, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "No space left" in done.stderr or "cannot use the storage" in done.stderr
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
