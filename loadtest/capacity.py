@@ -24,6 +24,8 @@ _HOPELESS_SHARE = 0.2  # a sure miss below this share of it, with nothing that h
 _FAR = 5.0  # times the allowed share; misses beyond say no more about where the edge is
 _STEEPNESS = np.geomspace(3, 100, 12)  # of the logit over the log rate: queues near saturation are steep
 _GRID = 400
+_LEAST_REQUESTS = 8
+_START = 0.7  # of the saturated throughput
 _SURE = 0.98
 _MOST_SPOILED = 3  # probes in a row that the generator spoiled
 
@@ -58,9 +60,9 @@ class Probed:
 
     @property
     def holds(self) -> bool:
-        """Whether the estimate, sure or not, is within the SLO."""
+        """Whether the estimate, sure or not, is within the SLO; never from a handful of requests."""
         sample, allowed = self.tightest
-        return sample.share <= allowed and not self.too_many_errors
+        return self.probe.requests >= _LEAST_REQUESTS and sample.share <= allowed and not self.too_many_errors
 
 
 class Prober(Protocol):
@@ -94,7 +96,7 @@ class Posterior:
 
     def __init__(self, saturated_qps: float) -> None:
         self._rates = np.geomspace(_SLOWEST_SHARE / 2 * saturated_qps, 1.5 * saturated_qps, _GRID)
-        prior = -0.5 * (np.log(self._rates / (0.7 * saturated_qps)) / 0.5) ** 2
+        prior = -0.5 * (np.log(self._rates / (_START * saturated_qps)) / 0.5) ** 2
         self._log_density = np.repeat(prior[:, None], len(_STEEPNESS), axis=1)
 
     def add(self, found: Probed) -> None:
@@ -144,7 +146,7 @@ class CapacitySearch:
         """Probe until the capacity is known as well as asked for, or the time is over."""
         self._slowest = _SLOWEST_SHARE * self.saturated_qps
         posterior, spoiled = Posterior(self.saturated_qps), 0
-        rate = self.first_rate_qps or 0.75 * self.saturated_qps
+        rate = self.first_rate_qps or _START * self.saturated_qps
         while self.prober.remaining_s() > _LEAST_PROBE_S:
             found = self._probe(rate)
             if found.verdict == "invalid":
@@ -168,14 +170,15 @@ class CapacitySearch:
     def _probe(self, rate: float) -> Probed:
         remaining = self.prober.remaining_s()
         if not self._probes:
-            self._longest_s = max(_LONGEST_PROBE_S, 0.2 * remaining)
+            # At least four probes, however short the time; longer ones where there is plenty.
+            self._longest_s = max(min(_LONGEST_PROBE_S, 0.25 * remaining), 0.2 * remaining, _LEAST_PROBE_S)
         found = self.prober.probe(rate, at_most_s=min(self._longest_s, max(_LEAST_PROBE_S, remaining)))
         self._probes.append(found)
         return found
 
     def _next_rate(self, middle: float) -> float:
         """The median; after a first rate from outside, rather what the burst suggests, if that is still open."""
-        start = 0.75 * self.saturated_qps
+        start = _START * self.saturated_qps
         if len(self._probes) == 1 and self.first_rate_qps is not None and self._probes[0].holds:
             return max(start, 1.1 * self.first_rate_qps)
         return max(middle, self._slowest)

@@ -66,9 +66,10 @@ def _saturate(prober: OpenLoopProber, plan: LoadPlan, report: Callable[[], None]
     Little's law: at throughput X and latency at the limit L there are X*L requests in the system.
     """
     longest_s = max(limit.limit_ms for limit in plan.slo.latency) / 1e3
-    first, _ = prober.burst(8, _BURST_S)
+    burst_s = min(_BURST_S, 0.06 * plan.max_s)
+    first, _ = prober.burst(8, burst_s)
     report()
-    second, _ = prober.burst(min(512, max(12, round(2 * first * longest_s))), _BURST_S)
+    second, _ = prober.burst(min(512, max(12, round(2 * first * longest_s))), burst_s)
     report()
     return max(first, second, 0.5 / prober.base_s)
 

@@ -122,9 +122,11 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         _fail(f"{what}{error.strerror or error}", ExitCode.ENVIRONMENT, arguments)
+    except Exception as error:  # noqa: BLE001 (a user can do nothing with a traceback; --debug shows it)
+        _fail(f"internal error: {type(error).__name__}: {error}\n--debug shows where; please report it.", 1, arguments)
 
 
-def _fail(message: str, code: ExitCode, arguments: list[str]) -> None:
+def _fail(message: str, code: int, arguments: list[str]) -> None:
     if "--debug" in arguments:
         raise  # noqa: PLE0704 (called while the error is handled)
     click.echo(f"tune: {message}", err=True)

@@ -39,8 +39,8 @@ def sqlite_url(folder: Path) -> str:
 class StudyStore:
     """One study, open for asking and telling."""
 
-    def __init__(self, study: optuna.Study, loaded: LoadedSpec) -> None:
-        self._study = study
+    def __init__(self, study: optuna.Study, loaded: LoadedSpec, url: str) -> None:
+        self._study, self._url = study, url
         self._distributions = distributions(loaded.space)
         self._objective = Objective.of(loaded.spec.objective)
         self._asked: dict[int, optuna.Trial] = {}
@@ -72,7 +72,7 @@ class StudyStore:
                     f"the storage already holds a study named {name}: --resume goes on with it\n"
                     "To start another, give it another name (service.name) or another --storage."
                 ) from error
-            store = cls(study, loaded)
+            store = cls(study, loaded, url)
             store._adopt(loaded, provenance)
         return store
 
@@ -93,7 +93,7 @@ class StudyStore:
         if content is None:
             raise UsageError(f"the study {study.study_name} was not made by tune: it holds no spec")
         loaded = check_content(YamlFile(Path("spec of the stored study")), content)
-        return cls(study, loaded), loaded
+        return cls(study, loaded, url), loaded
 
     def _adopt(self, loaded: LoadedSpec, provenance: Mapping[str, str]) -> None:
         """Remember the spec, or compare it with the one that the study began with; close what a crash left open."""
@@ -115,37 +115,42 @@ class StudyStore:
         return dict(self._study.user_attrs.get(_PROVENANCE, {}))
 
     def records(self) -> list[TrialRecord]:
-        """Every finished trial, by number."""
-        return records_of(self._study.get_trials(deepcopy=False))
+        """Every finished trial, by number. This and all below raise UnfitEnvironmentError when the storage is lost."""
+        with _reaching(self._url):
+            return records_of(self._study.get_trials(deepcopy=False))
 
     def enqueue(self, configuration: Configuration) -> None:
         """Have a configuration asked next, before the sampler's own choice; at most once."""
-        self._study.enqueue_trial(dict(configuration), skip_if_exists=True)
+        with _reaching(self._url):
+            self._study.enqueue_trial(dict(configuration), skip_if_exists=True)
 
     def ask(self) -> tuple[int, dict[str, ParameterValue]]:
         """A trial's number and configuration. Raises SpaceExhausted when every configuration was asked."""
-        try:
-            trial = self._study.ask(self._distributions)
-        except SpaceExhausted:
-            for open_trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if open_trial.number not in self._asked:
-                    self._study.tell(open_trial.number, state=TrialState.FAIL)
-            raise
+        with _reaching(self._url):
+            try:
+                trial = self._study.ask(self._distributions)
+            except SpaceExhausted:
+                for open_trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                    if open_trial.number not in self._asked:
+                        self._study.tell(open_trial.number, state=TrialState.FAIL)
+                raise
         self._asked[trial.number] = trial
         return trial.number, dict(trial.params)
 
     def tell(self, record: TrialRecord) -> None:
         """Store a finished trial: first its record, then its state, so that no state is without a record."""
         trial = self._asked.pop(record.number)
-        trial.set_user_attr(RECORD, record.model_dump(mode="json"))
         values, state = self._objective.values(record), _OPTUNA_STATE[record.state]
         if values is None and state is TrialState.COMPLETE:
             state = TrialState.FAIL  # complete, but without the metric that the study ranks by
-        self._study.tell(trial, values=values if state is TrialState.COMPLETE else None, state=state)
+        with _reaching(self._url):
+            trial.set_user_attr(RECORD, record.model_dump(mode="json"))
+            self._study.tell(trial, values=values if state is TrialState.COMPLETE else None, state=state)
 
     def confirmations(self) -> dict[int, TrialRecord]:
         """What the second measurement of a trial's configuration gave, by the trial's number."""
-        found: Mapping[str, Any] = self._study.user_attrs
+        with _reaching(self._url):
+            found: Mapping[str, Any] = self._study.user_attrs
         return {
             int(key.removeprefix(_CONFIRMATION)): TrialRecord.model_validate(value)
             for key, value in found.items()
@@ -154,7 +159,8 @@ class StudyStore:
 
     def confirm(self, number: int, record: TrialRecord) -> None:
         """Store the second measurement of trial `number`."""
-        self._study.set_user_attr(f"{_CONFIRMATION}{number}", record.model_dump(mode="json"))
+        with _reaching(self._url):
+            self._study.set_user_attr(f"{_CONFIRMATION}{number}", record.model_dump(mode="json"))
 
 
 def _changed_sections(known: dict[str, Any], loaded: LoadedSpec) -> list[str]:
@@ -175,12 +181,18 @@ def _reaching(url: str) -> Iterator[None]:
 
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, ValueError) as error:
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
         try:
             shown = make_url(url).render_as_string(hide_password=True)
         except ArgumentError:
             shown = "that --storage names (such as sqlite:///study.db)"
-        cause = getattr(error, "orig", None) or error.__cause__ or error
+        cause = error.__cause__ or error
+        cause = getattr(cause, "orig", None) or cause
+        if url.startswith("sqlite"):
+            raise UnfitEnvironmentError(
+                f"cannot use the storage {shown}: {cause}\n"
+                "What was stored before is kept; make room or mend it, then --resume goes on."
+            ) from error
         raise UnfitEnvironmentError(
             f"cannot use the storage {shown}: {type(cause).__name__}\n"
             "Check that the database runs, that its driver is installed, and that the URL is right."
