@@ -49,6 +49,10 @@ class LoadGenerator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, and with it all its connections. May be called twice."""
         process = self._running()
         for stream in (process.stdin, process.stdout):
             if stream is not None:

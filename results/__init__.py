@@ -6,8 +6,9 @@ runners. pandas is imported only where a table is made, since that takes half a 
 
 from results.files import ResultsError, read_recommendation, write_recommendation
 from results.records import Choice, Estimate, Recommendation, State, TrialCounts, TrialRecord
-from results.report import StudySummary, write_report
-from results.tables import RESERVED_COLUMNS, write_trials
+from results.report import write_report
+from results.summary import StudySummary
+from results.tables import RESERVED_COLUMNS, trials_frame, write_trials
 
 __all__ = [
     "RESERVED_COLUMNS",
@@ -20,6 +21,7 @@ __all__ = [
     "TrialCounts",
     "TrialRecord",
     "read_recommendation",
+    "trials_frame",
     "write_recommendation",
     "write_report",
     "write_trials",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from results.records import Recommendation
+from results.text import visible
+
+_REMEDY = "name the recommendation.json of a run"
+# pydantic escapes C0 controls only; a terminal also obeys C1, and some marks reorder the line that they stand in.
+_UNESCAPED = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 class ResultsError(Exception):
@@ -34,17 +40,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_recommendation(folder: Path, recommendation: Recommendation) -> None:
-    """`recommendation.json` of the contract."""
-    write_text(folder / "recommendation.json", recommendation.model_dump_json(by_alias=True, indent=2) + "\n")
+    """`recommendation.json` of the contract. Raises OSError when it cannot be written."""
+    text = recommendation.model_dump_json(by_alias=True, indent=2)
+    # Outside strings JSON is ASCII, so what remains hidden stands in a string and may be written as its escape there.
+    write_text(folder / "recommendation.json", _UNESCAPED.sub(lambda hidden: f"\\u{ord(hidden[0]):04x}", text) + "\n")
 
 
 def read_recommendation(path: Path) -> Recommendation:
     """Raises ResultsError for a file that is missing or is not a recommendation."""
+    shown = visible(str(path))
     try:
         return Recommendation.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ResultsError(f"cannot read {path}: {error.strerror}; name the recommendation.json of a run") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise ResultsError(
-            f"{path} is not a recommendation (schema 1); name the recommendation.json of a run"
-        ) from error
+        raise ResultsError(f"cannot read {shown}: {error.strerror}; {_REMEDY}") from error
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{shown} is not a recommendation: not UTF-8; {_REMEDY}") from error
+    except ValidationError as error:
+        raise ResultsError(f"{shown} is not a recommendation (schema 1): {_first_problem(error)}; {_REMEDY}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return " ".join(visible(f"{where}: {first['msg']}" if where else first["msg"]).split())

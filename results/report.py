@@ -1,140 +1,136 @@
-"""The report of a study: one HTML file that opens offline without scripts, and the same in Markdown."""
+"""The report of a study: one HTML file that opens offline without scripts, and the same in Markdown.
+
+Every text that a template prints goes through its environment's `finalize`, so that a template cannot forget to make
+hostile text harmless; markup is escaped besides, by autoescape in HTML and by `markdown` in Markdown.
+"""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from results.files import write_text
-from results.records import Recommendation, TrialRecord
+from results.listing import alternatives_table, comparison_table, confirmations_table, trials_table
+from results.records import Estimate
+from results.scatter import scatter
+from results.summary import StudySummary
+from results.text import NONE, figure, given, interval, markdown, milliseconds, money, share, visible
 
-_NONE = "\N{EN DASH}"
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~])")
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @dataclass(frozen=True)
-class StudySummary:
-    """All that a report shows. `current` is the trial of the configuration that is deployed today."""
+class Highlight:
+    """A figure of the recommendation: `$0.164`, `per hour`, and how sure it is."""
 
-    service: str
-    recommendation: Recommendation
-    records: tuple[TrialRecord, ...]
-    confirmations: Mapping[int, TrialRecord]
-    parameters: tuple[str, ...]
-    slo: tuple[str, ...]
-    objective: str
-    current: TrialRecord | None
-    space_size: str
-    provenance: Mapping[str, str] = field(default_factory=dict)
+    value: str
+    meaning: str
+    note: str | None = None
 
 
 def write_report(folder: Path, summary: StudySummary) -> None:
     """`report.html` and `report.md`. Raises OSError when they cannot be written."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    environment = Environment(
-        loader=PackageLoader("results"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        autoescape=select_autoescape(["html.j2"]),
-    )  # fmt: skip
-    environment.filters |= {"figure": figure, "text": visible, "md": markdown, "size": size, "given": given}
     values: dict[str, Any] = {
         "study": summary,
         "best": summary.recommendation,
+        "question": _question(summary),
+        "verdict": _verdict(summary),
+        "highlights": _highlights(summary),
+        "comparison": comparison_table(summary),
+        "today": _today(summary),
+        "alternatives": alternatives_table(summary),
         "plot": scatter(summary),
+        "trials": trials_table(summary),
+        "confirmations": confirmations_table(summary),
+        "provenance": _provenance(summary),
     }
     for name in ("report.html", "report.md"):
-        write_text(folder / name, environment.get_template(f"{name}.j2").render(values))
+        text = _environment(html=name.endswith(".html")).get_template(f"{name}.j2").render(values)
+        write_text(folder / name, text)
 
 
-def figure(value: float | None, digits: int = 3) -> str:
-    """A number to so many significant digits, without an exponent where people read none; a dash for none."""
-    if value is None:
-        return _NONE
-    if value and not 1e-4 <= abs(value) < 1e6:
-        return f"{value:.{digits - 1}e}"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{value:,.{decimals}f}"
+def _environment(*, html: bool) -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
+    def harmless(value: Any) -> Any:
+        if value is None:
+            return NONE
+        if isinstance(value, Markup):  # what a macro of ours has made out of texts that came through here
+            return value
+        if not isinstance(value, str):
+            return value
+        return visible(value) if html else markdown(value)
 
-def size(value: int | None) -> str:
-    """Bytes in MiB."""
-    return _NONE if value is None else f"{value / 2**20:,.0f} MiB"
-
-
-def given(value: object) -> str:
-    """A parameter's value as it is written in a spec."""
-    return str(value).lower() if isinstance(value, bool) else visible(str(value))
-
-
-def visible(text: str | None) -> str:
-    """Control characters, terminal escapes among them, as their hexadecimal escapes."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text or "")
-
-
-def markdown(text: object) -> str:
-    """Text that Markdown and the HTML within it show as it is, on one line."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(visible(str(text)).split()))
-
-
-@dataclass(frozen=True)
-class Point:
-    """A complete trial in the picture, in its coordinates."""
-
-    x: float
-    y: float
-    best: bool
-    label: str
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Cost over capacity, both on logarithmic axes: `ticks` are positions with their numbers."""
-
-    points: tuple[Point, ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
-    width: int = 640
-    height: int = 320
-
-
-def scatter(summary: StudySummary) -> Plot | None:
-    """None where fewer than two trials have both a capacity and a cost."""
-    shown = [
-        (record.capacity_qps.value, record.cost_per_million_requests, record)
-        for record in summary.records
-        if record.capacity_qps and record.capacity_qps.value > 0 and record.cost_per_million_requests
-    ]
-    if len(shown) < 2:
-        return None
-    place_x, x_ticks = _axis([x for x, _, _ in shown], 60, 620)
-    place_y, y_ticks = _axis([y for _, y, _ in shown], 270, 20)
-    points = tuple(
-        Point(
-            place_x(x), place_y(y), record.number == summary.recommendation.trial,
-            f"trial {record.number}: {figure(x)} requests/s, {figure(y)} per million requests",
-        )
-        for x, y, record in shown
+    environment = Environment(
+        loader=PackageLoader("results"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, finalize=harmless, autoescape=html,  # noqa: S701 (Markdown has `markdown` instead)
     )  # fmt: skip
-    return Plot(points, x_ticks, y_ticks)
+    environment.filters["given"] = given
+    return environment
 
 
-def _axis(values: list[float], start: float, end: float) -> tuple[Any, tuple[tuple[float, str], ...]]:
-    """A logarithmic axis over the values, with a margin, and round ticks within it."""
-    low, high = math.log10(min(values)), math.log10(max(values))
-    margin = 0.08 * (high - low) or 0.1
-    low, high = low - margin, high + margin
+def _question(study: StudySummary) -> str:
+    """What was asked, in one line."""
+    within = f", within {' and '.join(study.slo)}" if study.slo else ""
+    noun = "trial" if len(study.records) == 1 else "trials"
+    return f"{study.objective}{within}; {len(study.records)} {noun} of {study.space_size} valid configurations"
 
-    def place(value: float) -> float:
-        return round(start + (math.log10(value) - low) / (high - low) * (end - start), 1)
 
-    rounds = [
-        m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
-    ]
-    inside = [value for value in rounds if low <= math.log10(value) <= high]
-    step = max(1, math.ceil(len(inside) / 6))
-    return place, tuple((place(value), f"{value:g}") for value in inside[::step])
+def _verdict(study: StudySummary) -> tuple[str, str]:
+    """How far the recommendation can be trusted: a word for its colour, and the sentence."""
+    best = study.recommendation
+    if best.configuration is None:
+        return "bad", "No configuration met the SLO"
+    if not best.meets_slo:
+        return "bad", "It does not meet the SLO"
+    if not best.confirmed:
+        return "fair", "Not confirmed: measured once only"
+    return "good", "Confirmed: measured again on a fresh launch"
+
+
+def _highlights(study: StudySummary) -> list[Highlight]:
+    best = study.recommendation
+    if best.configuration is None:
+        return []
+    shown = [Highlight(_value(best.capacity_qps, figure), "requests/s within the SLO", _sure(best.capacity_qps))]
+    if best.p99_ms is not None:
+        shown.append(Highlight(_value(best.p99_ms, milliseconds), "p99 at that rate", _sure(best.p99_ms)))
+    if best.error_rate is not None:
+        shown.append(Highlight(share(best.error_rate), "of requests failed"))
+    if best.cost_per_hour is not None:
+        shown.append(Highlight(money(best.cost_per_hour, study.currency), "per hour and container"))
+    if best.cost_per_million_requests is not None:
+        shown.append(Highlight(money(best.cost_per_million_requests, study.currency), "per million requests"))
+    return shown
+
+
+def _value(estimate: Estimate | None, text: Any) -> str:
+    return str(text(estimate.value if estimate else None))
+
+
+def _sure(estimate: Estimate | None) -> str | None:
+    ends = interval(estimate)
+    return None if ends is None else f"95% interval {ends}"
+
+
+def _today(study: StudySummary) -> str | None:
+    """What is to be said about the current configuration besides, or in place of, the comparison."""
+    if study.current is None:
+        return None
+    today = study.latest(study.current)
+    if study.current.number == study.recommendation.trial:
+        return "The recommendation is the current configuration: nothing measured was better."
+    if today.state != "complete":
+        return f"The current configuration (trial {today.number}) is {today.state}: {today.reason or 'no reason known'}"
+    return None
+
+
+def _provenance(study: StudySummary) -> dict[str, str]:
+    """When, then whatever else the study recorded about its origin."""
+    known = {"started": study.started, "ended": study.ended}
+    times = {name: value or study.provenance.get(name) for name, value in known.items()}
+    others = {name: value for name, value in study.provenance.items() if name not in times}
+    return {name: value for name, value in times.items() if value} | others

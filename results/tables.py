@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.files import replacing
-from results.records import TrialRecord
+from results.records import Estimate, ParameterValue, TrialRecord
+from results.text import given, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,57 +16,87 @@ if TYPE_CHECKING:
 _FIGURES = (
     "capacity_qps", "capacity_low_qps", "capacity_high_qps", "capacity_bound_qps", "p50_ms", "p95_ms", "p99_ms",
     "p99_low_ms", "p99_high_ms", "error_rate", "cost_per_hour", "cost_per_million_requests", "cold_start_s", "launch_s",
-    "warmup_s", "load_s", "teardown_s", "wall_s", "cpu_cores_used", "memory_peak_bytes", "gpu_utilization",
-    "gpu_memory_peak_bytes",
+    "warmup_s", "load_s", "teardown_s", "wall_s", "cpu_cores_used", "gpu_utilization",
 )  # fmt: skip
-RESERVED_COLUMNS = frozenset(
-    {"number", "state", "reason", "bottleneck", "status", "price_per_hour", "trial_s", *_FIGURES}
-)
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_BYTES = ("memory_peak_bytes", "gpu_memory_peak_bytes")
+_TEXTS = ("state", "reason", "bottleneck")
+# Besides the columns above, those that a replay table gives a meaning to: trials.csv can become one.
+RESERVED_COLUMNS = frozenset({"number", "status", "price_per_hour", "trial_s", *_TEXTS, *_FIGURES, *_BYTES})
+# OWASP's list for "CSV injection": what a spreadsheet takes for the start of a formula, full-width forms included.
+_FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def trials_frame(records: Sequence[TrialRecord], parameters: Sequence[str]) -> pd.DataFrame:
-    """The contract's columns; a figure that was not measured is missing (NaN), never zero."""
+    """The contract's columns; a figure that was not measured is missing (NaN or NA), never zero.
+
+    A column has one type: a parameter with choices such as `[1, "auto"]` becomes text. Raises ValueError for a
+    parameter named as one of RESERVED_COLUMNS, which would hide that column; the spec refuses it long before.
+    """
     import pandas as pd
 
-    frame = pd.DataFrame([_row(record, parameters) for record in records], columns=_columns(parameters))
-    for name in _FIGURES:
-        frame[name] = frame[name].astype("float64")
+    if taken := sorted(RESERVED_COLUMNS.intersection(parameters)):
+        raise ValueError(f"parameters named as columns of the table: {', '.join(taken)}; name them otherwise")
+    rows = [_row(record) for record in records]
+    columns: dict[str, Any] = {"number": pd.array([row["number"] for row in rows], dtype="int64")}
+    for name in ("state", "reason"):
+        columns[name] = pd.array([row[name] for row in rows], dtype="string")
     for name in parameters:
-        kinds = {type(value) for value in frame[name]}
-        if len(kinds) > 1 and not kinds <= {int, float}:
-            frame[name] = frame[name].map(str)  # choices such as [1, "auto"]: a column has one type
-    return frame
+        columns[name] = _parameter_column([record.configuration.get(name) for record in records])
+    columns["bottleneck"] = pd.array([row["bottleneck"] for row in rows], dtype="string")
+    columns |= {name: pd.Series([row[name] for row in rows], dtype="float64") for name in _FIGURES}
+    columns |= {name: pd.array([row[name] for row in rows], dtype="Int64") for name in _BYTES}
+    return pd.DataFrame(columns)
 
 
 def write_trials(folder: Path, records: Sequence[TrialRecord], parameters: Sequence[str]) -> None:
-    """`trials.csv` and `trials.parquet`. Raises OSError when they cannot be written."""
+    """`trials.csv` and `trials.parquet`, each replaced as a whole. Raises OSError when they cannot be written.
+
+    Parquet keeps text as it was; in the CSV it can neither run in a spreadsheet nor steer a terminal.
+    """
     frame = trials_frame(records, parameters)
     with replacing(folder / "trials.parquet") as path:
-        frame.to_parquet(path, index=False)
-    safe = frame.copy()
-    for name in ("state", "reason", "bottleneck", *parameters):
-        safe[name] = safe[name].map(_no_formula)
+        frame.to_parquet(path, engine="pyarrow", index=False)
+    safe = frame.rename(columns=_as_text)
+    for name in safe.columns[safe.dtypes == "string"]:
+        safe[name] = safe[name].map(_as_text, na_action="ignore")
     with replacing(folder / "trials.csv") as path:
-        safe.to_csv(path, index=False)
+        safe.to_csv(path, index=False, lineterminator="\n")
 
 
-def _columns(parameters: Sequence[str]) -> list[str]:
-    return ["number", "state", "reason", *parameters, "bottleneck", *_FIGURES]
-
-
-def _row(record: TrialRecord, parameters: Sequence[str]) -> dict[str, Any]:
+def _row(record: TrialRecord) -> dict[str, Any]:
     row: dict[str, Any] = {
-        name: getattr(record, name, None) for name in ("number", "state", "reason", "bottleneck", *_FIGURES)
+        name: getattr(record, name, None) for name in ("number", *_TEXTS, *_FIGURES, *_BYTES)
+    }  # the low and high ends come next
+    row |= _ends("capacity", "qps", record.capacity_qps)
+    return row | _ends("p99", "ms", record.p99_ms)
+
+
+def _ends(name: str, unit: str, estimate: Estimate | None) -> dict[str, float | None]:
+    return {
+        f"{name}_{unit}": estimate.value if estimate else None,
+        f"{name}_low_{unit}": estimate.low if estimate else None,
+        f"{name}_high_{unit}": estimate.high if estimate else None,
     }
-    for name, estimate in (("capacity", record.capacity_qps), ("p99", record.p99_ms)):
-        unit = "qps" if name == "capacity" else "ms"
-        row[f"{name}_{unit}"] = estimate.value if estimate else None
-        row[f"{name}_low_{unit}"] = estimate.low if estimate else None
-        row[f"{name}_high_{unit}"] = estimate.high if estimate else None
-    return row | {name: record.configuration.get(name) for name in parameters}
 
 
-def _no_formula(value: object) -> object:
+def _parameter_column(values: list[ParameterValue | None]) -> Any:
+    """The narrowest type that holds every value as it is; text where there is none, as Parquet has no mixed columns."""
+    import pandas as pd
+
+    cells: Any = values  # pandas' stubs know no list of several types
+    present = [value for value in values if value is not None]
+    whole = len(present) == len(values)
+    kinds = {type(value) for value in present}
+    if kinds == {bool}:
+        return pd.array(cells, dtype="bool" if whole else "boolean")
+    if kinds == {int} and all(-(2**63) <= int(value) < 2**63 for value in present):
+        return pd.array(cells, dtype="int64" if whole else "Int64")
+    if kinds in ({float}, {int, float}):
+        return pd.Series(values, dtype="float64")
+    return pd.array([None if value is None else given(value) for value in values], dtype="string")
+
+
+def _as_text(value: str) -> str:
     """A spreadsheet runs text that begins like a formula; an apostrophe before it makes it text (OWASP's advice)."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+    shown = visible(value)
+    return f"'{shown}" if shown.lstrip(" ").startswith(_FORMULA_STARTS) else shown

@@ -36,7 +36,7 @@ from runners.protocol import (
 from runners.readiness import wait_until_ready
 from runners.usage import Watch
 
-_GRACE_S = 3.0  # a measured server has nothing to save
+_GRACE_S = 1.0  # a measured server has nothing to save
 _LOG_TAIL_BYTES = 2000
 _PORTS = range(20_000, 32_000)
 _GIB = 2**30

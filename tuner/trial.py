@@ -100,7 +100,13 @@ class _Trial:
             generator = None if self._setup.replayed else stack.enter_context(LoadGenerator())
             endpoint = stack.enter_context(self._setup.runner.launch(container))
             self._times |= {"launch_s": time.monotonic() - begun, "cold_start_s": endpoint.cold_start_s}
-            record = self._replay(endpoint.recorded) if generator is None else self._measure(generator, endpoint)
+            if generator is None:
+                record = self._replay(endpoint.recorded)
+            else:
+                # First the clients go: many servers, asked to stop, wait for those that are still connected.
+                stack.callback(generator.close)
+                record = self._measure(generator, endpoint)
+                generator.close()
             self._on_phase("stop", 1.0)
             stopping = time.monotonic()
         return record.model_copy(update={"teardown_s": time.monotonic() - stopping})

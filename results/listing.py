@@ -1,0 +1,218 @@
+"""The report's tables, built once as text, so that HTML and Markdown cannot differ.
+
+A new column is one line here; a column in which no trial has anything to show is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, Protocol, TypeVar
+
+from results.records import Choice, Estimate, ParameterValue, TrialRecord
+from results.summary import StudySummary
+from results.text import NONE, change, duration, figure, given, interval, milliseconds, money, share, size
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+Mark = Literal["", "recommended", "current"]
+
+
+class Measured(Protocol):
+    """What a trial and a choice have in common."""
+
+    @property
+    def configuration(self) -> Mapping[str, ParameterValue]:
+        """A value per parameter."""
+
+    @property
+    def capacity_qps(self) -> Estimate | None:
+        """Requests per second within the SLO."""
+
+    @property
+    def p99_ms(self) -> Estimate | None:
+        """At the highest rate that held."""
+
+    @property
+    def error_rate(self) -> float | None:
+        """A share of 1."""
+
+    @property
+    def cost_per_hour(self) -> float | None:
+        """Money for one container."""
+
+    @property
+    def cost_per_million_requests(self) -> float | None:
+        """Money at full load."""
+
+
+@dataclass(frozen=True)
+class Column(Generic[T_contra]):
+    """A heading, and the text of its cell for one row's thing. Numbers are aligned to the right."""
+
+    title: str
+    text: Callable[[T_contra], str]
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells in the table's order; `detail` is text to unfold, such as the end of a log."""
+
+    cells: tuple[str, ...]
+    mark: Mark = ""
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """`numeric` says per column whether it holds numbers."""
+
+    headings: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[Row, ...]
+
+
+def trials_table(study: StudySummary) -> Table:
+    """Every trial, as it was first measured."""
+    best, current = study.recommendation.trial, study.current.number if study.current else None
+    columns: list[Column[TrialRecord]] = [
+        Column("trial", lambda one: str(one.number)),
+        Column("state", lambda one: _state(one, best, current), numeric=False),
+        *_parameters(study),
+        Column("requests/s", _capacity_or_bound),
+        *_latency_and_money(study),
+        Column("errors", lambda one: share(one.error_rate)),
+        Column("cores used", lambda one: figure(one.cpu_cores_used, 2)),
+        Column("memory", lambda one: size(one.memory_peak_bytes)),
+        Column("GPU", lambda one: share(one.gpu_utilization)),
+        Column("GPU memory", lambda one: size(one.gpu_memory_peak_bytes)),
+        Column("bottleneck", lambda one: one.bottleneck or NONE, numeric=False),
+        Column("cold start", lambda one: duration(one.cold_start_s)),
+        Column("took", lambda one: duration(one.wall_s)),
+        Column("reason", lambda one: one.reason or "; ".join(one.notes) or NONE, numeric=False),
+    ]
+    return _table(
+        columns, study.records,
+        mark=lambda one: "recommended" if one.number == best else "current" if one.number == current else "",
+        detail=lambda one: one.log_tail,
+    )  # fmt: skip
+
+
+def alternatives_table(study: StudySummary) -> Table | None:
+    """The recommendation and the rest of the Pareto front; None where there is no rest."""
+    chosen = study.chosen
+    if chosen is None or not study.recommendation.alternatives:
+        return None
+    cost = chosen.cost_per_million_requests
+    columns: list[Column[Choice]] = [
+        *_parameters(study),
+        Column("requests/s", lambda one: figure(one.capacity_qps.value)),
+        Column("95% interval", lambda one: interval(one.capacity_qps) or NONE),
+        *_latency_and_money(study),
+        Column("cost against it", lambda one: NONE if one is chosen else change(cost, one.cost_per_million_requests)),
+        Column("confirmed", lambda one: "yes" if one.confirmed else "no", numeric=False),
+        Column("trial", lambda one: str(one.trial)),
+    ]
+    choices = [chosen, *study.recommendation.alternatives]
+    return _table(columns, choices, mark=lambda one: "recommended" if one is chosen else "")
+
+
+def confirmations_table(study: StudySummary) -> Table | None:
+    """Second measurements beside the first; None where there are none."""
+    firsts = {record.number: record for record in study.records}
+    again = [study.confirmations[number] for number in sorted(study.confirmations)]
+    best = study.recommendation.trial
+    columns: list[Column[TrialRecord]] = [
+        Column("trial", lambda one: str(one.number)),
+        Column("state", lambda one: one.state, numeric=False),
+        Column("requests/s at first", lambda one: _capacity(firsts.get(one.number))),
+        Column("again", _capacity),
+        Column("95% interval", lambda one: interval(one.capacity_qps) or NONE),
+        Column("p99", _p99),
+        Column("errors", lambda one: share(one.error_rate)),
+        Column("reason", lambda one: one.reason or "; ".join(one.notes) or NONE, numeric=False),
+    ]
+    if not again:
+        return None
+    return _table(columns, again, mark=lambda one: "recommended" if one.number == best else "")
+
+
+def comparison_table(study: StudySummary) -> Table | None:
+    """The recommendation against what is deployed today; None where either is missing or they are the same."""
+    chosen = study.chosen
+    if chosen is None or study.current is None or study.current.number == chosen.trial:
+        return None
+    today = study.latest(study.current)
+    rows = [
+        (name, given(today.configuration.get(name)), given(chosen.configuration.get(name)), "")
+        for name in study.parameters
+        if today.configuration.get(name) != chosen.configuration.get(name)
+    ]
+
+    def number(title: str, text: Callable[[float | None], str], value: Callable[[Measured], float | None]) -> None:
+        before, after = value(today), value(chosen)
+        if before is not None or after is not None:
+            rows.append((title, text(before), text(after), change(before, after)))
+
+    number("requests/s", figure, lambda one: one.capacity_qps.value if one.capacity_qps else None)
+    number("p99", milliseconds, lambda one: one.p99_ms.value if one.p99_ms else None)
+    number("errors", share, lambda one: one.error_rate)
+    number("cost per hour", lambda value: money(value, study.currency), lambda one: one.cost_per_hour)
+    number(
+        "cost per million requests", lambda value: money(value, study.currency),
+        lambda one: one.cost_per_million_requests,
+    )  # fmt: skip
+    return Table(("", "today", "recommended", "change"), (False, True, True, True), tuple(Row(row) for row in rows))
+
+
+def _parameters(study: StudySummary) -> list[Column[Measured]]:
+    def column(name: str) -> Column[Measured]:
+        values = [record.configuration.get(name) for record in study.records]
+        numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        return Column(name, lambda one: given(one.configuration.get(name)), numeric)
+
+    return [column(name) for name in study.parameters]
+
+
+def _latency_and_money(study: StudySummary) -> list[Column[Measured]]:
+    return [
+        Column("p99", _p99),
+        Column("per hour", lambda one: money(one.cost_per_hour, study.currency)),
+        Column("per million", lambda one: money(one.cost_per_million_requests, study.currency)),
+    ]
+
+
+def _table(
+    columns: Sequence[Column[T]], things: Sequence[T], mark: Callable[[T], Mark],
+    detail: Callable[[T], str | None] = lambda _: None,
+) -> Table:  # fmt: skip
+    cells = [[column.text(thing) for thing in things] for column in columns]
+    shown = [index for index, column in enumerate(cells) if any(text != NONE for text in column)]
+    return Table(
+        headings=tuple(columns[index].title for index in shown),
+        numeric=tuple(columns[index].numeric for index in shown),
+        rows=tuple(
+            Row(tuple(cells[index][row] for index in shown), mark(thing), detail(thing))
+            for row, thing in enumerate(things)
+        ),
+    )
+
+
+def _state(record: TrialRecord, best: int | None, current: int | None) -> str:
+    marks = [text for text, number in (("recommended", best), ("current", current)) if number == record.number]
+    return ", ".join([record.state, *marks])
+
+
+def _capacity(record: TrialRecord | None) -> str:
+    return figure(record.capacity_qps.value if record and record.capacity_qps else None)
+
+
+def _capacity_or_bound(record: TrialRecord) -> str:
+    if record.capacity_qps is None and record.capacity_bound_qps is not None:
+        return f"under {figure(record.capacity_bound_qps)}"
+    return _capacity(record)
+
+
+def _p99(one: Measured) -> str:
+    return milliseconds(one.p99_ms.value if one.p99_ms else None)

@@ -1,0 +1,127 @@
+"""Values as people read them, and text of unknown origin made harmless.
+
+Logs, reasons and parameter values come from servers and specs, so they may hold anything: markup, terminal escapes,
+characters that reorder a line. Reports show all of it as text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from results.records import Estimate
+
+NONE = "\N{EN DASH}"
+
+# C0 and C1 controls (terminal escapes), marks that reorder text, line separators, and halves of surrogate pairs.
+_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# Only what would mean something to Markdown: `p99 <= 50 ms` and `batch_size` stay as they are.
+_MARKUP = re.compile(r"[\\`*\[\]|#~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_ENTITY = re.compile(r"&(?=[A-Za-z#])")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_BLOCK_START = re.compile(r"^(?:[-+](?=\s|$)|>|[-=]+$|\d+(?=[.)](?:\s|$)))")
+_MENTION = re.compile(r"(?<!\w)@(?=\w)")
+
+
+def visible(text: str) -> str:
+    r"""Hidden characters as their escapes (`\x1b`, `\u202e`); tabs and line ends stay."""
+
+    def escape(match: re.Match[str]) -> str:
+        code = ord(match[0])
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+    return _HIDDEN.sub(escape, text.replace("\r\n", "\n"))
+
+
+def markdown(text: str) -> str:
+    """Text on one line that Markdown, the HTML in it and GitHub's mentions show as it is."""
+    line = " ".join(visible(text).split())
+    line = _MARKUP.sub(r"\\\g<0>", line)
+    line = _TAG.sub("&lt;", _ENTITY.sub("&amp;", line))
+    line = _BLOCK_START.sub(lambda match: match[0] + "\\" if match[0].isdigit() else "\\" + match[0], line)
+    return _MENTION.sub("@<!-- -->", line)  # a report in a pull request must notify nobody
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number to so many significant digits, without an exponent where people read none; a dash for none."""
+    if value is None or math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "\N{INFINITY}" if value > 0 else "-\N{INFINITY}"
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e12:
+        return f"{value:.{digits - 1}e}"
+    return _fixed(value, digits)
+
+
+def money(value: float | None, currency: str) -> str:
+    """Three digits below 1 (`$0.00210`), hundredths below 1,000, whole units above."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    size_of = abs(value)
+    if size_of >= 1:
+        amount = f"{size_of:,.2f}" if size_of < 1000 else f"{size_of:,.0f}"
+    else:
+        amount = _fixed(size_of, 3) if size_of >= 1e-9 else "0"
+    sign = "-" if value < 0 else ""
+    return f"{sign}{amount} {currency}" if currency.isalnum() else f"{sign}{currency}{amount}"
+
+
+def share(value: float | None) -> str:
+    """A share of 1 in percent: `0.12%`."""
+    return NONE if value is None or math.isnan(value) else f"{figure(100 * value, 2)}%"
+
+
+def size(value: int | None) -> str:
+    """Bytes in MiB, or in GiB from one on."""
+    if value is None:
+        return NONE
+    return f"{value / 2**20:,.0f} MiB" if value < 2**30 else f"{figure(value / 2**30)} GiB"
+
+
+def duration(seconds: float | None) -> str:
+    """`2.1 s`, `45 s`, `12 min`, `1.5 h`."""
+    if seconds is None or math.isnan(seconds):
+        return NONE
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def milliseconds(value: float | None) -> str:
+    """`21.7 ms`."""
+    return NONE if value is None or math.isnan(value) else f"{figure(value)} ms"
+
+
+def given(value: object) -> str:
+    """A parameter's value as it is written in a spec; a dash where a trial has none."""
+    if value is None:
+        return NONE
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def interval(estimate: Estimate | None) -> str | None:
+    """`398 to 425`; None where nothing is uncertain, as in a recorded table."""
+    if estimate is None or not estimate.low < estimate.high:
+        return None
+    return f"{figure(estimate.low)} to {figure(estimate.high)}"
+
+
+def change(before: float | None, after: float | None) -> str:
+    """`38% less`, `12% more`, `4.2 times as much`, `the same`; a dash where there is nothing to compare."""
+    if before is None or after is None or not before > 0 or not math.isfinite(after / before):
+        return NONE
+    ratio = after / before
+    if ratio >= 3:
+        return f"{figure(ratio, 2)} times as much"
+    percent = abs(ratio - 1)
+    if percent < 0.005:
+        return "the same"
+    return f"{percent:.0%} {'more' if ratio > 1 else 'less'}"
+
+
+def _fixed(value: float, digits: int) -> str:
+    rounded = float(f"{value:.{digits - 1}e}")  # 9.999 has become 10.0, one digit more, before decimals are counted
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:,.{decimals}f}"

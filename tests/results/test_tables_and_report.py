@@ -1,0 +1,143 @@
+"""Outputs: complete, true to the records, and harmless whatever text a server or a spec puts into them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from results import (
+    Choice,
+    Estimate,
+    Recommendation,
+    ResultsError,
+    StudySummary,
+    TrialCounts,
+    TrialRecord,
+    read_recommendation,
+    write_recommendation,
+    write_report,
+    write_trials,
+)
+
+HOSTILE = '=HYPERLINK("http://x") <script>alert(1)</script> \x1b[31m|red|` \n# title'
+
+
+def complete(number: int, capacity: float, **configuration: int | str) -> TrialRecord:
+    return TrialRecord(
+        number=number, state="complete", configuration=dict(configuration), p99_ms=Estimate(value=20, low=18, high=24),
+        capacity_qps=Estimate(value=capacity, low=capacity * 0.95, high=capacity * 1.05), cost_per_hour=0.08,
+        cost_per_million_requests=0.08 / capacity / 3600 * 1e6, bottleneck="cpu", error_rate=0.0, load_s=10.0,
+    )  # fmt: skip
+
+
+RECORDS = (
+    complete(0, 100.0, cpu_cores=1, engine="eager"),
+    complete(1, 180.0, cpu_cores=2, engine=HOSTILE),
+    TrialRecord(
+        number=2, state="failed", reason=HOSTILE, log_tail=HOSTILE, configuration={"cpu_cores": 4, "engine": "x"}
+    ),
+)
+
+
+def summary(records: tuple[TrialRecord, ...] = RECORDS) -> StudySummary:
+    best = records[1] if records else None
+    found = Recommendation(
+        service="example", configuration=best.configuration if best else None,
+        capacity_qps=best.capacity_qps if best else None, p99_ms=best.p99_ms if best else None, error_rate=0.0,
+        cost_per_hour=0.08, cost_per_million_requests=0.12, meets_slo=best is not None, confirmed=best is not None,
+        trial=1 if best else None, trials=TrialCounts(complete=2, failed=1), reasons=(HOSTILE,),
+        alternatives=(_choice(records[0]),) if records else (),
+    )  # fmt: skip
+    return StudySummary(
+        service="example", recommendation=found, records=records, confirmations={}, parameters=("cpu_cores", "engine"),
+        slo=("p99 <= 50 ms",), objective="minimize cost_per_million_requests", current=None, space_size="12",
+        provenance={"host": HOSTILE},
+    )  # fmt: skip
+
+
+def _choice(record: TrialRecord) -> Choice:
+    assert record.capacity_qps is not None
+    return Choice(
+        configuration=record.configuration, capacity_qps=record.capacity_qps, p99_ms=record.p99_ms, error_rate=0.0,
+        cost_per_hour=record.cost_per_hour, cost_per_million_requests=record.cost_per_million_requests, meets_slo=True,
+        confirmed=False, trial=record.number,
+    )  # fmt: skip
+
+
+def test_the_table_has_the_contracts_columns_and_missing_figures_stay_missing(tmp_path: Path) -> None:
+    write_trials(tmp_path, RECORDS, ("cpu_cores", "engine"))
+    table = pd.read_csv(tmp_path / "trials.csv")
+    wanted = {
+        "number", "state", "reason", "cpu_cores", "engine", "capacity_qps", "p50_ms", "p95_ms", "p99_ms", "error_rate",
+        "cost_per_hour", "cost_per_million_requests", "bottleneck", "cold_start_s", "launch_s", "warmup_s", "load_s",
+        "teardown_s",
+    }  # fmt: skip
+    assert wanted <= set(table.columns)
+    assert table["capacity_qps"].isna().to_list() == [False, False, True]
+    assert list(pd.read_parquet(tmp_path / "trials.parquet").columns) == list(table.columns)
+
+
+def test_no_text_in_the_csv_is_a_formula_and_parquet_keeps_it_raw(tmp_path: Path) -> None:
+    write_trials(tmp_path, RECORDS, ("cpu_cores", "engine"))
+    assert str(pd.read_csv(tmp_path / "trials.csv").loc[2, "reason"]).startswith("'=HYPERLINK")
+    assert pd.read_parquet(tmp_path / "trials.parquet").loc[2, "reason"] == HOSTILE
+
+
+def test_choices_of_several_types_share_a_column(tmp_path: Path) -> None:
+    mixed = (complete(0, 10.0, threads=1), complete(1, 12.0, threads="auto"))
+    write_trials(tmp_path, mixed, ("threads",))
+    assert list(pd.read_parquet(tmp_path / "trials.parquet")["threads"]) == ["1", "auto"]
+
+
+def test_an_empty_study_has_empty_tables_and_a_report(tmp_path: Path) -> None:
+    write_trials(tmp_path, (), ("cpu_cores",))
+    assert len(pd.read_csv(tmp_path / "trials.csv")) == 0
+    write_report(tmp_path, summary(()))
+    assert "No configuration met the SLO" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_report_shows_hostile_text_as_text(tmp_path: Path) -> None:
+    write_report(tmp_path, summary())
+    html, markdown = ((tmp_path / f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "\x1b" not in html + markdown
+    assert "<script" not in markdown.replace("\\<script", "")
+    assert not any(line.startswith("# title") for line in markdown.splitlines())
+
+
+def test_the_html_report_needs_nothing_but_itself(tmp_path: Path) -> None:
+    write_report(tmp_path, summary())
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "src=" not in html
+    assert "<link" not in html
+    assert "None" not in html
+    assert "nan" not in html
+    assert html.count("<circle") == 2
+
+
+def test_the_recommendation_file_has_the_contracts_keys_and_is_read_back(tmp_path: Path) -> None:
+    found = summary().recommendation
+    write_recommendation(tmp_path, found)
+    content = json.loads((tmp_path / "recommendation.json").read_text(encoding="utf-8"))
+    wanted = {
+        "schema", "service", "configuration", "capacity_qps", "p99_ms", "error_rate", "cost_per_hour",
+        "cost_per_million_requests", "meets_slo", "confirmed", "trials", "alternatives", "reasons",
+    }  # fmt: skip
+    assert wanted <= content.keys()
+    assert content["schema"] == 1
+    assert content["capacity_qps"].keys() == {"value", "low", "high"}
+    assert content["trials"].keys() == {"complete", "pruned", "infeasible", "failed"}
+    assert read_recommendation(tmp_path / "recommendation.json") == found
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '{"schema": 2}'])
+def test_what_is_no_recommendation_is_refused(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "recommendation.json"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(ResultsError, match="recommendation"):
+        read_recommendation(path)

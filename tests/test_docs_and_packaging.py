@@ -1,0 +1,87 @@
+"""What documents promise exists, and the wheel holds what it should."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from search_spaces import ROLES, preset_names
+from tuner.errors import ExitCode
+from tuner.schema import schema_text
+from tuner.spec import Spec
+from tuner.spec_file import load_spec
+
+ROOT = Path(__file__).parent.parent
+SPEC_PAGE = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
+
+
+def keys_of(model: type[BaseModel]) -> set[str]:
+    """Every key of the spec, at every level."""
+    found = set()
+    for name, info in model.model_fields.items():
+        found.add(info.alias or name)
+        for inner in (info.annotation, *getattr(info.annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                found |= keys_of(inner)
+    return found
+
+
+@pytest.mark.parametrize("key", sorted(keys_of(Spec)))
+def test_every_key_of_the_spec_is_documented(key: str) -> None:
+    assert re.search(rf"[`.]{re.escape(key)}[`.:]", SPEC_PAGE), f"docs/spec.md does not name {key}"
+
+
+@pytest.mark.parametrize("name", [*ROLES, *preset_names()])
+def test_every_role_and_preset_is_documented(name: str) -> None:
+    assert f"`{name}`" in SPEC_PAGE
+
+
+def test_every_exit_code_in_use_is_documented() -> None:
+    page = (ROOT / "docs" / "outputs.md").read_text(encoding="utf-8")
+    for code in ExitCode:
+        assert code is ExitCode.GATE_FAILED or f"| {int(code)} |" in page
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("examples/*/spec.yaml"), ROOT / "tuner" / "starter.yaml"])
+def test_every_spec_that_ships_is_valid_and_fits_the_schema(path: Path) -> None:
+    assert load_spec(path).space.size.count > 1
+    content: Any = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    schema: Any = __import__("json").loads(schema_text())
+    jsonschema.validate(content, schema)
+
+
+def test_the_example_has_space_and_requests_enough() -> None:
+    assert load_spec(ROOT / "examples/minilm/spec.yaml").space.size.count >= 100
+    assert len((ROOT / "examples/minilm/sentences.jsonl").read_text(encoding="utf-8").splitlines()) >= 500
+
+
+def test_the_wheel_holds_the_five_packages_and_their_data(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True,
+        capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"tuner", "search_spaces", "runners", "loadtest", "results"}
+    for wanted in ("search_spaces/presets/cpu-serving.yaml", "results/templates/report.html.j2", "tuner/starter.yaml"):
+        assert wanted in names
+
+
+def test_what_is_installed_for_the_demo_is_pinned() -> None:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert "torch==2.13.0" in pins
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for wanted in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
+        name = re.split(r"[<>=\[]", wanted)[0]
+        assert re.search(rf"(?im)^{re.escape(name).replace('_', '[-_]')}==", pins), f"{name} is not pinned"

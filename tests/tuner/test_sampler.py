@@ -1,0 +1,109 @@
+"""The sampler: valid, never twice, repeatable, and better than chance."""
+
+from __future__ import annotations
+
+import statistics
+
+import optuna
+import pytest
+
+from results import Estimate, TrialRecord
+from search_spaces import Constraint, Parameter, ParameterValue, SearchSpace
+from tuner.objective import Objective, cost_per_million_requests
+from tuner.sampler import SpaceExhausted, SpaceSampler
+
+SPACE = SearchSpace(
+    (
+        Parameter("cores", (1, 2, 4, 8), "cpu_cores"),
+        Parameter("batch", (1, 2, 4, 8, 16, 32)),
+        Parameter("threads", range(1, 9), "threads"),
+        Parameter("engine", ("a", "b", "c")),
+    ),
+    (Constraint.parse("threads <= 2 * cores"),),
+)
+OBJECTIVE = Objective(("cost_per_million_requests",))
+
+
+def sampler(seed: int = 0, refused: str = "") -> SpaceSampler:
+    return SpaceSampler(
+        SPACE, OBJECTIVE.losses, OBJECTIVE.bound_losses, lambda found: str(found["engine"]) == refused, seed
+    )
+
+
+def measure(number: int, configuration: dict[str, ParameterValue]) -> TrialRecord:
+    """Made-up truth: b with batches of 8 and a thread per core is best; batches of 32 are infeasible."""
+    cores, batch, threads = (int(configuration[name]) for name in ("cores", "batch", "threads"))
+    if batch == 32:
+        return TrialRecord(number=number, state="infeasible", reason="too slow", configuration=configuration)
+    capacity = (
+        50 * cores**0.9 * batch / (batch + 4) * min(1, threads / cores) * (1.4 if configuration["engine"] == "b" else 1)
+    )
+    capacity *= 0.7 if batch == 16 else 1
+    return TrialRecord(
+        number=number, state="complete", configuration=configuration, cost_per_hour=0.04 * cores,
+        capacity_qps=Estimate(value=capacity, low=capacity, high=capacity),
+        cost_per_million_requests=cost_per_million_requests(0.04 * cores, capacity),
+    )  # fmt: skip
+
+
+def run(chosen: SpaceSampler, count: int) -> list[TrialRecord]:
+    records: list[TrialRecord] = []
+    for number in range(count):
+        records.append(measure(number, chosen.propose(records, [], number)))
+    return records
+
+
+def test_every_proposal_is_valid_and_none_comes_twice() -> None:
+    records = run(sampler(), 40)
+    assert all(SPACE.why_invalid(record.configuration) is None for record in records)
+    assert len({SPACE.ranks(record.configuration) for record in records}) == 40
+
+
+def test_a_seed_repeats_and_another_differs() -> None:
+    first, again, other = ([one.configuration for one in run(sampler(seed), 12)] for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+def test_what_is_being_measured_is_not_proposed_again() -> None:
+    chosen = sampler()
+    pending = chosen.propose([], [], 0)
+    assert chosen.propose([], [pending], 0) != pending
+
+
+def test_what_the_runner_refuses_comes_last() -> None:
+    records = run(sampler(refused="b"), 60)
+    assert not any(record.configuration["engine"] == "b" for record in records)
+
+
+def test_an_exhausted_space_says_so() -> None:
+    small = SearchSpace((Parameter("x", (1, 2)),))
+    chosen = SpaceSampler(small, OBJECTIVE.losses, OBJECTIVE.bound_losses, lambda _: False, 0)
+    records = [TrialRecord(number=n, state="failed", configuration={"x": n + 1}) for n in range(2)]
+    with pytest.raises(SpaceExhausted):
+        chosen.propose(records, [], 2)
+
+
+def test_twenty_trials_find_better_than_twenty_random_ones() -> None:
+    def best(records: list[TrialRecord]) -> float:
+        return min(one.cost_per_million_requests for one in records if one.cost_per_million_requests is not None)
+
+    ours = [best(run(sampler(seed), 20)) for seed in range(6)]
+    random = [best([measure(n, found) for n, found in enumerate(SPACE.sample(20, seed))]) for seed in range(60)]
+    assert statistics.median(ours) < statistics.median(random)
+
+
+def test_it_is_an_optuna_sampler_for_anyones_study() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=sampler())
+
+    def objective(trial: optuna.Trial) -> float:
+        cores = trial.suggest_categorical("cores", (1, 2, 4, 8))
+        trial.suggest_categorical("batch", (1, 2, 4, 8, 16, 32))
+        threads = trial.suggest_int("threads", 1, 8)
+        trial.suggest_categorical("engine", ("a", "b", "c"))
+        assert threads <= 2 * cores
+        return float(cores)
+
+    study.optimize(objective, n_trials=8)
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 8
