@@ -41,9 +41,8 @@ def main() -> None:
             for seed in range(runs)
         ]
     for what, goal, times in (("tune --help", 0.5, asked), ("replay of 700, budget 20", 15.0, replayed)):
-        print(
-            f"{what}: median {statistics.median(times):.2f} s, worst {max(times):.2f} s of {runs} runs (goal {goal:g} s)"
-        )
+        median, worst = statistics.median(times), max(times)
+        print(f"{what}: median {median:.2f} s, worst {worst:.2f} s of {runs} runs (goal {goal:g} s)")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ _BUSY = 0.85  # of what was asked for; above it, queueing theory has waiting tim
 
 
 def name_bottleneck(measurement: Measurement, usage: Usage, asked: Resources) -> str | None:
-    """`client`, `throttling`, `gpu`, `cpu`, `memory`, or `wait` where nothing is busy (batches, locks, other services).
+    """`client`, `throttling`, `gpu`, `cpu`, or `wait` where nothing is busy (batches, locks, other services).
 
     None where nothing was measured that could tell.
     """
@@ -21,8 +21,4 @@ def name_bottleneck(measurement: Measurement, usage: Usage, asked: Resources) ->
         return "gpu"
     if usage.cpu_cores_mean is None or asked.cpu_cores is None:
         return None
-    if usage.cpu_cores_mean > _BUSY * asked.cpu_cores:
-        return "cpu"
-    if usage.memory_peak_bytes and asked.memory_bytes and usage.memory_peak_bytes > 0.95 * asked.memory_bytes:
-        return "memory"
-    return "wait"
+    return "cpu" if usage.cpu_cores_mean > _BUSY * asked.cpu_cores else "wait"
