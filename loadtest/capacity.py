@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from loadtest.plan import Interval, Outcome, Probe
-from loadtest.verdict import Evidence, decide, decide_all
+from loadtest.verdict import Evidence, decide, decide_all, lower_bound
 
 _LEAST_PROBE_S, _LONGEST_PROBE_S = 1.5, 5.0
 _SLOWEST_SHARE = 1 / 40  # of the saturated throughput; what misses there misses everywhere
@@ -49,8 +49,10 @@ class Probed:
 
     @property
     def too_many_errors(self) -> bool:
-        """Whether more requests failed than the error rate allows."""
-        return self.errors_allowed is not None and self.probe.errors > self.errors_allowed * self.probe.requests
+        """Whether surely more requests fail than the error rate allows: one in a few hundred may be chance."""
+        if self.errors_allowed is None or not self.probe.errors:
+            return False
+        return lower_bound(self.probe.errors, self.probe.requests) > self.errors_allowed
 
     @property
     def tightest(self) -> tuple[Evidence, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import gevent
 import numpy as np
@@ -124,10 +124,11 @@ class OpenLoopProber:
         self._in_flight = in_flight = Group()
         cpu, begun = time.process_time(), time.perf_counter()
         arrivals = gevent.spawn(self._arrive, sent, in_flight, rate_qps, begun)
-        found = self._watch(sent, in_flight, rate_qps, begun, at_most_s, cpu)
+        found, counted = self._watch(sent, in_flight, rate_qps, begun, at_most_s, cpu)
         arrivals.kill()
         self._overloaded = found.verdict != "met"
-        return found
+        # Counting thousands of latencies would hold up the arrivals, so it waits until they have ended.
+        return replace(found, probe=_with_percentiles(found.probe, _waited(sent, counted)))
 
     def _arrive(self, sent: Sent, in_flight: Group, rate_qps: float, begun: float) -> None:
         """Spawn a greenlet per arrival, on schedule, whatever became of the earlier ones."""
@@ -153,8 +154,11 @@ class OpenLoopProber:
 
     def _watch(
         self, sent: Sent, in_flight: Group, rate_qps: float, begun: float, at_most_s: float, cpu: float
-    ) -> Probed:
-        """Look at the evidence until it decides. Requests younger than the longest limit cannot be judged yet."""
+    ) -> tuple[Probed, NDArray[np.bool_]]:
+        """Look at the evidence until it decides, and say which requests it counts.
+
+        Requests younger than the longest limit cannot be judged yet.
+        """
         since, looked = begun + min(_SETTLE_S, at_most_s / 4), 0
         found: Probed | None = None
         while True:
@@ -168,18 +172,14 @@ class OpenLoopProber:
                 found = self._judge(sent, counted, rate_qps, begun, cpu)
                 enough = now - self._longest_s - since >= _LEAST_COUNTED_S
                 if over or (enough and found.verdict in ("met", "missed")):
-                    return found
-            self._progress(rate_qps, found)
+                    return found, counted
+            self._progress(rate_qps, _waited(sent, counted))
 
     def _judge(self, sent: Sent, counted: NDArray[np.bool_], rate_qps: float, begun: float, cpu: float) -> Probed:
         now = time.perf_counter()
         evidence = tuple(Evidence.of(sent.missed(counted, limit), limit * rate_qps) for limit, _ in self._limits)
         allowed = tuple(share for _, share in self._limits)
         tightest = min(self._limits)[0]
-        latencies = sent.latency[: sent.count][counted]
-        # A request that has no answer yet has waited at least until now.
-        waiting = now - sent.scheduled[: sent.count][counted]
-        histogram = LatencyHistogram.of(np.where(np.isnan(latencies), waiting, latencies).tolist())
         late = sent.late[: sent.count][counted]
         errors = int(sent.failed[: sent.count][counted].sum())
         probe = Probe(
@@ -188,17 +188,17 @@ class OpenLoopProber:
             started_s=begun - self._started,
             duration_s=now - begun,
             requests=int(counted.sum()),
-            completed=int((~np.isnan(latencies)).sum()),
+            completed=int((~np.isnan(sent.latency[: sent.count][counted])).sum()),
             misses=int(sent.missed(counted, tightest).sum()),
             errors=errors,
             error_kinds=dict(sent.kinds),
             achieved_qps=sent.count / (now - begun),
-            p50_ms=histogram.percentile_ms(50),
-            p95_ms=histogram.percentile_ms(95),
-            p99_ms=histogram.interval_ms(99),
+            p50_ms=None,
+            p95_ms=None,
+            p99_ms=None,
             late_p99_ms=float(np.quantile(late, 0.99)) * 1e3 if len(late) else 0.0,
             generator_cpu=(time.process_time() - cpu) / (now - begun),
-            histogram=histogram.encode(),
+            histogram="",
         )
         found = Probed(probe, evidence, allowed, self._plan.slo.error_rate)
         verdict, reason = found.verdict, ""
@@ -234,12 +234,29 @@ class OpenLoopProber:
             if latencies and latencies[0] < 2 * self.base_s:
                 return
 
-    def _progress(self, rate_qps: float, found: Probed | None) -> None:
+    def _progress(self, rate_qps: float, latencies: NDArray[np.float64]) -> None:
         now = time.perf_counter()
         if now - self._reported < 0.5:
             return
         self._reported = now
         elapsed = now - self._started
-        p99 = found.probe.p99_ms.value if found and found.probe.p99_ms else None
+        p99 = float(np.quantile(latencies, 0.99)) * 1e3 if len(latencies) else None
         fraction = min(1.0, elapsed / self._plan.max_s)
         self._report(Progress(phase="probe", elapsed_s=elapsed, fraction=fraction, rate_qps=rate_qps, p99_ms=p99))
+
+
+def _waited(sent: Sent, counted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Latencies in seconds; a request that has no answer yet has waited at least until now."""
+    latencies, scheduled = sent.latency[: len(counted)][counted], sent.scheduled[: len(counted)][counted]
+    return np.where(np.isnan(latencies), time.perf_counter() - scheduled, latencies)
+
+
+def _with_percentiles(probe: Probe, latencies_s: NDArray[np.float64]) -> Probe:
+    histogram = LatencyHistogram.of(latencies_s.tolist())
+    figures = {
+        "p50_ms": histogram.percentile_ms(50),
+        "p95_ms": histogram.percentile_ms(95),
+        "p99_ms": histogram.interval_ms(99),
+        "histogram": histogram.encode(),
+    }
+    return probe.model_copy(update=figures)

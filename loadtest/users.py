@@ -59,11 +59,13 @@ def _sender(client: Any, request: RequestPlan, bodies: Sequence[bytes], seed: in
 
     def send() -> str | None:
         body = choose(bodies) if bodies else None
-        response = client.request(method, path, data=body, headers=headers)
-        status: int = response.status_code
-        if 200 <= status < 400:
-            return None
-        return f"http {status}" if status else _kind(response.error)
+        with client.request(method, path, data=body, headers=headers, catch_response=True) as response:
+            status: int = response.status_code
+            failure: BaseException | None = response.request_meta["exception"]
+            if 200 <= status < 400:
+                # An answer may begin well and break off in its body.
+                return None if failure is None else _kind(failure)
+            return f"http {status}" if status else _kind(response.error)
 
     return send
 

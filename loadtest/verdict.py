@@ -21,6 +21,7 @@ _LOOK_CONFIDENCE = 0.98  # one-sided, at each look
 _LEAST_DESIGN_EFFECT = 1.5  # few misses say little about how they cluster
 _BLOCKS = 12
 _MEMORY = 3.0  # latency limits
+_DOUBT = 1.5  # chosen so that the interval of a simulated search covers the truth as often as it says
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Evidence:
         """Requests in the order of their schedule. `per_limit` of them arrive within one latency limit.
 
         A queue that makes one request late does so for about that many, and forgets after a few times as many: so
-        blocks are no shorter than three limits, and the design effect is at least `per_limit` even where no miss was
-        seen that could show it. In simulated queues (M/D/1, M/M/1, M/G/1 and four servers, at their capacity for a
-        p99) it is 2 to 10 times `per_limit`.
+        blocks are no shorter than three limits, and the design effect is at least 1.5 times `per_limit` even where no
+        miss was seen that could show it. In simulated queues (M/D/1, M/M/1, M/G/1 and four servers, at their capacity
+        for a p99) it is 2 to 10 times `per_limit`.
         """
         parts = np.array_split(missed, max(1, min(_BLOCKS, int(len(missed) / max(1.0, _MEMORY * per_limit)))))
         sizes, misses = [len(part) for part in parts], [int(part.sum()) for part in parts]
-        return cls(np.array(sizes), np.array(misses), max(_LEAST_DESIGN_EFFECT, per_limit))
+        return cls(np.array(sizes), np.array(misses), max(_LEAST_DESIGN_EFFECT, _DOUBT * per_limit))
 
     @property
     def share(self) -> float:
@@ -69,9 +70,14 @@ class Evidence:
         total, missed = float(self.requests.sum()) / effect, float(self.misses.sum()) / effect
         if total <= 0:
             return 0.0, 1.0
-        low = float(betaincinv(missed, total - missed + 1, 1 - _LOOK_CONFIDENCE)) if missed > 0 else 0.0
+        low = lower_bound(missed, total)
         high = float(betaincinv(missed + 1, total - missed, _LOOK_CONFIDENCE)) if missed < total else 1.0
         return low, high
+
+
+def lower_bound(missed: float, total: float) -> float:
+    """The exact binomial lower confidence bound of a share (Clopper and Pearson), one-sided."""
+    return float(betaincinv(missed, total - missed + 1, 1 - _LOOK_CONFIDENCE)) if missed > 0 else 0.0
 
 
 def decide(evidence: Evidence, allowed: float) -> str:

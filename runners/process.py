@@ -4,89 +4,67 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from runners.cgroup import Cgroups
+from runners.cores import Allotment, Cores
 from runners.machine import has_gpu, usable_cores, usable_memory_bytes
-from runners.ownership import TEMPORARY_PREFIX, ownership_environment, take_lease
+from runners.ownership import TEMPORARY_PREFIX, lease, ownership_environment
+from runners.ports import Ports, listens
 from runners.process_tree import ProcessTree
-from runners.protocol import (
-    Container,
-    Endpoint,
-    Infeasible,
-    Placement,
-    Recorded,
-    Resources,
-    RunnerUnavailable,
-    ServerFailed,
-    Usage,
-)
+from runners.protocol import Container, Endpoint, Infeasible, Placement, Recorded, Resources, ServerFailed, Usage
 from runners.readiness import wait_until_ready
+from runners.starting import environment, start, write_files
 from runners.usage import Watch
 
 _GRACE_S = 0.5  # a measured server has nothing to save, and the wait is part of every trial
 _LOG_TAIL_BYTES = 2000
-_PORTS = range(20_000, 32_000)
 _GIB = 2**30
 
 
 class ProcessRunner:
-    """One server at a time gets the first cores that this process may use; a load generator is offered the others."""
+    """Servers at the same time get different cores while there are any; a load generator is offered those left over."""
 
     def __init__(self) -> None:
-        self._placed: set[int] = set()
-        self._lock = threading.Lock()
+        self._ports, self._cores = Ports(), Cores()
 
     def refuses(self, resources: Resources) -> str | None:
         """More cores or memory than there are, part of a core, or a GPU that is not here."""
         cores, asked = len(usable_cores()), resources.cpu_cores
         if asked is not None and asked > cores:
             return f"asks for {asked:g} CPU cores, and there are {cores} here"
-        if asked is not None and asked != int(asked):
+        if asked is not None and (asked <= 0 or asked != int(asked)):
             return f"asks for {asked:g} CPU cores, and the process runner gives whole cores only"
         memory = usable_memory_bytes()
         if resources.memory_bytes is not None and resources.memory_bytes > memory:
             return f"asks for {resources.memory_bytes / _GIB:.3g} GiB of memory, and there are {memory / _GIB:.3g} here"
-        if resources.gpu_type is not None and not has_gpu():
-            return f"asks for a GPU ({resources.gpu_type}), and there is none here"
+        gpu = resources.gpu_type if resources.gpu_type is not None else resources.gpu_memory
+        if gpu is not None and not has_gpu():
+            return f"asks for a GPU ({gpu}), and there is none here"
         return None
 
     def place(self, folder: Path) -> Placement:
-        """A free port outside the range from which the kernel gives ports to outgoing connections, such as those of
-        the load generator.
-        """
-        low, high = _ephemeral_ports()
-        with self._lock:
-            candidates = [port for port in _PORTS if not low <= port <= high and port not in self._placed]
-            for port in random.sample(candidates, len(candidates)):
-                if _is_free(port):
-                    self._placed.add(port)
-                    return Placement("127.0.0.1", port, str(folder.resolve() / "files"))
-        raise RunnerUnavailable(f"no free port between {_PORTS[0]} and {_PORTS[-1]}")
+        """A free port of this machine alone, that outgoing connections do not take."""
+        return Placement("127.0.0.1", self._ports.take(), str(folder.resolve() / "files"))
 
     @contextlib.contextmanager
     def launch(self, container: Container) -> Iterator[Endpoint]:
         """See `runners.protocol.Runner.launch`."""
-        if refusal := self.refuses(container.resources):
-            raise Infeasible(refusal)
+        asked = container.resources.cpu_cores
         try:
-            with _running(container) as server:
+            if refusal := self.refuses(container.resources):
+                raise Infeasible(refusal)
+            with self._cores.take(None if asked is None else int(asked)) as cores, _running(container, cores) as server:
                 yield server
         finally:
-            with self._lock:
-                self._placed.discard(container.placement.port)
+            self._ports.give_back(container.placement.port)
 
 
 @dataclass
@@ -94,12 +72,11 @@ class _Server:
     """A launched server; an Endpoint once it is ready."""
 
     container: Container
-    process: subprocess.Popen[bytes]
     tree: ProcessTree
     watch: Watch
-    launched: float
-    server_cores: tuple[int, ...]
-    temporary: Path
+    cores: Allotment
+    pid: int
+    oom_kills_before: int
     cold_start_s: float = 0.0
     recorded: Recorded | None = None
 
@@ -109,20 +86,22 @@ class _Server:
 
     @property
     def client_cores(self) -> tuple[int, ...]:
-        others = tuple(core for core in usable_cores() if core not in self.server_cores)
-        return others or usable_cores()
+        return self.cores.client
 
     @property
     def shares_cores(self) -> bool:
-        return bool(set(self.client_cores) & set(self.server_cores))
+        return self.cores.shared
 
     def check(self) -> None:
         if self.watch.out_of_memory is not None:
             raise Infeasible(self.watch.out_of_memory)
-        code = self.process.poll()
+        code = _exit_code(self.pid)
         # A launcher that leaves its server running (a daemon) has done its work; one that leaves nothing has failed.
-        if code is not None and not (code == 0 and self.tree.search()):
-            raise ServerFailed(f"the server {_how_it_ended(code)}", self.log_tail())
+        if code is None or (code == 0 and (self.tree.living() or self.tree.search())):
+            return
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL) and Cgroups().oom_kills() > self.oom_kills_before:
+            raise Infeasible("out of memory: the kernel ended the server")
+        raise ServerFailed(f"the server {_how_it_ended(code)}", self.log_tail())
 
     def usage(self, start: float, end: float) -> Usage:
         return self.watch.usage(start, end)
@@ -138,109 +117,91 @@ class _Server:
 
 
 @contextlib.contextmanager
-def _running(container: Container) -> Iterator[_Server]:
+def _running(container: Container, cores: Allotment) -> Iterator[_Server]:
     """Start, wait until ready, and leave nothing behind, however the block ends."""
-    _write_files(container)
-    server = _start(container)
-    lease = take_lease(container.study, container.trial, psutil.Process(server.process.pid), server.temporary)
-    try:
-        server.watch.start()
+    write_files(container)
+    marks = ownership_environment(container.study, container.trial)
+    tree, oom_kills = ProcessTree(marks), Cgroups().oom_kills()
+    with contextlib.ExitStack() as stack:  # each end is named before its beginning, lest an interrupt falls between
+        temporary = stack.enter_context(_temporary_folder())
+        held = stack.enter_context(lease(container.study, container.trial, temporary))
+        launched = time.monotonic()
+        process = stack.enter_context(_ended(tree, container, environment(container, marks, temporary), cores))
+        tree.led_by(process.pid)
+        held.name_session(process.pid)
+        watch = stack.enter_context(_watched(container, tree, process.pid))
+        server = _Server(container, tree, watch, cores, process.pid, oom_kills)
         try:
             wait_until_ready(server.url, container.readiness, server.check)
         except ServerFailed as error:
             raise ServerFailed(error.reason, error.log_tail or server.log_tail()) from error
+        server.cold_start_s = time.monotonic() - launched
         _refuse_a_stranger(server)
-        server.cold_start_s = time.monotonic() - server.launched
         yield server
-    finally:
-        if server.watch.is_alive():
-            server.watch.stop()
-        server.tree.stop(_GRACE_S)
-        server.process.wait()
-        lease.release()
-        server.watch.write(container.folder / "usage.csv")
-
-
-def _write_files(container: Container) -> None:
-    folder = Path(container.placement.files)
-    for name, text in container.files.items():
-        path = folder / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ServerFailed(f"the file {name} would lie outside the trial's folder; use a relative path")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-
-def _start(container: Container) -> _Server:
-    marks = ownership_environment(container.study, container.trial)
-    environment = os.environ | dict(container.env) | marks
-    # So that `python` can be had where this product's own environment is all there is.
-    environment["PATH"] = os.pathsep.join((environment.get("PATH", os.defpath), str(Path(sys.executable).parent)))
-    program = _program(container, environment["PATH"])
-    # A killed server cannot remove its temporary files, so they lie where they can be removed for it. The path is short
-    # because servers put sockets there, whose paths may have 107 characters.
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
-    environment["TMPDIR"] = container.env.get("TMPDIR", str(temporary))
-    cores = usable_cores()
-    if container.resources.cpu_cores is not None:
-        cores = cores[: int(container.resources.cpu_cores)]
-    launched = time.monotonic()
-    with (container.folder / "server.log").open("wb") as log, _affinity(cores):
-        try:
-            process = subprocess.Popen(
-                [program, *container.command[1:]],
-                cwd=container.workdir,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            temporary.rmdir()
-            raise ServerFailed(f"cannot run {container.command[0]!r}: {why}") from error
-    with contextlib.suppress(OSError):
-        # When memory runs out the kernel should take the server, not the tuner.
-        Path(f"/proc/{process.pid}/oom_score_adj").write_text("800", encoding="ascii")
-    tree = ProcessTree(psutil.Process(process.pid), marks)
-    return _Server(container, process, tree, Watch(tree, container.resources.memory_bytes), launched, cores, temporary)
-
-
-def _program(container: Container, path: str) -> str:
-    if not container.command:
-        raise ServerFailed("there is no command to run")
-    program = container.command[0]
-    if os.sep in program:
-        return str(container.workdir / program)
-    found = shutil.which(program, path=path)
-    if found is None:
-        raise ServerFailed(f"there is no program {program!r} on the PATH")
-    return found
 
 
 @contextlib.contextmanager
-def _affinity(cores: tuple[int, ...]) -> Iterator[None]:
-    """A child inherits its affinity from the thread that starts it, so it never runs a moment on other cores."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
+def _ended(
+    tree: ProcessTree, container: Container, environ: dict[str, str], cores: Allotment
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the process; when the block ends, end its whole tree. A second interrupt meanwhile only cuts the grace."""
+    process = None
     try:
-        yield
+        process = start(container, environ, cores.server)
+        yield process
     finally:
-        os.sched_setaffinity(0, before)
+        try:
+            tree.stop(_GRACE_S)
+        except KeyboardInterrupt:
+            tree.stop(0.0)
+            raise
+        finally:
+            if process is not None:
+                process.wait()
+
+
+@contextlib.contextmanager
+def _watched(container: Container, tree: ProcessTree, pid: int) -> Iterator[Watch]:
+    """Samples are taken for as long as the block runs, and written down after it."""
+    watch = Watch(tree, container.resources.memory_bytes, lambda: bool(_exit_code(pid)))
+    try:
+        watch.start()
+        yield watch
+    finally:
+        watch.stop()
+        watch.write(container.folder / "usage.csv")
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A killed server cannot remove its temporary files, so they lie where they can be removed for it. The path is
+    short because servers put sockets there, whose paths may have 107 characters.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_a_stranger(server: _Server) -> None:
     """Somebody else's server may have taken the port first and answered in ours' place."""
     port = server.container.placement.port
-    owners = set()
-    for process in server.tree.search():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            owners |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-    if port not in owners:
+    if not listens(server.tree.search(), port):
         raise ServerFailed(
             f"the server does not listen on port {port}, which another process answers on", server.log_tail()
         )
+
+
+def _exit_code(pid: int) -> int | None:
+    """As `Popen.poll`, but leaves the ended process unreaped: its id stays the session's until all of it is gone."""
+    try:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def _how_it_ended(code: int) -> str:
@@ -249,21 +210,3 @@ def _how_it_ended(code: int) -> str:
     with contextlib.suppress(ValueError):
         return f"was ended by {signal.Signals(-code).name}"
     return f"was ended by signal {-code}"
-
-
-def _ephemeral_ports() -> tuple[int, int]:
-    try:
-        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
-        return int(low), int(high)
-    except (OSError, ValueError):
-        return 32_768, 60_999
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free to a server
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

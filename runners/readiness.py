@@ -15,6 +15,9 @@ from runners.protocol import Readiness, ServerFailed
 _POLL_S, _SLOWEST_POLL_S = 0.02, 0.25
 _HEALTH_TIMEOUT_S = 2.0
 _GRACE_S = 10.0  # for a real request that is answered with errors after the health path was fine
+_EXCERPT_BYTES = 160
+
+Seen = tuple[str | None, bool]  # what is wrong with the answer (None: nothing), and whether there was one
 
 
 def wait_until_ready(url: str, readiness: Readiness, check: Callable[[], None]) -> None:
@@ -22,20 +25,19 @@ def wait_until_ready(url: str, readiness: Readiness, check: Callable[[], None]) 
     deadline = time.monotonic() + readiness.timeout_s
     # No proxy from the environment stands between us and a server on this machine.
     with httpx.Client(base_url=url, trust_env=False) as client:
-        if readiness.path is not None:
-            seen = _poll(lambda left: _health(client, readiness, left), deadline, deadline, check)
+        path = readiness.path
+        if path is not None:
+            seen = _poll(lambda left: _health(client, path, left), deadline, deadline, check)
             if seen is not None:
-                raise ServerFailed(f"not ready within {readiness.timeout_s:g} s: {readiness.path} {seen}")
-        patience = min(deadline, time.monotonic() + _GRACE_S) if readiness.path is not None else deadline
+                raise ServerFailed(f"not ready within {readiness.timeout_s:g} s: {path} {seen}")
+        patience = min(deadline, time.monotonic() + _GRACE_S) if path is not None else deadline
         seen = _poll(lambda left: _real(client, readiness, left), deadline, patience, check)
         if seen is not None:
             request = readiness.request
             raise ServerFailed(f"did not answer the real request {request.method} {request.path}: {seen}")
 
 
-def _poll(
-    ask: Callable[[float], tuple[str | None, bool]], deadline: float, patience: float, check: Callable[[], None]
-) -> str | None:
+def _poll(ask: Callable[[float], Seen], deadline: float, patience: float, check: Callable[[], None]) -> str | None:
     """Ask until the answer is good (None), or return what was last seen.
 
     Errors that the server itself answers are waited out until `patience`, silence until `deadline`.
@@ -44,44 +46,59 @@ def _poll(
     while True:
         check()
         seen, answered = ask(max(0.1, deadline - time.monotonic()))
-        if seen is None:
-            check()
-            return None
-        if time.monotonic() >= (patience if answered else deadline):
+        check()
+        if seen is None or time.monotonic() >= (patience if answered else deadline):
             return seen
         time.sleep(pause)
         pause = min(_SLOWEST_POLL_S, pause * 1.2)
 
 
-def _health(client: httpx.Client, readiness: Readiness, left: float) -> tuple[str | None, bool]:
-    assert readiness.path is not None  # noqa: S101 (asked for only where there is one)
+def _health(client: httpx.Client, path: str, left: float) -> Seen:
     # An unhealthy server answers errors for as long as it loads: that is not yet a failure.
-    return _ask(client, httpx.Request("GET", client.base_url.join(readiness.path)), min(left, _HEALTH_TIMEOUT_S))[
-        0
-    ], False
+    return _ask(client, "GET", path, min(left, _HEALTH_TIMEOUT_S))[0], False
 
 
-def _real(client: httpx.Client, readiness: Readiness, left: float) -> tuple[str | None, bool]:
-    request = readiness.request
+def _real(client: httpx.Client, readiness: Readiness, left: float) -> Seen:
     # The first request may compile or load something, so it may take all the time that is left.
-    return _ask(
-        client, httpx.Request(request.method, client.base_url.join(request.path), headers=dict(request.headers),
-                              content=request.body), left,
-    )  # fmt: skip
+    request = readiness.request
+    return _ask(client, request.method, request.path, left, headers=dict(request.headers), content=request.body)
 
 
-def _ask(client: httpx.Client, request: httpx.Request, timeout_s: float) -> tuple[str | None, bool]:
-    """What is wrong with the answer (None: nothing), and whether there was one."""
-    request.extensions = {"timeout": httpx.Timeout(timeout_s).as_dict()}
+def _ask(
+    client: httpx.Client,
+    method: str,
+    path: str,
+    timeout_s: float,
+    headers: dict[str, str] | None = None,
+    content: bytes | None = None,
+) -> Seen:
+    end = time.monotonic() + timeout_s
+    late = f"no answer within {timeout_s:.3g} s"
+    excerpt = b""
     try:
-        response = client.send(request, follow_redirects=True)
+        with client.stream(
+            method, path, headers=headers, content=content, timeout=timeout_s, follow_redirects=True
+        ) as response:
+            # httpx bounds each read and not their sum: an answer that trickles in would never time out.
+            for chunk in response.iter_bytes():
+                excerpt += chunk[: _EXCERPT_BYTES - len(excerpt)]
+                if time.monotonic() > end:
+                    return late, False
     except httpx.TimeoutException:
-        return f"no answer within {timeout_s:.3g} s", False
+        return late, False
     except httpx.ConnectError:
         return "connection refused", False
+    except httpx.InvalidURL as error:
+        raise ServerFailed(f"{path!r} is not a path that can be requested: {error}") from error
     except httpx.HTTPError as error:
         return f"no proper answer ({type(error).__name__})", False
     if response.is_success:
         return None, True
-    excerpt = " ".join(response.text[:160].split())
-    return f"answered {response.status_code}" + (f" ({excerpt})" if excerpt else ""), True
+    said = _one_line(excerpt)
+    return f"answered {response.status_code}" + (f" ({said})" if said else ""), True
+
+
+def _one_line(text: bytes) -> str:
+    """Fit for a message: a server's body may hold anything, a terminal's control sequences too."""
+    printable = (letter if letter.isprintable() else " " for letter in text.decode("utf-8", errors="replace"))
+    return " ".join("".join(printable).split())

@@ -26,7 +26,11 @@ _NUMBERS = ("capacity_qps", "p99_ms", "price_per_hour", "trial_s")
 
 
 class TableError(Exception):
-    """A table that cannot be replayed; the message names file, line and column."""
+    """A table that cannot be replayed; the message names file, line and column. `line` counts from 1."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,12 @@ def _read(table: Path, parameters: tuple[str, ...]) -> dict[tuple[str, ...], _Ro
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or ()
+            for name in columns:
+                if list(columns).count(name) > 1:
+                    raise TableError(f"{table}:1 has the column {name} more than once", 1)
             for name in (*parameters, "capacity_qps"):
                 if name not in columns:
-                    raise TableError(f"{table}:1 has no column {name}; there are {', '.join(columns) or 'none'}")
+                    raise TableError(f"{table}:1 has no column {name}; there are {', '.join(columns) or 'none'}", 1)
             return _rows(table, reader, parameters)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"cannot read {table}: {getattr(error, 'strerror', None) or error}") from error
@@ -109,31 +116,31 @@ def _rows(table: Path, reader: csv.DictReader[str], parameters: tuple[str, ...])
     for cells in reader:
         place = f"{table}:{reader.line_num}"
         if None in cells or None in cells.values():
-            raise TableError(f"{place} does not have as many cells as the first line")
-        numbers = {name: _number(cells.get(name), f"{place} {name}") for name in _NUMBERS}
+            raise TableError(f"{place} does not have as many cells as the first line", reader.line_num)
+        numbers = {name: _number(cells.get(name), f"{place} {name}", reader.line_num) for name in _NUMBERS}
         status = (cells.get("status") or "ok").strip()
         if status not in _STATES:
-            raise TableError(f"{place} status: {status!r} is none of {', '.join(_STATES)}")
+            raise TableError(f"{place} status: {status!r} is none of {', '.join(_STATES)}", reader.line_num)
         key = _key(cells, parameters)
         row = _Row(
             status, numbers["capacity_qps"] or 0.0, numbers["p99_ms"], numbers["price_per_hour"], numbers["trial_s"]
         )
         if rows.setdefault(key, row) != row:
-            raise TableError(f"{place} gives this configuration a second time, with other values")
+            raise TableError(f"{place} gives this configuration a second time, with other values", reader.line_num)
     if not rows:
         raise TableError(f"{table} has no rows")
     return rows
 
 
-def _number(text: str | None, place: str) -> float | None:
+def _number(text: str | None, place: str, line: int) -> float | None:
     if text is None or not text.strip():
         return None
     try:
         number = float(text)
     except ValueError as error:
-        raise TableError(f"{place}: {text!r} is not a number") from error
+        raise TableError(f"{place}: {text!r} is not a number", line) from error
     if not math.isfinite(number) or number < 0:
-        raise TableError(f"{place}: {text!r} is not a number of at least 0")
+        raise TableError(f"{place}: {text!r} is not a number of at least 0", line)
     return number
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from runners.cgroup import Cgroups
+from runners.cpu_meter import CpuMeter
+from runners.process_table import Entry
 from runners.process_tree import ProcessTree
 from runners.protocol import Usage
 
 _INTERVAL_S = 0.2
 _FAST_INTERVAL_S = 0.05  # near the limit a server can take gigabytes within one slow interval
 _NEAR = 0.7
+_JUDGED_FOR_S = 1.0
 _LEAST_FREE_BYTES, _LEAST_FREE_SHARE = 256 * 2**20, 0.03
 _MIB = 2**20
 
@@ -37,39 +43,50 @@ class Watch(threading.Thread):
     counted once (PSS) before it is judged, as a container's limit would count them.
     """
 
-    def __init__(self, tree: ProcessTree, limit_bytes: int | None) -> None:
+    def __init__(self, tree: ProcessTree, limit_bytes: int | None, has_failed: Callable[[], bool]) -> None:
         super().__init__(name="usage", daemon=True)
-        self._tree, self._limit = tree, limit_bytes
+        self._tree, self._limit, self._has_failed = tree, limit_bytes, has_failed
         self._done = threading.Event()
-        self._cpu: dict[int, float] = {}
+        self._cpu, self._cgroups = CpuMeter(), Cgroups()
+        self._total_bytes = int(psutil.virtual_memory().total)
+        self._floor_bytes = max(_LEAST_FREE_BYTES, int(_LEAST_FREE_SHARE * self._total_bytes))
+        self._judged: tuple[float, int, int] | None = None
         self.samples: list[Sample] = []
         self.out_of_memory: str | None = None
 
     def run(self) -> None:
         """The thread's own loop; call `start`."""
         while not self._done.is_set():
-            sample = self._look()
-            self.samples.append(sample)
-            if self.out_of_memory is None:
-                self.out_of_memory = self._too_much(sample)
-                if self.out_of_memory is not None:
+            free = self._free_bytes()
+            near = free < 4 * self._floor_bytes
+            with contextlib.suppress(OSError):  # too many open files here must not end the watch over memory
+                sample = self._look()
+                self.samples.append(sample)
+                near |= self._limit is not None and sample.memory_bytes > _NEAR * self._limit
+                if self.out_of_memory is None:
+                    self.out_of_memory = self._too_much(sample, free)
+                # Children of a server that has failed would keep a client waiting for an answer that never comes.
+                if self.out_of_memory is not None or self._has_failed():
                     self._tree.kill()
-            near = self._limit is not None and sample.memory_bytes > _NEAR * self._limit
-            self._done.wait(_FAST_INTERVAL_S if near or _free_bytes() < 4 * _floor_bytes() else _INTERVAL_S)
+            self._done.wait(_FAST_INTERVAL_S if near else _INTERVAL_S)
 
     def stop(self) -> None:
-        """Take no more samples. Blocks for at most one of them."""
+        """Take no more samples. Blocks for at most one of them. May be called before the start."""
         self._done.set()
-        self.join()
+        if self.is_alive():
+            self.join()
 
     def usage(self, start: float, end: float) -> Usage:
-        """Mean cores and peak memory between two moments."""
-        inside = [sample for sample in self.samples if start <= sample.at <= end]
-        if len(inside) < 2:
+        """Mean cores and peak memory between two moments; the samples next to them count in."""
+        samples = list(self.samples)
+        moments = [sample.at for sample in samples]
+        first, last = max(0, bisect.bisect_right(moments, start) - 1), bisect.bisect_left(moments, end)
+        inside = samples[first : last + 1]
+        if end <= start or len(inside) < 2 or start >= inside[-1].at or end <= inside[0].at:
             return Usage()
-        first, last = inside[0], inside[-1]
+        begin, finish = max(start, inside[0].at), min(end, inside[-1].at)
         return Usage(
-            cpu_cores_mean=(last.cpu_s - first.cpu_s) / (last.at - first.at),
+            cpu_cores_mean=(_cpu_at(inside, finish) - _cpu_at(inside, begin)) / (finish - begin),
             memory_peak_bytes=max(sample.memory_bytes for sample in inside),
         )
 
@@ -80,34 +97,50 @@ class Watch(threading.Thread):
         path.write_text("\n".join(["seconds,cpu_seconds,memory_bytes,processes", *lines]) + "\n", encoding="utf-8")
 
     def _look(self) -> Sample:
-        memory, processes = 0, self._tree.living()
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied), process.oneshot():
-                times = process.cpu_times()
-                self._cpu[process.pid] = times.user + times.system  # stays when the process is gone
-                memory += process.memory_info().rss
-        return Sample(time.monotonic(), sum(self._cpu.values()), memory, len(processes))
+        entries = self._tree.look()
+        at = time.monotonic()
+        running = [entry for entry in entries if not entry.ended]
+        return Sample(at, self._cpu.read(entries), self._memory_bytes(running, at), len(running))
 
-    def _too_much(self, sample: Sample) -> str | None:
+    def _too_much(self, sample: Sample, free: int) -> str | None:
+        used = f"out of memory: used {sample.memory_bytes / _MIB:.0f} MiB"
         if self._limit is not None and sample.memory_bytes > self._limit:
-            shared_once = self._proportional_bytes()
-            if shared_once > self._limit:
-                return f"out of memory: used {shared_once / _MIB:.0f} MiB of {self._limit / _MIB:.0f} MiB allowed"
-        if sample.memory_bytes > _floor_bytes() and _free_bytes() < _floor_bytes():
-            return f"out of memory: used {sample.memory_bytes / _MIB:.0f} MiB, and the machine has hardly any left"
+            return f"{used} of {self._limit / _MIB:.0f} MiB allowed"
+        if sample.memory_bytes > self._floor_bytes and free < self._floor_bytes:
+            return f"{used}, and the machine has hardly any left"
         return None
 
-    def _proportional_bytes(self) -> int:
-        total = 0
-        for process in self._tree.living():
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                total += process.memory_full_info().pss
-        return total
+    def _memory_bytes(self, running: list[Entry], now: float) -> int:
+        """Resident memory; beyond the limit, with shared pages counted once, which is asked for only when it may have
+        changed: the kernel walks all pages for it.
+        """
+        resident = sum(entry.memory_bytes for entry in running)
+        if self._limit is None or resident <= self._limit:
+            return resident
+        if self._judged is not None:
+            at, resident_then, shared_once = self._judged
+            if now - at < _JUDGED_FOR_S and abs(resident - resident_then) < 0.01 * resident_then:
+                return shared_once
+        shared_once = sum(_proportional_bytes(entry) for entry in running)
+        self._judged = (now, resident, shared_once)
+        return shared_once
+
+    def _free_bytes(self) -> int:
+        free, in_cgroup = int(psutil.virtual_memory().available), self._cgroups.memory_free_bytes()
+        return free if in_cgroup is None else min(free, in_cgroup)
 
 
-def _free_bytes() -> int:
-    return int(psutil.virtual_memory().available)
+def _cpu_at(samples: list[Sample], moment: float) -> float:
+    """CPU seconds used until then, between two samples as if used evenly."""
+    after = min(max(1, bisect.bisect_left([sample.at for sample in samples], moment)), len(samples) - 1)
+    one, two = samples[after - 1], samples[after]
+    return one.cpu_s + (two.cpu_s - one.cpu_s) * (moment - one.at) / (two.at - one.at)
 
 
-def _floor_bytes() -> int:
-    return max(_LEAST_FREE_BYTES, int(_LEAST_FREE_SHARE * psutil.virtual_memory().total))
+def _proportional_bytes(entry: Entry) -> int:
+    try:
+        return int(psutil.Process(entry.pid).memory_full_info().pss)
+    except psutil.NoSuchProcess:
+        return 0
+    except psutil.AccessDenied:  # not ours to look into, so taken as sharing nothing
+        return entry.memory_bytes

@@ -50,18 +50,20 @@ class Study:
 
     def confirm(self) -> None:
         """Measure the best few again, on fresh launches, longer and without pruning: the luckiest of many noisy
-        measurements looks better than it is.
+        measurements looks better than it is. Where none of them holds the SLO again, the next best follow.
         """
-        known = self.store.confirmations()
-        due = [
-            record for record in self.objective.ranked(self.store.records())[:_CONFIRMED] if record.number not in known
-        ]
-        for position, first in enumerate(due, start=1):
-            self.display.confirmation_started(first, position, len(due))
+        again = self.store.confirmations()
+        ranked = self.objective.ranked(self.store.records())
+        for position, first in enumerate(ranked, start=1):
+            if position > _CONFIRMED and any(self.objective.losses(record) is not None for record in again.values()):
+                return
+            if first.number in again:
+                continue
+            self.display.confirmation_started(first, position, max(position, min(_CONFIRMED, len(ranked))))
             question = Question(first.number, first.configuration, _never, again=True)
-            again = run_trial(self.setup, question, self.display.phase)
-            self.store.confirm(first.number, again)
-            self.display.confirmation_finished(first, again)
+            again[first.number] = run_trial(self.setup, question, self.display.phase)
+            self.store.confirm(first.number, again[first.number])
+            self.display.confirmation_finished(first, again[first.number])
 
     def _best(self, records: list[TrialRecord]) -> TrialRecord | None:
         return next(iter(self.objective.ranked(records)), None)

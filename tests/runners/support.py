@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from pathlib import Path
 
+import psutil
+
 from runners import Container, Placement, Readiness, Resources, SampleRequest
+from runners.ownership import OWNER, marks_of
 from tests.conftest import SERVER
 
 
@@ -34,3 +39,18 @@ def container(
         files=files or {},
         env=env or {},
     )
+
+
+def listens(placement: Placement) -> bool:
+    """Whether anything answers there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((placement.host, placement.port)) == 0
+
+
+def marked() -> list[psutil.Process]:
+    """Every running process that carries this test process's mark."""
+    mine = f"{os.getpid()}-"
+    return [
+        process for process in psutil.process_iter()
+        if marks_of(process.pid).get(OWNER, "").startswith(mine) and process.status() != psutil.STATUS_ZOMBIE
+    ]  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,28 +15,8 @@ import psutil
 import pytest
 
 from runners import Endpoint, Infeasible, Placement, ProcessRunner, Resources, ServerFailed, remove_leftovers
-from runners.ownership import OWNER, owner_of
 from runners.testing import RunnerCase, RunnerContract
-from tests.runners.support import container
-
-
-@pytest.fixture(autouse=True)
-def _own_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-
-def listens(placement: Placement) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((placement.host, placement.port)) == 0
-
-
-def marked() -> list[psutil.Process]:
-    """Every running process that carries this test process's mark."""
-    mine = f"{os.getpid()}-"
-    return [
-        process for process in psutil.process_iter()
-        if owner_of(process).get(OWNER, "").startswith(mine) and process.status() != psutil.STATUS_ZOMBIE
-    ]  # fmt: skip
+from tests.runners.support import container, listens, marked
 
 
 class TestProcessRunnerContract(RunnerContract):
@@ -225,7 +204,7 @@ OWNER_SCRIPT = """
 import sys
 from pathlib import Path
 from runners import ProcessRunner
-from tests.runners.support import container
+from tests.runners.support import container, listens, marked
 folder, runner = Path(sys.argv[1]), ProcessRunner()
 placement = runner.place(folder)
 with runner.launch(container(placement, folder, sys.argv[2])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def test_what_did_not_work_is_replayed_as_such(
         ("cores,engine,capacity_qps\n1,a,fast\n", "table.csv:2 capacity_qps: 'fast' is not a number"),
         ("cores,engine,capacity_qps\n1,a,-5\n", "at least 0"),
         ("cores,engine,capacity_qps\n1,a,nan\n", "at least 0"),
+        ("cores,cores,engine,capacity_qps\n1,2,a,3\n", "table.csv:1 has the column cores more than once"),
         ("cores,engine,capacity_qps\n1,a\n", "table.csv:2 does not have as many cells"),
         ("cores,engine,capacity_qps,status\n1,a,5,great\n", "'great' is none of ok, oom, failed"),
         ("cores,engine,capacity_qps\n1,a,5\n1.0,a,6\n", "table.csv:3 gives this configuration a second time"),
@@ -103,6 +105,20 @@ def test_a_wrong_table_is_named_with_line_and_column(tmp_path: Path, text: str, 
     with pytest.raises(TableError) as caught:
         runner(tmp_path, text)
     assert said in str(caught.value)
+
+
+def test_the_line_can_be_had_apart_from_the_message(tmp_path: Path) -> None:
+    with pytest.raises(TableError) as caught:
+        runner(tmp_path, "cores,engine,capacity_qps\n1,a,5\n2,a,fast\n")
+    assert caught.value.line == 3
+
+
+def test_fifty_thousand_rows_are_read_in_a_moment(tmp_path: Path) -> None:
+    rows = "".join(f"{number},a,{number + 1}\n" for number in range(50_000))
+    path = write(tmp_path, "cores,engine,capacity_qps\n" + rows)
+    begun = time.process_time()
+    ReplayRunner(path, ("cores", "engine"))
+    assert time.process_time() - begun < 3
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:

@@ -11,12 +11,15 @@ import argparse
 import asyncio
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 
 MODES = (
     "ok", "exit", "never-ready", "ready-but-500", "error-500", "hang", "hang-under-load", "die-under-load",
-    "eat-memory", "ignore-sigterm", "orphan-child", "daemon", "slow-start",
+    "eat-memory", "ignore-sigterm", "orphan-child", "daemon", "slow-start", "late-health", "trickle",
+    "children-at-work", "fork-storm", "lose-parent",
 )  # fmt: skip
 
 
@@ -26,6 +29,7 @@ class Server:
         self.free_at = [0.0] * options.workers
         self.answered = 0
         self.hoard: list[bytearray] = []
+        self.healthy_from = time.monotonic() + (1.0 if self.mode == "late-health" else 0.0)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -37,20 +41,23 @@ class Server:
                     await reader.readexactly(length)
                 path = head.split(b" ")[1].decode()
                 status, body = await (self.health() if path == "/healthz" else self.predict())
+                if self.mode == "trickle" and path != "/healthz":
+                    await trickle(writer)
                 writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
     async def health(self) -> tuple[str, bytes]:
-        return ("503 Loading", b"loading") if self.mode == "never-ready" else ("200 OK", b"ok")
+        loading = self.mode == "never-ready" or time.monotonic() < self.healthy_from
+        return ("503 Loading", b"loading") if loading else ("200 OK", b"ok")
 
     async def predict(self) -> tuple[str, bytes]:
         self.answered += 1
         under_load = self.answered > 60
         if self.mode == "ready-but-500" or (self.mode == "error-500" and self.answered > 1):
             return "500 Internal Server Error", b"the model is \x1b[31mbroken\x1b[0m <b>here</b>"
-        if self.mode == "hang" or (self.mode == "hang-under-load" and under_load):
+        if self.mode in ("hang", "lose-parent") or (self.mode == "hang-under-load" and under_load):
             await asyncio.sleep(3600)
         if self.mode == "die-under-load" and under_load:
             print("about to die", flush=True)
@@ -62,6 +69,27 @@ class Server:
         self.free_at[slot] = max(self.free_at[slot], now) + self.service_s
         await asyncio.sleep(self.free_at[slot] - now)
         return "200 OK", b'{"ok": true}'
+
+
+async def trickle(writer: asyncio.StreamWriter) -> None:
+    """An answer that never ends, and never pauses long either."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+
+
+def storm() -> None:
+    """Processes that each start the next in a session of its own, and live for a tenth of a second."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for _ in range(5):
+        if os.fork() == 0:
+            while os.fork() == 0:
+                os.setsid()
+                time.sleep(0.1)
+            os._exit(0)
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -84,6 +112,15 @@ def misbehave_at_start(mode: str) -> None:
     elif mode == "orphan-child":
         os.setsid()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if mode == "fork-storm":
+        storm()
+    if mode == "children-at-work":
+        # One short-lived child after the other keeps a core busy; none lives long enough to be looked at.
+        work = [sys.executable, "-S", "-E", "-c", "for _ in range(500000): pass"]
+        threading.Thread(target=lambda: [subprocess.run(work, check=False) for _ in iter(int, 1)], daemon=True).start()
+    if mode == "lose-parent" and os.fork():
+        time.sleep(0.7)
+        os._exit(5)
     if mode == "daemon":
         if os.fork():
             time.sleep(0.1)

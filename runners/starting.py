@@ -1,0 +1,74 @@
+"""From a rendered container to a running process: its files, its environment, its program."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from runners.cores import affinity
+from runners.protocol import Container, ServerFailed
+
+_OOM_SCORE = "800"  # when memory runs out the kernel should take the server, not the tuner
+
+
+def write_files(container: Container) -> None:
+    """Write the rendered files below the placement's folder. Raises ServerFailed for a path that leads elsewhere."""
+    folder = Path(container.placement.files)
+    for name, text in container.files.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ServerFailed(f"the file {name} would lie outside the trial's folder; use a relative path")
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise ServerFailed(f"the file {name} cannot be written: a file and a folder have one name") from error
+
+
+def environment(container: Container, marks: Mapping[str, str], temporary: Path) -> dict[str, str]:
+    """Ours, the container's over it, and the marks over both."""
+    whole = os.environ | {"TMPDIR": str(temporary)} | dict(container.env) | dict(marks)
+    # So that `python` can be had where this product's own environment is all there is.
+    whole["PATH"] = os.pathsep.join((whole.get("PATH", os.defpath), str(Path(sys.executable).parent)))
+    return whole
+
+
+def start(container: Container, environ: Mapping[str, str], cores: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    """Run the command on these cores, in a session of its own. Raises ServerFailed where it cannot be run."""
+    if not container.workdir.is_dir():
+        raise ServerFailed(f"there is no folder {container.workdir} to run the command in")
+    program = _program(container, environ["PATH"])
+    with (container.folder / "server.log").open("wb") as log, affinity(cores):
+        try:
+            process = subprocess.Popen(
+                [program, *container.command[1:]],
+                cwd=container.workdir,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise ServerFailed(f"cannot run {container.command[0]!r}: {why}") from error
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
+    return process
+
+
+def _program(container: Container, path: str) -> str:
+    if not container.command:
+        raise ServerFailed("there is no command to run")
+    program = container.command[0]
+    if os.sep in program:
+        return str(container.workdir / program)
+    found = shutil.which(program, path=path)
+    if found is None:
+        raise ServerFailed(f"there is no program {program!r} on the PATH")
+    return found
