@@ -24,7 +24,7 @@ from runners.readiness import wait_until_ready
 from runners.starting import environment, start, write_files
 from runners.usage import Watch
 
-_GRACE_S = 0.5  # a measured server has nothing to save, and the wait is part of every trial
+_GRACE_S = 0.3  # a measured server has nothing to save, and the wait is part of every trial
 _LOG_TAIL_BYTES = 2000
 _GIB = 2**30
 
