@@ -1,45 +1,75 @@
-"""`python -m loadtest`: one plan in as JSON on standard input, progress and one answer out as JSON lines."""
+"""`python -P -m loadtest`: one plan in as JSON on standard input, progress and one answer out as JSON lines.
+
+It measures the endpoint that the plan names and ends. Exit codes: 0, the last line is an answer with a measurement; 2,
+it is an answer with an error, because the plan is wrong. See `--schema` for the plan and the answer.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import IO
 
 from pydantic import ValidationError
 
 from loadtest.plan import Answer, LoadPlan, Progress
+from loadtest.request_check import PlanError, check_request, read_bodies
 
-
-class PlanError(Exception):
-    """The plan cannot be carried out, and not because of the server."""
+_WATCH_S = 0.5
+Writer = Callable[[Progress | Answer], None]
 
 
 def main() -> int:
     """Returns the exit code: 0, or 2 for a plan that is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
+    parent = os.getppid()
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a plan and of an answer")
     if parser.parse_args().schema:
         print(json.dumps({"plan": LoadPlan.model_json_schema(), "answer": Answer.model_json_schema()}, indent=2))  # noqa: T201
         return 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(130))  # a busy load has nothing to tidy up
+    with _answers() as answers:
+
+        def write(message: Progress | Answer) -> None:
+            answers.write(message.model_dump_json() + "\n")
+            answers.flush()
+
+        return _serve(parent, write)
+
+
+def _serve(parent: int, write: Writer) -> int:
     # Before the plan is read: a caller that starts us early gains the second that this takes.
     from loadtest import users
 
+    _end_with(parent)
     try:
         plan = _read_plan(sys.stdin.read())
-        bodies = _read_bodies(plan)
+        check_request(plan)
+        bodies = read_bodies(plan.request)
+        _stay_on(plan.cores)
     except PlanError as error:
-        _write(Answer(error=str(error)))
+        write(Answer(error=str(error)))
         return 2
-    if plan.cores:
-        os.sched_setaffinity(0, plan.cores)
-    _end_with_parent()
-    _write(Answer(measurement=users.run(plan, bodies, _write)))
+    write(Answer(measurement=users.run(plan, bodies, write)))
     return 0
+
+
+@contextlib.contextmanager
+def _answers() -> Iterator[IO[str]]:
+    """Standard output for answers alone: whatever else prints, in this process, prints to standard error."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        yield answers
 
 
 def _read_plan(text: str) -> LoadPlan:
@@ -51,45 +81,29 @@ def _read_plan(text: str) -> LoadPlan:
         raise PlanError(f"{where}: {first['msg']}") from error
 
 
-def _read_bodies(plan: LoadPlan) -> list[bytes]:
-    """The bodies that requests draw from: a data set's lines, the one body, or none."""
-    if plan.request.dataset is None:
-        return [] if plan.request.body is None else [plan.request.body.encode()]
+def _stay_on(cores: tuple[int, ...]) -> None:
+    if not cores:
+        return
     try:
-        lines = Path(plan.request.dataset).read_bytes().splitlines()
-    except OSError as error:
-        raise PlanError(f"cannot read the data set {plan.request.dataset}: {error.strerror}") from error
-    bodies = [line.strip() for line in lines if line.strip()]
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line.strip():
-                json.loads(line)
-        except ValueError as error:
-            raise PlanError(f"{plan.request.dataset}:{number} is not JSON") from error
-    if not bodies:
-        raise PlanError(f"the data set {plan.request.dataset} is empty")
-    return bodies
+        os.sched_setaffinity(0, cores)
+    except (OSError, ValueError, OverflowError) as error:
+        listed = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise PlanError(f"cores: {list(cores)} cannot be used; there are {listed}") from error
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """A generator whose caller was killed must not go on loading a server."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(0.5)
+            time.sleep(_WATCH_S)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _write(message: Progress | Answer) -> None:
-    sys.stdout.write(message.model_dump_json() + "\n")
-    sys.stdout.flush()
-
-
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (KeyboardInterrupt, BrokenPipeError):
+    except BrokenPipeError:
         sys.exit(130)

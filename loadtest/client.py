@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import IO, Any
@@ -16,6 +17,7 @@ from loadtest.plan import Answer, LoadPlan, Measurement, Progress
 
 _LINE: TypeAdapter[Progress | Answer] = TypeAdapter(Progress | Answer)
 _STOP_S = 2.0
+_OVERTIME_S = 30.0  # a generator that is this late hangs, whatever it promised
 
 
 class LoadTestError(Exception):
@@ -70,6 +72,18 @@ class LoadGenerator:
         Raises LoadTestError with the generator's own message, or with the end of what it printed when it died.
         """
         process = self._running()
+        # Nothing that it writes is awaited for ever: killing it ends the loop below.
+        watchdog = threading.Timer(plan.max_s + _OVERTIME_S, process.kill)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return self._converse(process, plan, on_progress)
+        finally:
+            watchdog.cancel()
+
+    def _converse(
+        self, process: subprocess.Popen[str], plan: LoadPlan, on_progress: Callable[[Progress], Any]
+    ) -> Measurement:
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 (both are pipes)
         try:
             process.stdin.write(plan.model_dump_json())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
+import numpy as np
 from hdrh.histogram import HdrHistogram
+from scipy.special import bdtr
 
 from loadtest.plan import Interval
 
 _LONGEST_US = 600_000_000
+_EXACT_BITS = 11  # the histogram keeps values below 2^11 exactly, and that many leading bits of larger ones
 
 
 class LatencyHistogram:
@@ -22,13 +24,16 @@ class LatencyHistogram:
     def of(cls, latencies_s: Iterable[float]) -> LatencyHistogram:
         """A histogram of latencies in seconds; what lies outside the range counts at its end."""
         found = cls()
-        for latency in latencies_s:
-            found.record(latency)
+        found.record(latencies_s)
         return found
 
-    def record(self, latency_s: float) -> None:
-        """Count one latency."""
-        self._histogram.record_value(min(max(1, round(min(latency_s, 1e4) * 1e6)), _LONGEST_US))
+    def record(self, latencies_s: Iterable[float]) -> None:
+        """Count latencies. Those that the histogram cannot tell apart go in together: one by one is 50 times slower."""
+        micros = np.clip(np.rint(np.fromiter(latencies_s, dtype=float) * 1e6), 1, _LONGEST_US)
+        dropped = np.maximum(0, np.frexp(micros)[1] - _EXACT_BITS)
+        values, counts = np.unique((micros.astype(np.int64) >> dropped) << dropped, return_counts=True)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            self._histogram.record_value(value, count)
 
     @property
     def count(self) -> int:
@@ -40,18 +45,18 @@ class LatencyHistogram:
         return self._histogram.get_value_at_percentile(percentile) / 1e3 if self.count else None
 
     def interval_ms(self, percentile: float) -> Interval | None:
-        """The percentile with its 95% interval by order statistics.
+        """The percentile with its 95% interval by order statistics, for independent latencies.
 
-        The number of n independent samples below the true p-quantile is Binomial(n, p), here by its normal
-        approximation (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2).
+        The number of n samples below the true p-quantile is Binomial(n, p), so the order statistics whose ranks are
+        that distribution's 2.5% and 97.5% quantiles hold it between them (Conover, Practical Nonparametric
+        Statistics, 3rd ed., section 3.2). With too few samples the upper end is the largest that was seen.
         """
         value, n, p = self.percentile_ms(percentile), self.count, percentile / 100
         if value is None:
             return None
-        spread = 1.96 * math.sqrt(p * (1 - p) / n)
-        low = self.percentile_ms(max(0.0, 100 * (p - spread)))
-        high = self.percentile_ms(min(100.0, 100 * (p + spread)))
-        return Interval(value=value, low=min(low or value, value), high=max(high or value, value))
+        low, high = _binomial_quantile(0.025, n, p), _binomial_quantile(0.975, n, p) + 1
+        ends = [self.percentile_ms(min(100.0, max(0.0, 100 * (rank - 0.5) / n))) or value for rank in (low, high)]
+        return Interval(value=value, low=min(ends[0], value), high=max(ends[1], value))
 
     def encode(self) -> str:
         """The library's compressed form, as base64 text; `HdrHistogram.decode` reads it in any language."""
@@ -61,3 +66,12 @@ class LatencyHistogram:
     def add_encoded(self, encoded: str) -> None:
         """Merge another histogram from its text."""
         self._histogram.decode_and_add(encoded)
+
+
+def _binomial_quantile(share: float, n: int, p: float) -> int:
+    """The least k with P(Binomial(n, p) <= k) >= share. (`scipy.stats` has it, and takes a second to import.)"""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if bdtr(middle, n, p) >= share else (middle + 1, high)
+    return low

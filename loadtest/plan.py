@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Metric = Literal["latency", "ttft", "itl", "per_token"]
 Verdict = Literal["met", "missed", "undecided", "invalid"]
 Outcome = Literal["measured", "pruned", "infeasible", "invalid"]
 
@@ -34,8 +35,15 @@ class RequestPlan(_Document):
 
 
 class LatencyLimit(_Document):
-    """`percentile` (0 to 100, exclusive) of all requests must be answered within `limit_ms`."""
+    """`percentile` (0 to 100, exclusive) of all requests must stay within `limit_ms`, on one of these times:
 
+    - `latency`: from the scheduled arrival to the end of the answer.
+    - `ttft`: from the scheduled arrival to the first token of a streamed answer.
+    - `itl`: the mean time between its tokens.
+    - `per_token`: from the scheduled arrival to its end, over the number of tokens: 1000 over tokens per second.
+    """
+
+    metric: Metric = "latency"
     percentile: float = Field(gt=0, lt=100)
     limit_ms: float = Field(gt=0)
 
@@ -84,8 +92,9 @@ class Interval(_Document):
 class Probe(_Document):
     """One stretch of load at one arrival rate.
 
-    `requests` is every request that was scheduled after the probe's own settling time; `misses` those that broke the
-    tightest latency limit (errors included); `errors` those that got no good answer, by kind in `error_kinds`.
+    `requests` is every request that was scheduled after the probe's own settling time, less the `disturbed`; `misses`
+    those that broke the tightest latency limit (errors included); `errors` those that got no good answer, by kind in
+    `error_kinds`.
     `histogram` is the HDR histogram of latencies from the scheduled arrival, in microseconds, as the library's
     base64 encoding; it holds every request, a failed or timed-out one at the time when it was given up.
     """
@@ -96,6 +105,7 @@ class Probe(_Document):
     started_s: float
     duration_s: float
     requests: int
+    disturbed: int = Field(default=0, description="requests left out because the generator itself stood still then")
     completed: int
     misses: int
     errors: int

@@ -9,16 +9,24 @@ from collections.abc import Callable
 
 from loadtest.capacity import CapacitySearch, Found
 from loadtest.plan import LoadPlan, Measurement, Progress
-from loadtest.probe import OpenLoopProber, Send
+from loadtest.probe import OpenLoopProber
+from loadtest.pulse import Pulse
+from loadtest.reply import Send
 
 _STEADY = 0.10  # two successive batches of lone requests agree to this relative difference of medians
 _BATCH = 8
+_LEAST_WARMUP_S = 1.0
 _BURST_S = 1.0
 
 
 def measure(plan: LoadPlan, send: Send, report: Callable[[Progress], None]) -> Measurement:
     """Blocks for at most about `plan.max_s`; `report` is called about twice a second."""
     started = time.perf_counter()
+    with Pulse(report, started, plan.max_s) as pulse:
+        return _measure(plan, send, pulse.report, started)
+
+
+def _measure(plan: LoadPlan, send: Send, report: Callable[[Progress], None], started: float) -> Measurement:
     prober = OpenLoopProber(plan, send, report, started)
     report(Progress(phase="warmup", elapsed_s=0.0, fraction=0.0))
     until = started + min(plan.max_warmup_s, plan.max_s)
@@ -55,7 +63,7 @@ def _warm_up(prober: OpenLoopProber, until: float, report: Callable[[], None]) -
             continue
         median = statistics.median(latencies)
         steady = previous is not None and abs(median / previous - 1) <= _STEADY
-        if (steady and now - begun >= 0.5) or now >= until:
+        if (steady and now - begun >= _LEAST_WARMUP_S) or now >= until:
             return median, failed
         previous = median
 

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
+from loadtest.plan import Verdict
+
 _LOOK_CONFIDENCE = 0.98  # one-sided, at each look
 _LEAST_DESIGN_EFFECT = 1.5  # few misses say little about how they cluster
 _BLOCKS = 12
 _MEMORY = 3.0  # latency limits
-_DOUBT = 1.5  # chosen so that the interval of a simulated search covers the truth as often as it says
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,13 @@ class Evidence:
         """Requests in the order of their schedule. `per_limit` of them arrive within one latency limit.
 
         A queue that makes one request late does so for about that many, and forgets after a few times as many: so
-        blocks are no shorter than three limits, and the design effect is at least 1.5 times `per_limit` even where no
-        miss was seen that could show it. In simulated queues (M/D/1, M/M/1, M/G/1 and four servers, at their capacity
-        for a p99) it is 2 to 10 times `per_limit`.
+        blocks are no shorter than three limits, and the design effect is at least `per_limit` even where no miss was
+        seen that could show it. In simulated queues (M/D/1, M/M/1, M/G/1 and four servers, at their capacity for a
+        p99) it is 2 to 10 times `per_limit`.
         """
         parts = np.array_split(missed, max(1, min(_BLOCKS, int(len(missed) / max(1.0, _MEMORY * per_limit)))))
         sizes, misses = [len(part) for part in parts], [int(part.sum()) for part in parts]
-        return cls(np.array(sizes), np.array(misses), max(_LEAST_DESIGN_EFFECT, _DOUBT * per_limit))
+        return cls(np.array(sizes), np.array(misses), max(_LEAST_DESIGN_EFFECT, per_limit))
 
     @property
     def share(self) -> float:
@@ -70,17 +71,12 @@ class Evidence:
         total, missed = float(self.requests.sum()) / effect, float(self.misses.sum()) / effect
         if total <= 0:
             return 0.0, 1.0
-        low = lower_bound(missed, total)
+        low = float(betaincinv(missed, total - missed + 1, 1 - _LOOK_CONFIDENCE)) if missed > 0 else 0.0
         high = float(betaincinv(missed + 1, total - missed, _LOOK_CONFIDENCE)) if missed < total else 1.0
         return low, high
 
 
-def lower_bound(missed: float, total: float) -> float:
-    """The exact binomial lower confidence bound of a share (Clopper and Pearson), one-sided."""
-    return float(betaincinv(missed, total - missed + 1, 1 - _LOOK_CONFIDENCE)) if missed > 0 else 0.0
-
-
-def decide(evidence: Evidence, allowed: float) -> str:
+def decide(evidence: Evidence, allowed: float) -> Verdict:
     """`met` or `missed` where the evidence is enough, `undecided` where it is not."""
     low, high = evidence.bounds()
     if low > allowed:
@@ -88,8 +84,34 @@ def decide(evidence: Evidence, allowed: float) -> str:
     return "met" if high < allowed else "undecided"
 
 
-def decide_all(verdicts: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class FailureEvidence:
+    """Which requests failed, against the share of failures that is allowed."""
+
+    sample: Evidence
+    allowed: float
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether more failed than is allowed, sure or not."""
+        return self.sample.share > self.allowed
+
+    @property
+    def verdict(self) -> Verdict:
+        """To be sure that at most 0.1% fail would take thousands of requests: without a sign of it, it is met."""
+        if decide(self.sample, self.allowed) == "missed":
+            return "missed"
+        return "undecided" if self.exceeded else "met"
+
+
+def decide_all(verdicts: Sequence[str]) -> Verdict:
     """One miss decides; all must be met to be met."""
     if "missed" in verdicts:
         return "missed"
     return "met" if all(verdict == "met" for verdict in verdicts) else "undecided"
+
+
+def judge(samples: Sequence[Evidence], allowed: Sequence[float], failures: FailureEvidence | None = None) -> Verdict:
+    """The verdict of one probe on all its limits, and on its failures where they have a limit of their own."""
+    verdicts = [decide(*pair) for pair in zip(samples, allowed, strict=True)]
+    return decide_all(verdicts if failures is None else [*verdicts, failures.verdict])

@@ -1,0 +1,23 @@
+"""What came of one request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`failure` says in a user's words what went wrong, None where the answer was good.
+
+    A streamed answer also says when its tokens came, in seconds after the request was sent; `tokens` counts them.
+    """
+
+    failure: str | None = None
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    tokens: int = 0
+
+
+GOOD = Reply()
+Send = Callable[[], Reply]  # blocks its greenlet until the answer is complete or given up; never raises

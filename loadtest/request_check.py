@@ -1,0 +1,66 @@
+"""Is the plan's request one that can be sent? Finds the user's mistakes before any of them looks like the server's."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from loadtest.plan import LoadPlan, RequestPlan
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_TARGET = re.compile(r"/[!-~]*")  # what is not ASCII has to be percent-encoded
+_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+
+
+class PlanError(Exception):
+    """The plan cannot be carried out, and not because of the server."""
+
+
+def check_request(plan: LoadPlan) -> None:
+    """Raises PlanError with one sentence that names the field."""
+    request = plan.request
+    try:
+        parts = urlsplit(plan.url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.username
+    except ValueError:
+        valid = False
+    if not valid:
+        raise PlanError(f"url: {plan.url!r} is not of the form http://host:port")
+    if not _TOKEN.fullmatch(request.method):
+        raise PlanError(f"request.method: {request.method!r} is not an HTTP method")
+    if not _TARGET.fullmatch(request.path):
+        raise PlanError(f"request.path: {request.path!r} has to start with / and hold visible ASCII only")
+    for name, value in request.headers.items():
+        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+            # The value may be a secret: it is not repeated.
+            raise PlanError(f"request.headers: {name!r} is not a header's name, or its value holds a line break")
+    if request.body is not None and request.dataset is not None:
+        raise PlanError("request: body and dataset are both set; set one of them")
+
+
+def read_bodies(request: RequestPlan) -> list[bytes]:
+    """The bodies that requests draw from: a data set's lines, the one body, or none. Raises PlanError."""
+    if request.dataset is None:
+        return [] if request.body is None else [request.body.encode()]
+    try:
+        lines = Path(request.dataset).read_bytes().splitlines()
+    except OSError as error:
+        raise PlanError(f"cannot read the data set {request.dataset}: {error.strerror}") from error
+    bodies = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            bodies.append(line.strip())
+            _check_json(line, f"{request.dataset}:{number}")
+    if not bodies:
+        raise PlanError(f"the data set {request.dataset} is empty; it needs a line of JSON per request body")
+    return bodies
+
+
+def _check_json(line: bytes, where: str) -> None:
+    try:
+        json.loads(line)
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is not UTF-8"
+        raise PlanError(f"{where} is not JSON: {reason}") from error

@@ -1,0 +1,111 @@
+"""The generator as a program: what it prints, how it ends, and which plans it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import psutil
+import pytest
+
+from loadtest import LatencyLimit, LoadGenerator, LoadPlan, LoadTestError, Progress, RequestPlan, Slo
+
+COMMAND = [sys.executable, "-P", "-m", "loadtest"]
+
+
+def plan(**changes: Any) -> LoadPlan:
+    asked: dict[str, Any] = {"url": "http://127.0.0.1:1", "request": RequestPlan(body="{}"), "max_s": 8.0}
+    return LoadPlan(slo=Slo(latency=(LatencyLimit(percentile=99, limit_ms=50),)), **(asked | changes))
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """It accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"url": "localhost:80"}, "url: 'localhost:80' is not of the form http://host:port"),
+        ({"url": "http://127.0.0.1:99999"}, "url: "),
+        ({"cores": (4095,)}, "cores: "),
+        ({"request": RequestPlan(path="no slash")}, "request.path: "),
+        ({"request": RequestPlan(method="GET / HTTP/1.1")}, "request.method: "),
+        ({"request": RequestPlan(headers={"X-Key": "a\r\nb: c"})}, "request.headers: 'X-Key'"),
+        ({"request": RequestPlan(body="{}", dataset="/dev/null")}, "body and dataset"),
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out_is_refused_in_one_line(changes: dict[str, Any], said: str) -> None:
+    with LoadGenerator() as generator, pytest.raises(LoadTestError) as raised:
+        generator.measure(plan(**changes), lambda _: None)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_schema_describes_what_is_read_and_written() -> None:
+    schema = json.loads(subprocess.run([*COMMAND, "--schema"], capture_output=True, check=True).stdout)
+    done = subprocess.run(COMMAND, input=plan().model_dump_json(), capture_output=True, text=True, check=True)
+    jsonschema.validate(json.loads(plan().model_dump_json()), schema["plan"])
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["event"] for line in lines[:-1]] == ["progress"] * (len(lines) - 1)
+    jsonschema.validate(lines[-1], schema["answer"])
+
+
+def test_help_says_what_it_does() -> None:
+    said = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "standard input" in said
+    assert "--schema" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_at_once_and_without_a_traceback(silent_server: str, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(plan(url=silent_server, max_s=60).model_dump_json())
+    process.stdin.close()
+    process.stdout.readline()
+    begun = time.monotonic()
+    process.send_signal(number)
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    process.wait(5)
+    process.stdout.close()
+    process.stderr.close()
+    assert time.monotonic() - begun < 2
+    assert "Traceback" not in errors
+
+
+def test_progress_goes_on_while_a_server_is_silent(silent_server: str) -> None:
+    seen: list[Progress] = []
+    with LoadGenerator() as generator:
+        found = generator.measure(plan(url=silent_server, max_s=3), seen.append)
+    assert found.outcome == "infeasible"
+    assert "timeout" in found.reason
+    assert len(seen) >= 4
+    assert [one.elapsed_s for one in seen] == sorted(one.elapsed_s for one in seen)
+
+
+def test_a_generator_that_dies_is_reported_and_leaves_nothing(silent_server: str) -> None:
+    def children() -> list[psutil.Process]:
+        return [one for one in psutil.Process().children() if one.cmdline()[-1] == "loadtest"]
+
+    with LoadGenerator() as generator:
+        (child,) = children()
+        threading.Timer(2.0, os.kill, (child.pid, signal.SIGKILL)).start()
+        with pytest.raises(LoadTestError, match="ended with code -9"):
+            generator.measure(plan(url=silent_server, max_s=60), lambda _: None)
+    assert not children()
