@@ -20,7 +20,7 @@ from typing import IO
 from pydantic import ValidationError
 
 from loadtest.plan import Answer, LoadPlan, Progress
-from loadtest.request_check import PlanError, check_request, read_bodies
+from loadtest.request_check import PlanError, check_request
 
 _WATCH_S = 0.5
 Writer = Callable[[Progress | Answer], None]
@@ -33,11 +33,16 @@ def main() -> int:
         prog="python -m loadtest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a plan and of an answer")
-    if parser.parse_args().schema:
+    parser.add_argument("--worker", metavar="HOST:PORT", help="share the load of the generator that listens there")
+    parser.add_argument("--core", type=int, help="with --worker: the CPU core to stay on")
+    asked = parser.parse_args()
+    if asked.schema:
         print(json.dumps({"plan": LoadPlan.model_json_schema(), "answer": Answer.model_json_schema()}, indent=2))  # noqa: T201
         return 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(130))  # a busy load has nothing to tidy up
+    if asked.worker:
+        return _work(parent, asked.worker, asked.core)
     with _answers() as answers:
 
         def write(message: Progress | Answer) -> None:
@@ -49,18 +54,29 @@ def main() -> int:
 
 def _serve(parent: int, write: Writer) -> int:
     # Before the plan is read: a caller that starts us early gains the second that this takes.
-    from loadtest import users
+    from loadtest import fleet, users
 
     _end_with(parent)
     try:
         plan = _read_plan(sys.stdin.read())
         check_request(plan)
-        bodies = read_bodies(plan.request)
         _stay_on(plan.cores)
-    except PlanError as error:
+        write(Answer(measurement=users.run(plan, write)))
+    except (PlanError, fleet.GeneratorLost) as error:
         write(Answer(error=str(error)))
         return 2
-    write(Answer(measurement=users.run(plan, bodies, write)))
+    return 0
+
+
+def _work(parent: int, address: str, core: int | None) -> int:
+    from loadtest import fleet, users
+
+    _end_with(parent)
+    try:
+        users.work(address, core)
+    except fleet.GeneratorLost as error:
+        print(f"python -m loadtest: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 

@@ -1,49 +1,56 @@
 """The capacity search: which arrival rate is the last that holds the SLO. Pure logic over a `Prober`.
 
 Every probe adds to one posterior over the capacity, so that no single verdict is believed for ever: on a shared machine
-a hiccup looks like a miss. The share of misses is modelled as logistic in the logarithm of the rate, which it is close
-to where it matters, around the allowed share; what misses by far says only that the capacity is below. The next
-rate is the posterior's median: bisection, with doubt (Waeber, Frazier and Henderson, SIAM J. Control Optim. 51, 2013).
+a hiccup looks like a miss. Near the capacity the log odds of a miss rise linearly in the logarithm of the rate (a
+logistic curve, as simulated queues show); the next rate is the posterior's median: bisection, with doubt (Waeber,
+Frazier and Henderson, SIAM J. Control Optim. 51, 2013).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from loadtest.plan import Interval, Outcome, Probe, Verdict
-from loadtest.verdict import Evidence, FailureEvidence, judge
+from loadtest.verdict import Evidence, Failures, judge
 
-_LEAST_PROBE_S, _LONGEST_PROBE_S = 1.5, 5.0
+_LEAST_PROBE_S, _LONGEST_PROBE_S = 1.5, 6.0
+_BRACKETING, _LATER_SHARE = 3, 0.4  # after so many probes they get longer: this share of the time that is left
+_LEAST_PROBE_REQUESTS = 40
 _SLOWEST_SHARE = 1 / 40  # of the saturated throughput; what misses there misses everywhere
 _HOPELESS_SHARE = 0.2  # a sure miss below this share of it, with nothing that held, is the server's fault
-_FAR = 5.0  # times the allowed share; misses beyond say no more about where the edge is
-_STEEPNESS = np.geomspace(3, 100, 12)  # of the logit over the log rate: queues near saturation are steep
-_GRID = 400
+_FAR = 3.0  # log odds from the edge; further away the curve is anybody's guess
+_BENT = 0.2  # of the distance in log odds: how far from a straight line the curve may be
+_FREEDOM = 8.0  # of Student's t: now and then a probe is simply wrong
+# At the capacity for a p99, the slope over the log rate is about ln(100) times utilisation over idle share: exact for
+# M/M/1, within a factor of 2 for the others that were simulated.
+_LOG_ODDS = math.log(100)
+_SLOPES = np.geomspace(1 / 4, 4, 13)
+_SLOPE_SPREAD = 0.5  # of its logarithm
+_GRID = 800
+
 _LEAST_REQUESTS = 8
 _START = 0.7  # of the saturated throughput
-_DOUBT = 1.5  # the design effect is itself unsure; without this 78 to 90% of simulated intervals held the truth
 _SURE = 0.98
 _MOST_SPOILED = 3  # probes in a row that the generator spoiled
 
 
 @dataclass(frozen=True)
 class Probed:
-    """One probe with its evidence, a sample per latency limit. `allowed` is the share of misses per limit."""
+    """One probe with its evidence, a sample per latency limit."""
 
     probe: Probe
     evidence: tuple[Evidence, ...]
-    allowed: tuple[float, ...]
-    failures: FailureEvidence | None = None
+    failures: Failures | None = None
 
     @property
     def verdict(self) -> Verdict:
         """What the evidence says; a probe that the generator spoiled stays `invalid`."""
-        return "invalid" if self.probe.verdict == "invalid" else judge(self.evidence, self.allowed, self.failures)
+        return "invalid" if self.probe.verdict == "invalid" else judge(self.evidence, self.failures)
 
     @property
     def too_many_errors(self) -> bool:
@@ -51,23 +58,21 @@ class Probed:
         return self.failures is not None and self.failures.exceeded
 
     @property
-    def tightest(self) -> tuple[Evidence, float]:
-        """The sample that misses most, relative to what is allowed, and what is allowed."""
-        pairs = zip(self.evidence, self.allowed, strict=True)
-        return max(pairs, key=lambda pair: pair[0].share / pair[1])
+    def tightest(self) -> Evidence:
+        """The limit that is missed most, relative to what is allowed."""
+        return max(self.evidence, key=lambda evidence: evidence.distance)
 
     @property
     def holds(self) -> bool:
         """Whether the estimate, sure or not, is within the SLO; never from a handful of requests."""
-        sample, allowed = self.tightest
-        return self.probe.requests >= _LEAST_REQUESTS and sample.share <= allowed and not self.too_many_errors
+        return self.probe.requests >= _LEAST_REQUESTS and self.tightest.distance <= 0 and not self.too_many_errors
 
 
 class Prober(Protocol):
     """Loads the server. `probe` blocks until it has a verdict or `at_most_s` have passed."""
 
-    def probe(self, rate_qps: float, at_most_s: float) -> Probed:
-        """One stretch of load on a server that is done with the earlier ones."""
+    def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float) -> Probed:
+        """One stretch of load. `edge_utilisation` is the server's at its capacity, as far as it is known."""
 
     def remaining_s(self) -> float:
         """Time left for the whole search."""
@@ -87,36 +92,38 @@ class Found:
 
 
 class Posterior:
-    """What the probes say about the capacity: a density over log-spaced rates, with the steepness integrated out.
+    """What the probes say about the capacity: a density over log-spaced rates, with the slope integrated out.
 
     The prior is broad (a factor of 1.6 either way) around 70% of the saturated throughput, where latency limits bite.
     """
 
     def __init__(self, saturated_qps: float) -> None:
         self._rates = np.geomspace(_SLOWEST_SHARE / 2 * saturated_qps, 1.5 * saturated_qps, _GRID)
+        busy = np.clip(self._rates / saturated_qps, 0.2, 0.95)
+        self._slopes = (_LOG_ODDS * busy / (1 - busy))[:, None] * _SLOPES[None, :]
         prior = -0.5 * (np.log(self._rates / (_START * saturated_qps)) / 0.5) ** 2
-        self._log_density = np.repeat(prior[:, None], len(_STEEPNESS), axis=1)
+        self._log_density = prior[:, None] - 0.5 * (np.log(_SLOPES)[None, :] / _SLOPE_SPREAD) ** 2
 
     def add(self, found: Probed) -> None:
-        """Multiply by the binomial likelihood of a probe, at its effective sample size."""
-        sample, allowed = found.tightest
-        total = float(sample.requests.sum()) / (_DOUBT * sample.design_effect)
-        share = min(max(sample.share, 2 * allowed if found.too_many_errors else 0.0), _FAR * allowed)
-        distance = np.log(found.probe.rate_qps / self._rates)[:, None]
-        expected = np.clip(expit(logit(allowed) + _STEEPNESS[None, :] * distance), 1e-9, 1 - 1e-9)
-        # Beyond `_FAR` every steepness says the same, or far probes would decide where the edge is.
-        expected = np.minimum(expected, _FAR * allowed)
-        self._log_density += total * (share * np.log(expected) + (1 - share) * np.log1p(-expected))
+        """Multiply by the likelihood of a probe's estimate. What lies beyond `_FAR` says only on which side it is."""
+        evidence = found.tightest
+        if not math.isfinite(evidence.error):
+            return
+        distance = max(evidence.distance, 1.0) if found.too_many_errors else evidence.distance
+        expected = self._slopes * np.log(found.probe.rate_qps / self._rates)[:, None]
+        gap = np.clip(distance, -_FAR, _FAR) - np.clip(expected, -_FAR, _FAR)
+        variance = evidence.error**2 + (_BENT * np.clip(expected, -_FAR, _FAR)) ** 2
+        log_t = -0.5 * (_FREEDOM + 1) * np.log1p(gap**2 / variance / _FREEDOM) - 0.5 * np.log(variance)
+        self._log_density = self._log_density + log_t
 
     def quantile(self, *shares: float) -> list[float]:
         """Rates below which the capacity lies with these probabilities."""
         weights = self._weights()
-        return [float(self._rates[int(np.searchsorted(weights, share))]) for share in shares]
+        return [float(np.interp(share, weights, self._rates)) for share in shares]
 
     def below(self, rate_qps: float) -> float:
         """The probability that the capacity is below a rate."""
-        position = int(np.searchsorted(self._rates, rate_qps))
-        return 0.0 if position == 0 else float(self._weights()[min(position, _GRID) - 1])
+        return float(np.interp(rate_qps, self._rates, self._weights()))
 
     def _weights(self) -> NDArray[np.float64]:
         density = np.exp(self._log_density - self._log_density.max()).sum(axis=1)
@@ -137,16 +144,15 @@ class CapacitySearch:
     first_rate_qps: float | None = None
     _probes: list[Probed] = field(default_factory=list)
     _client_limited: bool = False
-    _longest_s: float = _LONGEST_PROBE_S
-    _slowest: float = 0.0
 
     def run(self) -> Found:
         """Probe until the capacity is known as well as asked for, or the time is over."""
-        self._slowest = _SLOWEST_SHARE * self.saturated_qps
+        slowest = _SLOWEST_SHARE * self.saturated_qps
         posterior, spoiled = Posterior(self.saturated_qps), 0
         rate = self.first_rate_qps or _START * self.saturated_qps
         while self.prober.remaining_s() > _LEAST_PROBE_S:
-            found = self._probe(rate)
+            low, middle, high = posterior.quantile(0.025, 0.5, 0.975)
+            found = self._probe(rate, middle)
             if found.verdict == "invalid":
                 spoiled += 1
                 self._client_limited = spoiled >= _MOST_SPOILED
@@ -155,22 +161,35 @@ class CapacitySearch:
                 continue  # once more at the same rate
             spoiled = 0
             posterior.add(found)
-            if self.first_rate_qps is not None and posterior.below(self.first_rate_qps) > _SURE:
-                return self._found("pruned", bound_qps=self.first_rate_qps, reason=_missed_by(found))
+            if self._pruned(found, posterior):
+                return self._found("pruned", bound_qps=self.first_rate_qps, reason=missed_by(found))
             low, middle, high = posterior.quantile(0.025, 0.5, 0.975)
-            if self._narrow(low, high) or (rate <= self._slowest and found.verdict == "missed"):
+            if self._narrow(low, high) or (rate <= slowest and found.verdict == "missed"):
                 break
             # Until some rate has held there is nothing to report, so go down faster than the evidence asks for.
             none_held = not any(probed.holds for probed in self._probes)
-            rate = self._next_rate(min(posterior.quantile(0.1)[0], 0.6 * rate) if none_held else middle)
+            rate = max(min(posterior.quantile(0.1)[0], 0.6 * rate) if none_held else self._next_rate(middle), slowest)
         return self._conclude(posterior)
 
-    def _probe(self, rate: float) -> Probed:
+    def _pruned(self, found: Probed, posterior: Posterior) -> bool:
+        """The first rate was given from outside and is missed: by its own probe, or by all of them together."""
+        if self.first_rate_qps is None:
+            return False
+        return (len(self._probes) == 1 and found.verdict == "missed") or posterior.below(self.first_rate_qps) > _SURE
+
+    def _probe(self, rate: float, middle: float) -> Probed:
         remaining = self.prober.remaining_s()
-        if not self._probes:
-            # At least four probes, however short the time; longer ones where there is plenty.
-            self._longest_s = max(min(_LONGEST_PROBE_S, 0.25 * remaining), 0.2 * remaining, _LEAST_PROBE_S)
-        found = self.prober.probe(rate, at_most_s=min(self._longest_s, max(_LEAST_PROBE_S, remaining)))
+        # At least four probes, however short the time; longer ones for slow servers.
+        longest_s = max(
+            _LONGEST_PROBE_S,
+            _LEAST_PROBE_REQUESTS / rate,
+            _LATER_SHARE * remaining * (len(self._probes) >= _BRACKETING),
+        )
+        longest_s = max(min(longest_s, _LATER_SHARE * remaining), _LEAST_PROBE_S)
+        if remaining < 2 * longest_s:
+            longest_s = remaining
+        edge = max(middle, self.first_rate_qps or 0.0) / self.saturated_qps
+        found = self.prober.probe(rate, longest_s, edge)
         self._probes.append(found)
         return found
 
@@ -179,7 +198,7 @@ class CapacitySearch:
         start = _START * self.saturated_qps
         if len(self._probes) == 1 and self.first_rate_qps is not None and self._probes[0].holds:
             return max(start, 1.1 * self.first_rate_qps)
-        return max(middle, self._slowest)
+        return middle
 
     def _narrow(self, low: float, high: float) -> bool:
         """Known well enough, and seen from both sides, or the interval would rest on the model alone."""
@@ -193,7 +212,7 @@ class CapacitySearch:
             missed = [found for found in valid if found.verdict == "missed"]
             slowest = min(missed, key=lambda found: found.probe.rate_qps, default=None)
             if slowest is not None and slowest.probe.rate_qps <= _HOPELESS_SHARE * self.saturated_qps:
-                return self._found("infeasible", reason=_missed_by(slowest))
+                return self._found("infeasible", reason=missed_by(slowest))
             why = "the load generator itself was too slow" if self._client_limited else _nothing_held(valid)
             return self._found("invalid", reason=why)
         low, value, high = posterior.quantile(0.025, 0.5, 0.975)
@@ -221,10 +240,11 @@ class CapacitySearch:
 
 def _nothing_held(valid: list[Probed]) -> str:
     slowest = min(valid, key=lambda found: found.probe.rate_qps, default=None)
-    return "the time was over before the first probe" if slowest is None else f"no rate held; {_missed_by(slowest)}"
+    return "the time was over before the first probe" if slowest is None else f"no rate held; {missed_by(slowest)}"
 
 
-def _missed_by(found: Probed) -> str:
+def missed_by(found: Probed) -> str:
+    """What was seen at that rate, in words."""
     probe = found.probe
     text = f"at {probe.rate_qps:.3g} requests/s "
     if probe.errors >= 0.5 * max(1, probe.misses) or (found.too_many_errors and probe.errors):

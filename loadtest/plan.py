@@ -7,12 +7,13 @@ Times are seconds (`_s`) or milliseconds (`_ms`), rates are requests per second 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Metric = Literal["latency", "ttft", "itl", "per_token"]
 Verdict = Literal["met", "missed", "undecided", "invalid"]
+Phase = Literal["start", "warmup", "probe", "drain"]
 Outcome = Literal["measured", "pruned", "infeasible", "invalid"]
 
 
@@ -32,6 +33,7 @@ class RequestPlan(_Document):
     headers: dict[str, str] = Field(default_factory=dict)
     body: str | None = None
     dataset: str | None = None
+    stream: str | None = None
 
 
 class LatencyLimit(_Document):
@@ -58,27 +60,65 @@ class Slo(_Document):
     error_rate: float | None = Field(default=None, ge=0, lt=1)
 
 
-class LoadPlan(_Document):
-    """One capacity search against one endpoint.
+class Burst(_Document):
+    """Bursty arrivals: the rate is `factor` times the mean for `share` of the time, `length_s` at a time on average."""
 
-    `first_rate_qps` is a rate worth knowing first (the break-even rate): when it is missed the search ends as
-    `pruned`, with the bound it proved. `max_s` bounds the whole search, warm-up included. `cores` are the CPU cores
-    that the generator may use (empty: all that it was given); `shares_cores` says that the server uses them too.
+    factor: float = Field(default=3.0, gt=1)
+    share: float = Field(default=0.1, gt=0, lt=1)
+    length_s: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _leaves_the_mean(self) -> Burst:
+        if self.factor * self.share > 1:
+            raise ValueError("factor times share must not exceed 1, or the rest of the time could not make up for it")
+        return self
+
+
+class LoadPlan(_Document):
+    """One capacity search against one endpoint, or with `rates_qps` one probe of `rate_s` at each of these rates.
+
+    `arrivals` are an open loop, except `closed`: `users` that each send their next request when the last is answered.
+    `trace` is the absolute path of a CSV file (see `loadtest.trace`), `locustfile` that of a file with Locust users:
+    one arrival is then one of their tasks. `first_rate_qps` is a rate worth knowing first (the break-even rate): when
+    it is missed the search ends as `pruned`, with the bound it proved. `max_s` bounds the whole search, warm-up included.
+
+    `cores` are the CPU cores that the generator may use (empty: all that it was given); `shares_cores` says that the
+    server uses them too. The load comes from one process, and from one per core when that cannot keep up; `workers`
+    asks for so many from the start. `remote_workers` are awaited at `listen` (see `python -m loadtest --worker`).
     """
 
     schema_version: Literal[1] = 1
     url: str
     request: RequestPlan
     slo: Slo
-    arrivals: Literal["poisson", "constant"] = "poisson"
+    arrivals: Literal["poisson", "constant", "bursty", "trace", "closed"] = "poisson"
+    burst: Burst = Burst()
+    trace: str | None = None
+    users: int | None = Field(default=None, ge=1, le=10_000)
+    locustfile: str | None = None
+    rates_qps: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    rate_s: float = Field(default=10.0, gt=0)
     first_rate_qps: float | None = Field(default=None, gt=0)
     max_s: float = Field(default=90.0, gt=0)
     max_warmup_s: float = Field(default=15.0, gt=0)
     request_timeout_s: float = Field(default=10.0, gt=0)
-    precision: float = Field(default=0.05, gt=0, lt=1, description="stop when high/low <= 1 + precision")
+    precision: float = Field(default=0.03, gt=0, lt=1, description="stop when high/low <= (1 + precision)^2")
     seed: int = 0
     cores: tuple[int, ...] = ()
     shares_cores: bool = False
+    workers: int = Field(default=1, ge=1, le=64)
+    remote_workers: int = Field(default=0, ge=0, le=256)
+    listen: str = Field(default="127.0.0.1:0", pattern=r"^[^:/ ]+:\d+$")
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> LoadPlan:
+        if (self.arrivals == "trace") != (self.trace is not None):
+            raise ValueError("arrivals: trace needs the trace's file, and nothing else has one")
+        if (self.arrivals == "closed") != (self.users is not None):
+            raise ValueError("arrivals: closed needs the number of users, and nothing else has one")
+        if self.arrivals == "closed" and (self.rates_qps or self.first_rate_qps):
+            raise ValueError("a closed loop has no rate of its own; remove rates_qps and first_rate_qps")
+        return self
 
 
 class Interval(_Document):
@@ -87,6 +127,22 @@ class Interval(_Document):
     value: float
     low: float
     high: float
+
+
+class Percentiles(_Document):
+    """Of one time that a streamed answer has, besides its latency."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+class WarmupPoint(_Document):
+    """What a stretch of the warm-up showed: the median latency and the answers per second."""
+
+    at_s: float
+    p50_ms: float
+    qps: float
 
 
 class Probe(_Document):
@@ -115,14 +171,18 @@ class Probe(_Document):
     p95_ms: float | None
     p99_ms: Interval | None
     late_p99_ms: float = Field(description="how late the generator itself sent, 99th percentile")
-    generator_cpu: float = Field(description="cores used by the generator process, 0 to 1 per core")
+    generator_cpu: float = Field(description="cores used by the busiest generator process")
+    workers: int = Field(default=1, description="generator processes that shared this load")
+    streaming: dict[Metric, Percentiles] = Field(default_factory=dict, description="of streamed answers")
+    tokens_per_s: float | None = Field(default=None, description="output tokens of all streams together")
     histogram: str
 
 
 class Measurement(_Document):
     """The answer to a `LoadPlan`.
 
-    - `measured`: `capacity_qps` is set, and p50/p95/p99/error_rate are those of the highest rate that was met.
+    - `measured`: `capacity_qps` is set, and p50/p95/p99/error_rate are those of the highest rate that was met. For
+      fixed rates there is no capacity, for a closed loop it is the throughput of the users.
     - `pruned`: `first_rate_qps` was missed; the capacity is below `bound_qps`.
     - `infeasible`: the SLO does not hold at any rate that could be probed; `reason` says why.
     - `invalid`: the generator itself spoiled the probes, or they stayed undecided; nothing is said about the server.
@@ -139,6 +199,8 @@ class Measurement(_Document):
     error_rate: float | None = None
     base_latency_ms: float | None = Field(default=None, description="median latency of lone requests after warm-up")
     client_limited: bool = False
+    settled: bool = Field(default=True, description="latency and throughput were stationary before anything counted")
+    warmup: tuple[WarmupPoint, ...] = ()
     warmup_s: float
     load_s: float
     load_started_s: float = Field(description="when warm-up ended, seconds after the plan was read")
@@ -150,7 +212,7 @@ class Progress(_Document):
     """A line of progress, written about twice a second while the search runs."""
 
     event: Literal["progress"] = "progress"
-    phase: Literal["start", "warmup", "probe", "drain"]
+    phase: Phase
     elapsed_s: float
     fraction: float = Field(ge=0, le=1, description="share of max_s that has passed")
     rate_qps: float | None = None

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import gevent
 
-from loadtest.plan import Progress
+from loadtest.plan import Phase, Progress
 
 _EVERY_S = 0.5
 
@@ -17,7 +17,8 @@ class Pulse:
     """Passes progress on, and repeats the last with the time brought up to date when none has come for a while."""
 
     def __init__(self, report: Callable[[Progress], None], started: float, max_s: float) -> None:
-        self._report, self._started, self._max_s = report, started, max_s
+        self.started = started
+        self._report, self._max_s = report, max_s
         self._last = Progress(phase="start", elapsed_s=0.0, fraction=0.0)
         self._reported = started
         self._beats: gevent.Greenlet | None = None
@@ -32,16 +33,29 @@ class Pulse:
         if self._beats is not None:
             self._beats.kill()
 
-    def report(self, progress: Progress) -> None:
-        """Pass on what is new."""
-        self._last, self._reported = progress, time.perf_counter()
-        self._report(progress)
+    def remaining_s(self) -> float:
+        """Time left of what was given for everything."""
+        return self.started + self._max_s - time.perf_counter()
+
+    def moved(self, phase: Phase, rate_qps: float | None = None, p99_ms: float | None = None) -> None:
+        """Say where we are; passed on about twice a second, and at once where the phase is new."""
+        last, now = self._last, time.perf_counter()
+        self._last = self._at(now).model_copy(update={"phase": phase, "rate_qps": rate_qps, "p99_ms": p99_ms})
+        if phase != last.phase or now - self._reported >= _EVERY_S:
+            self._pass_on(now)
+
+    def _at(self, now: float) -> Progress:
+        elapsed = now - self.started
+        return self._last.model_copy(update={"elapsed_s": elapsed, "fraction": min(1.0, elapsed / self._max_s)})
+
+    def _pass_on(self, now: float) -> None:
+        self._reported = now
+        self._report(self._last)
 
     def _beat(self) -> None:
         while True:
             gevent.sleep(max(0.05, self._reported + _EVERY_S - time.perf_counter()))
             now = time.perf_counter()
             if now - self._reported >= _EVERY_S:
-                elapsed = now - self._started
-                moved = {"elapsed_s": elapsed, "fraction": min(1.0, elapsed / self._max_s)}
-                self.report(self._last.model_copy(update=moved))
+                self._last = self._at(now)
+                self._pass_on(now)

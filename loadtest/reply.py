@@ -20,4 +20,5 @@ class Reply:
 
 
 GOOD = Reply()
+NO_PORT = "no free port or file left"  # the one failure of a request that is this machine's own
 Send = Callable[[], Reply]  # blocks its greenlet until the answer is complete or given up; never raises

@@ -8,10 +8,13 @@ server may be the cause, and leaving out the worst moments would flatter it.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import gevent
 import numpy as np
 from numpy.typing import NDArray
+
+Stall = tuple[float, float]  # from, to, in seconds
 
 _BEAT_S = 0.004
 _RECOVERY = 3.0  # times the stall: how long a server at 75% utilisation works off what was held back
@@ -19,29 +22,21 @@ _MOST_LEFT_OUT = 0.3
 
 
 class StallWatch:
-    """Beats in a greenlet of its own, so that stalls are seen at any arrival rate. Use as a context."""
+    """Beats in a greenlet of its own, so that stalls are seen at any arrival rate."""
 
-    def __init__(self, tolerance_s: float, memory_s: float) -> None:
-        self._tolerance_s, self._memory_s = tolerance_s, memory_s
-        self._stalls: list[tuple[float, float]] = []
+    def __init__(self, tolerance_s: float) -> None:
+        self.seen: list[Stall] = []
+        self._tolerance_s = tolerance_s
         self._beats: gevent.Greenlet | None = None
 
-    def __enter__(self) -> StallWatch:
+    def start(self) -> None:
+        """Begin to beat."""
         self._beats = gevent.spawn(self._beat)
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """No more beats; what was seen stays."""
         if self._beats is not None:
             self._beats.kill()
-
-    def undisturbed(self, scheduled: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of these (sorted) times were far enough from every stall; all of them when too few would be left."""
-        kept = np.ones(len(scheduled), dtype=bool)
-        for begin, end in self._stalls:
-            recovered = end + self._memory_s + _RECOVERY * (end - begin)
-            first, last = np.searchsorted(scheduled, (begin - self._memory_s, recovered))
-            kept[first:last] = False
-        return kept if kept.sum() >= (1 - _MOST_LEFT_OUT) * len(kept) else np.ones(len(scheduled), dtype=bool)
 
     def _beat(self) -> None:
         while True:
@@ -49,4 +44,14 @@ class StallWatch:
             gevent.sleep(_BEAT_S)
             ended = time.perf_counter()
             if ended - begun > _BEAT_S + self._tolerance_s:
-                self._stalls.append((begun, ended))
+                self.seen.append((begun, ended))
+
+
+def undisturbed(scheduled: NDArray[np.float64], stalls: Iterable[Stall], memory_s: float) -> NDArray[np.bool_]:
+    """Which of these (sorted) times were far enough from every stall; all of them when too few would be left."""
+    kept = np.ones(len(scheduled), dtype=bool)
+    for begin, end in stalls:
+        recovered = end + memory_s + _RECOVERY * (end - begin)
+        first, last = np.searchsorted(scheduled, (begin - memory_s, recovered))
+        kept[first:last] = False
+    return kept if kept.sum() >= (1 - _MOST_LEFT_OUT) * len(kept) else np.ones(len(scheduled), dtype=bool)

@@ -1,46 +1,61 @@
-"""The Locust side: one open-loop user whose requests the prober schedules. The only module that imports Locust.
+"""The Locust side: a user whose one task is the search, on Locust's local runner; more processes where they help.
 
-Importing it patches the whole process (gevent), so only the generator's process does, before anything else.
+Importing Locust patches the whole process (gevent), so only the generator's process does, before anything else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Callable, Sequence
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import gevent
+import locust
 import locust.stats
 from gevent.event import AsyncResult
 from locust import User, task
 from locust.env import Environment
 
+from loadtest.arrivals import Arrivals
+from loadtest.fleet import Fleet, GeneratorLost, Worker
+from loadtest.load import LocalLoad
+from loadtest.locustfile import LocustTasks, load_users
 from loadtest.plan import LoadPlan, Measurement, Progress
+from loadtest.probe import OpenLoopProber, tolerance_s
+from loadtest.pulse import Pulse
+from loadtest.reply import Send
+from loadtest.request_check import PlanError, read_bodies
 from loadtest.search import measure
+from loadtest.trace import TraceError, read_trace
 from loadtest.transport import Transport
 
 _GC_THRESHOLD = 50_000  # a collection stops every request that is in flight
 
 
-def run(plan: LoadPlan, bodies: Sequence[bytes], report: Callable[[Progress], None]) -> Measurement:
-    """Blocks until the search ends. What goes wrong inside the user is raised here."""
+def run(plan: LoadPlan, report: Callable[[Progress], None]) -> Measurement:
+    """Blocks until the search ends. Raises PlanError, and GeneratorLost when a worker process dies."""
+    started = time.perf_counter()
+    _prepare_process()
     done: AsyncResult[Measurement] = AsyncResult()
-    # Locust's own statistics round percentiles; ours come from the histogram, and no console is there to print on.
-    locust.stats.CONSOLE_STATS_INTERVAL_SEC = 3600
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD)
+    environment = Environment(events=locust.events)
+    arrivals, send = read_arrivals(plan), sender(plan, environment)
 
-    class OpenLoopUser(User):
+    class Searcher(User):
         host = plan.url
 
         @task
         def search(self) -> None:
             try:
-                done.set(measure(plan, Transport(plan, bodies).send, report))
+                done.set(_measure(plan, arrivals, send, report, started))
             except Exception as error:  # noqa: BLE001 (carried to the caller, who raises it)
                 done.set_exception(error)
             gevent.sleep(3600)
 
-    environment = Environment(user_classes=[OpenLoopUser])
+    environment.user_classes = [Searcher]
     runner = environment.create_local_runner()
     runner.start(1, spawn_rate=1)
     try:
@@ -48,3 +63,68 @@ def run(plan: LoadPlan, bodies: Sequence[bytes], report: Callable[[Progress], No
         return found
     finally:
         runner.stop()
+
+
+def _measure(
+    plan: LoadPlan, arrivals: Arrivals, send: Send, report: Callable[[Progress], None], started: float
+) -> Measurement:
+    streaming = plan.request.stream is not None
+    alone = LocalLoad(send, arrivals, tolerance_s(plan), streaming=streaming)
+    with contextlib.ExitStack() as stack:
+        pulse = stack.enter_context(Pulse(report, started, plan.max_s))
+        prober = OpenLoopProber(plan, send, alone, arrivals, pulse)
+
+        def reinforce(processes: int) -> None:
+            prober.load = stack.enter_context(Fleet(plan, processes))
+
+        if plan.workers > 1 or plan.remote_workers:
+            reinforce(plan.workers if plan.workers > 1 or not plan.remote_workers else 0)
+        elif (cores := len(plan.cores) or len(os.sched_getaffinity(0))) > 1:
+            prober.reinforce = lambda: reinforce(cores)
+        return measure(plan, prober, pulse)
+
+
+def work(address: str, core: int | None) -> None:
+    """Be a worker of the master at `host:port` until it quits. Raises GeneratorLost when there is none."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    _prepare_process()
+    host, _, port = address.rpartition(":")
+    try:
+        Worker(host, int(port)).serve()
+    except (ConnectionError, ValueError) as error:
+        raise GeneratorLost(f"no master at {address}: {error}") from error
+
+
+def local_load(plan: LoadPlan, *, part: int, parts: int) -> LocalLoad:
+    """A worker's part of the load."""
+    send = sender(plan, Environment(events=locust.events))
+    return LocalLoad(
+        send, read_arrivals(plan), tolerance_s(plan), streaming=plan.request.stream is not None, part=part, parts=parts
+    )
+
+
+def read_arrivals(plan: LoadPlan) -> Arrivals:
+    """The plan's arrivals. Raises PlanError for a trace that is none."""
+    try:
+        return Arrivals(plan, None if plan.trace is None else read_trace(Path(plan.trace)))
+    except TraceError as error:
+        raise PlanError(f"trace: {error}") from error
+
+
+def sender(plan: LoadPlan, environment: Environment) -> Send:
+    """What sends one request: ours, or a task of the user's locustfile. Raises PlanError."""
+    if plan.locustfile is None:
+        return Transport(plan, read_bodies(plan.request)).send
+    users = load_users(plan.locustfile)
+    return LocustTasks(environment, users, plan.url, plan.request_timeout_s, plan.seed).send
+
+
+def _prepare_process() -> None:
+    # Locust's own statistics round percentiles; ours come from the histogram, and no console is there to print on.
+    locust.stats.CONSOLE_STATS_INTERVAL_SEC = 3600
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

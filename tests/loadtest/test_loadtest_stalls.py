@@ -10,12 +10,12 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
+import pytest
 
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Progress, RequestPlan, Slo
+from loadtest.reply import GOOD, Reply
 from loadtest.sent import Sent
-from loadtest.verdict import Evidence, FailureEvidence, judge
 
 SERVER = Path(__file__).parent / "timed_server.py"
 
@@ -60,20 +60,31 @@ def test_a_request_without_an_answer_has_waited_until_now_and_missed() -> None:
     sent = Sent(1)
     for due in (1.0, 2.0, 3.0):
         sent.schedule(due)
-    sent.finish(0, 0.010, None)
-    sent.finish(1, 0.010, "http 500")
+    sent.finish(0, 0.010, GOOD)
+    sent.finish(1, 0.010, Reply("http 500"))
     counted = sent.between(0.0, 10.0)
-    assert sent.missed(counted, 0.050).tolist() == [False, True, True]
+    assert sent.values("latency").tolist() == [0.010, float("inf"), float("inf")]
     assert sent.waited(counted, 5.0).tolist() == [0.010, 0.010, 2.0]
     assert sent.kinds_of(counted) == {"http 500": 1}
     assert sent.kinds_of(sent.between(0.0, 1.5)) == {}
 
 
-def test_one_failure_of_many_is_no_verdict_on_a_small_error_rate() -> None:
-    late = Evidence.of(np.zeros(900, dtype=bool))
-    failed = np.zeros(900, dtype=bool)
-    assert judge([late], [0.01], FailureEvidence(Evidence.of(failed), 0.001)) == "met"
-    failed[100] = True
-    assert judge([late], [0.01], FailureEvidence(Evidence.of(failed), 0.001)) == "undecided"
-    failed[::30] = True
-    assert judge([late], [0.01], FailureEvidence(Evidence.of(failed), 0.001)) == "missed"
+def test_what_several_generators_sent_is_one_in_the_order_of_the_schedule() -> None:
+    one, other = Sent(10), Sent(10)
+    for due in (1.0, 3.0):
+        one.finish(one.schedule(due), due / 100, GOOD)
+    other.finish(other.schedule(2.0), 0.02, Reply("http 500"))
+    both = Sent.merged([one, other])
+    assert both.scheduled.tolist() == [1.0, 2.0, 3.0]
+    assert both.latency.tolist() == [0.01, 0.02, 0.03]
+    assert both.kinds == {1: "http 500"}
+
+
+def test_times_of_a_stream_count_from_the_schedule() -> None:
+    sent = Sent(10, streaming=True)
+    number = sent.schedule(1.0)
+    sent.late[number] = 0.5
+    sent.finish(number, 1.6, Reply(first_token_s=0.1, last_token_s=1.1, tokens=11))
+    assert sent.values("ttft").tolist() == pytest.approx([0.6])
+    assert sent.values("itl").tolist() == pytest.approx([0.1])
+    assert sent.values("per_token").tolist() == pytest.approx([1.6 / 11])

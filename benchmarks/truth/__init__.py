@@ -1,0 +1,1 @@
+"""Servers and queues whose answer is known, to hold the load test against."""

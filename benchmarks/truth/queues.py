@@ -1,0 +1,133 @@
+"""Queues in simulated time, and what theory says about them.
+
+All serve first come, first served, `1 / service_s` requests a second at most: M/D/1 and M/M/1 with one server, M/D/4
+with four (each taking four times as long), and `batch`, which takes up to eight waiting requests at once when it is
+idle, in half the time it would take to serve eight plus a sixteenth of it for each. `lognormal` is M/G/1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+BATCH = 8
+_DROPPED = 5_000
+_LONG = 4_000_000
+
+
+def batch_service_s(service_s: float, size: int) -> float:
+    """A full batch takes `BATCH * service_s`, half of that is fixed."""
+    return service_s * (BATCH / 2 + size / 2)
+
+
+def _one_server(arrivals: Floats, services: Floats) -> Floats:
+    """Sojourn times by Lindley's recursion, starting empty."""
+    steps = np.cumsum(np.concatenate([[0.0], services[:-1] - np.diff(arrivals)]))
+    return np.asarray(steps - np.minimum(np.minimum.accumulate(steps), 0.0) + services)
+
+
+def _md1(arrivals: Floats, service_s: float, _: np.random.Generator) -> Floats:
+    return _one_server(arrivals, np.full(len(arrivals), service_s))
+
+
+def _mm1(arrivals: Floats, service_s: float, generator: np.random.Generator) -> Floats:
+    return _one_server(arrivals, generator.exponential(service_s, len(arrivals)))
+
+
+def _lognormal(arrivals: Floats, service_s: float, generator: np.random.Generator) -> Floats:
+    sigma = 0.8
+    return _one_server(arrivals, generator.lognormal(-0.5 * sigma**2, sigma, len(arrivals)) * service_s)
+
+
+def _md4(arrivals: Floats, service_s: float, _: np.random.Generator) -> Floats:
+    """With equal service times each server takes every fourth request."""
+    found = np.empty(len(arrivals))
+    for server in range(4):
+        mine = arrivals[server::4]
+        found[server::4] = _one_server(mine, np.full(len(mine), 4 * service_s))
+    return found
+
+
+def _batch(arrivals: Floats, service_s: float, _: np.random.Generator) -> Floats:
+    times, done = arrivals.tolist(), np.empty(len(arrivals))
+    first, free = 0, 0.0
+    while first < len(times):
+        begin = max(free, times[first])
+        last = first
+        while last < len(times) and last - first < BATCH and times[last] <= begin:
+            last += 1
+        free = begin + batch_service_s(service_s, last - first)
+        done[first:last] = free
+        first = last
+    return done - arrivals
+
+
+_KINDS: dict[str, Callable[[Floats, float, np.random.Generator], Floats]] = {
+    "M/D/1": _md1, "M/D/4": _md4, "M/M/1": _mm1, "batch": _batch, "lognormal": _lognormal,
+}  # fmt: skip
+KINDS = tuple(_KINDS)
+
+
+def sojourn_s(kind: str, arrivals_s: Floats, service_s: float, seed: int) -> Floats:
+    """Waiting plus service of each arrival, starting empty."""
+    return _KINDS[kind](arrivals_s, service_s, np.random.default_rng(seed))
+
+
+def poisson(rate_qps: float, count: int, seed: int) -> Floats:
+    """Arrival times in seconds."""
+    return np.cumsum(np.random.default_rng(seed).exponential(1 / rate_qps, count))
+
+
+def quantile_s(kind: str, rate_qps: float, service_s: float, share: float = 0.99) -> float:
+    """The sojourn time that a share of requests does not exceed: exact for M/M/1 and M/D/1, else `long_run`'s."""
+    if kind == "M/M/1":
+        return -math.log(1 - share) / (1 / service_s - rate_qps)
+    if kind == "M/D/1":
+        low, high = service_s, 1000 * service_s
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if md1_beyond(middle, rate_qps, service_s) > 1 - share else (low, middle)
+        return low
+    return float(np.quantile(long_run(kind, rate_qps * service_s), share)) * service_s
+
+
+def md1_beyond(sojourn: float, rate_qps: float, service_s: float) -> float:
+    """P(sojourn > t) of M/D/1, by Erlang's formula (1909) for the wait, in rational arithmetic: its terms alternate."""
+    from mpmath import exp, factorial, mp, mpf
+
+    wait = sojourn - service_s
+    if wait < 0:
+        return 1.0
+    with mp.workdps(60):
+        load, time = mpf(rate_qps) * mpf(service_s), mpf(wait) / mpf(service_s)
+        terms = ((-load * (time - k)) ** k / factorial(k) * exp(load * (time - k)) for k in range(math.floor(time) + 1))
+        return float(1 - (1 - load) * sum(terms))
+
+
+@lru_cache(maxsize=64)
+def long_run(kind: str, utilisation: float, count: int = _LONG) -> Floats:
+    """Sojourn times in service times, of so many requests after the first are dropped."""
+    arrivals = poisson(utilisation, count + _DROPPED, seed=1)
+    return sojourn_s(kind, arrivals, 1.0, seed=2)[_DROPPED:]
+
+
+@lru_cache(maxsize=64)
+def capacity_qps(kind: str, service_s: float, limit_s: float, allowed: float = 0.01) -> float:
+    """The arrival rate at which that share of requests takes longer than the limit: exact for M/M/1 and M/D/1."""
+    if kind == "M/M/1":
+        return 1 / service_s + math.log(allowed) / limit_s
+    low, high = 0.05 / service_s, 0.995 / service_s
+    for _ in range(16):
+        middle = (low + high) / 2
+        if kind == "M/D/1":
+            beyond = md1_beyond(limit_s, middle, service_s)
+        else:
+            beyond = float((long_run(kind, middle * service_s) > limit_s / service_s).mean())
+        low, high = (middle, high) if beyond <= allowed else (low, middle)
+    return (low + high) / 2
