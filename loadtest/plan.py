@@ -80,7 +80,7 @@ class LoadPlan(_Document):
     `arrivals` are an open loop, except `closed`: `users` that each send their next request when the last is answered.
     `trace` is the absolute path of a CSV file (see `loadtest.trace`), `locustfile` that of a file with Locust users:
     one arrival is then one of their tasks. `first_rate_qps` is a rate worth knowing first (the break-even rate): when
-    it is missed the search ends as `pruned`, with the bound it proved. `max_s` bounds the whole search, warm-up included.
+    it is missed the search ends as `pruned`, with the bound it proved. `max_s` bounds the whole search.
 
     `cores` are the CPU cores that the generator may use (empty: all that it was given); `shares_cores` says that the
     server uses them too. The load comes from one process, and from one per core when that cannot keep up; `workers`

@@ -3,9 +3,9 @@
 How late requests get depends on the server and on luck: whether a burst fell into the stretch that was measured. We
 know every arrival, so the luck can be computed. The reference serves first come, first served, a constant time each;
 that time is the one whose waits explain the measured latencies best. Where they explain them well, the reference's
-misses in this stretch against its misses in the long run say how lucky the stretch was (a control variate: Asmussen and Glynn,
-Stochastic Simulation, 2007, section V.2). Where they do not, as with service times that vary a lot, it says nothing and
-is left out.
+misses in this stretch against its misses in the long run say how lucky the stretch was (a control variate: Asmussen
+and Glynn, Stochastic Simulation, 2007, section V.2). Where they do not, as with service times that vary a lot, it says
+nothing and is left out.
 """
 
 from __future__ import annotations
