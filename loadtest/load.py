@@ -13,6 +13,7 @@ import gevent
 from gevent.pool import Group
 
 from loadtest.arrivals import Arrivals
+from loadtest.clock import Alarm
 from loadtest.reply import Send
 from loadtest.sent import Sent
 from loadtest.stalls import Stall, StallWatch
@@ -110,11 +111,15 @@ class LocalLoad:
 
     def _arrive(self, times: Iterator[float], sent: Sent, in_flight: Group) -> None:
         """Spawn a greenlet per arrival, on schedule, whatever became of the earlier ones."""
-        for offset in times:
-            due = self._begun + offset
-            # Late arrivals go out together; a sleep between them is only for the answers to be read meanwhile.
-            gevent.sleep(max(0.0, due - time.perf_counter()))
-            in_flight.spawn(self._one, sent, sent.schedule(due), due)
+        alarm = Alarm()
+        try:
+            for offset in times:
+                due = self._begun + offset
+                # Late arrivals go out together; a wait between them is only for the answers to be read meanwhile.
+                alarm.wait_until(due)
+                in_flight.spawn(self._one, sent, sent.schedule(due), due)
+        finally:
+            alarm.close()
 
     def _one(self, sent: Sent, number: int, due: float) -> None:
         sent.late[number] = time.perf_counter() - due

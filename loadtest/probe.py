@@ -16,7 +16,6 @@ from loadtest.histogram import LatencyHistogram
 from loadtest.load import Asked, Load, lone
 from loadtest.plan import LoadPlan, Metric, Percentiles, Probe, Verdict
 from loadtest.pulse import Pulse
-from loadtest.reference import LongRun, poisson_long_run
 from loadtest.reply import NO_PORT, Send
 from loadtest.sent import Numbers, Sent
 from loadtest.stalls import undisturbed
@@ -83,7 +82,6 @@ class OpenLoopProber:
         self._wait_s = plan.request_timeout_s if patient else max(limit.limit_s for limit in self._limits)
         self._memory_s = max(limit.limit_s for limit in self._limits)
         self._tolerance_s = tolerance_s(plan)
-        self._long_run: LongRun | None = poisson_long_run() if arrivals.poisson else None
         self._probes, self._must_recover = 0, False
         self.base_s = 0.0
         self.reinforce: Callable[[], None] | None = None  # more generator processes, where there are cores for them
@@ -164,7 +162,14 @@ class OpenLoopProber:
         times = sent.scheduled[: sent.count] - look.begun
         rate = sent.count / max(1e-6, float(times[-1])) if users and sent.count else look.rate_qps
         look.stretch = tuple(
-            Stretch(times.copy(), sent.values(limit.metric), counts, rate, self._arrivals.correlated_s)
+            Stretch(
+                times.copy(),
+                sent.values(limit.metric),
+                counts,
+                rate,
+                self._arrivals.correlated_s,
+                self._arrivals.poisson and limit.metric == "latency",
+            )
             for limit in self._limits
         )
         allowed = self._plan.slo.error_rate
@@ -173,12 +178,9 @@ class OpenLoopProber:
 
     def _weigh(self, look: _Look) -> None:
         look.evidence = tuple(
-            Evidence.of(
-                stretch, limit.limit_s, limit.allowed, edge_utilisation=look.edge_utilisation,
-                long_run=self._long_run if limit.metric == "latency" and not self._plan.users else None,
-            )
+            Evidence.of(stretch, limit.limit_s, limit.allowed, edge_utilisation=look.edge_utilisation)
             for stretch, limit in zip(look.stretch, self._limits, strict=True)
-        )  # fmt: skip
+        )
 
     def _judged(self, look: _Look, cores: float) -> Probed:
         now, sent, counted = time.perf_counter(), look.sent, look.counted

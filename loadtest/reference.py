@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +24,7 @@ _GRID, _GOLDEN = 16, 8
 _STABLE = 0.985  # utilisation above which there is no long run to speak of
 _EXPLAINS = 0.4  # least squared correlation
 _LEAST_EXPLAINED = 50  # latencies
-_ROUNDED = 500  # utilisations are rounded to 1/500, so that their long runs can be kept
-_DROPPED = 2_000
-# With this seed the first two moments of the waits at 70 to 95% utilisation are within 1.4% of their exact values
-# (Pollaczek and Khinchine); most seeds are off by 5 to 10%.
-_LONG, _TYPICAL_SEED = 400_000, 37
-_TAIL = np.concatenate([np.linspace(0.0, 0.9, 91), 1 - np.geomspace(0.1, 2e-5, 120)[1:]])
+_SERIES, _NEWTON, _LEAST_SHARE = 4.0, 20, 1e-7
 
 
 def waits(arrivals: Floats, service: float) -> Floats:
@@ -39,33 +33,25 @@ def waits(arrivals: Floats, service: float) -> Floats:
     return np.asarray(steps - np.minimum(np.minimum.accumulate(steps), 0.0))
 
 
-class LongRun:
-    """How long the reference's waits are in the long run, for one kind of arrivals. `arrivals` have a mean gap of 1."""
+def share_waiting(wait: float, utilisation: float) -> float:
+    """The share of waits above `wait` (in service times) in the long run, with independent arrivals: M/D/1.
 
-    def __init__(self, arrivals: Floats) -> None:
-        self._arrivals = arrivals
-        self._kept = lru_cache(maxsize=512)(self._quantiles)
-
-    def share_beyond(self, wait: float, utilisation: float) -> float:
-        """The share of waits above `wait` (in mean gaps) at a utilisation below 1."""
-        lower = math.floor(utilisation * _ROUNDED)
-        below, above = (self._share(wait, step) for step in (lower, lower + 1))
-        weight = utilisation * _ROUNDED - lower
-        return float(below ** (1 - weight) * above**weight)
-
-    def _share(self, wait: float, step: int) -> float:
-        return max(1e-7, 1 - float(np.interp(wait, self._kept(step), _TAIL, left=0.0, right=1.0)))
-
-    def _quantiles(self, step: int) -> Floats:
-        found = waits(self._arrivals, step / _ROUNDED)[_DROPPED:]
-        # The waits of empty queues are all zero; a grain makes the quantiles strictly increase.
-        return np.asarray(np.quantile(found, _TAIL) + np.arange(len(_TAIL)) * 1e-9)
-
-
-@lru_cache
-def poisson_long_run() -> LongRun:
-    """Of independent arrivals, always the same ones."""
-    return LongRun(np.cumsum(np.random.default_rng(_TYPICAL_SEED).exponential(1.0, _LONG)))
+    Erlang's series (1909), whose terms alternate and grow, where it is short; beyond, the exponential that it approaches
+    (Tijms, A First Course in Stochastic Models, 2003, section 9.6.1), which is within 0.3% from four service times on.
+    """
+    if wait < 0:
+        return 1.0
+    if wait < _SERIES:
+        terms = (
+            (-utilisation * (wait - k)) ** k / math.factorial(k) * math.exp(utilisation * (wait - k))
+            for k in range(int(wait) + 1)
+        )
+        return max(_LEAST_SHARE, 1 - (1 - utilisation) * sum(terms))
+    rate = 2 * (1 - utilisation) / utilisation  # the root of utilisation * (e^x - 1) = x, by Newton's method
+    for _ in range(_NEWTON):
+        grown = utilisation * math.exp(rate)
+        rate -= (grown - utilisation - rate) / (grown - 1)
+    return max(_LEAST_SHARE, (1 - utilisation) / (utilisation * math.exp(rate) - 1) * math.exp(-rate * wait))
 
 
 @dataclass(frozen=True)
@@ -79,18 +65,15 @@ class Reference:
     base_s: float
     slope: float
     utilisation: float
-    gap_s: float
+    service_s: float
     explained: float
-    long_run: LongRun
 
     def share_beyond(self, limit_s: float) -> float:
         """The share of its latencies over a limit in the long run."""
-        return self.long_run.share_beyond((limit_s - self.base_s) / self.slope / self.gap_s, self.utilisation)
+        return share_waiting((limit_s - self.base_s) / self.slope / self.service_s, self.utilisation)
 
 
-def fit(
-    arrivals_s: Floats, measured_s: Floats, known: NDArray[np.bool_], rate_qps: float, long_run: LongRun
-) -> Reference | None:
+def fit(arrivals_s: Floats, measured_s: Floats, known: NDArray[np.bool_], rate_qps: float) -> Reference | None:
     """The best reference, or None where none explains much. `known` marks the latencies that are to be explained."""
     target = measured_s[known]
     spread = float(target.std()) if len(target) >= _LEAST_EXPLAINED else 0.0
@@ -109,7 +92,7 @@ def fit(
     here = waits(arrivals_s, service_s)
     slope = fitted * spread / float(here[known].std())
     base_s = float(target.mean()) - slope * float(here[known].mean())
-    return Reference(base_s + slope * here, base_s, slope, utilisation, 1 / rate_qps, fitted**2, long_run)
+    return Reference(base_s + slope * here, base_s, slope, utilisation, service_s, fitted**2)
 
 
 def _highest(score: Callable[[float], float], low: float, high: float) -> float:

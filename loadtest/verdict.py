@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtrc, gammaincc, gammaln
 
 from loadtest.plan import Verdict
-from loadtest.reference import LongRun, Reference, fit
+from loadtest.reference import Reference, fit
 from loadtest.tail import share_beyond
 
 Floats = NDArray[np.float64]
@@ -60,6 +60,7 @@ class Stretch:
     counted: NDArray[np.bool_]
     rate_qps: float
     correlated_s: float = 0.0  # how long the arrivals themselves remember, as bursts do
+    independent: bool = False  # arrivals are a Poisson process, and the values latencies: a reference queue applies
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,7 @@ class Evidence:
     allowed: float = 0.01
 
     @classmethod
-    def of(
-        cls, stretch: Stretch, limit_s: float, allowed: float, *, edge_utilisation: float = 0.85,
-        long_run: LongRun | None = None,
-    ) -> Evidence:  # fmt: skip
+    def of(cls, stretch: Stretch, limit_s: float, allowed: float, *, edge_utilisation: float = 0.85) -> Evidence:
         """`edge_utilisation` is that of the server at its capacity, as far as it is known."""
         values = stretch.values_s[stretch.counted]
         missed = values > limit_s
@@ -98,10 +96,10 @@ class Evidence:
         seen = _design_effect(values)
         threshold_s = _threshold(values, limit_s, missed, seen)
         reference = None
-        if long_run is not None and misses < requests / 2:
+        if stretch.independent and misses < requests / 2:
             known = stretch.counted & np.isfinite(stretch.values_s)
             measured = np.where(np.isfinite(stretch.values_s), stretch.values_s, 0.0)
-            reference = fit(stretch.scheduled_s, measured, known, stretch.rate_qps, long_run)
+            reference = fit(stretch.scheduled_s, measured, known, stretch.rate_qps)
         estimate = _estimate(values, limit_s, threshold_s, None if reference is None else
                              (reference, reference.latencies_s[stretch.counted]))  # fmt: skip
         likely = min(effect, max(effect / 3, _DOUBT * seen))

@@ -89,8 +89,8 @@ def quantile_s(kind: str, rate_qps: float, service_s: float, share: float = 0.99
     if kind == "M/M/1":
         return -math.log(1 - share) / (1 / service_s - rate_qps)
     if kind == "M/D/1":
-        low, high = service_s, 1000 * service_s
-        for _ in range(60):
+        low, high = service_s, 120 * service_s
+        for _ in range(40):
             middle = (low + high) / 2
             low, high = (middle, high) if md1_beyond(middle, rate_qps, service_s) > 1 - share else (low, middle)
         return low
@@ -104,7 +104,7 @@ def md1_beyond(sojourn: float, rate_qps: float, service_s: float) -> float:
     wait = sojourn - service_s
     if wait < 0:
         return 1.0
-    with mp.workdps(60):
+    with mp.workdps(250):
         load, time = mpf(rate_qps) * mpf(service_s), mpf(wait) / mpf(service_s)
         terms = ((-load * (time - k)) ** k / factorial(k) * exp(load * (time - k)) for k in range(math.floor(time) + 1))
         return float(1 - (1 - load) * sum(terms))

@@ -7,7 +7,6 @@ import numpy as np
 from benchmarks.truth.queues import poisson, sojourn_s
 from loadtest.capacity import Probed
 from loadtest.plan import Probe, Verdict
-from loadtest.reference import poisson_long_run
 from loadtest.verdict import Evidence, Stretch, judge
 
 _LOOK_S, _GROWTH, _SETTLE_S, _LEAST_S = 0.25, 1.25, 0.5, 1.5  # as loadtest.probe has them
@@ -30,8 +29,8 @@ def simulated_probe(
         looked, sent = int(counted.sum()), arrivals <= now
         values = np.where(arrivals[sent] + latencies[sent] <= now, latencies[sent], np.inf)
         evidence = Evidence.of(
-            Stretch(arrivals[sent], values, counted[sent], rate_qps), limit_s, allowed,
-            edge_utilisation=edge_utilisation, long_run=poisson_long_run(),
+            Stretch(arrivals[sent], values, counted[sent], rate_qps, independent=True), limit_s, allowed,
+            edge_utilisation=edge_utilisation,
         )  # fmt: skip
         verdict = judge([evidence])
         if over or (verdict != "undecided" and now - limit_s - _SETTLE_S >= _LEAST_S):
