@@ -36,7 +36,7 @@ def waits(arrivals: Floats, service: float) -> Floats:
 def share_waiting(wait: float, utilisation: float) -> float:
     """The share of waits above `wait` (in service times) in the long run, with independent arrivals: M/D/1.
 
-    Erlang's series (1909), whose terms alternate and grow, where it is short; beyond, the exponential that it approaches
+    Erlang's series (1909), whose terms alternate and grow, where it is short; beyond, the exponential that it nears
     (Tijms, A First Course in Stochastic Models, 2003, section 9.6.1), which is within 0.3% from four service times on.
     """
     if wait < 0:
