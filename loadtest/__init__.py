@@ -5,9 +5,16 @@ Locust patches the whole process: only that child does. It knows nothing of runn
 asked and what it answers are the plain values of `loadtest.plan`.
 """
 
+from loadtest.answers import checker
+from loadtest.auth import secret_headers
+from loadtest.bodies import read_bodies
 from loadtest.client import LoadGenerator, LoadTestError
 from loadtest.plan import (
     Answer,
+    AnswerCheck,
+    Auth,
+    Burst,
+    FormField,
     Interval,
     LatencyLimit,
     LoadPlan,
@@ -17,19 +24,33 @@ from loadtest.plan import (
     RequestPlan,
     Slo,
     Verdict,
+    WarmupPoint,
 )
+from loadtest.request_check import PlanError
+from loadtest.trace import TraceError, read_trace
 
 __all__ = [
     "Answer",
+    "AnswerCheck",
+    "Auth",
+    "Burst",
+    "FormField",
     "Interval",
     "LatencyLimit",
     "LoadGenerator",
     "LoadPlan",
     "LoadTestError",
     "Measurement",
+    "PlanError",
     "Probe",
     "Progress",
     "RequestPlan",
     "Slo",
+    "TraceError",
     "Verdict",
+    "WarmupPoint",
+    "checker",
+    "read_bodies",
+    "read_trace",
+    "secret_headers",
 ]

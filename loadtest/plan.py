@@ -7,7 +7,7 @@ Times are seconds (`_s`) or milliseconds (`_ms`), rates are requests per second 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,11 +21,38 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RequestPlan(_Document):
-    """One HTTP request, or a data set of bodies from which each request draws one at random.
+class FormField(_Document):
+    """A field of a multipart form: a text, or a file (of a folder's files, each request takes one) and its type."""
 
-    `body` is sent as it is; `dataset` is the absolute path of a JSON-lines file whose lines are bodies. At most one
-    of the two is set. `headers` already holds the content type.
+    text: str | None = None
+    file: str | None = None
+    type: str | None = None
+
+
+class Auth(_Document):
+    """Names of environment variables that hold the secrets; the secrets themselves are in no document."""
+
+    bearer: str | None = None
+    user: str | None = None
+    password: str | None = None
+    header: str | None = None
+    env: str | None = None
+
+
+class AnswerCheck(_Document):
+    """What a good answer is. Every value that a JSON path finds must match, and it must find one."""
+
+    status: tuple[int, ...] = ()
+    json_paths: dict[str, Any] = Field(default_factory=dict, description="path -> the value, or a JSON schema for it")
+    json_schema: Any = None
+
+
+class RequestPlan(_Document):
+    """One HTTP request, or a source of bodies of which each request takes one, at random or in order.
+
+    At most one is set of `body` (sent as it is), `dataset` (the absolute path of a file of JSON lines, or of a folder
+    of files), `file` (one file) and `multipart`. An answer is good when its status is 2xx, or as `check` says.
+    `stream` reads it as server-sent events.
     """
 
     method: str = "POST"
@@ -33,7 +60,14 @@ class RequestPlan(_Document):
     headers: dict[str, str] = Field(default_factory=dict)
     body: str | None = None
     dataset: str | None = None
-    stream: str | None = None
+    file: str | None = None
+    multipart: dict[str, FormField] | None = None
+    order: Literal["random", "sequential"] = "random"
+    auth: Auth | None = None
+    check: AnswerCheck | None = None
+    stream: Literal["openai"] | None = None
+    verify_tls: bool = True
+    ca_file: str | None = None
 
 
 class LatencyLimit(_Document):

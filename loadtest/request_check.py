@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from loadtest.plan import LoadPlan, RequestPlan
+from loadtest.plan import LoadPlan
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _TARGET = re.compile(r"/[!-~]*")  # what is not ASCII has to be percent-encoded
@@ -36,31 +34,6 @@ def check_request(plan: LoadPlan) -> None:
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             # The value may be a secret: it is not repeated.
             raise PlanError(f"request.headers: {name!r} is not a header's name, or its value holds a line break")
-    if request.body is not None and request.dataset is not None:
-        raise PlanError("request: body and dataset are both set; set one of them")
-
-
-def read_bodies(request: RequestPlan) -> list[bytes]:
-    """The bodies that requests draw from: a data set's lines, the one body, or none. Raises PlanError."""
-    if request.dataset is None:
-        return [] if request.body is None else [request.body.encode()]
-    try:
-        lines = Path(request.dataset).read_bytes().splitlines()
-    except OSError as error:
-        raise PlanError(f"cannot read the data set {request.dataset}: {error.strerror}") from error
-    bodies = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            bodies.append(line.strip())
-            _check_json(line, f"{request.dataset}:{number}")
-    if not bodies:
-        raise PlanError(f"the data set {request.dataset} is empty; it needs a line of JSON per request body")
-    return bodies
-
-
-def _check_json(line: bytes, where: str) -> None:
-    try:
-        json.loads(line)
-    except ValueError as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is not UTF-8"
-        raise PlanError(f"{where} is not JSON: {reason}") from error
+    sources = {"body": request.body, "dataset": request.dataset, "file": request.file, "multipart": request.multipart}
+    if len(given := [name for name, value in sources.items() if value is not None]) > 1:
+        raise PlanError(f"request: {' and '.join(given)} are both set; set one of them")

@@ -21,6 +21,7 @@ from locust import User, task
 from locust.env import Environment
 
 from loadtest.arrivals import Arrivals
+from loadtest.bodies import read_bodies
 from loadtest.fleet import Fleet, GeneratorLost, Worker
 from loadtest.load import LocalLoad
 from loadtest.locustfile import LocustTasks, load_users
@@ -28,7 +29,7 @@ from loadtest.plan import LoadPlan, Measurement, Progress
 from loadtest.probe import OpenLoopProber, tolerance_s
 from loadtest.pulse import Pulse
 from loadtest.reply import Send
-from loadtest.request_check import PlanError, read_bodies
+from loadtest.request_check import PlanError
 from loadtest.search import measure
 from loadtest.trace import TraceError, read_trace
 from loadtest.transport import Transport

@@ -81,7 +81,7 @@ def write_outputs(folder: Path, loaded: LoadedSpec, store: StudyStore) -> StudyS
     records, confirmations = store.records(), store.confirmations()
     recommendation = recommend(loaded, records, confirmations)
     limits = loaded.spec.slo.limits if loaded.spec.slo else ()
-    slo = [f"p{percentile:g} <= {limit * 1e3:g} ms" for percentile, limit in limits]
+    slo = [str(limit) for limit in limits]
     if loaded.spec.slo and loaded.spec.slo.error_rate is not None:
         slo.append(f"error rate <= {loaded.spec.slo.error_rate:.3%}")
     summary = StudySummary(

@@ -120,7 +120,7 @@ def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:
     assert best.capacity_qps is not None  # noqa: S101
     capacity = best.capacity_qps
     limits = loaded.spec.slo.limits if loaded.spec.slo else ()
-    within = " and ".join(f"p{percentile:g} <= {limit * 1e3:g} ms" for percentile, limit in limits) or "the SLO"
+    within = " and ".join(map(str, limits)) or "the SLO"
     text = f"{describe(best.configuration)} holds {capacity.value:.4g} requests/s within {within}"
     if capacity.low < capacity.high:
         text += f" (95% interval {capacity.low:.4g} to {capacity.high:.4g})"

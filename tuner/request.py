@@ -5,15 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from loadtest import RequestPlan
+from loadtest import (
+    AnswerCheck,
+    Auth,
+    FormField,
+    PlanError,
+    RequestPlan,
+    TraceError,
+    checker,
+    read_bodies,
+    read_trace,
+    secret_headers,
+)
+from tuner.request_spec import AuthSpec
 from tuner.spec_file import LoadedSpec
 
 
 @dataclass(frozen=True)
 class RequestSource:
-    """`sample` is one body that is really sent; `plan` is what the load generator is told."""
+    """`sample` is one body that is really sent, `headers` hold secrets; `plan` is what the load generator is told."""
 
     method: str
     path: str
@@ -21,23 +33,86 @@ class RequestSource:
     sample: bytes | None
     plan: RequestPlan
 
+    def __repr__(self) -> str:
+        return f"RequestSource({self.method} {self.path})"
+
 
 def request_source(loaded: LoadedSpec) -> RequestSource:
-    """Raises SpecError for a data set that is missing, empty, or not JSON lines."""
+    """Reads every file that requests need. Raises SpecError for what is missing, empty, or not what it says."""
     spec = loaded.spec.request
+    plan = _plan(loaded)
+    try:
+        bodies = read_bodies(plan)
+    except PlanError as error:
+        given = next((key for key in ("dataset", "file", "multipart") if getattr(spec, key) is not None), "body")
+        raise loaded.error(("request", given), str(error)) from error
+    _check_arrivals(loaded)
+    content_type = {} if bodies[0].content_type is None else {"Content-Type": bodies[0].content_type}
+    try:
+        headers = content_type | plan.headers | secret_headers(plan.auth)
+    except PlanError as error:
+        raise loaded.error(("request", "auth"), str(error).removeprefix("request.auth: ")) from error
+    return RequestSource(spec.method, spec.path, headers, bodies[0].content or None, plan)
+
+
+def _plan(loaded: LoadedSpec) -> RequestPlan:
+    spec, folder = loaded.spec.request, loaded.folder
     headers = dict(spec.headers)
-    body, dataset = spec.body, None
-    if spec.json_body is not None:
-        body = json.dumps(spec.json_body)
-    if spec.dataset is not None:
-        dataset = str(loaded.folder / spec.dataset)
-        body = _first_line(loaded, Path(dataset))
-    if body is not None and not any(name.lower() == "content-type" for name in headers):
-        headers["Content-Type"] = "application/json" if _is_json(body) else "text/plain; charset=utf-8"
-    plan = RequestPlan(
-        method=spec.method, path=spec.path, headers=headers, body=None if dataset else body, dataset=dataset
-    )
-    return RequestSource(spec.method, spec.path, headers, body.encode() if body is not None else None, plan)
+    body = json.dumps(spec.json_body) if spec.json_body is not None else spec.body
+    lines = spec.dataset is not None and not (folder / spec.dataset).is_dir()
+    if (body is not None or lines) and not any(name.lower() == "content-type" for name in headers):
+        is_json = lines or _is_json(body or "")
+        headers["Content-Type"] = "application/json" if is_json else "text/plain; charset=utf-8"
+    forms = None if spec.multipart is None else {
+        name: FormField(text=one.text, file=str(folder / one.file) if one.file else None, type=one.type)
+        for name, one in spec.multipart.items()
+    }  # fmt: skip
+    return RequestPlan(
+        method=spec.method, path=spec.path, headers=headers, body=body, multipart=forms, order=spec.order,
+        dataset=None if spec.dataset is None else str(folder / spec.dataset),
+        file=None if spec.file is None else str(folder / spec.file),
+        auth=_auth(spec.auth), check=_check(loaded), stream=spec.stream, verify_tls=spec.tls.verify,
+        ca_file=None if spec.tls.ca is None else str(folder / spec.tls.ca),
+    )  # fmt: skip
+
+
+def _auth(spec: AuthSpec | None) -> Auth | None:
+    if spec is None:
+        return None
+    user, password = (spec.basic.user, spec.basic.password) if spec.basic else (None, None)
+    return Auth(bearer=spec.bearer, user=user, password=password, header=spec.header, env=spec.env)
+
+
+def _check(loaded: LoadedSpec) -> AnswerCheck | None:
+    spec, key = loaded.spec.request.check, ("request", "check")
+    if spec is None:
+        return None
+    schema: Any = spec.json_schema
+    if isinstance(schema, str):
+        path = loaded.folder / schema
+        try:
+            schema = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or f"it is not JSON: {error}"
+            raise loaded.error((*key, "schema"), f"cannot read {path}: {why}") from error
+    check = AnswerCheck(status=spec.status, json_paths=dict(spec.json_paths), json_schema=schema)
+    try:
+        checker(check)
+    except PlanError as error:
+        raise loaded.error(key, str(error).removeprefix("request.check: ").removeprefix("request.check.")) from error
+    return check
+
+
+def _check_arrivals(loaded: LoadedSpec) -> None:
+    """A trace and a locustfile are sources of requests too."""
+    load = loaded.spec.load
+    if load.trace is not None:
+        try:
+            read_trace(loaded.folder / load.trace)
+        except TraceError as error:
+            raise loaded.error(("load", "trace"), str(error)) from error
+    if load.locustfile is not None and not (loaded.folder / load.locustfile).is_file():
+        raise loaded.error(("load", "locustfile"), f"there is no file {loaded.folder / load.locustfile}")
 
 
 def _is_json(text: str) -> bool:
@@ -46,23 +121,3 @@ def _is_json(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _first_line(loaded: LoadedSpec, path: Path) -> str:
-    """Every line is checked here, once, so that a bad one is found before the first server is launched."""
-    key = ("request", "dataset")
-    first: str | None = None
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                if not _is_json(line):
-                    raise loaded.error(key, f"{path}:{number} is not JSON; a data set holds one JSON value a line")
-                first = line.strip() if first is None else first
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise loaded.error(key, f"cannot read {path}: {why}") from error
-    if first is None:
-        raise loaded.error(key, f"{path} is empty; a data set holds one JSON value a line")
-    return first

@@ -7,38 +7,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from search_spaces import ParameterValue, Role
-from tuner.quantities import Bytes, Money, Seconds, Share
+from tuner.load_spec import LoadSpec, SloSpec
+from tuner.quantities import Bytes, Money, Seconds
+from tuner.request_spec import RequestSpec
+from tuner.section import Section, Text
 
 Metric = Literal["cost_per_million_requests", "cost_per_hour", "capacity_qps", "p99_ms"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-def _plain_text(value: object) -> object:
-    """`OMP_NUM_THREADS: 4` and `--port, 8000` mean text; what else YAML reads there is a mistake worth an error."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) else value
-
-
-Text = Annotated[str, BeforeValidator(_plain_text)]
-
-
-class ReadySpec(_Section):
+class ReadySpec(Section):
     """When a launched server counts as ready: `path` answers 2xx, and then a real request does."""
 
     path: str | None = Field(default=None, pattern=r"^/")
     timeout: Seconds = 120.0
 
 
-class ServiceSpec(_Section):
+class ServiceSpec(Section):
     """How the server is started. Placeholders: any parameter, `{port}`, `{host}` and `{files}`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
@@ -58,50 +47,7 @@ class ServiceSpec(_Section):
         return value
 
 
-class RequestSpec(_Section):
-    """One request: a JSON body, a text body, or a file of JSON lines from which every request draws one."""
-
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = "POST"
-    path: str = Field(default="/", pattern=r"^/")
-    headers: Mapping[str, Text] = Field(default_factory=dict)
-    json_body: Any = Field(default=None, alias="json")
-    body: str | None = None
-    dataset: str | None = None
-    timeout: Seconds = 10.0
-
-    @model_validator(mode="after")
-    def _one_body(self) -> RequestSpec:
-        given = [name for name, value in (("json", self.json_body), ("body", self.body), ("dataset", self.dataset))
-                 if value is not None]  # fmt: skip
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} exclude each other; keep one")
-        return self
-
-
-class SloSpec(_Section):
-    """Latency limits by percentile, and the share of errors; errors count as misses of every limit as well."""
-
-    p50: Seconds | None = None
-    p90: Seconds | None = None
-    p95: Seconds | None = None
-    p99: Seconds | None = None
-    p999: Seconds | None = Field(default=None, alias="p99.9")
-    error_rate: Share | None = None
-
-    @model_validator(mode="after")
-    def _has_a_limit(self) -> SloSpec:
-        if not self.limits:
-            raise ValueError("needs a latency limit, such as p99: 50ms")
-        return self
-
-    @property
-    def limits(self) -> tuple[tuple[float, float], ...]:
-        """(percentile, limit in seconds), by percentile."""
-        pairs = ((50.0, self.p50), (90.0, self.p90), (95.0, self.p95), (99.0, self.p99), (99.9, self.p999))
-        return tuple((percentile, limit) for percentile, limit in pairs if limit is not None)
-
-
-class ObjectiveSpec(_Section):
+class ObjectiveSpec(Section):
     """What is optimised, among the configurations that meet the SLO."""
 
     minimize: Literal["cost_per_million_requests", "cost_per_hour"] | None = None
@@ -129,7 +75,7 @@ class ObjectiveSpec(_Section):
         return (self.maximize or self.minimize or "cost_per_million_requests",)
 
 
-class ParameterSpec(_Section):
+class ParameterSpec(Section):
     """`choices`, or the whole numbers from `low` to `high` by `step`."""
 
     choices: tuple[ParameterValue, ...] | None = Field(default=None, min_length=1)
@@ -165,7 +111,7 @@ class ParameterSpec(_Section):
         return self
 
 
-class SpaceSpec(_Section):
+class SpaceSpec(Section):
     """Parameters (on top of a preset's, where one is named) and the constraints between them."""
 
     preset: str | None = None
@@ -173,7 +119,7 @@ class SpaceSpec(_Section):
     constraints: tuple[str, ...] = ()
 
 
-class GpuPrice(_Section):
+class GpuPrice(Section):
     """Price of one GPU per hour, with its whole memory where slices are given in bytes."""
 
     price: Money
@@ -185,7 +131,7 @@ class GpuPrice(_Section):
         return value if isinstance(value, Mapping) else {"price": value}
 
 
-class PriceSpec(_Section):
+class PriceSpec(Section):
     """Prices per hour, in one currency."""
 
     cpu_core_hour: Money = 0.0
@@ -193,15 +139,7 @@ class PriceSpec(_Section):
     gpu_hour: Mapping[str, GpuPrice] = Field(default_factory=dict)
 
 
-class LoadSpec(_Section):
-    """How a trial loads the server. `max_trial` bounds warm-up and load of one trial, not the server's start."""
-
-    max_trial: Seconds = 90.0
-    max_warmup: Seconds = 15.0
-    arrivals: Literal["poisson", "constant"] = "poisson"
-
-
-class RunnerSpec(_Section):
+class RunnerSpec(Section):
     """Where servers run. `table` is the replay runner's CSV file."""
 
     type: Literal["process", "replay"] = "process"
@@ -214,7 +152,7 @@ class RunnerSpec(_Section):
         return self
 
 
-class Spec(_Section):
+class Spec(Section):
     """The whole spec."""
 
     version: Literal[1]
@@ -227,3 +165,11 @@ class Spec(_Section):
     load: LoadSpec = LoadSpec()
     runner: RunnerSpec = RunnerSpec()
     current: Mapping[str, ParameterValue] | None = None
+
+    @model_validator(mode="after")
+    def _streams_have_tokens(self) -> Spec:
+        if self.slo and self.request.stream is None and any(one.metric != "latency" for one in self.slo.limits):
+            raise ValueError("slo: ttft, itl and tokens_per_second need request: {stream: openai}")
+        if self.load.locustfile is not None and self.request.stream is not None:
+            raise ValueError("load.locustfile: a locustfile's requests are not read as streams; remove request.stream")
+        return self

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest import Interval, LoadGenerator, LoadPlan, LoadTestError, Measurement, Progress, Slo
+from loadtest import Burst, Interval, LoadGenerator, LoadPlan, LoadTestError, Measurement, Progress, Slo
 from loadtest import LatencyLimit as Limit
 from results import Estimate, State, TrialRecord
 from runners import Container, Endpoint, Infeasible, Recorded, Runner, ServerFailed, Usage
@@ -143,11 +143,22 @@ class _Trial:
             url=endpoint.url,
             request=self._setup.source.plan,
             slo=Slo(
-                latency=tuple(Limit(percentile=percentile, limit_ms=limit * 1e3) for percentile, limit in slo.limits),
+                latency=tuple(
+                    Limit(metric=one.metric, percentile=one.percentile, limit_ms=one.limit_s * 1e3)
+                    for one in slo.limits
+                ),
                 error_rate=slo.error_rate,
             ),
             arrivals=load.arrivals,
-            first_rate_qps=None if first is None else first * _BREAK_EVEN_MARGIN,
+            burst=Burst()
+            if load.burst is None
+            else Burst(factor=load.burst.factor, share=load.burst.share, length_s=load.burst.length),
+            trace=_path(self._setup.loaded, load.trace),
+            users=load.users,
+            locustfile=_path(self._setup.loaded, load.locustfile),
+            workers=load.workers,
+            # In a closed loop there is no rate to ask for.
+            first_rate_qps=None if first is None or load.users is not None else first * _BREAK_EVEN_MARGIN,
             max_s=load.max_trial * (1.5 if self._question.again else 1.0),
             max_warmup_s=min(load.max_warmup, load.max_trial / 2),
             request_timeout_s=self._spec.request.timeout,
@@ -214,6 +225,10 @@ def _usage_at_capacity(endpoint: Endpoint, measurement: Measurement, begun: floa
     highest = max(met, key=lambda probe: probe.rate_qps)
     start = begun + highest.started_s
     return endpoint.usage(start, start + highest.duration_s)
+
+
+def _path(loaded: LoadedSpec, name: str | None) -> str | None:
+    return None if name is None else str(loaded.folder / name)
 
 
 def _phase(progress: Progress) -> str:

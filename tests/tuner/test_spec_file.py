@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import SpecError
+from tuner.load_spec import SloLimit
 from tuner.spec_file import LoadedSpec, load_spec
 
 GOOD = """\
@@ -47,7 +48,7 @@ def test_a_good_spec_has_its_quantities_in_units(tmp_path: Path) -> None:
     loaded = load(tmp_path, GOOD)
     spec = loaded.spec
     assert spec.slo is not None
-    assert spec.slo.limits == ((99.0, 0.05),)
+    assert spec.slo.limits == (SloLimit("latency", 99.0, 0.05),)
     assert spec.slo.error_rate == pytest.approx(0.001)
     assert spec.service.ready.timeout == 120
     assert spec.service.env == {"OMP_NUM_THREADS": "4"}

@@ -100,7 +100,7 @@ def _announce(
         StudyOutline(
             service=loaded.spec.service.name,
             objective=str(Objective.of(loaded.spec.objective)),
-            slo=", ".join(f"p{p:g} <= {limit * 1e3:g} ms" for p, limit in limits) or "the table's SLO",
+            slo=", ".join(map(str, limits)) or "the table's SLO",
             parameters=len(loaded.space.parameters),
             space_size=str(loaded.space.size),
             budget=budget,
