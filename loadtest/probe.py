@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +27,7 @@ from loadtest.verdict import Evidence, Failures, Stretch, judge
 _SETTLE_S, _SETTLE_LIMITS = 0.5, 3.0  # the first stretch after a change of rate is not counted
 _LEAST_COUNTED_S = 1.5  # a hiccup at the start must not decide a probe
 _LOOK_S = 0.25
+_LOW_PRIORITY = 19
 _LOOK_GROWTH = 1.25  # look again only when there is this much more evidence
 _MOST = 0.5
 _MOST_IN_FLIGHT = 10_000
@@ -142,7 +146,8 @@ class OpenLoopProber:
             if over or len(judged) >= max(10, _LOOK_GROWTH * looked):
                 looked = len(judged)
                 self._count(look, judged)
-                gevent.get_hub().threadpool.apply(self._weigh, (look,))
+                if over or not whole:
+                    gevent.get_hub().threadpool.apply(self._weigh, (look,))
                 enough = now - self._wait_s - since >= least_s and not whole
                 if over or (enough and look.verdict in ("met", "missed")):
                     return
@@ -177,6 +182,8 @@ class OpenLoopProber:
         look.failures = None if allowed is None else Failures(len(look.counted), failed, allowed)
 
     def _weigh(self, look: _Look) -> None:
+        with contextlib.suppress(OSError):  # arrivals come first, on the one core that there may be
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
         look.evidence = tuple(
             Evidence.of(stretch, limit.limit_s, limit.allowed, edge_utilisation=look.edge_utilisation)
             for stretch, limit in zip(look.stretch, self._limits, strict=True)

@@ -95,7 +95,9 @@ class Transport:
         sock = self._pool.get_socket()
         sent = time.perf_counter()
         try:
-            sock.sendall(message)
+            begun = sock.send(message)  # sendall() asks the kernel for its buffer's size each time
+            if begun < len(message):
+                sock.sendall(message[begun:])
         except BaseException:
             self._pool.release_socket(sock)
             raise

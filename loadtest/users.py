@@ -9,6 +9,7 @@ import contextlib
 import gc
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,7 @@ def sender(plan: LoadPlan, environment: Environment) -> Send:
 def _prepare_process() -> None:
     # Locust's own statistics round percentiles; ours come from the histogram, and no console is there to print on.
     locust.stats.CONSOLE_STATS_INTERVAL_SEC = 3600
+    sys.setswitchinterval(1e-4)
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
