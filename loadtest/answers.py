@@ -24,7 +24,7 @@ def checker(asked: AnswerCheck) -> Check:
             return None
         try:
             document = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return "the answer is not JSON"
         if whole is not None and not whole(document):
             return "the answer does not match the schema"

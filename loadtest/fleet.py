@@ -37,7 +37,7 @@ class _Part:
     """What the master knows of one worker."""
 
     def __init__(self, part: int) -> None:
-        self.part, self.sent, self.begun = part, Sent(0), 0.0
+        self.part, self.sent, self.begun, self.known_until = part, Sent(0), 0.0, 0.0
         self.in_flight, self.cores = 0, 0.0
         self.stalls: list[Stall] = []
         self.armed, self.stopped, self.drained = Event(), Event(), Event()
@@ -53,6 +53,7 @@ class _Part:
             self.sent.stream[:, numbers] = np.frombuffer(report["stream"]).reshape(3, -1)
         for number, kind in report["kinds"]:
             self.sent.failed[number], self.sent.kinds[number] = True, kind
+        self.known_until = self.begun + report["elapsed"]
         self.sent.tokens, self.in_flight, self.cores = report["tokens"], report["in_flight"], report["cores"]
         self.stalls = [(self.begun + begin, self.begun + end) for begin, end in report["stalls"]]
 
@@ -96,7 +97,8 @@ class Fleet:
         """See `Load`. Workers start when they hear of it, within milliseconds of each other."""
         begun = time.perf_counter()
         for part in self._parts.values():
-            part.sent, part.begun, part.in_flight, part.stalls = Sent(1000, streaming=self._streaming), begun, 0, []
+            part.sent, part.in_flight, part.stalls = Sent(1000, streaming=self._streaming), 0, []
+            part.begun = part.known_until = begun
             part.stopped.clear()
             part.drained.clear()
         self._master.send_message("load_start", vars(asked))
@@ -105,6 +107,10 @@ class Fleet:
     def sent(self) -> Sent:
         """See `Load`."""
         return Sent.merged([part.sent for part in self._parts.values()])
+
+    def known_until(self) -> float:
+        """See `Load`: what the slowest worker has reported."""
+        return min(part.known_until for part in self._parts.values())
 
     def in_flight(self) -> int:
         """See `Load`."""
@@ -196,7 +202,7 @@ class Worker:
     def _report(self, cores: float) -> None:
         """What is new since the last report."""
         assert self._load is not None  # noqa: S101
-        sent, count = self._load.sent(), self._load.sent().count
+        elapsed, sent, count = time.perf_counter() - self._begun, self._load.sent(), self._load.sent().count
         self._reported = np.concatenate([self._reported, np.zeros(count - len(self._reported), dtype=bool)])
         numbers = np.flatnonzero(~np.isnan(sent.latency[:count]) & ~self._reported)
         self._reported[numbers] = True
@@ -208,6 +214,7 @@ class Worker:
             "stream": b"" if sent.stream is None else sent.stream[:, numbers].tobytes(),
             "kinds": [(int(number), sent.kinds[number]) for number in numbers.tolist() if number in sent.kinds],
             "tokens": sent.tokens,
+            "elapsed": elapsed,
             "in_flight": self._load.in_flight(),
             "stalls": [(begin - self._begun, end - self._begun) for begin, end in self._load.stalls()],
             "cores": cores,

@@ -42,6 +42,9 @@ class Load(Protocol):
     def sent(self) -> Sent:
         """What has been sent so far, with the answers that came."""
 
+    def known_until(self) -> float:
+        """The time on this process's clock up to which `sent` is complete."""
+
     def in_flight(self) -> int:
         """Requests that were sent and not yet answered or given up."""
 
@@ -89,6 +92,10 @@ class LocalLoad:
     def sent(self) -> Sent:
         """See `Load`."""
         return self._sent
+
+    def known_until(self) -> float:
+        """See `Load`: now."""
+        return time.perf_counter()
 
     def in_flight(self) -> int:
         """See `Load`."""

@@ -27,6 +27,7 @@ from loadtest.verdict import Evidence, Failures, Stretch, judge
 _SETTLE_S, _SETTLE_LIMITS = 0.5, 3.0  # the first stretch after a change of rate is not counted
 _LEAST_COUNTED_S = 1.5  # a hiccup at the start must not decide a probe
 _LOOK_S = 0.25
+_STREAMED = 2.0  # times a lone answer's duration: what is streamed under load
 _LOW_PRIORITY = 19
 _LOOK_GROWTH = 1.25  # look again only when there is this much more evidence
 _MOST = 0.5
@@ -81,10 +82,9 @@ class OpenLoopProber:
     def __init__(self, plan: LoadPlan, send: Send, load: Load, arrivals: Arrivals, pulse: Pulse) -> None:
         self._plan, self._send, self.load, self._arrivals, self._pulse = plan, send, load, arrivals, pulse
         self._limits = limits(plan)
+        self._longest_s = max(limit.limit_s for limit in self._limits)
         # Only a latency can be judged before the answer is complete; other times are known when it is.
-        patient = any(limit.metric != "latency" for limit in self._limits)
-        self._wait_s = plan.request_timeout_s if patient else max(limit.limit_s for limit in self._limits)
-        self._memory_s = max(limit.limit_s for limit in self._limits)
+        self._patient = any(limit.metric != "latency" for limit in self._limits)
         self._tolerance_s = tolerance_s(plan)
         self._probes, self._must_recover = 0, False
         self.base_s = 0.0
@@ -93,6 +93,17 @@ class OpenLoopProber:
     def remaining_s(self) -> float:
         """Time left for the whole search."""
         return self._pulse.remaining_s()
+
+    @property
+    def _wait_s(self) -> float:
+        """How long after it was due a request can be judged, as a rule."""
+        patience_s = min(self._plan.request_timeout_s, _STREAMED * self.base_s) if self._patient else 0.0
+        return max(self._longest_s, patience_s)
+
+    @property
+    def _memory_s(self) -> float:
+        """How long what happened to a request is felt by others."""
+        return self._longest_s + (self.base_s if self._patient else 0.0)
 
     def lone(self, count: int, until: float) -> tuple[list[float], Counter[str]]:
         """Requests one after the other: their latencies, and what went wrong with those that failed."""
@@ -142,18 +153,28 @@ class OpenLoopProber:
             now = time.perf_counter()
             look.sent = self.load.sent()
             over = now >= end or self.load.in_flight() > _MOST_IN_FLIGHT
-            judged = look.sent.between(since, now - self._wait_s)
+            until = self._judgeable(look.sent)
+            judged = look.sent.between(since, until)
             if over or len(judged) >= max(10, _LOOK_GROWTH * looked):
                 looked = len(judged)
                 self._count(look, judged)
                 if over or not whole:
                     gevent.get_hub().threadpool.apply(self._weigh, (look,))
-                enough = now - self._wait_s - since >= least_s and not whole
+                enough = until - since >= least_s and not whole
                 if over or (enough and look.verdict in ("met", "missed")):
                     return
                 if len(look.counted):
                     p99_ms = float(np.quantile(look.sent.waited(look.counted, now), 0.99)) * 1e3
             self._pulse.moved("probe", None if self._plan.users else look.rate_qps, p99_ms)
+
+    def _judgeable(self, sent: Sent) -> float:
+        """Requests that were due before that time can be judged."""
+        known = self.load.known_until()
+        if not self._patient:
+            return known - self._longest_s
+        unanswered = np.flatnonzero(np.isnan(sent.latency[: sent.count]))
+        oldest = float(sent.scheduled[unanswered[0]]) if len(unanswered) else known
+        return max(oldest, known - self._plan.request_timeout_s)
 
     def _count(self, look: _Look, judged: Numbers) -> None:
         """Settle what counts, and copy it: the load goes on while it is weighed."""
@@ -172,7 +193,7 @@ class OpenLoopProber:
                 sent.values(limit.metric),
                 counts,
                 rate,
-                self._arrivals.correlated_s,
+                self._arrivals.correlated_s + (0.0 if limit.metric == "latency" else self.base_s),
                 self._arrivals.poisson and limit.metric == "latency",
             )
             for limit in self._limits

@@ -33,7 +33,7 @@ def read_stream(answer: Lines, sent: float) -> Reply:
             continue
         try:
             event = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             return Reply("a streamed event is not JSON")
         if isinstance(event, dict) and event.get("error"):
             return Reply("an error in the stream")

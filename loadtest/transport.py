@@ -60,7 +60,9 @@ class Transport:
             "network_timeout": self._timeout_s,
         }
         self._pool: ConnectionPool = (
-            _SecurePool(host, port, host, port, ssl_context_factory=_trust(request), **made)
+            _SecurePool(
+                host, port, host, port, insecure=not request.verify_tls, ssl_context_factory=_trust(request), **made
+            )
             if parts.scheme == "https"
             else _Pool(host, port, host, port, **made)
         )
@@ -90,6 +92,10 @@ class Transport:
             return Reply(_kind(error))
         finally:
             timeout.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept for the next request."""
+        self._pool.close()
 
     def _exchange(self, message: bytes) -> Reply:
         sock = self._pool.get_socket()

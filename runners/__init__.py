@@ -19,6 +19,7 @@ from runners.protocol import (
     RunnerUnavailable,
     SampleRequest,
     ServerFailed,
+    Tls,
     Usage,
 )
 from runners.replay import ReplayRunner, TableError
@@ -39,6 +40,7 @@ __all__ = [
     "SampleRequest",
     "ServerFailed",
     "TableError",
+    "Tls",
     "Usage",
     "ownership_environment",
     "remove_leftovers",

@@ -82,7 +82,8 @@ class _Server:
 
     @property
     def url(self) -> str:
-        return f"http://{self.container.placement.host}:{self.container.placement.port}"
+        placement = self.container.placement
+        return f"{self.container.readiness.scheme}://{placement.host}:{placement.port}"
 
     @property
     def client_cores(self) -> tuple[int, ...]:

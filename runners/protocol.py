@@ -53,21 +53,36 @@ class Placement:
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One real request; a server is ready only when it has answered it."""
+    """One real request; a server is ready only when it has answered it with a status of `good` (none: any 2xx)."""
 
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    good: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How the server's certificate is checked: against those of `ca_file`, else against the system's."""
+
+    verify: bool = True
+    ca_file: str | None = None
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """`path` (None: no health path) answers 2xx and `request` is answered 2xx, all within `timeout_s`."""
+    """`path` (None: no health path) answers 2xx and `request` is answered, all within `timeout_s`; https with `tls`."""
 
     path: str | None
     timeout_s: float
     request: SampleRequest
+    tls: Tls | None = None
+
+    @property
+    def scheme(self) -> str:
+        """Of the server's URL."""
+        return "http" if self.tls is None else "https"
 
 
 @dataclass(frozen=True)

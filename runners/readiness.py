@@ -5,12 +5,13 @@ Both, because some servers report ready seconds before they serve, and some have
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
 
 import httpx
 
-from runners.protocol import Readiness, ServerFailed
+from runners.protocol import Readiness, SampleRequest, ServerFailed, Tls
 
 _POLL_S, _SLOWEST_POLL_S = 0.02, 0.25
 _HEALTH_TIMEOUT_S = 2.0
@@ -24,7 +25,7 @@ def wait_until_ready(url: str, readiness: Readiness, check: Callable[[], None]) 
     """Blocks. `check` raises when the server is gone. Raises ServerFailed with what was seen last."""
     deadline = time.monotonic() + readiness.timeout_s
     # No proxy from the environment stands between us and a server on this machine.
-    with httpx.Client(base_url=url, trust_env=False) as client:
+    with httpx.Client(base_url=url, trust_env=False, verify=_trust(readiness.tls)) as client:
         path = readiness.path
         if path is not None:
             seen = _poll(lambda left: _health(client, path, left), deadline, deadline, check)
@@ -35,6 +36,15 @@ def wait_until_ready(url: str, readiness: Readiness, check: Callable[[], None]) 
         if seen is not None:
             request = readiness.request
             raise ServerFailed(f"did not answer the real request {request.method} {request.path}: {seen}")
+
+
+def _trust(tls: Tls | None) -> ssl.SSLContext | bool:
+    if tls is None or not tls.verify:
+        return False
+    try:
+        return ssl.create_default_context(cafile=tls.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ServerFailed(f"{tls.ca_file} holds no certificates: {error}") from error
 
 
 def _poll(ask: Callable[[float], Seen], deadline: float, patience: float, check: Callable[[], None]) -> str | None:
@@ -55,30 +65,23 @@ def _poll(ask: Callable[[float], Seen], deadline: float, patience: float, check:
 
 def _health(client: httpx.Client, path: str, left: float) -> Seen:
     # An unhealthy server answers errors for as long as it loads: that is not yet a failure.
-    return _ask(client, "GET", path, min(left, _HEALTH_TIMEOUT_S))[0], False
+    return _ask(client, SampleRequest("GET", path), min(left, _HEALTH_TIMEOUT_S), follow_redirects=True)[0], False
 
 
 def _real(client: httpx.Client, readiness: Readiness, left: float) -> Seen:
     # The first request may compile or load something, so it may take all the time that is left.
-    request = readiness.request
-    return _ask(client, request.method, request.path, left, headers=dict(request.headers), content=request.body)
+    return _ask(client, readiness.request, left, follow_redirects=False)  # nor does the load test
 
 
-def _ask(
-    client: httpx.Client,
-    method: str,
-    path: str,
-    timeout_s: float,
-    headers: dict[str, str] | None = None,
-    content: bytes | None = None,
-) -> Seen:
+def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, follow_redirects: bool) -> Seen:
     end = time.monotonic() + timeout_s
     late = f"no answer within {timeout_s:.3g} s"
     excerpt = b""
     try:
         with client.stream(
-            method, path, headers=headers, content=content, timeout=timeout_s, follow_redirects=True
-        ) as response:
+            request.method, request.path, headers=dict(request.headers), content=request.body, timeout=timeout_s,
+            follow_redirects=follow_redirects,
+        ) as response:  # fmt: skip
             # httpx bounds each read and not their sum: an answer that trickles in would never time out.
             for chunk in response.iter_bytes():
                 excerpt += chunk[: _EXCERPT_BYTES - len(excerpt)]
@@ -86,13 +89,13 @@ def _ask(
                     return late, False
     except httpx.TimeoutException:
         return late, False
-    except httpx.ConnectError:
-        return "connection refused", False
+    except httpx.ConnectError as error:
+        return f"no TLS connection ({error})" if "SSL" in str(error) else "connection refused", False
     except httpx.InvalidURL as error:
-        raise ServerFailed(f"{path!r} is not a path that can be requested: {error}") from error
+        raise ServerFailed(f"{request.path!r} is not a path that can be requested: {error}") from error
     except httpx.HTTPError as error:
         return f"no proper answer ({type(error).__name__})", False
-    if response.is_success:
+    if response.status_code in request.good if request.good else response.is_success:
         return None, True
     said = _one_line(excerpt)
     return f"answered {response.status_code}" + (f" ({said})" if said else ""), True

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from runners import Container, Placement, Readiness, Resources, SampleRequest
+from runners import Container, Placement, Readiness, Resources, SampleRequest, Tls
 from search_spaces import Configuration, SearchSpace, parse_size
 from search_spaces.parameter import text_of
 from tuner.request import RequestSource
@@ -78,10 +78,15 @@ def render(
         readiness=Readiness(
             path=service.ready.path,
             timeout_s=service.ready.timeout,
-            request=SampleRequest(source.method, source.path, source.headers, source.sample),
+            request=SampleRequest(source.method, source.path, source.headers, source.sample, _good(source)),
+            tls=Tls(source.plan.verify_tls, source.plan.ca_file) if source.tls else None,
         ),
         command=tuple(text for key, text in texts.items() if key[1] == "command"),
         env={str(key[2]): text for key, text in texts.items() if key[1] == "env"},
         files={str(key[2]): text for key, text in texts.items() if key[1] == "files"},
         image=service.image,
     )
+
+
+def _good(source: RequestSource) -> tuple[int, ...]:
+    return source.plan.check.status if source.plan.check else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,19 +20,22 @@ from loadtest import (
     read_trace,
     secret_headers,
 )
-from tuner.request_spec import AuthSpec
+from tuner.request_spec import AuthSpec, TlsSpec
 from tuner.spec_file import LoadedSpec
 
 
 @dataclass(frozen=True)
 class RequestSource:
-    """`sample` is one body that is really sent, `headers` hold secrets; `plan` is what the load generator is told."""
+    """`sample` is one body that is really sent, `headers` hold secrets; `plan` is what the load
+    generator is told, `tls` that it is https.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str]
     sample: bytes | None
     plan: RequestPlan
+    tls: bool
 
     def __repr__(self) -> str:
         return f"RequestSource({self.method} {self.path})"
@@ -47,16 +51,18 @@ def request_source(loaded: LoadedSpec) -> RequestSource:
         given = next((key for key in ("dataset", "file", "multipart") if getattr(spec, key) is not None), "body")
         raise loaded.error(("request", given), str(error)) from error
     _check_arrivals(loaded)
+    _check_certificates(loaded, plan.ca_file)
     content_type = {} if bodies[0].content_type is None else {"Content-Type": bodies[0].content_type}
     try:
         headers = content_type | plan.headers | secret_headers(plan.auth)
     except PlanError as error:
         raise loaded.error(("request", "auth"), str(error).removeprefix("request.auth: ")) from error
-    return RequestSource(spec.method, spec.path, headers, bodies[0].content or None, plan)
+    return RequestSource(spec.method, spec.path, headers, bodies[0].content or None, plan, spec.tls is not None)
 
 
 def _plan(loaded: LoadedSpec) -> RequestPlan:
     spec, folder = loaded.spec.request, loaded.folder
+    tls = spec.tls or TlsSpec()
     headers = dict(spec.headers)
     body = json.dumps(spec.json_body) if spec.json_body is not None else spec.body
     lines = spec.dataset is not None and not (folder / spec.dataset).is_dir()
@@ -71,8 +77,8 @@ def _plan(loaded: LoadedSpec) -> RequestPlan:
         method=spec.method, path=spec.path, headers=headers, body=body, multipart=forms, order=spec.order,
         dataset=None if spec.dataset is None else str(folder / spec.dataset),
         file=None if spec.file is None else str(folder / spec.file),
-        auth=_auth(spec.auth), check=_check(loaded), stream=spec.stream, verify_tls=spec.tls.verify,
-        ca_file=None if spec.tls.ca is None else str(folder / spec.tls.ca),
+        auth=_auth(spec.auth), check=_check(loaded), stream=spec.stream, verify_tls=tls.verify,
+        ca_file=None if tls.ca is None else str(folder / tls.ca),
     )  # fmt: skip
 
 
@@ -113,6 +119,15 @@ def _check_arrivals(loaded: LoadedSpec) -> None:
             raise loaded.error(("load", "trace"), str(error)) from error
     if load.locustfile is not None and not (loaded.folder / load.locustfile).is_file():
         raise loaded.error(("load", "locustfile"), f"there is no file {loaded.folder / load.locustfile}")
+
+
+def _check_certificates(loaded: LoadedSpec, path: str | None) -> None:
+    if path is None:
+        return
+    try:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise loaded.error(("request", "tls", "ca"), f"{path} holds no certificates: {error}") from error
 
 
 def _is_json(text: str) -> bool:

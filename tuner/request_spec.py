@@ -72,7 +72,7 @@ class CheckSpec(Section):
 
 
 class TlsSpec(Section):
-    """For https: a file of certificates to trust, or no check at all."""
+    """The server speaks https: a file of certificates to trust in place of the system's, or no check at all."""
 
     verify: bool = True
     ca: str | None = None
@@ -93,7 +93,7 @@ class RequestSpec(Section):
     auth: AuthSpec | None = None
     check: CheckSpec | None = None
     stream: Literal["openai"] | None = None
-    tls: TlsSpec = TlsSpec()
+    tls: TlsSpec | None = None
     timeout: Seconds = 10.0
 
     @model_validator(mode="after")
