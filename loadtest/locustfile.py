@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,20 @@ def load_users(path: str) -> list[type[User]]:
     except SystemExit as error:
         raise PlanError(f"locustfile: {path} ended itself with {error.code!r}") from error
     except Exception as error:  # whatever their code raises
-        line = next((frame.tb_lineno for frame in _frames(error) if frame.tb_frame.f_code.co_filename == path), 0)
-        raise PlanError(f"locustfile: {path}:{line}: {type(error).__name__}: {error}") from error
+        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise PlanError(f"locustfile: {path}:{_line(error, path)}: {type(error).__name__}: {said}") from error
     found = [users for users in classes.values() if users.tasks]
     if not found:
         raise PlanError(f"locustfile: {path} has no User class with tasks")
     return found
 
 
-def _frames(error: BaseException) -> list[Any]:
-    frames, trace = [], error.__traceback__
-    while trace is not None:
-        frames.append(trace)
-        trace = trace.tb_next
-    return frames[::-1]
+def _line(error: Exception, path: str) -> int:
+    """The last line of that file which the error came through."""
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return error.lineno or 0
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return (lines[-1] if lines else 0) or 0
 
 
 class LocustTasks:
