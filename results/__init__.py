@@ -5,7 +5,7 @@ runners. pandas is imported only where a table is made, since that takes half a 
 """
 
 from results.files import ResultsError, read_recommendation, write_recommendation
-from results.records import Choice, Estimate, Recommendation, State, TrialCounts, TrialRecord
+from results.records import Choice, Estimate, Recommendation, State, TrialCounts, TrialRecord, WarmupSample
 from results.report import write_report
 from results.summary import StudySummary
 from results.tables import RESERVED_COLUMNS, trials_frame, write_trials
@@ -20,6 +20,7 @@ __all__ = [
     "StudySummary",
     "TrialCounts",
     "TrialRecord",
+    "WarmupSample",
     "read_recommendation",
     "trials_frame",
     "write_recommendation",

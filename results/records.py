@@ -26,12 +26,21 @@ class Estimate(_Record):
     high: float
 
 
+class WarmupSample(_Record):
+    """What a moment of the warm-up showed: seconds since its start, median latency, answers per second."""
+
+    at_s: float
+    p50_ms: float
+    qps: float
+
+
 class TrialRecord(_Record):
     """One configuration, launched and measured.
 
     `reason` is set unless the state is `complete`; `log_tail` is the end of a failed server's log.
     `capacity_bound_qps` is the upper bound that a pruned trial proved. Costs are None where no capacity (or no price)
-    is known. `launch_s` is the time until the server was ready, `wall_s` the whole trial.
+    is known. `launch_s` is the time until the server was ready, `wall_s` the whole trial. `unsettled` is the warm-up of
+    a server whose latency or throughput still changed when its time was over; empty for all others.
     """
 
     number: int
@@ -59,6 +68,7 @@ class TrialRecord(_Record):
     gpu_utilization: float | None = None
     gpu_memory_peak_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    unsettled: tuple[WarmupSample, ...] = ()
 
 
 class TrialCounts(_Record):

@@ -14,6 +14,7 @@ from results.files import write_text
 from results.listing import alternatives_table, comparison_table, confirmations_table, trials_table
 from results.records import Estimate
 from results.scatter import scatter
+from results.settling import settlings
 from results.summary import StudySummary
 from results.text import NONE, figure, given, interval, markdown, milliseconds, money, share, visible
 
@@ -43,6 +44,7 @@ def write_report(folder: Path, summary: StudySummary) -> None:
         "alternatives": alternatives_table(summary),
         "plot": scatter(summary),
         "trials": trials_table(summary),
+        "settlings": settlings(summary),
         "confirmations": confirmations_table(summary),
         "provenance": _provenance(summary),
     }

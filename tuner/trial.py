@@ -15,7 +15,7 @@ from typing import Any
 
 from loadtest import Burst, Interval, LoadGenerator, LoadPlan, LoadTestError, Measurement, Progress, Slo
 from loadtest import LatencyLimit as Limit
-from results import Estimate, State, TrialRecord
+from results import Estimate, State, TrialRecord, WarmupSample
 from runners import Container, Endpoint, Infeasible, Recorded, Runner, ServerFailed, Usage
 from search_spaces import Configuration
 from tuner.bottleneck import name_bottleneck
@@ -179,6 +179,11 @@ class _Trial:
             "p99_ms": _estimate(measurement.p99_ms),
             "error_rate": measurement.error_rate,
             "notes": measurement.notes,
+            "unsettled": ()
+            if measurement.settled
+            else tuple(
+                WarmupSample(at_s=point.at_s, p50_ms=point.p50_ms, qps=point.qps) for point in measurement.warmup
+            ),
         }
         if measurement.outcome == "measured" and measurement.capacity_qps is not None:
             return self._record("complete", capacity=_estimate(measurement.capacity_qps), **shared)

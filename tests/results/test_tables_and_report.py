@@ -16,6 +16,7 @@ from results import (
     StudySummary,
     TrialCounts,
     TrialRecord,
+    WarmupSample,
     read_recommendation,
     write_recommendation,
     write_report,
@@ -141,3 +142,16 @@ def test_what_is_no_recommendation_is_refused(tmp_path: Path, text: str | None) 
         path.write_text(text, encoding="utf-8")
     with pytest.raises(ResultsError, match="recommendation"):
         read_recommendation(path)
+
+
+def test_a_server_that_never_settled_is_drawn(tmp_path: Path) -> None:
+    samples = tuple(WarmupSample(at_s=0.25 * n, p50_ms=5.0 * n, qps=200 / (n + 1)) for n in range(8))
+    unsettled = RECORDS[1].model_copy(update={"unsettled": samples})
+    write_report(tmp_path, summary((RECORDS[0], unsettled, RECORDS[2])))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<polyline") == 2
+    assert "35.0 ms" in page
+    assert "<script>" not in page
+    assert "## Never settled" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    write_report(tmp_path, summary())
+    assert "Never settled" not in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ import time
 MODES = (
     "ok", "exit", "never-ready", "ready-but-500", "error-500", "hang", "hang-under-load", "die-under-load",
     "eat-memory", "ignore-sigterm", "orphan-child", "daemon", "slow-start", "late-health", "trickle",
-    "children-at-work", "fork-storm", "lose-parent",
+    "children-at-work", "fork-storm", "lose-parent", "ever-slower",
 )  # fmt: skip
 
 
@@ -27,7 +27,7 @@ class Server:
     def __init__(self, options: argparse.Namespace) -> None:
         self.mode, self.service_s = options.mode, options.service_ms / 1e3
         self.free_at = [0.0] * options.workers
-        self.answered = 0
+        self.answered, self.first_at = 0, 0.0
         self.hoard: list[bytearray] = []
         self.healthy_from = time.monotonic() + (1.0 if self.mode == "late-health" else 0.0)
 
@@ -65,6 +65,10 @@ class Server:
         if self.mode == "eat-memory" and self.answered > 1:
             self.hoard.append(bytearray(os.urandom(1) * (16 * 2**20)))
         now = asyncio.get_running_loop().time()
+        self.first_at = self.first_at or now
+        if self.mode == "ever-slower":
+            await asyncio.sleep(min(0.15, 0.005 * 2.7 ** (now - self.first_at)))
+            return "200 OK", b'{"ok": true}'
         slot = min(range(len(self.free_at)), key=lambda index: self.free_at[index])
         self.free_at[slot] = max(self.free_at[slot], now) + self.service_s
         await asyncio.sleep(self.free_at[slot] - now)

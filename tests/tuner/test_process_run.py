@@ -268,3 +268,14 @@ def test_a_disk_that_fills_up_during_a_run_loses_no_finished_trial(
     done = tune("report", small_disk / "out")
     assert done.returncode == 0, done.stderr
     assert len(pd.read_csv(small_disk / "out" / "trials.csv")) >= 1
+
+
+def test_a_server_that_never_settles_is_said_and_drawn(tmp_path: Path, tune: Tune) -> None:
+    write_spec(tmp_path, mode="[ever-slower]")
+    done = tune("--service", "spec.yaml", "--budget", 1)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "tuning" / "small"
+    assert any("had not settled" in reason for reason in recommendation(folder)["reasons"])
+    assert "<polyline" in (folder / "report.html").read_text(encoding="utf-8")
+    record = json.loads((folder / "trials" / "0000" / "trial.json").read_text(encoding="utf-8"))
+    assert record["unsettled"][-1]["p50_ms"] > 2 * record["unsettled"][0]["p50_ms"]
