@@ -19,12 +19,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from benchmarks.truth import queues
 from benchmarks.truth.sequential import simulated_probe
@@ -37,19 +39,32 @@ REAL = {"M/D/1": 0.050, "M/D/4": 0.050, "M/M/1": 0.100, "batch": 0.100}
 DOCUMENT = Path(__file__).parent.parent / "docs" / "load-truth.md"
 BEGIN, END = "<!-- {} begins -->", "<!-- {} ends -->"
 Table = list[list[str]]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A server whose answer is known."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def drawn_s(self) -> Floats:
+        """End it; the service times that it drew, in order."""
+        return np.array(json.loads(self.process.communicate()[0]))
 
 
 @contextlib.contextmanager
-def server(kind: str) -> Iterator[str]:
-    """The URL of a known server on the first core."""
+def server(kind: str) -> Iterator[Known]:
+    """A known server on the first core."""
     command = [sys.executable, "-m", "benchmarks.truth.server", "--kind", kind, "--service-ms", str(SERVICE_S * 1e3)]
     process = subprocess.Popen([*command, "--core", "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        yield Known(f"http://127.0.0.1:{process.stdout.readline().strip()}", process)
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def measure(url: str, *, limit_s: float = LIMIT_S, **asked: Any) -> tuple[Measurement, float]:
@@ -74,38 +89,41 @@ def percentiles(runs: int) -> Table:
     table = [["server", "utilisation", "theory, these arrivals", "ours", "off", "theory, long run", "stock, 50 users"]]
     seconds = 60.0 * runs / 40
     for kind in REAL:
-        with server(kind) as url:
-            for busy in (0.5, 0.8, 0.9):
-                rate = busy / SERVICE_S
-                found, _ = measure(url, rates_qps=(rate,), rate_s=seconds, max_s=seconds + 30, limit_s=0.2)
-                ours = found.probes[0].p99_ms
-                assert ours is not None
-                usual = stock(url, 50, rate, min(seconds, 20.0))
-                here = _these_arrivals_ms(kind, rate, seconds)
-                off = "" if here is None else f"{ours.value - here:+.1f} ms ({ours.value / here - 1:+.1%})"
-                long_run = queues.quantile_s(kind, rate, SERVICE_S) * 1e3
-                known = "its services are random" if here is None else f"{here:.1f} ms"
-                row = [kind, f"{busy:.0%}", known, f"{ours.value:.1f} ms ({ours.low:.1f} to {ours.high:.1f})", off]
-                table.append([*row, f"{long_run:.1f} ms", f"{usual['p99_ms']:.0f} ms"])
+        for busy in (0.5, 0.8, 0.9):
+            rate = busy / SERVICE_S
+            with server(kind) as known:
+                usual = stock(known.url, 50, rate, min(seconds, 20.0))
+                found, _ = measure(known.url, rates_qps=(rate,), rate_s=seconds, max_s=seconds + 30, limit_s=0.2)
+                probe, drawn_s = found.probes[0], known.drawn_s()
+            ours = probe.p99_ms
+            assert ours is not None
+            here = _these_arrivals_ms(kind, rate, seconds, drawn_s[-round(probe.achieved_qps * probe.duration_s) :])
+            off = f"{ours.value - here:+.1f} ms ({ours.value / here - 1:+.1%})"
+            long_run = queues.quantile_s(kind, rate, SERVICE_S) * 1e3
+            row = [kind, f"{busy:.0%}", f"{here:.1f} ms", f"{ours.value:.1f} ms ({ours.low:.1f} to {ours.high:.1f})"]
+            table.append([*row, off, f"{long_run:.1f} ms", f"{usual['p99_ms']:.0f} ms"])
     return table
 
 
-def _these_arrivals_ms(kind: str, rate: float, seconds: float) -> float | None:
-    """The p99 that the queue makes of the arrivals that were sent: the plan's seed says which."""
-    if kind == "M/M/1":
-        return None
+def _these_arrivals_ms(kind: str, rate: float, seconds: float, drawn_s: Floats) -> float:
+    """The p99 that the queue makes of the arrivals that were sent, which the plan's seed says, and of `drawn_s`."""
     slo = Slo(latency=(LatencyLimit(percentile=99, limit_ms=1000),))
     arrivals = Arrivals(LoadPlan(url="http://x", request=RequestPlan(), slo=slo), None)
     times = np.array(list(islice(arrivals.schedule(rate, 1), int(rate * seconds * 1.2) + 1000)))
+    if len(drawn_s):
+        times = times[: len(drawn_s)]
+        sojourn_s = queues.one_server_s(times, drawn_s[: len(times)])
+    else:
+        sojourn_s = queues.sojourn_s(kind, times, SERVICE_S, 0)
     counted = (times > 0.6) & (times <= seconds)  # as the probe does: three limits of 0.2 s are not counted
-    return float(np.quantile(queues.sojourn_s(kind, times, SERVICE_S, 0)[counted], 0.99)) * 1e3
+    return float(np.quantile(sojourn_s[counted], 0.99)) * 1e3
 
 
 def _capacities(kind: str, runs: int) -> list[tuple[float, float, float, float]]:
     found = []
-    with server(kind) as url:
+    with server(kind) as known:
         for seed in range(runs):
-            one, seconds = measure(url, max_s=42, seed=seed, limit_s=REAL[kind])
+            one, seconds = measure(known.url, max_s=42, seed=seed, limit_s=REAL[kind])
             capacity = one.capacity_qps
             assert capacity is not None, one.reason
             found.append((capacity.value, capacity.low, capacity.high, seconds))
@@ -151,11 +169,11 @@ def times(runs: int) -> Table:
     """How long a clear rate takes to be decided."""
     table = [["rate, M/D/1", "verdicts", "seconds, median", "seconds, most"]]
     truth = queues.capacity_qps("M/D/1", SERVICE_S, LIMIT_S)
-    with server("M/D/1") as url:
+    with server("M/D/1") as known:
         for share in (1.3, 0.7):
             probes = []
             for seed in range(max(3, runs // 4)):
-                found, _ = measure(url, first_rate_qps=share * truth, max_s=14, seed=seed)
+                found, _ = measure(known.url, first_rate_qps=share * truth, max_s=14, seed=seed)
                 probes.append(found.probes[0])
             verdicts = ", ".join(f"{n} {verdict}" for verdict, n in Counter(p.verdict for p in probes).items())
             seconds = [probe.duration_s for probe in probes]
@@ -249,12 +267,12 @@ def slowed(runs: int) -> Table:
     """A generator on a core that three other processes keep busy, at half the capacity."""
     rate = 0.5 * queues.capacity_qps("M/D/1", SERVICE_S, LIMIT_S)
     count, outcomes, verdicts = max(1, runs // 2), Counter[str](), Counter[str]()
-    with server("M/D/1") as url:
+    with server("M/D/1") as known:
         for seed in range(count):
             busy = [multiprocessing.Process(target=_burn, args=(60.0,), daemon=True) for _ in range(3)]
             for process in busy:
                 process.start()
-            found, _ = measure(url, first_rate_qps=rate, max_s=15, seed=seed)
+            found, _ = measure(known.url, first_rate_qps=rate, max_s=15, seed=seed)
             for process in busy:
                 process.kill()
             outcomes[found.outcome] += 1

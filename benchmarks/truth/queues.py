@@ -26,23 +26,17 @@ def batch_service_s(service_s: float, size: int) -> float:
     return service_s * (BATCH / 2 + size / 2)
 
 
-def _one_server(arrivals: Floats, services: Floats) -> Floats:
-    """Sojourn times by Lindley's recursion, starting empty."""
-    steps = np.cumsum(np.concatenate([[0.0], services[:-1] - np.diff(arrivals)]))
-    return np.asarray(steps - np.minimum(np.minimum.accumulate(steps), 0.0) + services)
-
-
 def _md1(arrivals: Floats, service_s: float, _: np.random.Generator) -> Floats:
-    return _one_server(arrivals, np.full(len(arrivals), service_s))
+    return one_server_s(arrivals, np.full(len(arrivals), service_s))
 
 
 def _mm1(arrivals: Floats, service_s: float, generator: np.random.Generator) -> Floats:
-    return _one_server(arrivals, generator.exponential(service_s, len(arrivals)))
+    return one_server_s(arrivals, generator.exponential(service_s, len(arrivals)))
 
 
 def _lognormal(arrivals: Floats, service_s: float, generator: np.random.Generator) -> Floats:
     sigma = 0.8
-    return _one_server(arrivals, generator.lognormal(-0.5 * sigma**2, sigma, len(arrivals)) * service_s)
+    return one_server_s(arrivals, generator.lognormal(-0.5 * sigma**2, sigma, len(arrivals)) * service_s)
 
 
 def _md4(arrivals: Floats, service_s: float, _: np.random.Generator) -> Floats:
@@ -50,7 +44,7 @@ def _md4(arrivals: Floats, service_s: float, _: np.random.Generator) -> Floats:
     found = np.empty(len(arrivals))
     for server in range(4):
         mine = arrivals[server::4]
-        found[server::4] = _one_server(mine, np.full(len(mine), 4 * service_s))
+        found[server::4] = one_server_s(mine, np.full(len(mine), 4 * service_s))
     return found
 
 
@@ -72,6 +66,12 @@ _KINDS: dict[str, Callable[[Floats, float, np.random.Generator], Floats]] = {
     "M/D/1": _md1, "M/D/4": _md4, "M/M/1": _mm1, "batch": _batch, "lognormal": _lognormal,
 }  # fmt: skip
 KINDS = tuple(_KINDS)
+
+
+def one_server_s(arrivals_s: Floats, services_s: Floats) -> Floats:
+    """Sojourn times at one server by Lindley's recursion, starting empty."""
+    steps = np.cumsum(np.concatenate([[0.0], services_s[:-1] - np.diff(arrivals_s)]))
+    return np.asarray(steps - np.minimum(np.minimum.accumulate(steps), 0.0) + services_s)
 
 
 def sojourn_s(kind: str, arrivals_s: Floats, service_s: float, seed: int) -> Floats:

@@ -2,13 +2,14 @@
 
 The queue is kept in exact time: an answer is due when the queue says so, whenever the timer fires, so that a late timer
 delays its own answer only. asyncio's timers are up to a millisecond late, so the last one is waited for in turns of the
-loop. Prints its port; ends when standard input closes.
+loop. Prints its port; ends when standard input closes, and then prints the service times that it drew, in seconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import sys
@@ -43,11 +44,15 @@ class Queue:
         servers = 4 if kind == "M/D/4" else 1
         self._service_s, self._random = service_s * servers, kind == "M/M/1"
         self._free = [0.0] * servers
+        self.drawn: list[float] = []
 
     def take(self, now: float, transport: asyncio.Transport) -> None:
         """Schedule the answer."""
         server = min(range(len(self._free)), key=self._free.__getitem__)
-        service_s = random.expovariate(1 / self._service_s) if self._random else self._service_s
+        service_s = self._service_s
+        if self._random:
+            service_s = random.expovariate(1 / self._service_s)
+            self.drawn.append(service_s)
         self._free[server] = max(self._free[server], now) + service_s
         _at(self._free[server], transport.write, ANSWER)
 
@@ -57,6 +62,7 @@ class BatchQueue:
 
     def __init__(self, service_s: float) -> None:
         self._service_s, self._free = service_s, 0.0
+        self.drawn: list[float] = []
         self._waiting: deque[tuple[float, asyncio.Transport]] = deque()
         self._busy = False
 
@@ -106,6 +112,7 @@ async def _serve(kind: str, service_s: float) -> None:
     server = await loop.create_server(lambda: Connection(queue), "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
+    print(json.dumps(queue.drawn))
 
 
 def main() -> None:
