@@ -32,6 +32,7 @@ from benchmarks.truth import queues
 from benchmarks.truth.sequential import simulated_probe
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Measurement, RequestPlan, Slo
 from loadtest.arrivals import Arrivals
+from loadtest.percentile import percentile_ms
 
 SERVICE_S, LIMIT_S = 0.004, 0.050
 # Limits in seconds that bring every server to its edge where such servers are run: 77 to 85% of what they can do.
@@ -201,6 +202,27 @@ def errors(runs: int) -> Table:
     return [["queue", "rate over capacity", "wrong", "undecided after 20 s", "seconds to a verdict, median"], *rows]
 
 
+def _covered(case: tuple[str, float, float, int]) -> list[str]:
+    kind, busy, seconds, runs = case
+    rate = busy / SERVICE_S
+    truth_ms, covered, widths = queues.quantile_s(kind, rate, SERVICE_S) * 1e3, 0, []
+    for seed in range(runs):
+        arrivals = queues.poisson(rate, int(rate * seconds), seed)
+        found = percentile_ms(queues.sojourn_s(kind, arrivals, SERVICE_S, seed + 1_000_000), 99, rate)
+        assert found is not None
+        covered += found.low <= truth_ms <= found.high
+        widths.append(f"{found.low:.0f} to {found.high:.0f} ms")
+    return [kind, f"{busy:.0%}", f"{seconds:.0f} s", f"{truth_ms:.1f} ms", f"{covered / runs:.0%}", widths[0]]
+
+
+def intervals(runs: int) -> Table:
+    """The 95% interval of a probe's p99, on simulated queues: how often it holds the p99 of the long run."""
+    cases = [(kind, busy, s, 5 * runs) for kind in queues.KINDS for busy in (0.5, 0.8, 0.9) for s in (5.0, 20.0)]
+    with multiprocessing.Pool(os.cpu_count()) as pool:
+        rows = pool.map(_covered, cases, chunksize=1)
+    return [["queue", "utilisation", "probe", "p99 in the long run", "covered", "the first interval"], *rows]
+
+
 @contextlib.contextmanager
 def _nginx() -> Iterator[str]:
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -288,6 +310,7 @@ def slowed(runs: int) -> Table:
 
 SECTIONS: dict[str, tuple[str, Callable[[int], Table]]] = {
     "errors": ("The sequential test, in simulation", errors),
+    "intervals": ("How sure a p99 is", intervals),
     "percentiles": ("p99 at fixed rates", percentiles),
     "times": ("Clear rates are decided soon", times),
     "capacity": ("Capacity under a p99 limit", capacity),

@@ -6,9 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
-from scipy.special import bdtr
-
-from loadtest.plan import Interval
 
 _LONGEST_US = 600_000_000
 _EXACT_BITS = 11  # the histogram keeps values below 2^11 exactly, and that many leading bits of larger ones
@@ -44,20 +41,6 @@ class LatencyHistogram:
         """The latency that `percentile` percent did not exceed; None when nothing was recorded."""
         return self._histogram.get_value_at_percentile(percentile) / 1e3 if self.count else None
 
-    def interval_ms(self, percentile: float) -> Interval | None:
-        """The percentile with its 95% interval by order statistics, for independent latencies.
-
-        The number of n samples below the true p-quantile is Binomial(n, p), so the order statistics whose ranks are
-        that distribution's 2.5% and 97.5% quantiles hold it between them (Conover, Practical Nonparametric
-        Statistics, 3rd ed., section 3.2). With too few samples the upper end is the largest that was seen.
-        """
-        value, n, p = self.percentile_ms(percentile), self.count, percentile / 100
-        if value is None:
-            return None
-        low, high = _binomial_quantile(0.025, n, p), _binomial_quantile(0.975, n, p) + 1
-        ends = [self.percentile_ms(min(100.0, max(0.0, 100 * (rank - 0.5) / n))) or value for rank in (low, high)]
-        return Interval(value=value, low=min(ends[0], value), high=max(ends[1], value))
-
     def encode(self) -> str:
         """The library's compressed form, as base64 text; `HdrHistogram.decode` reads it in any language."""
         encoded: bytes = self._histogram.encode()
@@ -66,12 +49,3 @@ class LatencyHistogram:
     def add_encoded(self, encoded: str) -> None:
         """Merge another histogram from its text."""
         self._histogram.decode_and_add(encoded)
-
-
-def _binomial_quantile(share: float, n: int, p: float) -> int:
-    """The least k with P(Binomial(n, p) <= k) >= share. (`scipy.stats` has it, and takes a second to import.)"""
-    low, high = 0, n
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if bdtr(middle, n, p) >= share else (middle + 1, high)
-    return low

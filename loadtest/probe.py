@@ -17,6 +17,7 @@ from loadtest.arrivals import Arrivals
 from loadtest.capacity import Probed
 from loadtest.histogram import LatencyHistogram
 from loadtest.load import Asked, Load, lone
+from loadtest.percentile import percentile_ms
 from loadtest.plan import LoadPlan, Metric, Percentiles, Probe, Verdict
 from loadtest.pulse import Pulse
 from loadtest.reply import NO_PORT, Send
@@ -214,13 +215,15 @@ class OpenLoopProber:
         now, sent, counted = time.perf_counter(), look.sent, look.counted
         # From here on nothing is sent, so a pause does no harm.
         latencies, late = sent.latency[counted], sent.late[counted]
-        histogram = LatencyHistogram.of(sent.waited(counted, now))
+        waited_s = sent.waited(counted, now)
+        histogram = LatencyHistogram.of(waited_s)
         late_p99_ms = float(np.quantile(late, 0.99)) * 1e3 if len(late) else 0.0
         reason = self._spoiled(look, late_p99_ms, cores) if look.verdict != "met" else ""
         tightest = min(self._limits, key=lambda limit: (limit.metric != "latency", limit.limit_s))
         stretch_s = now - look.begun
+        rate_qps = sent.count / stretch_s if self._plan.users else look.rate_qps
         probe = Probe(
-            rate_qps=sent.count / stretch_s if self._plan.users else look.rate_qps,
+            rate_qps=rate_qps,
             verdict="invalid" if reason else look.verdict,
             reason=reason,
             started_s=look.begun - self._pulse.started,
@@ -234,7 +237,7 @@ class OpenLoopProber:
             achieved_qps=sent.count / stretch_s,
             p50_ms=histogram.percentile_ms(50),
             p95_ms=histogram.percentile_ms(95),
-            p99_ms=histogram.interval_ms(99),
+            p99_ms=percentile_ms(waited_s, 99, rate_qps),
             late_p99_ms=late_p99_ms,
             generator_cpu=cores,
             workers=self.load.workers,

@@ -91,18 +91,8 @@ def test_percentiles_are_within_a_thousandth() -> None:
     assert histogram.percentile_ms(50) == pytest.approx(500, rel=2e-3)
 
 
-def test_an_interval_holds_its_value_and_narrows_with_more_requests() -> None:
-    few, many = (LatencyHistogram.of(number / count for number in range(count)) for count in (200, 20_000))
-    narrow, wide = many.interval_ms(99), few.interval_ms(99)
-    assert narrow is not None
-    assert wide is not None
-    assert wide.low <= wide.value <= wide.high
-    assert narrow.high - narrow.low < wide.high - wide.low
-
-
 def test_nothing_recorded_has_no_percentiles() -> None:
     assert LatencyHistogram().percentile_ms(99) is None
-    assert LatencyHistogram().interval_ms(99) is None
 
 
 def test_histograms_merge_through_their_text() -> None:
