@@ -240,7 +240,12 @@ class CapacitySearch:
 
 def _nothing_held(valid: list[Probed]) -> str:
     slowest = min(valid, key=lambda found: found.probe.rate_qps, default=None)
-    return "the time was over before the first probe" if slowest is None else f"no rate held; {missed_by(slowest)}"
+    if slowest is None:
+        return "the time was over before the first probe"
+    if slowest.probe.requests < _LEAST_REQUESTS:
+        seen = f"{slowest.probe.requests} requests at {slowest.probe.rate_qps:.3g}/s"
+        return f"too little time for so slow a server: only {seen} could be judged"
+    return f"no rate held; {missed_by(slowest)}"
 
 
 def missed_by(found: Probed) -> str:
