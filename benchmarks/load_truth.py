@@ -294,7 +294,7 @@ def slowed(runs: int) -> Table:
             busy = [multiprocessing.Process(target=_burn, args=(60.0,), daemon=True) for _ in range(3)]
             for process in busy:
                 process.start()
-            found, _ = measure(known.url, first_rate_qps=rate, max_s=15, seed=seed)
+            found, _ = measure(known.url, first_rate_qps=rate, max_s=20, seed=seed)
             for process in busy:
                 process.kill()
             outcomes[found.outcome] += 1

@@ -19,7 +19,7 @@ from gevent.event import Event
 from locust.env import Environment
 from locust.event import Events
 
-from loadtest.load import Asked, LocalLoad
+from loadtest.load import Asked, Effort, LocalLoad
 from loadtest.plan import LoadPlan
 from loadtest.sent import Sent
 from loadtest.stalls import Stall
@@ -38,7 +38,7 @@ class _Part:
 
     def __init__(self, part: int) -> None:
         self.part, self.sent, self.begun, self.known_until = part, Sent(0), 0.0, 0.0
-        self.in_flight, self.cores = 0, 0.0
+        self.in_flight, self.effort = 0, Effort(0.0, 0.0)
         self.stalls: list[Stall] = []
         self.armed, self.stopped, self.drained = Event(), Event(), Event()
 
@@ -54,7 +54,7 @@ class _Part:
         for number, kind in report["kinds"]:
             self.sent.failed[number], self.sent.kinds[number] = True, kind
         self.known_until = self.begun + report["elapsed"]
-        self.sent.tokens, self.in_flight, self.cores = report["tokens"], report["in_flight"], report["cores"]
+        self.sent.tokens, self.in_flight, self.effort = report["tokens"], report["in_flight"], Effort(*report["effort"])
         self.stalls = [(self.begun + begin, self.begun + end) for begin, end in report["stalls"]]
 
 
@@ -120,12 +120,13 @@ class Fleet:
         """See `Load`."""
         return [stall for part in self._parts.values() for stall in part.stalls]
 
-    def stop(self) -> float:
+    def stop(self) -> Effort:
         """See `Load`."""
         self._master.send_message("load_stop")
         for part in self._parts.values():
             self._await(part.stopped.is_set, _ANSWER_S, "stop")
-        return max(part.cores for part in self._parts.values())
+        efforts = [part.effort for part in self._parts.values()]
+        return Effort(max(one.cores for one in efforts), max(one.starved for one in efforts))
 
     def drain(self, patience_s: float) -> None:
         """See `Load`."""
@@ -197,9 +198,9 @@ class Worker:
     def _keep_reporting(self) -> None:
         while True:
             gevent.sleep(_REPORT_S)
-            self._report(0.0)
+            self._report(Effort(0.0, 0.0))
 
-    def _report(self, cores: float) -> None:
+    def _report(self, effort: Effort) -> None:
         """What is new since the last report."""
         assert self._load is not None  # noqa: S101
         elapsed, sent, count = time.perf_counter() - self._begun, self._load.sent(), self._load.sent().count
@@ -217,6 +218,6 @@ class Worker:
             "elapsed": elapsed,
             "in_flight": self._load.in_flight(),
             "stalls": [(begin - self._begun, end - self._begun) for begin, end in self._load.stalls()],
-            "cores": cores,
+            "effort": (effort.cores, effort.starved),
         })  # fmt: skip
         self._scheduled = count

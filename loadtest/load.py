@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Protocol
 
 import gevent
@@ -31,6 +32,14 @@ class Asked:
     users: int | None = None
 
 
+@dataclass(frozen=True)
+class Effort:
+    """Of the busiest process: the cores that it used, and the share of time that it was ready and given none."""
+
+    cores: float
+    starved: float
+
+
 class Load(Protocol):
     """Loads the server. One stretch at a time: `start`, any number of `sent`, `stop`, then `drain`."""
 
@@ -51,8 +60,8 @@ class Load(Protocol):
     def stalls(self) -> Sequence[Stall]:
         """When the generator stood still."""
 
-    def stop(self) -> float:
-        """No more arrivals; what is in flight goes on. Returns the cores that its busiest process used."""
+    def stop(self) -> Effort:
+        """No more arrivals; what is in flight goes on. Returns what the stretch cost the generator."""
 
     def drain(self, patience_s: float) -> None:
         """Wait for what is in flight, at most so long, and give up the rest."""
@@ -72,13 +81,13 @@ class LocalLoad:
         self._sending: list[gevent.Greenlet] = []
         self._sent = Sent(0)
         self._stalls = StallWatch(tolerance_s)
-        self._begun, self._cpu = 0.0, 0.0
+        self._begun, self._cpu, self._queued = 0.0, 0.0, 0.0
 
     def start(self, asked: Asked) -> float:
         """See `Load`. The schedule starts now."""
         size = int(1.5 * asked.rate_qps * asked.longest_s / self._parts) + 1000
         self._sent, self._in_flight = Sent(size, streaming=self._streaming), Group()
-        self._cpu, self._begun = time.process_time(), time.perf_counter()
+        self._cpu, self._queued, self._begun = time.process_time(), _queued_s(), time.perf_counter()
         self._stalls = StallWatch(self._tolerance_s)
         self._stalls.start()
         if asked.users is not None:
@@ -105,11 +114,12 @@ class LocalLoad:
         """See `Load`."""
         return self._stalls.seen
 
-    def stop(self) -> float:
+    def stop(self) -> Effort:
         """See `Load`."""
         gevent.killall(self._sending)
         self._stalls.stop()
-        return (time.process_time() - self._cpu) / max(1e-6, time.perf_counter() - self._begun)
+        passed_s = max(1e-6, time.perf_counter() - self._begun)
+        return Effort((time.process_time() - self._cpu) / passed_s, (_queued_s() - self._queued) / passed_s)
 
     def drain(self, patience_s: float) -> None:
         """See `Load`."""
@@ -142,6 +152,14 @@ class LocalLoad:
             sent.finish(number, time.perf_counter() - begun, reply)
             if reply.failure is not None:
                 gevent.sleep(_FAILED_PAUSE_S)
+
+
+def _queued_s() -> float:
+    """How long this process was ready to run and waited for a core so far, where the kernel says it (schedstats)."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def lone(send: Send, count: int, until: float, brief_s: float = 2.0) -> tuple[list[float], Counter[str]]:

@@ -206,6 +206,7 @@ class Probe(_Document):
     p99_ms: Interval | None
     late_p99_ms: float = Field(description="how late the generator itself sent, 99th percentile")
     generator_cpu: float = Field(description="cores used by the busiest generator process")
+    generator_starved: float = Field(default=0.0, description="share of time that it waited for a core others used")
     workers: int = Field(default=1, description="generator processes that shared this load")
     streaming: dict[Metric, Percentiles] = Field(default_factory=dict, description="of streamed answers")
     tokens_per_s: float | None = Field(default=None, description="output tokens of all streams together")

@@ -16,7 +16,7 @@ import numpy as np
 from loadtest.arrivals import Arrivals
 from loadtest.capacity import Probed
 from loadtest.histogram import LatencyHistogram
-from loadtest.load import Asked, Load, lone
+from loadtest.load import Asked, Effort, Load, lone
 from loadtest.percentile import percentile_ms
 from loadtest.plan import LoadPlan, Metric, Percentiles, Probe, Verdict
 from loadtest.pulse import Pulse
@@ -29,13 +29,14 @@ _SETTLE_S, _SETTLE_LIMITS = 0.5, 3.0  # the first stretch after a change of rate
 _LEAST_COUNTED_S = 1.5  # a hiccup at the start must not decide a probe
 _LOOK_S = 0.25
 _STREAMED = 2.0  # times a lone answer's duration: what is streamed under load
-_LOW_PRIORITY = 19
+_LOW_PRIORITY, _FAST_QPS = 19, 2000.0
 _LOOK_GROWTH = 1.25  # look again only when there is this much more evidence
 _MOST = 0.5
 _MOST_IN_FLIGHT = 10_000
 _DRAIN_S, _RECOVER_S = 5.0, 2.0  # at most
 _LEAST_TOLERANCE_S = 0.005  # the generator's own lateness, else a tenth of the tightest limit
 _BUSY = 0.95  # of one core: a generator process has one thread of work
+_STARVED = 0.1  # of the time: answers are then read late, which looks as if they had come late
 _STREAM_METRICS: tuple[Metric, ...] = ("ttft", "itl", "per_token")
 
 
@@ -135,8 +136,7 @@ class OpenLoopProber:
         begun = self.load.start(Asked(rate_qps, self._plan.seed * 7919 + self._probes, longest_s, self._plan.users))
         look = _Look(rate_qps, edge_utilisation, begun, self.load.sent(), np.arange(0))
         self._watch(look, begun + longest_s, longest_s, whole=whole)
-        cores = self.load.stop()
-        found = self._judged(look, cores)
+        found = self._judged(look, self.load.stop())
         if found.verdict == "invalid" and self.reinforce is not None:
             self.load.drain(0.0)
             self.reinforce()
@@ -204,21 +204,24 @@ class OpenLoopProber:
         look.failures = None if allowed is None else Failures(len(look.counted), failed, allowed)
 
     def _weigh(self, look: _Look) -> None:
-        with contextlib.suppress(OSError):  # arrivals come first, on the one core that there may be
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+        if look.rate_qps > _FAST_QPS:
+            # Arrivals come first, on the one core that there may be. At lower rates they do so anyway, and a thread of
+            # low priority that holds the interpreter's lock would let other processes hold the arrivals up.
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
         look.evidence = tuple(
             Evidence.of(stretch, limit.limit_s, limit.allowed, edge_utilisation=look.edge_utilisation)
             for stretch, limit in zip(look.stretch, self._limits, strict=True)
         )
 
-    def _judged(self, look: _Look, cores: float) -> Probed:
+    def _judged(self, look: _Look, effort: Effort) -> Probed:
         now, sent, counted = time.perf_counter(), look.sent, look.counted
         # From here on nothing is sent, so a pause does no harm.
         latencies, late = sent.latency[counted], sent.late[counted]
         waited_s = sent.waited(counted, now)
         histogram = LatencyHistogram.of(waited_s)
         late_p99_ms = float(np.quantile(late, 0.99)) * 1e3 if len(late) else 0.0
-        reason = self._spoiled(look, late_p99_ms, cores) if look.verdict != "met" else ""
+        reason = self._spoiled(look, late_p99_ms, effort) if look.verdict != "met" else ""
         tightest = min(self._limits, key=lambda limit: (limit.metric != "latency", limit.limit_s))
         stretch_s = now - look.begun
         rate_qps = sent.count / stretch_s if self._plan.users else look.rate_qps
@@ -239,7 +242,8 @@ class OpenLoopProber:
             p95_ms=histogram.percentile_ms(95),
             p99_ms=percentile_ms(waited_s, 99, rate_qps),
             late_p99_ms=late_p99_ms,
-            generator_cpu=cores,
+            generator_cpu=effort.cores,
+            generator_starved=min(1.0, effort.starved),
             workers=self.load.workers,
             streaming=_streaming(sent, counted),
             tokens_per_s=sent.tokens / stretch_s if sent.tokens else None,
@@ -247,7 +251,7 @@ class OpenLoopProber:
         )
         return Probed(probe, look.evidence, look.failures)
 
-    def _spoiled(self, look: _Look, late_p99_ms: float, cores: float) -> str:
+    def _spoiled(self, look: _Look, late_p99_ms: float, effort: Effort) -> str:
         """Why a miss cannot be blamed on the server: the generator itself was late or busy, or the machine stood still.
 
         A generator that sends late only makes latencies look longer, so a rate that is met stays met. Where it shares
@@ -258,8 +262,10 @@ class OpenLoopProber:
             return f"this machine had {NO_PORT}"
         if self._plan.users is not None:
             return ""
-        if cores >= _BUSY:
-            return f"the generator used {cores:.0%} of a core"
+        if effort.cores >= _BUSY:
+            return f"the generator used {effort.cores:.0%} of a core"
+        if effort.starved > _STARVED and not self._plan.shares_cores:
+            return f"the generator waited {effort.starved:.0%} of the time for a core that others used"
         if late_p99_ms <= self._tolerance_s * 1e3:
             return ""
         reason = f"the generator sent {late_p99_ms:.3g} ms late (p99)"

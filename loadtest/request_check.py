@@ -37,3 +37,5 @@ def check_request(plan: LoadPlan) -> None:
     sources = {"body": request.body, "dataset": request.dataset, "file": request.file, "multipart": request.multipart}
     if len(given := [name for name, value in sources.items() if value is not None]) > 1:
         raise PlanError(f"request: {' and '.join(given)} are both set; set one of them")
+    if request.stream is not None and request.check is not None:
+        raise PlanError("request: stream and check are both set; a stream is checked as such")

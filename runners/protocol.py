@@ -72,11 +72,14 @@ class Tls:
 
 @dataclass(frozen=True)
 class Readiness:
-    """`path` (None: no health path) answers 2xx and `request` is answered, all within `timeout_s`; https with `tls`."""
+    """`path` (None: no health path) answers 2xx and `request` is answered, all within `timeout_s`; https with `tls`.
+
+    Without a `request` any answer will do, where there is no `path` either.
+    """
 
     path: str | None
     timeout_s: float
-    request: SampleRequest
+    request: SampleRequest | None
     tls: Tls | None = None
 
     @property

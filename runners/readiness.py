@@ -31,10 +31,16 @@ def wait_until_ready(url: str, readiness: Readiness, check: Callable[[], None]) 
             seen = _poll(lambda left: _health(client, path, left), deadline, deadline, check)
             if seen is not None:
                 raise ServerFailed(f"not ready within {readiness.timeout_s:g} s: {path} {seen}")
+        request = readiness.request
+        if request is None:
+            if path is None and (seen := _poll(lambda left: _any(client, left), deadline, deadline, check)):
+                raise ServerFailed(f"not ready within {readiness.timeout_s:g} s: {seen}")
+            return
         patience = min(deadline, time.monotonic() + _GRACE_S) if path is not None else deadline
-        seen = _poll(lambda left: _real(client, readiness, left), deadline, patience, check)
+        # The first request may compile or load something, so it may take all the time that is left. No redirect is
+        # followed: the load test does not follow any either.
+        seen = _poll(lambda left: _ask(client, request, left, follow_redirects=False), deadline, patience, check)
         if seen is not None:
-            request = readiness.request
             raise ServerFailed(f"did not answer the real request {request.method} {request.path}: {seen}")
 
 
@@ -68,9 +74,9 @@ def _health(client: httpx.Client, path: str, left: float) -> Seen:
     return _ask(client, SampleRequest("GET", path), min(left, _HEALTH_TIMEOUT_S), follow_redirects=True)[0], False
 
 
-def _real(client: httpx.Client, readiness: Readiness, left: float) -> Seen:
-    # The first request may compile or load something, so it may take all the time that is left.
-    return _ask(client, readiness.request, left, follow_redirects=False)  # nor does the load test
+def _any(client: httpx.Client, left: float) -> Seen:
+    seen, answered = _ask(client, SampleRequest("GET", "/"), left, follow_redirects=False)
+    return (None if answered else seen), answered
 
 
 def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, follow_redirects: bool) -> Seen:

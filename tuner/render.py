@@ -78,7 +78,7 @@ def render(
         readiness=Readiness(
             path=service.ready.path,
             timeout_s=service.ready.timeout,
-            request=SampleRequest(source.method, source.path, source.headers, source.sample, _good(source)),
+            request=_sample(loaded, source),
             tls=Tls(source.plan.verify_tls, source.plan.ca_file) if source.tls else None,
         ),
         command=tuple(text for key, text in texts.items() if key[1] == "command"),
@@ -88,5 +88,9 @@ def render(
     )
 
 
-def _good(source: RequestSource) -> tuple[int, ...]:
-    return source.plan.check.status if source.plan.check else ()
+def _sample(loaded: LoadedSpec, source: RequestSource) -> SampleRequest | None:
+    """None where a locustfile makes the requests and the spec names none of its own."""
+    if loaded.spec.load.locustfile is not None and "request" not in loaded.spec.model_fields_set:
+        return None
+    good = source.plan.check.status if source.plan.check else ()
+    return SampleRequest(source.method, source.path, source.headers, source.sample, good)

@@ -103,4 +103,6 @@ class RequestSpec(Section):
                  if value is not None]  # fmt: skip
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other; keep one")
+        if self.stream is not None and self.check is not None:
+            raise ValueError("stream and check exclude each other: what a stream must hold is known; remove check")
         return self

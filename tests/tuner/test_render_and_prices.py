@@ -54,6 +54,7 @@ def test_a_container_is_rendered_from_command_environment_and_files(tmp_path: Pa
     assert container.files == {"conf/a.json": '{"batch": 8, "port": 21000}'}
     assert container.resources.cpu_cores == 2
     assert container.readiness.timeout_s == 120
+    assert container.readiness.request is not None
     assert container.readiness.request.body == b'{"text": "hello"}'
     assert container.readiness.request.headers == {"Content-Type": "application/json"}
 

@@ -53,6 +53,7 @@ def write_spec(folder: Path, request: str, arguments: str = "--port, '{port}'", 
         ("check: {schema: {type: numbr}}", {}, 5, "not a JSON schema"),
         ("check: {status: 99}", {}, 5, "request.check.status"),
         ("tls: {ca: spec.yaml}", {}, 5, "holds no certificates"),
+        ("stream: openai, check: {status: 200}", {}, 5, "exclude each other"),
         ("stream: grpc", {}, 5, "request.stream"),
         ("path: /", {"slo": "{ttft: {p99: 1s}}"}, 6, "need request: {stream: openai}"),
         ("path: /", {"load": "{arrivals: trace}"}, 9, "needs trace"),
@@ -130,3 +131,17 @@ def test_a_closed_loop_measures_the_throughput_of_its_users(tmp_path: Path, tune
     done = tune("--service", "spec.yaml", "--budget", 1)
     assert done.returncode == 0, done.stderr
     assert recommendation(tmp_path / "tuning" / "api")["capacity_qps"]["value"] == pytest.approx(4 / 0.135, rel=0.15)
+
+
+def test_a_locustfile_needs_no_request_in_the_spec(tmp_path: Path, tune: Tune) -> None:
+    (tmp_path / "users.py").write_text(
+        "from locust import FastHttpUser, task\n\n\nclass Reader(FastHttpUser):\n    @task\n"
+        "    def read(self):\n        self.client.get('/text')\n",
+        encoding="utf-8",
+    )
+    path = write_spec(tmp_path, "", load="{max_trial: 5s, max_warmup: 2s, locustfile: users.py}")
+    text = path.read_text(encoding="utf-8").replace("request: {}\n", "")
+    path.write_text(text, encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", 1)
+    assert done.returncode == 0, done.stderr
+    assert recommendation(tmp_path / "tuning" / "api")["capacity_qps"]["value"] > 20
