@@ -243,8 +243,7 @@ def _nothing_held(valid: list[Probed]) -> str:
     if slowest is None:
         return "the time was over before the first probe"
     if slowest.probe.requests < _LEAST_REQUESTS:
-        seen = f"{slowest.probe.requests} requests at {slowest.probe.rate_qps:.3g}/s"
-        return f"too little time for so slow a server: only {seen} could be judged"
+        return f"too little time for so slow a server: {missed_by(slowest)}"
     return f"no rate held; {missed_by(slowest)}"
 
 
