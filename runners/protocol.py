@@ -16,7 +16,13 @@ ParameterValue = bool | int | float | str
 
 
 class Infeasible(Exception):
-    """The configuration cannot run or ran out of memory: a result that the search learns from."""
+    """The configuration cannot run or ran out of memory: a result that the search learns from. `p99_ms` is how slow it
+    was, where that is known.
+    """
+
+    def __init__(self, reason: str, p99_ms: float | None = None) -> None:
+        super().__init__(reason)
+        self.p99_ms = p99_ms
 
 
 class ServerFailed(Exception):

@@ -72,6 +72,11 @@ class ReplayRunner:
         """Whether every row has a price of its own."""
         return all(row.price_per_hour is not None for row in self._rows.values())
 
+    def price_per_hour(self, parameters: Mapping[str, ParameterValue]) -> float | None:
+        """A recorded price is known before the trial, as a price always is."""
+        row = self._rows.get(_key(parameters, self._parameters))
+        return None if row is None else row.price_per_hour
+
     def refuses(self, resources: Resources) -> str | None:  # noqa: ARG002
         """A table refuses nothing: what it lacks is found out by asking."""
         return None
@@ -91,7 +96,7 @@ class ReplayRunner:
         if row.status == "oom":
             raise Infeasible("out of memory, as the table records")
         if row.capacity_qps <= 0:
-            raise Infeasible("cannot serve within the SLO, as the table records")
+            raise Infeasible("cannot serve within the SLO, as the table records", row.p99_ms)
         yield _Replayed(Recorded(row.capacity_qps, row.p99_ms, row.price_per_hour, row.trial_s))
 
 

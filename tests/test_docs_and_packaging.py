@@ -74,8 +74,12 @@ def test_the_wheel_holds_the_five_packages_and_their_data(tmp_path: Path) -> Non
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"tuner", "search_spaces", "runners", "loadtest", "results"}
-    for wanted in ("search_spaces/presets/cpu-serving.yaml", "results/templates/report.html.j2", "tuner/starter.yaml"):
+    for wanted in (
+        "search_spaces/presets/cpu-serving.yaml", "results/templates/report.html.j2", "tuner/starter.yaml",
+        "tuner/surrogate/weights.safetensors", "tuner/surrogate/MODEL_CARD.md",
+    ):  # fmt: skip
         assert wanted in names
+    assert (ROOT / "tuner" / "surrogate" / "weights.safetensors").stat().st_size <= 4_000_000
 
 
 def test_what_is_installed_for_the_demo_is_pinned() -> None:

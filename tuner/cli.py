@@ -17,14 +17,31 @@ _RUNNERS = click.Choice(["process", "replay"])
 _PATH = click.Path(path_type=Path)
 
 
+class _Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number of trials, or `auto` (None)."""
+
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Raises BadParameter."""
+        return None if value == "auto" else click.IntRange(min=1).convert(value, param, ctx)
+
+
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--service", type=_PATH, metavar="SPEC", help="The service spec, a YAML file.")
-@click.option("--budget", type=click.IntRange(min=1), default=20, show_default=True, help="How many trials to spend.")
+@click.option(
+    "--budget", type=_Budget(), default="auto", show_default=True,
+    help="How many trials to spend; auto: until another is not worth what it costs.",
+)  # fmt: skip
 @click.option("--output", type=_PATH, metavar="DIR", help="Where results go.  [default: tuning/SERVICE]")
 @click.option("--storage", metavar="URL", help="Optuna storage.  [default: SQLite, study.db in the output folder]")
 @click.option("--runner", type=_RUNNERS, help="Where servers run, instead of what the spec says.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Makes the search repeatable.")
 @click.option("--resume", is_flag=True, help="Go on with the study that an interrupted run left.")
+@click.option(
+    "--warm-start", type=_PATH, multiple=True, metavar="DIR|FILE",
+    help="Learn from an earlier run's folder, or from a result of Model Analyzer, GuideLLM or AIPerf. May be repeated.",
+)  # fmt: skip
 @click.option(
     "--json", "as_json", is_flag=True, help="The recommendation as JSON on standard output, events on standard error."
 )

@@ -11,8 +11,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from results import Estimate, TrialRecord
 from tuner.spec import Metric, ObjectiveSpec
+
+Floats = NDArray[np.float64]
 
 _SECONDS_PER_HOUR = 3600.0
 _MAXIMISED: tuple[Metric, ...] = ("capacity_qps",)
@@ -70,6 +75,25 @@ class Objective:
             | {"cost_per_million_requests": self._cost_at(record, record.capacity_bound_qps)}
         )
         return self.losses(at_bound)
+
+    def losses_at(self, log_capacity: Floats, p99_ms: Floats, log_price: Floats) -> list[Floats]:
+        """The losses where configurations had these log capacities, p99 and log prices per hour: arrays that broadcast.
+
+        A price that is nan is taken to be 1: then only the capacity counts.
+        """
+        price = np.nan_to_num(log_price)
+        found: list[Floats] = []
+        for metric in self.metrics:
+            if metric == "capacity_qps":
+                found.append(-log_capacity)
+            elif metric == "p99_ms":
+                found.append(np.log(p99_ms))
+            elif metric == "cost_per_million_requests":
+                found.append(price - log_capacity + math.log(1e6 / _SECONDS_PER_HOUR))
+            else:
+                fleet = np.ceil((self.target_qps or 1.0) / np.exp(log_capacity) - 1e-9)
+                found.append(price + np.log(np.maximum(1.0, fleet)))
+        return found
 
     def ranked(self, records: Iterable[TrialRecord]) -> list[TrialRecord]:
         """The complete trials that have all metrics, best first; ties go to the earlier trial."""

@@ -14,11 +14,13 @@ _AGREES = 0.15  # relative difference of two measurements that is worth a warnin
 
 
 def recommend(
-    loaded: LoadedSpec, records: Sequence[TrialRecord], confirmations: Mapping[int, TrialRecord]
-) -> Recommendation:
+    loaded: LoadedSpec, records: Sequence[TrialRecord], confirmations: Mapping[int, TrialRecord],
+    stopped: str | None = None,
+) -> Recommendation:  # fmt: skip
     """The best configuration by its second measurement; by its first where there is no second (an interrupted run).
 
     A configuration that did not hold the SLO the second time is not recommended, however good it looked at first.
+    `stopped` says why the search ended early.
     """
     objective = Objective.of(loaded.spec.objective)
     confirmed = objective.ranked(confirmations.values())
@@ -41,7 +43,7 @@ def recommend(
         service=loaded.spec.service.name,
         trials=counts,
         alternatives=tuple(front),
-        reasons=tuple(_reasons(loaded, objective, best, records, confirmations)),
+        reasons=(*_reasons(loaded, objective, best, records, confirmations), *([stopped] if stopped else [])),
         **{name: getattr(chosen, name) for name in Choice.model_fields},
     )
 

@@ -1,42 +1,58 @@
 """Which configuration to measure next. The one place where a sampler is chosen.
 
 `SpaceSampler` is an Optuna sampler over a `SearchSpace`: it proposes valid configurations only, and none twice. The
-first few spread out over the space; then Optuna's Gaussian process, fitted to everything that the finished trials
-proved, proposes a point, and the nearest valid configuration that is still unmeasured is taken.
+surrogate (`tuner/surrogate/`) predicts what every configuration would do from everything that the trials showed; the
+one with the highest expected improvement is tried next.
 
 All state is in the study's storage: what is asked depends on the seed and the stored trials alone, so that a second
-process can go on.
+process can go on. In a study of one's own:
+
+    space = SearchSpace((Parameter("batch", (1, 2, 4, 8), "batch_size"), Parameter("cores", (1, 2, 4), "cpu_cores")))
+    sampler = SpaceSampler(space, Objective(("capacity_qps",)), seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.optimize(lambda trial: measure(trial.suggest_categorical("batch", (1, 2, 4, 8)), ...), n_trials=20)
 """
 
 from __future__ import annotations
 
-import statistics
-import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from results import TrialRecord
-from search_spaces import Configuration, Parameter, ParameterValue, SearchSpace
+from results import Estimate, TrialRecord
+from search_spaces import Configuration, ParameterValue, SearchSpace
+from tuner.objective import Objective
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from tuner.surrogate.acquisition import Scale
+    from tuner.surrogate.explain import Explanation
+    from tuner.surrogate.features import Floats, Ints, Trials
+    from tuner.surrogate.mixture import Judgement, Surrogate
+    from tuner.surrogate.predict import Prediction
 
 RECORD = "record"  # the trial's user attribute that holds its TrialRecord
 _MOST_CANDIDATES = 50_000
-_STARTUP_TRIALS = 6
-_SPREAD_DRAWS = 32
-_PRUNED_PENALTY = 0.4  # in logs: a pruned configuration is taken to be half as dear again as the bound it proved
-
-Losses = Callable[[TrialRecord], tuple[float, ...] | None]
+_GOOD_START = 0.05  # before anything was measured, one of so many of the most promising is drawn
 
 
 class SpaceExhausted(Exception):
-    """Every valid configuration has been asked for."""
+    """Every configuration was asked."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to try, and what is expected of it: the share of the best's cost (or other first metric) that it
+    is expected to save, None before there is a best.
+    """
+
+    configuration: dict[str, ParameterValue]
+    expected_improvement: float | None
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
@@ -57,19 +73,23 @@ def records_of(trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
 
 
 class SpaceSampler(optuna.samplers.BaseSampler):
-    """`losses` are those of a complete trial (lower is better, several for a Pareto front), `bounds` lower bounds of
-    the losses of a pruned one. What the runner `refuses` is proposed only when nothing else is left.
+    """What the runner `refuses` is proposed only when nothing else is left. `price` is per hour, `limit_ms` the p99's.
+
+    `earlier` are records of other studies, which say what to expect at first.
     """
 
     def __init__(
-        self, space: SearchSpace, losses: Losses, bounds: Losses, refuses: Callable[[Configuration], bool], seed: int
-    ) -> None:
-        self._space, self._losses, self._bounds, self._seed = space, losses, bounds, seed
+        self, space: SearchSpace, objective: Objective, *, seed: int = 0,
+        refuses: Callable[[Configuration], bool] | None = None,
+        price: Callable[[Configuration], float | None] | None = None,
+        limit_ms: float | None = None, earlier: Sequence[TrialRecord] = (),
+    ) -> None:  # fmt: skip
+        self._space, self._objective, self._seed = space, objective, seed
+        self._price, self._limit_ms, self._earlier = price or (lambda _: None), limit_ms, earlier
+        self._reference_ms = limit_ms
         self._candidates = space.sample(_MOST_CANDIDATES, seed)
-        self._runnable = np.array([not refuses(candidate) for candidate in self._candidates])
-        self._codes = np.array([space.ranks(candidate) for candidate in self._candidates], dtype=float)
-        self._scale = np.array([max(1, len(parameter.choices) - 1) for parameter in space.parameters], dtype=float)
-        self._ordered = np.array([parameter.ordered for parameter in space.parameters])
+        self._numbers = {space.ranks(candidate): number for number, candidate in enumerate(self._candidates)}
+        self._runnable = np.array([refuses is None or not refuses(candidate) for candidate in self._candidates])
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """All parameters, always: they are chosen together."""
@@ -93,88 +113,160 @@ class SpaceSampler(optuna.samplers.BaseSampler):
     ) -> dict[str, ParameterValue]:
         """The next configuration. Raises SpaceExhausted when there is none left."""
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        records = records_of(trials)
-        pending = [dict(other.params) for other in trials if other.state == optuna.trial.TrialState.RUNNING]
-        return self.propose(records, pending, trial.number)
+        records = [found for other in trials if (found := self._record_of(other)) is not None]
+        pending = [dict(other.params) for other in trials if other.state == TrialState.RUNNING]
+        return self.propose(records, pending, trial.number).configuration
 
-    def propose(
-        self, records: Sequence[TrialRecord], pending: Sequence[dict[str, Any]], turn: int
-    ) -> dict[str, ParameterValue]:
-        """The next configuration, from what was measured and what is being measured. `turn` varies the draw."""
-        taken = {self._space.ranks(record.configuration) for record in records}
-        taken |= {self._space.ranks(configuration) for configuration in pending if configuration}
-        free = np.array([tuple(int(code) for code in row) not in taken for row in self._codes])
+    def propose(self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int) -> Proposal:
+        """The next configuration, from what was measured and what is being measured. `turn` varies the draw.
+
+        Raises SpaceExhausted when there is none left.
+        """
+        from tuner.surrogate.acquisition import chebyshev, expected_improvement, expected_loss, promise
+        from tuner.surrogate.mixture import mixed
+
+        waiting = [
+            number for one in pending if one and (number := self._numbers.get(self._space.ranks(one))) is not None
+        ]
+        free = self._free(records, waiting)
+        trials = self._trials(records)
+        predictions = self._surrogate.predict(trials, np.array(waiting, dtype=np.int64))
+        seen = np.array([found for record in records if (found := self._objective.losses(record)) is not None])
+        metrics = len(self._objective.metrics)
+        if metrics == 1 or len(seen) == 0:
+            scale: Scale = _first
+        else:
+            weights = np.random.default_rng([self._seed, turn]).dirichlet(np.ones(metrics))
+            scale = chebyshev(weights, seen.min(axis=0), seen.max(axis=0))
+        if len(seen) == 0:
+            score = mixed(predictions, [promise(one, self._losses, scale) for _, one in predictions])[free]
+            good = free[score >= np.quantile(score, 1 - _GOOD_START)]
+            return Proposal(dict(self._candidates[np.random.default_rng([self._seed, turn]).choice(good)]), None)
+        best = float(scale(list(seen.T)).min())
+        score = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
+        chosen = free[score[free].argmax()]
+        if score[chosen] <= 1e-9:
+            loss = mixed(predictions, [expected_loss(one, self._losses, scale) for _, one in predictions])
+            chosen = free[loss[free].argmin()]
+        return Proposal(dict(self._candidates[chosen]), float(score[chosen]))
+
+    def judge(self, records: Sequence[TrialRecord]) -> list[Judgement]:
+        """What was predicted of each trial that proved something, before it, and the trust in the network since."""
+        trials = self._trials(records)
+        return self._surrogate.judge(trials) if len(trials) else []
+
+    def explain(self, records: Sequence[TrialRecord]) -> Explanation | None:
+        """What was learned of the first metric; None before anything was measured."""
+        from tuner.surrogate.explain import Explanation, Surface, as_rows, best_over, total_effects
+        from tuner.surrogate.mixture import mixed
+
+        trials = self._trials(records)
+        if not any(self._objective.losses(record) for record in records):
+            return None
+        predictions = self._surrogate.predict(trials, np.zeros(0, dtype=np.int64))
+        every = np.arange(len(self._candidates))
+
+        def figure(which: Callable[[Prediction], tuple[Floats, Floats]]) -> Floats:
+            at = [which(one) for _, one in predictions]
+            return mixed(
+                predictions, [self._losses(cap[:, None, None], p99[:, None, None])[0][:, 0, 0] for cap, p99 in at]
+            )
+
+        loss = figure(lambda one: (one.middle(), one.p99_mean))
+        low = figure(lambda one: (one.quantiles(every, 0.95), one.p99_mean - 1.645 * one.p99_spread))
+        high = figure(lambda one: (one.quantiles(every, 0.05), one.p99_mean + 1.645 * one.p99_spread))
+        serves = mixed(predictions, [one.outcome[:, 0] for _, one in predictions])
+        ranks = np.array(list(self._numbers))
+        expected = serves > 0.5
+        effects = total_effects(ranks[expected], loss[expected]) if expected.any() else [0.0] * ranks.shape[1]
+        order = np.argsort(effects)[::-1]
+        sign = -1.0 if self._objective.maximised[0] else 1.0
+        surface = None
+        if len(order) > 1:
+            pair = (int(order[0]), int(order[1]))
+            x, y = (self._space.parameters[one] for one in pair)
+            where = best_over(ranks, pair, (len(x.choices), len(y.choices)), loss, serves)
+            surface = Surface(
+                x=x.name, y=y.name, x_values=tuple(x.choices), y_values=tuple(y.choices),
+                value=as_rows(np.exp(sign * loss), where),
+                low=as_rows(np.exp(sign * (high if sign < 0 else low)), where),
+                high=as_rows(np.exp(sign * (low if sign < 0 else high)), where),
+            )  # fmt: skip
+        return Explanation(
+            metric=self._objective.metrics[0], surface=surface, trust=self._surrogate.judge(trials)[-1].trust,
+            importance={self._space.names[one]: effects[one] for one in order},
+        )  # fmt: skip
+
+    @cached_property
+    def _surrogate(self) -> Surrogate:
+        # torch and scikit-learn take a second to import: not before the first question.
+        from tuner.surrogate.mixture import Surrogate
+        from tuner.surrogate.space import candidates_of, trials_of
+
+        candidates = candidates_of(self._space, self._candidates, self._price)
+        self._log_price = candidates.log_price[:, None, None]
+        if not self._earlier:
+            return Surrogate(candidates)
+        configurations = [record.configuration for record in self._earlier]
+        numbers = {id(record): number for number, record in enumerate(self._earlier)}
+        before = candidates_of(self._space, configurations, lambda _: None)
+        before = type(before)(
+            before.columns, np.log([one.cost_per_hour or np.nan for one in self._earlier]), before.gpu
+        )
+        earlier = trials_of(self._earlier, lambda one: numbers[id(one)], self._space, self._limit_ms, earlier=True)
+        return Surrogate(candidates, before, earlier)
+
+    def _trials(self, records: Sequence[TrialRecord]) -> Trials:
+        from tuner.surrogate.space import trials_of
+
+        def number_of(record: TrialRecord) -> int | None:
+            return self._numbers.get(self._space.ranks(record.configuration))
+
+        ordered = sorted(records, key=lambda record: record.number)
+        if self._limit_ms is None:  # no SLO, as in a table: what is usual here stands for it
+            self._reference_ms = next((record.p99_ms.value for record in ordered if record.p99_ms), None)
+        return trials_of(ordered, number_of, self._space, self._reference_ms)
+
+    def _losses(self, log_capacity: Floats, log_p99: Floats) -> list[Floats]:
+        p99_ms = np.exp(log_p99) * (self._reference_ms or 1.0)
+        return self._objective.losses_at(log_capacity, p99_ms, self._log_price)
+
+    def _free(self, records: Sequence[TrialRecord], waiting: Sequence[int]) -> Ints:
+        free = np.ones(len(self._candidates), dtype=bool)
+        free[list(waiting)] = False
+        for record in records:
+            number = self._numbers.get(self._space.ranks(record.configuration))
+            if number is not None:
+                free[number] = False
         if not free.any():
             raise SpaceExhausted
-        if (free & self._runnable).any():
-            free &= self._runnable
-        generator = np.random.default_rng([self._seed, turn])
-        points, losses = self._evidence(records)
-        if len(records) < _STARTUP_TRIALS or len(points) < 2:
-            chosen = self._spread(taken, free, generator)
-        else:
-            target = self._ask_gaussian_process(points, losses, int(generator.integers(2**31)))
-            distance = np.where(free, self._distance(np.array(target, dtype=float)), np.inf)
-            chosen = int(np.argmin(distance))
-        return dict(self._candidates[chosen])
+        runnable = free & self._runnable
+        return np.flatnonzero(runnable if runnable.any() else free)
 
-    def _spread(self, taken: set[tuple[int, ...]], free: NDArray[np.bool_], generator: np.random.Generator) -> int:
-        """Of some free candidates drawn at random, the one farthest from all that were taken."""
-        indices = np.flatnonzero(free)
-        drawn = generator.choice(indices, size=min(_SPREAD_DRAWS, len(indices)), replace=False)
-        if not taken:
-            return int(drawn[0])
-        nearest = np.min([self._distance(np.array(code, dtype=float))[drawn] for code in sorted(taken)], axis=0)
-        return int(drawn[int(np.argmax(nearest))])
-
-    def _distance(self, code: NDArray[np.float64]) -> NDArray[np.float64]:
-        """From every candidate to one point: ranks scaled to 0..1 where choices are ordered, 0 or 1 where not."""
-        apart = np.abs(self._codes - code)
-        steps = np.where(self._ordered, apart / self._scale, (apart > 0).astype(float))
-        return np.asarray(np.sqrt((steps**2).sum(axis=1)))
-
-    def _evidence(self, records: Sequence[TrialRecord]) -> tuple[list[tuple[int, ...]], list[tuple[float, ...]]]:
-        """Where something was proved, and the losses to learn from.
-
-        A pruned trial proved only that its loss is above a bound, and is taken to be somewhat above it; one that cannot
-        serve at all counts as worse than the worst. None of them looks as good as the best.
-        """
-        complete = {record.number: found for record in records if (found := self._losses(record)) is not None}
-        if not complete:
-            return [], []
-        columns = list(zip(*complete.values(), strict=True))
-        worst = [max(column) + max(0.5, statistics.pstdev(column)) for column in columns]
-        points: list[tuple[int, ...]] = []
-        losses: list[tuple[float, ...]] = []
-        for record in records:
-            if record.number in complete:
-                value = complete[record.number]
-            elif record.state == "pruned" and (bound := self._bounds(record)) is not None:
-                value = tuple(loss + _PRUNED_PENALTY for loss in bound)
-            else:
-                value = tuple(worst)
-            points.append(self._space.ranks(record.configuration))
-            losses.append(value)
-        return points, losses
-
-    def _ask_gaussian_process(
-        self, points: Sequence[tuple[int, ...]], losses: Sequence[tuple[float, ...]], seed: int
-    ) -> list[int]:
-        """One question to Optuna's GP sampler, in a study of its own that holds the evidence as ranks."""
-        spaces = {parameter.name: _rank_distribution(parameter) for parameter in self._space.parameters}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.GPSampler(
-                seed=seed, n_startup_trials=0, independent_sampler=optuna.samplers.RandomSampler(seed=seed)
-            )
-            study = optuna.create_study(directions=["minimize"] * len(losses[0]), sampler=sampler)
-            for point, value in zip(points, losses, strict=True):
-                params = dict(zip(self._space.names, point, strict=True))
-                study.add_trial(optuna.create_trial(params=params, distributions=spaces, values=list(value)))
-            asked = study.ask(spaces).params
-        return [int(asked[name]) for name in self._space.names]
+    def _record_of(self, trial: FrozenTrial) -> TrialRecord | None:
+        """What the tuner stored; of a study of the user's own, what the values say."""
+        if RECORD in trial.user_attrs:
+            return TrialRecord.model_validate(trial.user_attrs[RECORD])
+        if trial.state not in (TrialState.COMPLETE, TrialState.FAIL) or set(trial.params) != set(self._space.names):
+            return None
+        shared: dict[str, Any] = {"number": trial.number, "configuration": trial.params}
+        values = dict(zip(self._objective.metrics, trial.values or (), strict=False))
+        price = self._price(trial.params)
+        capacity = values.get("capacity_qps")
+        if capacity is None and price and (cost := values.get("cost_per_million_requests")):
+            capacity = price * 1e6 / (cost * 3600)
+        if capacity is None or not capacity > 0:
+            return TrialRecord(state="failed", reason="no capacity was told", **shared)
+        p99 = values.get("p99_ms")
+        return TrialRecord(
+            state="complete", capacity_qps=_exactly(capacity), p99_ms=None if p99 is None else _exactly(p99),
+            cost_per_hour=price, cost_per_million_requests=values.get("cost_per_million_requests"), **shared,
+        )  # fmt: skip
 
 
-def _rank_distribution(parameter: Parameter) -> BaseDistribution:
-    count = len(parameter.choices)
-    return IntDistribution(0, count - 1) if parameter.ordered else CategoricalDistribution(tuple(range(count)))
+def _first(losses: Sequence[Floats]) -> Floats:
+    return losses[0]
+
+
+def _exactly(value: float) -> Estimate:
+    return Estimate(value=value, low=value, high=value)

@@ -36,6 +36,12 @@ class LoadedSpec:
         """Where relative paths of the spec start."""
         return self.file.path.resolve().parent
 
+    @property
+    def p99_limit_ms(self) -> float | None:
+        """The limit on latency that the SLO sets at its 95th percentile or above; None where it sets none."""
+        limits = self.spec.slo.limits if self.spec.slo else ()
+        return next((one.limit_s * 1e3 for one in limits if one.metric == "latency" and one.percentile >= 95), None)
+
     def error(self, key: KeyPath, message: str) -> SpecError:
         """An error at a key of this spec."""
         return self.file.error(key, message)

@@ -6,10 +6,11 @@ reason are in the record. A trial that a crash interrupted has no record: it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
@@ -18,13 +19,19 @@ from results import TrialRecord
 from search_spaces import Configuration, ParameterValue
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.objective import Objective
+from tuner.prices import price_per_hour
 from tuner.sampler import RECORD, SpaceExhausted, SpaceSampler, distributions, records_of
 from tuner.spec_file import LoadedSpec, check_content
 from tuner.yaml_file import YamlFile
 
+if TYPE_CHECKING:
+    from tuner.surrogate.mixture import Judgement
+
 _SPEC = "tune:spec"
 _PROVENANCE = "tune:provenance"
 _CONFIRMATION = "tune:confirmation:"
+_EXPLANATION = "tune:explanation"
+_STOPPED = "tune:stopped"
 _OPTUNA_STATE = {
     "complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED,
     "infeasible": TrialState.FAIL, "failed": TrialState.FAIL,
@@ -39,8 +46,8 @@ def sqlite_url(folder: Path) -> str:
 class StudyStore:
     """One study, open for asking and telling."""
 
-    def __init__(self, study: optuna.Study, loaded: LoadedSpec, url: str) -> None:
-        self._study, self._url = study, url
+    def __init__(self, study: optuna.Study, loaded: LoadedSpec, url: str, sampler: SpaceSampler | None = None) -> None:
+        self._study, self._url, self._sampler = study, url, sampler
         self._distributions = distributions(loaded.space)
         self._objective = Objective.of(loaded.spec.objective)
         self._asked: dict[int, optuna.Trial] = {}
@@ -48,15 +55,25 @@ class StudyStore:
     @classmethod
     def open(
         cls, url: str, loaded: LoadedSpec, *, refuses: Callable[[Configuration], bool], seed: int, resume: bool,
-        provenance: Mapping[str, str],
+        provenance: Mapping[str, str], price: Callable[[Configuration], float | None] | None = None,
+        earlier: Sequence[TrialRecord] = (),
     ) -> StudyStore:  # fmt: skip
-        """Create the study, or go on with it.
+        """Create the study, or go on with it. `price` is per hour, where it is not the spec's; `earlier` are records of
+        other studies to learn from.
 
         Raises UsageError when it exists and `resume` is not said, or when the spec has changed since;
         UnfitEnvironmentError when the storage cannot be reached.
         """
         objective = Objective.of(loaded.spec.objective)
-        sampler = SpaceSampler(loaded.space, objective.losses, objective.bound_losses, refuses, seed)
+        sampler = SpaceSampler(
+            loaded.space,
+            objective,
+            seed=seed,
+            refuses=refuses,
+            price=price or partial(_price, loaded),
+            limit_ms=loaded.p99_limit_ms,
+            earlier=earlier,
+        )
         name = loaded.spec.service.name
         with _reaching(url):
             try:
@@ -72,7 +89,7 @@ class StudyStore:
                     f"the storage already holds a study named {name}: --resume goes on with it\n"
                     "To start another, give it another name (service.name) or another --storage."
                 ) from error
-            store = cls(study, loaded, url)
+            store = cls(study, loaded, url, sampler)
             store._adopt(loaded, provenance)
         return store
 
@@ -147,6 +164,46 @@ class StudyStore:
             trial.set_user_attr(RECORD, record.model_dump(mode="json"))
             self._study.tell(trial, values=values if state is TrialState.COMPLETE else None, state=state)
 
+    def expected_improvement(self, records: Sequence[TrialRecord]) -> float | None:
+        """Of the best that is left to try, as a share of the best so far; None before there is a best.
+
+        Raises SpaceExhausted when every configuration was asked.
+        """
+        assert self._sampler is not None  # noqa: S101 (a study that was opened, not read)
+        return self._sampler.propose(records, [], len(records)).expected_improvement
+
+    def judge(self, records: Sequence[TrialRecord]) -> list[Judgement]:
+        """What was predicted of each trial, before it."""
+        assert self._sampler is not None  # noqa: S101 (as above)
+        return self._sampler.judge(records)
+
+    def explain(self, records: Sequence[TrialRecord]) -> None:
+        """Store what was learned about the parameters."""
+        assert self._sampler is not None  # noqa: S101 (as above)
+        explanation = self._sampler.explain(records)
+        if explanation is not None:
+            with _reaching(self._url):
+                self._study.set_user_attr(_EXPLANATION, explanation.model_dump(mode="json"))
+
+    @property
+    def explanation(self) -> dict[str, Any] | None:
+        """As `explain` stored it: see tuner/surrogate/explain.py."""
+        with _reaching(self._url):
+            found: Mapping[str, Any] = self._study.user_attrs
+        return found.get(_EXPLANATION)
+
+    def stop(self, reason: str) -> None:
+        """Remember why the search ended before its budget."""
+        with _reaching(self._url):
+            self._study.set_user_attr(_STOPPED, reason)
+
+    @property
+    def stopped(self) -> str | None:
+        """The reason that `stop` stored."""
+        with _reaching(self._url):
+            found: Mapping[str, Any] = self._study.user_attrs
+        return found.get(_STOPPED)
+
     def confirmations(self) -> dict[int, TrialRecord]:
         """What the second measurement of a trial's configuration gave, by the trial's number."""
         with _reaching(self._url):
@@ -161,6 +218,10 @@ class StudyStore:
         """Store the second measurement of trial `number`."""
         with _reaching(self._url):
             self._study.set_user_attr(f"{_CONFIRMATION}{number}", record.model_dump(mode="json"))
+
+
+def _price(loaded: LoadedSpec, configuration: Configuration) -> float | None:
+    return price_per_hour(loaded.space, configuration, loaded.spec.prices)
 
 
 def _changed_sections(known: dict[str, Any], loaded: LoadedSpec) -> list[str]:

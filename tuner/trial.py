@@ -83,7 +83,8 @@ class _Trial:
         try:
             return self._launch_and_measure()
         except Infeasible as error:
-            return self._record("infeasible", reason=str(error))
+            p99 = None if error.p99_ms is None else _exactly(error.p99_ms)
+            return self._record("infeasible", reason=str(error), p99_ms=p99)
         except ServerFailed as error:
             return self._record("failed", reason=error.reason, log_tail=error.log_tail or None)
         except LoadTestError as error:

@@ -26,8 +26,9 @@ OBJECTIVE = Objective(("cost_per_million_requests",))
 
 def sampler(seed: int = 0, refused: str = "") -> SpaceSampler:
     return SpaceSampler(
-        SPACE, OBJECTIVE.losses, OBJECTIVE.bound_losses, lambda found: str(found["engine"]) == refused, seed
-    )
+        SPACE, OBJECTIVE, seed=seed, refuses=lambda found: str(found["engine"]) == refused,
+        price=lambda found: 0.04 * float(found["cores"]),
+    )  # fmt: skip
 
 
 def measure(number: int, configuration: dict[str, ParameterValue]) -> TrialRecord:
@@ -49,7 +50,7 @@ def measure(number: int, configuration: dict[str, ParameterValue]) -> TrialRecor
 def run(chosen: SpaceSampler, count: int) -> list[TrialRecord]:
     records: list[TrialRecord] = []
     for number in range(count):
-        records.append(measure(number, chosen.propose(records, [], number)))
+        records.append(measure(number, chosen.propose(records, [], number).configuration))
     return records
 
 
@@ -67,8 +68,8 @@ def test_a_seed_repeats_and_another_differs() -> None:
 
 def test_what_is_being_measured_is_not_proposed_again() -> None:
     chosen = sampler()
-    pending = chosen.propose([], [], 0)
-    assert chosen.propose([], [pending], 0) != pending
+    pending = chosen.propose([], [], 0).configuration
+    assert chosen.propose([], [pending], 0).configuration != pending
 
 
 def test_what_the_runner_refuses_comes_last() -> None:
@@ -78,7 +79,7 @@ def test_what_the_runner_refuses_comes_last() -> None:
 
 def test_an_exhausted_space_says_so() -> None:
     small = SearchSpace((Parameter("x", (1, 2)),))
-    chosen = SpaceSampler(small, OBJECTIVE.losses, OBJECTIVE.bound_losses, lambda _: False, 0)
+    chosen = SpaceSampler(small, OBJECTIVE)
     records = [TrialRecord(number=n, state="failed", configuration={"x": n + 1}) for n in range(2)]
     with pytest.raises(SpaceExhausted):
         chosen.propose(records, [], 2)

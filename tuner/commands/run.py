@@ -9,6 +9,7 @@ from results import TrialRecord
 from runners import Runner, RunnerUnavailable, remove_leftovers
 from tuner.checks import check, warnings
 from tuner.display import Display, StudyOutline, make_display
+from tuner.earlier import read_earlier
 from tuner.errors import ExitCode, UnfitEnvironmentError
 from tuner.estimate import estimate_run
 from tuner.objective import Objective
@@ -17,6 +18,7 @@ from tuner.render import resources
 from tuner.request import request_source
 from tuner.runner_choice import make_runner
 from tuner.spec_file import LoadedSpec, load_spec
+from tuner.stopping import MOST_TRIALS
 from tuner.store import StudyStore, sqlite_url
 from tuner.study import Study
 from tuner.trial import TrialSetup
@@ -27,13 +29,14 @@ class RunOptions:
     """The command line of the main job."""
 
     service: Path
-    budget: int
+    budget: int | None
     output: Path | None = None
     storage: str | None = None
     runner: str | None = None
     seed: int = 0
     resume: bool = False
     as_json: bool = False
+    warm_start: tuple[Path, ...] = ()
 
 
 def run(options: RunOptions) -> ExitCode:
@@ -44,6 +47,7 @@ def run(options: RunOptions) -> ExitCode:
     source = request_source(loaded)
     folder = options.output or Path("tuning") / loaded.spec.service.name
     _refuse_the_impossible(loaded, runner)
+    earlier = [record for path in options.warm_start for record in read_earlier(path, loaded)]
     moved = prepare_output(folder, resume=options.resume)
     store = StudyStore.open(
         options.storage or sqlite_url(folder),
@@ -52,6 +56,8 @@ def run(options: RunOptions) -> ExitCode:
         seed=options.seed,
         resume=options.resume,
         provenance=provenance(loaded, options.seed),
+        price=getattr(runner, "price_per_hour", None) if getattr(runner, "has_prices", False) else None,
+        earlier=earlier,
     )
     setup = TrialSetup(loaded, source, runner, folder / "trials", options.seed, loaded.spec.runner.type == "replay")
     display = make_display(as_json=options.as_json)
@@ -67,6 +73,7 @@ def _tune(study: Study, loaded: LoadedSpec, store: StudyStore, folder: Path) -> 
     interrupted = False
     try:
         study.search()
+        store.explain(store.records())
         study.confirm()
     except KeyboardInterrupt:
         interrupted = True
@@ -90,10 +97,11 @@ def _refuse_the_impossible(loaded: LoadedSpec, runner: Runner) -> None:
 
 
 def _announce(
-    display: Display, loaded: LoadedSpec, store: StudyStore, budget: int, folder: Path, moved: str | None
+    display: Display, loaded: LoadedSpec, store: StudyStore, budget: int | None, folder: Path, moved: str | None
 ) -> None:
     finished: list[TrialRecord] = store.records()
-    left = min(max(0, budget - len(finished)), loaded.space.size.count)
+    most = MOST_TRIALS if budget is None else budget
+    left = min(max(0, most - len(finished)), loaded.space.size.count)
     expected = estimate_run(loaded, left)
     limits = loaded.spec.slo.limits if loaded.spec.slo else ()
     display.study_started(
@@ -103,7 +111,7 @@ def _announce(
             slo=", ".join(map(str, limits)) or "the table's SLO",
             parameters=len(loaded.space.parameters),
             space_size=str(loaded.space.size),
-            budget=budget,
+            budget=most,
             finished=len(finished),
             seconds_at_most=expected.seconds if expected else None,
             output=folder,

@@ -1,0 +1,1 @@
+"""Searches side by side, on services that none of them has seen."""

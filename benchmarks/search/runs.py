@@ -1,0 +1,235 @@
+"""How many trials until the search is near the best? `python -m benchmarks.search` on made-up and measured services.
+
+Every search sees the same services, a seed each. A trial counts whatever came of it, and goes through the product's own
+sampler, objective and pruning rule. The seconds of load are those of a trial that is measured (60), pruned (8) or
+refused in the warm-up (6), as trials of the example take; searches that cannot learn from a bound are never pruned.
+
+`--write` puts the table, a CSV with every run and a plot into `docs/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import multiprocessing
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.search.families import FAMILIES, draw
+from benchmarks.search.searchers import LEARNS_BOUNDS, SEARCHERS, OurSearch, trial
+from benchmarks.search.tables import read_table
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+_NEVER = 999
+_SECONDS = {"complete": 60.0, "pruned": 8.0, "infeasible": 6.0, "failed": 6.0}
+_AFTER = (5, 10, 20, 40)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One search of one service: trials until within 5% and 10%, the best's cost over the optimum after 5, 10, 20 and
+    40 trials, seconds of load until within 5%, seconds a question, and the share of measured capacities that lay in the
+    90% interval predicted for them (nan where nothing was predicted).
+    """
+
+    family: str
+    service: str
+    searcher: str
+    seed: int
+    within_5: int
+    within_10: int
+    after_5: float
+    after_10: float
+    after_20: float
+    after_40: float
+    load_s: float
+    ask_s: float
+    calibrated: float
+    trust: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to search with what. `which` is a seed, or a table's path. `parallel` trials are under way at any time."""
+
+    family: str
+    which: int | Path
+    large: bool
+    searcher: str
+    seed: int
+    most: int
+    parallel: int = 1
+
+
+def search(job: Job) -> Run:
+    """Until within 5% and 40 trials, or `most`."""
+    torch.set_num_threads(1)
+    surface = read_table(job.which) if isinstance(job.which, Path) else draw(job.family, job.which, large=job.large)
+    with np.errstate(divide="ignore"):
+        costs = surface.price / surface.capacity_qps / 3600 * 1e6
+    optimum, best_true, best_seen = float(costs.min()), np.inf, None
+    g, found = np.random.default_rng([job.seed, 7]), SEARCHERS[job.searcher](surface, job.seed)
+    within: dict[float, int] = {}
+    after: list[float] = []
+    load_s, ask_s, count = 0.0, 0.0, 0
+    while count < min(job.most, len(surface.configurations)) and not (1.05 in within and count >= _AFTER[-1]):
+        begun = time.perf_counter()
+        asked = [found.ask()]
+        while len(asked) < job.parallel and count + len(asked) < len(surface.configurations):
+            asked.append(found.ask())
+        ask_s += time.perf_counter() - begun
+        records = [
+            trial(surface, number, count + place, best_seen, g, prune=job.searcher in LEARNS_BOUNDS)
+            for place, number in enumerate(asked)
+        ]
+        for record, number in zip(records, asked, strict=True):
+            count += 1
+            found.tell(record, number)
+            load_s += _SECONDS[record.state] * (1.05 not in within)
+            cost = record.cost_per_million_requests
+            if cost is not None:
+                best_seen = cost if best_seen is None else min(best_seen, cost)
+                best_true = min(best_true, float(costs[number]))
+            for share in (1.05, 1.10):
+                if best_true <= share * optimum:
+                    within.setdefault(share, count)
+            if count in _AFTER:
+                after.append(best_true / optimum)
+    after += [best_true / optimum] * (len(_AFTER) - len(after))
+    after_5, after_10, after_20, after_40 = after
+    calibrated, trust = found.calibration() if isinstance(found, OurSearch) else (np.nan, np.nan)
+    return Run(
+        job.family + (", large" if job.large else "") + (f", {job.parallel} at once" if job.parallel > 1 else ""),
+        surface.name,
+        job.searcher,
+        job.seed,
+        within.get(1.05, _NEVER),
+        within.get(1.10, _NEVER),
+        after_5,
+        after_10,
+        after_20,
+        after_40,
+        load_s,
+        ask_s / count,
+        calibrated,
+        trust,
+    )
+
+
+HEAD = [
+    "services", "search", "runs", "trials to 5%, median", "90th percentile", "within 20", "to 10%, median",
+    "over the best after 5, 10, 20, 40", "load s to 5%", "ask ms", "in 90% interval",
+]  # fmt: skip
+
+
+def summarise(runs: Sequence[Run]) -> list[list[str]]:
+    """A row per family and search, in the order of the runs."""
+    rows = []
+    for family, searcher in dict.fromkeys((run.family, run.searcher) for run in runs):
+        chosen = [run for run in runs if (run.family, run.searcher) == (family, searcher)]
+        within = sorted(run.within_5 for run in chosen)
+        over = [statistics.median(getattr(run, f"after_{count}") for run in chosen) for count in _AFTER]
+        calibrated = [run.calibrated for run in chosen if not np.isnan(run.calibrated)]
+        rows.append(
+            [
+                family,
+                searcher,
+                str(len(chosen)),
+                _trials(statistics.median(within)),
+                _trials(within[min(len(within) - 1, int(0.9 * len(within)))]),
+                f"{np.mean([one <= 20 for one in within]):.0%}",
+                _trials(statistics.median(run.within_10 for run in chosen)),
+                ", ".join("none" if np.isinf(one) else f"{one - 1:.0%}" for one in over),
+                f"{statistics.median(run.load_s for run in chosen):.0f}",
+                f"{statistics.median(run.ask_s for run in chosen) * 1e3:.0f}",
+                f"{np.mean(calibrated):.0%}" if calibrated else "",
+            ]
+        )
+    return rows
+
+
+def _trials(count: float) -> str:
+    return "never" if count >= _NEVER else f"{count:g}"
+
+
+def jobs(asked: argparse.Namespace) -> list[Job]:
+    """The services of every family, and every table several times."""
+    found = []
+    for family in asked.families.split(","):
+        for searcher in asked.searches.split(","):
+            chosen = range(asked.first, asked.first + asked.seeds)
+            if family == "measured":
+                found += [
+                    Job(family, path, False, searcher, seed, asked.most, asked.parallel)
+                    for path in asked.tables
+                    for seed in list(chosen)[: max(1, asked.seeds // 4)]
+                ]
+            else:
+                found += [Job(family, seed, asked.large, searcher, seed, asked.most, asked.parallel) for seed in chosen]
+    return found
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", default=",".join([*FAMILIES, "measured"]))
+    parser.add_argument("--searches", default=",".join(SEARCHERS))
+    parser.add_argument(
+        "--seeds", type=int, default=20, help="services per family; a quarter of it per table (default: 20)"
+    )
+    parser.add_argument("--first", type=int, default=1000, help="the first seed")
+    parser.add_argument("--most", type=int, default=100, help="trials a search may take (default: 100)")
+    parser.add_argument("--large", action="store_true", help="spaces of about 5,000 configurations instead of 720")
+    parser.add_argument("--parallel", type=int, default=1, help="trials at once")
+    parser.add_argument("--tables", type=Path, nargs="*", default=[], help="replay tables, for the family `measured`")
+    parser.add_argument("--write", metavar="NAME", help="write docs/search-NAME.md, .csv and .svg")
+    asked = parser.parse_args()
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        runs = pool.map(search, jobs(asked), chunksize=1)
+    lines = [f"| {' | '.join(row)} |" for row in [HEAD, ["---"] * len(HEAD), *summarise(runs)]]
+    print("\n".join(lines))
+    if asked.write:
+        _write(asked.write, lines, runs)
+
+
+def _write(name: str, lines: list[str], runs: Sequence[Run]) -> None:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=DOCS
+    ).stdout.strip()  # fmt: skip
+    (DOCS / f"search-{name}.md").write_text("\n".join([*lines, "", f"Commit {commit}.", ""]), encoding="utf-8")
+    with (DOCS / f"search-{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(Run)])
+        writer.writerows([getattr(run, field.name) for field in fields(Run)] for run in runs)
+    _plot(DOCS / f"search-{name}.svg", runs)
+
+
+def _plot(path: Path, runs: Sequence[Run]) -> None:
+    """Per family, how large a share of the searches is within 5% of the optimum after how many trials."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "tune"  # the same picture from the same runs
+    families = list(dict.fromkeys(run.family for run in runs))
+    figure = Figure(figsize=(4 * min(3, len(families)), 3 * -(-len(families) // 3)), layout="constrained")
+    panels = figure.subplots(-(-len(families) // 3), min(3, len(families)), squeeze=False).ravel()
+    trials = np.arange(1, 61)
+    for panel, family in zip(panels, families, strict=False):
+        for searcher in dict.fromkeys(run.searcher for run in runs):
+            within = np.array([run.within_5 for run in runs if (run.family, run.searcher) == (family, searcher)])
+            if len(within):
+                shares = (within[:, None] <= trials).mean(axis=0)
+                panel.step(trials, shares, where="post", label=searcher, linewidth=2.5 if searcher == "ours" else 1)
+        panel.set(title=family, ylim=(0, 1.02), xlabel="trials", ylabel="within 5%")
+    for panel in panels[len(families) :]:
+        panel.set_axis_off()
+    panels[0].legend(fontsize="x-small")
+    figure.savefig(path, metadata={"Date": None})

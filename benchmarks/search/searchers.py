@@ -1,0 +1,179 @@
+"""Searches to compare, all by the same two words: `ask` for a configuration's number, `tell` what came of it."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+
+from benchmarks.search.families import Surface
+from results import Estimate, TrialRecord
+from tuner.objective import Objective
+from tuner.sampler import SpaceSampler, distributions
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+_WORST = 3.0  # log cost above the worst that was seen, for what cannot serve
+_REPEATS = 30
+
+
+class Searcher(Protocol):
+    """One search of one surface."""
+
+    def ask(self) -> int:
+        """The number of a configuration that was not asked before."""
+
+    def tell(self, record: TrialRecord, number: int) -> None:
+        """What its trial showed."""
+
+
+class RandomSearch:
+    """Without replacement."""
+
+    def __init__(self, surface: Surface, seed: int) -> None:
+        self._order = iter(np.random.default_rng(seed).permutation(len(surface.configurations)).tolist())
+
+    def ask(self) -> int:
+        return int(next(self._order))
+
+    def tell(self, record: TrialRecord, number: int) -> None:
+        """Random search learns nothing."""
+
+
+class OptunaSearch:
+    """An Optuna sampler as it comes. What it asks again is answered from memory and costs nothing."""
+
+    def __init__(self, surface: Surface, sampler: optuna.samplers.BaseSampler) -> None:
+        self._surface, self._distributions = surface, distributions(surface.space)
+        self._study = optuna.create_study(sampler=sampler)
+        self._numbers = {surface.space.ranks(one): number for number, one in enumerate(surface.configurations)}
+        self._values: dict[int, float] = {}
+        self._trial: Any = None
+
+    def ask(self) -> int:
+        for _ in range(_REPEATS):
+            self._trial = self._study.ask(self._distributions)
+            number = self._numbers[self._surface.space.ranks(self._trial.params)]
+            if number not in self._values:
+                return number
+            self._study.tell(self._trial, self._values[number])
+        number = next(one for one in range(len(self._surface.configurations)) if one not in self._values)
+        self._study.enqueue_trial(self._surface.configurations[number])
+        self._trial = self._study.ask(self._distributions)
+        return number
+
+    def tell(self, record: TrialRecord, number: int) -> None:
+        cost = record.cost_per_million_requests
+        worst = max(self._values.values(), default=0.0)
+        self._values[number] = worst + (_WORST if not self._values else 0.5) if cost is None else float(np.log(cost))
+        self._study.tell(self._trial, self._values[number])
+
+
+class HillClimb:
+    """As Triton Model Analyzer describes its quick search: from the smallest to neighbours of the best."""
+
+    def __init__(self, surface: Surface, seed: int) -> None:
+        self._codes = np.array([surface.space.ranks(one) for one in surface.configurations])
+        self._costs: dict[int, float] = {}
+        self._random = np.random.default_rng(seed)
+
+    def ask(self) -> int:
+        if not self._costs:
+            return int(self._codes.sum(axis=1).argmin())
+        for radius in itertools.count(1):
+            centre = min(self._costs, key=self._costs.__getitem__)
+            steps = np.abs(self._codes - self._codes[centre]).sum(axis=1)
+            near = [int(one) for one in np.flatnonzero(steps <= radius) if int(one) not in self._costs]
+            if near:
+                return near[int(self._random.integers(len(near)))]
+        raise AssertionError
+
+    def tell(self, record: TrialRecord, number: int) -> None:
+        self._costs[number] = record.cost_per_million_requests or np.inf
+
+
+class OurSearch:
+    """The product's sampler, fed with records as the product feeds it."""
+
+    def __init__(self, surface: Surface, seed: int) -> None:
+        self._space = surface.space
+        prices = {
+            self._space.ranks(one): float(price)
+            for one, price in zip(surface.configurations, surface.price, strict=True)
+        }
+        self._numbers = {self._space.ranks(one): number for number, one in enumerate(surface.configurations)}
+        self._sampler = SpaceSampler(
+            surface.space,
+            Objective(("cost_per_million_requests",)),
+            seed=seed,
+            limit_ms=surface.limit_ms,
+            price=lambda one: prices[self._space.ranks(one)],
+        )
+        self._records: list[TrialRecord] = []
+        self._pending: list[dict[str, Any]] = []
+
+    def ask(self) -> int:
+        """What is asked before it is told of is pending."""
+        proposal = self._sampler.propose(self._records, self._pending, len(self._records) + len(self._pending))
+        self._pending.append(proposal.configuration)
+        return self._numbers[self._space.ranks(proposal.configuration)]
+
+    def tell(self, record: TrialRecord, number: int) -> None:
+        """In any order."""
+        self._pending.pop(0)
+        self._records.append(record)
+
+    def calibration(self) -> tuple[float, float]:
+        """The share of capacities in the 90% interval predicted for them, and the trust in the network at the end."""
+        judged = self._sampler.judge(self._records)
+        inside = [one.inside for one in judged[1:] if one.inside is not None]
+        return (float(np.mean(inside)) if inside else float("nan")), judged[-1].trust
+
+
+def _quietly(make: Callable[[int], optuna.samplers.BaseSampler]) -> Callable[[Surface, int], Searcher]:
+    def made(surface: Surface, seed: int) -> Searcher:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return OptunaSearch(surface, make(seed))
+
+    return made
+
+
+SEARCHERS: dict[str, Callable[[Surface, int], Searcher]] = {
+    "random": RandomSearch,
+    "hill climb": HillClimb,
+    "Optuna TPE": _quietly(lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True)),
+    "Optuna GP": _quietly(lambda seed: optuna.samplers.GPSampler(seed=seed)),
+    "Optuna NSGA-II": _quietly(lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=10)),
+    "ours": OurSearch,
+}
+LEARNS_BOUNDS = ("ours",)  # the others would take a pruned trial for a measured one: for them none is pruned
+
+
+def trial(
+    surface: Surface, number: int, count: int, best: float | None, g: np.random.Generator, *, prune: bool
+) -> TrialRecord:
+    """What a trial of a configuration shows, with noise; pruned by the product's own rule."""
+    price, capacity = float(surface.price[number]), float(surface.capacity_qps[number])
+    shared: dict[str, Any] = {
+        "number": count, "configuration": surface.configurations[number], "cost_per_hour": price,
+        "p99_ms": _p99(surface, number),
+    }  # fmt: skip
+    if not capacity:
+        oom = surface.status[number] == "oom"
+        return TrialRecord(state="infeasible", reason="out of memory" if oom else "too slow", **shared)
+    seen = capacity * float(np.exp(g.normal(0, surface.noise)))
+    cost = price / seen / 3600 * 1e6
+    if prune and best is not None and cost > best:
+        shared["p99_ms"] = None  # as a replayed trial that was pruned
+        return TrialRecord(state="pruned", reason="dearer", capacity_bound_qps=price * 1e6 / best / 3600, **shared)
+    estimate = Estimate(value=seen, low=seen, high=seen)
+    return TrialRecord(state="complete", capacity_qps=estimate, cost_per_million_requests=cost, **shared)
+
+
+def _p99(surface: Surface, number: int) -> Estimate | None:
+    value = np.nan if surface.p99_ms is None else float(surface.p99_ms[number])
+    return None if np.isnan(value) else Estimate(value=value, low=value, high=value)
