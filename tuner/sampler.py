@@ -139,8 +139,11 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             weights = np.random.default_rng([self._seed, turn]).dirichlet(np.ones(metrics))
             scale = chebyshev(weights, seen.min(axis=0), seen.max(axis=0))
         if len(seen) == 0:
-            score = mixed(predictions, [promise(one, self._losses, scale) for _, one in predictions])[free]
-            good = free[score >= np.quantile(score, 1 - _GOOD_START)]
+            told = bool(self._earlier)
+            # Of earlier studies only the network has heard.
+            heard = predictions[:2] if told else predictions
+            score = mixed(heard, [promise(one, self._losses, scale, level_known=told) for _, one in heard])[free]
+            good = free[score >= (score.max() if told else np.quantile(score, 1 - _GOOD_START))]
             return Proposal(dict(self._candidates[np.random.default_rng([self._seed, turn]).choice(good)]), None)
         best = float(scale(list(seen.T)).min())
         score = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])

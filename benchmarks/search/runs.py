@@ -217,7 +217,8 @@ def _plot(path: Path, runs: Sequence[Run]) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    mpl.rcParams["svg.hashsalt"] = "tune"  # the same picture from the same runs
+    # The same picture from the same runs, with its letters as text.
+    mpl.rcParams.update({"svg.hashsalt": "tune", "svg.fonttype": "none"})
     families = list(dict.fromkeys(run.family for run in runs))
     figure = Figure(figsize=(4 * min(3, len(families)), 3 * -(-len(families) // 3)), layout="constrained")
     panels = figure.subplots(-(-len(families) // 3), min(3, len(families)), squeeze=False).ravel()

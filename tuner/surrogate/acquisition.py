@@ -33,11 +33,14 @@ def expected_loss(prediction: Prediction, losses: Losses, scale: Scale) -> Float
     return np.asarray(scale(losses(prediction.middle()[:, None, None], prediction.p99_mean[:, None, None]))[:, 0, 0])
 
 
-def promise(prediction: Prediction, losses: Losses, scale: Scale) -> Floats:
-    """How good a first trial is: likely to serve, and not among the worst. Higher is better."""
+def promise(prediction: Prediction, losses: Losses, scale: Scale, *, level_known: bool) -> Floats:
+    """How good a first trial is: likely to serve, and cheap where earlier studies tell. Higher is better.
+
+    Before anything was measured the network knows no capacity, and its expectation is only a hint.
+    """
     mean = expected_loss(prediction, losses, scale)
-    spread = float(mean.std())
-    return np.asarray(np.log(prediction.outcome[:, 0] + 1e-9) - 0.3 * (mean - mean.min()) / max(1e-9, spread))
+    hint = mean if level_known else 0.3 * (mean - mean.min()) / max(1e-9, float(mean.std()))
+    return np.asarray(np.log(prediction.outcome[:, 0] + 1e-9) - hint)
 
 
 def chebyshev(weights: Floats, low: Floats, high: Floats) -> Callable[[Sequence[Floats]], Floats]:
