@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tuner.surrogate.predict import Prediction
 
 RECORD = "record"  # the trial's user attribute that holds its TrialRecord
+SPEC = "tune:spec"  # the study's user attribute that only a study of the tuner's own has
 _MOST_CANDIDATES = 50_000
 _GOOD_START = 0.05  # before anything was measured, one of so many of the most promising is drawn
 
@@ -113,7 +114,10 @@ class SpaceSampler(optuna.samplers.BaseSampler):
     ) -> dict[str, ParameterValue]:
         """The next configuration. Raises SpaceExhausted when there is none left."""
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        records = [found for other in trials if (found := self._record_of(other)) is not None]
+        # In our own study a trial without a record is one that a crash interrupted: it proved nothing.
+        ours = SPEC in study.user_attrs
+        told = [] if ours else [found for other in trials if (found := self._told(other)) is not None]
+        records = records_of(trials) + told
         pending = [dict(other.params) for other in trials if other.state == TrialState.RUNNING]
         return self.propose(records, pending, trial.number).configuration
 
@@ -246,11 +250,13 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         runnable = free & self._runnable
         return np.flatnonzero(runnable if runnable.any() else free)
 
-    def _record_of(self, trial: FrozenTrial) -> TrialRecord | None:
-        """What the tuner stored; of a study of the user's own, what the values say."""
-        if RECORD in trial.user_attrs:
-            return TrialRecord.model_validate(trial.user_attrs[RECORD])
-        if trial.state not in (TrialState.COMPLETE, TrialState.FAIL) or set(trial.params) != set(self._space.names):
+    def _told(self, trial: FrozenTrial) -> TrialRecord | None:
+        """What the values of a trial say, in a study of the user's own; None of one that is not over."""
+        if (
+            RECORD in trial.user_attrs
+            or trial.state not in (TrialState.COMPLETE, TrialState.FAIL)
+            or set(trial.params) != set(self._space.names)
+        ):
             return None
         shared: dict[str, Any] = {"number": trial.number, "configuration": trial.params}
         values = dict(zip(self._objective.metrics, trial.values or (), strict=False))

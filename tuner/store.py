@@ -20,14 +20,13 @@ from search_spaces import Configuration, ParameterValue
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.objective import Objective
 from tuner.prices import price_per_hour
-from tuner.sampler import RECORD, SpaceExhausted, SpaceSampler, distributions, records_of
+from tuner.sampler import RECORD, SPEC, SpaceExhausted, SpaceSampler, distributions, records_of
 from tuner.spec_file import LoadedSpec, check_content
 from tuner.yaml_file import YamlFile
 
 if TYPE_CHECKING:
     from tuner.surrogate.mixture import Judgement
 
-_SPEC = "tune:spec"
 _PROVENANCE = "tune:provenance"
 _CONFIRMATION = "tune:confirmation:"
 _EXPLANATION = "tune:explanation"
@@ -106,7 +105,7 @@ class StudyStore:
             if name is not None and name not in names:
                 raise UsageError(f"the storage holds no study named {name}; there are {', '.join(names) or 'none'}")
             study = optuna.load_study(storage=url, study_name=name or names[0])
-            content = study.user_attrs.get(_SPEC)
+            content = study.user_attrs.get(SPEC)
         if content is None:
             raise UsageError(f"the study {study.study_name} was not made by tune: it holds no spec")
         loaded = check_content(YamlFile(Path("spec of the stored study")), content)
@@ -114,9 +113,9 @@ class StudyStore:
 
     def _adopt(self, loaded: LoadedSpec, provenance: Mapping[str, str]) -> None:
         """Remember the spec, or compare it with the one that the study began with; close what a crash left open."""
-        known = self._study.user_attrs.get(_SPEC)
+        known = self._study.user_attrs.get(SPEC)
         if known is None:
-            self._study.set_user_attr(_SPEC, loaded.content)
+            self._study.set_user_attr(SPEC, loaded.content)
             self._study.set_user_attr(_PROVENANCE, dict(provenance))
         elif changed := _changed_sections(known, loaded):
             raise UsageError(

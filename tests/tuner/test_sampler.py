@@ -10,7 +10,7 @@ import pytest
 from results import Estimate, TrialRecord
 from search_spaces import Constraint, Parameter, ParameterValue, SearchSpace
 from tuner.objective import Objective, cost_per_million_requests
-from tuner.sampler import SpaceExhausted, SpaceSampler
+from tuner.sampler import SPEC, SpaceExhausted, SpaceSampler, distributions
 
 SPACE = SearchSpace(
     (
@@ -108,3 +108,23 @@ def test_it_is_an_optuna_sampler_for_anyones_study() -> None:
 
     study.optimize(objective, n_trials=8)
     assert len({tuple(trial.params.values()) for trial in study.trials}) == 8
+
+
+@pytest.mark.parametrize(("ours", "again"), [(True, True), (False, False)])
+def test_what_a_crash_interrupted_is_asked_again_and_what_failed_for_a_user_is_not(ours: bool, again: bool) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    small = SearchSpace((Parameter("x", (1, 2)),))
+    study = optuna.create_study(sampler=SpaceSampler(small, OBJECTIVE))
+    if ours:
+        study.set_user_attr(SPEC, {})
+    for value in (1, 2):
+        study.add_trial(
+            optuna.create_trial(
+                state=optuna.trial.TrialState.FAIL, params={"x": value}, distributions=distributions(small)
+            )
+        )
+    if again:
+        assert study.ask(distributions(small)).params["x"] in (1, 2)
+    else:
+        with pytest.raises(SpaceExhausted):
+            study.ask(distributions(small))
