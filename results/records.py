@@ -25,6 +25,11 @@ class Estimate(_Record):
     low: float
     high: float
 
+    @classmethod
+    def exactly(cls, value: float) -> Estimate:
+        """Of what is taken as it was told, as a table's figures are."""
+        return cls(value=value, low=value, high=value)
+
 
 class WarmupSample(_Record):
     """What a moment of the warm-up showed: seconds since its start, median latency, answers per second."""

@@ -95,10 +95,6 @@ def _record(number: int, configuration: dict[str, ParameterValue], throughput: f
         number=number,
         state="complete",
         configuration=configuration,
-        capacity_qps=_exactly(throughput),
-        p99_ms=_exactly(p99_ms),
+        capacity_qps=Estimate.exactly(throughput),
+        p99_ms=Estimate.exactly(p99_ms),
     )
-
-
-def _exactly(value: float) -> Estimate:
-    return Estimate(value=value, low=value, high=value)

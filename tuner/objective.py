@@ -28,6 +28,11 @@ def cost_per_million_requests(price_per_hour: float, capacity_qps: float) -> flo
     return price_per_hour / (capacity_qps * _SECONDS_PER_HOUR) * 1e6
 
 
+def capacity_at_cost(price_per_hour: float, cost: float) -> float:
+    """The capacity in requests/s at which a million requests cost so much: the inverse of the above."""
+    return price_per_hour / (cost * _SECONDS_PER_HOUR) * 1e6
+
+
 @dataclass(frozen=True)
 class Objective:
     """One metric, or several for a Pareto front; the first one ranks. `target_qps` goes with cost_per_hour."""
@@ -71,7 +76,7 @@ class Objective:
         if record.capacity_bound_qps is None:
             return None
         at_bound = record.model_copy(
-            update={"state": "complete", "capacity_qps": _exactly(record.capacity_bound_qps)}
+            update={"state": "complete", "capacity_qps": Estimate.exactly(record.capacity_bound_qps)}
             | {"cost_per_million_requests": self._cost_at(record, record.capacity_bound_qps)}
         )
         return self.losses(at_bound)
@@ -113,7 +118,7 @@ class Objective:
         if best_value is None or not best_value or price_per_hour is None:
             return None
         if self.metrics == ("cost_per_million_requests",):
-            return price_per_hour * 1e6 / (best_value * _SECONDS_PER_HOUR) or None
+            return capacity_at_cost(price_per_hour, best_value) or None
         return self._break_even_fleet(price_per_hour, best_value)
 
     def _break_even_fleet(self, price_per_hour: float, best_cost: float) -> float | None:
@@ -169,7 +174,3 @@ def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 def _log(value: float) -> float:
     return math.log(max(value, 1e-12))  # a free configuration has cost 0: far better than any, but finite
-
-
-def _exactly(value: float) -> Estimate:
-    return Estimate(value=value, low=value, high=value)

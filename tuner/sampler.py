@@ -27,12 +27,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results import Estimate, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
-from tuner.objective import Objective
+from tuner.objective import Objective, capacity_at_cost
 
 if TYPE_CHECKING:
     from tuner.surrogate.acquisition import Scale
     from tuner.surrogate.explain import Explanation
-    from tuner.surrogate.features import Floats, Ints, Trials
+    from tuner.surrogate.features import Candidates, Floats, Ints, Trials
     from tuner.surrogate.mixture import Judgement, Surrogate
     from tuner.surrogate.predict import Prediction
 
@@ -200,7 +200,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
                 high=as_rows(np.exp(sign * (low if sign < 0 else high)), where),
             )  # fmt: skip
         return Explanation(
-            metric=self._objective.metrics[0], surface=surface, trust=self._surrogate.judge(trials)[-1].trust,
+            metric=self._objective.metrics[0], surface=surface, trust=self._surrogate.trust(trials),
             importance={self._space.names[one]: effects[one] for one in order},
         )  # fmt: skip
 
@@ -210,10 +210,8 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         from tuner.surrogate.mixture import Surrogate
         from tuner.surrogate.space import candidates_of, trials_of
 
-        candidates = candidates_of(self._space, self._candidates, self._price)
-        self._log_price = candidates.log_price[:, None, None]
         if not self._earlier:
-            return Surrogate(candidates)
+            return Surrogate(self._described)
         configurations = [record.configuration for record in self._earlier]
         numbers = {id(record): number for number, record in enumerate(self._earlier)}
         before = candidates_of(self._space, configurations, lambda _: None)
@@ -221,7 +219,13 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             before.columns, np.log([one.cost_per_hour or np.nan for one in self._earlier]), before.gpu
         )
         earlier = trials_of(self._earlier, lambda one: numbers[id(one)], self._space, self._limit_ms, earlier=True)
-        return Surrogate(candidates, before, earlier)
+        return Surrogate(self._described, before, earlier)
+
+    @cached_property
+    def _described(self) -> Candidates:
+        from tuner.surrogate.space import candidates_of
+
+        return candidates_of(self._space, self._candidates, self._price)
 
     def _trials(self, records: Sequence[TrialRecord]) -> Trials:
         from tuner.surrogate.space import trials_of
@@ -236,7 +240,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
 
     def _losses(self, log_capacity: Floats, log_p99: Floats) -> list[Floats]:
         p99_ms = np.exp(log_p99) * (self._reference_ms or 1.0)
-        return self._objective.losses_at(log_capacity, p99_ms, self._log_price)
+        return self._objective.losses_at(log_capacity, p99_ms, self._described.log_price[:, None, None])
 
     def _free(self, records: Sequence[TrialRecord], waiting: Sequence[int]) -> Ints:
         free = np.ones(len(self._candidates), dtype=bool)
@@ -263,19 +267,16 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         price = self._price(trial.params)
         capacity = values.get("capacity_qps")
         if capacity is None and price and (cost := values.get("cost_per_million_requests")):
-            capacity = price * 1e6 / (cost * 3600)
+            capacity = capacity_at_cost(price, cost)
         if capacity is None or not capacity > 0:
             return TrialRecord(state="failed", reason="no capacity was told", **shared)
         p99 = values.get("p99_ms")
         return TrialRecord(
-            state="complete", capacity_qps=_exactly(capacity), p99_ms=None if p99 is None else _exactly(p99),
-            cost_per_hour=price, cost_per_million_requests=values.get("cost_per_million_requests"), **shared,
+            state="complete", capacity_qps=Estimate.exactly(capacity), cost_per_hour=price,
+            p99_ms=None if p99 is None else Estimate.exactly(p99),
+            cost_per_million_requests=values.get("cost_per_million_requests"), **shared,
         )  # fmt: skip
 
 
 def _first(losses: Sequence[Floats]) -> Floats:
     return losses[0]
-
-
-def _exactly(value: float) -> Estimate:
-    return Estimate(value=value, low=value, high=value)

@@ -187,9 +187,7 @@ class StudyStore:
     @property
     def explanation(self) -> dict[str, Any] | None:
         """As `explain` stored it: see tuner/surrogate/explain.py."""
-        with _reaching(self._url):
-            found: Mapping[str, Any] = self._study.user_attrs
-        return found.get(_EXPLANATION)
+        return self._remembered().get(_EXPLANATION)
 
     def stop(self, reason: str) -> None:
         """Remember why the search ended before its budget."""
@@ -199,17 +197,13 @@ class StudyStore:
     @property
     def stopped(self) -> str | None:
         """The reason that `stop` stored."""
-        with _reaching(self._url):
-            found: Mapping[str, Any] = self._study.user_attrs
-        return found.get(_STOPPED)
+        return self._remembered().get(_STOPPED)
 
     def confirmations(self) -> dict[int, TrialRecord]:
         """What the second measurement of a trial's configuration gave, by the trial's number."""
-        with _reaching(self._url):
-            found: Mapping[str, Any] = self._study.user_attrs
         return {
             int(key.removeprefix(_CONFIRMATION)): TrialRecord.model_validate(value)
-            for key, value in found.items()
+            for key, value in self._remembered().items()
             if key.startswith(_CONFIRMATION)
         }
 
@@ -217,6 +211,10 @@ class StudyStore:
         """Store the second measurement of trial `number`."""
         with _reaching(self._url):
             self._study.set_user_attr(f"{_CONFIRMATION}{number}", record.model_dump(mode="json"))
+
+    def _remembered(self) -> dict[str, Any]:
+        with _reaching(self._url):
+            return self._study.user_attrs
 
 
 def _price(loaded: LoadedSpec, configuration: Configuration) -> float | None:

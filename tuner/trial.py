@@ -83,7 +83,7 @@ class _Trial:
         try:
             return self._launch_and_measure()
         except Infeasible as error:
-            p99 = None if error.p99_ms is None else _exactly(error.p99_ms)
+            p99 = None if error.p99_ms is None else Estimate.exactly(error.p99_ms)
             return self._record("infeasible", reason=str(error), p99_ms=p99)
         except ServerFailed as error:
             return self._record("failed", reason=error.reason, log_tail=error.log_tail or None)
@@ -204,8 +204,8 @@ class _Trial:
         if bound is not None and recorded.capacity_qps < bound:
             reason = "it cannot hold the rate at which it would equal the best"
             return self._record("pruned", reason=reason, capacity_bound_qps=bound)
-        p99 = None if recorded.p99_ms is None else _exactly(recorded.p99_ms)
-        return self._record("complete", capacity=_exactly(recorded.capacity_qps), p99_ms=p99)
+        p99 = None if recorded.p99_ms is None else Estimate.exactly(recorded.p99_ms)
+        return self._record("complete", capacity=Estimate.exactly(recorded.capacity_qps), p99_ms=p99)
 
     def _record(self, state: State, *, capacity: Estimate | None = None, **fields: Any) -> TrialRecord:
         cost = None
@@ -243,7 +243,3 @@ def _phase(progress: Progress) -> str:
 
 def _estimate(interval: Interval | None) -> Estimate | None:
     return None if interval is None else Estimate(value=interval.value, low=interval.low, high=interval.high)
-
-
-def _exactly(value: float) -> Estimate:
-    return Estimate(value=value, low=value, high=value)

@@ -32,7 +32,6 @@ class Judgement:
     `measured` is its log capacity, None where it had none; `weights` are those after it.
     """
 
-    index: int
     predicted: list[tuple[float, Prediction]]
     measured: float | None
     weights: Weights
@@ -65,22 +64,25 @@ class Surrogate:
         """Loaded when it is first asked."""
         return Predictor(self._candidates, self._before, self._earlier)
 
-    def predict(self, trials: Trials, pending: Ints, which: Ints | None = None) -> list[tuple[float, Prediction]]:
+    def predict(self, trials: Trials, pending: Ints) -> list[tuple[float, Prediction]]:
         """The experts' predictions with their weights. Pending trials are taken to show what is expected of them."""
-        weights = self.judge(trials)[-1].weights if len(trials) else _AT_FIRST
-        return self._ask(trials, pending, which, weights)
-
-    def _ask(
-        self, trials: Trials, pending: Ints, which: Ints | None, weights: Weights
-    ) -> list[tuple[float, Prediction]]:
+        weights = self.weights(trials)
         found: list[tuple[float, Prediction]] = []
         if weights[0] + weights[1] > _HEARD:
-            network = self.network.predict(self._with_pending(self.network, trials, pending), which)
+            network = self.network.predict(self._with_pending(self.network, trials, pending))
             found += [(weights[0], network), (weights[1], _doubted(network))]
         if weights[2] > _HEARD:
             known = self._with_pending(self._gaussian_process, trials, pending)
-            found.append((weights[2], self._gaussian_process.predict(known, which)))
+            found.append((weights[2], self._gaussian_process.predict(known)))
         return found
+
+    def weights(self, trials: Trials) -> Weights:
+        """What each expert has earned by its predictions of these trials."""
+        return self.judge(trials)[-1].weights if len(trials) else _AT_FIRST
+
+    def trust(self, trials: Trials) -> float:
+        """In the network, doubted or not."""
+        return sum(self.weights(trials)[:2])
 
     def judge(self, trials: Trials) -> list[Judgement]:
         """Each trial against what the experts predicted from those before it."""
@@ -103,7 +105,7 @@ class Surrogate:
         raised = np.array(weights) * np.exp(np.maximum(density - density.max(), -_MOST))
         after = (1 - _SHARE) * raised / raised.sum() + _SHARE * np.array(_AT_FIRST)
         measured = float(trial.log_capacity[0]) if trial.state[0] == 0 else None
-        return Judgement(int(trial.index[0]), list(zip(weights, experts, strict=True)), measured, tuple(after.tolist()))
+        return Judgement(list(zip(weights, experts, strict=True)), measured, tuple(after.tolist()))
 
     def _with_pending(self, model: Predictor | GaussianProcess, trials: Trials, pending: Ints) -> Trials:
         if not len(pending):

@@ -89,15 +89,9 @@ def _one_thread() -> Iterator[None]:
 class Predictor:
     """The network with one space's configurations encoded. `earlier` are trials of other studies, of `before`."""
 
-    def __init__(
-        self,
-        candidates: Candidates,
-        before: Candidates | None = None,
-        earlier: Trials | None = None,
-        weights: Path = WEIGHTS,
-    ) -> None:
+    def __init__(self, candidates: Candidates, before: Candidates | None = None, earlier: Trials | None = None) -> None:
         self._network = Network()
-        self._network.load_state_dict(load_file(weights))
+        self._network.load_state_dict(load_file(WEIGHTS))
         self._network.eval()
         self._encoded = encode_configurations(candidates)
         self._earlier = Trials.none() if earlier is None else earlier
@@ -106,23 +100,13 @@ class Predictor:
 
     def predict(self, trials: Trials, which: Ints | None = None) -> Prediction:
         """For some configurations, or all."""
-        everything = trials.plus(self._earlier)
-        rows, middle = encode_trials(everything)
-        context = np.hstack([np.vstack([self._encoded[trials.index], self._earlier_encoded]), rows])[None]
-        return self._ask(context, self._encoded if which is None else self._encoded[which], middle)
-
-    def predict_encoded(self, trials: Trials, encoded: NDArray[np.float32]) -> Prediction:
-        """For configurations that are not among the candidates."""
+        encoded = self._encoded if which is None else self._encoded[which]
         rows, middle = encode_trials(trials.plus(self._earlier))
         context = np.hstack([np.vstack([self._encoded[trials.index], self._earlier_encoded]), rows])[None]
-        return self._ask(context, encoded, middle)
-
-    def _ask(self, context: NDArray[np.float32], encoded: NDArray[np.float32], middle: float) -> Prediction:
         present = torch.ones(1, context.shape[1], dtype=torch.bool)
-        trials = torch.from_numpy(context)
         with torch.inference_mode(), _one_thread():
             parts = [
-                self._network(trials, present, torch.from_numpy(encoded[at : at + _AT_ONCE])[None])
+                self._network(torch.from_numpy(context), present, torch.from_numpy(encoded[at : at + _AT_ONCE])[None])
                 for at in range(0, max(1, len(encoded)), _AT_ONCE)
             ]
         mean, spread, weight, p99_mean, p99_spread, outcome = (

@@ -13,6 +13,7 @@ from search_spaces import Configuration, Parameter, ParameterValue, Role, Search
 from tuner.surrogate.features import STATES, Candidates, Column, Floats, Trials, gpu_physics, log_physics
 
 _GIB = 2**30
+_LEAST_BYTES = 2**20  # a smaller slice is no size of memory but a share or a count
 _BITS = {"fp64": 64, "fp32": 32, "float32": 32, "tf32": 19, "fp16": 16, "float16": 16, "bf16": 16, "bfloat16": 16,
          "half": 16, "fp8": 8, "int8": 8, "awq": 4, "gptq": 4, "int4": 4, "nf4": 4, "fp4": 4}  # fmt: skip
 _MIG = re.compile(r"(\d)g\.(\d+)gb")
@@ -68,10 +69,9 @@ def trials_of(
 
 
 def _state(record: TrialRecord) -> int:
-    name = {"complete": "complete", "pruned": "pruned", "failed": "failed"}.get(record.state)
-    if name is None:
-        name = "oom" if _OUT_OF_MEMORY.search(record.reason or "") else "slow"
-    return STATES.index(name)
+    if record.state == "infeasible":
+        return STATES.index("oom" if _OUT_OF_MEMORY.search(record.reason or "") else "slow")
+    return STATES.index(record.state)
 
 
 def _measured(record: TrialRecord, space: SearchSpace, limit_ms: float | None) -> list[float]:
@@ -92,7 +92,7 @@ def _measured(record: TrialRecord, space: SearchSpace, limit_ms: float | None) -
 
 def _granted(record: TrialRecord, space: SearchSpace, role: Role) -> float | None:
     """Cores, or bytes."""
-    parameter = space.with_role(role)
+    parameter = _with_role(space, role)
     value = record.configuration.get(parameter.name) if parameter else None
     found = None if value is None else quantity(value)
     return found if isinstance(found, float | int) else None
@@ -100,7 +100,7 @@ def _granted(record: TrialRecord, space: SearchSpace, role: Role) -> float | Non
 
 def _column(parameter: Parameter, configurations: Sequence[Configuration]) -> Column:
     """A value that is none of the choices, as an earlier study may have it, stands between its neighbours."""
-    role = parameter.role or _guessed_role(parameter.name)
+    role = _role(parameter)
     numbers = [_number(role, choice) for choice in parameter.choices]
     found = [one.get(parameter.name) for one in configurations]
     if any(number is None for number in numbers) or role == "gpu_type":
@@ -120,9 +120,14 @@ def _value(known: dict[ParameterValue, float | None], role: str | None, value: P
     return math.nan if found is None else found
 
 
-def _guessed_role(name: str) -> Role | None:
-    """What a name suggests where the spec gives no role. Only the network hears of it, as what to expect at first."""
-    return next((role for role, pattern in _NAMES.items() if pattern.search(name.lower())), None)
+def _role(parameter: Parameter) -> Role | None:
+    """As the spec says, or what the name suggests. Only the network hears of a guess, as what to expect at first."""
+    suggested = (role for role, pattern in _NAMES.items() if pattern.search(parameter.name.lower()))
+    return parameter.role or next(suggested, None)
+
+
+def _with_role(space: SearchSpace, role: Role) -> Parameter | None:
+    return next((parameter for parameter in space.parameters if _role(parameter) == role), None)
 
 
 def _number(role: str | None, choice: ParameterValue) -> float | None:
@@ -142,25 +147,30 @@ def _number(role: str | None, choice: ParameterValue) -> float | None:
 
 
 def _gpu(space: SearchSpace, configurations: Sequence[Configuration]) -> Floats:
-    kind, slice_ = space.with_role("gpu_type"), space.with_role("gpu_memory")
+    kind, slice_ = _with_role(space, "gpu_type"), _with_role(space, "gpu_memory")
     if kind is None:
         return np.full((len(configurations), 3), math.nan)
     rows = []
     for one in configurations:
         name = str(one.get(kind.name))
-        compute, memory = (1.0, 1.0) if slice_ is None else _shares(one.get(slice_.name), gpu_physics(name))
+        compute, memory = (1.0, 1.0) if slice_ is None else _shares(slice_, one, gpu_physics(name))
         rows.append(log_physics(name, compute, memory))
     return np.array(rows, dtype=float)
 
 
-def _shares(slice_: ParameterValue | None, physics: tuple[float, float, float] | None) -> tuple[float, float]:
-    """Of the GPU's compute and memory that a slice is: a share, a MIG profile (3g.40gb), or a size of memory."""
-    gib = physics[2] if physics else None
-    if isinstance(slice_, str) and (found := _MIG.search(slice_.lower())):
+def _shares(
+    parameter: Parameter, configuration: Configuration, physics: tuple[float, float, float] | None
+) -> tuple[float, float]:
+    """Of the GPU's compute and memory that a slice is: a share, a MIG profile (3g.40gb), a size of memory, or a number
+    of slices of which the largest choice is the whole.
+    """
+    gib, value = physics[2] if physics else None, configuration.get(parameter.name)
+    if isinstance(value, str) and (found := _MIG.search(value.lower())):
         return float(found[1]) / 7, min(1.0, float(found[2]) / gib) if gib else 1.0
-    size = 1.0 if slice_ is None else quantity(slice_)
-    if not isinstance(size, float | int):
+    size = None if value is None else quantity(value)
+    sizes = [choice for choice in map(quantity, parameter.choices) if not isinstance(choice, str)]
+    if size is None or isinstance(size, str) or not sizes:
         return 1.0, 1.0
-    share = size if size <= 1 else (size / _GIB / gib if gib else 1.0)
-    share = min(1.0, max(share, 1e-3))
+    whole = 1.0 if max(sizes) <= 1 else (max(sizes) if max(sizes) < _LEAST_BYTES else (gib or 0.0) * _GIB)
+    share = min(1.0, max(size / whole, 1e-3)) if whole else 1.0
     return share, share
