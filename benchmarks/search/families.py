@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,9 @@ Row = dict[str, ParameterValue]
 
 @dataclass(frozen=True)
 class Surface:
-    """A space with the truth about each configuration: capacity in requests/s (0: cannot serve), status, price; p99
-    where it is known (nan where not).
+    """A space with the truth about each configuration: capacity in requests/s (0: cannot serve), status, price, and
+    what else a trial shows of it: p99 and the median in ms, the share of the GPU in use (nan where not known), and what
+    holds it back.
     """
 
     name: str
@@ -41,8 +42,11 @@ class Surface:
     status: list[str]
     price: Floats
     noise: float = 0.0
-    p99_ms: Floats | None = None
     limit_ms: float | None = None
+    p99_ms: Floats | None = None
+    p50_ms: Floats | None = None
+    gpu_use: Floats | None = None
+    bottleneck: NDArray[np.str_] | None = None
 
 
 def _doubling(count: int, first: int = 1) -> tuple[int, ...]:
@@ -68,9 +72,21 @@ def _surface(
     oom: NDArray[np.bool_],
     price: Floats,
     noise: float,
+    latency_s: Floats | None = None,
+    limit_s: float = 1.0,
+    gpu_use: Floats | None = None,
+    bottleneck: NDArray[np.str_] | None = None,
 ) -> Surface:
+    """At its capacity a service's p99 is the limit; where it cannot serve, the latency says by how much."""
     capacity = np.where(oom | ~(capacity > 0), 0.0, capacity)
-    return Surface(name, space, rows, capacity, ["oom" if one else "ok" for one in oom], price, noise)
+    found = Surface(name, space, rows, capacity, ["oom" if one else "ok" for one in oom], price, noise)
+    if latency_s is None:
+        return found
+    p99_s = np.where(capacity > 0, limit_s, np.maximum(latency_s, 1.05 * limit_s))
+    return replace(
+        found, limit_ms=limit_s * 1e3, p99_ms=p99_s * 1e3, p50_ms=np.minimum(latency_s, 0.9 * p99_s) * 1e3,
+        gpu_use=gpu_use, bottleneck=bottleneck,
+    )  # fmt: skip
 
 
 _TYPES = {
@@ -101,19 +117,18 @@ def roofline(g: Generator, *, large: bool) -> Surface:
     physics = np.log(np.array([gpu_physics(str(row["gpu_type"])) for row in rows]) * at["gpu_memory"][:, None])
     given = Configurations(
         at["cpu_cores"], np.full(len(rows), np.inf), at["batch_size"], 0 * ones, at["instances"], ones, ones,
-        at["gpu_memory"], physics, 16 * ones,
+        physics, 16 * ones,
     )  # fmt: skip
-    log_capacity, outcome, _ = serve(g, given, 0 * ones)
+    log_capacity, outcome, measured = serve(g, given, 0 * ones)
     price = _gpus(rows)[:, 3] * at["gpu_memory"] + 0.04 * at["cpu_cores"]
-    return _surface(
-        "roofline",
-        space,
-        rows,
-        np.exp(np.nan_to_num(log_capacity, nan=-99)) * (outcome == 0),
-        outcome == 1,
-        price,
-        0.03,
-    )
+    capacity = np.exp(np.nan_to_num(log_capacity, nan=-99)) * (outcome == 0)
+    p99, p50, _, gpu_use, _, by_cores, _ = measured.T
+    limit_ms = 100.0  # the formulas are relative to it
+    return replace(
+        _surface("roofline", space, rows, capacity, outcome == 1, price, 0.03),
+        limit_ms=limit_ms, p99_ms=limit_ms * np.exp(p99), p50_ms=limit_ms * np.exp(p50), gpu_use=gpu_use,
+        bottleneck=np.where(by_cores > 0, "cpu", "gpu"),
+    )  # fmt: skip
 
 
 def usl(g: Generator, *, large: bool) -> Surface:
@@ -136,7 +151,7 @@ def usl(g: Generator, *, large: bool) -> Surface:
     capacity = rate - np.log(100) / np.maximum(1e-9, limit - latency) * g.uniform(0.1, 0.5)
     capacity = np.where(latency < limit, capacity, 0)
     price = 0.04 * at["cpu_cores"] + 0.01
-    return _surface("usl", space, rows, capacity, np.zeros(len(rows), bool), price, 0.02)
+    return _surface("usl", space, rows, capacity, np.zeros(len(rows), bool), price, 0.02, latency, limit)
 
 
 def plateau(g: Generator, *, large: bool) -> Surface:
@@ -162,7 +177,7 @@ def plateau(g: Generator, *, large: bool) -> Surface:
     capacity = np.where(latency < limit, rate * np.where(latency < 0.5 * limit, 1, 0.6), 0)
     need = at["workers"] * g.uniform(0.2, 2)
     price = 0.05 * at["cpu_cores"] + 0.002 * need
-    return _surface("plateau", space, rows, capacity, need > 2.2 * at["cpu_cores"], price, 0.01)
+    return _surface("plateau", space, rows, capacity, need > 2.2 * at["cpu_cores"], price, 0.01, latency, limit)
 
 
 def interference(g: Generator, *, large: bool) -> Surface:
@@ -187,7 +202,10 @@ def interference(g: Generator, *, large: bool) -> Surface:
     capacity = np.where(latency < limit, rate * np.maximum(0, 1 - latency / limit) ** 0.3, 0)
     need = g.uniform(0.5, 6) + at["batch_size"] * mb / 1e3 * g.uniform(0.2, 2)
     price = specs[:, 3] * share + 0.04 * at["cpu_cores"]
-    return _surface("interference", space, rows, capacity, need > specs[:, 2] * share, price, 0.03)
+    return _surface(
+        "interference", space, rows, capacity, need > specs[:, 2] * share, price, 0.03, latency, limit,
+        rate * batch_s / at["batch_size"], np.where(rate * pre >= at["cpu_cores"], "cpu", "gpu"),
+    )  # fmt: skip
 
 
 def llm(g: Generator, *, large: bool) -> Surface:
@@ -213,8 +231,9 @@ def llm(g: Generator, *, large: bool) -> Surface:
     prefill = 2 * billions * context / (specs[:, 0] * 1e3 * tp * 0.5) * (1 + 0.1 * np.abs(np.log2(at["chunk"] / 700)))
     limit = max(0.01, float(np.quantile(step[running >= 1], g.uniform(0.3, 0.8)))) if (running >= 1).any() else 0.05
     capacity = running / (step * tokens + prefill * running * 0.5)
-    capacity = np.where((step + prefill * running / tokens / 4 < 1.5 * limit) & (running >= 1), capacity, 0)
-    return _surface("llm", space, rows, capacity, room < cache, specs[:, 3] * tp, 0.03)
+    gap = step + prefill * running / tokens / 4  # between tokens
+    capacity = np.where((gap < 1.5 * limit) & (running >= 1), capacity, 0)
+    return _surface("llm", space, rows, capacity, room < cache, specs[:, 3] * tp, 0.03, gap, 1.5 * limit)
 
 
 def adversarial(g: Generator, *, large: bool) -> Surface:

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import optuna
 
-from benchmarks.search.families import Surface
+from benchmarks.search.families import Floats, Surface
 from results import Estimate, TrialRecord
-from tuner.objective import Objective
+from tuner.objective import Objective, capacity_at_cost, cost_per_million_requests
 from tuner.sampler import SpaceSampler, distributions
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -158,22 +158,28 @@ def trial(
 ) -> TrialRecord:
     """What a trial of a configuration shows, with noise; pruned by the product's own rule."""
     price, capacity = float(surface.price[number]), float(surface.capacity_qps[number])
+    p99_ms = _at(surface.p99_ms, number)
     shared: dict[str, Any] = {
         "number": count, "configuration": surface.configurations[number], "cost_per_hour": price,
-        "p99_ms": _p99(surface, number),
+        "p99_ms": None if p99_ms is None else Estimate.exactly(p99_ms),
     }  # fmt: skip
     if not capacity:
         oom = surface.status[number] == "oom"
         return TrialRecord(state="infeasible", reason="out of memory" if oom else "too slow", **shared)
-    seen = capacity * float(np.exp(g.normal(0, surface.noise)))
-    cost = price / seen / 3600 * 1e6
+    seen, waited = (float(np.exp(g.normal(0, surface.noise))) for _ in range(2))
+    seen *= capacity
+    p50_ms = _at(surface.p50_ms, number)
+    shared |= {
+        "p50_ms": None if p50_ms is None else p50_ms * waited,
+        "gpu_utilization": _at(surface.gpu_use, number),
+        "bottleneck": None if surface.bottleneck is None else str(surface.bottleneck[number]),
+    }
+    cost = cost_per_million_requests(price, seen)
     if prune and best is not None and cost > best:
         shared["p99_ms"] = None  # as a replayed trial that was pruned
-        return TrialRecord(state="pruned", reason="dearer", capacity_bound_qps=price * 1e6 / best / 3600, **shared)
-    estimate = Estimate(value=seen, low=seen, high=seen)
-    return TrialRecord(state="complete", capacity_qps=estimate, cost_per_million_requests=cost, **shared)
+        return TrialRecord(state="pruned", reason="dearer", capacity_bound_qps=capacity_at_cost(price, best), **shared)
+    return TrialRecord(state="complete", capacity_qps=Estimate.exactly(seen), cost_per_million_requests=cost, **shared)
 
 
-def _p99(surface: Surface, number: int) -> Estimate | None:
-    value = np.nan if surface.p99_ms is None else float(surface.p99_ms[number])
-    return None if np.isnan(value) else Estimate(value=value, low=value, high=value)
+def _at(figures: Floats | None, number: int) -> float | None:
+    return None if figures is None or np.isnan(figures[number]) else float(figures[number])

@@ -18,8 +18,18 @@ from numpy.typing import NDArray
 from tuner.surrogate.features import GPUS, MEASURED, Candidates, Column, Floats, Ints, Trials
 
 _WAVES = 24
-_FORMS = 0.6  # how often the GPU comes in slices
-# Of profiles of 1, 2, 3, 4 and 7 sevenths of the compute (NVIDIA's MIG user guide: 1g.10gb to 7g.80gb).
+_SLICED = 0.6  # how often the GPU comes in slices
+# MIG's profiles are sevenths of the compute and eighths of memory and bandwidth (NVIDIA's MIG user guide: 1g.10gb to
+# 7g.80gb). Other ways to share a GPU (MPS, HAMi, a framework's fraction) share all of it alike.
+_MIG = 0
+_SLICES = (
+    np.array([1, 2, 3, 4, 7]) / 7,
+    np.array([0.25, 0.5, 1.0]),
+    np.arange(1, 11) / 10,
+    np.array([0.1, 0.2, 0.5, 1.0]),
+    np.arange(1, 9) / 8,
+)
+_SLICES_DRAWN = (0.35, 0.25, 0.15, 0.1, 0.15)
 MIG_MEMORY = np.array([1, 2, 4, 4, 8]) / 8
 Generator = Any  # numpy's, or one that imitates it
 
@@ -175,9 +185,7 @@ def _draw(g: Generator, most: int) -> Task:
     replicas = space.add(g, "replicas", np.arange(1.0, g.integers(3, 6)), 0.0) if g.random() < 0.1 else ones
     memory = space.add(g, "memory", _doubling(g, 1, 64, 5)) if g.random() < 0.25 else np.full(count, np.inf)
     unknown = np.full((count, 3), np.nan)
-    share, physics, gpu_price, shown_physics = (
-        _draw_gpu(g, space, count) if on_gpu else (ones, unknown, 0 * ones, unknown)
-    )
+    physics, gpu_price, shown_physics = _draw_gpu(g, space, count) if on_gpu else (unknown, 0 * ones, unknown)
     bits = ones * 16
     if g.random() < 0.2:
         bits = space.add(g, "precision", np.array([8, 16, 32.0])[: g.integers(2, 4)], 0.1)
@@ -185,9 +193,7 @@ def _draw(g: Generator, most: int) -> Task:
     if not space.columns:
         batch = space.add(g, "batch_size", _doubling(g, 1, 128))
 
-    found = Configurations(
-        cores, memory, batch, delay, workers, threads, replicas, share, physics if on_gpu else None, bits
-    )
+    found = Configurations(cores, memory, batch, delay, workers, threads, replicas, physics if on_gpu else None, bits)
     unlike = g.random() < 0.1  # no server that anybody has thought of
     effect = effect + _smooth(g, space.columns, count, g.uniform(0.3, 1.5) if unlike else 0.0)
     log_capacity, outcome, measured = serve(g, found, effect)
@@ -213,7 +219,6 @@ class Configurations:
     workers: Floats
     threads: Floats
     replicas: Floats
-    share: Floats
     physics: Floats | None
     bits: Floats
 
@@ -225,7 +230,10 @@ def serve(g: Generator, given: Configurations, effect: Floats) -> tuple[Floats, 
     count = len(given.batch)
     on_gpu = given.physics is not None
     limit_s = np.exp(g.uniform(np.log(0.01), np.log(3.0)))
-    rate, latency_s, need, use, by_cores = _gpu_server(g, limit_s, given) if on_gpu else _cpu_server(g, limit_s, given)
+    # Profiles tell the latency at full throughput; a search under a limit finds the rate that the limit allows.
+    profiled = g.random() < 0.3
+    server = _gpu_server if on_gpu else _cpu_server
+    rate, latency_s, need, use, by_cores = server(g, limit_s, given, full=profiled or g.random() < 0.4)
     rate = rate * given.replicas * np.exp(effect)
     latency_s = latency_s * np.exp(-0.5 * effect) + np.where(given.batch > 1, given.delay_ms / 1e3, 0.0) * g.uniform(
         0.5, 1.0
@@ -233,7 +241,7 @@ def serve(g: Generator, given: Configurations, effect: Floats) -> tuple[Floats, 
     rate = rate * (1 + g.uniform(0, 0.4) * np.where(given.batch > 1, np.minimum(1, given.delay_ms / 10), 0))
     # Near saturation requests wait; the tighter the limit is for a lone request, the less of the rate can be used.
     slack = np.clip(latency_s * g.uniform(0.3, 3.0) / limit_s, 0, 1)
-    usable = 1 - slack ** g.uniform(0.5, 2.0) * (g.uniform(0.3, 1.0) if g.random() < 0.7 else 0.0)
+    usable = 1 - slack ** g.uniform(0.5, 2.0) * (0.0 if profiled else g.uniform(0.3, 1.0))
     capacity = rate * usable
     log_p99 = np.log(np.maximum(latency_s, 1e-6) * g.uniform(1, 2.2) / limit_s)
     outcome = np.zeros(count, dtype=np.int64)
@@ -241,7 +249,7 @@ def serve(g: Generator, given: Configurations, effect: Floats) -> tuple[Floats, 
     outcome[need > 1] = 1
     if g.random() < 0.1:
         outcome[g.random(count) < g.uniform(0, 0.05)] = 3
-    if g.random() < 0.5:  # the p99 at the capacity, which is near the limit, and not that of a busy server
+    if not profiled and g.random() < 0.7:  # the p99 at the capacity, which is near the limit
         log_p99 = np.where(outcome == 0, -g.uniform(0.0, 0.1) * g.random(count), np.maximum(log_p99, 0.01))
     log_capacity = np.where(outcome == 0, np.log(np.maximum(capacity, 1e-9)), np.nan)
     # Real surfaces have texture that no smooth model has.
@@ -254,8 +262,8 @@ def serve(g: Generator, given: Configurations, effect: Floats) -> tuple[Floats, 
     return log_capacity, outcome, measured
 
 
-def _draw_gpu(g: Generator, space: _Space, count: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Share of the GPU, its slice's physics, its price per hour, and as much of the physics as the search is told."""
+def _draw_gpu(g: Generator, space: _Space, count: int) -> tuple[Floats, Floats, Floats]:
+    """The slice's physics, its price per hour, and as much of the physics as the search is told."""
     names = sorted(GPUS)
     several = g.random() < 0.45
     chosen = [names[number] for number in g.choice(len(names), int(g.integers(2, 6)) if several else 1, replace=False)]
@@ -265,26 +273,19 @@ def _draw_gpu(g: Generator, space: _Space, count: int) -> tuple[Floats, Floats, 
     shown = g.random() < 0.8
     if several:
         space.columns.append(Column("gpu_type" if shown else None, kind.astype(float), kind * 0.0, kind))
-    share = np.ones(count)
-    form = g.random()
-    if form < _FORMS:
-        slices = [
-            np.array([0.25, 0.5, 1.0]),
-            np.array([1, 2, 3, 4, 7]) / 7,
-            np.arange(1, 11) / 10,
-            np.array([0.1, 0.2, 0.5, 1.0]),
-            np.arange(1, 9) / 8,
-        ][g.integers(5)]
+    share = memory = np.ones(count)
+    if g.random() < _SLICED:
+        form = int(g.choice(len(_SLICES), p=_SLICES_DRAWN))
+        slices = _SLICES[form]
         picked = g.integers(0, len(slices), count)
         share = slices[picked]
+        memory = MIG_MEMORY[picked] if form == _MIG else share
         role = "gpu_memory" if g.random() < 0.65 else None
         values = share if role or g.random() < 0.5 else np.rint(share / slices[0])
         space.columns.append(Column(role, values, picked / (len(slices) - 1)))
-    logs = np.log(specs[kind] * share[:, None])
-    if form < _FORMS and len(slices) == len(MIG_MEMORY):  # MIG has its own shares of memory and of bandwidth
-        logs[:, 1:] = np.log(specs[kind][:, 1:] * MIG_MEMORY[picked][:, None])
+    logs = np.log(specs[kind] * np.stack([share, memory, memory], axis=1))
     told = shown and several and g.random() < 0.85
-    return share, logs, prices[kind] * share + 1e-3, logs if told else np.full((count, 3), np.nan)
+    return logs, prices[kind] * share + 1e-3, logs if told else np.full((count, 3), np.nan)
 
 
 def _unknown_parameters(g: Generator, space: _Space, count: int) -> Floats:
@@ -330,9 +331,11 @@ def _smooth(g: Generator, columns: Sequence[Column], count: int, spread: float) 
 
 
 def _gpu_server(
-    g: Generator, limit_s: float, given: Configurations
+    g: Generator, limit_s: float, given: Configurations, *, full: bool
 ) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.bool_]]:
-    """Requests/s, latency of a lone batch, memory over what there is, use of the GPU; whether cores hold it back."""
+    """Requests/s, latency of a lone batch or at `full` throughput, memory over what there is, use of the GPU; whether
+    cores hold it back.
+    """
     assert given.physics is not None  # noqa: S101 (asked by the caller)
     batch, workers, bits = given.batch, given.workers, given.bits
     strength, bandwidth, held = np.exp(given.physics).T / np.array([[100], [1000], [1]])
@@ -341,17 +344,16 @@ def _gpu_server(
     overhead_s = item_s * np.exp(g.uniform(np.log(0.1), np.log(20)))
     half = np.exp(g.uniform(np.log(0.5), np.log(64)))  # the batch at which half of 100 TFLOP/s is in use
     speed = (bits / 16) ** g.uniform(0.2, 1.0)
-    scaling = g.uniform(0.5, 1.0)
+    scaling = g.uniform(0.9, 1.05) if g.random() < 0.5 else g.uniform(0.5, 1.0)
     full_s = item_s * batch / strength**scaling * speed
     moved_s = item_s * g.uniform(0, 3) / bandwidth * speed * (0.3 + 0.7 * batch ** g.uniform(0.2, 1.0))
     floor_s = item_s * half * speed * batch ** g.uniform(0.0, 0.4)  # one process cannot fill a large GPU
     alone_s = overhead_s + np.maximum(np.maximum(full_s, moved_s), floor_s if g.random() < 0.8 else 0.0)
     busy_s = np.maximum(full_s, moved_s) + overhead_s * g.uniform(0, 0.4)
     interference = 1 + g.uniform(0, 0.08) * (workers - 1)
-    together = g.uniform(0.3, 1.0)  # how well processes overlap
-    rate = np.minimum(workers**together * batch / alone_s, batch / busy_s) / interference
+    together = g.uniform(0.85, 1.0) if g.random() < 0.5 else g.uniform(0.3, 1.0)  # how well processes overlap
+    rate = _least(workers**together * batch / alone_s, batch / busy_s, g) / interference
     # At full load each worker has a batch under way (Little's law); at the rate that the limit allows, fewer do.
-    full = g.random() < 0.5
     queued_s = workers * batch / rate if full else busy_s * workers * g.uniform(0.3, 1.0) * interference
     latency_s = np.maximum(alone_s * interference, queued_s)
     # What cores prepare, against what the GPU does in the middle of the space: often too little, often far too much.
@@ -364,7 +366,7 @@ def _gpu_server(
 
 
 def _cpu_server(
-    g: Generator, limit_s: float, given: Configurations
+    g: Generator, limit_s: float, given: Configurations, *, full: bool
 ) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.bool_]]:
     """The same on cores: threads share one batch's work, workers take a batch each, too many of both fight."""
     cores, batch, workers = given.cores, given.batch, given.workers
@@ -382,7 +384,7 @@ def _cpu_server(
     rate = _least(rate, cores / (item_s * np.exp(g.uniform(np.log(0.05), np.log(2)))), g)
     rate = rate / (1 + g.uniform(0, 0.05) * (workers - 1))
     latency_s = alone_s * np.maximum(1.0, workers * running / cores) * fight
-    if g.random() < 0.5:
+    if full:
         latency_s = np.maximum(alone_s, workers * batch / rate)
     model = np.exp(g.uniform(np.log(0.1), np.log(8)))
     need = (model * workers + np.exp(g.uniform(np.log(0.001), np.log(0.1))) * batch * workers) / given.memory_gib
