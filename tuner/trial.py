@@ -26,7 +26,7 @@ from tuner.request import RequestSource
 from tuner.spec_file import LoadedSpec
 
 # A first rate a little below break-even, so that noise does not throw away a configuration that equals the best.
-_BREAK_EVEN_MARGIN = 0.97
+BREAK_EVEN_MARGIN = 0.97
 
 OnPhase = Callable[[str, float], None]
 
@@ -159,7 +159,7 @@ class _Trial:
             locustfile=_path(self._setup.loaded, load.locustfile),
             workers=load.workers,
             # In a closed loop there is no rate to ask for.
-            first_rate_qps=None if first is None or load.users is not None else first * _BREAK_EVEN_MARGIN,
+            first_rate_qps=None if first is None or load.users is not None else first * BREAK_EVEN_MARGIN,
             max_s=load.max_trial * (1.5 if self._question.again else 1.0),
             max_warmup_s=min(load.max_warmup, load.max_trial / 2),
             request_timeout_s=self._spec.request.timeout,
@@ -200,7 +200,7 @@ class _Trial:
         self._price = recorded.price_per_hour if recorded.price_per_hour is not None else self._price
         self._times["load_s"] = recorded.trial_s or 0.0
         break_even = self._break_even()
-        bound = None if break_even is None else break_even * _BREAK_EVEN_MARGIN
+        bound = None if break_even is None else break_even * BREAK_EVEN_MARGIN
         if bound is not None and recorded.capacity_qps < bound:
             reason = "it cannot hold the rate at which it would equal the best"
             return self._record("pruned", reason=reason, capacity_bound_qps=bound)

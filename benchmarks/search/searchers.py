@@ -14,6 +14,7 @@ from benchmarks.search.families import Floats, Surface
 from results import Estimate, TrialRecord
 from tuner.objective import Objective, capacity_at_cost, cost_per_million_requests
 from tuner.sampler import SpaceSampler, distributions
+from tuner.trial import BREAK_EVEN_MARGIN
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _WORST = 3.0  # log cost above the worst that was seen, for what cannot serve
@@ -175,9 +176,10 @@ def trial(
         "bottleneck": None if surface.bottleneck is None else str(surface.bottleneck[number]),
     }
     cost = cost_per_million_requests(price, seen)
-    if prune and best is not None and cost > best:
+    bound = None if best is None or not prune else capacity_at_cost(price, best) * BREAK_EVEN_MARGIN
+    if bound is not None and seen < bound:
         shared["p99_ms"] = None  # as a replayed trial that was pruned
-        return TrialRecord(state="pruned", reason="dearer", capacity_bound_qps=capacity_at_cost(price, best), **shared)
+        return TrialRecord(state="pruned", reason="dearer", capacity_bound_qps=bound, **shared)
     return TrialRecord(state="complete", capacity_qps=Estimate.exactly(seen), cost_per_million_requests=cost, **shared)
 
 

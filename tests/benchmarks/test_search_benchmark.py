@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import statistics
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.search.families import FAMILIES, draw
 from benchmarks.search.runs import HEAD, Job, search, summarise
-from benchmarks.search.searchers import SEARCHERS
+from benchmarks.search.searchers import SEARCHERS, trial
+from benchmarks.search.tables import read_table
+from tests.conftest import Tune
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
@@ -49,3 +54,38 @@ def test_a_table_is_read_as_a_spec_would(tmp_path: Path) -> None:
     )
     run = search(Job("measured", path, False, "ours", 0, 4))
     assert run.within_5 <= 4
+
+
+def test_what_is_compared_is_what_the_product_does(tmp_path: Path, tune: Tune) -> None:
+    """`tune` on a table asks, prunes and refuses what the benchmark's own loop does on it."""
+    names = ["gpu_slice", "batch_size", "processes"]
+    with (tmp_path / "model-100ms.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*names, "capacity_qps", "p99_ms", "status", "price_per_hour", "trial_s"])
+        for slice_ in (1, 2, 3, 4, 7):
+            for batch in (1, 2, 4, 8, 16, 32, 64):
+                for processes in (1, 2, 3):
+                    alone = 4 + batch * 6 / slice_
+                    rate = min(processes * batch / alone, batch / (batch * 5 / slice_ + 1)) * 1e3
+                    late, full = 2e3 * processes * batch / rate, batch * processes > 40 * slice_
+                    status = "oom" if full else "ok"
+                    row = ["" if full or late > 100 else f"{rate:.3f}", "" if full else f"{late:.2f}", status]
+                    writer.writerow([slice_, batch, processes, *row, slice_ * 0.7, 60])
+    (tmp_path / "spec.yaml").write_text(
+        "version: 1\nservice: {name: x}\nslo: {p99: 100ms}\nspace:\n  parameters:\n"
+        "    gpu_slice: {choices: [1, 2, 3, 4, 7]}\n    batch_size: {choices: [1, 2, 4, 8, 16, 32, 64]}\n"
+        "    processes: {choices: [1, 2, 3]}\nrunner: {type: replay, table: model-100ms.csv}\n"
+    )
+    done = tune("--service", "spec.yaml", "--budget", 12, "--seed", 3)
+    assert done.returncode == 0, done.stderr
+    shown = pd.read_csv(tmp_path / "tuning" / "x" / "trials.csv")
+
+    surface = read_table(tmp_path / "model-100ms.csv")
+    searcher, best = SEARCHERS["ours"](surface, 3), None
+    for number in range(12):
+        asked = searcher.ask()
+        record = trial(surface, asked, number, best, np.random.default_rng(0), prune=True)
+        searcher.tell(record, asked)
+        best = min(filter(None, (best, record.cost_per_million_requests)), default=None)
+        assert surface.configurations[asked] == shown.loc[number, names].to_dict()
+        assert record.state == shown.loc[number, "state"]

@@ -216,3 +216,21 @@ def test_a_report_can_be_written_again(tmp_path: Path, tune: Tune) -> None:
     assert done.returncode == 0, done.stderr
     assert (folder / "recommendation.json").read_text(encoding="utf-8") == before
     assert (folder / "report.html").is_file()
+
+
+def test_an_earlier_run_says_where_to_begin(tmp_path: Path, tune: Tune) -> None:
+    costs = write_table(tmp_path)
+    assert tune("--service", "spec.yaml", "--budget", 15).returncode == 0
+    (tmp_path / "next.yaml").write_text(SPEC.replace("recorded", "another"), encoding="utf-8")
+    done = tune("--service", "next.yaml", "--budget", 3, "--seed", 5, "--warm-start", "tuning/recorded")
+    assert done.returncode == 0, done.stderr
+    first = pd.read_csv(tmp_path / "tuning" / "another" / "trials.csv").iloc[0]
+    assert costs[tuple(first[list(COLUMNS)])] <= sorted(costs.values())[len(costs) // 20]
+
+
+def test_an_earlier_run_that_is_none_is_refused(tmp_path: Path, tune: Tune) -> None:
+    write_table(tmp_path)
+    done = tune("--service", "spec.yaml", "--budget", 3, "--warm-start", "nowhere")
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3
