@@ -228,6 +228,7 @@ class Measurement(_Document):
     reason: str = ""
     capacity_qps: Interval | None = None
     bound_qps: float | None = None
+    saturated_qps: float | None = Field(default=None, description="throughput of a saturating burst after warm-up")
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: Interval | None = None

@@ -24,16 +24,16 @@ def measure(plan: LoadPlan, prober: OpenLoopProber, pulse: Pulse) -> Measurement
     """Blocks for at most about `plan.max_s`."""
     warm = warm_up(prober, plan, pulse)
     if refused := _refused(plan, warm):
-        return _measurement(plan, Found("infeasible", refused), pulse.started, time.perf_counter(), warm)
+        return _measurement(plan, Found("infeasible", refused), None, pulse.started, time.perf_counter(), warm)
     prober.base_s = warm.base_s or 0.0
     if plan.rates_qps or plan.users is not None:
-        begun = time.perf_counter()
+        saturated_qps, begun = None, time.perf_counter()
         found = _at_rates(prober, plan) if plan.users is None else _with_users(prober, plan.users)
     else:
         saturated_qps = _saturate(prober, plan, pulse)
         begun = time.perf_counter()
         found = CapacitySearch(prober, saturated_qps, plan.precision, plan.first_rate_qps).run()
-    return _measurement(plan, found, pulse.started, begun, warm)
+    return _measurement(plan, found, saturated_qps, pulse.started, begun, warm)
 
 
 def _refused(plan: LoadPlan, warm: WarmUp) -> str:
@@ -92,13 +92,16 @@ def _with_users(prober: OpenLoopProber, users: int) -> Found:
     return Found("measured", capacity=capacity, best=probe, probes=(probe,))
 
 
-def _measurement(plan: LoadPlan, found: Found, started: float, warm_at: float, warm: WarmUp) -> Measurement:
+def _measurement(
+    plan: LoadPlan, found: Found, saturated_qps: float | None, started: float, warm_at: float, warm: WarmUp
+) -> Measurement:
     best = found.best
     return Measurement(
         outcome=found.outcome,
         reason=found.reason,
         capacity_qps=found.capacity,
         bound_qps=found.bound_qps,
+        saturated_qps=saturated_qps,
         p50_ms=best.p50_ms if best else None,
         p95_ms=best.p95_ms if best else None,
         p99_ms=best.p99_ms if best else None,

@@ -43,9 +43,10 @@ class TrialRecord(_Record):
     """One configuration, launched and measured.
 
     `reason` is set unless the state is `complete`; `log_tail` is the end of a failed server's log.
-    `capacity_bound_qps` is the upper bound that a pruned trial proved. Costs are None where no capacity (or no price)
-    is known. `launch_s` is the time until the server was ready, `wall_s` the whole trial. `unsettled` is the warm-up of
-    a server whose latency or throughput still changed when its time was over; empty for all others.
+    `capacity_bound_qps` is the upper bound that a pruned trial proved, `saturated_qps` the throughput at full load
+    whatever the latency, `base_latency_ms` the median latency of lone requests. Costs are None where no capacity (or no
+    price) is known. `launch_s` is the time until the server was ready, `wall_s` the whole trial. `unsettled` is the
+    warm-up of a server whose latency or throughput still changed when its time was over; empty for all others.
     """
 
     number: int
@@ -55,6 +56,8 @@ class TrialRecord(_Record):
     configuration: dict[str, ParameterValue]
     capacity_qps: Estimate | None = None
     capacity_bound_qps: float | None = None
+    saturated_qps: float | None = None
+    base_latency_ms: float | None = None
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: Estimate | None = None

@@ -122,6 +122,7 @@ class Recorded:
     """A measurement that was made earlier and is replayed instead of a load test. Zero capacity is never recorded."""
 
     capacity_qps: float
+    saturated_qps: float
     p99_ms: float | None
     price_per_hour: float | None
     trial_s: float | None

@@ -22,7 +22,7 @@ from runners.protocol import (
 )
 
 _STATES = ("ok", "oom", "failed")
-_NUMBERS = ("capacity_qps", "p99_ms", "price_per_hour", "trial_s")
+_NUMBERS = ("capacity_qps", "saturated_qps", "p99_ms", "price_per_hour", "trial_s")
 
 
 class TableError(Exception):
@@ -37,6 +37,7 @@ class TableError(Exception):
 class _Row:
     status: str
     capacity_qps: float
+    saturated_qps: float | None
     p99_ms: float | None
     price_per_hour: float | None
     trial_s: float | None
@@ -97,7 +98,9 @@ class ReplayRunner:
             raise Infeasible("out of memory, as the table records")
         if row.capacity_qps <= 0:
             raise Infeasible("cannot serve within the SLO, as the table records", row.p99_ms)
-        yield _Replayed(Recorded(row.capacity_qps, row.p99_ms, row.price_per_hour, row.trial_s))
+        # A real trial, pruned or not, begins with a burst, which shows at least the throughput that the SLO allows.
+        saturated_qps = row.saturated_qps or row.capacity_qps
+        yield _Replayed(Recorded(row.capacity_qps, saturated_qps, row.p99_ms, row.price_per_hour, row.trial_s))
 
 
 def _read(table: Path, parameters: tuple[str, ...]) -> dict[tuple[str, ...], _Row]:
@@ -128,8 +131,9 @@ def _rows(table: Path, reader: csv.DictReader[str], parameters: tuple[str, ...])
             raise TableError(f"{place} status: {status!r} is none of {', '.join(_STATES)}", reader.line_num)
         key = _key(cells, parameters)
         row = _Row(
-            status, numbers["capacity_qps"] or 0.0, numbers["p99_ms"], numbers["price_per_hour"], numbers["trial_s"]
-        )
+            status, numbers["capacity_qps"] or 0.0, numbers["saturated_qps"], numbers["p99_ms"],
+            numbers["price_per_hour"], numbers["trial_s"],
+        )  # fmt: skip
         if rows.setdefault(key, row) != row:
             raise TableError(f"{place} gives this configuration a second time, with other values", reader.line_num)
     if not rows:

@@ -88,9 +88,9 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         self._space, self._objective, self._seed = space, objective, seed
         self._price, self._limit_ms, self._earlier = price or (lambda _: None), limit_ms, earlier
         self._reference_ms = limit_ms
-        self._candidates = space.sample(_MOST_CANDIDATES, seed)
-        self._numbers = {space.ranks(candidate): number for number, candidate in enumerate(self._candidates)}
-        self._runnable = np.array([refuses is None or not refuses(candidate) for candidate in self._candidates])
+        self.candidates = space.sample(_MOST_CANDIDATES, seed)
+        self._numbers = {space.ranks(candidate): number for number, candidate in enumerate(self.candidates)}
+        self._runnable = np.array([refuses is None or not refuses(candidate) for candidate in self.candidates])
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """All parameters, always: they are chosen together."""
@@ -148,14 +148,18 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             heard = predictions[:2] if told else predictions
             score = mixed(heard, [promise(one, self._losses, scale, level_known=told) for _, one in heard])[free]
             good = free[score >= (score.max() if told else np.quantile(score, 1 - _GOOD_START))]
-            return Proposal(dict(self._candidates[np.random.default_rng([self._seed, turn]).choice(good)]), None)
+            return Proposal(dict(self.candidates[np.random.default_rng([self._seed, turn]).choice(good)]), None)
         best = float(scale(list(seen.T)).min())
         score = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
         chosen = free[score[free].argmax()]
         if score[chosen] <= 1e-9:
             loss = mixed(predictions, [expected_loss(one, self._losses, scale) for _, one in predictions])
             chosen = free[loss[free].argmin()]
-        return Proposal(dict(self._candidates[chosen]), float(score[chosen]))
+        return Proposal(dict(self.candidates[chosen]), float(score[chosen]))
+
+    def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
+        """What each expert predicts for all `candidates`, in their order, with its weight."""
+        return self._surrogate.predict(self._trials(records), np.zeros(0, dtype=np.int64))
 
     def judge(self, records: Sequence[TrialRecord]) -> list[Judgement]:
         """What was predicted of each trial that proved something, before it, and the trust in the network since."""
@@ -170,8 +174,8 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         trials = self._trials(records)
         if not any(self._objective.losses(record) for record in records):
             return None
-        predictions = self._surrogate.predict(trials, np.zeros(0, dtype=np.int64))
-        every = np.arange(len(self._candidates))
+        predictions = self.predict(records)
+        every = np.arange(len(self.candidates))
 
         def figure(which: Callable[[Prediction], tuple[Floats, Floats]]) -> Floats:
             at = [which(one) for _, one in predictions]
@@ -225,7 +229,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
     def _described(self) -> Candidates:
         from tuner.surrogate.space import candidates_of
 
-        return candidates_of(self._space, self._candidates, self._price)
+        return candidates_of(self._space, self.candidates, self._price)
 
     def _trials(self, records: Sequence[TrialRecord]) -> Trials:
         from tuner.surrogate.space import trials_of
@@ -243,7 +247,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         return self._objective.losses_at(log_capacity, p99_ms, self._described.log_price[:, None, None])
 
     def _free(self, records: Sequence[TrialRecord], waiting: Sequence[int]) -> Ints:
-        free = np.ones(len(self._candidates), dtype=bool)
+        free = np.ones(len(self.candidates), dtype=bool)
         free[list(waiting)] = False
         for record in records:
             number = self._numbers.get(self._space.ranks(record.configuration))

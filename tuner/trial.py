@@ -175,6 +175,8 @@ class _Trial:
             "gpu_utilization": usage.gpu_utilization,
             "gpu_memory_peak_bytes": usage.gpu_memory_peak_bytes,
             "bottleneck": name_bottleneck(measurement, usage, self._asked),
+            "saturated_qps": measurement.saturated_qps,
+            "base_latency_ms": measurement.base_latency_ms,
             "p50_ms": measurement.p50_ms,
             "p95_ms": measurement.p95_ms,
             "p99_ms": _estimate(measurement.p99_ms),
@@ -203,9 +205,10 @@ class _Trial:
         bound = None if break_even is None else break_even * BREAK_EVEN_MARGIN
         if bound is not None and recorded.capacity_qps < bound:
             reason = "it cannot hold the rate at which it would equal the best"
-            return self._record("pruned", reason=reason, capacity_bound_qps=bound)
+            return self._record("pruned", reason=reason, capacity_bound_qps=bound, saturated_qps=recorded.saturated_qps)
         p99 = None if recorded.p99_ms is None else Estimate.exactly(recorded.p99_ms)
-        return self._record("complete", capacity=Estimate.exactly(recorded.capacity_qps), p99_ms=p99)
+        capacity = Estimate.exactly(recorded.capacity_qps)
+        return self._record("complete", capacity=capacity, p99_ms=p99, saturated_qps=recorded.saturated_qps)
 
     def _record(self, state: State, *, capacity: Estimate | None = None, **fields: Any) -> TrialRecord:
         cost = None

@@ -31,8 +31,8 @@ Row = dict[str, ParameterValue]
 @dataclass(frozen=True)
 class Surface:
     """A space with the truth about each configuration: capacity in requests/s (0: cannot serve), status, price, and
-    what else a trial shows of it: p99 and the median in ms, the share of the GPU in use (nan where not known), and what
-    holds it back.
+    what else a trial shows of it: the throughput at full load; p99, the median and a lone request's latency in ms; the
+    share of the GPU in use; what holds it back. What is nan, or None, is not known.
     """
 
     name: str
@@ -43,8 +43,10 @@ class Surface:
     price: Floats
     noise: float = 0.0
     limit_ms: float | None = None
+    saturated_qps: Floats | None = None
     p99_ms: Floats | None = None
     p50_ms: Floats | None = None
+    lone_ms: Floats | None = None
     gpu_use: Floats | None = None
     bottleneck: NDArray[np.str_] | None = None
 
@@ -72,6 +74,7 @@ def _surface(
     oom: NDArray[np.bool_],
     price: Floats,
     noise: float,
+    saturated: Floats,
     latency_s: Floats | None = None,
     limit_s: float = 1.0,
     gpu_use: Floats | None = None,
@@ -79,7 +82,8 @@ def _surface(
 ) -> Surface:
     """At its capacity a service's p99 is the limit; where it cannot serve, the latency says by how much."""
     capacity = np.where(oom | ~(capacity > 0), 0.0, capacity)
-    found = Surface(name, space, rows, capacity, ["oom" if one else "ok" for one in oom], price, noise)
+    status = ["oom" if one else "ok" for one in oom]
+    found = Surface(name, space, rows, capacity, status, price, noise, saturated_qps=saturated)
     if latency_s is None:
         return found
     p99_s = np.where(capacity > 0, limit_s, np.maximum(latency_s, 1.05 * limit_s))
@@ -119,15 +123,15 @@ def roofline(g: Generator, *, large: bool) -> Surface:
         at["cpu_cores"], np.full(len(rows), np.inf), at["batch_size"], 0 * ones, at["instances"], ones, ones,
         physics, 16 * ones,
     )  # fmt: skip
-    log_capacity, outcome, measured = serve(g, given, 0 * ones)
+    log_capacity, log_saturated, outcome, measured = serve(g, given, 0 * ones)
     price = _gpus(rows)[:, 3] * at["gpu_memory"] + 0.04 * at["cpu_cores"]
     capacity = np.exp(np.nan_to_num(log_capacity, nan=-99)) * (outcome == 0)
-    p99, p50, _, gpu_use, _, by_cores, _ = measured.T
+    p99, p50, lone, _, gpu_use, _, by_cores, _ = measured.T
     limit_ms = 100.0  # the formulas are relative to it
     return replace(
-        _surface("roofline", space, rows, capacity, outcome == 1, price, 0.03),
-        limit_ms=limit_ms, p99_ms=limit_ms * np.exp(p99), p50_ms=limit_ms * np.exp(p50), gpu_use=gpu_use,
-        bottleneck=np.where(by_cores > 0, "cpu", "gpu"),
+        _surface("roofline", space, rows, capacity, outcome == 1, price, 0.03, np.exp(log_saturated)),
+        limit_ms=limit_ms, p99_ms=limit_ms * np.exp(p99), p50_ms=limit_ms * np.exp(p50),
+        lone_ms=limit_ms * np.exp(lone), gpu_use=gpu_use, bottleneck=np.where(by_cores > 0, "cpu", "gpu"),
     )  # fmt: skip
 
 
@@ -151,7 +155,7 @@ def usl(g: Generator, *, large: bool) -> Surface:
     capacity = rate - np.log(100) / np.maximum(1e-9, limit - latency) * g.uniform(0.1, 0.5)
     capacity = np.where(latency < limit, capacity, 0)
     price = 0.04 * at["cpu_cores"] + 0.01
-    return _surface("usl", space, rows, capacity, np.zeros(len(rows), bool), price, 0.02, latency, limit)
+    return _surface("usl", space, rows, capacity, np.zeros(len(rows), bool), price, 0.02, rate, latency, limit)
 
 
 def plateau(g: Generator, *, large: bool) -> Surface:
@@ -177,7 +181,7 @@ def plateau(g: Generator, *, large: bool) -> Surface:
     capacity = np.where(latency < limit, rate * np.where(latency < 0.5 * limit, 1, 0.6), 0)
     need = at["workers"] * g.uniform(0.2, 2)
     price = 0.05 * at["cpu_cores"] + 0.002 * need
-    return _surface("plateau", space, rows, capacity, need > 2.2 * at["cpu_cores"], price, 0.01, latency, limit)
+    return _surface("plateau", space, rows, capacity, need > 2.2 * at["cpu_cores"], price, 0.01, rate, latency, limit)
 
 
 def interference(g: Generator, *, large: bool) -> Surface:
@@ -203,7 +207,7 @@ def interference(g: Generator, *, large: bool) -> Surface:
     need = g.uniform(0.5, 6) + at["batch_size"] * mb / 1e3 * g.uniform(0.2, 2)
     price = specs[:, 3] * share + 0.04 * at["cpu_cores"]
     return _surface(
-        "interference", space, rows, capacity, need > specs[:, 2] * share, price, 0.03, latency, limit,
+        "interference", space, rows, capacity, need > specs[:, 2] * share, price, 0.03, rate, latency, limit,
         rate * batch_s / at["batch_size"], np.where(rate * pre >= at["cpu_cores"], "cpu", "gpu"),
     )  # fmt: skip
 
@@ -232,8 +236,8 @@ def llm(g: Generator, *, large: bool) -> Surface:
     limit = max(0.01, float(np.quantile(step[running >= 1], g.uniform(0.3, 0.8)))) if (running >= 1).any() else 0.05
     capacity = running / (step * tokens + prefill * running * 0.5)
     gap = step + prefill * running / tokens / 4  # between tokens
-    capacity = np.where((gap < 1.5 * limit) & (running >= 1), capacity, 0)
-    return _surface("llm", space, rows, capacity, room < cache, specs[:, 3] * tp, 0.03, gap, 1.5 * limit)
+    served = np.where((gap < 1.5 * limit) & (running >= 1), capacity, 0)
+    return _surface("llm", space, rows, served, room < cache, specs[:, 3] * tp, 0.03, capacity, gap, 1.5 * limit)
 
 
 def adversarial(g: Generator, *, large: bool) -> Surface:
@@ -248,7 +252,9 @@ def adversarial(g: Generator, *, large: bool) -> Surface:
     points = np.stack([rank / rank.max() for rank in ranks], axis=1)
     waves = sum(g.normal() * np.sin(points @ g.normal(0, 3, 4) + g.uniform(0, 6)) for _ in range(12))
     capacity = 100 * np.exp(0.35 * np.asarray(waves))
-    return _surface("adversarial", space, rows, capacity, np.zeros(len(rows), bool), 0.04 * at["cpu_cores"], 0.02)
+    return _surface(
+        "adversarial", space, rows, capacity, np.zeros(len(rows), bool), 0.04 * at["cpu_cores"], 0.02, capacity
+    )
 
 
 FAMILIES: dict[str, Callable[..., Surface]] = {

@@ -31,13 +31,15 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 _NEVER = 999
 _SECONDS = {"complete": 60.0, "pruned": 8.0, "infeasible": 6.0, "failed": 6.0}
 _AFTER = (5, 10, 20, 40)
+_COVERED_AFTER = 10  # trials
 
 
 @dataclass(frozen=True)
 class Run:
     """One search of one service: trials until within 5% and 10%, the best's cost over the optimum after 5, 10, 20 and
-    40 trials, seconds of load until within 5%, seconds a question, and the share of measured capacities that lay in the
-    90% interval predicted for them (nan where nothing was predicted).
+    40 trials, seconds of load until within 5%, seconds a question, the share of measured capacities that lay in the 90%
+    interval predicted for them, and that of all capacities of the space after 10 trials (nan where nothing is
+    predicted).
     """
 
     family: str
@@ -53,6 +55,7 @@ class Run:
     load_s: float
     ask_s: float
     calibrated: float
+    covered: float
     trust: float
 
 
@@ -79,7 +82,7 @@ def search(job: Job) -> Run:
     g, found = np.random.default_rng([job.seed, 7]), SEARCHERS[job.searcher](surface, job.seed)
     within: dict[float, int] = {}
     after: list[float] = []
-    load_s, ask_s, count = 0.0, 0.0, 0
+    load_s, ask_s, count, covered = 0.0, 0.0, 0, np.nan
     while count < min(job.most, len(surface.configurations)) and not (1.05 in within and count >= _AFTER[-1]):
         begun = time.perf_counter()
         asked = [found.ask()]
@@ -103,6 +106,8 @@ def search(job: Job) -> Run:
                     within.setdefault(share, count)
             if count in _AFTER:
                 after.append(best_true / optimum)
+        if count >= _COVERED_AFTER and np.isnan(covered) and isinstance(found, OurSearch):
+            covered = found.coverage(surface.capacity_qps)
     after += [best_true / optimum] * (len(_AFTER) - len(after))
     after_5, after_10, after_20, after_40 = after
     calibrated, trust = found.calibration() if isinstance(found, OurSearch) else (np.nan, np.nan)
@@ -120,14 +125,23 @@ def search(job: Job) -> Run:
         load_s,
         ask_s / count,
         calibrated,
+        covered,
         trust,
     )
 
 
 HEAD = [
     "services", "search", "runs", "trials to 5%, median", "90th percentile", "within 20", "to 10%, median",
-    "over the best after 5, 10, 20, 40", "load s to 5%", "ask ms", "in 90% interval",
+    "over the best after 5, 10, 20, 40", "load s to 5%", "ask ms", "in 90% interval: trials, space",
 ]  # fmt: skip
+GROUP_HEAD = [
+    "services", "runs", "trials to 5%, median", "90th percentile", "within 10", "within 20", "load s of random's",
+    "trials of Optuna GP's", "in 90% interval: trials, space",
+]  # fmt: skip
+GROUPS = {
+    "as in the training": ("roofline",), "other assumptions": ("usl", "plateau", "interference", "llm"),
+    "measured": ("measured",), "no server at all": ("adversarial",),
+}  # fmt: skip
 
 
 def summarise(runs: Sequence[Run]) -> list[list[str]]:
@@ -137,7 +151,6 @@ def summarise(runs: Sequence[Run]) -> list[list[str]]:
         chosen = [run for run in runs if (run.family, run.searcher) == (family, searcher)]
         within = sorted(run.within_5 for run in chosen)
         over = [statistics.median(getattr(run, f"after_{count}") for run in chosen) for count in _AFTER]
-        calibrated = [run.calibrated for run in chosen if not np.isnan(run.calibrated)]
         rows.append(
             [
                 family,
@@ -150,10 +163,54 @@ def summarise(runs: Sequence[Run]) -> list[list[str]]:
                 ", ".join("none" if np.isinf(one) else f"{one - 1:.0%}" for one in over),
                 f"{statistics.median(run.load_s for run in chosen):.0f}",
                 f"{statistics.median(run.ask_s for run in chosen) * 1e3:.0f}",
-                f"{np.mean(calibrated):.0%}" if calibrated else "",
+                _calibration(chosen),
             ]
         )
     return rows
+
+
+def in_groups(runs: Sequence[Run]) -> list[list[str]]:
+    """A row per group of families, of our search alone and beside random search and Optuna's Gaussian process."""
+    rows = []
+    for group, families in GROUPS.items():
+        chosen = {
+            searcher: [run for run in runs if run.searcher == searcher and run.family.split(",")[0] in families]
+            for searcher in ("ours", "random", "Optuna GP")
+        }
+        ours = chosen["ours"]
+        if not ours:
+            continue
+        within = sorted(run.within_5 for run in ours)
+        rows.append(
+            [
+                group,
+                str(len(ours)),
+                _trials(statistics.median(within)),
+                _trials(within[min(len(within) - 1, int(0.9 * len(within)))]),
+                f"{np.mean([one <= 10 for one in within]):.0%}",
+                f"{np.mean([one <= 20 for one in within]):.0%}",
+                _share([run.load_s for run in ours], [run.load_s for run in chosen["random"]]),
+                _share(within, [run.within_5 for run in chosen["Optuna GP"]]),
+                _calibration(ours),
+            ]
+        )
+    return rows
+
+
+def _share(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Of medians; a search that never came within 5% in most of its runs has no median."""
+    if not theirs or statistics.median(ours) >= _NEVER:
+        return ""
+    other = statistics.median(theirs)
+    return "they: never" if other >= _NEVER and max(theirs) <= _NEVER else f"{statistics.median(ours) / other:.2f}"
+
+
+def _calibration(runs: Sequence[Run]) -> str:
+    found = [
+        [share for share in shares if not np.isnan(share)]
+        for shares in ([run.calibrated for run in runs], [run.covered for run in runs])
+    ]
+    return ", ".join(f"{np.mean(shares):.0%}" if shares else "-" for shares in found) if any(found) else ""
 
 
 def _trials(count: float) -> str:
@@ -194,7 +251,8 @@ def main() -> None:
     asked = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         runs = pool.map(search, jobs(asked), chunksize=1)
-    lines = [f"| {' | '.join(row)} |" for row in [HEAD, ["---"] * len(HEAD), *summarise(runs)]]
+    tables = ([GROUP_HEAD, ["---"] * len(GROUP_HEAD), *in_groups(runs)], [HEAD, ["---"] * len(HEAD), *summarise(runs)])
+    lines = [line for table in tables for line in [*(f"| {' | '.join(row)} |" for row in table), ""]]
     print("\n".join(lines))
     if asked.write:
         _write(asked.write, lines, runs)
@@ -204,7 +262,7 @@ def _write(name: str, lines: list[str], runs: Sequence[Run]) -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=DOCS
     ).stdout.strip()  # fmt: skip
-    (DOCS / f"search-{name}.md").write_text("\n".join([*lines, "", f"Commit {commit}.", ""]), encoding="utf-8")
+    (DOCS / f"search-{name}.md").write_text("\n".join([*lines, f"Commit {commit}.", ""]), encoding="utf-8")
     with (DOCS / f"search-{name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Run)])

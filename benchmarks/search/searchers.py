@@ -14,6 +14,7 @@ from benchmarks.search.families import Floats, Surface
 from results import Estimate, TrialRecord
 from tuner.objective import Objective, capacity_at_cost, cost_per_million_requests
 from tuner.sampler import SpaceSampler, distributions
+from tuner.surrogate.mixture import inside
 from tuner.trial import BREAK_EVEN_MARGIN
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -127,6 +128,13 @@ class OurSearch:
         self._pending.pop(0)
         self._records.append(record)
 
+    def coverage(self, capacity_qps: Floats) -> float:
+        """The share of the capacities of all configurations that serve in the 90% interval predicted for them now."""
+        numbers = np.array([self._numbers[self._space.ranks(one)] for one in self._sampler.candidates])
+        which = np.flatnonzero(capacity_qps[numbers] > 0)
+        found = inside(self._sampler.predict(self._records), which, np.log(capacity_qps[numbers][which]))
+        return float(found.mean())
+
     def calibration(self) -> tuple[float, float]:
         """The share of capacities in the 90% interval predicted for them, and the trust in the network at the end."""
         judged = self._sampler.judge(self._records)
@@ -167,11 +175,15 @@ def trial(
     if not capacity:
         oom = surface.status[number] == "oom"
         return TrialRecord(state="infeasible", reason="out of memory" if oom else "too slow", **shared)
-    seen, waited = (float(np.exp(g.normal(0, surface.noise))) for _ in range(2))
-    seen *= capacity
-    p50_ms = _at(surface.p50_ms, number)
+    capacity_error, latency_error, burst_error = (float(np.exp(g.normal(0, surface.noise))) for _ in range(3))
+    seen = capacity * capacity_error
+    p50_ms, lone_ms, saturated_qps = (
+        _at(figures, number) for figures in (surface.p50_ms, surface.lone_ms, surface.saturated_qps)
+    )
     shared |= {
-        "p50_ms": None if p50_ms is None else p50_ms * waited,
+        "p50_ms": None if p50_ms is None else p50_ms * latency_error,
+        "base_latency_ms": None if lone_ms is None else lone_ms * latency_error,
+        "saturated_qps": seen if saturated_qps is None else saturated_qps * burst_error,
         "gpu_utilization": _at(surface.gpu_use, number),
         "bottleneck": None if surface.bottleneck is None else str(surface.bottleneck[number]),
     }

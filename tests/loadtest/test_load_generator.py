@@ -62,6 +62,7 @@ def test_the_capacity_of_a_known_queue_is_found() -> None:
     assert found.p99_ms is not None
     assert 10 <= found.p99_ms.value <= 60
     assert found.base_latency_ms == pytest.approx(11, abs=4)
+    assert found.saturated_qps == pytest.approx(400, rel=0.3)
     assert all(probe.histogram for probe in found.probes)
 
 
@@ -70,6 +71,7 @@ def test_a_first_rate_that_cannot_be_held_prunes() -> None:
         found = measure(plan(url, first_rate_qps=100))
     assert found.outcome == "pruned", [(p.verdict, p.reason, p.requests, p.misses) for p in found.probes]
     assert found.bound_qps == 100
+    assert found.saturated_qps == pytest.approx(50, rel=0.3)
     assert found.load_s < 6
 
 

@@ -59,6 +59,14 @@ def test_a_value_matches_however_it_is_written(tmp_path: Path, cores: float | st
         assert endpoint.recorded.p99_ms is None
 
 
+@pytest.mark.parametrize(("cell", "saturated"), [("150", 150), ("", 100)])
+def test_the_throughput_at_full_load_is_at_least_the_capacity(tmp_path: Path, cell: str, saturated: float) -> None:
+    replayed = runner(tmp_path, f"cores,engine,capacity_qps,saturated_qps\n1,fast,100,{cell}\n")
+    with replayed.launch(with_values(replayed.place(tmp_path), tmp_path, 1, "fast")) as endpoint:
+        assert endpoint.recorded is not None
+        assert endpoint.recorded.saturated_qps == saturated
+
+
 def test_true_is_written_in_lower_case(tmp_path: Path) -> None:
     replayed = runner(tmp_path)
     with replayed.launch(with_values(replayed.place(tmp_path), tmp_path, 2, True)) as endpoint:

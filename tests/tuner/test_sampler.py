@@ -134,7 +134,7 @@ def test_what_lies_outside_the_sample_of_a_very_large_space_is_no_reason_to_fail
     large = SearchSpace((Parameter("x", range(400)), Parameter("y", range(400))))
     sampler = SpaceSampler(large, OBJECTIVE)
     sampled = {large.ranks(one) for one in large.sample(50_000, 0)}
-    outside = next({"x": x, "y": 0} for x in range(400) if (x, 0) not in sampled)
+    outside: dict[str, ParameterValue] = next({"x": x, "y": 0} for x in range(400) if (x, 0) not in sampled)
     cost = cost_per_million_requests(1.0, 10.0)
     current = TrialRecord(
         number=0, state="complete", configuration=outside, capacity_qps=Estimate.exactly(10.0), cost_per_hour=1.0,

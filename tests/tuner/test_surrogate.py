@@ -41,7 +41,7 @@ SPACES = {
 def trials(index: list[int], log_capacity: list[float]) -> Trials:
     count = len(index)
     return Trials(
-        np.array(index), np.zeros(count, dtype=np.int64), np.array(log_capacity),
+        np.array(index), np.zeros(count, dtype=np.int64), np.array(log_capacity), np.full(count, np.nan),
         np.full((count, len(MEASURED)), np.nan), np.zeros(count, dtype=bool),
     )  # fmt: skip
 

@@ -23,11 +23,12 @@ ROLE_SLOTS = (
 ORDERED_SLOTS, CATEGORY_SLOTS, MOST_CATEGORIES = 6, 4, 6
 STATES = ("complete", "pruned", "oom", "slow", "failed")
 OUTCOMES = ("ok", "oom", "slow", "failed")
-# Logs of p99 and of the median latency over the limit; shares of what was granted; 1 or 0 for what held it back.
-MEASURED = ("p99", "p50", "cpu", "gpu", "memory", "bound_by_cpu", "bound_by_gpu")
+# Logs of p99, of the median and of a lone request's latency over the limit; shares of what was granted; 1 or 0 for
+# what held it back.
+MEASURED = ("p99", "p50", "lone", "cpu", "gpu", "memory", "bound_by_cpu", "bound_by_gpu")
 
 CONFIGURATION_WIDTH = len(ROLE_SLOTS) * 3 + 4 + ORDERED_SLOTS * 3 + CATEGORY_SLOTS * (1 + MOST_CATEGORIES) + 2
-TRIAL_WIDTH = len(STATES) + 4 + 2 * len(MEASURED)
+TRIAL_WIDTH = len(STATES) + 6 + 2 * len(MEASURED)
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,15 @@ class Candidates:
 class Trials:
     """What was measured, as parallel arrays; `index` is the configuration's. Log capacities are in requests/s.
 
-    `log_capacity` is that of a complete trial, or the bound that a pruned one proved. `measured` has a column for each
-    of MEASURED, nan where it is not known. `earlier` marks trials of another study.
+    `log_capacity` is that of a complete trial, or the bound that a pruned one proved. `log_saturated` is the throughput
+    at full load, whatever the latency: what most trials show, however they end. `measured` has a column for each of
+    MEASURED. Both are nan where not known. `earlier` marks trials of another study.
     """
 
     index: Ints
     state: Ints
     log_capacity: Floats
+    log_saturated: Floats
     measured: Floats
     earlier: NDArray[np.bool_]
 
@@ -78,7 +81,7 @@ class Trials:
     def none(cls) -> Trials:
         """Before the first."""
         whole = np.zeros(0, dtype=np.int64)
-        return cls(whole, whole, np.zeros(0), np.zeros((0, len(MEASURED))), np.zeros(0, dtype=bool))
+        return cls(whole, whole, np.zeros(0), np.zeros(0), np.zeros((0, len(MEASURED))), np.zeros(0, dtype=bool))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -92,7 +95,20 @@ class Trials:
         return Trials(*(array[which] for array in self._arrays()))
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
-        return (self.index, self.state, self.log_capacity, self.measured, self.earlier)
+        return (self.index, self.state, self.log_capacity, self.log_saturated, self.measured, self.earlier)
+
+    @property
+    def throughputs(self) -> Floats:
+        """What tells how fast this service is: log capacities and bounds, and before any the throughputs at full load;
+        those of this study, and before any those of earlier ones.
+        """
+        capacities = np.where(self.state <= 1, self.log_capacity, np.nan)  # complete or pruned
+        for which in (~self.earlier, self.earlier):
+            for known in (capacities, self.log_saturated):
+                found = known[which & ~np.isnan(known)]
+                if len(found):
+                    return np.asarray(found)
+        return np.zeros(0)
 
 
 def encode_configurations(candidates: Candidates, usual_price: float | None = None) -> NDArray[np.float32]:
@@ -128,27 +144,23 @@ def mean_price(candidates: Candidates) -> float:
 
 
 def encode_trials(trials: Trials) -> tuple[NDArray[np.float32], float]:
-    """A row of TRIAL_WIDTH per trial, and the log capacity that is 0 in it: the mean of those that are known."""
-    middle = usual_capacity(trials)
+    """A row of TRIAL_WIDTH per trial, and the log capacity that is 0 in it: the mean of the throughputs known."""
+    throughputs = trials.throughputs
+    middle = float(throughputs.mean()) if len(throughputs) else 0.0
     rows = np.zeros((len(trials), TRIAL_WIDTH))
     rows[np.arange(len(rows)), trials.state] = 1.0
     complete, pruned = trials.state == 0, trials.state == 1
     at = len(STATES)
     rows[complete, at] = trials.log_capacity[complete] - middle
     rows[pruned, at + 1] = trials.log_capacity[pruned] - middle
-    rows[:, at + 2] = float((complete | pruned).any())
+    rows[:, at + 2] = float(len(throughputs) > 0)
     rows[:, at + 3] = trials.earlier
-    mask = ~np.isnan(trials.measured)
-    rows[:, at + 4 : at + 4 + len(MEASURED)] = np.clip(np.nan_to_num(trials.measured), -4, 4)
-    rows[:, at + 4 + len(MEASURED) :] = mask
+    rows[:, at + 4] = ~np.isnan(trials.log_saturated)
+    rows[:, at + 5] = np.nan_to_num(trials.log_saturated - middle)
+    at += 6
+    rows[:, at : at + len(MEASURED)] = np.clip(np.nan_to_num(trials.measured), -4, 4)
+    rows[:, at + len(MEASURED) :] = ~np.isnan(trials.measured)
     return rows.astype(np.float32), middle
-
-
-def usual_capacity(trials: Trials) -> float:
-    """The mean log capacity that is known: of this study's trials, or, before any, of earlier studies'; else 0."""
-    known = trials.state <= 1  # complete or pruned
-    chosen = known & ~trials.earlier if (known & ~trials.earlier).any() else known
-    return float(trials.log_capacity[chosen].mean()) if chosen.any() else 0.0
 
 
 def _numeric(column: Column, role: str | None) -> Floats:

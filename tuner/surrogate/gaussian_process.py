@@ -66,7 +66,9 @@ class GaussianProcess:
         return self._kernels[key]
 
     def _values(self, known: Trials, kernel: Any) -> Floats:
-        """Log capacities; of a pruned trial what the complete ones make one expect of it, below the bound it proved."""
+        """Log capacities; of a pruned trial what the complete ones make one expect of it, below the bound it proved:
+        from its own throughput at full load, else from theirs (the mean of a normal distribution that ends there).
+        """
         pruned = known.state == 1
         complete = known.only(~pruned)
         values = _guessed(known)
@@ -75,7 +77,10 @@ class GaussianProcess:
             mean, spread = model.predict(self._places[known.index[pruned]], return_std=True)
             z = (known.log_capacity[pruned] - mean) / spread
             values[pruned] = mean - spread * np.exp(norm.logpdf(z) - norm.logcdf(z))
-        return values
+        usable = complete.log_capacity - complete.log_saturated
+        usable = usable[~np.isnan(usable)]
+        shown = known.log_saturated + (usable.mean() if len(usable) else 0.0)
+        return np.where(pruned & ~np.isnan(shown), np.minimum(known.log_capacity, shown), values)
 
     def _regression(
         self, index: Ints, values: Floats, kernel: Any, optimizer: str | None = None

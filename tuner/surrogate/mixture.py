@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tuner.surrogate.features import Candidates, Floats, Ints, Trials
 from tuner.surrogate.gaussian_process import GaussianProcess
@@ -46,9 +47,7 @@ class Judgement:
         """Whether the capacity lay in the 90% interval; None where there was none."""
         if self.measured is None:
             return None
-        at, one = np.array([self.measured]), np.arange(1)
-        below = [np.exp(each.log_density(one, at, below=np.array([True]))) for _, each in self.predicted]
-        return bool(_TAIL <= mixed(self.predicted, below)[0] <= 1 - _TAIL)
+        return bool(inside(self.predicted, np.arange(1), np.array([self.measured]))[0])
 
 
 class Surrogate:
@@ -100,7 +99,7 @@ class Surrogate:
     def _judge(self, before: Trials, trial: Trials, weights: Weights) -> Judgement:
         network = self.network.predict(before, trial.index)
         experts = [network, _doubted(network), self._gaussian_process.predict(before, trial.index)]
-        level_known = bool((before.state <= 1).any())
+        level_known = len(before.throughputs) > 0
         density = np.array([_log_density(one, trial, level_known=level_known) for one in experts])
         raised = np.array(weights) * np.exp(np.maximum(density - density.max(), -_MOST))
         after = (1 - _SHARE) * raised / raised.sum() + _SHARE * np.array(_AT_FIRST)
@@ -115,10 +114,17 @@ class Surrogate:
         state = np.where(serves, 0, 1 + np.maximum(1, expected.outcome.argmax(axis=1)))
         return trials.plus(
             Trials(
-                pending, state, np.where(serves, expected.middle(), 0.0),
+                pending, state, np.where(serves, expected.middle(), 0.0), np.full(len(pending), np.nan),
                 np.full((len(pending), trials.measured.shape[1]), np.nan), np.zeros(len(pending), dtype=bool),
             )
         )  # fmt: skip
+
+
+def inside(predictions: list[tuple[float, Prediction]], which: Ints, log_capacity: Floats) -> NDArray[np.bool_]:
+    """Whether log capacities of some configurations lie in the 90% intervals predicted for them."""
+    every = np.ones(len(which), dtype=bool)
+    below = [np.exp(one.log_density(which, log_capacity, below=every)) for _, one in predictions]
+    return np.asarray(np.abs(mixed(predictions, below) - 0.5) <= 0.5 - _TAIL)
 
 
 def _doubted(prediction: Prediction) -> Prediction:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tuner.surrogate.features import GPUS, MEASURED, Candidates, Column, Floats, Ints, Trials
 
 _WAVES = 24
+_SATURATED = 0.7  # how often the throughput at full load is known
 _SLICED = 0.6  # how often the GPU comes in slices
 # MIG's profiles are sevenths of the compute and eighths of memory and bandwidth (NVIDIA's MIG user guide: 1g.10gb to
 # 7g.80gb). Other ways to share a GPU (MPS, HAMi, a framework's fraction) share all of it alike.
@@ -38,11 +39,13 @@ Generator = Any  # numpy's, or one that imitates it
 class Task:
     """One service in one space: configurations with their truth. `outcome` is an index into OUTCOMES.
 
-    `log_capacity` is nan where nothing is served; `measured` has what trials would see of MEASURED.
+    `log_capacity` is nan where nothing is served; `log_saturated` is the log throughput at full load, whatever the
+    latency; `measured` has what trials would see of MEASURED.
     """
 
     candidates: Candidates
     log_capacity: Floats
+    log_saturated: Floats
     outcome: Ints
     measured: Floats
 
@@ -66,21 +69,29 @@ def draw_trials(generator: Generator, task: Task, most: int, *, earlier: bool = 
     size = len(task.candidates)
     count = int(np.clip(np.floor(generator.uniform(0, 1) ** 1.5 * most), 1, size // 2))
     noise = float(np.exp(generator.uniform(np.log(0.003), np.log(0.08))))
-    seen = task.log_capacity + generator.normal(0, noise, size)
+    error = generator.normal(0, noise, size)
+    seen, log_saturated = task.log_capacity + error, np.full(count, np.nan)
     price = np.nan_to_num(task.candidates.log_price)
     index = _tried(generator, task, price - seen, count)
     log_capacity, state = seen[index], np.array([0, 2, 3, 4])[task.outcome[index]]
     if generator.random() < 0.7:
         log_capacity, state = _prune(log_capacity, state, price[index], generator)
+    if generator.random() < _SATURATED:
+        own = np.exp(generator.uniform(np.log(0.003), np.log(0.1))) * generator.normal(0, 1, size)
+        log_saturated = (task.log_saturated + (error if generator.random() < 0.5 else own))[index]
+        log_saturated[(state == 2) | (state == 4)] = np.nan
+        if generator.random() < 0.5:
+            log_saturated[state == 3] = np.nan
     measured = task.measured[index] + np.where(
-        np.arange(len(MEASURED)) < 5, generator.normal(0, noise, (count, len(MEASURED))), 0
+        np.arange(len(MEASURED)) < 6, generator.normal(0, noise, (count, len(MEASURED))), 0
     )
     measured[:, generator.random(len(MEASURED)) < 0.5] = np.nan
     unserved = np.nan if generator.random() < 0.5 else measured[:, 0]
     measured[:, 0] = np.where(state == 3, unserved, measured[:, 0])
     measured[state >= 2, 1:] = np.nan
     measured[(state == 2) | (state == 4), 0] = np.nan
-    return Trials(index, state, np.where(state <= 1, log_capacity, 0.0), measured, np.full(count, earlier))
+    log_capacity = np.where(state <= 1, log_capacity, 0.0)
+    return Trials(index, state, log_capacity, log_saturated, measured, np.full(count, earlier))
 
 
 def _tried(g: Generator, task: Task, cost: Floats, count: int) -> Ints:
@@ -196,14 +207,14 @@ def _draw(g: Generator, most: int) -> Task:
     found = Configurations(cores, memory, batch, delay, workers, threads, replicas, physics if on_gpu else None, bits)
     unlike = g.random() < 0.1  # no server that anybody has thought of
     effect = effect + _smooth(g, space.columns, count, g.uniform(0.3, 1.5) if unlike else 0.0)
-    log_capacity, outcome, measured = serve(g, found, effect)
+    log_capacity, log_saturated, outcome, measured = serve(g, found, effect)
     if unlike:
-        log_capacity = np.where(outcome == 0, effect, np.nan)
+        log_capacity, log_saturated = np.where(outcome == 0, effect, np.nan), effect + g.uniform(0, 0.5)
     cost = _price(g, cores, memory, gpu_price, replicas)
     log_price = np.full(count, np.nan) if g.random() < 0.05 else np.log(cost)
     order = g.permutation(len(space.columns))
     columns = tuple(space.columns[number] for number in order)
-    return Task(Candidates(columns, log_price, shown_physics), log_capacity, outcome, measured)
+    return Task(Candidates(columns, log_price, shown_physics), log_capacity, log_saturated, outcome, measured)
 
 
 @dataclass(frozen=True)
@@ -223,9 +234,9 @@ class Configurations:
     bits: Floats
 
 
-def serve(g: Generator, given: Configurations, effect: Floats) -> tuple[Floats, Ints, Floats]:
-    """Log capacities, outcomes and what is measured, on a server whose constants are drawn. `effect` is that of knobs
-    whose meaning nobody told, in logs.
+def serve(g: Generator, given: Configurations, effect: Floats) -> tuple[Floats, Floats, Ints, Floats]:
+    """Log capacities, log throughputs at full load, outcomes and what is measured, on a server whose constants are
+    drawn. `effect` is that of knobs whose meaning nobody told, in logs.
     """
     count = len(given.batch)
     on_gpu = given.physics is not None
@@ -233,11 +244,11 @@ def serve(g: Generator, given: Configurations, effect: Floats) -> tuple[Floats, 
     # Profiles tell the latency at full throughput; a search under a limit finds the rate that the limit allows.
     profiled = g.random() < 0.3
     server = _gpu_server if on_gpu else _cpu_server
-    rate, latency_s, need, use, by_cores = server(g, limit_s, given, full=profiled or g.random() < 0.4)
+    rate, latency_s, lone_s, need, use, by_cores = server(g, limit_s, given, full=profiled or g.random() < 0.4)
     rate = rate * given.replicas * np.exp(effect)
-    latency_s = latency_s * np.exp(-0.5 * effect) + np.where(given.batch > 1, given.delay_ms / 1e3, 0.0) * g.uniform(
-        0.5, 1.0
-    )
+    delay_s = np.where(given.batch > 1, given.delay_ms / 1e3, 0.0)
+    latency_s = latency_s * np.exp(-0.5 * effect) + delay_s * g.uniform(0.5, 1.0)
+    lone_s = lone_s * np.exp(-0.5 * effect) + delay_s
     rate = rate * (1 + g.uniform(0, 0.4) * np.where(given.batch > 1, np.minimum(1, given.delay_ms / 10), 0))
     # Near saturation requests wait; the tighter the limit is for a lone request, the less of the rate can be used.
     slack = np.clip(latency_s * g.uniform(0.3, 3.0) / limit_s, 0, 1)
@@ -253,13 +264,15 @@ def serve(g: Generator, given: Configurations, effect: Floats) -> tuple[Floats, 
         log_p99 = np.where(outcome == 0, -g.uniform(0.0, 0.1) * g.random(count), np.maximum(log_p99, 0.01))
     log_capacity = np.where(outcome == 0, np.log(np.maximum(capacity, 1e-9)), np.nan)
     # Real surfaces have texture that no smooth model has.
-    log_capacity = log_capacity + g.normal(0, np.exp(g.uniform(np.log(0.003), np.log(0.06))), count)
+    texture = g.normal(0, np.exp(g.uniform(np.log(0.003), np.log(0.06))), count)
+    log_saturated = np.log(np.maximum(rate, 1e-9)) + texture
     measured = np.stack([
         log_p99, np.log(np.maximum(latency_s, 1e-6) * g.uniform(0.6, 1.2) / limit_s),
+        np.log(np.maximum(lone_s, 1e-6) * g.uniform(0.8, 1.2) / limit_s),
         np.clip(use * (1 if not on_gpu else 0.5), 0, 1), np.clip(use, 0, 1) if on_gpu else np.full(count, np.nan),
         np.clip(need, 0, 1), by_cores * 1.0, ~by_cores * (1.0 if on_gpu else 0.0),
     ], axis=1)  # fmt: skip
-    return log_capacity, outcome, measured
+    return log_capacity + texture, log_saturated, outcome, measured
 
 
 def _draw_gpu(g: Generator, space: _Space, count: int) -> tuple[Floats, Floats, Floats]:
@@ -330,11 +343,12 @@ def _smooth(g: Generator, columns: Sequence[Column], count: int, spread: float) 
     return np.asarray(effect)
 
 
-def _gpu_server(
-    g: Generator, limit_s: float, given: Configurations, *, full: bool
-) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.bool_]]:
-    """Requests/s, latency of a lone batch or at `full` throughput, memory over what there is, use of the GPU; whether
-    cores hold it back.
+_Served = tuple[Floats, Floats, Floats, Floats, Floats, NDArray[np.bool_]]
+
+
+def _gpu_server(g: Generator, limit_s: float, given: Configurations, *, full: bool) -> _Served:
+    """Requests/s, latency of a full batch alone or at `full` throughput, that of a lone request, memory over what there
+    is, use of the GPU; whether cores hold it back.
     """
     assert given.physics is not None  # noqa: S101 (asked by the caller)
     batch, workers, bits = given.batch, given.workers, given.bits
@@ -348,7 +362,8 @@ def _gpu_server(
     full_s = item_s * batch / strength**scaling * speed
     moved_s = item_s * g.uniform(0, 3) / bandwidth * speed * (0.3 + 0.7 * batch ** g.uniform(0.2, 1.0))
     floor_s = item_s * half * speed * batch ** g.uniform(0.0, 0.4)  # one process cannot fill a large GPU
-    alone_s = overhead_s + np.maximum(np.maximum(full_s, moved_s), floor_s if g.random() < 0.8 else 0.0)
+    floored = g.random() < 0.8
+    alone_s = overhead_s + np.maximum(np.maximum(full_s, moved_s), np.where(floored, floor_s, 0.0))
     busy_s = np.maximum(full_s, moved_s) + overhead_s * g.uniform(0, 0.4)
     interference = 1 + g.uniform(0, 0.08) * (workers - 1)
     together = g.uniform(0.85, 1.0) if g.random() < 0.5 else g.uniform(0.3, 1.0)  # how well processes overlap
@@ -362,12 +377,11 @@ def _gpu_server(
     rate = _least(rate, prepared, g)
     model, per_item = np.exp(g.uniform(np.log(0.2), np.log(20))), np.exp(g.uniform(np.log(0.002), np.log(0.5)))
     need = (model * workers ** g.choice([0.0, 1.0, 1.0]) + per_item * batch * workers) * (bits / 16) / held
-    return rate, latency_s, need, np.clip(rate * busy_s / batch, 0, 1), by_cores
+    lone_s = overhead_s + np.maximum(item_s / strength**scaling * speed, np.where(floored, item_s * half * speed, 0.0))
+    return rate, latency_s, lone_s, need, np.clip(rate * busy_s / batch, 0, 1), by_cores
 
 
-def _cpu_server(
-    g: Generator, limit_s: float, given: Configurations, *, full: bool
-) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.bool_]]:
+def _cpu_server(g: Generator, limit_s: float, given: Configurations, *, full: bool) -> _Served:
     """The same on cores: threads share one batch's work, workers take a batch each, too many of both fight."""
     cores, batch, workers = given.cores, given.batch, given.workers
     item_s = limit_s * np.exp(g.uniform(np.log(0.001), np.log(0.5)))
@@ -388,7 +402,8 @@ def _cpu_server(
         latency_s = np.maximum(alone_s, workers * batch / rate)
     model = np.exp(g.uniform(np.log(0.1), np.log(8)))
     need = (model * workers + np.exp(g.uniform(np.log(0.001), np.log(0.1))) * batch * workers) / given.memory_gib
-    return rate, latency_s, need, np.clip(rate * busy_s / batch / cores, 0, 1), running * workers >= cores
+    lone_s = overhead_s + item_s / faster
+    return rate, latency_s, lone_s, need, np.clip(rate * busy_s / batch / cores, 0, 1), running * workers >= cores
 
 
 def _least(one: Floats, other: Floats, g: Generator) -> Floats:

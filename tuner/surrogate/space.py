@@ -52,20 +52,19 @@ def trials_of(
     earlier: bool = False,
 ) -> Trials:
     """Those that proved something. `number_of` says where a record's configuration stands among the candidates."""
-    rows: list[tuple[int, int, float, list[float]]] = []
+    rows: list[tuple[int, int, float, float, list[float]]] = []
     for record in records:
         where = number_of(record)
         state, capacity = _state(record), record.capacity_qps
         proved = capacity.value if capacity else record.capacity_bound_qps
         if where is None or (state <= 1 and not proved):
             continue
-        rows.append(
-            (where, state, math.log(proved) if state <= 1 and proved else 0.0, _measured(record, space, limit_ms))
-        )
+        saturated = math.log(record.saturated_qps) if record.saturated_qps else math.nan
+        rows.append((where, state, math.log(proved) if proved else 0.0, saturated, _measured(record, space, limit_ms)))
     if not rows:
         return Trials.none()
-    columns = [np.array(column) for column in zip(*rows, strict=True)]
-    return Trials(columns[0], columns[1], columns[2], columns[3], np.full(len(rows), earlier))
+    index, states, log_capacity, log_saturated, measured = (np.array(column) for column in zip(*rows, strict=True))
+    return Trials(index, states, log_capacity, log_saturated, measured, np.full(len(rows), earlier))
 
 
 def _state(record: TrialRecord) -> int:
@@ -82,6 +81,7 @@ def _measured(record: TrialRecord, space: SearchSpace, limit_ms: float | None) -
     return [
         math.log(p99 / limit_ms) if p99 and limit_ms else math.nan,
         math.log(record.p50_ms / limit_ms) if record.p50_ms and limit_ms else math.nan,
+        math.log(record.base_latency_ms / limit_ms) if record.base_latency_ms and limit_ms else math.nan,
         record.cpu_cores_used / cores if record.cpu_cores_used is not None and cores else math.nan,
         math.nan if record.gpu_utilization is None else record.gpu_utilization,
         record.memory_peak_bytes / memory if record.memory_peak_bytes and memory else math.nan,
