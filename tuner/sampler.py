@@ -148,7 +148,8 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             heard = predictions[:2] if told else predictions
             score = mixed(heard, [promise(one, self._losses, scale, level_known=told) for _, one in heard])[free]
             good = free[score >= (score.max() if told else np.quantile(score, 1 - _GOOD_START))]
-            return Proposal(dict(self.candidates[np.random.default_rng([self._seed, turn]).choice(good)]), None)
+            chosen = np.random.default_rng([self._seed, turn]).choice(good)
+            return Proposal(dict(self.candidates[self._farthest(good, waiting) if waiting else chosen]), None)
         best = float(scale(list(seen.T)).min())
         score = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
         chosen = free[score[free].argmax()]
@@ -245,6 +246,12 @@ class SpaceSampler(optuna.samplers.BaseSampler):
     def _losses(self, log_capacity: Floats, log_p99: Floats) -> list[Floats]:
         p99_ms = np.exp(log_p99) * (self._reference_ms or 1.0)
         return self._objective.losses_at(log_capacity, p99_ms, self._described.log_price[:, None, None])
+
+    def _farthest(self, numbers: Ints, others: Sequence[int]) -> int:
+        """Of some candidates the one that is least like any of the others: several first trials show more apart."""
+        ranks = np.array(list(self._numbers)) / [max(1, len(one.choices) - 1) for one in self._space.parameters]
+        steps = np.abs(ranks[numbers][:, None] - ranks[list(others)][None]).sum(axis=2)
+        return int(numbers[steps.min(axis=1).argmax()])
 
     def _free(self, records: Sequence[TrialRecord], waiting: Sequence[int]) -> Ints:
         free = np.ones(len(self.candidates), dtype=bool)

@@ -102,18 +102,8 @@ class OurSearch:
 
     def __init__(self, surface: Surface, seed: int) -> None:
         self._space = surface.space
-        prices = {
-            self._space.ranks(one): float(price)
-            for one, price in zip(surface.configurations, surface.price, strict=True)
-        }
         self._numbers = {self._space.ranks(one): number for number, one in enumerate(surface.configurations)}
-        self._sampler = SpaceSampler(
-            surface.space,
-            Objective(("cost_per_million_requests",)),
-            seed=seed,
-            limit_ms=surface.limit_ms,
-            price=lambda one: prices[self._space.ranks(one)],
-        )
+        self._sampler = _our_sampler(surface, seed)
         self._records: list[TrialRecord] = []
         self._pending: list[dict[str, Any]] = []
 
@@ -142,6 +132,35 @@ class OurSearch:
         return (float(np.mean(inside)) if inside else float("nan")), judged[-1].trust
 
 
+class OurSamplerAlone:
+    """The same sampler in a plain Optuna study, which is told costs and failures and nothing else."""
+
+    def __init__(self, surface: Surface, seed: int) -> None:
+        self._surface, self._distributions = surface, distributions(surface.space)
+        self._numbers = {surface.space.ranks(one): number for number, one in enumerate(surface.configurations)}
+        self._study = optuna.create_study(sampler=_our_sampler(surface, seed))
+        self._asked: list[optuna.Trial] = []
+
+    def ask(self) -> int:
+        """What is asked before it is told of is running."""
+        self._asked.append(self._study.ask(self._distributions))
+        return self._numbers[self._surface.space.ranks(self._asked[-1].params)]
+
+    def tell(self, record: TrialRecord, number: int) -> None:
+        cost = record.cost_per_million_requests
+        state = optuna.trial.TrialState.FAIL if cost is None else optuna.trial.TrialState.COMPLETE
+        self._study.tell(self._asked.pop(0), cost, state=state)
+
+
+def _our_sampler(surface: Surface, seed: int) -> SpaceSampler:
+    ranks = surface.space.ranks
+    prices = {ranks(one): float(price) for one, price in zip(surface.configurations, surface.price, strict=True)}
+    objective = Objective(("cost_per_million_requests",))
+    return SpaceSampler(
+        surface.space, objective, seed=seed, limit_ms=surface.limit_ms, price=lambda one: prices[ranks(one)]
+    )
+
+
 def _quietly(make: Callable[[int], optuna.samplers.BaseSampler]) -> Callable[[Surface, int], Searcher]:
     def made(surface: Surface, seed: int) -> Searcher:
         with warnings.catch_warnings():
@@ -157,6 +176,7 @@ SEARCHERS: dict[str, Callable[[Surface, int], Searcher]] = {
     "Optuna TPE": _quietly(lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True)),
     "Optuna GP": _quietly(lambda seed: optuna.samplers.GPSampler(seed=seed)),
     "Optuna NSGA-II": _quietly(lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=10)),
+    "ours, told costs alone": OurSamplerAlone,
     "ours": OurSearch,
 }
 LEARNS_BOUNDS = ("ours",)  # the others would take a pruned trial for a measured one: for them none is pruned
