@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 RECORD = "record"  # the trial's user attribute that holds its TrialRecord
 SPEC = "tune:spec"  # the study's user attribute that only a study of the tuner's own has
 _MOST_CANDIDATES = 50_000
-_GOOD_START = 0.05  # before anything was measured, one of so many of the most promising is drawn
+# Before anything was measured, one of so large a share of the most promising is drawn; where others are under way, that
+# which is least like them, of more.
+_GOOD_START, _SPREAD_START = 0.005, 0.3
 
 
 class SpaceExhausted(Exception):
@@ -147,7 +149,8 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             # Of earlier studies only the network has heard.
             heard = predictions[:2] if told else predictions
             score = mixed(heard, [promise(one, self._losses, scale, level_known=told) for _, one in heard])[free]
-            good = free[score >= (score.max() if told else np.quantile(score, 1 - _GOOD_START))]
+            share = _SPREAD_START if waiting else _GOOD_START
+            good = free[score >= (score.max() if told else np.quantile(score, 1 - share))]
             chosen = np.random.default_rng([self._seed, turn]).choice(good)
             return Proposal(dict(self.candidates[self._farthest(good, waiting) if waiting else chosen]), None)
         best = float(scale(list(seen.T)).min())
