@@ -176,7 +176,7 @@ SEARCHERS: dict[str, Callable[[Surface, int], Searcher]] = {
     "Optuna TPE": _quietly(lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True)),
     "Optuna GP": _quietly(lambda seed: optuna.samplers.GPSampler(seed=seed)),
     "Optuna NSGA-II": _quietly(lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=10)),
-    "ours, told costs alone": OurSamplerAlone,
+    "ours (costs alone)": OurSamplerAlone,
     "ours": OurSearch,
 }
 LEARNS_BOUNDS = ("ours",)  # the others would take a pruned trial for a measured one: for them none is pruned
