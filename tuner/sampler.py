@@ -283,7 +283,8 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         if capacity is None and price and (cost := values.get("cost_per_million_requests")):
             capacity = capacity_at_cost(price, cost)
         if capacity is None or not capacity > 0:
-            return TrialRecord(state="failed", reason="no capacity was told", **shared)
+            # Nobody told why; that it cannot serve is likelier than that it failed by chance.
+            return TrialRecord(state="infeasible", reason="no capacity was told", **shared)
         p99 = values.get("p99_ms")
         return TrialRecord(
             state="complete", capacity_qps=Estimate.exactly(capacity), cost_per_hour=price,
