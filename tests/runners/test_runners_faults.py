@@ -103,7 +103,11 @@ def test_a_second_interrupt_while_stopping_cuts_the_grace_and_leaves_nothing(tmp
     assert listens(placement)
     begun = time.monotonic()
     owner.send_signal(signal.SIGINT)
-    owner.communicate(timeout=20)
+    try:
+        owner.communicate(timeout=6)
+    except subprocess.TimeoutExpired:  # where the owner was not scheduled for half a second, two signals are one
+        owner.send_signal(signal.SIGINT)
+        owner.communicate(timeout=6)
     assert time.monotonic() - begun < 10
     assert not listens(placement)
 
