@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import multiprocessing
 import os
 import statistics
@@ -28,7 +29,7 @@ from benchmarks.search.searchers import LEARNS_BOUNDS, SEARCHERS, OurSearch, tri
 from benchmarks.search.tables import read_table
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-_NEVER = 999
+_NEVER = math.inf  # trials: so that a median of which one half is unknown is none
 _SECONDS = {"complete": 60.0, "pruned": 8.0, "infeasible": 6.0, "failed": 6.0}
 _AFTER = (5, 10, 20, 40)
 _COVERED_AFTER = 10  # trials
@@ -46,8 +47,8 @@ class Run:
     service: str
     searcher: str
     seed: int
-    within_5: int
-    within_10: int
+    within_5: float
+    within_10: float
     after_5: float
     after_10: float
     after_20: float
@@ -80,7 +81,7 @@ def search(job: Job) -> Run:
         costs = surface.price / surface.capacity_qps / 3600 * 1e6
     optimum, best_true, best_seen = float(costs.min()), np.inf, None
     g, found = np.random.default_rng([job.seed, 7]), SEARCHERS[job.searcher](surface, job.seed)
-    within: dict[float, int] = {}
+    within: dict[float, float] = {}
     after: list[float] = []
     load_s, ask_s, count, covered = 0.0, 0.0, 0, np.nan
     while count < min(job.most, len(surface.configurations)) and not (1.05 in within and count >= _AFTER[-1]):
@@ -149,15 +150,14 @@ def summarise(runs: Sequence[Run]) -> list[list[str]]:
     rows = []
     for family, searcher in dict.fromkeys((run.family, run.searcher) for run in runs):
         chosen = [run for run in runs if (run.family, run.searcher) == (family, searcher)]
-        within = sorted(run.within_5 for run in chosen)
+        within = [run.within_5 for run in chosen]
         over = [statistics.median(getattr(run, f"after_{count}") for run in chosen) for count in _AFTER]
         rows.append(
             [
                 family,
                 searcher,
                 str(len(chosen)),
-                _trials(statistics.median(within)),
-                _trials(within[min(len(within) - 1, int(0.9 * len(within)))]),
+                *_usual_and_late(within),
                 f"{np.mean([one <= 20 for one in within]):.0%}",
                 _trials(statistics.median(run.within_10 for run in chosen)),
                 ", ".join("none" if np.isinf(one) else f"{one - 1:.0%}" for one in over),
@@ -180,13 +180,12 @@ def in_groups(runs: Sequence[Run]) -> list[list[str]]:
         ours = chosen["ours"]
         if not ours:
             continue
-        within = sorted(run.within_5 for run in ours)
+        within = [run.within_5 for run in ours]
         rows.append(
             [
                 group,
                 str(len(ours)),
-                _trials(statistics.median(within)),
-                _trials(within[min(len(within) - 1, int(0.9 * len(within)))]),
+                *_usual_and_late(within),
                 f"{np.mean([one <= 10 for one in within]):.0%}",
                 f"{np.mean([one <= 20 for one in within]):.0%}",
                 _share([run.load_s for run in ours], [run.load_s for run in chosen["random"]]),
@@ -197,12 +196,17 @@ def in_groups(runs: Sequence[Run]) -> list[list[str]]:
     return rows
 
 
+def _usual_and_late(within: Sequence[float]) -> tuple[str, str]:
+    """The median and the 90th percentile."""
+    return _trials(statistics.median(within)), _trials(sorted(within)[min(len(within) - 1, int(0.9 * len(within)))])
+
+
 def _share(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Of medians; a search that never came within 5% in most of its runs has no median."""
-    if not theirs or statistics.median(ours) >= _NEVER:
+    """Of medians."""
+    if not theirs or statistics.median(ours) == _NEVER:
         return ""
     other = statistics.median(theirs)
-    return "they: never" if other >= _NEVER and max(theirs) <= _NEVER else f"{statistics.median(ours) / other:.2f}"
+    return "they: never" if other == _NEVER else f"{statistics.median(ours) / other:.2f}"
 
 
 def _calibration(runs: Sequence[Run]) -> str:
@@ -214,7 +218,7 @@ def _calibration(runs: Sequence[Run]) -> str:
 
 
 def _trials(count: float) -> str:
-    return "never" if count >= _NEVER else f"{count:g}"
+    return "never" if count == _NEVER else f"{count:g}"
 
 
 def jobs(asked: argparse.Namespace) -> list[Job]:
@@ -251,6 +255,8 @@ def main() -> None:
     asked = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         runs = pool.map(search, jobs(asked), chunksize=1)
+        pool.close()  # and not the end that `with` would make of it, which leaves files behind
+        pool.join()
     tables = ([GROUP_HEAD, ["---"] * len(GROUP_HEAD), *in_groups(runs)], [HEAD, ["---"] * len(HEAD), *summarise(runs)])
     lines = [line for table in tables for line in [*(f"| {' | '.join(row)} |" for row in table), ""]]
     print("\n".join(lines))
