@@ -151,8 +151,9 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             score = mixed(heard, [promise(one, self._losses, scale, level_known=told) for _, one in heard])[free]
             share = _SPREAD_START if waiting else _GOOD_START
             good = free[score >= (score.max() if told else np.quantile(score, 1 - share))]
-            chosen = np.random.default_rng([self._seed, turn]).choice(good)
-            return Proposal(dict(self.candidates[self._farthest(good, waiting) if waiting else chosen]), None)
+            generator = np.random.default_rng([self._seed, turn])
+            chosen = self._farthest(good, waiting) if waiting else generator.choice(good)
+            return Proposal(dict(self.candidates[chosen]), None)
         best = float(scale(list(seen.T)).min())
         score = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
         chosen = free[score[free].argmax()]
@@ -191,7 +192,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         low = figure(lambda one: (one.quantiles(every, 0.95), one.p99_mean - 1.645 * one.p99_spread))
         high = figure(lambda one: (one.quantiles(every, 0.05), one.p99_mean + 1.645 * one.p99_spread))
         serves = mixed(predictions, [one.outcome[:, 0] for _, one in predictions])
-        ranks = np.array(list(self._numbers))
+        ranks = self._ranks
         expected = serves > 0.5
         effects = total_effects(ranks[expected], loss[expected]) if expected.any() else [0.0] * ranks.shape[1]
         order = np.argsort(effects)[::-1]
@@ -211,6 +212,11 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             metric=self._objective.metrics[0], surface=surface, trust=self._surrogate.trust(trials),
             importance={self._space.names[one]: effects[one] for one in order},
         )  # fmt: skip
+
+    @cached_property
+    def _ranks(self) -> Ints:
+        """A row per candidate."""
+        return np.array(list(self._numbers))
 
     @cached_property
     def _surrogate(self) -> Surrogate:
@@ -252,7 +258,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
 
     def _farthest(self, numbers: Ints, others: Sequence[int]) -> int:
         """Of some candidates the one that is least like any of the others: several first trials show more apart."""
-        ranks = np.array(list(self._numbers)) / [max(1, len(one.choices) - 1) for one in self._space.parameters]
+        ranks = self._ranks / [max(1, len(one.choices) - 1) for one in self._space.parameters]
         steps = np.abs(ranks[numbers][:, None] - ranks[list(others)][None]).sum(axis=2)
         return int(numbers[steps.min(axis=1).argmax()])
 

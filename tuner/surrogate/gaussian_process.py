@@ -17,6 +17,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from tuner.surrogate.features import OUTCOMES, Candidates, Floats, Ints, Trials
 from tuner.surrogate.predict import Prediction
 
+_OPTIMIZER = "fmin_l_bfgs_b"  # scikit-learn's own; None where the kernel is not to be fitted
 _LEAST = 2  # trials with a capacity, for a regression
 _PRUNED_BELOW = 0.3  # in logs: so much below its bound a pruned trial is taken to be while nothing says better
 # What a trial's outcome counts within _NEAR ranges of it, what anywhere, and the counts before any trial.
@@ -58,10 +59,9 @@ class GaussianProcess:
             kernel: Any = ConstantKernel(1.0, (0.05, 20)) * Matern(
                 np.ones(self._places.shape[1]), (0.1, 20), nu=2.5
             ) + WhiteKernel(1e-3, (1e-5, 0.1))
-            values = _guessed(known)
-            for _ in range(1 + int((known.state == 1).any())):
-                kernel = self._regression(known.index, values, kernel, optimizer="fmin_l_bfgs_b").kernel_
-                values = self._values(known, kernel)
+            kernel = self._regression(known.index, _guessed(known), kernel, _OPTIMIZER).kernel_
+            if (known.state == 1).any():
+                kernel = self._regression(known.index, self._values(known, kernel), kernel, _OPTIMIZER).kernel_
             self._kernels[key] = kernel
         return self._kernels[key]
 

@@ -40,7 +40,7 @@ class Judgement:
     @property
     def trust(self) -> float:
         """In the network, doubted or not, after this trial."""
-        return self.weights[0] + self.weights[1]
+        return _in_network(self.weights)
 
     @property
     def inside(self) -> bool | None:
@@ -67,7 +67,7 @@ class Surrogate:
         """The experts' predictions with their weights. Pending trials are taken to show what is expected of them."""
         weights = self.weights(trials)
         found: list[tuple[float, Prediction]] = []
-        if weights[0] + weights[1] > _HEARD:
+        if _in_network(weights) > _HEARD:
             network = self.network.predict(self._with_pending(self.network, trials, pending))
             found += [(weights[0], network), (weights[1], _doubted(network))]
         if weights[2] > _HEARD:
@@ -81,7 +81,7 @@ class Surrogate:
 
     def trust(self, trials: Trials) -> float:
         """In the network, doubted or not."""
-        return sum(self.weights(trials)[:2])
+        return _in_network(self.weights(trials))
 
     def judge(self, trials: Trials) -> list[Judgement]:
         """Each trial against what the experts predicted from those before it."""
@@ -125,6 +125,10 @@ def inside(predictions: list[tuple[float, Prediction]], which: Ints, log_capacit
     every = np.ones(len(which), dtype=bool)
     below = [np.exp(one.log_density(which, log_capacity, below=every)) for _, one in predictions]
     return np.asarray(np.abs(mixed(predictions, below) - 0.5) <= 0.5 - _TAIL)
+
+
+def _in_network(weights: Weights) -> float:
+    return weights[0] + weights[1]
 
 
 def _doubted(prediction: Prediction) -> Prediction:
