@@ -8,7 +8,8 @@ asked and what it answers are the plain values of `loadtest.plan`.
 from loadtest.answers import checker
 from loadtest.auth import secret_headers
 from loadtest.bodies import read_bodies
-from loadtest.client import LoadGenerator, LoadTestError
+from loadtest.bundle import pack, variables
+from loadtest.client import LoadGenerator, LoadTestError, read_answers
 from loadtest.plan import (
     Answer,
     AnswerCheck,
@@ -50,7 +51,10 @@ __all__ = [
     "Verdict",
     "WarmupPoint",
     "checker",
+    "pack",
+    "read_answers",
     "read_bodies",
     "read_trace",
     "secret_headers",
+    "variables",
 ]

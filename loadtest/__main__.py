@@ -12,13 +12,16 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO
 
 from pydantic import ValidationError
 
+from loadtest.bundle import unpack
 from loadtest.plan import Answer, LoadPlan, Progress
 from loadtest.request_check import PlanError, check_request
 
@@ -35,6 +38,7 @@ def main() -> int:
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a plan and of an answer")
     parser.add_argument("--worker", metavar="HOST:PORT", help="share the load of the generator that listens there")
     parser.add_argument("--core", type=int, help="with --worker: the CPU core to stay on")
+    parser.add_argument("--bundle", metavar="DIR", type=Path, help="read the plan and its files from there instead")
     asked = parser.parse_args()
     if asked.schema:
         print(json.dumps({"plan": LoadPlan.model_json_schema(), "answer": Answer.model_json_schema()}, indent=2))  # noqa: T201
@@ -49,16 +53,19 @@ def main() -> int:
             answers.write(message.model_dump_json() + "\n")
             answers.flush()
 
-        return _serve(parent, write)
+        if asked.bundle is None:
+            return _serve(parent, write, sys.stdin.read)
+        with tempfile.TemporaryDirectory() as folder:
+            return _serve(parent, write, lambda: unpack(asked.bundle, Path(folder)))
 
 
-def _serve(parent: int, write: Writer) -> int:
+def _serve(parent: int, write: Writer, read: Callable[[], str]) -> int:
     # Before the plan is read: a caller that starts us early gains the second that this takes.
     from loadtest import fleet, users
 
     _end_with(parent)
     try:
-        plan = _read_plan(sys.stdin.read())
+        plan = _read_plan(read())
         check_request(plan)
         _stay_on(plan.cores)
         write(Answer(measurement=users.run(plan, write)))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import IO, Any
 
@@ -22,6 +22,26 @@ _OVERTIME_S = 30.0  # a generator that is this late hangs, whatever it promised
 
 class LoadTestError(Exception):
     """No measurement could be made, and not because of the server: a wrong plan, or a generator that died."""
+
+
+def read_answers(
+    lines: Iterable[str], on_progress: Callable[[Progress], Any], last_words: Callable[[], str]
+) -> Measurement:
+    """What a generator says, line by line. Raises LoadTestError with its own message, or with its last words where it
+    ended without one.
+    """
+    for line in lines:
+        try:
+            message = _LINE.validate_json(line)
+        except ValidationError as error:
+            raise LoadTestError(f"the generator answered with what is no answer: {line[:200]!r}") from error
+        if isinstance(message, Progress):
+            on_progress(message)
+        elif message.measurement is not None:
+            return message.measurement
+        else:
+            raise LoadTestError(message.error or "the generator gave no reason")
+    raise LoadTestError(last_words())
 
 
 class LoadGenerator:
@@ -90,18 +110,7 @@ class LoadGenerator:
             process.stdin.close()
         except BrokenPipeError as error:
             raise LoadTestError(self._last_words()) from error
-        for line in process.stdout:
-            try:
-                message = _LINE.validate_json(line)
-            except ValidationError as error:
-                raise LoadTestError(f"the generator answered with what is no answer: {line[:200]!r}") from error
-            if isinstance(message, Progress):
-                on_progress(message)
-            elif message.measurement is not None:
-                return message.measurement
-            else:
-                raise LoadTestError(message.error or "the generator gave no reason")
-        raise LoadTestError(self._last_words())
+        return read_answers(process.stdout, on_progress, self._last_words)
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:

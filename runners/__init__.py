@@ -4,14 +4,18 @@ Whatever a runner starts is gone when its `launch` context is left, and carries 
 it after a crash. Nothing here knows of search, load, prices or storage; it takes plain rendered values.
 """
 
-from runners.cleanup import Leftover, remove_leftovers
+from runners.cleanup import remove_leftovers
 from runners.ownership import ownership_environment
 from runners.process import ProcessRunner
 from runners.protocol import (
+    Beside,
     Container,
     Endpoint,
     Infeasible,
+    Leftover,
+    NotBeside,
     Placement,
+    Program,
     Readiness,
     Recorded,
     Resources,
@@ -25,12 +29,15 @@ from runners.protocol import (
 from runners.replay import ReplayRunner, TableError
 
 __all__ = [
+    "Beside",
     "Container",
     "Endpoint",
     "Infeasible",
     "Leftover",
+    "NotBeside",
     "Placement",
     "ProcessRunner",
+    "Program",
     "Readiness",
     "Recorded",
     "ReplayRunner",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 
 from runners.ownership import (
     LAUNCH,
@@ -22,21 +21,9 @@ from runners.ownership import (
 )
 from runners.process_table import namespace, read, read_all
 from runners.process_tree import ProcessTree
-from runners.protocol import RunnerUnavailable
+from runners.protocol import Leftover, RunnerUnavailable
 
 _GRACE_S = 2.0
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """A process that outlived the run that started it."""
-
-    pid: int
-    study: str
-    trial: str
-
-    def __str__(self) -> str:
-        return f"process {self.pid} of trial {self.trial} of {self.study}"
 
 
 def remove_leftovers() -> list[Leftover]:
@@ -103,5 +90,5 @@ def _remove(pid: int, marks: dict[str, str]) -> list[Leftover]:
     tree.led_by(pid)
     with contextlib.suppress(RunnerUnavailable):
         tree.stop(_GRACE_S)
-        return [Leftover(pid, marks[STUDY], marks[TRIAL])]
+        return [Leftover(f"process {pid}", marks[STUDY], marks[TRIAL])]
     return []

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from runners.machine import usable_cores
@@ -28,14 +28,15 @@ class Allotment:
 class Cores:
     """Hands out this machine's cores, the least used first. Safe to use from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, usable: Callable[[], tuple[int, ...]] = usable_cores) -> None:
+        self._usable = usable
         self._held: Counter[int] = Counter()
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def take(self, count: int | None) -> Iterator[Allotment]:
         """So many cores (None: all) for as long as the block runs."""
-        usable = usable_cores()
+        usable = self._usable()
         with self._lock:
             server = tuple(sorted(sorted(usable, key=lambda core: (self._held[core], core))[:count]))
             self._held.update(server)

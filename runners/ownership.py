@@ -25,6 +25,7 @@ from runners.process_table import namespace, read
 from runners.protocol import RunnerUnavailable
 
 OWNER, STATE, STUDY, TRIAL, LAUNCH = "TUNE_OWNED_BY", "TUNE_STATE", "TUNE_STUDY", "TUNE_TRIAL", "TUNE_LAUNCH"
+PLACE = "TUNE_PLACE"
 _MARKS = (OWNER, STATE, STUDY, TRIAL, LAUNCH)
 TEMPORARY_PREFIX = "tune-"
 _UNREADABLE_FOR_S = 86_400.0
@@ -89,6 +90,16 @@ def ownership_environment(study: str, trial: int) -> dict[str, str]:
     return {
         OWNER: this_owner(), STATE: str(state_folder()), STUDY: study, TRIAL: str(trial), LAUNCH: secrets.token_hex(8)
     }  # fmt: skip
+
+
+def ownership_labels(study: str, trial: int) -> dict[str, str]:
+    """The same marks for what is no process of ours, with the place in which the owner's id means something."""
+    return ownership_environment(study, trial) | {PLACE: this_place()}
+
+
+def is_abandoned(owner: str, place: str, state: str) -> bool:
+    """Whether the owner is surely dead, and was of ours: started with our state folder, on this machine."""
+    return state == str(state_folder()) and (is_over(place) or (place == this_place() and is_dead(owner)))
 
 
 def marks_of(pid: int) -> dict[str, str]:

@@ -14,12 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners.cgroup import Cgroups
+from runners.cleanup import remove_leftovers
 from runners.cores import Allotment, Cores
 from runners.machine import has_gpu, usable_cores, usable_memory_bytes
 from runners.ownership import TEMPORARY_PREFIX, lease, ownership_environment
 from runners.ports import Ports, listens
 from runners.process_tree import ProcessTree
-from runners.protocol import Container, Endpoint, Infeasible, Placement, Recorded, Resources, ServerFailed, Usage
+from runners.protocol import (
+    Beside,
+    Container,
+    Endpoint,
+    Infeasible,
+    Leftover,
+    Placement,
+    Recorded,
+    Resources,
+    ServerFailed,
+    Usage,
+)
 from runners.readiness import wait_until_ready
 from runners.starting import environment, start, write_files
 from runners.usage import Watch
@@ -50,6 +62,18 @@ class ProcessRunner:
             return f"asks for a GPU ({gpu}), and there is none here"
         return None
 
+    @property
+    def near(self) -> bool:
+        """They are here."""
+        return True
+
+    def close(self) -> None:
+        """Nothing is held beside what runs."""
+
+    def remove_leftovers(self) -> list[Leftover]:
+        """Processes."""
+        return remove_leftovers()
+
     def place(self, folder: Path) -> Placement:
         """A free port of this machine alone, that outgoing connections do not take."""
         return Placement("127.0.0.1", self._ports.take(), str(folder.resolve() / "files"))
@@ -79,6 +103,8 @@ class _Server:
     oom_kills_before: int
     cold_start_s: float = 0.0
     recorded: Recorded | None = None
+    beside: Beside | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -104,8 +130,13 @@ class _Server:
             raise Infeasible("out of memory: the kernel ended the server")
         raise ServerFailed(f"the server {_how_it_ended(code)}", self.log_tail())
 
+    def check_launch(self) -> None:
+        """Whether to wait on."""
+        self.container.go_on()
+        self.check()
+
     def usage(self, start: float, end: float) -> Usage:
-        return self.watch.usage(start, end)
+        return self.watch.samples.usage(start, end)
 
     def log_tail(self) -> str:
         """The end of what the server printed."""
@@ -120,7 +151,7 @@ class _Server:
 @contextlib.contextmanager
 def _running(container: Container, cores: Allotment) -> Iterator[_Server]:
     """Start, wait until ready, and leave nothing behind, however the block ends."""
-    write_files(container)
+    write_files(container.files, Path(container.placement.files))
     marks = ownership_environment(container.study, container.trial)
     tree, oom_kills = ProcessTree(marks), Cgroups().oom_kills()
     with contextlib.ExitStack() as stack:  # each end is named before its beginning, lest an interrupt falls between
@@ -133,7 +164,7 @@ def _running(container: Container, cores: Allotment) -> Iterator[_Server]:
         watch = stack.enter_context(_watched(container, tree, process.pid))
         server = _Server(container, tree, watch, cores, process.pid, oom_kills)
         try:
-            wait_until_ready(server.url, container.readiness, server.check)
+            wait_until_ready(server.url, container.readiness, server.check_launch)
         except ServerFailed as error:
             raise ServerFailed(error.reason, error.log_tail or server.log_tail()) from error
         server.cold_start_s = time.monotonic() - launched
@@ -170,7 +201,7 @@ def _watched(container: Container, tree: ProcessTree, pid: int) -> Iterator[Watc
         yield watch
     finally:
         watch.stop()
-        watch.write(container.folder / "usage.csv")
+        watch.samples.write(container.folder / "usage.csv")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ of search, load or prices. Contract tests for every implementation ship in `runn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,13 +94,18 @@ class Readiness:
         return "http" if self.tls is None else "https"
 
 
+def _go_on() -> None:
+    """Nothing ends the launch."""
+
+
 @dataclass(frozen=True)
 class Container:
     """One configuration, rendered: all that a runner needs to launch it.
 
     `folder` is the trial's own folder, which exists: the runner writes the server's log (`server.log`) and the
     rendered `files` (relative path to text, under `folder / "files"`) there. `workdir` is where a relative path in
-    `command` starts. `parameters` are the raw values, for the replay runner's look-up and for labels.
+    `command` starts. `parameters` are the raw values, for the replay runner's look-up and for labels. `go_on` is called
+    often while a launch waits, and ends it by raising.
     """
 
     study: str
@@ -115,6 +120,54 @@ class Container:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     image: str | None = None
+    go_on: Callable[[], None] = _go_on
+
+
+@dataclass(frozen=True)
+class Program:
+    """A Python module to run beside a server: `python -m module arguments`. `{bundle}` in the arguments is a folder that
+    holds the bytes of `bundle` in files, which are to be read one after the other in the order of their names. `env`
+    names variables of ours that it is given. It runs for `at_most_s`.
+    """
+
+    module: str
+    arguments: tuple[str, ...]
+    bundle: bytes
+    env: tuple[str, ...]
+    at_most_s: float
+
+
+class NotBeside(Exception):
+    """A program cannot run beside the server; the message says why."""
+
+
+class Beside(Protocol):
+    """A place near a server that is not near this machine."""
+
+    @property
+    def url(self) -> str:
+        """Where the server answers from there."""
+
+    @property
+    def shares_cores(self) -> bool:
+        """Whether the server may run on the same cores."""
+
+    def run(self, program: Program, go_on: Callable[[], None]) -> Iterator[str]:
+        """The lines that the program prints. What `go_on`, called often, raises ends the program; so does closing the
+        iterator. Raises NotBeside where it cannot run there.
+        """
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that outlived the run that started it."""
+
+    what: str
+    study: str
+    trial: str
+
+    def __str__(self) -> str:
+        return f"{self.what} of trial {self.trial} of {self.study}"
 
 
 @dataclass(frozen=True)
@@ -159,6 +212,14 @@ class Endpoint(Protocol):
         """Whether the server may run on `client_cores` too."""
 
     @property
+    def beside(self) -> Beside | None:
+        """Where a load generator is nearer to the server than here; None: nowhere."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What somebody who reads a measurement from here must know of the way to the server."""
+
+    @property
     def recorded(self) -> Recorded | None:
         """Set by the replay runner alone."""
 
@@ -172,6 +233,10 @@ class Endpoint(Protocol):
 class Runner(Protocol):
     """Launches containers, one after the other or several at once from several threads."""
 
+    @property
+    def near(self) -> bool:
+        """Whether a load generator on this machine is near the servers, as a rule."""
+
     def refuses(self, resources: Resources) -> str | None:
         """Why this place can never run such a container (more cores than there are), or None. Launches nothing."""
 
@@ -184,4 +249,12 @@ class Runner(Protocol):
         Raises on entering: `Infeasible`, `ServerFailed`, `RunnerUnavailable`. Whatever was started is gone by the
         time one of these, or KeyboardInterrupt, is raised. The server's output is in `folder / "server.log"`, its use
         of resources over time in `folder / "usage.csv"` once the context is left.
+        """
+
+    def close(self) -> None:
+        """The last launch is over. May be called twice."""
+
+    def remove_leftovers(self) -> list[Leftover]:
+        """Remove what crashed runs left where this runner launches, and nothing of a living run; blocks until it is
+        gone.
         """

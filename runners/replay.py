@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners.protocol import (
+    Beside,
     Container,
     Endpoint,
     Infeasible,
+    Leftover,
     ParameterValue,
     Placement,
     Recorded,
@@ -52,6 +54,8 @@ class _Replayed:
     cold_start_s: float = 0.0
     client_cores: tuple[int, ...] = ()
     shares_cores: bool = False
+    beside: Beside | None = None
+    notes: tuple[str, ...] = ()
 
     def check(self) -> None:
         """A record never dies."""
@@ -77,6 +81,18 @@ class ReplayRunner:
         """A recorded price is known before the trial, as a price always is."""
         row = self._rows.get(_key(parameters, self._parameters))
         return None if row is None else row.price_per_hour
+
+    @property
+    def near(self) -> bool:
+        """Nothing is loaded."""
+        return True
+
+    def close(self) -> None:
+        """The table was read at the start."""
+
+    def remove_leftovers(self) -> list[Leftover]:
+        """A table starts nothing."""
+        return []
 
     def refuses(self, resources: Resources) -> str | None:  # noqa: ARG002
         """A table refuses nothing: what it lacks is found out by asking."""

@@ -16,10 +16,9 @@ from runners.protocol import Container, ServerFailed
 _OOM_SCORE = "800"  # when memory runs out the kernel should take the server, not the tuner
 
 
-def write_files(container: Container) -> None:
-    """Write the rendered files below the placement's folder. Raises ServerFailed for a path that leads elsewhere."""
-    folder = Path(container.placement.files)
-    for name, text in container.files.items():
+def write_files(files: Mapping[str, str], folder: Path) -> None:
+    """Write the rendered files below the folder. Raises ServerFailed for a path that leads elsewhere."""
+    for name, text in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ServerFailed(f"the file {name} would lie outside the trial's folder; use a relative path")
         path = folder / name

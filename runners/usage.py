@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -16,7 +13,7 @@ from runners.cgroup import Cgroups
 from runners.cpu_meter import CpuMeter
 from runners.process_table import Entry
 from runners.process_tree import ProcessTree
-from runners.protocol import Usage
+from runners.samples import Sample, Samples
 
 _INTERVAL_S = 0.2
 _FAST_INTERVAL_S = 0.05  # near the limit a server can take gigabytes within one slow interval
@@ -24,16 +21,6 @@ _NEAR = 0.7
 _JUDGED_FOR_S = 1.0
 _LEAST_FREE_BYTES, _LEAST_FREE_SHARE = 256 * 2**20, 0.03
 _MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One look: seconds of `time.monotonic()`, CPU seconds used by the tree so far, its memory, its processes."""
-
-    at: float
-    cpu_s: float
-    memory_bytes: int
-    processes: int
 
 
 class Watch(threading.Thread):
@@ -51,7 +38,7 @@ class Watch(threading.Thread):
         self._total_bytes = int(psutil.virtual_memory().total)
         self._floor_bytes = max(_LEAST_FREE_BYTES, int(_LEAST_FREE_SHARE * self._total_bytes))
         self._judged: tuple[float, int, int] | None = None
-        self.samples: list[Sample] = []
+        self.samples = Samples()
         self.out_of_memory: str | None = None
 
     def run(self) -> None:
@@ -61,7 +48,7 @@ class Watch(threading.Thread):
             near = free < 4 * self._floor_bytes
             with contextlib.suppress(OSError):  # too many open files here must not end the watch over memory
                 sample = self._look()
-                self.samples.append(sample)
+                self.samples.add(sample)
                 near |= self._limit is not None and sample.memory_bytes > _NEAR * self._limit
                 if self.out_of_memory is None:
                     self.out_of_memory = self._too_much(sample, free)
@@ -75,26 +62,6 @@ class Watch(threading.Thread):
         self._done.set()
         if self.is_alive():
             self.join()
-
-    def usage(self, start: float, end: float) -> Usage:
-        """Mean cores and peak memory between two moments; the samples next to them count in."""
-        samples = list(self.samples)
-        moments = [sample.at for sample in samples]
-        first, last = max(0, bisect.bisect_right(moments, start) - 1), bisect.bisect_left(moments, end)
-        inside = samples[first : last + 1]
-        if end <= start or len(inside) < 2 or start >= inside[-1].at or end <= inside[0].at:
-            return Usage()
-        begin, finish = max(start, inside[0].at), min(end, inside[-1].at)
-        return Usage(
-            cpu_cores_mean=(_cpu_at(inside, finish) - _cpu_at(inside, begin)) / (finish - begin),
-            memory_peak_bytes=max(sample.memory_bytes for sample in inside),
-        )
-
-    def write(self, path: Path) -> None:
-        """All samples as CSV; times count from the first."""
-        begin = self.samples[0].at if self.samples else 0.0
-        lines = [f"{s.at - begin:.3f},{s.cpu_s:.3f},{s.memory_bytes},{s.processes}" for s in self.samples]
-        path.write_text("\n".join(["seconds,cpu_seconds,memory_bytes,processes", *lines]) + "\n", encoding="utf-8")
 
     def _look(self) -> Sample:
         entries = self._tree.look()
@@ -128,13 +95,6 @@ class Watch(threading.Thread):
     def _free_bytes(self) -> int:
         free, in_cgroup = int(psutil.virtual_memory().available), self._cgroups.memory_free_bytes()
         return free if in_cgroup is None else min(free, in_cgroup)
-
-
-def _cpu_at(samples: list[Sample], moment: float) -> float:
-    """CPU seconds used until then, between two samples as if used evenly."""
-    after = min(max(1, bisect.bisect_left([sample.at for sample in samples], moment)), len(samples) - 1)
-    one, two = samples[after - 1], samples[after]
-    return one.cpu_s + (two.cpu_s - one.cpu_s) * (moment - one.at) / (two.at - one.at)
 
 
 def _proportional_bytes(entry: Entry) -> int:

@@ -33,11 +33,8 @@ def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
         raise loaded.error(
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
         )
-    if not loaded.spec.service.command:
-        raise loaded.error(
-            ("service", "command"), "is missing; the process runner needs one, as in [python, server.py]"
-        )
-    _check_program(loaded)
+    if loaded.spec.runner.type == "process":
+        _check_program(loaded)
 
 
 def warnings(loaded: LoadedSpec) -> Iterator[str]:
@@ -48,7 +45,7 @@ def warnings(loaded: LoadedSpec) -> Iterator[str]:
     for parameter in loaded.space.parameters:
         if parameter.name not in used and parameter.role not in _RESOURCE_ROLES and len(parameter.choices) > 1:
             yield f"the parameter {parameter.name} reaches nothing: {{{parameter.name}}} is in no command, env or file"
-    if "port" not in used:
+    if "port" not in used and loaded.spec.runner.type == "process":
         yield "{port} is in no command, env or file, so the server cannot know where to listen"
 
 
@@ -66,6 +63,10 @@ def _check_placeholders(loaded: LoadedSpec) -> None:
 
 def _check_program(loaded: LoadedSpec) -> None:
     """Only what is the same for every configuration can be known now."""
+    if not loaded.spec.service.command:
+        raise loaded.error(
+            ("service", "command"), "is missing; the process runner needs one, as in [python, server.py]"
+        )
     program = loaded.spec.service.command[0]
     if placeholders(program):
         return

@@ -13,7 +13,7 @@ import click
 from tuner import __version__
 from tuner.errors import ExitCode, TuneError
 
-_RUNNERS = click.Choice(["process", "replay"])
+_RUNNERS = click.Choice(["process", "docker", "kubernetes", "replay"])
 _PATH = click.Path(path_type=Path)
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from runners import ProcessRunner, ReplayRunner, Runner, TableError
-from tuner.errors import SpecError
+from typing import Any
+
+from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, TableError
+from tuner.errors import SpecError, UnfitEnvironmentError
 from tuner.spec_file import LoadedSpec
+from tuner.yaml_file import read_documents
 
 
 def make_runner(loaded: LoadedSpec) -> Runner:
-    """Raises SpecError for a replay table that is missing or wrong."""
+    """Raises SpecError for a replay table, a mount or a manifest that is missing or wrong, UnfitEnvironmentError where
+    there is no engine and no cluster.
+    """
     runner = loaded.spec.runner
+    try:
+        if runner.type == "docker":
+            return _docker(loaded)
+        if runner.type == "kubernetes":
+            return _kubernetes(loaded)
+    except RunnerUnavailable as error:
+        raise UnfitEnvironmentError(str(error)) from error
     if runner.type == "replay":
         assert runner.table is not None  # noqa: S101 (the model's validator)
         try:
@@ -17,3 +29,61 @@ def make_runner(loaded: LoadedSpec) -> Runner:
         except TableError as error:
             raise SpecError(f"runner.table: {error} ({loaded.file.place(('runner', 'table'))})") from error
     return ProcessRunner()
+
+
+def _docker(loaded: LoadedSpec) -> Runner:
+    from runners.docker import DockerOptions, DockerRunner
+
+    spec, key = loaded.spec.runner.docker, ("runner", "docker")
+    image = loaded.spec.service.image
+    if image is None and spec.build is None:
+        raise loaded.error(("service", "image"), "is missing; Docker needs one, or runner.docker.build to build it from")
+    build = None if spec.build is None else loaded.folder / spec.build
+    if build is not None and not (build / "Dockerfile").is_file():
+        raise loaded.error((*key, "build"), f"there is no {build / 'Dockerfile'}")
+    mounts = {target: loaded.folder / source for target, source in spec.mounts.items()}
+    for target, source in mounts.items():
+        if not source.exists():
+            raise loaded.error((*key, "mounts", target), f"there is no {source}")
+    name = image or f"tune-{loaded.spec.service.name.lower()}"
+    return DockerRunner(DockerOptions(name, build, spec.shm_size, mounts, spec.gpus))
+
+
+def _kubernetes(loaded: LoadedSpec) -> Runner:
+    from runners.kubernetes import ClusterGpus, KubernetesOptions, KubernetesRunner, Slices
+    from runners.kubernetes.options import PRESETS
+
+    spec, key = loaded.spec.runner.kubernetes, ("runner", "kubernetes")
+    documents: tuple[Any, ...] = ()
+    if spec.manifest is not None:
+        documents = read_documents(loaded.folder / spec.manifest)
+    elif loaded.spec.service.image is None:
+        raise loaded.error(("service", "image"), "is missing; a pod needs one, or runner.kubernetes.manifest")
+    slices = spec.gpu.slices
+    options = KubernetesOptions(
+        image=loaded.spec.service.image,
+        namespace=spec.namespace,
+        context=spec.context,
+        manifest=documents,
+        container=spec.container,
+        port=spec.port,
+        gpus=ClusterGpus(
+            spec.gpu.type_label,
+            {name: (given,) if isinstance(given, str) else tuple(given) for name, given in spec.gpu.types.items()},
+            PRESETS[slices] if isinstance(slices, str) else Slices(slices.resources, slices.env),
+        ),
+        shm_bytes=spec.shm_size,
+        node_selector=spec.node_selector,
+        tolerations=spec.tolerations,
+        service_account=spec.service_account,
+        image_pull_policy=spec.image_pull_policy,
+        image_pull_secrets=spec.image_pull_secrets,
+        load_job=spec.load == "job",
+        load_image=spec.load_image,
+        load_cpu=spec.load_cpu,
+        room_timeout_s=spec.room_timeout,
+    )
+    try:
+        return KubernetesRunner(options)
+    except ValueError as error:
+        raise loaded.error((*key, "manifest"), str(error)) from error

@@ -15,6 +15,7 @@ from search_spaces import ParameterValue, Role
 from tuner.load_spec import LoadSpec, SloSpec
 from tuner.quantities import Bytes, Money, Seconds
 from tuner.request_spec import RequestSpec
+from tuner.runner_spec import RunnerSpec
 from tuner.section import Section, Text
 
 Metric = Literal["cost_per_million_requests", "cost_per_hour", "capacity_qps", "p99_ms"]
@@ -137,19 +138,6 @@ class PriceSpec(Section):
     cpu_core_hour: Money = 0.0
     memory_gib_hour: Money = 0.0
     gpu_hour: Mapping[str, GpuPrice] = Field(default_factory=dict)
-
-
-class RunnerSpec(Section):
-    """Where servers run. `table` is the replay runner's CSV file."""
-
-    type: Literal["process", "replay"] = "process"
-    table: str | None = None
-
-    @model_validator(mode="after")
-    def _table_for_replay(self) -> RunnerSpec:
-        if (self.type == "replay") != (self.table is not None):
-            raise ValueError("type: replay needs table: FILE.csv, and nothing else has one")
-        return self
 
 
 class Spec(Section):

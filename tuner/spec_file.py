@@ -13,7 +13,8 @@ from pydantic_core import ErrorDetails
 
 from search_spaces import ROLES, Constraint, ExpressionError, Parameter, SearchSpace, SpaceError, load_preset
 from tuner.errors import SpecError
-from tuner.spec import ParameterSpec, RunnerSpec, Spec
+from tuner.runner_spec import RunnerSpec
+from tuner.spec import ParameterSpec, Spec
 from tuner.yaml_file import KeyPath, YamlFile
 
 _SHOWN_ERRORS = 3
@@ -51,9 +52,8 @@ class LoadedSpec:
         if runner is None or runner == self.spec.runner.type:
             return self
         try:
-            chosen = RunnerSpec.model_validate(
-                {"type": runner, "table": self.spec.runner.table if runner == "replay" else None}
-            )
+            table = self.spec.runner.table if runner == "replay" else None
+            chosen = RunnerSpec.model_validate(dict(self.spec.runner) | {"type": runner, "table": table})
         except ValidationError as error:
             raise SpecError(
                 f"--runner {runner}: {_message(error.errors()[0])} ({self.file.place(('runner',))})"

@@ -8,15 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loadtest import Burst, Interval, LoadGenerator, LoadPlan, LoadTestError, Measurement, Progress, Slo
+from loadtest import (
+    Burst,
+    Interval,
+    LoadGenerator,
+    LoadPlan,
+    LoadTestError,
+    Measurement,
+    PlanError,
+    Progress,
+    Slo,
+    pack,
+    read_answers,
+    variables,
+)
 from loadtest import LatencyLimit as Limit
 from results import Estimate, State, TrialRecord, WarmupSample
-from runners import Container, Endpoint, Infeasible, Recorded, Runner, ServerFailed, Usage
+from runners import Beside, Container, Endpoint, Infeasible, NotBeside, Program, Recorded, Runner, ServerFailed, Usage
 from search_spaces import Configuration
 from tuner.bottleneck import name_bottleneck
 from tuner.objective import cost_per_million_requests
@@ -27,6 +40,7 @@ from tuner.spec_file import LoadedSpec
 
 # A first rate a little below break-even, so that noise does not throw away a configuration that equals the best.
 BREAK_EVEN_MARGIN = 0.97
+_OVERTIME_S = 60.0  # a load test elsewhere that is this late hangs
 
 OnPhase = Callable[[str, float], None]
 
@@ -98,50 +112,88 @@ class _Trial:
         begun = time.monotonic()
         with ExitStack() as stack:
             # The generator takes a second to import what it needs; it does so while the server starts.
-            generator = None if self._setup.replayed else stack.enter_context(LoadGenerator())
+            generator = None if self._setup.replayed or not self._setup.runner.near else LoadGenerator()
+            if generator is not None:
+                stack.enter_context(generator)
             endpoint = stack.enter_context(self._setup.runner.launch(container))
             self._times |= {"launch_s": time.monotonic() - begun, "cold_start_s": endpoint.cold_start_s}
-            if generator is None:
+            if self._setup.replayed:
                 record = self._replay(endpoint.recorded)
             else:
-                # First the clients go: many servers, asked to stop, wait for those that are still connected.
-                stack.callback(generator.close)
+                if generator is not None:
+                    # First the clients go: many servers, asked to stop, wait for those that are still connected.
+                    stack.callback(generator.close)
                 record = self._measure(generator, endpoint)
-                generator.close()
+                if generator is not None:
+                    generator.close()
             self._on_phase("stop", 1.0)
             stopping = time.monotonic()
         return record.model_copy(update={"teardown_s": time.monotonic() - stopping})
 
     def _container(self) -> Container:
         placement = self._setup.runner.place(self._folder)
-        return render(
+        container = render(
             self._setup.loaded, self._question.configuration, placement, self._setup.source,
             study=self._spec.service.name, trial=self._question.number, folder=self._folder,
         )  # fmt: skip
+        return replace(container, go_on=lambda: self._on_phase("launch", 0.0))
 
     def _break_even(self) -> float | None:
         return None if self._question.again else self._question.break_even_qps(self._price)
 
-    def _measure(self, generator: LoadGenerator, endpoint: Endpoint) -> TrialRecord:
+    def _measure(self, generator: LoadGenerator | None, endpoint: Endpoint) -> TrialRecord:
         begun = time.monotonic()
 
         def on_progress(progress: Progress) -> None:
             endpoint.check()
             self._on_phase(_phase(progress), progress.fraction)
 
-        measurement = generator.measure(self._plan(endpoint), on_progress)
+        measurement, notes = None, endpoint.notes
+        if endpoint.beside is not None:
+            try:
+                measurement, notes = self._measure_beside(endpoint, endpoint.beside, on_progress), ()
+            except NotBeside as error:
+                notes = (*notes, f"The load test did not run in the cluster: {error}")
+        if measurement is None:
+            plan = self._plan(endpoint.url, endpoint.client_cores, shares_cores=endpoint.shares_cores)
+            with ExitStack() as stack:
+                ours = generator or stack.enter_context(LoadGenerator())
+                measurement = ours.measure(plan, on_progress)
+        measurement = measurement.model_copy(update={"notes": (*measurement.notes, *notes)})
         (self._folder / "probes.json").write_text(measurement.model_dump_json(indent=1) + "\n", encoding="utf-8")
         endpoint.check()
         self._times |= {"warmup_s": measurement.warmup_s, "load_s": measurement.load_s}
-        usage = _usage_at_capacity(endpoint, measurement, begun)
-        return self._judge(measurement, usage)
+        # Seen from here, a load test elsewhere ended just now.
+        ended = time.monotonic()
+        begun = begun if endpoint.beside is None else ended - measurement.load_started_s - measurement.load_s
+        return self._judge(measurement, _usage_at_capacity(endpoint, measurement, begun))
 
-    def _plan(self, endpoint: Endpoint) -> LoadPlan:
+    def _measure_beside(
+        self, endpoint: Endpoint, beside: Beside, on_progress: Callable[[Progress], None]
+    ) -> Measurement:
+        """The load test as a program near the server. Raises NotBeside where it cannot run there."""
+        plan = self._plan(beside.url, (), shares_cores=beside.shares_cores)
+        try:
+            program = Program(
+                "loadtest", ("--bundle", "{bundle}"), pack(plan), variables(plan.request.auth), plan.max_s + _OVERTIME_S
+            )
+        except PlanError as error:
+            raise LoadTestError(str(error)) from error
+
+        def go_on() -> None:
+            endpoint.check()
+            self._on_phase("load", 0.0)
+
+        lines = beside.run(program, go_on)
+        with closing(lines):  # type: ignore[type-var]  # a generator
+            return read_answers(lines, on_progress, lambda: "the load test's program ended without an answer")
+
+    def _plan(self, url: str, cores: tuple[int, ...], *, shares_cores: bool) -> LoadPlan:
         load, slo = self._spec.load, self._spec.slo
         assert slo is not None  # noqa: S101 (checked before the first launch; only replay does without)
         first = self._break_even()
         return LoadPlan(
-            url=endpoint.url,
+            url=url,
             request=self._setup.source.plan,
             slo=Slo(
                 latency=tuple(
@@ -164,8 +216,8 @@ class _Trial:
             max_warmup_s=min(load.max_warmup, load.max_trial / 2),
             request_timeout_s=self._spec.request.timeout,
             seed=self._setup.seed * 1_000_003 + 2 * self._question.number + self._question.again,
-            cores=endpoint.client_cores,
-            shares_cores=endpoint.shares_cores,
+            cores=cores,
+            shares_cores=shares_cores,
         )
 
     def _judge(self, measurement: Measurement, usage: Usage) -> TrialRecord:

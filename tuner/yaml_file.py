@@ -80,6 +80,16 @@ class YamlFile:
         raise SpecError(f"{'.'.join(map(str, key))}: a key must be text, not {name!r} ({self.path}:{node.lc.line + 1})")
 
 
+def read_documents(path: Path) -> tuple[dict[str, Any], ...]:
+    """The mappings of a file with several documents, such as a rendered chart. Raises SpecError."""
+    text = _read_text(path)
+    try:
+        found = list(YAML(typ="safe", pure=True).load_all(text))
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise SpecError(f"not valid YAML: {' '.join(str(error).split())[:200]} ({path})") from error
+    return tuple(one for one in found if isinstance(one, dict))
+
+
 def _read_text(path: Path) -> str:
     try:
         if path.is_file() and path.stat().st_size > _LARGEST_FILE:

@@ -39,6 +39,7 @@ class EmbeddingAPI(litserve.LitAPI):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
     parser.add_argument("--threads", type=int, default=1, help="of torch, per worker")
     parser.add_argument("--max-batch", type=int, default=1)
     parser.add_argument("--batch-delay-ms", type=float, default=0.0)
@@ -50,7 +51,7 @@ def main() -> None:
     )
     # One process takes the requests: more of them would only compete with the model for the cores.
     server.run(
-        host="127.0.0.1", port=options.port, num_api_servers=1, generate_client_file=False, log_level="warning",
+        host=options.host, port=options.port, num_api_servers=1, generate_client_file=False, log_level="warning",
         access_log=False,
     )  # fmt: skip
 

@@ -105,7 +105,7 @@ def test_a_server_that_hides_its_marks_is_found_by_its_lease(tmp_path: Path) -> 
         held.name_session(left.pid)
         content = held.path.read_text(encoding="utf-8")
         held.path.write_text(content.replace(held.lease.owner, DEAD), encoding="utf-8")
-        assert [one.pid for one in remove_leftovers()] == [left.pid]
+        assert [one.what for one in remove_leftovers()] == [f"process {left.pid}"]
         assert leases() == []
 
 

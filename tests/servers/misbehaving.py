@@ -97,7 +97,7 @@ def storm() -> None:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    server = await asyncio.start_server(Server(options).handle, "127.0.0.1", options.port, backlog=1024)
+    server = await asyncio.start_server(Server(options).handle, options.host, options.port, backlog=1024)
     print(f"listening on {options.port}", flush=True)
     await server.serve_forever()
 
@@ -137,6 +137,7 @@ def misbehave_at_start(mode: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--mode", choices=MODES, default="ok")
     parser.add_argument("--service-ms", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from results import TrialRecord
-from runners import Runner, RunnerUnavailable, remove_leftovers
+from runners import Runner, RunnerUnavailable
 from tuner.checks import check, warnings
 from tuner.display import Display, StudyOutline, make_display
 from tuner.earlier import read_earlier
@@ -63,10 +63,11 @@ def run(options: RunOptions) -> ExitCode:
     display = make_display(as_json=options.as_json)
     study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget)
     try:
-        _announce(display, loaded, store, options.budget, folder, moved)
+        _announce(display, runner, loaded, store, options.budget, folder, moved)
         return _tune(study, loaded, store, folder)
     finally:
         display.close()
+        runner.close()
 
 
 def _tune(study: Study, loaded: LoadedSpec, store: StudyStore, folder: Path) -> ExitCode:
@@ -97,8 +98,9 @@ def _refuse_the_impossible(loaded: LoadedSpec, runner: Runner) -> None:
 
 
 def _announce(
-    display: Display, loaded: LoadedSpec, store: StudyStore, budget: int | None, folder: Path, moved: str | None
-) -> None:
+    display: Display, runner: Runner, loaded: LoadedSpec, store: StudyStore, budget: int | None, folder: Path,
+    moved: str | None,
+) -> None:  # fmt: skip
     finished: list[TrialRecord] = store.records()
     most = MOST_TRIALS if budget is None else budget
     left = min(max(0, most - len(finished)), loaded.space.size.count)
@@ -119,5 +121,5 @@ def _announce(
     )
     for text in (*([moved] if moved else []), *warnings(loaded)):
         display.notice(text)
-    for leftover in remove_leftovers():
+    for leftover in runner.remove_leftovers():
         display.notice(f"removed what a crashed run left: {leftover}")

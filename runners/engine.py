@@ -1,0 +1,71 @@
+"""Docker's engine, or another that speaks its API (Podman's socket), through calls that survive its restart."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import docker
+import requests
+from docker.errors import APIError, DockerException
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from runners.protocol import RunnerUnavailable
+
+_ANSWER_S, _GIVE_UP_S = 60, 60.0
+_LOST = (requests.exceptions.ConnectionError, requests.exceptions.ReadTimeout)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Engine:
+    """Raises RunnerUnavailable where no engine answers. `DOCKER_HOST` and its kin in the environment say where it is."""
+
+    def __init__(self) -> None:
+        try:
+            self.client = docker.from_env(timeout=_ANSWER_S)
+            self._info: dict[str, Any] = self.client.info()
+        except (DockerException, *_LOST) as error:
+            raise RunnerUnavailable(
+                "no Docker engine answers; start it, or set DOCKER_HOST to where it is (Podman's socket does too)"
+            ) from error
+
+    def close(self) -> None:
+        """End its connections."""
+        self.client.close()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this machine, so that its containers use our cores and see our files."""
+        return bool(self._info.get("Name") == platform.node())
+
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """Of its machine."""
+        return tuple(range(int(self._info["NCPU"])))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of its machine."""
+        return int(self._info["MemTotal"])
+
+    def ask(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The call's answer, asked again with back-off while the engine is away. It must do no harm when it is repeated.
+
+        Raises APIError for what the engine refuses, RunnerUnavailable when it stays away.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(_LOST), stop=stop_after_delay(_GIVE_UP_S),
+            wait=wait_exponential(multiplier=0.1, max=2.0), reraise=True,
+        )  # fmt: skip
+        try:
+            return retrying(call, *args, **kwargs)
+        except _LOST as error:
+            raise RunnerUnavailable(f"the Docker engine has not answered for {_GIVE_UP_S:g} s") from error
+
+
+def refusal(error: APIError) -> str:
+    """The engine's own words, on one line."""
+    return " ".join(str(error.explanation or error).split())[:300]

@@ -1,0 +1,223 @@
+"""A program as a Job beside the server: the load test, in the product's own image, on another node where there is one."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import urllib3
+from kubernetes.client.exceptions import ApiException
+
+from runners.kubernetes.cluster import Cluster, words
+from runners.kubernetes.objects import LAUNCH, metadata
+from runners.kubernetes.observed import Watcher, log_tail, running_pod, why_waiting
+from runners.kubernetes.options import KubernetesOptions
+from runners.kubernetes.owned import AT_ONCE
+from runners.protocol import Infeasible, NotBeside, Program, RunnerUnavailable, ServerFailed
+
+_BUNDLE = "/tune/load"
+_CONTAINER = "load"
+_CHUNK = 700_000  # of the 1 MiB that an object may have, in base64
+_MOST_CHUNKS = 60
+_START_S, _ROOM_S = 120.0, 3.0
+_READ_S = 5.0
+_AWAY_S = 120.0
+_MEMORY = "128Mi"
+
+
+@dataclass(frozen=True)
+class LoadPlace:
+    """Beside one launch. `labels` are the launch's; `url` is the service's address in the cluster."""
+
+    cluster: Cluster
+    options: KubernetesOptions
+    name: str
+    labels: Mapping[str, str]
+    owner: Mapping[str, Any]
+    url: str
+    shares_cores: bool
+
+    def run(self, program: Program, go_on: Callable[[], None]) -> Iterator[str]:
+        """See `runners.protocol.Beside.run`."""
+        labels = {**self.labels, LAUNCH: f"{self.labels[LAUNCH]}-load"}
+        with contextlib.ExitStack() as stack:
+            chunks = self._store(program, labels, stack)
+            watcher = Watcher(self.cluster, f"{LAUNCH}={labels[LAUNCH]}", self.name)
+            stack.callback(watcher.close)
+            pod = self._start(program, labels, chunks, watcher, go_on, stack)
+            yield from self._lines(pod, watcher, go_on)
+
+    def _store(self, program: Program, labels: Mapping[str, str], stack: contextlib.ExitStack) -> list[str]:
+        """The bundle in config maps, and the secrets in a secret; all are gone when the stack is closed."""
+        core = self.cluster.core
+        pieces = [program.bundle[at : at + _CHUNK] for at in range(0, len(program.bundle), _CHUNK)]
+        if len(pieces) > _MOST_CHUNKS:
+            raise NotBeside(f"{len(program.bundle) / 2**20:.0f} MiB of requests are more than the cluster's objects carry")
+        names = [f"{self.name}-{number:02d}" for number in range(len(pieces))]
+        try:
+            for name, piece in zip(names, pieces, strict=True):
+                stack.callback(self.cluster.delete, core.delete_namespaced_config_map, name)
+                data = {f"bundle.{name[-2:]}": base64.b64encode(piece).decode()}
+                self.cluster.create(
+                    core.create_namespaced_config_map,
+                    {"metadata": metadata(name, labels, self.owner), "binaryData": data},
+                )
+            if program.env:
+                values = {key: base64.b64encode(os.environ.get(key, "").encode()).decode() for key in program.env}
+                stack.callback(self.cluster.delete, core.delete_namespaced_secret, self.name)
+                self.cluster.create(
+                    core.create_namespaced_secret, {"metadata": metadata(self.name, labels, self.owner), "data": values}
+                )
+        except ApiException as error:
+            raise NotBeside(f"the cluster refuses what the load test needs: {words(error)}") from error
+        return names
+
+    def _start(
+        self, program: Program, labels: Mapping[str, str], chunks: list[str], watcher: Watcher, go_on: Callable[[], None],
+        stack: contextlib.ExitStack,
+    ) -> Any:  # fmt: skip
+        """The running pod. Where no node has the cores that it asks for, it goes without them: better a generator that
+        watches itself for want of CPU than a trial that waits for ever.
+        """
+        batch = self.cluster.batch
+        for attempt, cores in enumerate(dict.fromkeys((self.options.load_cpu, 0.0))):
+            name = f"{self.name}-{attempt}"
+            stack.callback(self._remove, name, watcher)
+            try:
+                self.cluster.create(batch.create_namespaced_job, self._job(name, program, labels, chunks, cores))
+            except ApiException as error:
+                raise NotBeside(f"the cluster refuses the load test's Job: {words(error)}") from error
+            pod = self._await_pod(watcher, go_on, _ROOM_S if cores else _START_S)
+            if pod is not None:
+                return pod
+            self._remove(name, watcher)
+        raise NotBeside(f"the load test's pod does not start: {why_waiting(watcher.seen())}")
+
+    def _await_pod(self, watcher: Watcher, go_on: Callable[[], None], room_s: float) -> Any | None:
+        """None where it has no node within `room_s`."""
+        begun = time.monotonic()
+        while True:
+            go_on()
+            seen = watcher.seen()
+            for pod in seen.pods.values():
+                if pod.status.phase in ("Succeeded", "Failed"):
+                    return pod
+            try:
+                pod = running_pod(seen, _CONTAINER)
+            except (RunnerUnavailable, ServerFailed, Infeasible) as error:
+                raise NotBeside(f"the load test's image {self.options.load_image} does not run: {error}") from error
+            if pod is not None:
+                return pod
+            placed = any(pod.spec.node_name for pod in seen.pods.values())
+            if time.monotonic() - begun > (_START_S if placed else room_s):
+                return None
+            watcher.await_change(0.5)
+
+    def _lines(self, pod: Any, watcher: Watcher, go_on: Callable[[], None]) -> Iterator[str]:
+        """Followed to its end; where the connection breaks the log is read again, past what was seen."""
+        count, lost_at = 0, None
+        while True:
+            try:
+                answer = self.cluster.core.read_namespaced_pod_log(
+                    pod.metadata.name, self.cluster.namespace, container=_CONTAINER, follow=True,
+                    _preload_content=False, _request_timeout=(_READ_S, _READ_S),
+                )  # fmt: skip
+                with contextlib.closing(answer):
+                    for number, line in enumerate(_split(answer)):
+                        lost_at = None
+                        go_on()
+                        if number >= count:
+                            count += 1
+                            yield line
+            except (urllib3.exceptions.HTTPError, ApiException) as error:
+                go_on()
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > _AWAY_S:
+                    raise RunnerUnavailable(f"the Kubernetes API has not answered for {_AWAY_S:g} s") from error
+                time.sleep(0.5)
+                continue
+            if self._has_ended(watcher, pod):
+                return
+            time.sleep(0.2)
+
+    def _has_ended(self, watcher: Watcher, pod: Any) -> bool:
+        now = watcher.seen().pods.get(pod.metadata.name)
+        return now is None or now.status.phase in ("Succeeded", "Failed")
+
+    def last_words(self, pod: Any) -> str:
+        """The end of what the program printed."""
+        return log_tail(self.cluster, pod.metadata.name, _CONTAINER)
+
+    def _remove(self, name: str, watcher: Watcher) -> None:
+        self.cluster.delete(self.cluster.batch.delete_namespaced_job, name, **AT_ONCE)
+        for pod in watcher.seen().pods:  # it holds nothing worth a farewell, and ends with its generator
+            self.cluster.delete(self.cluster.core.delete_namespaced_pod, pod, grace_period_seconds=0)
+
+    def _job(
+        self, name: str, program: Program, labels: Mapping[str, str], chunks: list[str], cores: float
+    ) -> dict[str, Any]:
+        arguments = [word.replace("{bundle}", _BUNDLE) for word in program.arguments]
+        apart = {"labelSelector": {"matchLabels": {LAUNCH: self.labels[LAUNCH]}}, "topologyKey": "kubernetes.io/hostname"}
+        container: dict[str, Any] = {
+            "name": _CONTAINER,
+            "image": self.options.load_image,
+            "command": ["python", "-P", "-m", program.module, *arguments],
+            "resources": {"requests": {"memory": _MEMORY} | ({"cpu": f"{round(cores * 1000)}m"} if cores else {})},
+            "securityContext": {
+                "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "runAsNonRoot": True,
+                "capabilities": {"drop": ["ALL"]},
+            },
+            "volumeMounts": [
+                {"name": "bundle", "mountPath": _BUNDLE, "readOnly": True},
+                {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (the container's own)
+            ],
+        }  # fmt: skip
+        if self.options.image_pull_policy:
+            container["imagePullPolicy"] = self.options.image_pull_policy
+        if program.env:
+            container["envFrom"] = [{"secretRef": {"name": self.name}}]
+        pod: dict[str, Any] = {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 0,
+            "affinity": {
+                "podAntiAffinity": {
+                    "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": apart}]
+                }
+            },
+            "containers": [container],
+            "volumes": [
+                {"name": "bundle", "projected": {"sources": [{"configMap": {"name": one}} for one in chunks]}},
+                {"name": "tmp", "emptyDir": {}},
+            ],
+        }
+        if self.options.image_pull_secrets:
+            pod["imagePullSecrets"] = [{"name": one} for one in self.options.image_pull_secrets]
+        return {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": metadata(name, labels, self.owner),
+            "spec": {
+                "backoffLimit": 0,
+                "activeDeadlineSeconds": int(program.at_most_s) + 60,
+                "ttlSecondsAfterFinished": 600,
+                "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
+            },
+        }
+
+
+def _split(answer: Any) -> Iterator[str]:
+    """Whole lines of a body that comes in pieces."""
+    rest = b""
+    for piece in answer.stream(65_536, decode_content=True):
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", errors="replace")
+    if rest:
+        yield rest.decode("utf-8", errors="replace")

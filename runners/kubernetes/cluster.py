@@ -1,0 +1,111 @@
+"""The cluster's API through calls that survive its absence, and the few that several modules need."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+from runners.protocol import RunnerUnavailable
+
+ANSWER_S = (5.0, 20.0)  # to connect, to read
+_GIVE_UP_S = 120.0
+_MAY_PASS = (429, 500, 502, 503, 504)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Cluster:
+    """The API as the kubeconfig's `context` reaches it, or as a pod's own service account does.
+
+    Raises RunnerUnavailable where there is no configuration, or nothing answers.
+    """
+
+    def __init__(self, context: str | None, namespace: str) -> None:
+        self.namespace = namespace
+        self.api = client.ApiClient(_configuration(context))
+        self.core, self.apps, self.batch = client.CoreV1Api(self.api), client.AppsV1Api(self.api), client.BatchV1Api(self.api)
+        self.leases, self.custom = client.CoordinationV1Api(self.api), client.CustomObjectsApi(self.api)
+        try:
+            self.core.list_namespaced_pod(namespace, limit=1, _request_timeout=ANSWER_S)
+        except ApiException as error:
+            raise RunnerUnavailable(f"the cluster refuses to list pods of the namespace {namespace}: {words(error)}") from error
+        except urllib3.exceptions.HTTPError as error:
+            raise RunnerUnavailable(
+                f"no Kubernetes API answers at {self.api.configuration.host}: {type(error).__name__}; check the kubeconfig"
+            ) from error
+
+    def ask(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The call's answer, asked again with back-off while the API is away. Raises ApiException for what it refuses,
+        RunnerUnavailable when it stays away.
+        """
+        kwargs.setdefault("_request_timeout", ANSWER_S)
+        retrying = Retrying(
+            retry=retry_if_exception(_is_away), stop=stop_after_delay(_GIVE_UP_S),
+            wait=wait_exponential(multiplier=0.1, max=3.0), reraise=True,
+        )  # fmt: skip
+        try:
+            return retrying(call, *args, **kwargs)
+        except (urllib3.exceptions.HTTPError, ApiException) as error:
+            if _is_away(error):
+                raise RunnerUnavailable(f"the Kubernetes API has not answered for {_GIVE_UP_S:g} s") from error
+            raise
+
+    def create(self, call: Callable[..., Any], body: Mapping[str, Any]) -> None:
+        """Create an object whose name nobody else uses: one that is there already is an earlier try of this call."""
+        try:
+            self.ask(call, self.namespace, dict(body))
+        except ApiException as error:
+            if error.status != 409 or "AlreadyExists" not in str(error.body):
+                raise
+
+    def delete(self, call: Callable[..., Any], name: str, **more: Any) -> None:
+        """Delete an object, if it is there. The answer is not read: servers answer with the object or with a status."""
+        with _missing_is_fine():
+            self.ask(call, name, self.namespace, _preload_content=False, **more).close()
+
+
+def words(error: ApiException) -> str:
+    """The API server's own message, on one line."""
+    import json
+
+    with contextlib.suppress(TypeError, ValueError):
+        return " ".join(str(json.loads(error.body)["message"]).split())[:300]
+    return f"{error.status} {error.reason}"
+
+
+@contextlib.contextmanager
+def _missing_is_fine() -> Any:
+    try:
+        yield
+    except ApiException as error:
+        if error.status != 404:
+            raise
+
+
+def _configuration(context: str | None) -> client.Configuration:
+    made = client.Configuration()
+    try:
+        if context is None and "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+            config.load_incluster_config(made)
+        else:
+            config.load_kube_config(os.environ.get("KUBECONFIG"), context=context, client_configuration=made)
+    except (config.ConfigException, OSError) as error:
+        raise RunnerUnavailable(
+            f"no cluster is configured: {error}\nSet KUBECONFIG, or runner.kubernetes.context to one that it has."
+        ) from error
+    made.retries = False  # ours wait longer between tries
+    return made
+
+
+def _is_away(error: BaseException) -> bool:
+    if isinstance(error, ApiException):
+        return error.status in _MAY_PASS
+    return isinstance(error, urllib3.exceptions.HTTPError)

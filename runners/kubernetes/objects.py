@@ -1,0 +1,235 @@
+"""The cluster's objects of one launch, as plain documents: made anew, or a user's own patched."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runners.kubernetes.options import KubernetesOptions
+from runners.protocol import Container, Resources
+
+PORT = 8000
+FILES = "/tune/files"
+SERVER = "server"
+STUDY, TRIAL, LAUNCH, HOST, LEASE = "tune/study", "tune/trial", "tune/launch", "tune/host", "tune/lease"
+MANAGED = {"app.kubernetes.io/managed-by": "tune"}
+_WORKLOADS = ("Deployment", "InferenceService")
+_SHARED = ("ConfigMap", "Secret", "ServiceAccount", "PersistentVolumeClaim")
+
+Document = dict[str, Any]
+
+
+def metadata(name: str, labels: Mapping[str, str], owner: Mapping[str, Any] | None) -> Document:
+    """Of an object that goes when its owner goes."""
+    return {"name": name, "labels": dict(labels), "ownerReferences": [dict(owner)] if owner else []}
+
+
+def resource_section(asked: Resources, options: KubernetesOptions) -> Document:
+    """Requests and limits, which are the same: what is measured is what was given."""
+    wanted: dict[str, str] = {}
+    if asked.cpu_cores is not None:
+        wanted["cpu"] = f"{math.ceil(asked.cpu_cores * 1000)}m"
+    if asked.memory_bytes is not None:
+        wanted["memory"] = str(asked.memory_bytes)
+    wanted |= options.gpus.asked(asked.gpu_type, asked.gpu_memory)[0]
+    return {"requests": dict(wanted), "limits": dict(wanted)} if wanted else {}
+
+
+def deployment(
+    name: str, container: Container, options: KubernetesOptions, labels: Mapping[str, str],
+    owner: Mapping[str, Any] | None, config: str | None,
+) -> Document:  # fmt: skip
+    """One pod with the server in it. `config` names the config map of the rendered files."""
+    asked = container.resources
+    given = options.gpus.asked(asked.gpu_type, asked.gpu_memory)[1] | dict(container.env)
+    server: Document = {
+        "name": SERVER,
+        "image": options.image,
+        "ports": [{"containerPort": options.port or PORT}],
+        "env": [{"name": key, "value": value} for key, value in given.items()],
+        "resources": resource_section(asked, options),
+        "securityContext": {"allowPrivilegeEscalation": False},
+    }
+    if container.command:
+        server["command"] = list(container.command)
+    if options.image_pull_policy:
+        server["imagePullPolicy"] = options.image_pull_policy
+    pod: Document = {
+        "containers": [server],
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 1,
+        # Not as process 1, which the kernel shields from the signal that ends it: a trial would wait for the grace.
+        "shareProcessNamespace": True,
+    }
+    if options.service_account:
+        pod["serviceAccountName"] = options.service_account
+    if options.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": one} for one in options.image_pull_secrets]
+    _place(pod, asked, options)
+    _mount(pod, server, options, config)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(name, labels, owner),
+        "spec": {
+            "replicas": 1,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": {LAUNCH: labels[LAUNCH]}},
+            "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
+        },
+    }
+
+
+def workload_of(documents: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The one that is tuned. Raises ValueError where there is none, or more than one."""
+    found = [one for one in documents if one.get("kind") in _WORKLOADS]
+    if len(found) != 1:
+        kinds = ", ".join(str(one.get("kind")) for one in documents) or "nothing"
+        raise ValueError(f"needs exactly one {' or '.join(_WORKLOADS)}, and there is: {kinds}")
+    return found[0]
+
+
+def shared_of(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What the workload needs beside it: created where it is absent, and never touched where it is there."""
+    return [one for one in documents if one.get("kind") in _SHARED]
+
+
+def server_port(options: KubernetesOptions) -> int:
+    """Where the server listens: as the options or the manifest's container say, or our own choice."""
+    if options.port is not None or not options.manifest:
+        return options.port or PORT
+    workload = workload_of(options.manifest)
+    ports = server_container(pod_of(workload), options.container).get("ports") or []
+    return int(ports[0]["containerPort"]) if ports else PORT
+
+
+def server_container(pod: Mapping[str, Any], name: str | None) -> Document:
+    """The container of a pod (or an InferenceService's predictor) that is tuned. Raises ValueError where it is absent."""
+    containers = list(pod.get("containers") or ())
+    if not containers and isinstance(pod.get("model"), dict):
+        model: Document = pod["model"]
+        return model  # KServe makes a container of it that takes the same keys
+    if name is None and containers:
+        first: Document = containers[0]
+        return first
+    for one in containers:
+        if one.get("name") == name:
+            found: Document = one
+            return found
+    listed = ", ".join(str(one.get("name")) for one in containers) or "none"
+    raise ValueError(f"the manifest has no container {name}; there is {listed}")
+
+
+def patched(
+    name: str, container: Container, options: KubernetesOptions, labels: Mapping[str, str],
+    owner: Mapping[str, Any] | None, config: str | None,
+) -> Document:  # fmt: skip
+    """The user's own workload under a name of ours, with the configuration in it: resources, environment, arguments,
+    image, files, and where it may run. All else stays as it is.
+    """
+    found = copy.deepcopy(dict(workload_of(options.manifest)))
+    theirs = found.get("metadata", {})
+    found["metadata"] = metadata(name, {**(theirs.get("labels") or {}), **labels}, owner)
+    if theirs.get("annotations"):
+        found["metadata"]["annotations"] = dict(theirs["annotations"])
+    pod = pod_of(found)
+    server = server_container(pod, options.container)
+    asked = container.resources
+    server["resources"] = _merged(server.get("resources") or {}, resource_section(asked, options))
+    given = options.gpus.asked(asked.gpu_type, asked.gpu_memory)[1] | dict(container.env)
+    kept = [one for one in server.get("env") or () if one.get("name") not in given]
+    server["env"] = kept + [{"name": key, "value": value} for key, value in given.items()]
+    if container.command:
+        server["args" if "args" in server or "model" in pod else "command"] = list(container.command)
+    if options.image:
+        server["image"] = options.image
+    _place(pod, asked, options)
+    _mount(pod, server, options, config)
+    if found["kind"] == "Deployment":
+        spec = found["spec"]
+        spec |= {"replicas": 1, "strategy": {"type": "Recreate"}}
+        own = spec["template"].setdefault("metadata", {})
+        own["labels"] = {**(own.get("labels") or {}), **labels}
+        # The user's own Service, if one runs, must not send traffic to a pod that is being measured.
+        spec["selector"] = {"matchLabels": {LAUNCH: labels[LAUNCH]}}
+        for key in (theirs.get("labels") or {}).keys() & own["labels"].keys() - labels.keys():
+            own["labels"].pop(key)
+    else:
+        found["spec"]["predictor"]["labels"] = {**(pod.get("labels") or {}), **labels}
+        found["metadata"].setdefault("annotations", {})["serving.kserve.io/deploymentMode"] = "RawDeployment"
+        found["spec"]["predictor"] |= {"minReplicas": 1, "maxReplicas": 1}
+    return found
+
+
+def service(name: str, port: int, labels: Mapping[str, str], owner: Mapping[str, Any] | None) -> Document:
+    """An address of the launch's pod that stays."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(name, labels, owner),
+        "spec": {"selector": {LAUNCH: labels[LAUNCH]}, "ports": [{"port": port, "targetPort": port}]},
+    }
+
+
+def config_map(name: str, files: Mapping[str, str], labels: Mapping[str, str], owner: Mapping[str, Any] | None) -> Document:
+    """The rendered files. A key may hold no slash, so the pod's mount gives each its path."""
+    data = {f"file-{number}": text for number, text in enumerate(files.values())}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(name, labels, owner), "data": data}
+
+
+def with_files(workload: Document, files: Sequence[str]) -> Document:
+    """The mounted files under their own paths."""
+    for volume in pod_of(workload).get("volumes", ()):
+        if volume["name"] == "tune-files":
+            volume["configMap"]["items"] = [{"key": f"file-{n}", "path": path} for n, path in enumerate(files)]
+    return workload
+
+
+def pod_of(workload: Mapping[str, Any]) -> Document:
+    spec = workload.get("spec") or {}
+    found = spec.get("predictor") if workload.get("kind") == "InferenceService" else (spec.get("template") or {}).get("spec")
+    if not isinstance(found, dict):
+        raise ValueError(f"the {workload.get('kind')} has no pod in it")
+    return found
+
+
+def _place(pod: Document, asked: Resources, options: KubernetesOptions) -> None:
+    """Node selector, affinity and tolerations: a GPU type with one name is selected, with several they are alternatives."""
+    selector = dict(pod.get("nodeSelector") or {}) | dict(options.node_selector)
+    if asked.gpu_type is not None:
+        values = options.gpus.label_values(asked.gpu_type)
+        if len(values) == 1:
+            selector[options.gpus.type_label] = values[0]
+        else:
+            term = {"matchExpressions": [{"key": options.gpus.type_label, "operator": "In", "values": list(values)}]}
+            affinity = pod.setdefault("affinity", {}).setdefault("nodeAffinity", {})
+            affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": [term]}
+    if selector:
+        pod["nodeSelector"] = selector
+    if options.tolerations:
+        pod["tolerations"] = [*(pod.get("tolerations") or ()), *map(dict, options.tolerations)]
+
+
+def _mount(pod: Document, server: Document, options: KubernetesOptions, config: str | None) -> None:
+    volumes, mounts = list(pod.get("volumes") or ()), list(server.get("volumeMounts") or ())
+    if config is not None:
+        volumes.append({"name": "tune-files", "configMap": {"name": config}})
+        mounts.append({"name": "tune-files", "mountPath": FILES, "readOnly": True})
+    if options.shm_bytes is not None:
+        volumes.append({"name": "tune-shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(options.shm_bytes)}})
+        mounts.append({"name": "tune-shm", "mountPath": "/dev/shm"})  # noqa: S108 (the container's own)
+    if volumes:
+        pod["volumes"] = volumes
+    if mounts:
+        server["volumeMounts"] = mounts
+
+
+def _merged(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Document:
+    return {
+        kind: {**(theirs.get(kind) or {}), **(ours.get(kind) or {})}
+        for kind in ("requests", "limits")
+        if theirs.get(kind) or ours.get(kind)
+    }

@@ -1,0 +1,208 @@
+"""What the cluster says of a launch: pods and events as they change, and what they mean for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import watch
+from kubernetes.client.exceptions import ApiException
+
+from runners.kubernetes.cluster import ANSWER_S, Cluster
+from runners.protocol import Infeasible, RunnerUnavailable, ServerFailed
+
+_ROUND_S = 300
+_PAUSE_S = 0.5
+_NO_IMAGE = ("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
+_NOT_CREATED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The pods of a launch by name, and the messages of its events' reasons, the latest of each."""
+
+    pods: Mapping[str, Any]
+    events: Mapping[str, str]
+
+
+class Watcher:
+    """Watches the pods with a label, and the events of objects whose names begin so, until it is closed.
+
+    A watch that breaks (the API server restarts) begins again from a list, so nothing is missed for good.
+    """
+
+    def __init__(self, cluster: Cluster, selector: str, prefix: str) -> None:
+        self._cluster, self._selector, self._prefix = cluster, selector, prefix
+        self._pods: dict[str, Any] = {}
+        self._events: dict[str, str] = {}
+        self._changed, self._closed, self._listed = threading.Condition(), threading.Event(), threading.Event()
+        self._watches: list[watch.Watch] = []
+        for target in (self._watch_pods, self._watch_events):
+            threading.Thread(target=self._over_and_over, args=(target,), name="kubernetes-watch", daemon=True).start()
+
+    def seen(self) -> Seen:
+        """As far as it is known now."""
+        with self._changed:
+            return Seen(dict(self._pods), dict(self._events))
+
+    def await_change(self, at_most_s: float) -> None:
+        """Blocks until something has changed, or for that long."""
+        with self._changed:
+            self._changed.wait(at_most_s)
+
+    def await_end(self, at_most_s: float) -> bool:
+        """Blocks until nothing of the pods, which are being deleted, runs; False when the time was over first.
+
+        A kubelet takes up to ten seconds longer to give up the pod itself, whose containers have ended.
+        """
+        deadline = time.monotonic() + at_most_s
+        with self._changed:
+            while not all(map(_is_over, self._pods.values())):
+                self._changed.wait(min(1.0, max(0.01, deadline - time.monotonic())))
+                if time.monotonic() >= deadline:
+                    return False
+        return True
+
+    def close(self) -> None:
+        """Watch no longer; the threads end with their connections."""
+        self._closed.set()
+        for one in list(self._watches):
+            one.stop()
+
+    def _over_and_over(self, look: Callable[[watch.Watch], None]) -> None:
+        while not self._closed.is_set():
+            one = watch.Watch()
+            self._watches.append(one)
+            try:
+                look(one)
+            except Exception:  # noqa: BLE001 (whatever broke it, the next round begins from a list)
+                self._closed.wait(_PAUSE_S)
+            finally:
+                self._watches.remove(one)
+
+    def _watch_pods(self, one: watch.Watch) -> None:
+        core, namespace = self._cluster.core, self._cluster.namespace
+        listed = core.list_namespaced_pod(namespace, label_selector=self._selector, _request_timeout=ANSWER_S)
+        with self._changed:
+            self._pods = {pod.metadata.name: pod for pod in listed.items}
+            self._changed.notify_all()
+        for change in one.stream(
+            core.list_namespaced_pod, namespace, label_selector=self._selector, timeout_seconds=_ROUND_S,
+            resource_version=listed.metadata.resource_version, _request_timeout=(ANSWER_S[0], _ROUND_S + 10),
+        ):  # fmt: skip
+            name = change["object"].metadata.name
+            with self._changed:
+                if change["type"] == "DELETED":
+                    self._pods.pop(name, None)
+                else:
+                    self._pods[name] = change["object"]
+                self._changed.notify_all()
+            if self._closed.is_set():
+                return
+
+    def _watch_events(self, one: watch.Watch) -> None:
+        core, namespace = self._cluster.core, self._cluster.namespace
+        for change in one.stream(
+            core.list_namespaced_event, namespace, timeout_seconds=_ROUND_S, _request_timeout=(ANSWER_S[0], _ROUND_S + 10)
+        ):
+            event = change["object"]
+            if (event.involved_object.name or "").startswith(self._prefix):
+                with self._changed:
+                    self._events[event.reason or "?"] = " ".join((event.message or "").split())
+                    self._changed.notify_all()
+            if self._closed.is_set():
+                return
+
+
+def running_pod(seen: Seen, container: str) -> Any | None:
+    """The pod whose container runs, or None; raises for what the launch cannot survive.
+
+    Raises Infeasible where it ran out of memory, ServerFailed for what else ended it, RunnerUnavailable where there is
+    no image: that every trial would lack.
+    """
+    for pod in seen.pods.values():
+        if pod.status.reason == "Evicted":
+            raise ServerFailed(f"Evicted: {pod.status.message}")
+        state = container_state(pod, container)
+        if state is None:
+            continue
+        judge_state(state)
+        if state.state.running is not None and pod.status.pod_ip and pod.metadata.deletion_timestamp is None:
+            return pod
+    return None
+
+
+def container_state(pod: Any, container: str) -> Any | None:
+    """The status of the pod's container of that name; None while there is none."""
+    return next((one for one in pod.status.container_statuses or () if one.name == container), None)
+
+
+def judge_state(status: Any) -> None:
+    """Raises as `running_pod` for a container's status."""
+    waiting = status.state.waiting
+    ended = status.state.terminated or (status.last_state.terminated if status.last_state else None)
+    if ended is not None:
+        if ended.reason == "OOMKilled":
+            raise Infeasible("OOMKilled: the server needed more memory than it was given")
+        again = "CrashLoopBackOff" if waiting is not None and waiting.reason == "CrashLoopBackOff" else ended.reason
+        raise ServerFailed(f"{again or 'Error'}: the server exited with code {ended.exit_code}")
+    if waiting is None:
+        return
+    if waiting.reason in _NO_IMAGE:
+        raise RunnerUnavailable(f"{waiting.reason}: the cluster has no image {status.image}: {_line(waiting.message)}")
+    if waiting.reason in _NOT_CREATED:
+        raise ServerFailed(f"{waiting.reason}: {_line(waiting.message)}")
+
+
+def why_waiting(seen: Seen) -> str:
+    """Why no container runs yet, in the cluster's words: no node has room, a quota is used up, an image is on its way."""
+    for pod in seen.pods.values():
+        for condition in pod.status.conditions or ():
+            if condition.type == "PodScheduled" and condition.status == "False":
+                return f"{condition.reason or 'Unschedulable'}: {_line(condition.message)}"
+        for status in pod.status.container_statuses or ():
+            if status.state.waiting is not None and status.state.waiting.reason:
+                return f"{status.state.waiting.reason}: {_line(status.state.waiting.message)}".rstrip(": ")
+    if "FailedCreate" in seen.events:
+        return f"FailedCreate: {seen.events['FailedCreate']}"
+    return "no pod was made yet" if not seen.pods else "its pod is being started"
+
+
+def has_room(seen: Seen) -> bool:
+    """Whether a pod has been given a node."""
+    return any(pod.spec.node_name for pod in seen.pods.values())
+
+
+def log_tail(cluster: Cluster, pod: str, container: str, lines: int = 30) -> str:
+    """The end of what the container printed, before its last restart if it has restarted."""
+    for previous in (True, False):
+        try:
+            found = cluster.ask(
+                cluster.core.read_namespaced_pod_log, pod, cluster.namespace, container=container, tail_lines=lines,
+                previous=previous,
+            )  # fmt: skip
+        except (ApiException, RunnerUnavailable):
+            continue
+        if found:
+            return str(found)
+    return ""
+
+
+def _is_over(pod: Any) -> bool:
+    """Whether no container of a pod that is being deleted runs, or will."""
+    if pod.status.phase in ("Succeeded", "Failed"):
+        return True
+    states = [one.state for one in pod.status.container_statuses or ()]
+    return bool(states) and pod.metadata.deletion_timestamp is not None and all(map(_has_ended, states))
+
+
+def _has_ended(state: Any) -> bool:
+    waits = state.waiting is not None and state.waiting.reason not in (None, "ContainerCreating", "PodInitializing")
+    return state.terminated is not None or waits
+
+
+def _line(text: str | None) -> str:
+    return " ".join((text or "").split())[:300]

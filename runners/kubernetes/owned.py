@@ -1,0 +1,140 @@
+"""Whose the cluster's objects are: a Lease per run, renewed while it lives, that owns all that the run creates.
+
+When a Lease is deleted, the cluster's garbage collector deletes what it owns. A run is dead when its process on this
+machine is, or, seen from elsewhere, when its Lease has not been renewed for a while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import platform
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from kubernetes.client.exceptions import ApiException
+
+from runners.kubernetes.cluster import Cluster, words
+from runners.kubernetes.objects import HOST, LAUNCH, LEASE, MANAGED, STUDY, TRIAL
+from runners.ownership import is_abandoned, state_folder, this_owner, this_place
+from runners.protocol import Leftover, RunnerUnavailable
+
+_RENEW_S, _DURATION_S = 15.0, 60
+_DEAD_AFTER_S = 300.0  # clocks of machines differ
+_OWNER, _PLACE, _STATE = "tune/owner", "tune/place", "tune/state"
+_GONE_S = 90.0
+AT_ONCE = {"propagation_policy": "Background", "grace_period_seconds": 0}
+_SELECTOR = "app.kubernetes.io/managed-by=tune"
+
+
+class RunLease:
+    """This process's Lease in a namespace, renewed by a thread of its own until `release`."""
+
+    def __init__(self, cluster: Cluster, study: str) -> None:
+        self._cluster = cluster
+        self.name = f"tune-{secrets.token_hex(5)}"
+        self._done = threading.Event()
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": self.name,
+                "labels": {**MANAGED, STUDY: study, HOST: label_value(platform.node()), LEASE: self.name},
+                "annotations": {_OWNER: this_owner(), _PLACE: this_place(), _STATE: str(state_folder())},
+            },
+            "spec": {"holderIdentity": f"{platform.node()}/{this_owner()}", "leaseDurationSeconds": _DURATION_S, "renewTime": _now()},
+        }
+        try:
+            cluster.create(cluster.leases.create_namespaced_lease, body)
+            made = cluster.ask(cluster.leases.read_namespaced_lease, self.name, cluster.namespace)
+        except ApiException as error:
+            raise RunnerUnavailable(
+                f"the cluster refuses a Lease in the namespace {cluster.namespace}: {words(error)}"
+            ) from error
+        self.reference = {
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": self.name, "uid": made.metadata.uid
+        }  # fmt: skip
+        threading.Thread(target=self._renew, name="kubernetes-lease", daemon=True).start()
+
+    def release(self) -> None:
+        """Nothing of the run is left that it would own."""
+        self._done.set()
+        with contextlib.suppress(ApiException, RunnerUnavailable):
+            self._cluster.delete(self._cluster.leases.delete_namespaced_lease, self.name)
+
+    def labels(self, study: str, trial: int, launch: str) -> dict[str, str]:
+        """Of everything that a launch creates."""
+        return {
+            **MANAGED, STUDY: label_value(study), TRIAL: str(trial), LAUNCH: launch,
+            HOST: label_value(platform.node()), LEASE: self.name,
+        }  # fmt: skip
+
+    def _renew(self) -> None:
+        while not self._done.wait(_RENEW_S):
+            with contextlib.suppress(Exception):  # the API may be away; the next turn comes soon
+                self._cluster.leases.patch_namespaced_lease(
+                    self.name, self._cluster.namespace, {"spec": {"renewTime": _now()}}, _request_timeout=(5, 10)
+                )
+
+
+def remove_abandoned(cluster: Cluster) -> list[Leftover]:
+    """Delete what dead runs own in the namespace, and wait until their pods are gone."""
+    try:
+        leases = cluster.ask(cluster.leases.list_namespaced_lease, cluster.namespace, label_selector=_SELECTOR).items
+    except ApiException:
+        return []  # where leases may not be listed, nothing of ours was made
+    removed = []
+    for lease in leases:
+        if _is_dead(lease):
+            removed += _remove(cluster, lease.metadata.name)
+            cluster.delete(cluster.leases.delete_namespaced_lease, lease.metadata.name)
+    return removed
+
+
+def _remove(cluster: Cluster, lease: str) -> list[Leftover]:
+    """What carries the Lease's label, each kind by itself: the garbage collector takes its time, and may be absent."""
+    selector = f"{LEASE}={lease}"
+    found: list[Leftover] = []
+    namespaced: list[tuple[str, Any, Any, Mapping[str, Any]]] = [
+        ("deployment", cluster.apps.list_namespaced_deployment, cluster.apps.delete_namespaced_deployment, AT_ONCE),
+        ("job", cluster.batch.list_namespaced_job, cluster.batch.delete_namespaced_job, AT_ONCE),
+        ("service", cluster.core.list_namespaced_service, cluster.core.delete_namespaced_service, {}),
+        ("config map", cluster.core.list_namespaced_config_map, cluster.core.delete_namespaced_config_map, {}),
+        ("secret", cluster.core.list_namespaced_secret, cluster.core.delete_namespaced_secret, {}),
+    ]
+    for kind, listing, deleting, how in namespaced:
+        with contextlib.suppress(ApiException):  # a kind that may not be listed was not created either
+            for one in cluster.ask(listing, cluster.namespace, label_selector=selector).items:
+                cluster.delete(deleting, one.metadata.name, **how)
+                labels = one.metadata.labels
+                if kind in ("deployment", "job"):
+                    found.append(Leftover(f"{kind} {one.metadata.name}", labels.get(STUDY, "?"), labels.get(TRIAL, "?")))
+    deadline = time.monotonic() + _GONE_S
+    while cluster.ask(cluster.core.list_namespaced_pod, cluster.namespace, label_selector=selector).items:
+        if time.monotonic() > deadline:
+            raise RunnerUnavailable(f"pods of a dead run are still there after {_GONE_S:g} s; see: kubectl get pods -l {selector}")
+        time.sleep(0.2)
+    return found
+
+
+def label_value(text: str) -> str:
+    """Fit for a label: at most 63 letters, digits, dots, dashes and underscores, with a letter or digit at both ends."""
+    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in text)
+    return kept[:63].strip("._-") or "x"
+
+
+def _is_dead(lease: Any) -> bool:
+    notes = lease.metadata.annotations or {}
+    if is_abandoned(notes.get(_OWNER, ""), notes.get(_PLACE, ""), notes.get(_STATE, "")):
+        return True
+    if notes.get(_PLACE) == this_place():
+        return False  # its process can be seen, and lives; or it is another state folder's, which judges for itself
+    renewed = lease.spec.renew_time
+    return renewed is not None and (datetime.datetime.now(datetime.UTC) - renewed).total_seconds() > _DEAD_AFTER_S
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

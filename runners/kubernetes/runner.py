@@ -1,0 +1,331 @@
+"""One Deployment and one Service per trial, in a namespace of the user's choice; nothing of them is left afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import stream
+
+from runners.kubernetes import objects
+from runners.kubernetes.beside import LoadPlace
+from runners.kubernetes.cluster import Cluster, words
+from runners.kubernetes.forward import forwarded, is_reachable
+from runners.kubernetes.nodes import Nodes
+from runners.kubernetes.observed import (
+    Watcher,
+    container_state,
+    has_room,
+    judge_state,
+    log_tail,
+    running_pod,
+    why_waiting,
+)
+from runners.kubernetes.options import KubernetesOptions
+from runners.kubernetes.owned import AT_ONCE, RunLease, label_value, remove_abandoned
+from runners.kubernetes.usage import as_sample, commands
+from runners.protocol import (
+    Beside,
+    Container,
+    Endpoint,
+    Infeasible,
+    Leftover,
+    Placement,
+    Recorded,
+    Resources,
+    RunnerUnavailable,
+    ServerFailed,
+    Usage,
+)
+from runners.readiness import wait_until_ready
+from runners.samples import Samples
+from runners.starting import write_files
+
+_LOOK_S, _SAMPLE_S = 0.5, 1.0
+_GONE_S = 90.0
+_WORKLOADS = {"InferenceService": ("serving.kserve.io", "v1beta1", "inferenceservices")}
+
+
+class KubernetesRunner:
+    """Raises RunnerUnavailable where there is no cluster, ValueError for a manifest that cannot be patched."""
+
+    def __init__(self, options: KubernetesOptions) -> None:
+        self._options = options
+        self._port = objects.server_port(options)
+        if options.manifest:
+            pod = objects.pod_of(objects.workload_of(options.manifest))
+            self._container = str(objects.server_container(pod, options.container).get("name") or "kserve-container")
+        else:
+            self._container = objects.SERVER
+        self._cluster = Cluster(options.context, options.namespace)
+        self._nodes = Nodes(self._cluster, options)
+        self._lease: RunLease | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def near(self) -> bool:
+        """Whether the load comes from here: only where no Job in the cluster makes it."""
+        return not self._options.load_job
+
+    def refuses(self, resources: Resources) -> str | None:
+        """What no node could ever give, or no quota allows."""
+        return self._nodes.refuses(resources)
+
+    def place(self, folder: Path) -> Placement:  # noqa: ARG002
+        """A pod has an address of its own, so all listen on the same port."""
+        return Placement("0.0.0.0", self._port, objects.FILES)  # noqa: S104 (inside the pod)
+
+    def close(self) -> None:
+        """Give up this run's Lease."""
+        with self._lock:
+            if self._lease is not None:
+                self._lease.release()
+                self._lease = None
+
+    def remove_leftovers(self) -> list[Leftover]:
+        """What dead runs own in the namespace."""
+        return remove_abandoned(self._cluster)
+
+    @contextlib.contextmanager
+    def launch(self, container: Container) -> Iterator[Endpoint]:
+        """See `runners.protocol.Runner.launch`."""
+        if said := self.refuses(container.resources):
+            raise Infeasible(said)
+        launch = secrets.token_hex(5)
+        lease = self._own_lease(container.study)
+        study = label_value(container.study).lower().replace("_", "-").replace(".", "-")[:30].strip("-")
+        name = f"tune-{study}-{container.trial}-{launch}"
+        labels = lease.labels(container.study, container.trial, launch)
+        write_files(container.files, container.folder / "files")
+        watcher = Watcher(self._cluster, f"{objects.LAUNCH}={launch}", name)
+        with contextlib.ExitStack() as stack:
+            stack.callback(watcher.close)
+            stack.callback(self._remove, name, watcher)  # before anything exists, lest an interrupt falls between
+            launched = time.monotonic()
+            address = self._create(name, container, labels, lease)
+            pod = self._await_pod(watcher, container)
+            server = _Server(self, container, watcher, pod, self._container, self._port)
+            stack.callback(server.write_log)
+            server.url = stack.enter_context(server.way())
+            stack.enter_context(server.watched())
+            try:
+                wait_until_ready(server.url, container.readiness, server.check_launch)
+            except ServerFailed as error:
+                raise ServerFailed(error.reason, error.log_tail or server.log_tail()) from error
+            server.cold_start_s = time.monotonic() - launched
+            if self._options.load_job:
+                scheme = container.readiness.scheme
+                server.beside = LoadPlace(
+                    self._cluster, self._options, f"{name}-load", labels, lease.reference,
+                    f"{scheme}://{address}:{self._port}", self._nodes.only_one,
+                )  # fmt: skip
+            yield server
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where it launches."""
+        return self._cluster
+
+    def _own_lease(self, study: str) -> RunLease:
+        with self._lock:
+            if self._lease is None:
+                self._lease = RunLease(self._cluster, label_value(study))
+            return self._lease
+
+    def _create(self, name: str, container: Container, labels: dict[str, str], lease: RunLease) -> str:
+        """All objects of the launch; returns the service's address in the cluster."""
+        cluster, options = self._cluster, self._options
+        config = f"{name}-files" if container.files else None
+        try:
+            make = objects.patched if options.manifest else objects.deployment
+            workload = make(name, container, options, labels, lease.reference, config)
+            for shared in objects.shared_of(options.manifest):
+                self._create_shared(shared)
+            if config is not None:
+                objects.with_files(workload, list(container.files))
+                cluster.create(
+                    cluster.core.create_namespaced_config_map,
+                    objects.config_map(config, container.files, labels, lease.reference),
+                )
+            if workload["kind"] == "Deployment":
+                cluster.create(cluster.apps.create_namespaced_deployment, workload)
+            else:
+                group, version, plural = _WORKLOADS[workload["kind"]]
+                cluster.ask(
+                    cluster.custom.create_namespaced_custom_object, group, version, cluster.namespace, plural, workload
+                )
+            cluster.create(cluster.core.create_namespaced_service, objects.service(name, self._port, labels, lease.reference))
+            made = cluster.ask(cluster.core.read_namespaced_service, name, cluster.namespace)
+        except (ApiException, ValueError) as error:
+            said = words(error) if isinstance(error, ApiException) else str(error)
+            if isinstance(error, ApiException) and error.status in (401, 403, 404):
+                raise RunnerUnavailable(f"the cluster refuses the launch: {said}") from error
+            raise ServerFailed(f"the cluster refuses the launch: {said}") from error
+        return str(made.spec.cluster_ip)
+
+    def _create_shared(self, document: Any) -> None:
+        """What the manifest's workload needs beside it, if it is not there: it stays."""
+        from kubernetes import utils
+
+        body = {**document, "metadata": {**document.get("metadata", {}), "namespace": self._cluster.namespace}}
+        try:
+            utils.create_from_dict(self._cluster.api, body, namespace=self._cluster.namespace)
+        except utils.FailToCreateError as error:
+            if any(one.status != 409 for one in error.api_exceptions):
+                raise error.api_exceptions[0] from error
+
+    def _await_pod(self, watcher: Watcher, container: Container) -> Any:
+        """The pod, once its server's container runs. While there is no room it waits for some."""
+        begun, placed_at = time.monotonic(), None
+        while True:
+            container.go_on()
+            seen = watcher.seen()
+            try:
+                pod = running_pod(seen, self._container)
+            except ServerFailed as error:
+                name = next(iter(seen.pods), "")
+                raise ServerFailed(error.reason, log_tail(self._cluster, name, self._container)) from error
+            if pod is not None:
+                return pod
+            now = time.monotonic()
+            if placed_at is None and has_room(seen):
+                placed_at = now
+            limit, since = (
+                (self._options.room_timeout_s, begun) if placed_at is None else (container.readiness.timeout_s, placed_at)
+            )
+            if now - since > limit:
+                raise ServerFailed(f"did not start within {limit:g} s: {why_waiting(seen)}")
+            watcher.await_change(_LOOK_S)
+
+    def _remove(self, name: str, watcher: Watcher) -> None:
+        """Delete all objects of the launch, and wait until its pod is gone. An interrupt meanwhile is heeded afterwards."""
+        try:
+            self._delete(name, watcher)
+        except KeyboardInterrupt:
+            self._delete(name, watcher)
+            raise
+
+    def _delete(self, name: str, watcher: Watcher) -> None:
+        cluster = self._cluster
+        kind = objects.workload_of(self._options.manifest)["kind"] if self._options.manifest else "Deployment"
+        if kind == "Deployment":
+            cluster.delete(cluster.apps.delete_namespaced_deployment, name, **AT_ONCE)
+        else:
+            group, version, plural = _WORKLOADS[kind]
+            with contextlib.suppress(ApiException):
+                cluster.ask(cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, name)
+        cluster.delete(cluster.core.delete_namespaced_service, name)
+        cluster.delete(cluster.core.delete_namespaced_config_map, f"{name}-files")
+        if not watcher.await_end(_GONE_S):
+            raise RunnerUnavailable(f"the pod of {name} still runs {_GONE_S:g} s after it was deleted")
+        for pod in watcher.seen().pods:
+            cluster.delete(cluster.core.delete_namespaced_pod, pod, grace_period_seconds=0)
+
+
+@dataclass
+class _Server:
+    """A pod that runs; an Endpoint once it is ready."""
+
+    runner: KubernetesRunner
+    container: Container
+    watcher: Watcher
+    pod: Any
+    name: str
+    port: int
+    url: str = ""
+    cold_start_s: float = 0.0
+    client_cores: tuple[int, ...] = ()
+    shares_cores: bool = False
+    samples: Samples = field(default_factory=Samples)
+    recorded: Recorded | None = None
+    beside: Beside | None = None
+    notes: tuple[str, ...] = ()
+    oom_kills: int = 0
+
+    @contextlib.contextmanager
+    def way(self) -> Iterator[str]:
+        """Its URL from here."""
+        scheme, address = self.container.readiness.scheme, self.pod.status.pod_ip
+        if is_reachable(address, self.port):
+            self.notes = ("The load came from outside the cluster, straight to the pod.",)
+            yield f"{scheme}://{address}:{self.port}"
+            return
+        self.notes = ("The load went through a port-forward, which adds to every latency.",)
+        with forwarded(self.runner.cluster, self.pod.metadata.name, self.port) as port:
+            yield f"{scheme}://127.0.0.1:{port}"
+
+    def check_launch(self) -> None:
+        """Whether to wait on."""
+        self.container.go_on()
+        self.check()
+
+    def check(self) -> None:
+        pod = self.watcher.seen().pods.get(self.pod.metadata.name)
+        if self.oom_kills:
+            raise Infeasible("OOMKilled: the kernel ended a process of the server for want of memory")
+        if pod is None or pod.metadata.deletion_timestamp is not None:
+            raise ServerFailed("the pod was deleted while it was needed")
+        if pod.status.reason == "Evicted":
+            raise ServerFailed(f"Evicted: {pod.status.message}")
+        state = container_state(pod, self.name)
+        if state is None:
+            return
+        try:
+            judge_state(state)
+        except ServerFailed as error:
+            raise ServerFailed(error.reason, self.log_tail()) from error
+
+    def usage(self, start: float, end: float) -> Usage:
+        return self.samples.usage(start, end)
+
+    def log_tail(self) -> str:
+        """The end of what the server printed."""
+        return log_tail(self.runner.cluster, self.pod.metadata.name, self.name)
+
+    def write_log(self) -> None:
+        """Keep what the server printed."""
+        text = log_tail(self.runner.cluster, self.pod.metadata.name, self.name, lines=20_000)
+        (self.container.folder / "server.log").write_text(text, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Samples for as long as the block runs; they are written down after it."""
+        done = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(done,), name="kubernetes-usage", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join(_SAMPLE_S)
+            self.samples.write(self.container.folder / "usage.csv")
+
+    def _watch(self, done: threading.Event) -> None:
+        """Reads the container's own cgroup by a command in it. Where it has no `cat`, its use stays unknown."""
+        cluster = self.runner.cluster
+        core = client.CoreV1Api(client.ApiClient(cluster.api.configuration))  # a stream changes it while it opens
+        for command in commands():
+            while not done.is_set():
+                try:
+                    text = stream(
+                        core.connect_get_namespaced_pod_exec, self.pod.metadata.name, cluster.namespace,
+                        container=self.name, command=list(command), stdout=True, stderr=False, stdin=False, tty=False,
+                        _request_timeout=5,
+                    )  # fmt: skip
+                except Exception:  # noqa: BLE001 (the API may be away, the pod ending; whether it lives is asked elsewhere)
+                    text = None
+                if text is not None:
+                    found = as_sample(text, time.monotonic())
+                    if found is None:
+                        break  # the other version of cgroups
+                    self.samples.add(found.sample)
+                    self.oom_kills = found.oom_kills
+                done.wait(_SAMPLE_S)
