@@ -9,7 +9,7 @@ from loadtest.answers import checker
 from loadtest.auth import secret_headers
 from loadtest.bodies import read_bodies
 from loadtest.bundle import pack, variables
-from loadtest.client import LoadGenerator, LoadTestError, read_answers
+from loadtest.client import LoadGenerator, LoadTestError, read_log
 from loadtest.plan import (
     Answer,
     AnswerCheck,
@@ -52,8 +52,8 @@ __all__ = [
     "WarmupPoint",
     "checker",
     "pack",
-    "read_answers",
     "read_bodies",
+    "read_log",
     "read_trace",
     "secret_headers",
     "variables",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import tarfile
+import zipfile
 from pathlib import Path
 
 from loadtest.plan import Auth, LoadPlan
@@ -42,14 +42,13 @@ def pack(plan: LoadPlan) -> bytes:
         }
     )  # fmt: skip
     target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w:gz", compresslevel=6) as archive:
-        content = there.model_dump_json().encode()
-        entry = tarfile.TarInfo(_PLAN)
-        entry.size = len(content)
-        archive.addfile(entry, io.BytesIO(content))
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(_PLAN, there.model_dump_json())
         for name, source in packed.items():
             try:
-                archive.add(source, name)
+                for one in sorted(source.iterdir()) if source.is_dir() else [source]:
+                    if one.is_file():
+                        archive.write(one, f"{name}/{one.name}" if source.is_dir() else name)
             except OSError as error:
                 raise PlanError(f"cannot read {source}: {error.strerror}") from error
     return target.getvalue()
@@ -63,10 +62,10 @@ def unpack(pieces: Path, target: Path) -> str:
     try:
         files = sorted(one for one in pieces.iterdir() if one.is_file() and not one.name.startswith("."))
         content = b"".join(one.read_bytes() for one in files)
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-            archive.extractall(target, filter="data")
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            archive.extractall(target)  # which lets no name lead out of the folder
         plan = LoadPlan.model_validate_json((target / _PLAN).read_text(encoding="utf-8"))
-    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
         raise PlanError(f"{pieces} holds no bundle: {error}") from error
 
     def here(name: str | None) -> str | None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import IO, Any
 
@@ -42,6 +42,20 @@ def read_answers(
         else:
             raise LoadTestError(message.error or "the generator gave no reason")
     raise LoadTestError(last_words())
+
+
+def read_log(lines: Iterable[str], on_progress: Callable[[Progress], Any]) -> Measurement:
+    """As `read_answers`, of a log in which standard error stands between the answers."""
+    said = ["it printed nothing"]
+
+    def answers() -> Iterator[str]:
+        for line in lines:
+            if line.startswith("{"):
+                yield line
+            elif line.strip():
+                said.append(line)
+
+    return read_answers(answers(), on_progress, lambda: f"the generator ended without an answer: {said[-1]}")
 
 
 class LoadGenerator:

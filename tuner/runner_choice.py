@@ -37,7 +37,9 @@ def _docker(loaded: LoadedSpec) -> Runner:
     spec, key = loaded.spec.runner.docker, ("runner", "docker")
     image = loaded.spec.service.image
     if image is None and spec.build is None:
-        raise loaded.error(("service", "image"), "is missing; Docker needs one, or runner.docker.build to build it from")
+        raise loaded.error(
+            ("service", "image"), "is missing; Docker needs one, or runner.docker.build to build it from"
+        )
     build = None if spec.build is None else loaded.folder / spec.build
     if build is not None and not (build / "Dockerfile").is_file():
         raise loaded.error((*key, "build"), f"there is no {build / 'Dockerfile'}")

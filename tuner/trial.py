@@ -24,7 +24,7 @@ from loadtest import (
     Progress,
     Slo,
     pack,
-    read_answers,
+    read_log,
     variables,
 )
 from loadtest import LatencyLimit as Limit
@@ -186,7 +186,11 @@ class _Trial:
 
         lines = beside.run(program, go_on)
         with closing(lines):  # type: ignore[type-var]  # a generator
-            return read_answers(lines, on_progress, lambda: "the load test's program ended without an answer")
+            measurement = read_log(lines, on_progress)
+        if measurement.base_latency_ms is None:
+            # It has answered us: so either it fails everybody now, which is seen from here too, or a network is between.
+            raise NotBeside(measurement.reason)
+        return measurement
 
     def _plan(self, url: str, cores: tuple[int, ...], *, shares_cores: bool) -> LoadPlan:
         load, slo = self._spec.load, self._spec.slo

@@ -24,7 +24,7 @@ _BUNDLE = "/tune/load"
 _CONTAINER = "load"
 _CHUNK = 700_000  # of the 1 MiB that an object may have, in base64
 _MOST_CHUNKS = 60
-_START_S, _ROOM_S = 120.0, 3.0
+_START_S, _ROOM_S = 120.0, 5.0
 _READ_S = 5.0
 _AWAY_S = 120.0
 _MEMORY = "128Mi"
@@ -32,7 +32,7 @@ _MEMORY = "128Mi"
 
 @dataclass(frozen=True)
 class LoadPlace:
-    """Beside one launch. `labels` are the launch's; `url` is the service's address in the cluster."""
+    """Beside one launch. `labels` are the launch's; `url` is the server's address in the cluster."""
 
     cluster: Cluster
     options: KubernetesOptions
@@ -57,7 +57,9 @@ class LoadPlace:
         core = self.cluster.core
         pieces = [program.bundle[at : at + _CHUNK] for at in range(0, len(program.bundle), _CHUNK)]
         if len(pieces) > _MOST_CHUNKS:
-            raise NotBeside(f"{len(program.bundle) / 2**20:.0f} MiB of requests are more than the cluster's objects carry")
+            raise NotBeside(
+                f"{len(program.bundle) / 2**20:.0f} MiB of requests are more than the cluster's objects carry"
+            )
         names = [f"{self.name}-{number:02d}" for number in range(len(pieces))]
         try:
             for name, piece in zip(names, pieces, strict=True):
@@ -81,25 +83,21 @@ class LoadPlace:
         self, program: Program, labels: Mapping[str, str], chunks: list[str], watcher: Watcher, go_on: Callable[[], None],
         stack: contextlib.ExitStack,
     ) -> Any:  # fmt: skip
-        """The running pod. Where no node has the cores that it asks for, it goes without them: better a generator that
-        watches itself for want of CPU than a trial that waits for ever.
+        """The running pod. A generator without cores of its own would be starved by the server that it loads: where no
+        node has room for it, it does not run here.
         """
-        batch = self.cluster.batch
-        for attempt, cores in enumerate(dict.fromkeys((self.options.load_cpu, 0.0))):
-            name = f"{self.name}-{attempt}"
-            stack.callback(self._remove, name, watcher)
-            try:
-                self.cluster.create(batch.create_namespaced_job, self._job(name, program, labels, chunks, cores))
-            except ApiException as error:
-                raise NotBeside(f"the cluster refuses the load test's Job: {words(error)}") from error
-            pod = self._await_pod(watcher, go_on, _ROOM_S if cores else _START_S)
-            if pod is not None:
-                return pod
-            self._remove(name, watcher)
-        raise NotBeside(f"the load test's pod does not start: {why_waiting(watcher.seen())}")
+        stack.callback(self._remove, watcher)
+        try:
+            self.cluster.create(self.cluster.batch.create_namespaced_job, self._job(program, labels, chunks))
+        except ApiException as error:
+            raise NotBeside(f"the cluster refuses the load test's Job: {words(error)}") from error
+        pod = self._await_pod(watcher, go_on)
+        if pod is None:
+            raise NotBeside(f"the load test's pod does not start: {why_waiting(watcher.seen())}")
+        return pod
 
-    def _await_pod(self, watcher: Watcher, go_on: Callable[[], None], room_s: float) -> Any | None:
-        """None where it has no node within `room_s`."""
+    def _await_pod(self, watcher: Watcher, go_on: Callable[[], None]) -> Any | None:
+        """None where it has no node soon, or does not start on it."""
         begun = time.monotonic()
         while True:
             go_on()
@@ -114,7 +112,7 @@ class LoadPlace:
             if pod is not None:
                 return pod
             placed = any(pod.spec.node_name for pod in seen.pods.values())
-            if time.monotonic() - begun > (_START_S if placed else room_s):
+            if time.monotonic() - begun > (_START_S if placed else _ROOM_S):
                 return None
             watcher.await_change(0.5)
 
@@ -153,21 +151,22 @@ class LoadPlace:
         """The end of what the program printed."""
         return log_tail(self.cluster, pod.metadata.name, _CONTAINER)
 
-    def _remove(self, name: str, watcher: Watcher) -> None:
-        self.cluster.delete(self.cluster.batch.delete_namespaced_job, name, **AT_ONCE)
+    def _remove(self, watcher: Watcher) -> None:
+        self.cluster.delete(self.cluster.batch.delete_namespaced_job, self.name, **AT_ONCE)
         for pod in watcher.seen().pods:  # it holds nothing worth a farewell, and ends with its generator
             self.cluster.delete(self.cluster.core.delete_namespaced_pod, pod, grace_period_seconds=0)
 
-    def _job(
-        self, name: str, program: Program, labels: Mapping[str, str], chunks: list[str], cores: float
-    ) -> dict[str, Any]:
+    def _job(self, program: Program, labels: Mapping[str, str], chunks: list[str]) -> dict[str, Any]:
         arguments = [word.replace("{bundle}", _BUNDLE) for word in program.arguments]
-        apart = {"labelSelector": {"matchLabels": {LAUNCH: self.labels[LAUNCH]}}, "topologyKey": "kubernetes.io/hostname"}
+        apart = {
+            "labelSelector": {"matchLabels": {LAUNCH: self.labels[LAUNCH]}},
+            "topologyKey": "kubernetes.io/hostname",
+        }
         container: dict[str, Any] = {
             "name": _CONTAINER,
             "image": self.options.load_image,
             "command": ["python", "-P", "-m", program.module, *arguments],
-            "resources": {"requests": {"memory": _MEMORY} | ({"cpu": f"{round(cores * 1000)}m"} if cores else {})},
+            "resources": {"requests": {"memory": _MEMORY, "cpu": f"{round(self.options.load_cpu * 1000)}m"}},
             "securityContext": {
                 "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "runAsNonRoot": True,
                 "capabilities": {"drop": ["ALL"]},
@@ -202,7 +201,7 @@ class LoadPlace:
         return {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": metadata(name, labels, self.owner),
+            "metadata": metadata(self.name, labels, self.owner),
             "spec": {
                 "backoffLimit": 0,
                 "activeDeadlineSeconds": int(program.at_most_s) + 60,

@@ -31,12 +31,18 @@ class Cluster:
     def __init__(self, context: str | None, namespace: str) -> None:
         self.namespace = namespace
         self.api = client.ApiClient(_configuration(context))
-        self.core, self.apps, self.batch = client.CoreV1Api(self.api), client.AppsV1Api(self.api), client.BatchV1Api(self.api)
+        self.core, self.apps, self.batch = (
+            client.CoreV1Api(self.api),
+            client.AppsV1Api(self.api),
+            client.BatchV1Api(self.api),
+        )
         self.leases, self.custom = client.CoordinationV1Api(self.api), client.CustomObjectsApi(self.api)
         try:
             self.core.list_namespaced_pod(namespace, limit=1, _request_timeout=ANSWER_S)
         except ApiException as error:
-            raise RunnerUnavailable(f"the cluster refuses to list pods of the namespace {namespace}: {words(error)}") from error
+            raise RunnerUnavailable(
+                f"the cluster refuses to list pods of the namespace {namespace}: {words(error)}"
+            ) from error
         except urllib3.exceptions.HTTPError as error:
             raise RunnerUnavailable(
                 f"no Kubernetes API answers at {self.api.configuration.host}: {type(error).__name__}; check the kubeconfig"

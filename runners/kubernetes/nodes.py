@@ -71,7 +71,9 @@ class Nodes:
             label, values = self._options.gpus.type_label, self._options.gpus.label_values(asked.gpu_type)
             fitting = [node for node in fitting if (node.metadata.labels or {}).get(label) in values]
             if not fitting:
-                there = sorted({node.metadata.labels[label] for node in self._nodes if label in (node.metadata.labels or {})})
+                there = sorted(
+                    {node.metadata.labels[label] for node in self._nodes if label in (node.metadata.labels or {})}
+                )
                 return f"no node has the GPU {' or '.join(values)} ({label}); there is {', '.join(there) or 'none'}"
         for name, count in wanted.items():
             most = max((_amount(node.status.allocatable or {}, name) for node in fitting), default=0.0)

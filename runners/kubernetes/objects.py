@@ -174,7 +174,9 @@ def service(name: str, port: int, labels: Mapping[str, str], owner: Mapping[str,
     }
 
 
-def config_map(name: str, files: Mapping[str, str], labels: Mapping[str, str], owner: Mapping[str, Any] | None) -> Document:
+def config_map(
+    name: str, files: Mapping[str, str], labels: Mapping[str, str], owner: Mapping[str, Any] | None
+) -> Document:
     """The rendered files. A key may hold no slash, so the pod's mount gives each its path."""
     data = {f"file-{number}": text for number, text in enumerate(files.values())}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(name, labels, owner), "data": data}
@@ -190,7 +192,11 @@ def with_files(workload: Document, files: Sequence[str]) -> Document:
 
 def pod_of(workload: Mapping[str, Any]) -> Document:
     spec = workload.get("spec") or {}
-    found = spec.get("predictor") if workload.get("kind") == "InferenceService" else (spec.get("template") or {}).get("spec")
+    found = (
+        spec.get("predictor")
+        if workload.get("kind") == "InferenceService"
+        else (spec.get("template") or {}).get("spec")
+    )
     if not isinstance(found, dict):
         raise ValueError(f"the {workload.get('kind')} has no pod in it")
     return found

@@ -106,7 +106,10 @@ class Watcher:
     def _watch_events(self, one: watch.Watch) -> None:
         core, namespace = self._cluster.core, self._cluster.namespace
         for change in one.stream(
-            core.list_namespaced_event, namespace, timeout_seconds=_ROUND_S, _request_timeout=(ANSWER_S[0], _ROUND_S + 10)
+            core.list_namespaced_event,
+            namespace,
+            timeout_seconds=_ROUND_S,
+            _request_timeout=(ANSWER_S[0], _ROUND_S + 10),
         ):
             event = change["object"]
             if (event.involved_object.name or "").startswith(self._prefix):

@@ -45,7 +45,11 @@ class RunLease:
                 "labels": {**MANAGED, STUDY: study, HOST: label_value(platform.node()), LEASE: self.name},
                 "annotations": {_OWNER: this_owner(), _PLACE: this_place(), _STATE: str(state_folder())},
             },
-            "spec": {"holderIdentity": f"{platform.node()}/{this_owner()}", "leaseDurationSeconds": _DURATION_S, "renewTime": _now()},
+            "spec": {
+                "holderIdentity": f"{platform.node()}/{this_owner()}",
+                "leaseDurationSeconds": _DURATION_S,
+                "renewTime": _now(),
+            },
         }
         try:
             cluster.create(cluster.leases.create_namespaced_lease, body)
@@ -111,11 +115,15 @@ def _remove(cluster: Cluster, lease: str) -> list[Leftover]:
                 cluster.delete(deleting, one.metadata.name, **how)
                 labels = one.metadata.labels
                 if kind in ("deployment", "job"):
-                    found.append(Leftover(f"{kind} {one.metadata.name}", labels.get(STUDY, "?"), labels.get(TRIAL, "?")))
+                    found.append(
+                        Leftover(f"{kind} {one.metadata.name}", labels.get(STUDY, "?"), labels.get(TRIAL, "?"))
+                    )
     deadline = time.monotonic() + _GONE_S
     while cluster.ask(cluster.core.list_namespaced_pod, cluster.namespace, label_selector=selector).items:
         if time.monotonic() > deadline:
-            raise RunnerUnavailable(f"pods of a dead run are still there after {_GONE_S:g} s; see: kubectl get pods -l {selector}")
+            raise RunnerUnavailable(
+                f"pods of a dead run are still there after {_GONE_S:g} s; see: kubectl get pods -l {selector}"
+            )
         time.sleep(0.2)
     return found
 

@@ -110,7 +110,7 @@ class KubernetesRunner:
             stack.callback(watcher.close)
             stack.callback(self._remove, name, watcher)  # before anything exists, lest an interrupt falls between
             launched = time.monotonic()
-            address = self._create(name, container, labels, lease)
+            self._create(name, container, labels, lease)
             pod = self._await_pod(watcher, container)
             server = _Server(self, container, watcher, pod, self._container, self._port)
             stack.callback(server.write_log)
@@ -122,11 +122,11 @@ class KubernetesRunner:
                 raise ServerFailed(error.reason, error.log_tail or server.log_tail()) from error
             server.cold_start_s = time.monotonic() - launched
             if self._options.load_job:
-                scheme = container.readiness.scheme
+                # Straight to the pod: it takes a moment until every node routes a new service's address.
+                url = f"{container.readiness.scheme}://{pod.status.pod_ip}:{self._port}"
                 server.beside = LoadPlace(
-                    self._cluster, self._options, f"{name}-load", labels, lease.reference,
-                    f"{scheme}://{address}:{self._port}", self._nodes.only_one,
-                )  # fmt: skip
+                    self._cluster, self._options, f"{name}-load", labels, lease.reference, url, self._nodes.only_one
+                )
             yield server
 
     @property
@@ -140,8 +140,8 @@ class KubernetesRunner:
                 self._lease = RunLease(self._cluster, label_value(study))
             return self._lease
 
-    def _create(self, name: str, container: Container, labels: dict[str, str], lease: RunLease) -> str:
-        """All objects of the launch; returns the service's address in the cluster."""
+    def _create(self, name: str, container: Container, labels: dict[str, str], lease: RunLease) -> None:
+        """All objects of the launch."""
         cluster, options = self._cluster, self._options
         config = f"{name}-files" if container.files else None
         try:
@@ -162,14 +162,14 @@ class KubernetesRunner:
                 cluster.ask(
                     cluster.custom.create_namespaced_custom_object, group, version, cluster.namespace, plural, workload
                 )
-            cluster.create(cluster.core.create_namespaced_service, objects.service(name, self._port, labels, lease.reference))
-            made = cluster.ask(cluster.core.read_namespaced_service, name, cluster.namespace)
+            cluster.create(
+                cluster.core.create_namespaced_service, objects.service(name, self._port, labels, lease.reference)
+            )
         except (ApiException, ValueError) as error:
             said = words(error) if isinstance(error, ApiException) else str(error)
             if isinstance(error, ApiException) and error.status in (401, 403, 404):
                 raise RunnerUnavailable(f"the cluster refuses the launch: {said}") from error
             raise ServerFailed(f"the cluster refuses the launch: {said}") from error
-        return str(made.spec.cluster_ip)
 
     def _create_shared(self, document: Any) -> None:
         """What the manifest's workload needs beside it, if it is not there: it stays."""
@@ -199,7 +199,9 @@ class KubernetesRunner:
             if placed_at is None and has_room(seen):
                 placed_at = now
             limit, since = (
-                (self._options.room_timeout_s, begun) if placed_at is None else (container.readiness.timeout_s, placed_at)
+                (self._options.room_timeout_s, begun)
+                if placed_at is None
+                else (container.readiness.timeout_s, placed_at)
             )
             if now - since > limit:
                 raise ServerFailed(f"did not start within {limit:g} s: {why_waiting(seen)}")
@@ -221,7 +223,9 @@ class KubernetesRunner:
         else:
             group, version, plural = _WORKLOADS[kind]
             with contextlib.suppress(ApiException):
-                cluster.ask(cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, name)
+                cluster.ask(
+                    cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, name
+                )
         cluster.delete(cluster.core.delete_namespaced_service, name)
         cluster.delete(cluster.core.delete_namespaced_config_map, f"{name}-files")
         if not watcher.await_end(_GONE_S):

@@ -39,5 +39,7 @@ def cluster() -> str:
     """A cluster that the tests may use as they like: the kubeconfig's path."""
     config = os.environ.get("TUNE_TEST_KUBECONFIG", "")
     if not config:
-        _absent("TUNE_TEST_KUBECONFIG names no cluster for the tests", "set it to the kubeconfig of one that may be used")
+        _absent(
+            "TUNE_TEST_KUBECONFIG names no cluster for the tests", "set it to the kubeconfig of one that may be used"
+        )
     return config
