@@ -1,4 +1,4 @@
-"""A plan with all the files that it names, as bytes: to be carried out on another machine (`python -m loadtest --bundle`)."""
+"""A plan with all the files that it names, as bytes: for `python -m loadtest --bundle` on another machine."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ it after a crash. Nothing here knows of search, load, prices or storage; it take
 """
 
 from runners.cleanup import remove_leftovers
-from runners.ownership import ownership_environment
+from runners.ownership import is_gone, ownership_environment, this_owner, this_place
 from runners.process import ProcessRunner
 from runners.protocol import (
     Beside,
@@ -49,6 +49,9 @@ __all__ = [
     "TableError",
     "Tls",
     "Usage",
+    "is_gone",
     "ownership_environment",
     "remove_leftovers",
+    "this_owner",
+    "this_place",
 ]

@@ -1,4 +1,4 @@
-"""Servers as containers of Docker's engine (or Podman's socket): limits, GPUs, statistics and causes of death are its own."""
+"""Servers as containers of Docker's engine, or Podman's: limits, GPUs, statistics and causes of death are its own."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class Engine:
-    """Raises RunnerUnavailable where no engine answers. `DOCKER_HOST` and its kin in the environment say where it is."""
+    """Raises RunnerUnavailable where no engine answers. `DOCKER_HOST` and its kin in the environment say where."""
 
     def __init__(self) -> None:
         try:
@@ -52,7 +52,7 @@ class Engine:
         return int(self._info["MemTotal"])
 
     def ask(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """The call's answer, asked again with back-off while the engine is away. It must do no harm when it is repeated.
+        """The call's answer, asked again with back-off while the engine is away: it must do no harm twice.
 
         Raises APIError for what the engine refuses, RunnerUnavailable when it stays away.
         """

@@ -97,9 +97,14 @@ def ownership_labels(study: str, trial: int) -> dict[str, str]:
     return ownership_environment(study, trial) | {PLACE: this_place()}
 
 
+def is_gone(owner: str, place: str) -> bool:
+    """Whether an owner at a place is surely dead: it was on this machine, where that can be seen."""
+    return is_over(place) or (place == this_place() and is_dead(owner))
+
+
 def is_abandoned(owner: str, place: str, state: str) -> bool:
-    """Whether the owner is surely dead, and was of ours: started with our state folder, on this machine."""
-    return state == str(state_folder()) and (is_over(place) or (place == this_place() and is_dead(owner)))
+    """Whether the owner is surely dead, and was of ours: started with our state folder."""
+    return state == str(state_folder()) and is_gone(owner, place)
 
 
 def marks_of(pid: int) -> dict[str, str]:

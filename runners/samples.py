@@ -56,7 +56,8 @@ class Samples:
         begin = samples[0].at if samples else 0.0
         lines = ["seconds,cpu_seconds,memory_bytes,processes,throttled_periods"]
         lines += [
-            f"{s.at - begin:.3f},{s.cpu_s:.3f},{s.memory_bytes},{s.processes},{'' if s.throttled is None else s.throttled}"
+            f"{s.at - begin:.3f},{s.cpu_s:.3f},{s.memory_bytes},{s.processes},"
+            f"{'' if s.throttled is None else s.throttled}"
             for s in samples
         ]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -36,6 +36,10 @@ class _Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option("--output", type=_PATH, metavar="DIR", help="Where results go.  [default: tuning/SERVICE]")
 @click.option("--storage", metavar="URL", help="Optuna storage.  [default: SQLite, study.db in the output folder]")
 @click.option("--runner", type=_RUNNERS, help="Where servers run, instead of what the spec says.")
+@click.option(
+    "--parallel", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N",
+    help="How many trials to run at once: on one machine with cores of their own, on a cluster where it has room.",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Makes the search repeatable.")
 @click.option("--resume", is_flag=True, help="Go on with the study that an interrupted run left.")
 @click.option(
@@ -111,6 +115,28 @@ def clean(context: click.Context) -> None:
     from tuner.commands.clean import clean as command
 
     context.exit(command())
+
+
+@cli.command()
+@click.option("--storage", metavar="URL", required=True, help="Where the study lies, such as postgresql://...")
+@click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
+@click.option("--service", type=_PATH, metavar="SPEC", help="The spec, where it names files.  [default: as stored]")
+@click.option("--output", type=_PATH, metavar="DIR", help="Where logs go.  [default: tuning/SERVICE]")
+@click.option("--runner", type=_RUNNERS, help="Where servers run, instead of what the spec says.")
+@click.option(
+    "--parallel", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Trials at once."
+)
+@click.option("--json", "as_json", is_flag=True, help="Events as JSON on standard error.")
+@click.pass_context
+def worker(context: click.Context, /, **options: Any) -> None:
+    """Take trials from a study that `tune --storage URL` has begun, until its budget is spent.
+
+    Several workers on several machines share a study. When one dies, another takes up its trial.
+    """
+    from tuner.commands.worker import WorkerOptions
+    from tuner.commands.worker import worker as command
+
+    context.exit(command(WorkerOptions(**options)))
 
 
 @cli.command()

@@ -5,10 +5,12 @@ One configuration flows through this file from top to bottom; everything that a 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import partial
 
 from results import TrialRecord
+from tuner.crew import Crew
 from tuner.display import Display
 from tuner.objective import Objective
 from tuner.sampler import SpaceExhausted
@@ -17,6 +19,7 @@ from tuner.store import StudyStore
 from tuner.trial import Question, TrialSetup, run_trial
 
 _DOUBT = 0.5  # the trust below which the Gaussian process decides
+_LOOK_S = 1.0
 _CONFIRMED = 3  # how many of the best are measured again
 
 
@@ -31,33 +34,68 @@ class Study:
     objective: Objective
     display: Display
     budget: int | None
+    parallel: int = 1
 
     def search(self) -> None:
-        """Spend the budget. Every finished trial is stored before the next begins."""
+        """Spend the budget. Every finished trial is stored before another one takes its place."""
         spec = self.setup.loaded.spec
-        records = self.store.records()
-        if spec.current is not None and not records:
+        if spec.current is not None and not self.store.records():
             self.store.enqueue(spec.current)
-        most = MOST_TRIALS if self.budget is None else self.budget
-        doubted = False
-        while len(records) < most:
-            try:
-                if self.budget is None and (reason := self._why_stop(records)):
-                    self.store.stop(reason)
-                    self.display.notice(reason)
-                    return
-                number, configuration = self.store.ask()
-            except SpaceExhausted:
-                self.display.notice(f"all {len(records)} configurations of the space have been tried")
-                return
+        self.store.budget = self.budget
+        try:
+            with Crew(self.setup, self.parallel, self.display) as crew:
+                self._search(crew, MOST_TRIALS if self.budget is None else self.budget)
+        finally:
+            self.store.give_up()
+
+    def help(self) -> None:
+        """Take trials from a study that another process has begun, until its budget is spent."""
+        try:
+            with Crew(self.setup, self.parallel, self.display) as crew:
+                self._search(crew, MOST_TRIALS if self.budget is None else self.budget)
+        finally:
+            self.store.give_up()
+
+    def _search(self, crew: Crew, most: int) -> None:
+        doubted = exhausted = stopped = False
+        while True:
+            records, others = self.store.records(), self.store.others()
+            wanted = len(records) + crew.running + others < most and not stopped
+            if wanted and crew.has_room and (not exhausted or self.store.waiting()):
+                try:
+                    stopped = self._start_trial(crew, records, most)
+                except SpaceExhausted:
+                    exhausted = True
+            elif crew.running:
+                record = crew.finished()
+                if not self.store.tell(record):
+                    self.display.notice(
+                        f"trial {record.number} does not count: another process has taken it up meanwhile"
+                    )
+                    continue
+                records = self.store.records()
+                self.display.trial_finished(record, self._best(records))
+                doubted = self._say_trust(records, doubted)
+            elif others and len(records) < most:
+                time.sleep(_LOOK_S)  # theirs may yet be ours
+            else:
+                break
+        if exhausted:
+            self.display.notice(f"all {len(records)} configurations of the space have been tried")
+
+    def _start_trial(self, crew: Crew, records: list[TrialRecord], most: int) -> bool:
+        """Ask, and begin. True when another trial is not worth what it costs. Raises SpaceExhausted."""
+        if self.budget is None and (reason := self.store.stopped or self._why_stop(records)):
+            self.store.stop(reason)
+            self.display.notice(reason)
+            return True
+        asked = self.store.ask(most)
+        if asked is not None:
+            number, configuration = asked
             break_even = partial(self.objective.break_even_qps, best=self._best(records))
-            question = Question(number, configuration, break_even)
-            self.display.trial_started(number, configuration, len(records) + 1, most)
-            record = run_trial(self.setup, question, self.display.phase)
-            self.store.tell(record)
-            records.append(record)
-            self.display.trial_finished(record, self._best(records))
-            doubted = self._say_trust(records, doubted)
+            self.display.trial_started(number, configuration, len(records) + crew.running + 1, most)
+            crew.start(Question(number, configuration, break_even))
+        return False
 
     def _why_stop(self, records: list[TrialRecord]) -> str | None:
         best = self._best(records)
@@ -90,7 +128,7 @@ class Study:
                 continue
             self.display.confirmation_started(first, position, max(position, min(_CONFIRMED, len(ranked))))
             question = Question(first.number, first.configuration, _never, again=True)
-            again[first.number] = run_trial(self.setup, question, self.display.phase)
+            again[first.number] = run_trial(self.setup, question, partial(self.display.phase, first.number))
             self.store.confirm(first.number, again[first.number])
             self.display.confirmation_finished(first, again[first.number])
 

@@ -188,7 +188,7 @@ class _Trial:
         with closing(lines):  # type: ignore[type-var]  # a generator
             measurement = read_log(lines, on_progress)
         if measurement.base_latency_ms is None:
-            # It has answered us: so either it fails everybody now, which is seen from here too, or a network is between.
+            # It has answered us: either it fails everybody now, which is seen from here too, or a network is between.
             raise NotBeside(measurement.reason)
         return measurement
 

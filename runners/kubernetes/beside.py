@@ -1,4 +1,4 @@
-"""A program as a Job beside the server: the load test, in the product's own image, on another node where there is one."""
+"""A program as a Job beside the server: the load test in the product's own image, on another node if there is one."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ class LoadPlace:
         return names
 
     def _start(
-        self, program: Program, labels: Mapping[str, str], chunks: list[str], watcher: Watcher, go_on: Callable[[], None],
+        self, program: Program, labels: Mapping[str, str], chunks: list[str], watcher: Watcher,
+        go_on: Callable[[], None],
         stack: contextlib.ExitStack,
     ) -> Any:  # fmt: skip
         """The running pod. A generator without cores of its own would be starved by the server that it loads: where no

@@ -45,7 +45,7 @@ class Cluster:
             ) from error
         except urllib3.exceptions.HTTPError as error:
             raise RunnerUnavailable(
-                f"no Kubernetes API answers at {self.api.configuration.host}: {type(error).__name__}; check the kubeconfig"
+                f"no Kubernetes API answers at {self.api.configuration.host} ({type(error).__name__}); see KUBECONFIG"
             ) from error
 
     def ask(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -90,7 +90,8 @@ class Nodes:
                 plain = name.removeprefix("requests.").removeprefix("limits.")
                 if plain in wanted and float(parse_quantity(wanted[plain])) > float(parse_quantity(hard)):
                     asked = _shown(plain, float(parse_quantity(wanted[plain])))
-                    return f"asks for {asked}, and the quota {quota.metadata.name} allows {_shown(plain, float(parse_quantity(hard)))}"
+                    allowed = _shown(plain, float(parse_quantity(hard)))
+                    return f"asks for {asked}, and the quota {quota.metadata.name} allows {allowed}"
         return None
 
 

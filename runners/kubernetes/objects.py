@@ -107,7 +107,7 @@ def server_port(options: KubernetesOptions) -> int:
 
 
 def server_container(pod: Mapping[str, Any], name: str | None) -> Document:
-    """The container of a pod (or an InferenceService's predictor) that is tuned. Raises ValueError where it is absent."""
+    """The container of a pod (or an InferenceService's predictor) that is tuned. Raises ValueError."""
     containers = list(pod.get("containers") or ())
     if not containers and isinstance(pod.get("model"), dict):
         model: Document = pod["model"]
@@ -191,6 +191,7 @@ def with_files(workload: Document, files: Sequence[str]) -> Document:
 
 
 def pod_of(workload: Mapping[str, Any]) -> Document:
+    """The pod that a Deployment makes, or an InferenceService's predictor. Raises ValueError where there is none."""
     spec = workload.get("spec") or {}
     found = (
         spec.get("predictor")
@@ -203,7 +204,7 @@ def pod_of(workload: Mapping[str, Any]) -> Document:
 
 
 def _place(pod: Document, asked: Resources, options: KubernetesOptions) -> None:
-    """Node selector, affinity and tolerations: a GPU type with one name is selected, with several they are alternatives."""
+    """Node selector, affinity, tolerations: a GPU type with one name is selected, several names are alternatives."""
     selector = dict(pod.get("nodeSelector") or {}) | dict(options.node_selector)
     if asked.gpu_type is not None:
         values = options.gpus.label_values(asked.gpu_type)

@@ -161,7 +161,7 @@ def judge_state(status: Any) -> None:
 
 
 def why_waiting(seen: Seen) -> str:
-    """Why no container runs yet, in the cluster's words: no node has room, a quota is used up, an image is on its way."""
+    """Why no container runs yet, in the cluster's words: no room, a quota that is used up, an image on its way."""
     for pod in seen.pods.values():
         for condition in pod.status.conditions or ():
             if condition.type == "PodScheduled" and condition.status == "False":

@@ -18,8 +18,8 @@ _PROFILE = re.compile(r"\d+g\.(\d+)gb")  # MIG: 1g.10gb
 
 @dataclass(frozen=True)
 class Slices:
-    """What a slice of a GPU is: extended resources with their counts, and environment variables. In both `{value}` is the
-    slice as the spec writes it, `{gib}` and `{mib}` its memory in whole GiB and MiB.
+    """What a slice of a GPU is: extended resources with their counts, and environment variables. In both `{value}` is
+    the slice as the spec writes it, `{gib}` and `{mib}` its memory in whole GiB and MiB.
     """
 
     resources: Mapping[str, str] = field(default_factory=dict)

@@ -129,7 +129,7 @@ def _remove(cluster: Cluster, lease: str) -> list[Leftover]:
 
 
 def label_value(text: str) -> str:
-    """Fit for a label: at most 63 letters, digits, dots, dashes and underscores, with a letter or digit at both ends."""
+    """Fit for a label: at most 63 letters, digits, dots, dashes, underscores; a letter or digit at both ends."""
     kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in text)
     return kept[:63].strip("._-") or "x"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,9 +17,9 @@ import docker
 import httpx
 import pytest
 
-from runners import Container, Endpoint, Infeasible, Placement, Readiness, Resources, RunnerUnavailable, ServerFailed
-from runners.docker import DockerOptions, DockerRunner, as_sample
+from runners import Container, Infeasible, Placement, Resources, RunnerUnavailable, ServerFailed
 from runners.devices import Devices
+from runners.docker import DockerOptions, DockerRunner, as_sample
 from runners.ownership import OWNER, TRIAL
 from runners.testing import RunnerCase, RunnerContract
 from tests.runners import support
@@ -134,7 +133,10 @@ def test_too_much_memory_is_told_apart_from_a_crash(tmp_path: Path, client: dock
 
 
 def test_a_child_killed_for_memory_counts_though_its_parent_lives(tmp_path: Path) -> None:
-    eat = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'b = bytearray(400 * 2**20)']); import time; time.sleep(60)"
+    eat = (
+        "import subprocess, sys, time; subprocess.run([sys.executable, '-c', 'b = bytearray(400 * 2**20)']);"
+        "time.sleep(60)"
+    )
     given = {"resources": Resources(memory_bytes=64 * MIB), "command": ("python3", "-c", eat)}
     with pytest.raises(Infeasible, match="out of memory"), launched(tmp_path, **given):
         pass
@@ -142,7 +144,7 @@ def test_a_child_killed_for_memory_counts_though_its_parent_lives(tmp_path: Path
 
 def test_a_core_is_a_core_and_throttling_is_seen(tmp_path: Path) -> None:
     burn = (
-        "import threading, multiprocessing as m, sys; sys.argv = ['x', '--host', '0.0.0.0', '--port', '8000', '--mode', 'ok'];"
+        "import multiprocessing as m, sys; sys.argv = ['x', '--host', '0.0.0.0', '--port', '8000', '--mode', 'ok'];"
         "[m.Process(target=exec, args=('while True: pass',), daemon=True).start() for _ in range(2)];"
         "import runpy; runpy.run_path('misbehaving.py', run_name='__main__')"
     )
@@ -235,7 +237,7 @@ def test_a_gpu_goes_to_one_server_at_a_time() -> None:
     assert "T4" in str(devices.refuses(Resources(gpu_type="L4")))
     assert devices.refuses(Resources(gpu_type="T4", gpu_memory="8Gi")) is None
     slice_ = Resources(gpu_type="A100", gpu_memory="1g.10gb")
-    looks = []
+    looks: list[object] = []
     with devices.take(slice_, lambda: None) as first, devices.take(slice_, lambda: None) as second:
         assert {*first, *second} == {"MIG-1", "MIG-2"}
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +12,8 @@ import httpx
 import pytest
 from kubernetes import client, config
 
-from runners import Container, Infeasible, Placement, Program, Resources, RunnerUnavailable, ServerFailed
-from runners.kubernetes import ClusterGpus, KubernetesOptions, KubernetesRunner
-from runners.kubernetes.options import PRESETS
+from runners import Container, Placement, Resources
+from runners.kubernetes import KubernetesOptions, KubernetesRunner
 from runners.testing import RunnerCase, RunnerContract
 from tests.runners import support
 from tests.runners.engines import IMAGE, cluster
@@ -102,7 +97,7 @@ def test_a_pod_is_as_the_configuration_says(tmp_path: Path, core: client.CoreV1A
         begun = time.monotonic()
         while endpoint.usage(begun, time.monotonic()).cpu_cores_mean is None and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert endpoint.usage(begun, time.monotonic()).memory_peak_bytes > 5 * MIB
+        assert (endpoint.usage(begun, time.monotonic()).memory_peak_bytes or 0) > 5 * MIB
     assert "listening on" in (tmp_path / "server.log").read_text(encoding="utf-8")
     assert not core.list_namespaced_service(NAMESPACE, label_selector="tune/trial=7").items
     assert not core.list_namespaced_config_map(NAMESPACE, label_selector="tune/trial=7").items

@@ -37,6 +37,7 @@ class RunOptions:
     resume: bool = False
     as_json: bool = False
     warm_start: tuple[Path, ...] = ()
+    parallel: int = 1
 
 
 def run(options: RunOptions) -> ExitCode:
@@ -61,12 +62,13 @@ def run(options: RunOptions) -> ExitCode:
     )
     setup = TrialSetup(loaded, source, runner, folder / "trials", options.seed, loaded.spec.runner.type == "replay")
     display = make_display(as_json=options.as_json)
-    study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget)
+    study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget, options.parallel)
     try:
         _announce(display, runner, loaded, store, options.budget, folder, moved)
         return _tune(study, loaded, store, folder)
     finally:
         display.close()
+        store.close()
         runner.close()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from results import Recommendation, TrialRecord
 from search_spaces import Configuration
@@ -28,8 +28,9 @@ class LiveDisplay:
             console=self._console, transient=True,
         )  # fmt: skip
         self._study = self._progress.add_task("study", total=1, visible=False)
-        self._trial = self._progress.add_task("trial", total=1, visible=False)
-        self._position, self._what = "", ""
+        self._tasks: dict[int, TaskID] = {}
+        self._positions: dict[int, str] = {}
+        self._what: dict[int, str] = {}
 
     def study_started(self, outline: StudyOutline) -> None:
         """The outline as a panel; then the live part begins."""
@@ -44,37 +45,38 @@ class LiveDisplay:
         self._progress.update(self._study, total=outline.budget, completed=outline.finished)
         self._progress.start()
 
-    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:  # noqa: ARG002
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
         """The running trial appears below."""
-        self._position = f"[{position:>{len(str(budget))}}/{budget}]"
-        self._begin(describe(configuration))
+        self._positions[number] = f"[{position:>{len(str(budget))}}/{budget}]"
+        self._begin(number, describe(configuration))
         self._progress.update(self._study, visible=True)
 
-    def phase(self, name: str, fraction: float) -> None:
+    def phase(self, number: int, name: str, fraction: float) -> None:
         """Moves the running trial's bar."""
-        text = f"{escape(harmless(self._what))} [cyan]{escape(name)}[/]"
-        self._progress.update(self._trial, description=text, completed=fraction)
+        if number in self._tasks:
+            text = f"{escape(harmless(self._what[number]))} [cyan]{escape(name)}[/]"
+            self._progress.update(self._tasks[number], description=text, completed=fraction)
 
     def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
         """The trial's line, and the best so far."""
         is_best = best is not None and best.number == record.number
         style = "bold green" if is_best else _STYLES[record.state]
-        self._console.print(escape(trial_line(record, self._position)), style=style)
+        self._console.print(escape(trial_line(record, self._positions.pop(record.number, ""))), style=style)
         shown = (
             "nothing meets the SLO yet" if best is None else f"best: {describe(best.configuration)}: {outcome(best)}"
         )
         self._progress.update(self._study, advance=1, description=escape(harmless(shown)))
-        self._progress.update(self._trial, visible=False)
+        self._end(record.number)
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """The running bar says that this is a second measurement."""
-        self._begin(f"again {position}/{count}: {describe(first.configuration)}")
+        self._begin(first.number, f"again {position}/{count}: {describe(first.configuration)}")
 
     def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
         """Both measurements in one line."""
         style = "green" if again.state == "complete" else "red"
         self._console.print(escape(confirmation_line(first, again)), style=style)
-        self._progress.update(self._trial, visible=False)
+        self._end(first.number)
 
     def notice(self, text: str) -> None:
         """A dim line above the live part."""
@@ -94,7 +96,10 @@ class LiveDisplay:
         """The cursor and the last lines are the user's again."""
         self._progress.stop()
 
-    def _begin(self, what: str) -> None:
-        self._what = what
-        self._progress.reset(self._trial, visible=True)
-        self.phase("launch", 0.0)
+    def _begin(self, number: int, what: str) -> None:
+        self._what[number] = what
+        self._tasks[number] = self._progress.add_task("trial", total=1)
+        self.phase(number, "launch", 0.0)
+
+    def _end(self, number: int) -> None:
+        self._progress.remove_task(self._tasks.pop(number))

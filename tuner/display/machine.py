@@ -23,9 +23,9 @@ class JsonDisplay:
         """`{"event": "trial_started", ...}`"""
         _emit("trial_started", number=number, configuration=dict(configuration), position=position, budget=budget)
 
-    def phase(self, name: str, fraction: float) -> None:
+    def phase(self, number: int, name: str, fraction: float) -> None:
         """`{"event": "phase", ...}`"""
-        _emit("phase", name=name, fraction=fraction)
+        _emit("phase", number=number, name=name, fraction=fraction)
 
     def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
         """`{"event": "trial", "record": ..., "best": NUMBER}`"""

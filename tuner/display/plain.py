@@ -15,7 +15,7 @@ class PlainDisplay:
     """Lines on standard error; the result on standard output."""
 
     def __init__(self) -> None:
-        self._position = ""
+        self._positions: dict[int, str] = {}
 
     def study_started(self, outline: StudyOutline) -> None:
         """Two lines of what is to come."""
@@ -28,15 +28,15 @@ class PlainDisplay:
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:  # noqa: ARG002
         """Nothing to say yet: a line per finished trial is enough for a log."""
-        self._position = f"[{position:>{len(str(budget))}}/{budget}]"
+        self._positions[number] = f"[{position:>{len(str(budget))}}/{budget}]"
 
-    def phase(self, name: str, fraction: float) -> None:
+    def phase(self, number: int, name: str, fraction: float) -> None:
         """A log needs no phases."""
 
     def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
         """The trial, marked where it is the best so far."""
         mark = "  <- best so far" if best is not None and best.number == record.number else ""
-        _say(trial_line(record, self._position) + mark)
+        _say(trial_line(record, self._positions.pop(record.number, "")) + mark)
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:  # noqa: ARG002
         """Said once, before the first."""

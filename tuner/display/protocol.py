@@ -26,7 +26,7 @@ class StudyOutline:
 
 
 class Display(Protocol):
-    """Calls come from one thread, in the order of the study; `close` comes last, whatever happened."""
+    """Calls come from one thread, `phase` excepted, in the study's order; `close` comes last, whatever happened."""
 
     def study_started(self, outline: StudyOutline) -> None:
         """Before the first trial."""
@@ -34,8 +34,8 @@ class Display(Protocol):
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
         """`position` counts from 1 to `budget`."""
 
-    def phase(self, name: str, fraction: float) -> None:
-        """What the running trial does, and how much of its time limit has passed (0 to 1)."""
+    def phase(self, number: int, name: str, fraction: float) -> None:
+        """What a running trial does, and how much of its time limit has passed (0 to 1); from the trial's thread."""
 
     def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
         """`best` is the best so far, this one included."""

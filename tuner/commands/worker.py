@@ -1,0 +1,76 @@
+"""`tune worker --storage URL`: take trials from a study that another process has begun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners import RunnerUnavailable
+from tuner.checks import check
+from tuner.display import make_display
+from tuner.errors import ExitCode, UnfitEnvironmentError
+from tuner.objective import Objective
+from tuner.render import resources
+from tuner.request import request_source
+from tuner.runner_choice import make_runner
+from tuner.spec_file import load_spec
+from tuner.store import StudyStore
+from tuner.study import Study
+from tuner.trial import TrialSetup
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """The command line of a worker."""
+
+    storage: str
+    study: str | None = None
+    service: Path | None = None
+    output: Path | None = None
+    runner: str | None = None
+    parallel: int = 1
+    as_json: bool = False
+
+
+def worker(options: WorkerOptions) -> ExitCode:
+    """Raises TuneError. An interrupt leaves the trials under way to others."""
+    name = options.study
+    if options.service is not None:
+        loaded = load_spec(options.service)
+        name = name or loaded.spec.service.name
+        StudyStore.read(options.storage, name)  # a worker begins no study
+    else:
+        _, loaded = StudyStore.read(options.storage, name)
+    loaded = loaded.with_runner(options.runner)
+    runner = make_runner(loaded)
+    check(loaded, table_has_prices=getattr(runner, "has_prices", False))
+    folder = options.output or Path("tuning") / loaded.spec.service.name
+    folder.mkdir(parents=True, exist_ok=True)
+    store = StudyStore.open(
+        options.storage,
+        loaded,
+        refuses=lambda configuration: runner.refuses(resources(loaded.space, configuration)) is not None,
+        seed=0,
+        resume=True,
+        provenance={},
+        price=getattr(runner, "price_per_hour", None) if getattr(runner, "has_prices", False) else None,
+    )
+    replayed = loaded.spec.runner.type == "replay"
+    setup = TrialSetup(loaded, request_source(loaded), runner, folder / "trials", 0, replayed)
+    display = make_display(as_json=options.as_json)
+    objective = Objective.of(loaded.spec.objective)
+    try:
+        for leftover in runner.remove_leftovers():
+            display.notice(f"removed what a crashed run left: {leftover}")
+        Study(setup, store, objective, display, store.budget, options.parallel).help()
+        display.notice(f"the study {loaded.spec.service.name} has its {len(store.records())} trials")
+    except KeyboardInterrupt:
+        display.notice("interrupted: the trials under way are left to others")
+        return ExitCode.INTERRUPTED
+    except RunnerUnavailable as error:
+        raise UnfitEnvironmentError(f"{error}\nWhat was measured is kept.") from error
+    finally:
+        display.close()
+        store.close()
+        runner.close()
+    return ExitCode.DONE
