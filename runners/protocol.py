@@ -126,8 +126,8 @@ class Container:
 @dataclass(frozen=True)
 class Program:
     """A Python module to run beside a server: `python -m module arguments`. `{bundle}` in the arguments is a folder
-    that holds the bytes of `bundle` in files, which are to be read one after the other in the order of their names. `env`
-    names variables of ours that it is given. It runs for `at_most_s`.
+    that holds the bytes of `bundle` in files, to be read one after the other in the order of their names. `env` names
+    variables of ours that it is given. It runs for `at_most_s`.
     """
 
     module: str

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -370,6 +371,8 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
     """With heartbeats where machines share it, and connections that are tried before they are used."""
     if url.startswith("sqlite"):
         return optuna.storages.RDBStorage(url)
+    if url.startswith("postgresql://"):  # which driver that means depends on SQLAlchemy's version
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     return optuna.storages.RDBStorage(
         url, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=_BEAT_S, grace_period=_SILENT_S
     )
@@ -406,6 +409,9 @@ def _changed_sections(known: dict[str, Any], loaded: LoadedSpec) -> list[str]:
 def _reaching(url: str) -> Iterator[None]:
     """Map what a database says to our error. Its own message may repeat the URL's password, so its kind is shown."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # Heartbeats are marked as experimental, and as made for another loop than ours.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", message="Heartbeat of storage")
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -425,5 +431,6 @@ def _reaching(url: str) -> Iterator[None]:
             ) from error
         raise UnfitEnvironmentError(
             f"cannot use the storage {shown}: {type(cause).__name__}\n"
-            "Check that the database runs, that its driver is installed, and that the URL is right."
+            "Check that the database runs, that its driver is installed (pip install 'tune-inference[postgresql]'), "
+            "and that the URL is right."
         ) from error

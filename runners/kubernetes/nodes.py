@@ -59,9 +59,10 @@ class Nodes:
 
     def _judge(self, asked: Resources) -> str | None:
         try:
-            wanted = resource_section(asked, self._options).get("requests", {})
+            section = resource_section(asked, self._options).get("requests", {})
         except ValueError as error:
             return str(error)
+        wanted = {name: float(parse_quantity(count)) for name, count in section.items()}
         if said := self._over_quota(wanted):
             return said
         if self._nodes is None:
@@ -77,19 +78,19 @@ class Nodes:
                 return f"no node has the GPU {' or '.join(values)} ({label}); there is {', '.join(there) or 'none'}"
         for name, count in wanted.items():
             most = max((_amount(node.status.allocatable or {}, name) for node in fitting), default=0.0)
-            if float(parse_quantity(count)) > most + 1e-9:
-                return f"asks for {_shown(name, float(parse_quantity(count)))}, and the most that a node here gives is {_shown(name, most)}"
+            if count > most + 1e-9:
+                return f"asks for {_shown(name, count)}, and the most that a node here gives is {_shown(name, most)}"
         if wanted and not any(_fits(node.status.allocatable or {}, wanted) for node in fitting):
-            listed = ", ".join(_shown(name, float(parse_quantity(count))) for name, count in wanted.items())
+            listed = ", ".join(_shown(name, count) for name, count in wanted.items())
             return f"no node gives all of it at once: {listed}"
         return None
 
-    def _over_quota(self, wanted: Mapping[str, str]) -> str | None:
+    def _over_quota(self, wanted: Mapping[str, float]) -> str | None:
         for quota in self._quotas:
             for name, hard in (quota.spec.hard or {}).items():
                 plain = name.removeprefix("requests.").removeprefix("limits.")
-                if plain in wanted and float(parse_quantity(wanted[plain])) > float(parse_quantity(hard)):
-                    asked = _shown(plain, float(parse_quantity(wanted[plain])))
+                if plain in wanted and wanted[plain] > float(parse_quantity(hard)):
+                    asked = _shown(plain, wanted[plain])
                     allowed = _shown(plain, float(parse_quantity(hard)))
                     return f"asks for {asked}, and the quota {quota.metadata.name} allows {allowed}"
         return None
@@ -99,8 +100,8 @@ def _selects(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
     return all(labels.get(name) == value for name, value in selector.items())
 
 
-def _fits(allocatable: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    return all(float(parse_quantity(count)) <= _amount(allocatable, name) + 1e-9 for name, count in wanted.items())
+def _fits(allocatable: Mapping[str, str], wanted: Mapping[str, float]) -> bool:
+    return all(count <= _amount(allocatable, name) + 1e-9 for name, count in wanted.items())
 
 
 def _amount(allocatable: Mapping[str, str], name: str) -> float:

@@ -208,7 +208,7 @@ class KubernetesRunner:
             watcher.await_change(_LOOK_S)
 
     def _remove(self, name: str, watcher: Watcher) -> None:
-        """Delete all objects of the launch, and wait until nothing runs. An interrupt meanwhile is heeded afterwards."""
+        """Delete all objects of the launch, and wait until nothing runs. An interrupt waits for that."""
         try:
             self._delete(name, watcher)
         except KeyboardInterrupt:

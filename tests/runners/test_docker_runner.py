@@ -120,7 +120,7 @@ def test_a_server_that_fails_says_why(tmp_path: Path) -> None:
 def test_too_much_memory_is_told_apart_from_a_crash(tmp_path: Path, client: docker.DockerClient) -> None:
     asked = Resources(memory_bytes=96 * MIB)
     with (
-        pytest.raises(Infeasible, match="out of memory.*96 MiB"),
+        pytest.raises(Infeasible, match=r"out of memory.*96 MiB"),
         launched(tmp_path, "eat-memory", resources=asked) as found,
     ):
         for _ in range(100):
