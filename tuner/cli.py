@@ -111,7 +111,7 @@ def report(context: click.Context, folder: Path, storage: str | None, study: str
 @cli.command()
 @click.pass_context
 def clean(context: click.Context) -> None:
-    """Remove what crashed runs left: servers that still run."""
+    """Remove what crashed runs left: servers, containers and pods that still run."""
     from tuner.commands.clean import clean as command
 
     context.exit(command())

@@ -28,9 +28,9 @@ class Cluster:
     Raises RunnerUnavailable where there is no configuration, or nothing answers.
     """
 
-    def __init__(self, context: str | None, namespace: str) -> None:
+    def __init__(self, context: str | None, namespace: str, kubeconfig: str | None = None) -> None:
         self.namespace = namespace
-        self.api = client.ApiClient(_configuration(context))
+        self.api = client.ApiClient(_configuration(context, kubeconfig or os.environ.get("KUBECONFIG")))
         self.core, self.apps, self.batch = (
             client.CoreV1Api(self.api),
             client.AppsV1Api(self.api),
@@ -96,13 +96,13 @@ def _missing_is_fine() -> Any:
             raise
 
 
-def _configuration(context: str | None) -> client.Configuration:
+def _configuration(context: str | None, kubeconfig: str | None) -> client.Configuration:
     made = client.Configuration()
     try:
-        if context is None and "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+        if context is None and "KUBERNETES_SERVICE_HOST" in os.environ and kubeconfig is None:
             config.load_incluster_config(made)
         else:
-            config.load_kube_config(os.environ.get("KUBECONFIG"), context=context, client_configuration=made)
+            config.load_kube_config(kubeconfig, context=context, client_configuration=made)
     except (config.ConfigException, OSError) as error:
         raise RunnerUnavailable(
             f"no cluster is configured: {error}\nSet KUBECONFIG, or runner.kubernetes.context to one that it has."

@@ -17,6 +17,7 @@ from runners.protocol import Infeasible, RunnerUnavailable, ServerFailed
 _ROUND_S = 300
 _PAUSE_S = 0.5
 _NO_IMAGE = ("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
+_NEVER_RAN = ("StartError", "ContainerCannotRun")
 _NOT_CREATED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
@@ -150,8 +151,10 @@ def judge_state(status: Any) -> None:
     if ended is not None:
         if ended.reason == "OOMKilled":
             raise Infeasible("OOMKilled: the server needed more memory than it was given")
-        again = "CrashLoopBackOff" if waiting is not None and waiting.reason == "CrashLoopBackOff" else ended.reason
-        raise ServerFailed(f"{again or 'Error'}: the server exited with code {ended.exit_code}")
+        if ended.reason in _NEVER_RAN:
+            raise ServerFailed(f"{ended.reason}: {_line(ended.message)}")
+        # A Deployment would start it again, and wait longer each time.
+        raise ServerFailed(f"CrashLoopBackOff: the server exited with code {ended.exit_code}")
     if waiting is None:
         return
     if waiting.reason in _NO_IMAGE:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
+import json
+import os
 import platform
 import secrets
 import threading
@@ -82,6 +85,32 @@ class RunLease:
                 self._cluster.leases.patch_namespaced_lease(
                     self.name, self._cluster.namespace, {"spec": {"renewTime": _now()}}, _request_timeout=(5, 10)
                 )
+
+
+def remember_cluster(context: str | None, namespace: str) -> None:
+    """Write down where this user's runs launch, so that `tune clean` can look there."""
+    place = {"context": context, "namespace": namespace, "kubeconfig": os.environ.get("KUBECONFIG")}
+    text = json.dumps(place, sort_keys=True)
+    folder = state_folder() / "clusters"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt").write_text(text, encoding="utf-8")
+
+
+def remove_everywhere() -> tuple[list[Leftover], list[str]]:
+    """What dead runs own wherever this user's runs have launched; and which of these places cannot be reached now."""
+    removed: list[Leftover] = []
+    unreachable = []
+    for path in sorted((state_folder() / "clusters").glob("*.txt")):
+        try:
+            place = json.loads(path.read_text(encoding="utf-8"))
+            cluster = Cluster(place["context"], place["namespace"], place["kubeconfig"])
+            removed += remove_abandoned(cluster)
+        except (OSError, ValueError, KeyError):
+            continue
+        except RunnerUnavailable as error:
+            unreachable.append(f"namespace {place['namespace']}: {str(error).splitlines()[0]}")
+    return removed, unreachable
 
 
 def remove_abandoned(cluster: Cluster) -> list[Leftover]:

@@ -30,7 +30,7 @@ from runners.kubernetes.observed import (
     why_waiting,
 )
 from runners.kubernetes.options import KubernetesOptions
-from runners.kubernetes.owned import AT_ONCE, RunLease, label_value, remove_abandoned
+from runners.kubernetes.owned import AT_ONCE, RunLease, label_value, remember_cluster, remove_abandoned
 from runners.kubernetes.usage import as_sample, commands
 from runners.protocol import (
     Beside,
@@ -137,6 +137,7 @@ class KubernetesRunner:
     def _own_lease(self, study: str) -> RunLease:
         with self._lock:
             if self._lease is None:
+                remember_cluster(self._options.context, self._options.namespace)
                 self._lease = RunLease(self._cluster, label_value(study))
             return self._lease
 

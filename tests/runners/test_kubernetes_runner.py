@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +16,12 @@ from typing import Any
 import httpx
 import pytest
 from kubernetes import client, config
+from ruamel.yaml import YAML
 
-from runners import Container, Placement, Resources
-from runners.kubernetes import KubernetesOptions, KubernetesRunner
+from runners import Container, Infeasible, NotBeside, Placement, Program, Resources, RunnerUnavailable, ServerFailed
+from runners.kubernetes import ClusterGpus, KubernetesOptions, KubernetesRunner
+from runners.kubernetes.options import PRESETS
+from runners.kubernetes.usage import as_sample
 from runners.testing import RunnerCase, RunnerContract
 from tests.runners import support
 from tests.runners.engines import IMAGE, cluster
@@ -39,7 +47,7 @@ def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[client.CoreV1Api]:
 
 
 def runner(**options: Any) -> KubernetesRunner:
-    given = {"image": f"docker.io/library/{IMAGE}", "namespace": NAMESPACE, "load_image": f"docker.io/library/{IMAGE}"}
+    given = {"image": f"docker.io/library/{IMAGE}", "namespace": NAMESPACE, "load_image": "docker.io/library/tune:1"}
     _RUNNERS.append(KubernetesRunner(KubernetesOptions(**{**given, **options})))
     return _RUNNERS[-1]
 
@@ -101,3 +109,279 @@ def test_a_pod_is_as_the_configuration_says(tmp_path: Path, core: client.CoreV1A
     assert "listening on" in (tmp_path / "server.log").read_text(encoding="utf-8")
     assert not core.list_namespaced_service(NAMESPACE, label_selector="tune/trial=7").items
     assert not core.list_namespaced_config_map(NAMESPACE, label_selector="tune/trial=7").items
+
+
+def test_a_server_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ServerFailed) as caught, launched(tmp_path, "exit"):
+        pass
+    assert "the server exited with code 3" in caught.value.reason
+    assert "no model here" in caught.value.log_tail
+    with pytest.raises(ServerFailed, match="no-such-program"), launched(tmp_path, command=("no-such-program",)):
+        pass
+
+
+def test_no_image_ends_the_study_with_the_clusters_words(tmp_path: Path) -> None:
+    one = runner(image="docker.io/library/there-is-none:1", image_pull_policy="Never")
+    with pytest.raises(RunnerUnavailable, match="ErrImageNeverPull"):
+        one.launch(container(one.place(tmp_path), tmp_path)).__enter__()
+
+
+def test_too_much_memory_is_oom_and_not_a_crash(tmp_path: Path) -> None:
+    asked = Resources(memory_bytes=96 * MIB)
+    with pytest.raises(Infeasible, match="OOMKilled"), launched(tmp_path, "eat-memory", resources=asked) as found:
+        for _ in range(200):
+            with contextlib.suppress(httpx.HTTPError):
+                httpx.post(f"{found.url}/predict", timeout=2)
+            found.check()
+            time.sleep(0.05)
+
+
+def test_a_core_is_a_core_and_throttling_is_seen(tmp_path: Path) -> None:
+    burn = (
+        "import multiprocessing as m, sys; sys.argv = ['x', '--host', '0.0.0.0', '--port', '8000', '--mode', 'ok'];"
+        "[m.Process(target=exec, args=('while True: pass',), daemon=True).start() for _ in range(2)];"
+        "import runpy; runpy.run_path('misbehaving.py', run_name='__main__')"
+    )
+    with launched(tmp_path, command=("python3", "-c", burn), resources=Resources(cpu_cores=0.5)) as found:
+        begun = time.monotonic()
+        time.sleep(6)
+        usage = found.usage(begun + 1, time.monotonic())
+    assert usage.cpu_cores_mean == pytest.approx(0.5, abs=0.1)
+    assert usage.throttled_share is not None
+    assert usage.throttled_share > 0.5
+
+
+def test_a_pod_that_somebody_deletes_is_noticed(tmp_path: Path, core: client.CoreV1Api) -> None:
+    with pytest.raises(ServerFailed, match="deleted"), launched(tmp_path) as found:
+        core.delete_namespaced_pod(pods(core)[0].metadata.name, NAMESPACE, _preload_content=False).close()
+        for _ in range(50):
+            found.check()
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def gpus(core: client.CoreV1Api) -> Iterator[str]:
+    """The node claims GPUs, which only the scheduler believes."""
+    node = core.list_node().items[0].metadata.name
+    claimed = {
+        "nvidia.com/gpu": "1",
+        "nvidia.com/mig-1g.10gb": "3",
+        "nvidia.com/gpu.shared": "4",
+        "nvidia.com/gpumem": "40000",
+    }
+    core.patch_node(node, {"metadata": {"labels": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}}})
+    core.patch_node_status(node, {"status": {"capacity": claimed, "allocatable": claimed}})
+    yield node
+    core.patch_node(node, {"metadata": {"labels": {"nvidia.com/gpu.product": None}}})
+    core.patch_node_status(node, {"status": dict.fromkeys(("capacity", "allocatable"), dict.fromkeys(claimed))})
+
+
+A100 = {"A100": ("NVIDIA-A100-SXM4-80GB",)}
+
+
+@pytest.mark.parametrize(
+    ("preset", "value", "resources", "env"),
+    [
+        ("mig", "1g.10gb", {"nvidia.com/mig-1g.10gb": "1"}, {}),
+        ("shared", 2, {"nvidia.com/gpu.shared": "2"}, {}),
+        ("hami-gpumem", "8Gi", {"nvidia.com/gpu": "1", "nvidia.com/gpumem": "8192"}, {}),
+        ("mps", "8Gi", {"nvidia.com/gpu.shared": "1"}, {"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": "0=8192M"}),
+        ("mig", None, {"nvidia.com/gpu": "1"}, {}),
+    ],
+)
+def test_gpu_types_and_slices_are_scheduled(
+    tmp_path: Path,
+    core: client.CoreV1Api,
+    gpus: str,
+    preset: str,
+    value: Any,
+    resources: dict[str, str],
+    env: dict[str, str],
+) -> None:
+    one = runner(gpus=ClusterGpus(types=A100, slices=PRESETS[preset]))
+    given = container(one.place(tmp_path), tmp_path, resources=Resources(gpu_type="A100", gpu_memory=value))
+    with one.launch(given):
+        [pod] = pods(core)
+        assert pod.spec.node_selector == {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}
+        assert {key: str(count) for key, count in pod.spec.containers[0].resources.limits.items()} == resources
+        assert {one.name: one.value for one in pod.spec.containers[0].env or ()} == env
+
+
+def test_what_no_node_has_is_refused_before_any_launch(gpus: str) -> None:
+    one = runner(gpus=ClusterGpus(types=A100))
+    assert "no node has the GPU H100" in str(one.refuses(Resources(gpu_type="H100")))
+    assert "NVIDIA-A100-SXM4-80GB" in str(one.refuses(Resources(gpu_type="H100")))
+    assert "nvidia.com/mig-7g.80gb" in str(one.refuses(Resources(gpu_type="A100", gpu_memory="7g.80gb")))
+    assert one.refuses(Resources(gpu_type="A100", gpu_memory="1g.10gb")) is None
+    assert "CPU cores" in str(one.refuses(Resources(cpu_cores=400)))
+    several = runner(gpus=ClusterGpus(types={"any": ("NVIDIA-H100", "NVIDIA-A100-SXM4-80GB")}))
+    assert several.refuses(Resources(gpu_type="any")) is None
+    by_memory = runner(gpus=ClusterGpus(slices=PRESETS["aliyun-gpu-mem"]))
+    assert "aliyun.com/gpu-mem" in str(by_memory.refuses(Resources(gpu_memory="8Gi")))
+
+
+def test_a_launch_waits_for_room_and_goes_on_when_there_is_some(tmp_path: Path, core: client.CoreV1Api) -> None:
+    cores = float(core.list_node().items[0].status.allocatable["cpu"])
+    one = runner()
+    seen: list[float] = []
+
+    def second() -> None:
+        (tmp_path / "second").mkdir()
+        given = container(one.place(tmp_path), tmp_path / "second", resources=Resources(cpu_cores=cores))
+        with one.launch(given):
+            seen.append(time.monotonic())
+
+    (tmp_path / "first").mkdir()
+    with one.launch(container(one.place(tmp_path), tmp_path / "first", resources=Resources(cpu_cores=0.5))):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(4)
+        assert not seen
+        ended = time.monotonic()
+    thread.join(40)
+    assert seen
+    assert seen[0] > ended
+
+
+def test_no_room_within_the_time_is_said_in_the_clusters_words(tmp_path: Path, core: client.CoreV1Api) -> None:
+    node = core.list_node().items[0].metadata.name
+    one = runner(room_timeout_s=2.0)
+    core.patch_node(node, {"spec": {"unschedulable": True}})
+    try:
+        with pytest.raises(ServerFailed, match="Unschedulable: 0/1 nodes are available"):
+            one.launch(container(one.place(tmp_path), tmp_path)).__enter__()
+    finally:
+        core.patch_node(node, {"spec": {"unschedulable": None}})
+    assert not pods(core)
+
+
+def test_a_quota_is_waited_for_and_one_that_never_allows_it_refuses(tmp_path: Path, core: client.CoreV1Api) -> None:
+    core.create_namespaced_resource_quota(
+        NAMESPACE, {"metadata": {"name": "small"}, "spec": {"hard": {"requests.cpu": "500m", "limits.cpu": "500m"}}}
+    )
+    try:
+        one = runner(room_timeout_s=2.0)
+        assert "the quota small allows 0.5 CPU cores" in str(one.refuses(Resources(cpu_cores=1)))
+        (tmp_path / "a").mkdir()
+        asked = Resources(cpu_cores=0.4)
+        with (
+            one.launch(container(one.place(tmp_path), tmp_path / "a", resources=asked)),
+            pytest.raises(ServerFailed, match=r"FailedCreate: .*exceeded quota"),
+        ):
+            one.launch(container(one.place(tmp_path), tmp_path, resources=asked)).__enter__()
+    finally:
+        core.delete_namespaced_resource_quota("small", NAMESPACE, _preload_content=False).close()
+
+
+MANIFEST = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {COLOUR: blue}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: theirs, labels: {app: theirs}, annotations: {team: search}}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: theirs}}
+  template:
+    metadata: {labels: {app: theirs}}
+    spec:
+      containers:
+      - name: sidecar
+        image: docker.io/library/small:1
+        command: [sleep, "600"]
+      - name: model
+        image: docker.io/library/small:1
+        args: [replaced]
+        command: [python3, misbehaving.py]
+        ports: [{containerPort: 8123}]
+        envFrom: [{configMapRef: {name: settings}}]
+        env: [{name: THREADS, value: "1"}, {name: KEPT, value: "yes"}]
+        resources: {requests: {cpu: 100m, ephemeral-storage: 10Mi}}
+"""
+
+
+def test_a_users_own_manifest_is_patched_and_all_else_is_kept(tmp_path: Path, core: client.CoreV1Api) -> None:
+    documents = tuple(YAML(typ="safe").load_all(MANIFEST))
+    one = runner(manifest=documents, container="model", image=None)
+    place = one.place(tmp_path)
+    assert place.port == 8123
+    words = ("--host", place.host, "--port", str(place.port), "--mode", "ok")
+    given = container(
+        place, tmp_path, command=words, env={"THREADS": "4"}, files={"x.txt": "y"}, resources=Resources(cpu_cores=0.5)
+    )
+    with one.launch(given) as endpoint:
+        [pod] = pods(core)
+        sidecar, server = pod.spec.containers
+        assert sidecar.command == ["sleep", "600"]
+        assert server.command == ["python3", "misbehaving.py"]
+        assert server.args == list(words)
+        assert {one.name: one.value for one in server.env} == {"KEPT": "yes", "THREADS": "4"}
+        assert server.env_from[0].config_map_ref.name == "settings"
+        assert server.resources.requests == {"cpu": "500m", "ephemeral-storage": "10Mi"}
+        assert "app" not in pod.metadata.labels, "their Service must not find it"
+        assert httpx.get(f"{endpoint.url}/healthz").status_code == 200
+    assert not pods(core)
+    core.delete_namespaced_config_map("settings", NAMESPACE, _preload_content=False).close()
+    with pytest.raises(ValueError, match="no container other; there is sidecar, model"):
+        runner(manifest=documents, container="other")
+    with pytest.raises(ValueError, match="exactly one Deployment or InferenceService"):
+        runner(manifest=documents[:1])
+
+
+def test_a_program_runs_beside_the_server_and_its_lines_come_back(
+    tmp_path: Path, core: client.CoreV1Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "known")
+    with launched(tmp_path) as found:
+        place = found.beside
+        say = "import os; print(os.environ['SECRET'], sorted(os.listdir('{bundle}'))[-1])"
+        program = Program("timeit", ("-n", "1", "-r", "1", "-s", say, "0"), os.urandom(1_500_000), ("SECRET",), 30.0)
+        lines = list(place.run(program, found.check))
+        assert lines[0].startswith("known bundle.02")
+        assert not core.list_namespaced_secret(NAMESPACE, label_selector="tune/trial=7").items
+        with pytest.raises(NotBeside, match="more than"):
+            list(place.run(Program("x", (), b"x" * 80_000_000, (), 30.0), found.check))
+
+
+def test_what_a_dead_run_left_is_removed_and_nothing_else(tmp_path: Path, core: client.CoreV1Api) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from tests.runners.test_kubernetes_runner import *\n"
+        "with launched(Path(sys.argv[1])): print('up', flush=True); time.sleep(600)"
+    )
+    lost = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert lost.stdout is not None
+    assert lost.stdout.readline() == "up\n"
+    (tmp_path / "living").mkdir()
+    with launched(tmp_path / "living"):
+        assert runner().remove_leftovers() == []
+        os.kill(lost.pid, signal.SIGKILL)
+        lost.communicate()
+        removed = runner().remove_leftovers()
+        assert [(one.study, one.trial) for one in removed] == [("tests", "7")]
+        assert len(pods(core)) == 1
+
+
+def test_no_cluster_is_said_in_two_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(RunnerUnavailable, match="no cluster is configured"):
+        runner()
+    text = Path(cluster()).read_text(encoding="utf-8").replace(":16443", ":1")
+    (tmp_path / "config").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    with pytest.raises(RunnerUnavailable, match="no Kubernetes API answers"):
+        runner()
+
+
+def test_use_from_both_versions_of_cgroups() -> None:
+    two = as_sample(
+        "1048576\nusage_usec 2500000\nnr_periods 10\nnr_throttled 4\ninactive_file 1000\noom_kill 1\n3\n", 1.0
+    )
+    assert two is not None
+    assert (two.sample.cpu_s, two.sample.memory_bytes, two.sample.throttled, two.oom_kills) == (2.5, 1047576, 4, 1)
+    one = as_sample(f"1048576\n2500000000\n{cpu}total_inactive_file 1000\noom_kill 0\n", 1.0)
+    assert one is not None
+    assert (one.sample.cpu_s, one.sample.memory_bytes, one.sample.periods, one.oom_kills) == (2.5, 1047576, 10, 0)
+    assert as_sample("", 1.0) is None
