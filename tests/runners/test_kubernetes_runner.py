@@ -376,9 +376,8 @@ def test_no_cluster_is_said_in_two_lines(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_use_from_both_versions_of_cgroups() -> None:
-    two = as_sample(
-        "1048576\nusage_usec 2500000\nnr_periods 10\nnr_throttled 4\ninactive_file 1000\noom_kill 1\n3\n", 1.0
-    )
+    cpu = "nr_periods 10\nnr_throttled 4\n"
+    two = as_sample(f"1048576\nusage_usec 2500000\n{cpu}inactive_file 1000\noom_kill 1\n3\n", 1.0)
     assert two is not None
     assert (two.sample.cpu_s, two.sample.memory_bytes, two.sample.throttled, two.oom_kills) == (2.5, 1047576, 4, 1)
     one = as_sample(f"1048576\n2500000000\n{cpu}total_inactive_file 1000\noom_kill 0\n", 1.0)

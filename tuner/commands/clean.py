@@ -12,7 +12,7 @@ def clean() -> ExitCode:
     """Only what belongs to runs that are no longer alive: processes, containers, and objects in the clusters and
     namespaces that this user's runs have launched in.
     """
-    removed, unreachable = remove_leftovers(), []
+    removed = remove_leftovers()
     try:
         from runners.docker import remove_containers
         from runners.engine import Engine
