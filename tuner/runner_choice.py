@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, TableError
@@ -81,7 +82,7 @@ def _kubernetes(loaded: LoadedSpec) -> Runner:
         image_pull_policy=spec.image_pull_policy,
         image_pull_secrets=spec.image_pull_secrets,
         load_job=spec.load == "job",
-        load_image=spec.load_image,
+        load_image=spec.load_image or os.environ.get("TUNE_IMAGE", "tune:1"),
         load_cpu=spec.load_cpu,
         room_timeout_s=spec.room_timeout,
     )

@@ -51,7 +51,11 @@ class ClusterGpuSpec(Section):
 class KubernetesSpec(Section):
     """Pods of the cluster that the kubeconfig (or the pod's own service account) names."""
 
-    namespace: str = Field(default="default", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    namespace: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="default: the kubeconfig's, or the tuner's own pod's",
+    )
     context: str | None = None
     manifest: str | None = Field(
         default=None, description="Deployment or InferenceService, alone or in a rendered chart, to patch and launch"
@@ -66,7 +70,9 @@ class KubernetesSpec(Section):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     image_pull_secrets: tuple[str, ...] = ()
     load: Literal["job", "port-forward"] = "job"
-    load_image: str = "tune:1"
+    load_image: str | None = Field(
+        default=None, description="the load test's image; default: $TUNE_IMAGE, or else tune:1"
+    )
     load_cpu: float = Field(default=0.5, ge=0, description="cores that the load test's pod asks for")
     room_timeout: Seconds = 600.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import urllib3
@@ -16,6 +17,7 @@ from runners.protocol import RunnerUnavailable
 
 ANSWER_S = (5.0, 20.0)  # to connect, to read
 _GIVE_UP_S = 120.0
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _MAY_PASS = (429, 500, 502, 503, 504)
 
 P = ParamSpec("P")
@@ -23,14 +25,16 @@ R = TypeVar("R")
 
 
 class Cluster:
-    """The API as the kubeconfig's `context` reaches it, or as a pod's own service account does.
+    """The API as the kubeconfig's `context` reaches it, or as a pod's own service account does. The namespace is
+    theirs, where none is given.
 
     Raises RunnerUnavailable where there is no configuration, or nothing answers.
     """
 
-    def __init__(self, context: str | None, namespace: str, kubeconfig: str | None = None) -> None:
-        self.namespace = namespace
-        self.api = client.ApiClient(_configuration(context, kubeconfig or os.environ.get("KUBECONFIG")))
+    def __init__(self, context: str | None, namespace: str | None, kubeconfig: str | None = None) -> None:
+        configuration, theirs = _configuration(context, kubeconfig or os.environ.get("KUBECONFIG"))
+        self.namespace = namespace = namespace or theirs
+        self.api = client.ApiClient(configuration)
         self.core, self.apps, self.batch = (
             client.CoreV1Api(self.api),
             client.AppsV1Api(self.api),
@@ -96,19 +100,24 @@ def _missing_is_fine() -> Any:
             raise
 
 
-def _configuration(context: str | None, kubeconfig: str | None) -> client.Configuration:
+def _configuration(context: str | None, kubeconfig: str | None) -> tuple[client.Configuration, str]:
+    """How to reach the API, and the namespace that goes with it."""
     made = client.Configuration()
     try:
         if context is None and "KUBERNETES_SERVICE_HOST" in os.environ and kubeconfig is None:
             config.load_incluster_config(made)
+            namespace = _OWN_NAMESPACE.read_text(encoding="utf-8").strip()
         else:
             config.load_kube_config(kubeconfig, context=context, client_configuration=made)
+            contexts, active = config.list_kube_config_contexts(kubeconfig)
+            chosen = next((one for one in contexts if one["name"] == context), active)
+            namespace = chosen["context"].get("namespace") or "default"
     except (config.ConfigException, OSError) as error:
         raise RunnerUnavailable(
             f"no cluster is configured: {error}\nSet KUBECONFIG, or runner.kubernetes.context to one that it has."
         ) from error
     made.retries = False  # ours wait longer between tries
-    return made
+    return made, namespace
 
 
 def _is_away(error: BaseException) -> bool:

@@ -73,7 +73,7 @@ class KubernetesOptions:
     """
 
     image: str | None = None
-    namespace: str = "default"
+    namespace: str | None = None
     context: str | None = None
     manifest: tuple[Mapping[str, Any], ...] = ()
     container: str | None = None

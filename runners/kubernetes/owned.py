@@ -133,7 +133,9 @@ def _remove(cluster: Cluster, lease: str) -> list[Leftover]:
     found: list[Leftover] = []
     namespaced: list[tuple[str, Any, Any, Mapping[str, Any]]] = [
         ("deployment", cluster.apps.list_namespaced_deployment, cluster.apps.delete_namespaced_deployment, AT_ONCE),
+        ("replica set", cluster.apps.list_namespaced_replica_set, cluster.apps.delete_namespaced_replica_set, AT_ONCE),
         ("job", cluster.batch.list_namespaced_job, cluster.batch.delete_namespaced_job, AT_ONCE),
+        ("pod", cluster.core.list_namespaced_pod, cluster.core.delete_namespaced_pod, {}),
         ("service", cluster.core.list_namespaced_service, cluster.core.delete_namespaced_service, {}),
         ("config map", cluster.core.list_namespaced_config_map, cluster.core.delete_namespaced_config_map, {}),
         ("secret", cluster.core.list_namespaced_secret, cluster.core.delete_namespaced_secret, {}),

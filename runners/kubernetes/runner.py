@@ -137,7 +137,7 @@ class KubernetesRunner:
     def _own_lease(self, study: str) -> RunLease:
         with self._lock:
             if self._lease is None:
-                remember_cluster(self._options.context, self._options.namespace)
+                remember_cluster(self._options.context, self._cluster.namespace)
                 self._lease = RunLease(self._cluster, label_value(study))
             return self._lease
 
@@ -227,6 +227,12 @@ class KubernetesRunner:
                 cluster.ask(
                     cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, name
                 )
+        # The cluster's garbage collector would do this, sooner or later: now and then after most of a minute.
+        for pod in watcher.seen().pods.values():
+            for owner in pod.metadata.owner_references or ():
+                if owner.kind == "ReplicaSet":
+                    cluster.delete(cluster.apps.delete_namespaced_replica_set, owner.name, **AT_ONCE)
+            cluster.delete(cluster.core.delete_namespaced_pod, pod.metadata.name)
         cluster.delete(cluster.core.delete_namespaced_service, name)
         cluster.delete(cluster.core.delete_namespaced_config_map, f"{name}-files")
         if not watcher.await_end(_GONE_S):

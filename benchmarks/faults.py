@@ -1,0 +1,271 @@
+"""Faults, each by really causing it: is anything orphaned, is a finished trial lost, does --resume complete?
+
+    python -m benchmarks.faults docker|kubernetes [FAULT...] [--times 20]
+
+Each time a small study is begun in real containers; when its first trial is finished and the second is where the fault
+strikes, the fault is caused. Then `tune clean` must leave nothing, `--resume` must complete with every finished trial
+as it was. Needs root, the image small:1 (images/build small), and for Kubernetes KUBECONFIG of a cluster on this
+machine that may be broken, whose API server runs as a process here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+SPEC = """\
+version: 1
+service:
+  name: faults
+  image: IMAGE
+  command:
+    [python3, misbehaving.py, --mode, slow-start, --host, "{host}", --port, "{port}", --service-ms, "{service_ms}"]
+  ready: {path: /healthz, timeout: 60s}
+request: {path: /predict, json: {x: 1}}
+slo: {p99: 200ms}
+objective: {maximize: capacity_qps}
+space: {parameters: {cpu_cores: [0.5], service_ms: [5, 10]}}
+load: {max_trial: 6s, max_warmup: 1s}
+runner: {type: RUNNER, kubernetes: {load: port-forward, room_timeout: 60s}}
+"""
+LABEL = {"docker": "TUNE_OWNED_BY", "kubernetes": "app.kubernetes.io/managed-by=tune"}
+PHASES = {"launch": "launch", "load": "probe", "teardown": "stop"}
+
+
+class Run:
+    """One study in a folder of its own."""
+
+    def __init__(self, folder: Path, runner: str, image: str = "small:1") -> None:
+        self.folder, self.runner = folder, runner
+        (folder / "spec.yaml").write_text(SPEC.replace("IMAGE", image).replace("RUNNER", runner), encoding="utf-8")
+        self.output = folder / "out"
+
+    def command(self, *more: str) -> list[str]:
+        words = ("--service", "spec.yaml", "--budget", "2", "--json", "--output", str(self.output))
+        return [sys.executable, "-m", "tuner.cli", *words, *more]
+
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"XDG_STATE_HOME": str(self.folder / "state")}
+
+    def start(self, phase: str) -> subprocess.Popen[str]:
+        """Begin, and return when the second trial is in that phase."""
+        process = subprocess.Popen(
+            self.command(), cwd=self.folder, env=self.environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            text=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        finished = False
+        for line in process.stderr:
+            event = json.loads(line) if line.startswith("{") else {}
+            finished |= event.get("event") == "trial"
+            if finished and event.get("event") == "phase" and event["name"].startswith(PHASES[phase]):
+                return process
+        raise AssertionError(f"the study ended before the phase {phase}")
+
+    def end(self, process: subprocess.Popen[str]) -> int:
+        assert process.stderr is not None
+        process.stderr.read()
+        return process.wait(240)
+
+    def tune(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tuner.cli", *words], cwd=self.folder, env=self.environment(), capture_output=True,
+            text=True, check=False, timeout=240,
+        )  # fmt: skip
+
+    def resume(self) -> int:
+        return subprocess.run(
+            self.command("--resume"), cwd=self.folder, env=self.environment(), capture_output=True, check=False,
+            timeout=240,
+        ).returncode  # fmt: skip
+
+    def finished(self) -> dict[int, str]:
+        """The trials that the study holds as finished, each with its time."""
+        self.tune("report", str(self.output))
+        with contextlib.suppress(OSError):
+            table = pd.read_csv(self.output / "trials.csv")
+            return {int(row.number): f"{row.state} {row.wall_s}" for row in table.itertuples()}  # type: ignore[arg-type]
+        return {}
+
+    def orphans(self) -> list[str]:
+        if self.runner == "docker":
+            return _lines("docker", "ps", "-aq", "--filter", f"label={LABEL['docker']}")
+        kinds = "deployments,replicasets,pods,services,configmaps,secrets,jobs,leases"
+        return _lines("kubectl", "get", kinds, "-l", LABEL["kubernetes"], "-o", "name")
+
+
+def _lines(*command: str) -> list[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def _daemon(command: list[str], folder: str | None) -> None:
+    null = subprocess.DEVNULL
+    subprocess.Popen(command, cwd=folder, stdin=null, stdout=null, stderr=null, start_new_session=True)
+
+
+def kill(phase: str) -> Callable[[Run], None]:
+    def strike(run: Run) -> None:
+        process = run.start(phase)
+        process.send_signal(signal.SIGKILL)
+        run.end(process)
+
+    return strike
+
+
+def engine_restarts(run: Run) -> None:
+    process = run.start("load")
+    [engine] = [one for one in psutil.process_iter(["name"]) if one.info["name"] == "dockerd"]
+    command = engine.cmdline()
+    engine.terminate()
+    engine.wait(30)
+    time.sleep(2)
+    _daemon(command, None)
+    run.end(process)
+
+
+def api_is_down(run: Run) -> None:
+    process = run.start("load")
+    [server] = [one for one in psutil.process_iter(["name"]) if one.info["name"] == "kube-apiserver"]
+    command, folder = server.cmdline(), server.cwd()
+    server.kill()
+    time.sleep(20)
+    _daemon(command, folder)
+    while subprocess.run(["kubectl", "get", "--raw", "/readyz"], capture_output=True, check=False).returncode:
+        time.sleep(0.5)
+    run.end(process)
+
+
+def pod_is_deleted(run: Run) -> None:
+    process = run.start("load")
+    if run.runner == "docker":
+        subprocess.run(["docker", "rm", "-f", *run.orphans()], capture_output=True, check=True)
+    else:
+        subprocess.run(["kubectl", "delete", "pods", "-l", LABEL["kubernetes"]], capture_output=True, check=True)
+    run.end(process)
+
+
+def node_is_cordoned(run: Run) -> None:
+    [node] = _lines("kubectl", "get", "nodes", "-o", "name")
+    process = run.start("load")
+    subprocess.run(["kubectl", "cordon", node], capture_output=True, check=True)
+    time.sleep(15)
+    subprocess.run(["kubectl", "uncordon", node], capture_output=True, check=True)
+    run.end(process)
+
+
+def image_is_missing(run: Run) -> None:
+    process = run.start("load")
+    process.send_signal(signal.SIGINT)
+    run.end(process)
+    spec = run.folder / "spec.yaml"
+    text = spec.read_text(encoding="utf-8")
+    spec.write_text(text.replace("small:1", "localhost:1/none:1"), encoding="utf-8")
+    code = subprocess.run(
+        [*run.command(), "--output", str(run.folder / "none")], cwd=run.folder, env=run.environment(),
+        capture_output=True, check=False, timeout=240,
+    ).returncode  # fmt: skip
+    assert code == 4, code
+    spec.write_text(text, encoding="utf-8")
+
+
+def disk_is_full(run: Run) -> None:
+    run.output.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", run.output], check=True)
+    process = run.start("load")
+    filler = run.output / "filler"
+    with contextlib.suppress(OSError), filler.open("wb") as file:
+        while True:
+            file.write(b"x" * 65_536)
+            file.flush()
+    run.end(process)
+    filler.unlink()
+
+
+FAULTS: dict[str, tuple[Callable[[Run], None], tuple[str, ...]]] = {
+    "kill mid-launch": (kill("launch"), ("docker", "kubernetes")),
+    "kill mid-load": (kill("load"), ("docker", "kubernetes")),
+    "kill mid-teardown": (kill("teardown"), ("docker", "kubernetes")),
+    "engine restarted": (engine_restarts, ("docker",)),
+    "API server down for 20 s": (api_is_down, ("kubernetes",)),
+    "deleted by hand": (pod_is_deleted, ("docker", "kubernetes")),
+    "node cordoned": (node_is_cordoned, ("kubernetes",)),
+    "image missing": (image_is_missing, ("docker", "kubernetes")),
+    "disk full": (disk_is_full, ("docker", "kubernetes")),
+}
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            yield Path(name)
+        finally:
+            subprocess.run(["umount", f"{name}/out"], capture_output=True, check=False)
+
+
+def once(fault: Callable[[Run], None], runner: str) -> list[str]:
+    """What went wrong; nothing as a rule."""
+    wrong: list[Any] = []
+    with _folder() as folder:
+        run = Run(folder, runner)
+        try:
+            fault(run)
+            cleaned = run.tune("clean")
+            if left := run.orphans():
+                wrong.append(f"orphans after tune clean ({cleaned.stdout.strip()} {cleaned.stderr.strip()}): {left}")
+            before = run.finished()
+            if not before:
+                wrong.append("the finished trial is lost")
+            if code := run.resume():
+                wrong.append(f"--resume ended with {code}")
+            after = run.finished()
+            if any(after.get(number) != found for number, found in before.items()) or len(after) < 2:
+                wrong.append(f"before {before}, after {after}")
+            if left := run.orphans():
+                wrong.append(f"orphans after --resume: {left}")
+        except (AssertionError, subprocess.SubprocessError) as error:
+            wrong.append(f"{type(error).__name__}: {error}")
+    return [str(one) for one in wrong]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runner", choices=list(LABEL))
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=", ".join(map(shlex.quote, FAULTS)))
+    parser.add_argument("--times", type=int, default=20)
+    options = parser.parse_args()
+    bad = 0
+    for name, (fault, where) in FAULTS.items():
+        if options.runner not in where or (options.faults and name not in options.faults):
+            continue
+        begun, good = time.monotonic(), 0
+        for number in range(options.times):
+            wrong = once(fault, options.runner)
+            good += not wrong
+            for text in wrong:
+                print(f"  {name}, time {number + 1}: {text}", flush=True)
+        bad += options.times - good
+        seconds = (time.monotonic() - begun) / options.times
+        print(
+            f"{options.runner}: {name}: {good} of {options.times} without loss or orphan, {seconds:.0f} s each",
+            flush=True,
+        )
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()

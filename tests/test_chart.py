@@ -1,0 +1,141 @@
+"""The Helm chart: rendered by Helm's template engine, checked against Kubernetes' schemas, run in a real cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from kubernetes import client, config, utils
+from ruamel.yaml import YAML
+
+from tests.runners.engines import cluster
+
+ROOT = Path(__file__).parent.parent
+RELEASES = ("1.28", "1.31", "1.34")
+SPRIG = Path("/usr/share/gocode/src/github.com/Masterminds/sprig")
+SPEC = """\
+version: 1
+service:
+  name: inside
+  image: docker.io/library/small:1
+  command: [python3, misbehaving.py, --mode, ok, --host, "{host}", --port, "{port}", --service-ms, "{service_ms}"]
+  ready: {path: /healthz, timeout: 30s}
+request: {path: /predict, json: {x: 1}}
+slo: {p99: 200ms}
+objective: {maximize: capacity_qps}
+space: {parameters: {cpu_cores: [0.5], service_ms: [5, 20]}}
+load: {max_trial: 8s, max_warmup: 2s}
+runner: {type: kubernetes, kubernetes: {load_cpu: 0.3}}
+"""
+
+
+def render(folder: Path, values: dict[str, Any], namespace: str = "tune") -> str:
+    if shutil.which("go") is None or not SPRIG.is_dir():
+        if os.environ.get("TUNE_TEST_ENGINES") == "required":
+            pytest.fail("Go and sprig are missing, and TUNE_TEST_ENGINES=required", pytrace=False)
+        pytest.skip("rendering needs golang-go, golang-github-masterminds-sprig-dev and golang-gopkg-yaml.v3-dev")
+    path = folder / "values.json"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    command = [str(ROOT / "deploy" / "render"), "charts/tune", "tune", namespace, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(done.stderr)
+    return done.stdout
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    return [one for one in YAML(typ="safe", pure=True).load_all(text) if one]
+
+
+def test_the_plain_manifests_are_what_the_chart_renders(tmp_path: Path) -> None:
+    values = YAML(typ="safe", pure=True).load(ROOT / "deploy" / "values.yaml")
+    assert (ROOT / "deploy" / "tune.yaml").read_text(encoding="utf-8") == render(tmp_path, values)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_manifest_fits_kubernetes_schemas(tmp_path: Path, release: str) -> None:
+    values = {
+        "spec": SPEC, "files": {"a.jsonl": '{"x": "{{ 1 }}"}\n'}, "storage": {"secret": "db"}, "secrets": "tokens",
+        "pullSecrets": ["registry"], "dashboard": {"enabled": True, "tokenSecret": "token"},
+        "tuner": {"volumeClaim": "results"},
+    }  # fmt: skip
+    found = documents(render(tmp_path, values))
+    kinds = [one["kind"] for one in found]
+    assert sorted(set(kinds)) == [
+        "ClusterRole", "ClusterRoleBinding", "ConfigMap", "Deployment", "Job", "Role", "RoleBinding", "Service",
+        "ServiceAccount",
+    ]  # fmt: skip
+    for one in found:
+        kubernetes_validate.validate(one, release, strict=True)
+    config_map = found[kinds.index("ConfigMap")]["data"]
+    assert config_map["a.jsonl"] == '{"x": "{{ 1 }}"}\n'
+    assert config_map["spec.yaml"] == SPEC
+
+
+def test_pods_have_no_more_rights_than_they_need(tmp_path: Path) -> None:
+    values = {"spec": SPEC, "storage": {"secret": "db"}, "dashboard": {"enabled": True, "tokenSecret": "token"}}
+    found = documents(render(tmp_path, values))
+    for one in found:
+        if one["kind"] not in ("Job", "Deployment"):
+            continue
+        pod = one["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["automountServiceAccountToken"] is (one["kind"] == "Job")
+        for container in pod["containers"]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+    [role] = [one for one in found if one["kind"] == "Role"]
+    assert not any("*" in rule[key] for rule in role["rules"] for key in ("apiGroups", "resources", "verbs"))
+    alone = documents(render(tmp_path, {"spec": SPEC, "seeNodes": False}))
+    assert not any(one["kind"].startswith("Cluster") for one in alone)
+    with pytest.raises(ValueError, match="set the spec's text"):
+        render(tmp_path, {})
+    with pytest.raises(ValueError, match=r"the dashboard needs storage\.secret"):
+        render(tmp_path, {"spec": SPEC, "dashboard": {"enabled": True}})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_tuner_runs_in_the_cluster_with_these_rights_alone(tmp_path: Path) -> None:
+    path, namespace = cluster(), "tune-chart"
+    resources = {"requests": {"cpu": "200m", "memory": "256Mi"}, "limits": {"memory": "3Gi"}}
+    values = {
+        "spec": SPEC, "budget": 2, "image": {"repository": "docker.io/library/tune"}, "tuner": {"resources": resources}
+    }  # fmt: skip
+    config.load_kube_config(path)
+    with client.ApiClient() as api:
+        core, batch = client.CoreV1Api(api), client.BatchV1Api(api)
+        core.create_namespace({"metadata": {"name": namespace}})
+        rbac = client.RbacAuthorizationV1Api(api)
+        try:
+            for one in documents(render(tmp_path, values, namespace)):
+                utils.create_from_dict(api, one, namespace=namespace)
+            deadline = time.monotonic() + 240
+            job = batch.read_namespaced_job("tune-tune", namespace)
+            while not (job.status.succeeded or job.status.failed) and time.monotonic() < deadline:
+                time.sleep(2)
+                job = batch.read_namespaced_job("tune-tune", namespace)
+            [pod] = core.list_namespaced_pod(namespace, label_selector="app.kubernetes.io/name=tune").items
+            log = core.read_namespaced_pod_log(pod.metadata.name, namespace)
+            assert job.status.succeeded == 1, log
+            found = json.loads(next(line for line in log.splitlines() if line.startswith('{"schema"')))
+            assert found["confirmed"]
+            assert found["trials"]["complete"] + found["trials"]["pruned"] == 2
+            assert "did not run in the cluster" not in log
+            assert not core.list_namespaced_pod(namespace, label_selector="app.kubernetes.io/managed-by=tune").items
+            leases = client.CoordinationV1Api(api).list_namespaced_lease(namespace).items
+            assert not leases
+        finally:
+            core.delete_namespace(namespace, _preload_content=False).close()
+            rbac.delete_cluster_role(f"{namespace}-tune-tune", _preload_content=False).close()
+            rbac.delete_cluster_role_binding(f"{namespace}-tune-tune", _preload_content=False).close()
