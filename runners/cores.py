@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from runners.machine import usable_cores
 
+_LOOK_S = 0.25
+
 
 @dataclass(frozen=True)
 class Allotment:
@@ -31,13 +33,18 @@ class Cores:
     def __init__(self, usable: Callable[[], tuple[int, ...]] = usable_cores) -> None:
         self._usable = usable
         self._held: Counter[int] = Counter()
-        self._lock = threading.Lock()
+        self._freed = threading.Condition()
 
     @contextlib.contextmanager
-    def take(self, count: int | None) -> Iterator[Allotment]:
-        """So many cores (None: all) for as long as the block runs."""
+    def take(self, count: int | None, go_on: Callable[[], None]) -> Iterator[Allotment]:
+        """So many cores (None: all, shared) for as long as the block runs. While others hold them it waits, since two
+        servers on one core would be measured as slow; what `go_on`, called often, raises ends that.
+        """
         usable = self._usable()
-        with self._lock:
+        with self._freed:
+            while count is not None and len(usable) > self._free(usable) < count:
+                go_on()
+                self._freed.wait(_LOOK_S)
             server = tuple(sorted(sorted(usable, key=lambda core: (self._held[core], core))[:count]))
             self._held.update(server)
             unheld = tuple(core for core in usable if not self._held[core])
@@ -45,8 +52,12 @@ class Cores:
         try:
             yield Allotment(server, others or usable)
         finally:
-            with self._lock:
+            with self._freed:
                 self._held.subtract(server)
+                self._freed.notify_all()
+
+    def _free(self, usable: tuple[int, ...]) -> int:
+        return sum(not self._held[core] for core in usable)
 
 
 @contextlib.contextmanager

@@ -97,7 +97,7 @@ class DockerRunner:
         asked = container.resources.cpu_cores
         with (
             self._devices.take(container.resources, container.go_on) as devices,
-            self._cores.take(None if asked is None else math.ceil(asked)) as cores,
+            self._cores.take(None if asked is None else math.ceil(asked), container.go_on) as cores,
             self._running(container, cores, devices) as server,
         ):
             yield server

@@ -85,7 +85,10 @@ class ProcessRunner:
         try:
             if refusal := self.refuses(container.resources):
                 raise Infeasible(refusal)
-            with self._cores.take(None if asked is None else int(asked)) as cores, _running(container, cores) as server:
+            with (
+                self._cores.take(None if asked is None else int(asked), container.go_on) as cores,
+                _running(container, cores) as server,
+            ):
                 yield server
         finally:
             self._ports.give_back(container.placement.port)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -46,6 +46,14 @@ class ClusterGpuSpec(Section):
     type_label: str = Field(default="nvidia.com/gpu.product", min_length=1)
     types: Mapping[str, str | tuple[str, ...]] = Field(default_factory=dict, description="GPU type -> label's values")
     slices: SlicePreset | SliceSpec = "mig"
+
+    @field_validator("slices", mode="before")
+    @classmethod
+    def _known(cls, value: object) -> object:
+        presets = get_args(SlicePreset)
+        if isinstance(value, str) and value not in presets:
+            raise ValueError(f"{value!r} is none of {', '.join(presets)}, and no mapping of resources and env")
+        return value
 
 
 class KubernetesSpec(Section):

@@ -11,13 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import psutil
 import pytest
 
-from loadtest import LatencyLimit, LoadGenerator, LoadPlan, LoadTestError, Progress, RequestPlan, Slo
+from loadtest import LatencyLimit, LoadGenerator, LoadPlan, LoadTestError, Progress, RequestPlan, Slo, pack
+from loadtest.bundle import unpack
 
 COMMAND = [sys.executable, "-P", "-m", "loadtest"]
 
@@ -109,3 +111,31 @@ def test_a_generator_that_dies_is_reported_and_leaves_nothing(silent_server: str
         with pytest.raises(LoadTestError, match="ended with code -9"):
             generator.measure(plan(url=silent_server, max_s=60), lambda _: None)
     assert not children()
+
+
+def test_a_bundle_holds_all_that_a_plan_names(tmp_path: Path, silent_server: str) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "images" / name).write_text(name, encoding="utf-8")
+    (tmp_path / "trace.csv").write_text("time,rate\n0,5\n1,9\n", encoding="utf-8")
+    asked = plan(
+        url=silent_server, request=RequestPlan(dataset=str(tmp_path / "images")), arrivals="trace",
+        trace=str(tmp_path / "trace.csv"), max_s=2.0, max_warmup_s=1.0, cores=(0,),
+    )  # fmt: skip
+    packed, pieces, target = pack(asked), tmp_path / "pieces", tmp_path / "target"
+    pieces.mkdir()
+    for number, start in enumerate(range(0, len(packed), 100)):
+        (pieces / f"{number:03d}").write_bytes(packed[start : start + 100])
+    here = LoadPlan.model_validate_json(unpack(pieces, target))
+    assert here.request.dataset is not None
+    assert sorted(path.name for path in Path(here.request.dataset).iterdir()) == ["a.txt", "b.txt"]
+    assert here.trace is not None
+    assert Path(here.trace).read_text(encoding="utf-8").startswith("time,rate")
+    assert here.cores == ()
+    done = subprocess.run([*COMMAND, "--bundle", str(pieces)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["measurement"]["outcome"] == "infeasible"
+    (pieces / "000").write_bytes(b"x")
+    done = subprocess.run([*COMMAND, "--bundle", str(pieces)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "holds no bundle" in done.stdout
