@@ -384,3 +384,60 @@ def test_use_from_both_versions_of_cgroups() -> None:
     assert one is not None
     assert (one.sample.cpu_s, one.sample.memory_bytes, one.sample.periods, one.oom_kills) == (2.5, 1047576, 10, 0)
     assert as_sample("", 1.0) is None
+
+
+INFERENCE_SERVICE = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: iris, annotations: {team: search}}
+spec:
+  predictor:
+    minReplicas: 2
+    model:
+      modelFormat: {name: sklearn}
+      storageUri: pvc://models/iris
+      args: [--workers=1]
+"""
+
+
+def test_an_inference_service_is_patched_and_goes_with_its_trial(tmp_path: Path, core: client.CoreV1Api) -> None:
+    """Its kind is known to the API server; KServe itself, which would make the pod, does not run here."""
+    extensions = client.ApiextensionsV1Api()
+    version = {
+        "name": "v1beta1", "served": True, "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    }  # fmt: skip
+    names = {"kind": "InferenceService", "plural": "inferenceservices", "singular": "inferenceservice"}
+    body = {
+        "metadata": {"name": "inferenceservices.serving.kserve.io"},
+        "spec": {"group": "serving.kserve.io", "names": names, "scope": "Namespaced", "versions": [version]},
+    }
+    with contextlib.suppress(client.ApiException):
+        extensions.create_custom_resource_definition(body, _preload_content=False).close()
+    time.sleep(2)
+    one = runner(manifest=tuple(YAML(typ="safe").load_all(INFERENCE_SERVICE)), image=None, room_timeout_s=4.0)
+    asked = Resources(cpu_cores=2, memory_bytes=256 * MIB)
+    given = container(one.place(tmp_path), tmp_path, command=("--workers=2",), resources=asked, env={"THREADS": "2"})
+    custom = client.CustomObjectsApi()
+    where = ("serving.kserve.io", "v1beta1", NAMESPACE, "inferenceservices")
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.extend(custom.list_namespaced_custom_object(*where)["items"])
+
+    timer = threading.Timer(2.0, look)
+    timer.start()
+    with pytest.raises(ServerFailed, match="no pod was made yet"):
+        one.launch(given).__enter__()
+    timer.join()
+    [found] = seen
+    predictor = found["spec"]["predictor"]
+    assert predictor["model"]["args"] == ["--workers=2"]
+    assert predictor["model"]["resources"]["limits"] == {"cpu": "2000m", "memory": str(256 * MIB)}
+    assert predictor["model"]["storageUri"] == "pvc://models/iris"
+    assert predictor["model"]["env"] == [{"name": "THREADS", "value": "2"}]
+    assert predictor["labels"]["tune/trial"] == "7"
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (1, 1)
+    assert found["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "RawDeployment"
+    assert found["metadata"]["ownerReferences"][0]["kind"] == "Lease"
+    assert custom.list_namespaced_custom_object(*where)["items"] == []
