@@ -16,7 +16,7 @@ from tuner.objective import Objective
 from tuner.sampler import SpaceExhausted
 from tuner.stopping import MOST_TRIALS, why_stop
 from tuner.store import StudyStore
-from tuner.trial import Question, TrialSetup, run_trial
+from tuner.trial import NotRemovedError, Question, TrialSetup, run_trial
 
 _DOUBT = 0.5  # the trust below which the Gaussian process decides
 _LOOK_S = 1.0
@@ -67,7 +67,11 @@ class Study:
                 except SpaceExhausted:
                     exhausted = True
             elif crew.running:
-                record = crew.finished()
+                try:
+                    record = crew.finished()
+                except NotRemovedError as error:
+                    self.store.tell(error.record)
+                    raise
                 if not self.store.tell(record):
                     self.display.notice(
                         f"trial {record.number} does not count: another process has taken it up meanwhile"

@@ -29,7 +29,19 @@ from loadtest import (
 )
 from loadtest import LatencyLimit as Limit
 from results import Estimate, State, TrialRecord, WarmupSample
-from runners import Beside, Container, Endpoint, Infeasible, NotBeside, Program, Recorded, Runner, ServerFailed, Usage
+from runners import (
+    Beside,
+    Container,
+    Endpoint,
+    Infeasible,
+    NotBeside,
+    Program,
+    Recorded,
+    Runner,
+    RunnerUnavailable,
+    ServerFailed,
+    Usage,
+)
 from search_spaces import Configuration
 from tuner.bottleneck import name_bottleneck
 from tuner.objective import cost_per_million_requests
@@ -72,12 +84,26 @@ class Question:
         return f"{self.number:04d}" + ("-again" if self.again else "")
 
 
+class NotRemovedError(RunnerUnavailable):
+    """What a trial launched could not be removed, so no other may follow; what it measured counts."""
+
+    def __init__(self, reason: str, record: TrialRecord) -> None:
+        super().__init__(reason)
+        self.record = record
+
+
 def run_trial(setup: TrialSetup, question: Question, on_phase: OnPhase) -> TrialRecord:
-    """Launch, measure, stop. Raises RunnerUnavailable, and KeyboardInterrupt with everything stopped."""
+    """Launch, measure, stop. Raises RunnerUnavailable (NotRemovedError with the record), and KeyboardInterrupt with
+    everything stopped.
+    """
     begun = time.monotonic()
     folder = setup.trials / question.folder_name
     folder.mkdir(parents=True, exist_ok=True)
-    record = _Trial(setup, question, folder, on_phase).run()
+    try:
+        record = _Trial(setup, question, folder, on_phase).run()
+    except NotRemovedError as error:
+        (folder / "trial.json").write_text(error.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        raise
     record = record.model_copy(update={"wall_s": time.monotonic() - begun})
     (folder / "trial.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return record
@@ -107,28 +133,37 @@ class _Trial:
     def _launch_and_measure(self) -> TrialRecord:
         if self._break_even() == float("inf"):
             return self._record("pruned", reason="one such container alone costs more than the best configuration")
-        container = self._container()
+        record = None
+        try:
+            with ExitStack() as stack:
+                record = self._launched(self._container(), stack)
+                self._on_phase("stop", 1.0)
+                stopping = time.monotonic()
+            return record.model_copy(update={"teardown_s": time.monotonic() - stopping})
+        except RunnerUnavailable as error:
+            if record is None:
+                raise
+            raise NotRemovedError(str(error), record) from error
+
+    def _launched(self, container: Container, stack: ExitStack) -> TrialRecord:
+        """What is launched is stopped when the stack is closed."""
         self._on_phase("launch", 0.0)
         begun = time.monotonic()
-        with ExitStack() as stack:
-            # The generator takes a second to import what it needs; it does so while the server starts.
-            generator = None if self._setup.replayed or not self._setup.runner.near else LoadGenerator()
-            if generator is not None:
-                stack.enter_context(generator)
-            endpoint = stack.enter_context(self._setup.runner.launch(container))
-            self._times |= {"launch_s": time.monotonic() - begun, "cold_start_s": endpoint.cold_start_s}
-            if self._setup.replayed:
-                record = self._replay(endpoint.recorded)
-            else:
-                if generator is not None:
-                    # First the clients go: many servers, asked to stop, wait for those that are still connected.
-                    stack.callback(generator.close)
-                record = self._measure(generator, endpoint)
-                if generator is not None:
-                    generator.close()
-            self._on_phase("stop", 1.0)
-            stopping = time.monotonic()
-        return record.model_copy(update={"teardown_s": time.monotonic() - stopping})
+        # The generator takes a second to import what it needs; it does so while the server starts.
+        generator = LoadGenerator() if self._setup.runner.near and not self._setup.replayed else None
+        if generator is not None:
+            stack.enter_context(generator)
+        endpoint = stack.enter_context(self._setup.runner.launch(container))
+        self._times |= {"launch_s": time.monotonic() - begun, "cold_start_s": endpoint.cold_start_s}
+        if self._setup.replayed:
+            return self._replay(endpoint.recorded)
+        if generator is not None:
+            # First the clients go: many servers, asked to stop, wait for those that are still connected.
+            stack.callback(generator.close)
+        record = self._measure(generator, endpoint)
+        if generator is not None:
+            generator.close()
+        return record
 
     def _container(self) -> Container:
         placement = self._setup.runner.place(self._folder)

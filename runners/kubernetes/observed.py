@@ -14,7 +14,7 @@ from kubernetes.client.exceptions import ApiException
 from runners.kubernetes.cluster import ANSWER_S, Cluster
 from runners.protocol import Infeasible, RunnerUnavailable, ServerFailed
 
-_ROUND_S = 300
+_ROUND_S = 30  # a watch that is no longer wanted ends with its round
 _PAUSE_S = 0.5
 _NO_IMAGE = ("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 _NEVER_RAN = ("StartError", "ContainerCannotRun")
