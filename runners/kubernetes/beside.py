@@ -15,7 +15,7 @@ from kubernetes.client.exceptions import ApiException
 
 from runners.kubernetes.cluster import Cluster, words
 from runners.kubernetes.objects import LAUNCH, metadata
-from runners.kubernetes.observed import Watcher, log_tail, running_pod, why_waiting
+from runners.kubernetes.observed import Watcher, never_ran, running_pod, why_waiting
 from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.owned import AT_ONCE
 from runners.protocol import Infeasible, NotBeside, Program, RunnerUnavailable, ServerFailed
@@ -105,6 +105,8 @@ class LoadPlace:
             seen = watcher.seen()
             for pod in seen.pods.values():
                 if pod.status.phase in ("Succeeded", "Failed"):
+                    if (why := never_ran(pod, _CONTAINER)) is not None:
+                        raise NotBeside(f"the load test's image {self.options.load_image} does not run: {why}")
                     return pod
             try:
                 pod = running_pod(seen, _CONTAINER)
@@ -134,6 +136,8 @@ class LoadPlace:
                             count += 1
                             yield line
             except (urllib3.exceptions.HTTPError, ApiException) as error:
+                if isinstance(error, ApiException) and error.status in (400, 404):
+                    return  # the pod is gone, and its log with it
                 go_on()
                 lost_at = lost_at or time.monotonic()
                 if time.monotonic() - lost_at > _AWAY_S:
@@ -147,10 +151,6 @@ class LoadPlace:
     def _has_ended(self, watcher: Watcher, pod: Any) -> bool:
         now = watcher.seen().pods.get(pod.metadata.name)
         return now is None or now.status.phase in ("Succeeded", "Failed")
-
-    def last_words(self, pod: Any) -> str:
-        """The end of what the program printed."""
-        return log_tail(self.cluster, pod.metadata.name, _CONTAINER)
 
     def _remove(self, watcher: Watcher) -> None:
         self.cluster.delete(self.cluster.batch.delete_namespaced_job, self.name, **AT_ONCE)

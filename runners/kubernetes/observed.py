@@ -144,6 +144,13 @@ def container_state(pod: Any, container: str) -> Any | None:
     return next((one for one in pod.status.container_statuses or () if one.name == container), None)
 
 
+def never_ran(pod: Any, container: str) -> str | None:
+    """Why the program of a container could not even be started; None where it could."""
+    status = container_state(pod, container)
+    ended = status.state.terminated if status is not None else None
+    return _line(ended.message) if ended is not None and ended.reason in _NEVER_RAN else None
+
+
 def judge_state(status: Any) -> None:
     """Raises as `running_pod` for a container's status."""
     waiting = status.state.waiting
