@@ -31,7 +31,7 @@ request: {path: /predict, json: {x: 1}}
 slo: {p99: 200ms}
 objective: {maximize: capacity_qps}
 space: {parameters: {cpu_cores: [0.5], service_ms: [5, 20]}}
-load: {max_trial: 8s, max_warmup: 2s}
+load: {max_trial: 12s, max_warmup: 2s}
 runner: {type: kubernetes, kubernetes: {load_cpu: 0.3}}
 """
 
@@ -130,7 +130,7 @@ def test_the_tuner_runs_in_the_cluster_with_these_rights_alone(tmp_path: Path) -
             assert job.status.succeeded == 1, log
             found = json.loads(next(line for line in log.splitlines() if line.startswith('{"schema"')))
             assert found["confirmed"]
-            assert found["trials"]["complete"] + found["trials"]["pruned"] == 2
+            assert sum(found["trials"].values()) == 2
             assert "did not run in the cluster" not in log
             assert not core.list_namespaced_pod(namespace, label_selector="app.kubernetes.io/managed-by=tune").items
             leases = client.CoordinationV1Api(api).list_namespaced_lease(namespace).items

@@ -152,7 +152,8 @@ def test_a_core_is_a_core_and_throttling_is_seen(tmp_path: Path) -> None:
         begun = time.monotonic()
         time.sleep(4)
         usage = found.usage(begun + 0.5, time.monotonic())
-    assert usage.cpu_cores_mean == pytest.approx(0.5, abs=0.1)
+    assert usage.cpu_cores_mean is not None
+    assert 0.3 < usage.cpu_cores_mean < 0.6  # less where the whole machine is short of time
     assert usage.throttled_share is not None and usage.throttled_share > 0.5
     assert usage.memory_peak_bytes is not None and usage.memory_peak_bytes > 5 * MIB
     assert len((tmp_path / "usage.csv").read_text(encoding="utf-8").splitlines()) > 4

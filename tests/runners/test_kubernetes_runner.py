@@ -146,7 +146,8 @@ def test_a_core_is_a_core_and_throttling_is_seen(tmp_path: Path) -> None:
         begun = time.monotonic()
         time.sleep(6)
         usage = found.usage(begun + 1, time.monotonic())
-    assert usage.cpu_cores_mean == pytest.approx(0.5, abs=0.1)
+    assert usage.cpu_cores_mean is not None
+    assert 0.3 < usage.cpu_cores_mean < 0.6  # less where the whole machine is short of time
     assert usage.throttled_share is not None
     assert usage.throttled_share > 0.5
 
@@ -441,3 +442,12 @@ def test_an_inference_service_is_patched_and_goes_with_its_trial(tmp_path: Path,
     assert found["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "RawDeployment"
     assert found["metadata"]["ownerReferences"][0]["kind"] == "Lease"
     assert custom.list_namespaced_custom_object(*where)["items"] == []
+
+
+def test_a_load_image_without_the_program_is_no_place_for_it(tmp_path: Path) -> None:
+    one = runner(load_image=f"docker.io/library/{IMAGE}")
+    with one.launch(container(one.place(tmp_path), tmp_path)) as found:
+        assert found.beside is not None
+        with pytest.raises(NotBeside, match=r"small:1 does not run: .*python"):
+            list(found.beside.run(Program("loadtest", (), b"x", (), 30.0), found.check))
+        assert found.notes == ("The load came from outside the cluster, straight to the pod.",)

@@ -47,7 +47,7 @@ def test_validate_shows_the_space_and_an_estimate(tmp_path: Path, tune: Tune) ->
     [
         (("--service", "missing.yaml"), 2, "there is no file missing.yaml"),
         (("--service", "spec.yaml", "--budget", "0"), 2, "--budget"),
-        (("--service", "spec.yaml", "--runner", "docker"), 2, "--runner"),
+        (("--service", "spec.yaml", "--runner", "moon"), 2, "--runner"),
         (("--service", "spec.yaml", "--runner", "replay"), 2, "needs table"),
         (("--budget", "5"), 2, "Usage"),
         (("frobnicate",), 2, "frobnicate"),
