@@ -209,7 +209,12 @@ def _is_over(pod: Any) -> bool:
     if pod.status.phase in ("Succeeded", "Failed"):
         return True
     states = [one.state for one in pod.status.container_statuses or ()]
-    return bool(states) and pod.metadata.deletion_timestamp is not None and all(map(_has_ended, states))
+    if pod.metadata.deletion_timestamp is None or not states:
+        return False
+    if pod.status.phase == "Running":
+        # What has run and runs no longer has ended; some kubelets then say that it waits to be created.
+        return not any(state.running for state in states)
+    return all(map(_has_ended, states))
 
 
 def _has_ended(state: Any) -> bool:
