@@ -100,10 +100,12 @@ def test_an_interrupt_ends_all_trials_and_resume_goes_on(tmp_path: Path, tune: T
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_two_workers_and_one_is_killed(tmp_path: Path, postgresql: str) -> None:
+def test_two_workers_and_one_is_killed(tmp_path: Path, tune: Tune, postgresql: str) -> None:
     name = "shared-by-three"
     (tmp_path / "spec.yaml").write_text(SPEC.replace("name: shared", f"name: {name}"), encoding="utf-8")
-    common = {"cwd": tmp_path, "env": tune_environment(tmp_path), "stdout": subprocess.DEVNULL, "text": True}
+    # What the killed worker leaves cannot be judged from outside its namespace: its files go with those of the test.
+    environment = tune_environment(tmp_path) | {"TMPDIR": str(tmp_path)}
+    common = {"cwd": tmp_path, "env": environment, "stdout": subprocess.DEVNULL, "text": True}
     with (tmp_path / "main.log").open("w") as log:
         main = subprocess.Popen(
             tune_command("--service", "spec.yaml", "--budget", "20", "--storage", postgresql), stderr=log, **common  # type: ignore[call-overload]
@@ -131,6 +133,7 @@ def test_two_workers_and_one_is_killed(tmp_path: Path, postgresql: str) -> None:
         for one in (main, *workers):
             one.kill()
             one.communicate()
+        tune("clean")
     table = pd.read_csv(tmp_path / f"tuning/{name}/trials.csv")
     assert len(table) == 20
     assert table["service_ms"].nunique() == 20
