@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from loadtest.plan import Auth, LoadPlan
@@ -16,31 +17,13 @@ def pack(plan: LoadPlan) -> bytes:
     """A compressed archive. Raises PlanError for a file that cannot be read."""
     packed: dict[str, Path] = {}
 
-    def moved(path: str | None) -> str | None:
-        if path is None:
-            return None
+    def moved(path: str) -> str:
         source = Path(path)
         name = f"{len(packed)}/{source.name}"
         packed[name] = source
         return name
 
-    request = plan.request
-    forms = request.multipart and {
-        key: field.model_copy(update={"file": moved(field.file)}) for key, field in request.multipart.items()
-    }
-    there = plan.model_copy(
-        update={
-            "request": request.model_copy(
-                update={
-                    "dataset": moved(request.dataset), "file": moved(request.file), "multipart": forms,
-                    "ca_file": moved(request.ca_file),
-                }
-            ),
-            "trace": moved(plan.trace),
-            "locustfile": moved(plan.locustfile),
-            "cores": (),
-        }
-    )  # fmt: skip
+    there = _with_paths(plan, moved).model_copy(update={"cores": ()})
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_PLAN, there.model_dump_json())
@@ -67,23 +50,24 @@ def unpack(pieces: Path, target: Path) -> str:
         plan = LoadPlan.model_validate_json((target / _PLAN).read_text(encoding="utf-8"))
     except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
         raise PlanError(f"{pieces} holds no bundle: {error}") from error
+    return _with_paths(plan, lambda name: str(target / name)).model_dump_json()
 
-    def here(name: str | None) -> str | None:
-        return None if name is None else str(target / name)
+
+def _with_paths(plan: LoadPlan, change: Callable[[str], str]) -> LoadPlan:
+    """The plan with every path in it changed."""
+
+    def changed(path: str | None) -> str | None:
+        return None if path is None else change(path)
 
     request = plan.request
     forms = request.multipart and {
-        key: field.model_copy(update={"file": here(field.file)}) for key, field in request.multipart.items()
+        key: field.model_copy(update={"file": changed(field.file)}) for key, field in request.multipart.items()
     }
-    own = request.model_copy(
-        update={
-            "dataset": here(request.dataset), "file": here(request.file), "multipart": forms,
-            "ca_file": here(request.ca_file),
-        }
-    )  # fmt: skip
+    files = {"dataset": changed(request.dataset), "file": changed(request.file), "ca_file": changed(request.ca_file)}
+    own = request.model_copy(update=files | {"multipart": forms})
     return plan.model_copy(
-        update={"request": own, "trace": here(plan.trace), "locustfile": here(plan.locustfile)}
-    ).model_dump_json()
+        update={"request": own, "trace": changed(plan.trace), "locustfile": changed(plan.locustfile)}
+    )
 
 
 def variables(auth: Auth | None) -> tuple[str, ...]:

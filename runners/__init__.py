@@ -6,6 +6,7 @@ it after a crash. Nothing here knows of search, load, prices or storage; it take
 
 from runners.cleanup import remove_leftovers
 from runners.ownership import is_gone, ownership_environment, this_owner, this_place
+from runners.patience import patiently
 from runners.process import ProcessRunner
 from runners.protocol import (
     Beside,
@@ -51,6 +52,7 @@ __all__ = [
     "Usage",
     "is_gone",
     "ownership_environment",
+    "patiently",
     "remove_leftovers",
     "this_owner",
     "this_place",

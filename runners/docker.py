@@ -32,8 +32,8 @@ from runners.protocol import (
     ServerFailed,
     Usage,
 )
-from runners.readiness import wait_until_ready
-from runners.samples import Sample, Samples
+from runners.readiness import await_server
+from runners.samples import Sample, Samples, sampling
 from runners.starting import write_files
 
 PORT = 8000  # inside the container, where nothing else listens
@@ -150,11 +150,8 @@ class DockerRunner:
             stack.callback(self._write_log, name, container.folder / "server.log")
             server = _Server(self._engine, name, container, cores, self._engine.is_here, since)
             server.locate()
-            stack.enter_context(_watched(server))
-            try:
-                wait_until_ready(server.url, container.readiness, server.check_launch)
-            except ServerFailed as error:
-                raise ServerFailed(error.reason, error.log_tail or server.log_tail()) from error
+            stack.enter_context(sampling(server.samples, server.sample, _INTERVAL_S, container.folder / "usage.csv"))
+            await_server(server.url, container, server.check, server.log_tail)
             server.cold_start_s = time.monotonic() - launched
             yield server
 
@@ -229,7 +226,6 @@ class _Server:
     recorded: Recorded | None = None
     beside: Beside | None = None
     notes: tuple[str, ...] = ()
-    oom_seen: bool = False
 
     @property
     def client_cores(self) -> tuple[int, ...]:
@@ -253,11 +249,6 @@ class _Server:
         published = (network.get("Ports") or {}).get(f"{PORT}/tcp")
         self.url = f"{scheme}://127.0.0.1:{published[0]['HostPort'] if published else PORT}"
 
-    def check_launch(self) -> None:
-        """Whether to wait on."""
-        self.container.go_on()
-        self.check()
-
     def check(self) -> None:
         try:
             state = self._inspect()["State"]
@@ -265,7 +256,7 @@ class _Server:
             raise ServerFailed("somebody removed the container") from error
         limit = self.container.resources.memory_bytes
         allowed = "" if limit is None else f" with {limit / 2**20:.0f} MiB allowed"
-        if state["OOMKilled"] or self.oom_seen or self._oom_events():
+        if state["OOMKilled"] or self._oom_events():
             raise Infeasible(f"out of memory: the kernel ended a process of the container{allowed}")
         if not state["Running"]:
             code = state["ExitCode"]
@@ -287,7 +278,6 @@ class _Server:
         sample = as_sample(found, time.monotonic())
         if sample is not None:
             self.samples.add(sample)
-        self.oom_seen = self.oom_seen or self._oom_events()
 
     def _inspect(self) -> dict[str, Any]:
         found: dict[str, Any] = self.engine.ask(self.engine.client.api.inspect_container, self.name)
@@ -301,28 +291,6 @@ class _Server:
         )
         with contextlib.closing(events):
             return next(iter(events), None) is not None
-
-
-@contextlib.contextmanager
-def _watched(server: _Server) -> Iterator[None]:
-    """Samples for as long as the block runs; they are written down after it."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.is_set():
-            # The engine may be away for a while; whether the server lives is asked elsewhere.
-            with contextlib.suppress(Exception):
-                server.sample()
-            done.wait(_INTERVAL_S)
-
-    thread = threading.Thread(target=watch, name="docker-stats", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join(2 * _INTERVAL_S)
-        server.samples.write(server.container.folder / "usage.csv")
 
 
 def _log(engine: Engine, name: str, **more: Any) -> Iterator[bytes]:

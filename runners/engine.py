@@ -9,8 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 import docker
 import requests
 from docker.errors import APIError, DockerException
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
+from runners.patience import patiently
 from runners.protocol import RunnerUnavailable
 
 _ANSWER_S, _GIVE_UP_S = 60, 60.0
@@ -56,12 +56,8 @@ class Engine:
 
         Raises APIError for what the engine refuses, RunnerUnavailable when it stays away.
         """
-        retrying = Retrying(
-            retry=retry_if_exception_type(_LOST), stop=stop_after_delay(_GIVE_UP_S),
-            wait=wait_exponential(multiplier=0.1, max=2.0), reraise=True,
-        )  # fmt: skip
         try:
-            return retrying(call, *args, **kwargs)
+            return patiently(lambda error: isinstance(error, _LOST), _GIVE_UP_S, call, *args, **kwargs)
         except _LOST as error:
             raise RunnerUnavailable(f"the Docker engine has not answered for {_GIVE_UP_S:g} s") from error
 

@@ -32,7 +32,7 @@ from runners.protocol import (
     ServerFailed,
     Usage,
 )
-from runners.readiness import wait_until_ready
+from runners.readiness import await_server
 from runners.starting import environment, start, write_files
 from runners.usage import Watch
 
@@ -133,11 +133,6 @@ class _Server:
             raise Infeasible("out of memory: the kernel ended the server")
         raise ServerFailed(f"the server {_how_it_ended(code)}", self.log_tail())
 
-    def check_launch(self) -> None:
-        """Whether to wait on."""
-        self.container.go_on()
-        self.check()
-
     def usage(self, start: float, end: float) -> Usage:
         return self.watch.samples.usage(start, end)
 
@@ -166,10 +161,7 @@ def _running(container: Container, cores: Allotment) -> Iterator[_Server]:
         held.name_session(process.pid)
         watch = stack.enter_context(_watched(container, tree, process.pid))
         server = _Server(container, tree, watch, cores, process.pid, oom_kills)
-        try:
-            wait_until_ready(server.url, container.readiness, server.check_launch)
-        except ServerFailed as error:
-            raise ServerFailed(error.reason, error.log_tail or server.log_tail()) from error
+        await_server(server.url, container, server.check, server.log_tail)
         server.cold_start_s = time.monotonic() - launched
         _refuse_a_stranger(server)
         yield server

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import httpx
 
-from runners.protocol import Readiness, SampleRequest, ServerFailed, Tls
+from runners.protocol import Container, Readiness, SampleRequest, ServerFailed, Tls
 
 _POLL_S, _SLOWEST_POLL_S = 0.02, 0.25
 _HEALTH_TIMEOUT_S = 2.0
@@ -19,6 +19,19 @@ _GRACE_S = 10.0  # for a real request that is answered with errors after the hea
 _EXCERPT_BYTES = 160
 
 Seen = tuple[str | None, bool]  # what is wrong with the answer (None: nothing), and whether there was one
+
+
+def await_server(url: str, container: Container, check: Callable[[], None], log_tail: Callable[[], str]) -> None:
+    """`wait_until_ready`, for as long as the launch is wanted; a failure has the end of what the server printed."""
+
+    def check_launch() -> None:
+        container.go_on()
+        check()
+
+    try:
+        wait_until_ready(url, container.readiness, check_launch)
+    except ServerFailed as error:
+        raise ServerFailed(error.reason, error.log_tail or log_tail()) from error
 
 
 def wait_until_ready(url: str, readiness: Readiness, check: Callable[[], None]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +64,30 @@ class Samples:
             for s in samples
         ]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def sampling(samples: Samples, look: Callable[[], None], interval_s: float, path: Path) -> Iterator[None]:
+    """`look` adds samples, from a thread of its own, for as long as the block runs; then they are written to the path.
+
+    What it raises is a look that failed: an engine may be away, and whether the server lives is asked elsewhere.
+    """
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            with contextlib.suppress(Exception):
+                look()
+            done.wait(interval_s)
+
+    thread = threading.Thread(target=watch, name="usage", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(1.0)
+        samples.write(path)
 
 
 def _cpu_at(samples: list[Sample], moment: float) -> float:

@@ -25,7 +25,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from results import TrialRecord
-from runners import is_gone, this_owner, this_place
+from runners import is_gone, patiently, this_owner, this_place
 from search_spaces import Configuration, ParameterValue
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.objective import Objective
@@ -275,17 +275,12 @@ class StudyStore:
     def _patiently(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """A finished trial is worth waiting for a database that is away."""
         from sqlalchemy.exc import OperationalError
-        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
         def away(error: BaseException) -> bool:
             cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
             return isinstance(cause, OperationalError) and not self._url.startswith("sqlite")
 
-        retrying = Retrying(
-            retry=retry_if_exception(away), stop=stop_after_delay(_AWAY_S),
-            wait=wait_exponential(multiplier=0.2, max=3.0), reraise=True,
-        )  # fmt: skip
-        retrying(call, *args, **kwargs)
+        patiently(away, _AWAY_S, call, *args, **kwargs)
 
     def expected_improvement(self, records: Sequence[TrialRecord]) -> float | None:
         """Of the best that is left to try, as a share of the best so far; None before there is a best.

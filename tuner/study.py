@@ -42,14 +42,10 @@ class Study:
         if spec.current is not None and not self.store.records():
             self.store.enqueue(spec.current)
         self.store.budget = self.budget
-        try:
-            with Crew(self.setup, self.parallel, self.display) as crew:
-                self._search(crew, MOST_TRIALS if self.budget is None else self.budget)
-        finally:
-            self.store.give_up()
+        self.help()
 
     def help(self) -> None:
-        """Take trials from a study that another process has begun, until its budget is spent."""
+        """Take trials, as every process that shares the study does, until its budget is spent."""
         try:
             with Crew(self.setup, self.parallel, self.display) as crew:
                 self._search(crew, MOST_TRIALS if self.budget is None else self.budget)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
+from runners.patience import patiently
 from runners.protocol import RunnerUnavailable
 
 ANSWER_S = (5.0, 20.0)  # to connect, to read
@@ -57,12 +58,8 @@ class Cluster:
         RunnerUnavailable when it stays away.
         """
         kwargs.setdefault("_request_timeout", ANSWER_S)
-        retrying = Retrying(
-            retry=retry_if_exception(_is_away), stop=stop_after_delay(_GIVE_UP_S),
-            wait=wait_exponential(multiplier=0.1, max=3.0), reraise=True,
-        )  # fmt: skip
         try:
-            return retrying(call, *args, **kwargs)
+            return patiently(_is_away, _GIVE_UP_S, call, *args, **kwargs)
         except (urllib3.exceptions.HTTPError, ApiException) as error:
             if _is_away(error):
                 raise RunnerUnavailable(f"the Kubernetes API has not answered for {_GIVE_UP_S:g} s") from error
@@ -84,8 +81,6 @@ class Cluster:
 
 def words(error: ApiException) -> str:
     """The API server's own message, on one line."""
-    import json
-
     with contextlib.suppress(TypeError, ValueError):
         return " ".join(str(json.loads(error.body)["message"]).split())[:300]
     return f"{error.status} {error.reason}"

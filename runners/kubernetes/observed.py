@@ -39,7 +39,7 @@ class Watcher:
         self._cluster, self._selector, self._prefix = cluster, selector, prefix
         self._pods: dict[str, Any] = {}
         self._events: dict[str, str] = {}
-        self._changed, self._closed, self._listed = threading.Condition(), threading.Event(), threading.Event()
+        self._changed, self._closed = threading.Condition(), threading.Event()
         self._watches: list[watch.Watch] = []
         for target in (self._watch_pods, self._watch_events):
             threading.Thread(target=self._over_and_over, args=(target,), name="kubernetes-watch", daemon=True).start()

@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ from runners.protocol import (
     ServerFailed,
     Usage,
 )
-from runners.readiness import wait_until_ready
-from runners.samples import Samples
+from runners.readiness import await_server
+from runners.samples import Samples, sampling
 from runners.starting import write_files
 
 _LOOK_S, _SAMPLE_S = 0.5, 1.0
@@ -115,11 +115,8 @@ class KubernetesRunner:
             server = _Server(self, container, watcher, pod, self._container, self._port)
             stack.callback(server.write_log)
             server.url = stack.enter_context(server.way())
-            stack.enter_context(server.watched())
-            try:
-                wait_until_ready(server.url, container.readiness, server.check_launch)
-            except ServerFailed as error:
-                raise ServerFailed(error.reason, error.log_tail or server.log_tail()) from error
+            stack.enter_context(sampling(server.samples, server.looker(), _SAMPLE_S, container.folder / "usage.csv"))
+            await_server(server.url, container, server.check, server.log_tail)
             server.cold_start_s = time.monotonic() - launched
             if self._options.load_job:
                 # Straight to the pod: it takes a moment until every node routes a new service's address.
@@ -273,11 +270,6 @@ class _Server:
         with forwarded(self.runner.cluster, self.pod.metadata.name, self.port) as port:
             yield f"{scheme}://127.0.0.1:{port}"
 
-    def check_launch(self) -> None:
-        """Whether to wait on."""
-        self.container.go_on()
-        self.check()
-
     def check(self) -> None:
         pod = self.watcher.seen().pods.get(self.pod.metadata.name)
         if self.oom_kills:
@@ -306,37 +298,27 @@ class _Server:
         text = log_tail(self.runner.cluster, self.pod.metadata.name, self.name, lines=20_000)
         (self.container.folder / "server.log").write_text(text, encoding="utf-8")
 
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Samples for as long as the block runs; they are written down after it."""
-        done = threading.Event()
-        thread = threading.Thread(target=self._watch, args=(done,), name="kubernetes-usage", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join(_SAMPLE_S)
-            self.samples.write(self.container.folder / "usage.csv")
-
-    def _watch(self, done: threading.Event) -> None:
-        """Reads the container's own cgroup by a command in it. Where it has no `cat`, its use stays unknown."""
+    def looker(self) -> Callable[[], None]:
+        """Adds a sample each time it is called, by a command in the container that reads the container's own cgroup.
+        Where it has no `cat`, its use stays unknown.
+        """
         cluster = self.runner.cluster
         core = client.CoreV1Api(client.ApiClient(cluster.api.configuration))  # a stream changes it while it opens
-        for command in commands():
-            while not done.is_set():
-                try:
-                    text = stream(
-                        core.connect_get_namespaced_pod_exec, self.pod.metadata.name, cluster.namespace,
-                        container=self.name, command=list(command), stdout=True, stderr=False, stdin=False, tty=False,
-                        _request_timeout=5,
-                    )  # fmt: skip
-                except Exception:  # noqa: BLE001 (the API may be away, the pod ending; whether it lives is asked elsewhere)
-                    text = None
-                if text is not None:
-                    found = as_sample(text, time.monotonic())
-                    if found is None:
-                        break  # the other version of cgroups
-                    self.samples.add(found.sample)
-                    self.oom_kills = found.oom_kills
-                done.wait(_SAMPLE_S)
+        left = list(commands())
+
+        def look() -> None:
+            if not left:
+                return
+            text = stream(
+                core.connect_get_namespaced_pod_exec, self.pod.metadata.name, cluster.namespace,
+                container=self.name, command=list(left[0]), stdout=True, stderr=False, stdin=False, tty=False,
+                _request_timeout=5,
+            )  # fmt: skip
+            found = as_sample(text, time.monotonic())
+            if found is None:
+                left.pop(0)  # the other version of cgroups
+            else:
+                self.samples.add(found.sample)
+                self.oom_kills = found.oom_kills
+
+        return look

@@ -1,0 +1,25 @@
+"""Asking again, with back-off, something that is away for a while: an engine, a cluster's API, a database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+_FIRST_S, _LONGEST_S = 0.1, 3.0
+
+R = TypeVar("R")
+
+
+def patiently(
+    is_away: Callable[[BaseException], bool], at_most_s: float, call: Callable[..., R], *args: Any, **kwargs: Any
+) -> R:
+    """The call's answer. What it raises is raised: at once unless `is_away` says so of it, else when the time is over.
+    The call must do no harm when it is repeated.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception(is_away), stop=stop_after_delay(at_most_s),
+        wait=wait_exponential(multiplier=_FIRST_S, max=_LONGEST_S), reraise=True,
+    )  # fmt: skip
+    return retrying(call, *args, **kwargs)
