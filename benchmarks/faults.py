@@ -1,11 +1,12 @@
 """Faults, each by really causing it: is anything orphaned, is a finished trial lost, does --resume complete?
 
-    python -m benchmarks.faults docker|kubernetes [FAULT...] [--times 20]
+    python -m benchmarks.faults docker|kubernetes [FAULT...] [--times 20] [--jobs 3]
 
 Each time a small study is begun in real containers; when its first trial is finished and the second is where the fault
 strikes, the fault is caused. Then `tune clean` must leave nothing, `--resume` must complete with every finished trial
-as it was. Needs root, the image small:1 (images/build small), and for Kubernetes KUBECONFIG of a cluster on this
-machine that may be broken, whose API server runs as a process here.
+as it was. Faults that strike one study alone are caused in several studies at once (`--jobs`). Needs root, the image
+small:1 (images/build small), and for Kubernetes KUBECONFIG of a cluster on this machine that may be broken, whose API
+server runs as a process here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ import psutil
 SPEC = """\
 version: 1
 service:
-  name: faults
+  name: NAME
   image: IMAGE
   command:
     [python3, misbehaving.py, --mode, slow-start, --host, "{host}", --port, "{port}", --service-ms, "{service_ms}"]
@@ -42,7 +45,7 @@ space: {parameters: {cpu_cores: [0.5], service_ms: [5, 10]}}
 load: {max_trial: 6s, max_warmup: 1s}
 runner: {type: RUNNER, kubernetes: {load: port-forward, room_timeout: 60s}}
 """
-LABEL = {"docker": "TUNE_OWNED_BY", "kubernetes": "app.kubernetes.io/managed-by=tune"}
+LABEL = {"docker": "TUNE_STUDY", "kubernetes": "tune/study"}
 PHASES = {"launch": "launch", "load": "probe", "teardown": "stop"}
 
 
@@ -50,9 +53,11 @@ class Run:
     """One study in a folder of its own."""
 
     def __init__(self, folder: Path, runner: str, image: str = "small:1") -> None:
-        self.folder, self.runner = folder, runner
-        (folder / "spec.yaml").write_text(SPEC.replace("IMAGE", image).replace("RUNNER", runner), encoding="utf-8")
+        self.folder, self.runner, self.name = folder, runner, f"faults-{uuid.uuid4().hex[:8]}"
+        spec = SPEC.replace("IMAGE", image).replace("RUNNER", runner).replace("NAME", self.name)
+        (folder / "spec.yaml").write_text(spec, encoding="utf-8")
         self.output = folder / "out"
+        self.label = f"{LABEL[runner]}={self.name}"
 
     def command(self, *more: str) -> list[str]:
         words = ("--service", "spec.yaml", "--budget", "2", "--json", "--output", str(self.output))
@@ -103,9 +108,9 @@ class Run:
 
     def orphans(self) -> list[str]:
         if self.runner == "docker":
-            return _lines("docker", "ps", "-aq", "--filter", f"label={LABEL['docker']}")
+            return _lines("docker", "ps", "-aq", "--filter", f"label={self.label}")
         kinds = "deployments,replicasets,pods,services,configmaps,secrets,jobs,leases"
-        return _lines("kubectl", "get", kinds, "-l", LABEL["kubernetes"], "-o", "name")
+        return _lines("kubectl", "get", kinds, "-l", self.label, "-o", "name")
 
 
 def _lines(*command: str) -> list[str]:
@@ -154,7 +159,7 @@ def pod_is_deleted(run: Run) -> None:
     if run.runner == "docker":
         subprocess.run(["docker", "rm", "-f", *run.orphans()], capture_output=True, check=True)
     else:
-        subprocess.run(["kubectl", "delete", "pods", "-l", LABEL["kubernetes"]], capture_output=True, check=True)
+        subprocess.run(["kubectl", "delete", "pods", "-l", run.label], capture_output=True, check=True)
     run.end(process)
 
 
@@ -199,13 +204,14 @@ FAULTS: dict[str, tuple[Callable[[Run], None], tuple[str, ...]]] = {
     "kill mid-launch": (kill("launch"), ("docker", "kubernetes")),
     "kill mid-load": (kill("load"), ("docker", "kubernetes")),
     "kill mid-teardown": (kill("teardown"), ("docker", "kubernetes")),
-    "engine restarted": (engine_restarts, ("docker",)),
-    "API server down for 20 s": (api_is_down, ("kubernetes",)),
     "deleted by hand": (pod_is_deleted, ("docker", "kubernetes")),
-    "node cordoned": (node_is_cordoned, ("kubernetes",)),
     "image missing": (image_is_missing, ("docker", "kubernetes")),
     "disk full": (disk_is_full, ("docker", "kubernetes")),
+    "engine restarted": (engine_restarts, ("docker",)),
+    "API server down for 20 s": (api_is_down, ("kubernetes",)),
+    "node cordoned": (node_is_cordoned, ("kubernetes",)),
 }
+_FOR_ALL = ("engine restarted", "API server down for 20 s", "node cordoned")  # every study there feels them
 
 
 @contextlib.contextmanager
@@ -247,14 +253,16 @@ def main() -> None:
     parser.add_argument("runner", choices=list(LABEL))
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=", ".join(map(shlex.quote, FAULTS)))
     parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=1, help="studies at once, where a fault strikes one study alone")
     options = parser.parse_args()
     bad = 0
     for name, (fault, where) in FAULTS.items():
         if options.runner not in where or (options.faults and name not in options.faults):
             continue
         begun, good = time.monotonic(), 0
-        for number in range(options.times):
-            wrong = once(fault, options.runner)
+        with ThreadPoolExecutor(1 if name in _FOR_ALL else options.jobs) as pool:
+            found = list(pool.map(once, [fault] * options.times, [options.runner] * options.times))
+        for number, wrong in enumerate(found):
             good += not wrong
             for text in wrong:
                 print(f"  {name}, time {number + 1}: {text}", flush=True)

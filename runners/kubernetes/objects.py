@@ -37,50 +37,21 @@ def resource_section(asked: Resources, options: KubernetesOptions) -> Document:
     return {"requests": dict(wanted), "limits": dict(wanted)} if wanted else {}
 
 
-def deployment(
-    name: str, container: Container, options: KubernetesOptions, labels: Mapping[str, str],
-    owner: Mapping[str, Any] | None, config: str | None,
-) -> Document:  # fmt: skip
-    """One pod with the server in it. `config` names the config map of the rendered files."""
-    asked = container.resources
-    given = options.gpus.asked(asked.gpu_type, asked.gpu_memory)[1] | dict(container.env)
-    server: Document = {
+def plain_deployment(port: int | None) -> Document:
+    """What a manifest of the user's own would be, for a spec without one: it is patched as theirs are."""
+    server = {
         "name": SERVER,
-        "image": options.image,
-        "ports": [{"containerPort": options.port or PORT}],
-        "env": [{"name": key, "value": value} for key, value in given.items()],
-        "resources": resource_section(asked, options),
+        "ports": [{"containerPort": port or PORT}],
         "securityContext": {"allowPrivilegeEscalation": False},
     }
-    if container.command:
-        server["command"] = list(container.command)
-    if options.image_pull_policy:
-        server["imagePullPolicy"] = options.image_pull_policy
-    pod: Document = {
+    pod = {
         "containers": [server],
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 1,
         # Not as process 1, which the kernel shields from the signal that ends it: a trial would wait for the grace.
         "shareProcessNamespace": True,
     }
-    if options.service_account:
-        pod["serviceAccountName"] = options.service_account
-    if options.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": one} for one in options.image_pull_secrets]
-    _place(pod, asked, options)
-    _mount(pod, server, options, config)
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": metadata(name, labels, owner),
-        "spec": {
-            "replicas": 1,
-            "strategy": {"type": "Recreate"},
-            "selector": {"matchLabels": {LAUNCH: labels[LAUNCH]}},
-            "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
-        },
-    }
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": {"spec": pod}}}
 
 
 def workload_of(documents: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -97,12 +68,9 @@ def shared_of(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
     return [one for one in documents if one.get("kind") in _SHARED]
 
 
-def server_port(options: KubernetesOptions) -> int:
-    """Where the server listens: as the options or the manifest's container say, or our own choice."""
-    if options.port is not None or not options.manifest:
-        return options.port or PORT
-    workload = workload_of(options.manifest)
-    ports = server_container(pod_of(workload), options.container).get("ports") or []
+def server_port(server: Mapping[str, Any]) -> int:
+    """Where the container says that it listens."""
+    ports = server.get("ports") or []
     return int(ports[0]["containerPort"]) if ports else PORT
 
 
@@ -124,13 +92,13 @@ def server_container(pod: Mapping[str, Any], name: str | None) -> Document:
 
 
 def patched(
-    name: str, container: Container, options: KubernetesOptions, labels: Mapping[str, str],
-    owner: Mapping[str, Any] | None, config: str | None,
+    workload: Mapping[str, Any], name: str, container: Container, options: KubernetesOptions,
+    labels: Mapping[str, str], owner: Mapping[str, Any] | None,
 ) -> Document:  # fmt: skip
-    """The user's own workload under a name of ours, with the configuration in it: resources, environment, arguments,
-    image, files, and where it may run. All else stays as it is.
+    """A workload under a name of ours, with the configuration in it: resources, environment, arguments, image, files,
+    and where and as whom it may run. All else stays as it is.
     """
-    found = copy.deepcopy(dict(workload_of(options.manifest)))
+    found = copy.deepcopy(dict(workload))
     theirs = found.get("metadata", {})
     found["metadata"] = metadata(name, {**(theirs.get("labels") or {}), **labels}, owner)
     if theirs.get("annotations"):
@@ -146,8 +114,14 @@ def patched(
         server["args" if "args" in server or "model" in pod else "command"] = list(container.command)
     if options.image:
         server["image"] = options.image
+    if options.image_pull_policy:
+        server["imagePullPolicy"] = options.image_pull_policy
+    if options.service_account:
+        pod["serviceAccountName"] = options.service_account
+    if options.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": one} for one in options.image_pull_secrets]
     _place(pod, asked, options)
-    _mount(pod, server, options, config)
+    _mount(pod, server, options, files_name(name), list(container.files))
     pod["terminationGracePeriodSeconds"] = 1  # a measured server has nothing to save
     if found["kind"] == "Deployment":
         spec = found["spec"]
@@ -175,20 +149,25 @@ def service(name: str, port: int, labels: Mapping[str, str], owner: Mapping[str,
     }
 
 
+def files_name(name: str) -> str:
+    """Of the config map with a launch's rendered files."""
+    return f"{name}-files"
+
+
 def config_map(
     name: str, files: Mapping[str, str], labels: Mapping[str, str], owner: Mapping[str, Any] | None
 ) -> Document:
     """The rendered files. A key may hold no slash, so the pod's mount gives each its path."""
-    data = {f"file-{number}": text for number, text in enumerate(files.values())}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(name, labels, owner), "data": data}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(files_name(name), labels, owner),
+        "data": {_file_key(number): text for number, text in enumerate(files.values())},
+    }
 
 
-def with_files(workload: Document, files: Sequence[str]) -> Document:
-    """The mounted files under their own paths."""
-    for volume in pod_of(workload).get("volumes", ()):
-        if volume["name"] == "tune-files":
-            volume["configMap"]["items"] = [{"key": f"file-{n}", "path": path} for n, path in enumerate(files)]
-    return workload
+def _file_key(number: int) -> str:
+    return f"file-{number}"
 
 
 def pod_of(workload: Mapping[str, Any]) -> Document:
@@ -221,10 +200,11 @@ def _place(pod: Document, asked: Resources, options: KubernetesOptions) -> None:
         pod["tolerations"] = [*(pod.get("tolerations") or ()), *map(dict, options.tolerations)]
 
 
-def _mount(pod: Document, server: Document, options: KubernetesOptions, config: str | None) -> None:
+def _mount(pod: Document, server: Document, options: KubernetesOptions, config: str, files: Sequence[str]) -> None:
     volumes, mounts = list(pod.get("volumes") or ()), list(server.get("volumeMounts") or ())
-    if config is not None:
-        volumes.append({"name": "tune-files", "configMap": {"name": config}})
+    if files:
+        items = [{"key": _file_key(number), "path": path} for number, path in enumerate(files)]
+        volumes.append({"name": "tune-files", "configMap": {"name": config, "items": items}})
         mounts.append({"name": "tune-files", "mountPath": FILES, "readOnly": True})
     if options.shm_bytes is not None:
         volumes.append({"name": "tune-shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(options.shm_bytes)}})

@@ -59,12 +59,10 @@ class KubernetesRunner:
 
     def __init__(self, options: KubernetesOptions) -> None:
         self._options = options
-        self._port = objects.server_port(options)
-        if options.manifest:
-            pod = objects.pod_of(objects.workload_of(options.manifest))
-            self._container = str(objects.server_container(pod, options.container).get("name") or "kserve-container")
-        else:
-            self._container = objects.SERVER
+        self._workload = objects.workload_of(options.manifest or (objects.plain_deployment(options.port),))
+        server = objects.server_container(objects.pod_of(self._workload), options.container)
+        self._port = options.port or objects.server_port(server)
+        self._container = str(server.get("name") or "kserve-container")
         self._cluster = Cluster(options.context, options.namespace)
         self._nodes = Nodes(self._cluster, options)
         self._lease: RunLease | None = None
@@ -141,17 +139,14 @@ class KubernetesRunner:
     def _create(self, name: str, container: Container, labels: dict[str, str], lease: RunLease) -> None:
         """All objects of the launch."""
         cluster, options = self._cluster, self._options
-        config = f"{name}-files" if container.files else None
         try:
-            make = objects.patched if options.manifest else objects.deployment
-            workload = make(name, container, options, labels, lease.reference, config)
+            workload = objects.patched(self._workload, name, container, options, labels, lease.reference)
             for shared in objects.shared_of(options.manifest):
                 self._create_shared(shared)
-            if config is not None:
-                objects.with_files(workload, list(container.files))
+            if container.files:
                 cluster.create(
                     cluster.core.create_namespaced_config_map,
-                    objects.config_map(config, container.files, labels, lease.reference),
+                    objects.config_map(name, container.files, labels, lease.reference),
                 )
             if workload["kind"] == "Deployment":
                 cluster.create(cluster.apps.create_namespaced_deployment, workload)
@@ -215,7 +210,7 @@ class KubernetesRunner:
 
     def _delete(self, name: str, watcher: Watcher) -> None:
         cluster = self._cluster
-        kind = objects.workload_of(self._options.manifest)["kind"] if self._options.manifest else "Deployment"
+        kind = self._workload["kind"]
         if kind == "Deployment":
             cluster.delete(cluster.apps.delete_namespaced_deployment, name, **AT_ONCE)
         else:
@@ -231,7 +226,7 @@ class KubernetesRunner:
                     cluster.delete(cluster.apps.delete_namespaced_replica_set, owner.name, **AT_ONCE)
             cluster.delete(cluster.core.delete_namespaced_pod, pod.metadata.name)
         cluster.delete(cluster.core.delete_namespaced_service, name)
-        cluster.delete(cluster.core.delete_namespaced_config_map, f"{name}-files")
+        cluster.delete(cluster.core.delete_namespaced_config_map, objects.files_name(name))
         if not watcher.await_end(_GONE_S):
             raise RunnerUnavailable(f"the pod of {name} still runs {_GONE_S:g} s after it was deleted")
         for pod in watcher.seen().pods:

@@ -8,6 +8,7 @@ from pathlib import Path
 from results import TrialRecord
 from runners import Runner, RunnerUnavailable
 from tuner.checks import check, warnings
+from tuner.commands.opening import has_prices, open_study
 from tuner.display import Display, StudyOutline, make_display
 from tuner.earlier import read_earlier
 from tuner.errors import ExitCode, UnfitEnvironmentError
@@ -21,7 +22,6 @@ from tuner.spec_file import LoadedSpec, load_spec
 from tuner.stopping import MOST_TRIALS
 from tuner.store import StudyStore, sqlite_url
 from tuner.study import Study
-from tuner.trial import TrialSetup
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,16 @@ def run(options: RunOptions) -> ExitCode:
     """Raises TuneError; KeyboardInterrupt is answered with an exit code, after what was measured is written."""
     loaded = load_spec(options.service).with_runner(options.runner)
     runner = make_runner(loaded)
-    check(loaded, table_has_prices=getattr(runner, "has_prices", False))
+    check(loaded, table_has_prices=has_prices(runner))
     source = request_source(loaded)
     folder = options.output or Path("tuning") / loaded.spec.service.name
     _refuse_the_impossible(loaded, runner)
     earlier = [record for path in options.warm_start for record in read_earlier(path, loaded)]
     moved = prepare_output(folder, resume=options.resume)
-    store = StudyStore.open(
-        options.storage or sqlite_url(folder),
-        loaded,
-        refuses=lambda configuration: runner.refuses(resources(loaded.space, configuration)) is not None,
-        seed=options.seed,
-        resume=options.resume,
-        provenance=provenance(loaded, options.seed),
-        price=getattr(runner, "price_per_hour", None) if getattr(runner, "has_prices", False) else None,
-        earlier=earlier,
-    )
-    setup = TrialSetup(loaded, source, runner, folder / "trials", options.seed, loaded.spec.runner.type == "replay")
+    store, setup = open_study(
+        loaded, runner, source, folder, options.storage or sqlite_url(folder), seed=options.seed,
+        resume=options.resume, provenance=provenance(loaded, options.seed), earlier=earlier,
+    )  # fmt: skip
     display = make_display(as_json=options.as_json)
     study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget, options.parallel)
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tuner.checks import check, warnings, widest
+from tuner.commands.opening import has_prices
 from tuner.display.wording import duration
 from tuner.errors import ExitCode
 from tuner.estimate import estimate_run
@@ -20,7 +21,7 @@ def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:
     """Raises SpecError with the first thing that is wrong."""
     loaded = load_spec(path).with_runner(runner_name)
     runner = make_runner(loaded)
-    check(loaded, table_has_prices=getattr(runner, "has_prices", False))
+    check(loaded, table_has_prices=has_prices(runner))
     request_source(loaded)
     click.echo(f"{path} is valid: {loaded.space.size} configurations of {len(loaded.space.parameters)} parameters")
     for parameter in loaded.space.parameters:

@@ -7,16 +7,15 @@ from pathlib import Path
 
 from runners import RunnerUnavailable
 from tuner.checks import check
+from tuner.commands.opening import has_prices, open_study
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError
 from tuner.objective import Objective
-from tuner.render import resources
 from tuner.request import request_source
 from tuner.runner_choice import make_runner
 from tuner.spec_file import load_spec
 from tuner.store import StudyStore
 from tuner.study import Study
-from tuner.trial import TrialSetup
 
 
 @dataclass(frozen=True)
@@ -43,20 +42,11 @@ def worker(options: WorkerOptions) -> ExitCode:
         _, loaded = StudyStore.read(options.storage, name)
     loaded = loaded.with_runner(options.runner)
     runner = make_runner(loaded)
-    check(loaded, table_has_prices=getattr(runner, "has_prices", False))
+    check(loaded, table_has_prices=has_prices(runner))
     folder = options.output or Path("tuning") / loaded.spec.service.name
     folder.mkdir(parents=True, exist_ok=True)
-    store = StudyStore.open(
-        options.storage,
-        loaded,
-        refuses=lambda configuration: runner.refuses(resources(loaded.space, configuration)) is not None,
-        seed=0,
-        resume=True,
-        provenance={},
-        price=getattr(runner, "price_per_hour", None) if getattr(runner, "has_prices", False) else None,
-    )
-    replayed = loaded.spec.runner.type == "replay"
-    setup = TrialSetup(loaded, request_source(loaded), runner, folder / "trials", 0, replayed)
+    source = request_source(loaded)
+    store, setup = open_study(loaded, runner, source, folder, options.storage, seed=0, resume=True, provenance={})
     display = make_display(as_json=options.as_json)
     objective = Objective.of(loaded.spec.objective)
     try:
