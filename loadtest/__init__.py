@@ -10,6 +10,7 @@ from loadtest.auth import secret_headers
 from loadtest.bodies import read_bodies
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, read_log
+from loadtest.histogram import LatencyHistogram
 from loadtest.plan import (
     Answer,
     AnswerCheck,
@@ -37,6 +38,7 @@ __all__ = [
     "Burst",
     "FormField",
     "Interval",
+    "LatencyHistogram",
     "LatencyLimit",
     "LoadGenerator",
     "LoadPlan",

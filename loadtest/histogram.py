@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -45,6 +46,21 @@ class LatencyHistogram:
         """The library's compressed form, as base64 text; `HdrHistogram.decode` reads it in any language."""
         encoded: bytes = self._histogram.encode()
         return encoded.decode("ascii")
+
+    @classmethod
+    def decode(cls, encoded: str) -> LatencyHistogram:
+        """What `encode` made."""
+        found = cls()
+        found.add_encoded(encoded)
+        return found
+
+    def counts_ms(self, step: float) -> list[tuple[float, int]]:
+        """Counts up to bounds in milliseconds, each bound `step` times the one before; those with a count alone."""
+        counts: dict[int, int] = {}
+        for item in self._histogram.get_recorded_iterator():
+            place = math.ceil(math.log(item.value_iterated_to / 1e3) / math.log(step) - 1e-9)
+            counts[place] = counts.get(place, 0) + item.count_added_in_this_iter_step
+        return [(float(f"{step**place:.4g}"), counts[place]) for place in sorted(counts)]
 
     def add_encoded(self, encoded: str) -> None:
         """Merge another histogram from its text."""

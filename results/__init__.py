@@ -5,21 +5,37 @@ runners. pandas is imported only where a table is made, since that takes half a 
 """
 
 from results.files import ResultsError, read_recommendation, write_recommendation
-from results.records import Choice, Estimate, Recommendation, State, TrialCounts, TrialRecord, WarmupSample
+from results.records import (
+    Choice,
+    Estimate,
+    Evidence,
+    ProbeRecord,
+    Recommendation,
+    State,
+    TrialCounts,
+    TrialRecord,
+    UsageSample,
+    WarmupSample,
+)
 from results.report import write_report
-from results.summary import StudySummary
+from results.summary import Importance, StudySummary, Surface
 from results.tables import RESERVED_COLUMNS, trials_frame, write_trials
 
 __all__ = [
     "RESERVED_COLUMNS",
     "Choice",
     "Estimate",
+    "Evidence",
+    "Importance",
+    "ProbeRecord",
     "Recommendation",
     "ResultsError",
     "State",
     "StudySummary",
+    "Surface",
     "TrialCounts",
     "TrialRecord",
+    "UsageSample",
     "WarmupSample",
     "read_recommendation",
     "trials_frame",

@@ -39,6 +39,41 @@ class WarmupSample(_Record):
     qps: float
 
 
+class ProbeRecord(_Record):
+    """One stretch of load: its rate, its verdict, and its latencies as counts up to a bound in milliseconds.
+
+    `started_s` counts from the launch's end. `misses` broke the SLO's tightest limit.
+    """
+
+    rate_qps: float
+    verdict: Literal["met", "missed", "undecided", "invalid"]
+    reason: str = ""
+    started_s: float
+    duration_s: float
+    requests: int
+    misses: int
+    errors: int
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: Estimate | None = None
+    histogram: tuple[tuple[float, int], ...] = ()
+
+
+class UsageSample(_Record):
+    """What the server used at a moment: seconds since its launch, cores on average since the last one, memory."""
+
+    at_s: float
+    cpu_cores: float
+    memory_bytes: int
+
+
+class Evidence(_Record):
+    """What a trial's figures rest on; it is kept beside the record, since it is a hundred times as large."""
+
+    probes: tuple[ProbeRecord, ...] = ()
+    usage: tuple[UsageSample, ...] = ()
+
+
 class TrialRecord(_Record):
     """One configuration, launched and measured.
 
@@ -47,6 +82,8 @@ class TrialRecord(_Record):
     whatever the latency, `base_latency_ms` the median latency of lone requests. Costs are None where no capacity (or no
     price) is known. `launch_s` is the time until the server was ready, `wall_s` the whole trial. `unsettled` is the
     warm-up of a server whose latency or throughput still changed when its time was over; empty for all others.
+    `throttled_share` is that of the scheduler's periods in which the CPU quota was used up; `memory_growth_bytes_per_s`
+    how fast memory still grew under load, surely (None: it did not).
     """
 
     number: int
@@ -75,8 +112,11 @@ class TrialRecord(_Record):
     memory_peak_bytes: int | None = None
     gpu_utilization: float | None = None
     gpu_memory_peak_bytes: int | None = None
+    throttled_share: float | None = None
+    memory_growth_bytes_per_s: float | None = None
     notes: tuple[str, ...] = ()
     unsettled: tuple[WarmupSample, ...] = ()
+    evidence: Evidence | None = Field(default=None, exclude=True, repr=False, description="not in the record's JSON")
 
 
 class TrialCounts(_Record):

@@ -1,4 +1,4 @@
-"""The report of a study: one HTML file that opens offline without scripts, and the same in Markdown.
+"""The report of a study: one HTML file that opens offline, and the same in Markdown. One script sorts its tables.
 
 Every text that a template prints goes through its environment's `finalize`, so that a template cannot forget to make
 hostile text harmless; markup is escaped besides, by autoescape in HTML and by `markdown` in Markdown.
@@ -6,20 +6,36 @@ hostile text harmless; markup is escaped besides, by autoescape in HTML and by `
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.chart import Chart
 from results.files import write_text
+from results.findings import findings
 from results.listing import alternatives_table, comparison_table, confirmations_table, trials_table
+from results.pictures import (
+    cost_over_capacity,
+    cost_over_p99,
+    importance_bars,
+    latency_picture,
+    search_picture,
+    surface_picture,
+)
 from results.records import Estimate
-from results.scatter import scatter
+from results.series import LatencyCurve, latency_curve, progress, total_spent
 from results.settling import settlings
 from results.summary import StudySummary
-from results.text import NONE, figure, given, interval, markdown, milliseconds, money, share, visible
+from results.text import NONE, duration, figure, given, interval, markdown, milliseconds, money, share, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+
+# The report's only script; its hash is all that the page's policy lets run.
+_SORT = (Path(__file__).parent / "templates" / "sort.js").read_text(encoding="utf-8").strip()
 
 
 @dataclass(frozen=True)
@@ -42,18 +58,29 @@ def write_report(folder: Path, summary: StudySummary) -> None:
         "comparison": comparison_table(summary),
         "today": _today(summary),
         "alternatives": alternatives_table(summary),
-        "plot": scatter(summary),
+        "sentence": sentence(summary),
+        "findings": findings(summary),
+        "cost_over_p99": cost_over_p99(summary),
+        "cost_over_capacity": cost_over_capacity(summary),
+        "latency": _latency(summary),
+        "search": search_picture(summary),
+        "search_words": _search(summary),
+        "importance": importance_bars(summary),
+        "surface": surface_picture(summary),
+        "sort_script": _SORT,
+        "sort_hash": base64.b64encode(hashlib.sha256(_SORT.encode()).digest()).decode(),
         "trials": trials_table(summary),
         "settlings": settlings(summary),
         "confirmations": confirmations_table(summary),
         "provenance": _provenance(summary),
     }
     for name in ("report.html", "report.md"):
-        text = _environment(html=name.endswith(".html")).get_template(f"{name}.j2").render(values)
+        text = environment(html=name.endswith(".html")).get_template(f"{name}.j2").render(values)
         write_text(folder / name, text)
 
 
-def _environment(*, html: bool) -> Environment:
+def environment(*, html: bool) -> Environment:
+    """Templates whose every text is made harmless: for HTML and SVG, or for Markdown."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -72,6 +99,43 @@ def _environment(*, html: bool) -> Environment:
     )  # fmt: skip
     environment.filters["given"] = given
     return environment
+
+
+def sentence(study: StudySummary) -> str | None:
+    """The recommendation in one sentence: what, how much, for how much money, how sure."""
+    best = study.recommendation
+    if best.configuration is None or best.capacity_qps is None:
+        return None
+    what = " ".join(f"{name}={given(value)}" for name, value in best.configuration.items())
+    sure = interval(best.capacity_qps)
+    within = f" within {' and '.join(study.slo)}" if study.slo else ""
+    parts = [f"Deploy {what}: it holds {figure(best.capacity_qps.value)} requests/s{within}"]
+    if sure:
+        parts.append(f" (95% sure of {sure})")
+    if best.cost_per_hour is not None:
+        parts.append(f", for {money(best.cost_per_hour, study.currency)} an hour")
+    if best.cost_per_million_requests is not None:
+        parts.append(f", {money(best.cost_per_million_requests, study.currency)} per million requests")
+    return "".join(parts) + "."
+
+
+def _latency(study: StudySummary) -> tuple[Chart, LatencyCurve] | None:
+    number = study.recommendation.trial
+    evidence = None if number is None else study.evidence.get(number)
+    curve = None if number is None or evidence is None else latency_curve(study, number, evidence)
+    return None if curve is None else (latency_picture(curve), curve)
+
+
+def _search(study: StudySummary) -> str:
+    """How long it took, and what the servers cost meanwhile."""
+    seconds, spent = total_spent(study)
+    text = f"{duration(seconds)} of measuring" if seconds else "No time was measured"
+    if spent:
+        text += f", {money(spent, study.currency)} at the servers' prices"
+    better = [one.trial for one in progress(study) if one.value is not None and one.value == one.best]
+    if better:
+        text += f"; trial {better[-1]} was the last that was better than all before it"
+    return f"{text}."
 
 
 def _question(study: StudySummary) -> str:

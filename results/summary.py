@@ -5,16 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from results.records import Choice, Recommendation, TrialRecord
+from pydantic import BaseModel, ConfigDict
+
+from results.records import Choice, Evidence, ParameterValue, Recommendation, TrialRecord
+
+
+class Importance(BaseModel):
+    """Per parameter the share of a metric's predicted variance that it is part of; shares overlap."""
+
+    model_config = ConfigDict(frozen=True)
+
+    metric: str
+    shares: dict[str, float]
+
+
+class Surface(BaseModel):
+    """A predicted metric over two parameters, all others at their best; [rows of `y`][columns of `x`].
+
+    `low` and `high` enclose 90% of what is predicted; None where nothing is expected to serve.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    metric: str
+    x: str
+    y: str
+    x_values: tuple[ParameterValue, ...]
+    y_values: tuple[ParameterValue, ...]
+    value: tuple[tuple[float | None, ...], ...]
+    low: tuple[tuple[float | None, ...], ...]
+    high: tuple[tuple[float | None, ...], ...]
 
 
 @dataclass(frozen=True)
 class StudySummary:
     """What was asked, what was measured, and what is recommended.
 
-    `confirmations` holds second measurements by their trial's number. `slo` and `objective` are sentences for people.
+    `confirmations` holds second measurements by their trial's number. `slo` and `objective` are sentences for people,
+    `slo_p99_ms` is the limit on the p99 where there is one, `metrics` are the objective's; the first one ranks,
+    `values` has it by the trial's number, and `maximised` says whether more is better.
     `current` is the trial of the configuration that is deployed today; None where none was named or measured.
-    `started` and `ended` are ISO times. `currency` is a sign (`$`, written before) or a code (`EUR`, written after).
+    `started` and `ended` are ISO times; `running` trials are under way, of a `budget` (None: as many as are worth it).
+    `evidence` is that of the recommendation and its alternatives. `gpu_parameters` ask for a GPU or a share of one.
+    `currency` is a sign (`$`, written before) or a code (`EUR`, written after).
     """
 
     service: str
@@ -30,6 +63,16 @@ class StudySummary:
     started: str | None = None
     ended: str | None = None
     notes: tuple[str, ...] = ()
+    slo_p99_ms: float | None = None
+    metrics: tuple[str, ...] = ("cost_per_million_requests",)
+    maximised: bool = False
+    values: Mapping[int, float] = field(default_factory=dict)
+    budget: int | None = None
+    running: int = 0
+    importance: Importance | None = None
+    surface: Surface | None = None
+    evidence: Mapping[int, Evidence] = field(default_factory=dict)
+    gpu_parameters: tuple[str, ...] = ()
     currency: str = "$"
 
     def latest(self, record: TrialRecord) -> TrialRecord:

@@ -17,6 +17,25 @@ _RUNNERS = click.Choice(["process", "docker", "kubernetes", "replay"])
 _PATH = click.Path(path_type=Path)
 
 
+class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A quantity as a spec writes it: `30s`, `0.1%`, `$2000`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises BadParameter."""
+        from search_spaces import QuantityError, parse_duration, parse_percentage
+        from tuner.quantities import parse_money
+
+        if isinstance(value, float):
+            return value
+        try:
+            return {"duration": parse_duration, "share": parse_percentage, "money": parse_money}[self.name](value)
+        except QuantityError as error:
+            self.fail(str(error), param, ctx)
+
+
 class _Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A number of trials, or `auto` (None)."""
 
@@ -106,6 +125,63 @@ def report(context: click.Context, folder: Path, storage: str | None, study: str
     from tuner.commands.report import report as command
 
     context.exit(command(folder, storage, study))
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=_PATH)
+@click.option("--qps", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Requests/s, at the peak.")
+@click.option(
+    "--traffic", type=_PATH, metavar="CSV", help="Recorded traffic: `time` and `rate`; --qps scales its peak."
+)
+@click.option(
+    "--pattern", type=click.Choice(["steady", "daily", "burst", "periodic"]), default="steady", show_default=True,
+    help="How --qps is spread over a day.",
+)  # fmt: skip
+@click.option(
+    "--valley", type=click.FloatRange(min=0), metavar="N", help="Requests/s at the least.  [default: a fifth]"
+)
+@click.option(
+    "--misses", type=_Parsed("share"), default="1%", show_default=True, metavar="SHARE",
+    help="How many requests may be late, all in all.",
+)  # fmt: skip
+@click.option("--spare", type=click.IntRange(0, 1000), default=1, show_default=True, help="Replicas besides (N+1).")
+@click.option(
+    "--zones", type=click.IntRange(1, 100), default=1, show_default=True,
+    help="Zones to spread over, so that the others suffice when one is lost.",
+)  # fmt: skip
+@click.option("--least", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Replicas at least.")
+@click.option(
+    "--cold-start", type=_Parsed("duration"), metavar="TIME", help="Until a new replica serves.  [default: as measured]"
+)
+@click.option("--recommended-only", is_flag=True, help="Plan with the recommended configuration and no other.")
+@click.option("--spot", type=_Parsed("share"), metavar="SHARE", help="The price of spot, of that on demand.")
+@click.option(
+    "--spot-share", type=_Parsed("share"), default="100%", show_default=True, metavar="SHARE",
+    help="How many of the replicas may be spot.",
+)  # fmt: skip
+@click.option("--reserved", type=_Parsed("share"), metavar="SHARE", help="The price reserved, of that on demand.")
+@click.option("--own-price", type=_Parsed("money"), metavar="MONEY", help="The price of a machine of your own.")
+@click.option(
+    "--own-monthly", type=_Parsed("money"), default="0", show_default=True, metavar="MONEY",
+    help="Its power and hosting per month.",
+)  # fmt: skip
+@click.option("--own-replicas", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Replicas on it.")
+@click.option("--output", type=_PATH, metavar="DIR", help="Where the plan goes.  [default: the run's folder]")
+@click.option("--json", "as_json", is_flag=True, help="The plan as JSON on standard output.")
+@click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
+@click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
+@click.pass_context
+def plan(context: click.Context, /, **options: Any) -> None:
+    """Plan replicas and money for given traffic.
+
+    --qps N plans for a steady rate, or a pattern with that peak; --traffic for recorded traffic. Replicas are planned
+    with the lower bound of the measured capacity; an autoscaler is simulated with the measured cold start. Money is
+    per month, on demand unless prices of spot, reserved or own machines are given.
+    """
+    from tuner.commands.plan import PlanOptions
+    from tuner.commands.plan import plan as command
+
+    context.exit(command(PlanOptions(**options)))
 
 
 @cli.command()

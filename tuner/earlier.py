@@ -11,9 +11,10 @@ from typing import Any
 
 from results import Estimate, TrialRecord
 from search_spaces import Configuration, ParameterValue, Role
+from tuner.archive import Archive
 from tuner.errors import UsageError
 from tuner.spec_file import LoadedSpec
-from tuner.store import StudyStore, sqlite_url
+from tuner.storage import sqlite_url
 
 _INSTANCES = re.compile(r"(\d+):")
 
@@ -23,8 +24,7 @@ def read_earlier(path: Path, loaded: LoadedSpec) -> list[TrialRecord]:
     if path.is_dir():
         if not (path / "study.db").is_file():
             raise UsageError(f"--warm-start {path}: no study.db in it; name the output folder of an earlier run")
-        store, _ = StudyStore.read(sqlite_url(path))
-        return store.records()
+        return list(Archive(sqlite_url(path)).snapshot().records)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -6,19 +6,15 @@ import datetime
 import os
 import platform
 import shutil
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from results import StudySummary, write_recommendation, write_report, write_trials
+from tuner.archive import Archive
 from tuner.errors import UnfitEnvironmentError, UsageError
-from tuner.objective import Objective
-from tuner.recommendation import find_current, recommend
 from tuner.spec_file import LoadedSpec
-from tuner.store import StudyStore
+from tuner.summary import summarise
 
-_NOTABLE = 0.02  # the least share of the variance that is worth a word
 _OURS = ("recommendation.json", "trials.csv", "trials.parquet", "trials", "report.html", "report.md", "study.db")
 
 
@@ -79,35 +75,10 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _what_mattered(explanation: Mapping[str, Any] | None) -> tuple[str, ...]:
-    if explanation is None:
-        return ()
-    shares = [f"{name} {share:.0%}" for name, share in explanation["importance"].items() if share >= _NOTABLE]
-    return (f"What {explanation['metric']} depends on, as predicted: {', '.join(shares)}.",) if shares else ()
-
-
-def write_outputs(folder: Path, loaded: LoadedSpec, store: StudyStore) -> StudySummary:
+def write_outputs(folder: Path, loaded: LoadedSpec, archive: Archive) -> StudySummary:
     """Every file of the contract, from what is stored. Raises OSError when the disk is full."""
-    records, confirmations = store.records(), store.confirmations()
-    recommendation = recommend(loaded, records, confirmations, store.stopped)
-    limits = loaded.spec.slo.limits if loaded.spec.slo else ()
-    slo = [str(limit) for limit in limits]
-    if loaded.spec.slo and loaded.spec.slo.error_rate is not None:
-        slo.append(f"error rate <= {loaded.spec.slo.error_rate:.3%}")
-    summary = StudySummary(
-        service=loaded.spec.service.name,
-        recommendation=recommendation,
-        records=tuple(records),
-        confirmations=confirmations,
-        parameters=loaded.space.names,
-        slo=tuple(slo),
-        objective=str(Objective.of(loaded.spec.objective)),
-        current=find_current(loaded, records),
-        space_size=str(loaded.space.size),
-        provenance=store.provenance,
-        notes=_what_mattered(store.explanation),
-    )
-    write_trials(folder, records, loaded.space.names)
-    write_recommendation(folder, recommendation)
+    summary = summarise(loaded, archive)
+    write_trials(folder, summary.records, loaded.space.names)
+    write_recommendation(folder, summary.recommendation)
     write_report(folder, summary)
     return summary

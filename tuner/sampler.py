@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results import Estimate, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
+from tuner.archive import RECORD, SPEC
 from tuner.objective import Objective, capacity_at_cost
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from tuner.surrogate.mixture import Judgement, Surrogate
     from tuner.surrogate.predict import Prediction
 
-RECORD = "record"  # the trial's user attribute that holds its TrialRecord
-SPEC = "tune:spec"  # the study's user attribute that only a study of the tuner's own has
 _MOST_CANDIDATES = 50_000
 # Before anything was measured, one of so large a share of the most promising is drawn; where others are under way, that
 # which is least like them, of more.

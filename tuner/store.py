@@ -27,21 +27,28 @@ from optuna.trial import FrozenTrial, TrialState
 from results import TrialRecord
 from runners import is_gone, patiently, this_owner, this_place
 from search_spaces import Configuration, ParameterValue
-from tuner.errors import UnfitEnvironmentError, UsageError
+from tuner.archive import (
+    BUDGET,
+    CONFIRMATION,
+    CONFIRMATION_EVIDENCE,
+    EVIDENCE,
+    EXPLANATION,
+    PROVENANCE,
+    RECORD,
+    SPEC,
+    STOPPED,
+)
+from tuner.errors import UsageError
 from tuner.objective import Objective
 from tuner.prices import price_per_hour
-from tuner.sampler import RECORD, SPEC, Proposal, SpaceSampler, distributions, records_of
+from tuner.sampler import Proposal, SpaceSampler, distributions, records_of
 from tuner.spec_file import LoadedSpec, check_content
+from tuner.storage import reaching, unreachable, with_driver
 from tuner.yaml_file import YamlFile
 
 if TYPE_CHECKING:
     from tuner.surrogate.mixture import Judgement
 
-_PROVENANCE = "tune:provenance"
-_CONFIRMATION = "tune:confirmation:"
-_EXPLANATION = "tune:explanation"
-_STOPPED = "tune:stopped"
-_BUDGET = "tune:budget"
 _OWNER, _PLACE = "tune:owner", "tune:place"
 _BEAT_S, _SILENT_S = 5, 30
 _UNSIGNED_S = 10.0  # a trial says whose it is at once
@@ -50,11 +57,6 @@ _OPTUNA_STATE = {
     "complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED,
     "infeasible": TrialState.FAIL, "failed": TrialState.FAIL,
 }  # fmt: skip
-
-
-def sqlite_url(folder: Path) -> str:
-    """The default storage of a study: a file in its output folder."""
-    return f"sqlite:///{(folder / 'study.db').resolve()}"
 
 
 class StudyStore:
@@ -109,42 +111,18 @@ class StudyStore:
             store._adopt(loaded, provenance)
         return store
 
-    @classmethod
-    def read(cls, url: str, name: str | None = None) -> tuple[StudyStore, LoadedSpec]:
-        """A stored study and its spec as it was; `name` may be left out where the storage holds just one.
-
-        Raises UsageError when there is no such study, UnfitEnvironmentError when the storage cannot be reached.
-        """
-        with _reaching(url):
-            names = optuna.get_all_study_names(url)
-            if name is None and len(names) != 1:
-                raise UsageError(f"the storage holds {len(names)} studies, so which? {', '.join(names)}".rstrip("? "))
-            if name is not None and name not in names:
-                raise UsageError(f"the storage holds no study named {name}; there are {', '.join(names) or 'none'}")
-            study = optuna.load_study(storage=_storage(url), study_name=name or names[0])
-            content = study.user_attrs.get(SPEC)
-        if content is None:
-            raise UsageError(f"the study {study.study_name} was not made by tune: it holds no spec")
-        loaded = check_content(YamlFile(Path("spec of the stored study")), content)
-        return cls(study, loaded, url), loaded
-
     def _adopt(self, loaded: LoadedSpec, provenance: Mapping[str, str]) -> None:
         """Remember the spec, or compare it with the one that the study began with; close what a crash left open."""
         known = self._study.user_attrs.get(SPEC)
         if known is None:
             self._study.set_user_attr(SPEC, loaded.content)
-            self._study.set_user_attr(_PROVENANCE, dict(provenance))
+            self._study.set_user_attr(PROVENANCE, dict(provenance))
         elif changed := _changed_sections(known, loaded):
             raise UsageError(
                 f"the spec has changed since this study began: {', '.join(changed)}\n"
                 "Numbers from before and after cannot be compared: undo the change, or start anew without --resume."
             )
         self._retake()
-
-    @property
-    def provenance(self) -> dict[str, str]:
-        """Where, when and with what the study was begun."""
-        return dict(self._study.user_attrs.get(_PROVENANCE, {}))
 
     def records(self) -> list[TrialRecord]:
         """Every finished trial, by number. This and all below raise UnfitEnvironmentError when the storage is lost."""
@@ -161,13 +139,13 @@ class StudyStore:
     @property
     def budget(self) -> int | None:
         """How many trials all processes together may make; None where that was not said."""
-        found = self._remembered().get(_BUDGET)
+        found = self._remembered().get(BUDGET)
         return None if found is None else int(found)
 
     @budget.setter
     def budget(self, count: int | None) -> None:
         with _reaching(self._url):
-            self._study.set_user_attr(_BUDGET, count)
+            self._study.set_user_attr(BUDGET, count)
 
     def enqueue(self, configuration: Configuration) -> None:
         """Have a configuration asked next, before the sampler's own choice; at most once."""
@@ -209,6 +187,8 @@ class StudyStore:
             state = TrialState.FAIL  # complete, but without the metric that the study ranks by
         with _reaching(self._url):
             try:
+                if record.evidence is not None:
+                    self._patiently(trial.set_user_attr, EVIDENCE, record.evidence.model_dump(mode="json"))
                 self._patiently(trial.set_user_attr, RECORD, record.model_dump(mode="json"))
                 told = values if state is TrialState.COMPLETE else None
                 self._patiently(self._study.tell, trial, values=told, state=state)
@@ -301,35 +281,33 @@ class StudyStore:
         explanation = self._sampler.explain(records)
         if explanation is not None:
             with _reaching(self._url):
-                self._study.set_user_attr(_EXPLANATION, explanation.model_dump(mode="json"))
-
-    @property
-    def explanation(self) -> dict[str, Any] | None:
-        """As `explain` stored it: see tuner/surrogate/explain.py."""
-        return self._remembered().get(_EXPLANATION)
+                self._study.set_user_attr(EXPLANATION, explanation.model_dump(mode="json"))
 
     def stop(self, reason: str) -> None:
         """Remember why the search ended before its budget."""
         with _reaching(self._url):
-            self._study.set_user_attr(_STOPPED, reason)
+            self._study.set_user_attr(STOPPED, reason)
 
     @property
     def stopped(self) -> str | None:
         """The reason that `stop` stored."""
-        return self._remembered().get(_STOPPED)
+        return self._remembered().get(STOPPED)
 
     def confirmations(self) -> dict[int, TrialRecord]:
         """What the second measurement of a trial's configuration gave, by the trial's number."""
         return {
-            int(key.removeprefix(_CONFIRMATION)): TrialRecord.model_validate(value)
+            int(key.removeprefix(CONFIRMATION)): TrialRecord.model_validate(value)
             for key, value in self._remembered().items()
-            if key.startswith(_CONFIRMATION)
+            if key.startswith(CONFIRMATION)
         }
 
     def confirm(self, number: int, record: TrialRecord) -> None:
         """Store the second measurement of trial `number`."""
         with _reaching(self._url):
-            self._study.set_user_attr(f"{_CONFIRMATION}{number}", record.model_dump(mode="json"))
+            if record.evidence is not None:
+                key, value = f"{CONFIRMATION_EVIDENCE}{number}", record.evidence.model_dump(mode="json")
+                self._study.set_user_attr(key, value)
+            self._study.set_user_attr(f"{CONFIRMATION}{number}", record.model_dump(mode="json"))
 
     def _remembered(self) -> dict[str, Any]:
         with _reaching(self._url):
@@ -366,10 +344,8 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
     """With heartbeats where machines share it, and connections that are tried before they are used."""
     if url.startswith("sqlite"):
         return optuna.storages.RDBStorage(url)
-    if url.startswith("postgresql://"):  # which driver that means depends on SQLAlchemy's version
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     return optuna.storages.RDBStorage(
-        url, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=_BEAT_S, grace_period=_SILENT_S
+        with_driver(url), engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=_BEAT_S, grace_period=_SILENT_S
     )
 
 
@@ -402,30 +378,13 @@ def _changed_sections(known: dict[str, Any], loaded: LoadedSpec) -> list[str]:
 
 @contextmanager
 def _reaching(url: str) -> Iterator[None]:
-    """Map what a database says to our error. Its own message may repeat the URL's password, so its kind is shown."""
+    """Map what Optuna says of a database to our error."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # Heartbeats are marked as experimental, and as made for another loop than ours.
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     warnings.filterwarnings("ignore", message="Heartbeat of storage")
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-
     try:
-        yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
-        try:
-            shown = make_url(url).render_as_string(hide_password=True)
-        except ArgumentError:
-            shown = "that --storage names (such as sqlite:///study.db)"
-        cause = error.__cause__ or error
-        cause = getattr(cause, "orig", None) or cause
-        if url.startswith("sqlite"):
-            raise UnfitEnvironmentError(
-                f"cannot use the storage {shown}: {cause}\n"
-                "What was stored before is kept; make room or mend it, then --resume goes on."
-            ) from error
-        raise UnfitEnvironmentError(
-            f"cannot use the storage {shown}: {type(cause).__name__}\n"
-            "Check that the database runs, that its driver is installed (pip install 'tune-inference[postgresql]'), "
-            "and that the URL is right."
-        ) from error
+        with reaching(url):
+            yield
+    except optuna.exceptions.StorageInternalError as error:
+        raise unreachable(url, error) from error

@@ -28,7 +28,7 @@ from loadtest import (
     variables,
 )
 from loadtest import LatencyLimit as Limit
-from results import Estimate, State, TrialRecord, WarmupSample
+from results import Estimate, Evidence, State, TrialRecord, WarmupSample
 from runners import (
     Beside,
     Container,
@@ -44,6 +44,8 @@ from runners import (
 )
 from search_spaces import Configuration
 from tuner.bottleneck import name_bottleneck
+from tuner.evidence import evidence as gather
+from tuner.evidence import memory_growth
 from tuner.objective import cost_per_million_requests
 from tuner.prices import price_per_hour
 from tuner.render import render, resources
@@ -99,12 +101,15 @@ def run_trial(setup: TrialSetup, question: Question, on_phase: OnPhase) -> Trial
     begun = time.monotonic()
     folder = setup.trials / question.folder_name
     folder.mkdir(parents=True, exist_ok=True)
+    trial = _Trial(setup, question, folder, on_phase)
     try:
-        record = _Trial(setup, question, folder, on_phase).run()
+        record = trial.run()
     except NotRemovedError as error:
         (folder / "trial.json").write_text(error.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         raise
-    record = record.model_copy(update={"wall_s": time.monotonic() - begun})
+    found, growth = trial.evidence()
+    update = {"wall_s": time.monotonic() - begun, "evidence": found, "memory_growth_bytes_per_s": growth}
+    record = record.model_copy(update=update)
     (folder / "trial.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return record
 
@@ -116,6 +121,7 @@ class _Trial:
         self._asked = resources(setup.loaded.space, question.configuration)
         self._price = price_per_hour(setup.loaded.space, question.configuration, self._spec.prices)
         self._times: dict[str, Any] = {}
+        self._measurement: Measurement | None = None
 
     def run(self) -> TrialRecord:
         if refusal := self._setup.runner.refuses(self._asked):
@@ -129,6 +135,14 @@ class _Trial:
             return self._record("failed", reason=error.reason, log_tail=error.log_tail or None)
         except LoadTestError as error:
             return self._record("failed", reason=f"the load test could not run: {error}")
+
+    def evidence(self) -> tuple[Evidence, float | None]:
+        """Once the launch is over: what the figures rest on, and how fast memory grew under load."""
+        found = gather(self._folder, self._measurement)
+        if self._measurement is None:
+            return found, None
+        loaded_s = self._times.get("launch_s", 0.0) + self._measurement.load_started_s
+        return found, memory_growth(found.usage, loaded_s)
 
     def _launch_and_measure(self) -> TrialRecord:
         if self._break_even() == float("inf"):
@@ -195,6 +209,7 @@ class _Trial:
                 ours = generator or stack.enter_context(LoadGenerator())
                 measurement = ours.measure(plan, on_progress)
         measurement = measurement.model_copy(update={"notes": (*measurement.notes, *notes)})
+        self._measurement = measurement
         (self._folder / "probes.json").write_text(measurement.model_dump_json(indent=1) + "\n", encoding="utf-8")
         endpoint.check()
         self._times |= {"warmup_s": measurement.warmup_s, "load_s": measurement.load_s}
@@ -265,6 +280,7 @@ class _Trial:
             "memory_peak_bytes": usage.memory_peak_bytes,
             "gpu_utilization": usage.gpu_utilization,
             "gpu_memory_peak_bytes": usage.gpu_memory_peak_bytes,
+            "throttled_share": usage.throttled_share,
             "bottleneck": name_bottleneck(measurement, usage, self._asked),
             "saturated_qps": measurement.saturated_qps,
             "base_latency_ms": measurement.base_latency_ms,

@@ -103,7 +103,8 @@ def test_an_empty_study_has_empty_tables_and_a_report(tmp_path: Path) -> None:
 def test_the_report_shows_hostile_text_as_text(tmp_path: Path) -> None:
     write_report(tmp_path, summary())
     html, markdown = ((tmp_path / f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))
-    assert "<script" not in html
+    assert html.count("<script") == 1
+    assert "<script>alert" not in html
     assert "&lt;script&gt;" in html
     assert "\x1b" not in html + markdown
     assert "<script" not in markdown.replace("\\<script", "")
@@ -117,7 +118,7 @@ def test_the_html_report_needs_nothing_but_itself(tmp_path: Path) -> None:
     assert "<link" not in html
     assert "None" not in html
     assert "nan" not in html
-    assert html.count("<circle") == 2
+    assert html.count('class="point ') == 4
 
 
 def test_the_recommendation_file_has_the_contracts_keys_and_is_read_back(tmp_path: Path) -> None:
@@ -151,7 +152,6 @@ def test_a_server_that_never_settled_is_drawn(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("<polyline") == 2
     assert "35.0 ms" in page
-    assert "<script>" not in page
     assert "## Never settled" in (tmp_path / "report.md").read_text(encoding="utf-8")
     write_report(tmp_path, summary())
     assert "Never settled" not in (tmp_path / "report.html").read_text(encoding="utf-8")

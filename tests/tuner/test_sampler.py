@@ -9,8 +9,9 @@ import pytest
 
 from results import Estimate, TrialRecord
 from search_spaces import Constraint, Parameter, ParameterValue, SearchSpace
+from tuner.archive import SPEC
 from tuner.objective import Objective, cost_per_million_requests
-from tuner.sampler import SPEC, SpaceExhausted, SpaceSampler, distributions
+from tuner.sampler import SpaceExhausted, SpaceSampler, distributions
 
 SPACE = SearchSpace(
     (

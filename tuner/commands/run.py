@@ -7,6 +7,7 @@ from pathlib import Path
 
 from results import TrialRecord
 from runners import Runner, RunnerUnavailable
+from tuner.archive import Archive
 from tuner.checks import check, warnings
 from tuner.commands.opening import has_prices, open_study
 from tuner.display import Display, StudyOutline, make_display
@@ -20,7 +21,8 @@ from tuner.request import request_source
 from tuner.runner_choice import make_runner
 from tuner.spec_file import LoadedSpec, load_spec
 from tuner.stopping import MOST_TRIALS
-from tuner.store import StudyStore, sqlite_url
+from tuner.storage import sqlite_url
+from tuner.store import StudyStore
 from tuner.study import Study
 
 
@@ -58,25 +60,25 @@ def run(options: RunOptions) -> ExitCode:
     study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget, options.parallel)
     try:
         _announce(display, runner, loaded, store, options.budget, folder, moved)
-        return _tune(study, loaded, store, folder)
+        return _tune(study, loaded, folder, options.storage or sqlite_url(folder))
     finally:
         display.close()
         store.close()
         runner.close()
 
 
-def _tune(study: Study, loaded: LoadedSpec, store: StudyStore, folder: Path) -> ExitCode:
-    interrupted = False
+def _tune(study: Study, loaded: LoadedSpec, folder: Path, storage: str) -> ExitCode:
+    interrupted, archive = False, Archive(storage, loaded.spec.service.name)
     try:
         study.search()
-        store.explain(store.records())
+        study.store.explain(study.store.records())
         study.confirm()
     except KeyboardInterrupt:
         interrupted = True
     except RunnerUnavailable as error:
-        write_outputs(folder, loaded, store)
+        write_outputs(folder, loaded, archive)
         raise UnfitEnvironmentError(f"{error}\nWhat was measured is kept; --resume goes on.") from error
-    summary = write_outputs(folder, loaded, store)
+    summary = write_outputs(folder, loaded, archive)
     if interrupted:
         study.display.notice(f"interrupted: {len(summary.records)} trials are kept; --resume goes on with them")
         return ExitCode.INTERRUPTED

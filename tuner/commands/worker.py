@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners import RunnerUnavailable
+from tuner.archive import Archive
 from tuner.checks import check
 from tuner.commands.opening import has_prices, open_study
 from tuner.display import make_display
@@ -14,7 +15,6 @@ from tuner.objective import Objective
 from tuner.request import request_source
 from tuner.runner_choice import make_runner
 from tuner.spec_file import load_spec
-from tuner.store import StudyStore
 from tuner.study import Study
 
 
@@ -37,9 +37,9 @@ def worker(options: WorkerOptions) -> ExitCode:
     if options.service is not None:
         loaded = load_spec(options.service)
         name = name or loaded.spec.service.name
-        StudyStore.read(options.storage, name)  # a worker begins no study
+        Archive(options.storage, name)  # a worker begins no study
     else:
-        _, loaded = StudyStore.read(options.storage, name)
+        loaded = Archive(options.storage, name).loaded
     loaded = loaded.with_runner(options.runner)
     runner = make_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))

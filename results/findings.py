@@ -1,0 +1,151 @@
+"""What a person should know besides the recommendation: in plain words, with the evidence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from results.records import TrialRecord
+from results.summary import StudySummary
+from results.text import figure, given, money, share, size
+
+_IDLE = 0.3  # of a GPU's time
+_THROTTLED = 0.05  # of the scheduler's periods
+_AGREES = 0.15  # relative difference of two measurements that is worth a word
+_MOST_TRIALS = 6
+_HOUR_S = 3600
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`title` says what, `words` the evidence and what to do. `trials` are those it was seen in."""
+
+    title: str
+    words: str
+    trials: tuple[int, ...]
+
+
+def findings(study: StudySummary) -> tuple[Finding, ...]:
+    """Those of the recommended configuration first."""
+    best = study.recommendation.trial
+    found = [one for look in _LOOKS for one in look(study)]
+    return tuple(sorted(found, key=lambda one: best not in one.trials))
+
+
+def _idle_gpu(study: StudySummary) -> Iterator[Finding]:
+    def idle(one: TrialRecord) -> bool:
+        return bool(study.gpu_parameters) and one.gpu_utilization is not None and one.gpu_utilization < _IDLE
+
+    if seen := _latest(study, idle):
+        worst = min(seen, key=lambda one: one.gpu_utilization or 0.0)
+        price = "" if worst.cost_per_hour is None else f" for {money(worst.cost_per_hour, study.currency)} an hour"
+        yield Finding(
+            "A GPU is paid for and mostly idle",
+            f"Trial {worst.number} kept its GPU busy for {share(worst.gpu_utilization)} of the time at its highest "
+            f"rate{price}. A smaller slice, a CPU, or larger batches may do.{_others(seen, worst)}",
+            _numbers(seen),
+        )
+
+
+def _throttling(study: StudySummary) -> Iterator[Finding]:
+    if seen := _latest(study, lambda one: (one.throttled_share or 0.0) > _THROTTLED):
+        worst = max(seen, key=lambda one: one.throttled_share or 0.0)
+        yield Finding(
+            "The CPU quota was used up",
+            f"In trial {worst.number} the kernel held the server back in {share(worst.throttled_share)} of the "
+            "scheduler's periods at its highest rate: each time some requests wait for the next period. Fewer threads "
+            f"than cores, or more cores, would end that.{_others(seen, worst)}",
+            _numbers(seen),
+        )
+
+
+def _memory_growth(study: StudySummary) -> Iterator[Finding]:
+    if seen := _latest(study, lambda one: one.memory_growth_bytes_per_s is not None):
+        worst = max(seen, key=lambda one: one.memory_growth_bytes_per_s or 0.0)
+        hourly = round((worst.memory_growth_bytes_per_s or 0.0) * _HOUR_S)
+        yield Finding(
+            "Memory grew under load",
+            f"In trial {worst.number} it still grew by at least {size(hourly)} an hour when the load ended, at "
+            f"{size(worst.memory_peak_bytes)}: a leak, or a cache without a bound. Load it for longer before this is "
+            f"deployed.{_others(seen, worst)}",
+            _numbers(seen),
+        )
+
+
+def _unsettled(study: StudySummary) -> Iterator[Finding]:
+    if seen := _latest(study, lambda one: len(one.unsettled) > 1):
+        yield Finding(
+            "A server never settled",
+            "Its latency or throughput still changed when the warm-up was over, so what was measured may not last: "
+            f"{_listed(seen)}. A longer load.max_warmup shows whether it settles at all.",
+            _numbers(seen),
+        )
+
+
+def _disagreement(study: StudySummary) -> Iterator[Finding]:
+    firsts = {one.number: one for one in study.records}
+    for number, again in sorted(study.confirmations.items()):
+        first = firsts.get(number)
+        if first is None or first.capacity_qps is None:
+            continue
+        if again.capacity_qps is None:
+            reason = again.reason or again.state
+            yield Finding(
+                "A second measurement failed",
+                f"Trial {number} held {figure(first.capacity_qps.value)} requests/s at first; when it was measured "
+                f"again: {reason}.",
+                (number,),
+            )
+        elif abs(again.capacity_qps.value / first.capacity_qps.value - 1) > _AGREES:
+            yield Finding(
+                "Two measurements disagree",
+                f"Trial {number} held {figure(first.capacity_qps.value)} requests/s at first and "
+                f"{figure(again.capacity_qps.value)} on a fresh launch. On a shared machine neither is exact.",
+                (number,),
+            )
+
+
+def _client(study: StudySummary) -> Iterator[Finding]:
+    if seen := _latest(study, lambda one: one.bottleneck == "client"):
+        yield Finding(
+            "The load generator was the limit",
+            f"The server could carry more than was sent to it: {_listed(seen)}. Their capacity is a lower bound; "
+            "load.workers, or a load generator with cores of its own, would show more.",
+            _numbers(seen),
+        )
+
+
+def _same_failure(study: StudySummary) -> Iterator[Finding]:
+    reasons = Counter(one.reason for one in study.records if one.state == "failed" and one.reason)
+    for reason, count in reasons.most_common(2):
+        if count > 1:
+            numbers = tuple(one.number for one in study.records if one.reason == reason)
+            yield Finding("Servers failed for one reason", f"{count} trials: {reason}", numbers)
+
+
+_LOOKS: Sequence[Callable[[StudySummary], Iterator[Finding]]] = (
+    _idle_gpu, _throttling, _memory_growth, _unsettled, _disagreement, _client, _same_failure
+)  # fmt: skip
+
+
+def _latest(study: StudySummary, seen: Callable[[TrialRecord], bool]) -> list[TrialRecord]:
+    return [one for one in map(study.latest, study.records) if seen(one)]
+
+
+def _numbers(records: Sequence[TrialRecord]) -> tuple[int, ...]:
+    return tuple(one.number for one in records)
+
+
+def _others(records: Sequence[TrialRecord], worst: TrialRecord) -> str:
+    rest = [one for one in records if one is not worst]
+    return f" Seen in {_listed(rest)} too." if rest else ""
+
+
+def _listed(records: Sequence[TrialRecord]) -> str:
+    shown = [
+        f"trial {one.number} ({' '.join(f'{name}={given(value)}' for name, value in one.configuration.items())})"
+        for one in records[:_MOST_TRIALS]
+    ]
+    more = len(records) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,198 @@
+"""A fleet of equal replicas under traffic: what is late when there are few, and how many an autoscaler keeps.
+
+A replica is what a trial measured. At its capacity a share `allowed` of requests miss the limit; at other rates that
+share is taken to fall as in an M/M/1 queue, where P(late) is exp(-theta (1 - utilisation)): queues with steadier
+service are late less often, so it errs on the safe side for most servers (`python -m benchmarks.plan_truth`). Above its
+throughput a backlog grows, and who waits longer than the limit leaves room for is late. The backlog is a fluid, per
+replica, since a queue stays where it formed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.planning.traffic import Traffic
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_HALF_SATURATED = 0.7  # capacity over throughput, where no throughput was measured
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One container. `slack_s` is how long a request may wait before it is late; `cold_start_s` until it serves."""
+
+    capacity_qps: float
+    throughput_qps: float
+    slack_s: float
+    cold_start_s: float
+    allowed: float = 0.01
+
+    @classmethod
+    def measured(
+        cls, capacity_qps: float, saturated_qps: float | None, limit_ms: float | None, base_ms: float | None,
+        cold_start_s: float | None, allowed: float = 0.01,
+    ) -> Replica:  # fmt: skip
+        """From a trial's figures, with cautious values for those that it lacks."""
+        throughput = max(saturated_qps or 0.0, capacity_qps * 1.02) if saturated_qps else capacity_qps / _HALF_SATURATED
+        slack = 0.0 if limit_ms is None else max(0.0, limit_ms - (base_ms or 0.0)) / 1e3
+        return cls(capacity_qps, throughput, slack, cold_start_s or 0.0, allowed)
+
+    def miss_share(self, rate_qps: Floats) -> Floats:
+        """Of requests that arrive at a steady rate, how many are late."""
+        busy = np.minimum(rate_qps / self.throughput_qps, 1.0)
+        at_capacity = min(self.capacity_qps / self.throughput_qps, 0.99)
+        late = self.allowed ** ((1 - busy) / (1 - at_capacity))
+        return np.asarray(np.where(rate_qps > 0, late, 0.0), dtype=float)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How many replicas there are. An autoscaler looks every `interval_s` and wants the load of each to be `target` of
+    its capacity (Kubernetes' HPA: 15 s; it removes none that it wanted within the last `stabilisation_s`).
+
+    `spare` are kept besides (N+1); over `zones` the rest must suffice when one zone is lost. `target` None: `least`
+    replicas all the time.
+    """
+
+    target: float | None
+    least: int = 1
+    most: int = 100_000
+    spare: int = 0
+    zones: int = 1
+    interval_s: float = 15.0
+    stabilisation_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Per step of the traffic: replicas that exist (and are paid for), those that serve, and the share that is late."""
+
+    step_s: float
+    replicas: Floats
+    ready: Floats
+    missed: Floats
+    miss_share: float
+
+    @property
+    def replica_hours(self) -> float:
+        """What is paid for."""
+        return float(self.replicas.sum()) * self.step_s / 3600
+
+
+def enough(load: float, spare: int, zones: int) -> int:
+    """Replicas for a load in units of one replica's capacity, with spares, and with one zone of several lost."""
+    needed = max(0, math.ceil(load - 1e-9))
+    if needed == 0:
+        return 0
+    if zones > 1:
+        needed = max(needed, zones * math.ceil(needed / (zones - 1)))
+    return needed + spare
+
+
+def schedule(traffic: Traffic, replica: Replica, scaling: Scaling) -> Ints:
+    """The least replicas per step that hold the SLO, started early enough to serve when they are needed."""
+    ahead = math.ceil(replica.cold_start_s / traffic.step_s)
+    rates = traffic.rates
+    if ahead:
+        wrapped = np.concatenate([rates, rates[:ahead]])
+        rates = np.lib.stride_tricks.sliding_window_view(wrapped, ahead + 1).max(axis=1)
+    need = [enough(rate / replica.capacity_qps, scaling.spare, scaling.zones) for rate in rates]
+    return np.maximum(np.array(need, dtype=np.int64), scaling.least)
+
+
+def simulate(traffic: Traffic, replica: Replica, scaling: Scaling) -> Simulated:
+    """The autoscaler and the queues over the whole traffic, after one round of it to begin with what there would be."""
+    step = min(traffic.step_s, scaling.interval_s)
+    repeat = max(1, round(traffic.step_s / step))
+    step = traffic.step_s / repeat
+    rates = np.repeat(traffic.rates, repeat)
+    once = Traffic(step, rates, traffic.name)
+    lead = min(len(rates), math.ceil((scaling.stabilisation_s + replica.cold_start_s) / step) + 1)
+    rounds = np.concatenate([rates[-lead:], rates])
+    existing, ready = _scaled(Traffic(step, rounds, traffic.name), replica, scaling)
+    missed = _missed(rounds, ready, replica, step)
+    existing, ready, missed = existing[lead:], ready[lead:], missed[lead:]
+    total = float(rates.sum())
+    late = float((missed * rates).sum()) / total if total else 0.0
+
+    def by_step(values: Floats) -> Floats:
+        return np.asarray(values.reshape(-1, repeat).mean(axis=1), dtype=float)
+
+    weights = np.where(once.rates > 0, once.rates, 1.0)
+    shares = (missed * weights).reshape(-1, repeat).sum(axis=1) / weights.reshape(-1, repeat).sum(axis=1)
+    return Simulated(traffic.step_s, by_step(existing), by_step(ready), shares, late)
+
+
+def _scaled(traffic: Traffic, replica: Replica, scaling: Scaling) -> tuple[Floats, Floats]:
+    """Replicas that exist, and those that serve, per step."""
+    count = len(traffic.rates)
+    if scaling.target is None:
+        constant = np.full(count, float(scaling.least))
+        return constant, constant
+    every = max(1, round(scaling.interval_s / traffic.step_s))
+    remembered = max(1, round(scaling.stabilisation_s / scaling.interval_s))
+    starting = math.ceil(replica.cold_start_s / traffic.step_s)
+    wanted: list[int] = []
+    existing, ready = np.zeros(count), np.zeros(count)
+    begin = _wanted(float(traffic.rates[0]), replica, scaling)
+    pending: list[tuple[int, int]] = []  # (the step from which they serve, how many)
+    serving = begin
+    for at in range(count):
+        if at and at % every == 0:
+            seen = float(traffic.rates[at - every : at].mean())
+            wanted = [*wanted[-(remembered - 1) :], _wanted(seen, replica, scaling)] if remembered > 1 else [
+                _wanted(seen, replica, scaling)
+            ]  # fmt: skip
+            total = serving + sum(number for _, number in pending)
+            aim = max(wanted)
+            if aim > total:
+                pending.append((at + starting, aim - total))
+            elif aim < total:
+                serving, pending = aim, []
+        while pending and pending[0][0] <= at:
+            serving += pending.pop(0)[1]
+        ready[at], existing[at] = serving, serving + sum(number for _, number in pending)
+    return existing, ready
+
+
+def _wanted(rate_qps: float, replica: Replica, scaling: Scaling) -> int:
+    assert scaling.target is not None  # noqa: S101 (a fixed fleet never asks)
+    wanted = enough(rate_qps / (scaling.target * replica.capacity_qps), scaling.spare, scaling.zones)
+    return min(scaling.most, max(scaling.least, wanted))
+
+
+def _missed(rates: Floats, ready: Floats, replica: Replica, step_s: float) -> Floats:
+    """The share of requests that are late, per step. `waits` is each replica's backlog in seconds of its work."""
+    per_replica = rates / np.maximum(ready, 1.0)
+    missed = np.where(ready > 0, replica.miss_share(per_replica), (rates > 0).astype(float))
+    growths = per_replica / replica.throughput_qps - 1
+    waits, done = np.zeros(0), 0
+    for begin in np.flatnonzero((growths > 0) & (ready > 0)).tolist():
+        at = max(begin, done)  # from an overload on, until its backlog is gone
+        while at < len(rates) and (growths[at] > 0 or waits.any()):
+            waits = _resized(waits, int(ready[at]))
+            after = np.maximum(0.0, waits + growths[at] * step_s)
+            if len(waits):
+                steady = missed[at] if growths[at] <= 0 else 0.0  # a queue that grows has none
+                missed[at] = float(np.maximum(_share_above(waits, after, replica.slack_s), steady).mean())
+            waits, at = after, at + 1
+        waits, done = np.zeros(0), max(done, at)
+    return np.asarray(missed, dtype=float)
+
+
+def _resized(waits: Floats, number: int) -> Floats:
+    """New replicas have no backlog; those that go take theirs along."""
+    return np.concatenate([waits, np.zeros(number - len(waits))]) if number > len(waits) else waits[:number]
+
+
+def _share_above(before: Floats, after: Floats, slack_s: float) -> Floats:
+    """For how much of a step a wait that changes evenly is longer than the slack."""
+    low, high = np.minimum(before, after), np.maximum(before, after)
+    span = np.where(high > low, high - low, 1.0)
+    return np.asarray(np.where(high > low, np.clip((high - slack_s) / span, 0.0, 1.0), (high > slack_s).astype(float)))

@@ -1,0 +1,267 @@
+"""The capacity plan: which configuration, how many replicas when, for how much money, and what is late.
+
+A fleet is planned with the lower bound of what was measured, so that it suffices if the truth is at the interval's
+worse end. What it costs if the truth is better is the other end of the money's interval.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from results.files import ResultsError
+from results.planning.fleet import Replica, Scaling, Simulated, schedule, simulate
+from results.planning.money import MONTH_H, Offer, Terms, offers
+from results.planning.traffic import Traffic
+from results.records import Estimate, TrialRecord
+from results.summary import StudySummary
+from results.text import figure, given
+
+_TARGETS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3)
+_FOR_SURE = 0.95  # the share of the allowed misses that a plan may use up
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a plan must keep to. `misses` is the share of requests that may be late (those of an outage left out)."""
+
+    misses: float = 0.01
+    spare: int = 1
+    zones: int = 1
+    least: int = 1
+    cold_start_s: float | None = None
+    terms: Terms = field(default_factory=Terms)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to run one configuration. `monthly` is on demand; its `low` and `high` are those of the capacity."""
+
+    name: str
+    words: str
+    target: float | None
+    fewest: int
+    mean: float
+    most: int
+    monthly: Estimate | None
+    miss_share: float
+    simulated: Simulated
+    offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One configuration under the traffic, with the strategies that were tried, the chosen one first."""
+
+    trial: int
+    group: str
+    configuration: Mapping[str, Any]
+    replica: Replica
+    capacity_qps: Estimate
+    cost_per_hour: float | None
+    strategies: tuple[Strategy, ...]
+    keeps: bool
+
+    @property
+    def strategy(self) -> Strategy:
+        """The one to use."""
+        return self.strategies[0]
+
+    @property
+    def words(self) -> str:
+        """The configuration in a line."""
+        return " ".join(f"{name}={given(value)}" for name, value in self.configuration.items())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`options` are the best configuration of each kind of hardware, the one to use first."""
+
+    service: str
+    traffic: Traffic
+    wishes: Wishes
+    options: tuple[Option, ...]
+    notes: tuple[str, ...]
+    currency: str
+
+    @property
+    def option(self) -> Option:
+        """The one to use."""
+        return self.options[0]
+
+
+def make_plan(study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: bool = True) -> Plan:
+    """The cheapest way to carry the traffic; `every`: among all measured configurations, not the recommended alone.
+
+    Raises ResultsError where nothing was measured that could carry any.
+    """
+    records = [study.latest(record) for record in study.records]
+    usable = [one for one in records if one.state == "complete" and one.capacity_qps and one.capacity_qps.low > 0]
+    chosen = [one for one in usable if one.number == study.recommendation.trial]
+    if not usable or not chosen:
+        raise ResultsError(
+            f"no trial of {study.service} held its SLO, so there is nothing to plan with\n"
+            "report.md says what was found; a longer run (--budget) or a wider SLO may find one"
+        )
+    groups: dict[str, list[TrialRecord]] = {}
+    for record in usable if every else chosen:
+        groups.setdefault(_group(study, record), []).append(record)
+    options = [_best(study, name, found, traffic, wishes) for name, found in groups.items()]
+    options.sort(key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
+    return Plan(
+        study.service, traffic, wishes, tuple(options), tuple(_notes(study, options[0], wishes)), study.currency
+    )
+
+
+def _group(study: StudySummary, record: TrialRecord) -> str:
+    """The kind of hardware."""
+    kinds = [given(record.configuration[name]) for name in study.gpu_parameters if name in record.configuration]
+    return " ".join(kinds) or "CPU"
+
+
+def _best(study: StudySummary, group: str, records: Sequence[TrialRecord], traffic: Traffic, wishes: Wishes) -> Option:
+    """The configuration whose fleet is cheapest. Whole replicas make a big one dear where there is little traffic."""
+
+    def rough(record: TrialRecord) -> float:
+        assert record.capacity_qps is not None  # noqa: S101 (chosen so)
+        count = int(schedule(traffic, _replica(study, record, wishes), _fixed(wishes)).max())
+        return count * (record.cost_per_hour if record.cost_per_hour is not None else 1.0)
+
+    few = sorted(records, key=lambda record: (rough(record), record.number))[:3]
+    found = [_option(study, group, record, traffic, wishes) for record in few]
+    return min(found, key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
+
+
+def _option(study: StudySummary, group: str, record: TrialRecord, traffic: Traffic, wishes: Wishes) -> Option:
+    assert record.capacity_qps is not None  # noqa: S101 (chosen so)
+    replica = _replica(study, record, wishes)
+    makers = [_always_on, _autoscaled, _scheduled, *([_to_zero] if not traffic.rates.all() else [])]
+    tried = [make(study, record, replica, traffic, wishes) for make in makers]
+    keeping = [one for one in tried if one.miss_share <= wishes.misses]
+    if not traffic.known:  # what was recorded once does not come again by the clock
+        keeping = [one for one in keeping if one.name != "scheduled"] or keeping
+    best = min(keeping, key=_money) if keeping else min(tried, key=lambda one: one.miss_share)
+    return Option(
+        record.number, group, record.configuration, replica, record.capacity_qps, record.cost_per_hour,
+        (best, *(one for one in tried if one is not best)), bool(keeping),
+    )  # fmt: skip
+
+
+def _replica(study: StudySummary, record: TrialRecord, wishes: Wishes, end: str = "low") -> Replica:
+    assert record.capacity_qps is not None  # noqa: S101 (chosen so)
+    cold = record.cold_start_s if wishes.cold_start_s is None else wishes.cold_start_s
+    capacity = float(getattr(record.capacity_qps, end))
+    return Replica.measured(capacity, record.saturated_qps, study.slo_p99_ms, record.base_latency_ms, cold)
+
+
+def _fixed(wishes: Wishes) -> Scaling:
+    return Scaling(None, max(1, wishes.least), spare=wishes.spare, zones=wishes.zones)
+
+
+def _always_on(
+    study: StudySummary, record: TrialRecord, replica: Replica, traffic: Traffic, wishes: Wishes
+) -> Strategy:
+    def count(one: Replica) -> int:
+        return int(schedule(traffic, one, _fixed(wishes)).max())
+
+    fleet = simulate(traffic, replica, Scaling(None, count(replica)))
+    costs = [count(_replica(study, record, wishes, end)) for end in ("value", "low", "high")]
+    words = f"{count(replica)} replicas all the time"
+    return _strategy("fixed", words, None, record, fleet, [float(one) for one in costs], wishes)
+
+
+def _scheduled(
+    study: StudySummary, record: TrialRecord, replica: Replica, traffic: Traffic, wishes: Wishes
+) -> Strategy:
+    """For traffic that comes as it is known to come: as many as each time needs, started early enough."""
+    counts = schedule(traffic, replica, _fixed(wishes)).astype(float)
+    shares = replica.miss_share(traffic.rates / np.maximum(counts, 1.0))
+    total = float(traffic.rates.sum())
+    fleet = Simulated(traffic.step_s, counts, counts, shares, float((shares * traffic.rates).sum()) / total)
+    costs = [
+        float(schedule(traffic, _replica(study, record, wishes, end), _fixed(wishes)).mean())
+        for end in ("value", "low", "high")
+    ]
+    words = "replicas by the clock, as this traffic is known to come"
+    return _strategy("scheduled", words, None, record, fleet, costs, wishes)
+
+
+def _autoscaled(
+    study: StudySummary,
+    record: TrialRecord,
+    replica: Replica,
+    traffic: Traffic,
+    wishes: Wishes,
+    least: int | None = None,
+) -> Strategy:
+    """With the highest target that leaves enough room for what comes while a replica starts."""
+    fewest = max(1, wishes.least) if least is None else least
+
+    def run(target: float) -> tuple[Scaling, Simulated]:
+        scaling = Scaling(target, fewest, spare=wishes.spare, zones=wishes.zones)
+        return scaling, simulate(traffic, replica, scaling)
+
+    place = bisect.bisect_left(  # the less each has to do, the less is late
+        _TARGETS, True, hi=len(_TARGETS) - 1, key=lambda target: run(target)[1].miss_share <= _FOR_SURE * wishes.misses
+    )
+    target = _TARGETS[place]
+    scaling, fleet = run(target)
+    costs = [
+        float(simulate(traffic, _replica(study, record, wishes, end), scaling).replicas.mean())
+        for end in ("value", "low", "high")
+    ]
+    each = figure(target * replica.capacity_qps)
+    words = f"an autoscaler that keeps each at {target:.0%} of its capacity ({each} requests/s)"
+    name = "autoscaled" if fewest else "to zero"
+    return _strategy(
+        name, words if fewest else f"{words}, and none without traffic", target, record, fleet, costs, wishes
+    )
+
+
+def _to_zero(study: StudySummary, record: TrialRecord, replica: Replica, traffic: Traffic, wishes: Wishes) -> Strategy:
+    return _autoscaled(study, record, replica, traffic, wishes, least=0)
+
+
+def _strategy(
+    name: str, words: str, target: float | None, record: TrialRecord, fleet: Simulated, means: Sequence[float],
+    wishes: Wishes,
+) -> Strategy:  # fmt: skip
+    price = record.cost_per_hour
+    monthly = None
+    if price is not None:
+        value, low, high = (price * MONTH_H * mean for mean in means)
+        paid = price * MONTH_H * float(fleet.replicas.mean())
+        monthly = Estimate(value=paid, low=min(value, low, high, paid), high=max(paid, low))
+    ways = () if price is None else tuple(offers(fleet.replicas, price, wishes.terms))
+    return Strategy(
+        name, words, target, int(fleet.replicas.min()), float(fleet.replicas.mean()),
+        round(float(fleet.replicas.max())), monthly, fleet.miss_share, fleet, ways,
+    )  # fmt: skip
+
+
+def _money(strategy: Strategy) -> float:
+    """Without a price, replicas are what there is to save."""
+    return strategy.mean if strategy.monthly is None else strategy.monthly.value
+
+
+def _notes(study: StudySummary, option: Option, wishes: Wishes) -> list[str]:
+    notes = []
+    record = next(study.latest(one) for one in study.records if one.number == option.trial)
+    if not option.keeps:
+        notes.append(
+            f"No way to run it keeps late requests within {wishes.misses:.2%}: this one comes nearest. A shorter cold "
+            "start, more replicas at least (--least) or more spares (--spare) would help."
+        )
+    if record.number not in study.confirmations and not (
+        study.recommendation.trial == record.number and study.recommendation.confirmed
+    ):
+        notes.append(f"Trial {record.number} was measured once only: measure it again before so much rests on it.")
+    if record.cold_start_s is None and wishes.cold_start_s is None:
+        notes.append("No cold start was measured: replicas are taken to serve at once. --cold-start gives one.")
+    if record.cost_per_hour is None:
+        notes.append("The configuration has no price: replicas alone are planned.")
+    return notes

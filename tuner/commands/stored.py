@@ -1,0 +1,27 @@
+"""A study that is finished, or still runs, for the commands that only read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from results import StudySummary
+from tuner.archive import Archive
+from tuner.errors import UsageError
+from tuner.spec_file import LoadedSpec
+from tuner.storage import sqlite_url
+from tuner.summary import summarise
+
+
+def open_archive(folder: Path, storage: str | None, study: str | None) -> Archive:
+    """Raises UsageError where the folder holds no study and no storage is named."""
+    if storage is None and not (folder / "study.db").is_file():
+        raise UsageError(
+            f"{folder} holds no study.db; name a run's folder, or --storage and --study where it lies elsewhere"
+        )
+    return Archive(storage or sqlite_url(folder), study)
+
+
+def read_study(folder: Path, storage: str | None, study: str | None) -> tuple[StudySummary, LoadedSpec]:
+    """The study and its spec. Raises UsageError, UnfitEnvironmentError."""
+    archive = open_archive(folder, storage, study)
+    return summarise(archive.loaded, archive), archive.loaded

@@ -1,0 +1,72 @@
+"""What a trial's figures rest on, from the files that its launch and its load test left in its folder."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from loadtest import LatencyHistogram, Measurement, Probe
+from results import Estimate, Evidence, ProbeRecord, UsageSample
+
+_STEP = 1.1  # from one latency to the next in a histogram: finer than anybody sees
+_MOST_SAMPLES = 120
+_GROWS = 0.05  # of the memory in use: less is the allocator's breathing
+
+
+def evidence(folder: Path, measurement: Measurement | None) -> Evidence:
+    """Probes, and at most 120 samples of what was used. Whatever is missing there is left out."""
+    probes = () if measurement is None else tuple(map(_probe, measurement.probes))
+    return Evidence(probes=probes, usage=_usage(folder / "usage.csv"))
+
+
+def memory_growth(samples: Sequence[UsageSample], since_s: float) -> float | None:
+    """Bytes per second at which memory surely grew from then on: the lower end of the 95% interval of the slope (Theil
+    and Sen's, which a few jumps do not move). None where it did not, or by less than a twentieth in all that time.
+    """
+    from scipy.stats import theilslopes
+
+    under_load = [one for one in samples if one.at_s >= since_s]
+    if len(under_load) < 8:
+        return None
+    times, sizes = [one.at_s for one in under_load], [float(one.memory_bytes) for one in under_load]
+    _, _, low, _ = theilslopes(sizes, times)
+    enough = low * (times[-1] - times[0]) > _GROWS * sizes[0]
+    return float(low) if enough and math.isfinite(low) else None
+
+
+def _probe(probe: Probe) -> ProbeRecord:
+    p99 = probe.p99_ms
+    return ProbeRecord(
+        rate_qps=probe.rate_qps,
+        verdict=probe.verdict,
+        reason=probe.reason,
+        started_s=probe.started_s,
+        duration_s=probe.duration_s,
+        requests=probe.requests,
+        misses=probe.misses,
+        errors=probe.errors,
+        p50_ms=probe.p50_ms,
+        p95_ms=probe.p95_ms,
+        p99_ms=None if p99 is None else Estimate(value=p99.value, low=p99.low, high=p99.high),
+        histogram=tuple(LatencyHistogram.decode(probe.histogram).counts_ms(_STEP)),
+    )
+
+
+def _usage(path: Path) -> tuple[UsageSample, ...]:
+    """The mean cores between the samples that are kept, and the memory at each."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [
+                (float(r["seconds"]), float(r["cpu_seconds"]), int(r["memory_bytes"])) for r in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, KeyError):
+        return ()
+    kept = rows[:: max(1, math.ceil(len(rows) / _MOST_SAMPLES))]
+    return tuple(
+        UsageSample(at_s=at, cpu_cores=max(0.0, (cpu - before_cpu) / (at - before)), memory_bytes=memory)
+        for (before, before_cpu, _), (at, cpu, memory) in itertools.pairwise(kept)
+        if at > before
+    )

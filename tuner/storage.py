@@ -1,0 +1,53 @@
+"""Where studies lie: the URL of a storage, its driver, and its errors in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tuner.errors import UnfitEnvironmentError
+
+
+def sqlite_url(folder: Path) -> str:
+    """The default storage of a study: a file in its output folder."""
+    return f"sqlite:///{(folder / 'study.db').resolve()}"
+
+
+def with_driver(url: str) -> str:
+    """Which driver `postgresql://` means depends on SQLAlchemy's version; ours is psycopg 3."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1) if url.startswith("postgresql://") else url
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Map what a database says to our error. Its own message may repeat the URL's password, so its kind is shown."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, ImportError) as error:
+        raise unreachable(url, error) from error
+
+
+def unreachable(url: str, error: BaseException) -> UnfitEnvironmentError:
+    """What to tell a user whose storage cannot be used."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        shown = make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        shown = "that --storage names (such as sqlite:///study.db)"
+    cause = error.__cause__ or error
+    cause = getattr(cause, "orig", None) or cause
+    if url.startswith("sqlite"):
+        return UnfitEnvironmentError(
+            f"cannot use the storage {shown}: {cause}\n"
+            "What was stored before is kept; make room or mend it, then --resume goes on."
+        )
+    return UnfitEnvironmentError(
+        f"cannot use the storage {shown}: {type(cause).__name__}\n"
+        "Check that the database runs, that its driver is installed (pip install 'tune-inference[postgresql]'), "
+        "and that the URL is right."
+    )

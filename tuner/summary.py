@@ -1,0 +1,71 @@
+"""From a stored study to all that the report, the dashboard, the plan and the exports show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from results import Importance, StudySummary, Surface
+from tuner.archive import Archive
+from tuner.objective import Objective
+from tuner.recommendation import find_current, recommend
+from tuner.spec_file import LoadedSpec
+
+_NOTABLE = 0.02  # the least share of the variance that is worth a word
+
+
+def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
+    """`loaded` is the archive's own spec, or what has since become of it (`current:` may change).
+
+    Raises UnfitEnvironmentError when the storage is lost.
+    """
+    found = archive.snapshot()
+    objective = Objective.of(loaded.spec.objective)
+    recommendation = recommend(loaded, found.records, found.confirmations, found.stopped)
+    limits = loaded.spec.slo.limits if loaded.spec.slo else ()
+    slo = [str(limit) for limit in limits]
+    if loaded.spec.slo and loaded.spec.slo.error_rate is not None:
+        slo.append(f"error rate <= {loaded.spec.slo.error_rate:.3%}")
+    shown = (recommendation.trial, *(one.trial for one in recommendation.alternatives))
+    return StudySummary(
+        service=loaded.spec.service.name,
+        recommendation=recommendation,
+        records=found.records,
+        confirmations=found.confirmations,
+        parameters=loaded.space.names,
+        slo=tuple(slo),
+        slo_p99_ms=loaded.p99_limit_ms,
+        objective=str(objective),
+        current=find_current(loaded, found.records),
+        space_size=str(loaded.space.size),
+        provenance=found.provenance,
+        ended=None if found.running else found.ended,
+        notes=_what_mattered(found.explanation),
+        budget=found.budget,
+        running=found.running,
+        importance=_importance(found.explanation),
+        surface=_surface(found.explanation),
+        evidence={number: archive.evidence(number) for number in shown if number is not None},
+        gpu_parameters=tuple(one.name for one in loaded.space.parameters if one.role in ("gpu_type", "gpu_memory")),
+        metrics=objective.metrics,
+        maximised=objective.maximised[0],
+        values={record.number: values[0] for record in found.records if (values := objective.values(record))},
+    )
+
+
+def _what_mattered(explanation: Mapping[str, Any] | None) -> tuple[str, ...]:
+    if explanation is None:
+        return ()
+    shares = [f"{name} {share:.0%}" for name, share in explanation["importance"].items() if share >= _NOTABLE]
+    return (f"What {explanation['metric']} depends on, as predicted: {', '.join(shares)}.",) if shares else ()
+
+
+def _importance(explanation: Mapping[str, Any] | None) -> Importance | None:
+    if explanation is None:
+        return None
+    return Importance(metric=explanation["metric"], shares=explanation["importance"])
+
+
+def _surface(explanation: Mapping[str, Any] | None) -> Surface | None:
+    surface = None if explanation is None else explanation.get("surface")
+    return None if explanation is None or surface is None else Surface(metric=explanation["metric"], **surface)
