@@ -52,9 +52,9 @@ def write_report(folder: Path, summary: StudySummary) -> None:
     values: dict[str, Any] = {
         "study": summary,
         "best": summary.recommendation,
-        "question": _question(summary),
-        "verdict": _verdict(summary),
-        "highlights": _highlights(summary),
+        "question": question(summary),
+        "verdict": verdict(summary),
+        "highlights": highlights(summary),
         "comparison": comparison_table(summary),
         "today": _today(summary),
         "alternatives": alternatives_table(summary),
@@ -138,14 +138,14 @@ def _search(study: StudySummary) -> str:
     return f"{text}."
 
 
-def _question(study: StudySummary) -> str:
+def question(study: StudySummary) -> str:
     """What was asked, in one line."""
     within = f", within {' and '.join(study.slo)}" if study.slo else ""
     noun = "trial" if len(study.records) == 1 else "trials"
     return f"{study.objective}{within}; {len(study.records)} {noun} of {study.space_size} valid configurations"
 
 
-def _verdict(study: StudySummary) -> tuple[str, str]:
+def verdict(study: StudySummary) -> tuple[str, str]:
     """How far the recommendation can be trusted: a word for its colour, and the sentence."""
     best = study.recommendation
     if best.configuration is None:
@@ -157,7 +157,8 @@ def _verdict(study: StudySummary) -> tuple[str, str]:
     return "good", "Confirmed: measured again on a fresh launch"
 
 
-def _highlights(study: StudySummary) -> list[Highlight]:
+def highlights(study: StudySummary) -> list[Highlight]:
+    """The recommendation's figures; none where there is none."""
     best = study.recommendation
     if best.configuration is None:
         return []

@@ -69,7 +69,9 @@ def money(value: float | None, currency: str) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share of 1 in percent: `0.12%`."""
+    """A share of 1 in percent: `0.12%`; what nobody would count is `under 0.001%`."""
+    if value is not None and 0 < value < 1e-5:
+        return "under 0.001%"
     return NONE if value is None or math.isnan(value) else f"{figure(100 * value, 2)}%"
 
 

@@ -46,6 +46,10 @@ _TRIAL_ATTRIBUTE = """
     WHERE t.study_id = :study AND t.number = :number AND a.key = :key
 """
 _RUNNING = "SELECT count(*) FROM trials WHERE study_id = :study AND state = 'RUNNING'"
+_VERSION = """
+    SELECT count(*), sum(CASE WHEN state = 'RUNNING' THEN 1 ELSE 0 END), max(datetime_complete),
+    (SELECT count(*) FROM study_user_attributes WHERE study_id = :study) FROM trials WHERE study_id = :study
+"""
 _LAST = "SELECT max(datetime_complete) FROM trials WHERE study_id = :study"
 
 
@@ -71,7 +75,7 @@ class Archive:
 
         Raises UsageError when there is no such study of ours, UnfitEnvironmentError when the storage cannot be reached.
         """
-        self._url = url
+        self.url = self._url = url
         studies = study_names(url)
         if name is None and len(studies) != 1:
             raise UsageError(f"the storage holds {len(studies)} studies, so which? {', '.join(studies)}".rstrip("? "))
@@ -89,7 +93,8 @@ class Archive:
     @cached_property
     def loaded(self) -> LoadedSpec:
         """The spec as it was when the study began."""
-        return check_content(YamlFile(Path("spec of the stored study")), self._content)
+        known = self._attribute(PROVENANCE) or {}  # files that the spec names lie beside it
+        return check_content(YamlFile(Path(known.get("spec", "spec of the stored study"))), self._content)
 
     def snapshot(self) -> Snapshot:
         """All that is known now. Raises UnfitEnvironmentError when the storage is lost."""
@@ -114,6 +119,12 @@ class Archive:
             ended=None if last is None else str(last)[:19].replace(" ", "T"),
         )
 
+    def version(self) -> str:
+        """Changes whenever a trial begins or ends, or the best are measured again. Raises UnfitEnvironmentError."""
+        with reaching(self._url), _engine(self._url).connect() as connection:
+            row = connection.execute(_text(_VERSION), {"study": self._study}).one()
+        return " ".join(map(str, row))
+
     def evidence(self, number: int) -> Evidence:
         """What the latest measurement of a trial rests on; empty where the trial left none."""
         with reaching(self._url), _engine(self._url).connect() as connection:
@@ -124,14 +135,12 @@ class Archive:
 
     def _read_new(self, connection: Connection) -> None:
         """A record is stored a moment before its trial is over: what is still open is looked at again."""
-        from sqlalchemy import text
-
         asked = {"study": self._study, "key": RECORD}
-        for place, value in connection.execute(text(_RECORDS), {**asked, "after": self._seen}):
+        for place, value in connection.execute(_text(_RECORDS), {**asked, "after": self._seen}):
             record = TrialRecord.model_validate_json(value)
             self._records[record.number] = record
             self._seen = max(self._seen, int(place))
-        unseen = connection.execute(text(_UNSEEN), asked).scalar()
+        unseen = connection.execute(_text(_UNSEEN), asked).scalar()
         if unseen is not None:
             self._seen = min(self._seen, int(unseen) - 1)
 
@@ -141,20 +150,18 @@ class Archive:
         return None if found is None else json.loads(found)
 
     def _attributes(self, connection: Connection) -> list[tuple[str, Any]]:
-        from sqlalchemy import text
-
-        rows = connection.execute(text(_ATTRIBUTES), {"study": self._study, "large": f"{CONFIRMATION_EVIDENCE}%"})
+        rows = connection.execute(_text(_ATTRIBUTES), {"study": self._study, "large": f"{CONFIRMATION_EVIDENCE}%"})
         return [(key, json.loads(value)) for key, value in rows if value is not None and key != SPEC]
 
 
 def study_names(url: str) -> dict[str, int]:
     """The studies of a storage, the oldest first, with their keys there. Raises UnfitEnvironmentError."""
-    from sqlalchemy import inspect, text
+    from sqlalchemy import inspect
 
     with reaching(url), _engine(url).connect() as connection:
         if not inspect(connection).has_table("studies"):
             return {}
-        return {str(name): int(key) for name, key in connection.execute(text(_STUDIES))}
+        return {str(name): int(key) for name, key in connection.execute(_text(_STUDIES))}
 
 
 _ENGINES: dict[str, Any] = {}
@@ -173,6 +180,10 @@ def _engine(url: str) -> Any:
 
 
 def _scalar(connection: Connection, statement: str, **values: Any) -> Any:
+    return connection.execute(_text(statement), values).scalar()
+
+
+def _text(statement: str) -> Any:
     from sqlalchemy import text
 
-    return connection.execute(text(statement), values).scalar()
+    return text(statement)

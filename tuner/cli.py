@@ -15,6 +15,10 @@ from tuner.errors import ExitCode, TuneError
 
 _RUNNERS = click.Choice(["process", "docker", "kubernetes", "replay"])
 _PATH = click.Path(path_type=Path)
+_FORMATS = (
+    "kubernetes", "patch", "helm-values", "kserve", "kubedl", "seldon", "ray-serve", "compose", "triton", "torchserve",
+    "tf-serving", "mlserver",
+)  # fmt: skip
 
 
 class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -182,6 +186,55 @@ def plan(context: click.Context, /, **options: Any) -> None:
     from tuner.commands.plan import plan as command
 
     context.exit(command(PlanOptions(**options)))
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=_PATH)
+@click.option(
+    "--format", type=click.Choice(_FORMATS), default="kubernetes", show_default=True, metavar="FORMAT",
+    help=f"One of {', '.join(_FORMATS)}; the last four where the spec runs that server.",
+)  # fmt: skip
+@click.option(
+    "--qps",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Traffic that replicas are for, at the peak.",
+)
+@click.option("--output", type=_PATH, metavar="DIR", help="Write files there.  [default: standard output]")
+@click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
+@click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
+@click.pass_context
+def export(context: click.Context, /, **options: Any) -> None:
+    """Write the recommended configuration as manifests, or as a server's own configuration.
+
+    Autoscalers target the measured knee; --qps says how much traffic replicas are for.
+    """
+    from tuner.commands.export import ExportOptions
+    from tuner.commands.export import export as command
+
+    context.exit(command(ExportOptions(**options)))
+
+
+@cli.command()
+@click.argument("folders", metavar="[DIR]...", nargs=-1, type=_PATH)
+@click.option("--storage", metavar="URL", help="Show the studies of this storage.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others than this need a token.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Where to listen.")
+@click.option(
+    "--token", envvar="TUNE_DASHBOARD_TOKEN", metavar="TEXT",
+    help="What everybody must give; better in the environment, as TUNE_DASHBOARD_TOKEN.",
+)  # fmt: skip
+@click.option("--optuna", is_flag=True, help="Serve Optuna's own dashboard on the next port, for reading alone.")
+@click.pass_context
+def dashboard(context: click.Context, /, **options: Any) -> None:
+    """Serve a web page over studies, finished and running (those in tuning/ where none is named).
+
+    It reads, and changes nothing: new trials appear as they end.
+    """
+    from tuner.commands.dashboard import DashboardOptions
+    from tuner.commands.dashboard import dashboard as command
+
+    context.exit(command(DashboardOptions(**options)))
 
 
 @cli.command()

@@ -154,12 +154,13 @@ def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
     A trial without a price or a p99 counts as equal in that respect.
     """
-    points = {record.number: _coordinates(record) for record in records if record.state == "complete"}
-    front = [
-        record for record in records
-        if record.number in points and not any(_dominates(other, points[record.number]) for other in points.values())
-    ]  # fmt: skip
-    return sorted(front, key=lambda record: points[record.number])
+    front: list[tuple[tuple[float, float, float], TrialRecord]] = []
+    complete = [(_coordinates(record), record) for record in records if record.state == "complete"]
+    for point, record in sorted(complete, key=lambda pair: (pair[0], pair[1].number)):
+        # Who dominates another comes before it in this order, and is on the front itself, or one is that beats both.
+        if not any(_dominates(other, point) for other, _ in front):
+            front.append((point, record))
+    return [record for _, record in front]
 
 
 def _coordinates(record: TrialRecord) -> tuple[float, float, float]:

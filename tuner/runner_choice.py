@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, TableError
 from tuner.errors import SpecError, UnfitEnvironmentError
 from tuner.spec_file import LoadedSpec
 from tuner.yaml_file import read_documents
+
+if TYPE_CHECKING:
+    from runners.kubernetes.options import KubernetesOptions
 
 
 def make_runner(loaded: LoadedSpec) -> Runner:
@@ -53,8 +56,7 @@ def _docker(loaded: LoadedSpec) -> Runner:
 
 
 def _kubernetes(loaded: LoadedSpec) -> Runner:
-    from runners.kubernetes import ClusterGpus, KubernetesOptions, KubernetesRunner, Slices
-    from runners.kubernetes.options import PRESETS
+    from runners.kubernetes import KubernetesRunner
 
     spec, key = loaded.spec.runner.kubernetes, ("runner", "kubernetes")
     documents: tuple[Any, ...] = ()
@@ -62,8 +64,19 @@ def _kubernetes(loaded: LoadedSpec) -> Runner:
         documents = read_documents(loaded.folder / spec.manifest)
     elif loaded.spec.service.image is None:
         raise loaded.error(("service", "image"), "is missing; a pod needs one, or runner.kubernetes.manifest")
+    try:
+        return KubernetesRunner(kubernetes_options(loaded, documents))
+    except ValueError as error:
+        raise loaded.error((*key, "manifest"), str(error)) from error
+
+
+def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> KubernetesOptions:
+    """What the spec says of a cluster, as plain values; `documents` is the user's manifest."""
+    from runners.kubernetes.options import PRESETS, ClusterGpus, KubernetesOptions, Slices
+
+    spec = loaded.spec.runner.kubernetes
     slices = spec.gpu.slices
-    options = KubernetesOptions(
+    return KubernetesOptions(
         image=loaded.spec.service.image,
         namespace=spec.namespace,
         context=spec.context,
@@ -86,7 +99,3 @@ def _kubernetes(loaded: LoadedSpec) -> Runner:
         load_cpu=spec.load_cpu,
         room_timeout_s=spec.room_timeout,
     )
-    try:
-        return KubernetesRunner(options)
-    except ValueError as error:
-        raise loaded.error((*key, "manifest"), str(error)) from error

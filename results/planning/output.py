@@ -43,7 +43,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     if strategy.monthly is not None:
         ends = f" ({money(strategy.monthly.low, plan.currency)} to {money(strategy.monthly.high, plan.currency)})"
         yield f"  cost            {money(strategy.monthly.value, plan.currency)} a month on demand{ends}"
-    yield f"  late requests   {_late(strategy.miss_share)} predicted, {share(plan.wishes.misses)} allowed"
+    yield f"  late requests   {share(strategy.miss_share)} predicted, {share(plan.wishes.misses)} allowed"
     cold_s, each = option.replica.cold_start_s, figure(option.replica.capacity_qps)
     yield f"  cold start      {duration(cold_s) if cold_s else 'not measured'}"
     yield f"  planned with    {each} requests/s each, the lower bound of {figure(option.capacity_qps.value)}"
@@ -59,7 +59,7 @@ def _otherwise(plan: Plan) -> Iterator[str]:
         yield "\nOther ways to run it:"
         for one in option.strategies[1:]:
             cost = "" if one.monthly is None else f"{money(one.monthly.value, plan.currency)} a month, "
-            yield f"  {one.name:<12}{cost}{_replicas(one)} replicas, {_late(one.miss_share)} late: {one.words}"
+            yield f"  {one.name:<12}{cost}{_replicas(one)} replicas, {share(one.miss_share)} late: {one.words}"
     offers = option.strategy.offers
     if len(offers) > 1:
         yield "\nWays to pay:"
@@ -73,10 +73,6 @@ def _otherwise(plan: Plan) -> Iterator[str]:
         for other in plan.options[1:]:
             paid = money(other.strategy.monthly.value if other.strategy.monthly else None, plan.currency)
             yield f"  {other.group}: {paid} a month, {other.words}, {other.strategy.words}"
-
-
-def _late(miss_share: float) -> str:
-    return "under 0.001%" if miss_share < 1e-5 else share(miss_share)
 
 
 def _replicas(strategy: Strategy) -> str:

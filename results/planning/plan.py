@@ -94,8 +94,9 @@ class Plan:
         return self.options[0]
 
 
-def make_plan(study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: bool = True) -> Plan:
+def make_plan(study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: bool = True, few: int = 3) -> Plan:
     """The cheapest way to carry the traffic; `every`: among all measured configurations, not the recommended alone.
+    So many as `few` of each kind of hardware, the cheapest by a rough look, are simulated.
 
     Raises ResultsError where nothing was measured that could carry any.
     """
@@ -110,7 +111,7 @@ def make_plan(study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: b
     groups: dict[str, list[TrialRecord]] = {}
     for record in usable if every else chosen:
         groups.setdefault(_group(study, record), []).append(record)
-    options = [_best(study, name, found, traffic, wishes) for name, found in groups.items()]
+    options = [_best(study, name, found, traffic, wishes, few) for name, found in groups.items()]
     options.sort(key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
     return Plan(
         study.service, traffic, wishes, tuple(options), tuple(_notes(study, options[0], wishes)), study.currency
@@ -123,7 +124,9 @@ def _group(study: StudySummary, record: TrialRecord) -> str:
     return " ".join(kinds) or "CPU"
 
 
-def _best(study: StudySummary, group: str, records: Sequence[TrialRecord], traffic: Traffic, wishes: Wishes) -> Option:
+def _best(
+    study: StudySummary, group: str, records: Sequence[TrialRecord], traffic: Traffic, wishes: Wishes, few: int
+) -> Option:
     """The configuration whose fleet is cheapest. Whole replicas make a big one dear where there is little traffic."""
 
     def rough(record: TrialRecord) -> float:
@@ -131,8 +134,8 @@ def _best(study: StudySummary, group: str, records: Sequence[TrialRecord], traff
         count = int(schedule(traffic, _replica(study, record, wishes), _fixed(wishes)).max())
         return count * (record.cost_per_hour if record.cost_per_hour is not None else 1.0)
 
-    few = sorted(records, key=lambda record: (rough(record), record.number))[:3]
-    found = [_option(study, group, record, traffic, wishes) for record in few]
+    likely = sorted(records, key=lambda record: (rough(record), record.number))[:few]
+    found = [_option(study, group, record, traffic, wishes) for record in likely]
     return min(found, key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
 
 

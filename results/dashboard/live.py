@@ -1,0 +1,183 @@
+"""The callbacks: what is new since the last look, and what a control asks for. Nothing here changes a study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from dash import Dash, Input, Output, State, dcc, html, no_update
+
+from results.dashboard import figures, parts
+from results.dashboard.page import panel
+from results.dashboard.source import Source
+from results.files import ResultsError
+from results.planning import Terms, Wishes, make_plan, pattern
+from results.series import latency_curve
+from results.text import visible
+
+_SEEN = (Input("version", "data"), State("study", "value"))
+
+
+def connect(app: Dash, source: Source) -> None:
+    """Register every callback."""
+    _watch(app, source)
+    _overview(app, source)
+    _trials(app, source)
+    _plan(app, source)
+    _compare(app, source)
+    _export(app, source)
+
+
+def _watch(app: Dash, source: Source) -> None:
+    @app.callback(
+        Output("version", "data"), Input("clock", "n_intervals"), Input("study", "value"), State("version", "data")
+    )
+    def look(_: int | None, name: str, known: str | None) -> Any:
+        try:
+            version = f"{name}\n{source.version(name)}"
+        except ResultsError:
+            return no_update  # a database that is away comes back; the page shows what it showed
+        return no_update if version == known else version
+
+    @app.callback(Output("hero", "children"), Output("state", "children"), Output("origin", "children"), *_SEEN)
+    @_or_said(3)
+    def head(_: str, name: str) -> Any:
+        study = source.summary(name)
+        return parts.hero(study), parts.state(study), parts.origin(study, source.raw(name))
+
+    @app.callback(Output("panel", "children"), Input("tab", "value"))
+    def choose(tab: str) -> Any:
+        return panel(tab, source.names())
+
+
+def _overview(app: Dash, source: Source) -> None:
+    @app.callback(
+        Output("findings", "children"), Output("cost-p99", "figure"), Output("cost-capacity", "figure"),
+        Output("latency", "figure"), Output("search", "figure"), Output("importance", "figure"),
+        Output("surface", "figure"), *_SEEN,
+    )  # fmt: skip
+    @_or_said(7)
+    def overview(_: str, name: str) -> Any:
+        study = source.summary(name)
+        best = study.recommendation.trial
+        curve = None if best is None else latency_curve(study, best, study.evidence[best])
+        return (
+            parts.found(study), figures.cost_over(study, "p99_ms"), figures.cost_over(study, "capacity_qps"),
+            figures.latency(curve), figures.search(study), figures.importance(study), figures.surface(study),
+        )  # fmt: skip
+
+
+def _trials(app: Dash, source: Source) -> None:
+    @app.callback(Output("grid", "columnDefs"), Output("grid", "rowData"), Input("states", "value"), *_SEEN)
+    def grid(states: list[str], _: str, name: str) -> Any:
+        try:
+            study = source.summary(name)
+        except ResultsError:
+            return no_update, no_update
+        return parts.columns(study), parts.rows(study, states)
+
+    @app.callback(Output("trial", "children"), Input("grid", "selectedRows"), State("study", "value"))
+    @_or_said(1)
+    def trial(selected: list[dict[str, Any]] | None, name: str) -> Any:
+        if not selected:
+            return []
+        number, study = selected[0]["number"], source.summary(name)
+        record = next((one for one in study.records if one.number == number), None)
+        return [] if record is None else parts.trial(study, record, source.evidence(name, number))
+
+
+def _plan(app: Dash, source: Source) -> None:
+    @app.callback(
+        Output("qps", "max"), Output("qps", "step"), Output("qps", "value"), Input("study", "value"),
+        Input("tab", "value"),
+    )  # fmt: skip
+    def scale(name: str, _: str) -> Any:
+        """Traffic for up to twenty of the recommended replicas."""
+        try:
+            capacity = source.summary(name).recommendation.capacity_qps
+        except ResultsError:
+            capacity = None
+        most = 20 * capacity.value if capacity else 100.0
+        step = 10.0 ** math.floor(math.log10(most) - 2)
+        return round(most / step) * step, step, round(most / 4 / step) * step
+
+    @app.callback(
+        Output("plan", "children"), Output("fleet", "figure"), Input("qps", "value"), Input("pattern", "value"),
+        Input("misses", "value"), Input("spare", "value"), Input("spot-share", "value"), Input("spot-price", "value"),
+        *_SEEN,
+    )  # fmt: skip
+    @_or_said(2)
+    def plan(
+        qps: float | None, kind: Any, misses: float, spare: int, spot_share: float, spot_price: float, _: str, name: str
+    ) -> Any:
+        terms = Terms(spot=spot_price / 100, spot_share=spot_share / 100) if spot_share else Terms()
+        wishes = Wishes(misses=(misses or 0.1) / 100, spare=spare or 0, terms=terms)
+        try:
+            found = make_plan(source.summary(name), pattern(kind, qps or 1.0), wishes, few=1)
+        except ResultsError as error:
+            return html.P(visible(str(error))), figures.nothing("no plan")
+        return parts.planned(found), figures.fleet(found)
+
+
+def _compare(app: Dash, source: Source) -> None:
+    @app.callback(Output("comparison", "children"), Output("compared", "figure"), Input("other", "value"), *_SEEN)
+    @_or_said(2)
+    def compare(other: str | None, _: str, name: str) -> Any:
+        if other is None:
+            return html.P("Name a second study to compare with: `tune dashboard DIR DIR`."), figures.nothing(
+                "one study"
+            )
+        one, two = (name, source.summary(name)), (other, source.summary(other))
+        return parts.compared(one, two), figures.compared([one, two])
+
+
+def _export(app: Dash, source: Source) -> None:
+    @app.callback(Output("format", "options"), Output("format", "value"), *_SEEN, State("format", "value"))
+    @_or_said(2)
+    def formats(_: str, name: str, known: str | None) -> Any:
+        offered = source.formats(name)
+        return list(offered), known if known in offered else next(iter(offered), None)
+
+    @app.callback(Output("manifest", "children"), Input("format", "value"), Input("export-qps", "value"), *_SEEN)
+    @_or_said(1)
+    def manifest(format_name: str | None, qps: float | None, _: str, name: str) -> Any:
+        if format_name is None:
+            return "There is nothing to export: no configuration held the SLO."
+        found = source.export(name, format_name, qps or None)
+        return "\n".join(f"# {file}\n{visible(text)}" for file, text in found.items())
+
+    @app.callback(
+        Output("file", "data"), Input("download", "n_clicks"), State("format", "value"), State("export-qps", "value"),
+        State("study", "value"), prevent_initial_call=True,
+    )  # fmt: skip
+    def download(clicks: int | None, format_name: str | None, qps: float | None, name: str) -> Any:
+        if not clicks or format_name is None:
+            return no_update
+        try:
+            found = source.export(name, format_name, qps or None)
+        except ResultsError:
+            return no_update
+        if len(found) == 1:
+            [(file, text)] = found.items()
+            return dcc.send_string(text, file)
+        whole = "\n---\n".join(f"# {file}\n{text}" for file, text in found.items())
+        return dcc.send_string(whole, f"{format_name}.txt")
+
+
+def _or_said(outputs: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Where a study cannot be read now, or shown, the first output says why and the others stay."""
+
+    def around(callback: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(callback)
+        def safely(*args: Any) -> Any:
+            try:
+                return callback(*args)
+            except ResultsError as error:
+                said = html.P(visible(str(error)), role="alert")
+                return said if outputs == 1 else (said, *[no_update] * (outputs - 1))
+
+        return safely
+
+    return around

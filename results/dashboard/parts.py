@@ -1,0 +1,232 @@
+"""Pieces of the page that are made of a study: its head, its tables, one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import dcc, html
+
+from results.dashboard import figures
+from results.dashboard.page import GRAPH_SIZE
+from results.findings import findings
+from results.listing import comparison_table
+from results.planning import Plan
+from results.records import Evidence, TrialRecord
+from results.report import highlights, question, sentence, verdict
+from results.series import latency_curve, total_spent, words
+from results.summary import StudySummary
+from results.text import NONE, change, duration, figure, given, interval, milliseconds, money, share, size, visible
+
+_GRAPH = {"displaylogo": False, "responsive": True}
+
+
+def hero(study: StudySummary) -> list[Any]:
+    """What to deploy, what it costs, how sure that is."""
+    tone, words_ = verdict(study)
+    shown: list[Any] = [html.Div(words_, className=f"verdict {tone}")]
+    if text := sentence(study):
+        shown.append(html.P(visible(text), className="sentence"))
+    shown.append(
+        html.Dl(
+            [
+                html.Div([html.Dt(one.value), html.Dd([one.meaning, *([html.Br(), one.note] if one.note else [])])])
+                for one in highlights(study)
+            ],
+            className="figures",
+        )
+    )
+    return [*shown, html.P(visible(question(study)), className="soft")]
+
+
+def state(study: StudySummary) -> str:
+    """How far the run is, for the head of the page."""
+    done, most = len(study.records), study.budget
+    trials = f"{done} of {most} trials" if most else f"{done} trials"
+    return f"running: {trials}, {study.running} under way" if study.running else trials
+
+
+def origin(study: StudySummary, raw: str | None) -> list[Any]:
+    """Where it was measured, and the way to the raw study."""
+    seconds, spent = total_spent(study)
+    said = [f"{name}: {visible(value)}" for name, value in study.provenance.items()]
+    cost = f", {money(spent, study.currency)} at the servers' prices" if spent else ""
+    shown: list[Any] = [html.P(f"{duration(seconds)} of measuring{cost}. " + " · ".join(said))]
+    if raw and raw.startswith("http://"):
+        shown.append(html.P(html.A("The raw study in Optuna's dashboard", href=raw)))
+    elif raw:
+        shown.append(html.P(raw))
+    return shown
+
+
+def found(study: StudySummary) -> list[Any]:
+    """The findings, and the recommendation against today."""
+    shown: list[Any] = []
+    if seen := findings(study):
+        items = [html.Li([html.B(f"{one.title}. "), visible(one.words)]) for one in seen]
+        shown += [html.H2("Findings"), html.Ul(items, className="reasons")]
+    if against := comparison_table(study):
+        shown += [html.H2("Against today"), table(against.headings, [row.cells for row in against.rows])]
+    return shown
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> html.Div:
+    """A plain table that scrolls by itself where the page is narrow."""
+    head = html.Thead(html.Tr([html.Th(one) for one in headings]))
+    body = html.Tbody([html.Tr([html.Td(visible(cell)) for cell in row]) for row in rows])
+    return html.Div(html.Table([head, body]), className="wide", tabIndex="0", role="region")
+
+
+def columns(study: StudySummary) -> list[dict[str, Any]]:
+    """Of the grid of trials; numbers sort as numbers."""
+    numeric = {"type": "numericColumn", "filter": "agNumberColumnFilter"}
+    names = {
+        "capacity_qps": "requests/s", "p99_ms": "p99, ms", "cost_per_hour": "per hour",
+        "cost_per_million_requests": "per million", "error_rate": "errors, %", "cpu_cores_used": "cores used",
+        "memory_mib": "memory, MiB", "gpu_percent": "GPU, %", "wall_s": "took, s",
+    }  # fmt: skip
+    found: list[dict[str, Any]] = [
+        {"field": "number", "headerName": "trial", "pinned": "left", **numeric},
+        {"field": "state", "headerName": "state"},
+    ]
+    for name in study.parameters:
+        values = [record.configuration.get(name) for record in study.records[:200]]
+        plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        found.append({"field": f"parameter:{name}", "headerName": visible(name), **(numeric if plain else {})})
+    rounded = {"valueFormatter": {"function": "params.value == null ? '' : d3.format('.4~g')(params.value)"}}
+    found += [{"field": field, "headerName": title, **numeric, **rounded} for field, title in names.items()]
+    return [
+        *found,
+        {"field": "bottleneck", "headerName": "bottleneck"},
+        {"field": "reason", "headerName": "reason", "minWidth": 320, "tooltipField": "reason"},
+    ]
+
+
+def rows(study: StudySummary, states: Sequence[str]) -> list[dict[str, Any]]:
+    """Of the grid of trials, by their latest measurement."""
+    return [_row(study, record) for record in map(study.latest, study.records) if record.state in states]
+
+
+def _row(study: StudySummary, record: TrialRecord) -> dict[str, Any]:
+    best = record.number == study.recommendation.trial
+    return {
+        "number": record.number,
+        "state": f"{record.state}, recommended" if best else record.state,
+        **{f"parameter:{name}": _cell(value) for name, value in record.configuration.items()},
+        "capacity_qps": record.capacity_qps.value if record.capacity_qps else None,
+        "p99_ms": record.p99_ms.value if record.p99_ms else None,
+        "cost_per_hour": record.cost_per_hour,
+        "cost_per_million_requests": record.cost_per_million_requests,
+        "error_rate": None if record.error_rate is None else 100 * record.error_rate,
+        "cpu_cores_used": record.cpu_cores_used,
+        "memory_mib": None if record.memory_peak_bytes is None else record.memory_peak_bytes / 2**20,
+        "gpu_percent": None if record.gpu_utilization is None else 100 * record.gpu_utilization,
+        "wall_s": record.wall_s,
+        "bottleneck": record.bottleneck or "",
+        "reason": visible(record.reason or "; ".join(record.notes)),
+    }
+
+
+def _cell(value: object) -> object:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else visible(given(value))
+
+
+def trial(study: StudySummary, record: TrialRecord, evidence: Evidence) -> list[Any]:
+    """One trial: what it was, its probes, its log's end, its use of resources."""
+    latest = study.latest(record)
+    facts = [
+        ("capacity", f"{figure(latest.capacity_qps.value)} requests/s" if latest.capacity_qps else NONE),
+        ("95% interval", interval(latest.capacity_qps) or NONE),
+        ("cold start", duration(latest.cold_start_s)),
+        ("memory at most", size(latest.memory_peak_bytes)),
+        ("throttled", share(latest.throttled_share)),
+        ("bottleneck", latest.bottleneck or NONE),
+    ]
+    probes = [
+        (
+            figure(one.rate_qps), one.verdict, str(one.requests), str(one.misses), str(one.errors),
+            milliseconds(one.p50_ms), milliseconds(one.p99_ms.value if one.p99_ms else None), duration(one.duration_s),
+            one.reason,
+        )
+        for one in evidence.probes
+    ]  # fmt: skip
+    shown: list[Any] = [
+        html.H2(f"Trial {record.number}: {visible(words(record))}"),
+        html.P(visible(latest.reason or f"{latest.state}."), className="soft"),
+        html.Dl([html.Div([html.Dt(value), html.Dd(name)]) for name, value in facts], className="figures small"),
+        html.Div(_pictures(study, latest, evidence), className="pictures"),
+    ]
+    if probes:
+        headings = ("requests/s", "verdict", "requests", "missed", "failed", "p50", "p99", "took", "")
+        shown += [html.H3("Probes"), table(headings, probes)]
+    if latest.log_tail:
+        shown += [html.H3("The end of its log"), html.Pre(visible(latest.log_tail), tabIndex="0")]
+    return shown
+
+
+def planned(plan: Plan) -> list[Any]:
+    """What to run, and what it costs."""
+    strategy = plan.option.strategy
+    cost = money(strategy.offers[0].monthly, plan.currency) if strategy.offers else NONE
+    facts = [
+        (cost, f"a month, {strategy.offers[0].name}" if strategy.offers else "no price"),
+        (str(strategy.most), f"replicas at the peak, {figure(strategy.mean)} on average"),
+        (share(strategy.miss_share), "of requests late, as simulated"),
+    ]
+    if strategy.monthly is not None:
+        ends = f"{money(strategy.monthly.low, plan.currency)} to {money(strategy.monthly.high, plan.currency)}"
+        facts.append((money(strategy.monthly.value, plan.currency), f"on demand; {ends} as the capacity is uncertain"))
+    shown: list[Any] = [
+        html.P(visible(f"Run {plan.option.words}: {strategy.words}."), className="sentence"),
+        html.Dl([html.Div([html.Dt(value), html.Dd(name)]) for value, name in facts], className="figures"),
+    ]
+    ways = [
+        (
+            one.name,
+            money(one.monthly.value if one.monthly else None, plan.currency),
+            figure(one.mean),
+            share(one.miss_share),
+        )
+        for one in plan.option.strategies
+    ]
+    shown.append(table(("way to run it", "a month", "replicas on average", "late"), ways))
+    return [*shown, *(html.P(visible(note), className="soft") for note in plan.notes)]
+
+
+def compared(one: tuple[str, StudySummary], two: tuple[str, StudySummary]) -> html.Div:
+    """Two recommendations beside each other."""
+    first, second = one[1].recommendation, two[1].recommendation
+    mine, theirs = first.configuration or {}, second.configuration or {}
+    cells = [(name, given(mine.get(name)), given(theirs.get(name)), "") for name in dict.fromkeys([*mine, *theirs])]
+    for title, text, field in (
+        ("requests/s", figure, "capacity_qps"),
+        ("p99", milliseconds, "p99_ms"),
+        ("per hour", lambda value: money(value, one[1].currency), "cost_per_hour"),
+        ("per million requests", lambda value: money(value, one[1].currency), "cost_per_million_requests"),
+    ):
+        values = [getattr(best, field) for best in (first, second)]
+        before, after = (getattr(value, "value", value) for value in values)
+        cells.append((title, text(before), text(after), change(before, after)))
+    return table(("", visible(one[0]), visible(two[0]), "change"), cells)
+
+
+def _pictures(study: StudySummary, record: TrialRecord, evidence: Evidence) -> list[html.Figure]:
+    """Of one trial: those that there is something to show in."""
+    shown = []
+    if curve := latency_curve(study, record.number, evidence):
+        shown.append(_picture("Latency over the arrival rate", figures.latency(curve)))
+    if evidence.probes:
+        held = figures.histogram(_held(evidence), study.slo_p99_ms)
+        shown.append(_picture("Latencies of the fastest probe that held", held))
+    if evidence.usage:
+        shown.append(_picture("Use over time", figures.usage(record, evidence)))
+    return shown
+
+
+def _held(evidence: Evidence) -> Any:
+    held = [one for one in evidence.probes if one.verdict == "met"] or list(evidence.probes)
+    return max(held, key=lambda one: one.rate_qps, default=None)
+
+
+def _picture(title: str, picture: figures.Figure) -> html.Figure:
+    return html.Figure([html.Figcaption(title), dcc.Graph(figure=picture, config=_GRAPH, style=GRAPH_SIZE)])

@@ -1,0 +1,98 @@
+"""What an export is made of: the recommended configuration, rendered, with what was measured of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from results.planning.fleet import enough
+from results.records import Estimate, ParameterValue
+
+# Of the measured capacity, where no knee was measured; and the least and the most that a target may be of it.
+_TARGET, _LEAST_TARGET, _MOST_TARGET = 0.8, 0.5, 0.9
+_VALLEY = 5  # the peak is so many times the least traffic that replicas are kept for
+_ROOM = 1.5  # for traffic above what was planned
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """One container, ready to be written down.
+
+    `requests` are Kubernetes' requests and limits, GPU resources included; `files` are rendered, by their path under
+    `files_folder`. `roles` has the values of the parameters with a role. `limit` is the SLO in words, `qps` the traffic
+    that replicas are for (None: not said). `cores_used` is what the capacity took.
+    """
+
+    service: str
+    configuration: Mapping[str, ParameterValue]
+    image: str | None
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    files: Mapping[str, str]
+    files_folder: str
+    port: int
+    https: bool
+    ready_path: str | None
+    ready_timeout_s: float
+    requests: Mapping[str, str]
+    cpu_cores: float | None
+    memory_bytes: int | None
+    gpu_type: str | None
+    node_selector: Mapping[str, str]
+    tolerations: tuple[Mapping[str, Any], ...]
+    shm_bytes: int | None
+    capacity: Estimate
+    knee_qps: float | None
+    p50_ms: float | None
+    cores_used: float | None
+    limit: str
+    confirmed: bool
+    qps: float | None
+    roles: Mapping[str, ParameterValue] = field(default_factory=dict)
+    spare: int = 1
+
+    @property
+    def name(self) -> str:
+        """The service's name as Kubernetes takes it: lower case, digits and dashes, at most 50 characters."""
+        return re.sub(r"[^a-z0-9]+", "-", self.service.lower()).strip("-")[:50].strip("-") or "service"
+
+    @property
+    def target_qps(self) -> float:
+        """The rate that an autoscaler should keep each replica at: the measured knee, within 50% to 90% of the lower
+        bound of the capacity.
+        """
+        low = self.capacity.low
+        knee = _TARGET * low if self.knee_qps is None else self.knee_qps
+        return min(max(knee, _LEAST_TARGET * low), _MOST_TARGET * low)
+
+    @property
+    def target_cpu_percent(self) -> int | None:
+        """The same as a share of the requested cores; None where no use of cores was measured, or none is requested."""
+        if not self.cpu_cores or not self.cores_used:
+            return None
+        used = self.cores_used * self.target_qps / self.capacity.value
+        return min(95, max(10, round(100 * used / self.cpu_cores)))
+
+    @property
+    def concurrency(self) -> int:
+        """Requests under way at that rate, by Little's law; at least one."""
+        return max(1, round(self.target_qps * (self.p50_ms or 0.0) / 1e3))
+
+    @property
+    def replicas(self) -> int:
+        """For the traffic given, with one spare; one where none was given."""
+        return 1 if self.qps is None else enough(self.qps / self.capacity.low, self.spare, 1)
+
+    @property
+    def least(self) -> int:
+        """Of an autoscaler, for a fifth of the traffic."""
+        return 1 if self.qps is None else enough(self.qps / _VALLEY / self.capacity.low, self.spare, 1)
+
+    @property
+    def most(self) -> int:
+        """Of an autoscaler, with room for half as much traffic again."""
+        return (
+            10 if self.qps is None else max(self.least + 1, enough(_ROOM * self.qps / self.target_qps, self.spare, 1))
+        )

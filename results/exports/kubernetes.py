@@ -1,0 +1,207 @@
+"""Kubernetes' own objects: Deployment, Service, HPA; a patch for an existing Deployment; values for a Helm chart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from results.exports.deployable import Deployable
+from results.exports.documents import NO_IMAGE, Document, header, to_yaml
+
+_PERIOD_S = 2
+
+
+def kubernetes(one: Deployable) -> dict[str, str]:
+    """Deployment, Service and HorizontalPodAutoscaler (autoscaling/v2), and a ConfigMap for rendered files."""
+    documents = [_config_map(one)] if one.files else []
+    return {f"{one.name}.yaml": to_yaml([*documents, deployment(one), _service(one), autoscaler(one)], header(one))}
+
+
+def patch(one: Deployable) -> dict[str, str]:
+    """A strategic-merge patch for an existing Deployment, and the kustomization that applies it."""
+    server = container(one)
+    keys = ("name", *(["image"] if one.image else []), "command", "env", "resources", "volumeMounts")
+    kept = {key: server[key] for key in keys if key in server}
+    pod: Document = {"containers": [kept], **_placement(one), **_volumes(one)}
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": one.name}}
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["deployment.yaml", *(["files.yaml"] if one.files else [])],
+        "patches": [{"path": "patch.yaml", "target": {"kind": "Deployment", "name": one.name}}],
+    }
+    files = {
+        "patch.yaml": to_yaml(
+            [target | {"spec": {"template": {"spec": pod}}}],
+            f"{header(one)}\nkubectl patch deployment {one.name} --patch-file patch.yaml, or kubectl apply -k . with "
+            "your own deployment.yaml here.\nWrite your Deployment's name, and its container's, in place of these.",
+        ),
+        "kustomization.yaml": to_yaml([kustomization], header(one)),
+    }
+    return files | ({"files.yaml": to_yaml([_config_map(one)], header(one))} if one.files else {})
+
+
+def helm_values(one: Deployable) -> dict[str, str]:
+    """Values under the names that `helm create` gives a chart."""
+    image = one.image or NO_IMAGE
+    repository, _, tag = image.rpartition(":") if ":" in image.rsplit("/", 1)[-1] else (image, "", "")
+    values: Document = {
+        "replicaCount": one.replicas,
+        "image": {"repository": repository or image, **({"tag": tag} if tag else {})},
+        "fullnameOverride": one.name,
+        "service": {"port": one.port},
+        "resources": resources(one),
+        "autoscaling": {"enabled": True, "minReplicas": one.least, "maxReplicas": one.most},
+        **_placement(one),
+    }
+    if one.command:
+        values["command"] = list(one.command)
+    if one.env:
+        values["env"] = _env(one)
+    if one.target_cpu_percent is not None:
+        values["autoscaling"]["targetCPUUtilizationPercentage"] = one.target_cpu_percent
+    return {"values.yaml": to_yaml([values], header(one))}
+
+
+def deployment(one: Deployable) -> Document:
+    """One container, which is ready when it answers."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(one),
+        "spec": {
+            "replicas": one.replicas,
+            "selector": {"matchLabels": _selector(one)},
+            "template": {"metadata": {"labels": _selector(one)}, "spec": pod(one)},
+        },
+    }
+
+
+def pod(one: Deployable, name: str | None = None) -> Document:
+    """A pod's spec. `name` is the container's, where somebody else chooses it."""
+    return {
+        "containers": [container(one, name)],
+        "automountServiceAccountToken": False,
+        **_placement(one),
+        **_volumes(one),
+    }
+
+
+def container(one: Deployable, name: str | None = None) -> Document:
+    """The server, with its probes."""
+    ready = (
+        {"httpGet": {"path": one.ready_path, "port": one.port, **({"scheme": "HTTPS"} if one.https else {})}}
+        if one.ready_path
+        else {"tcpSocket": {"port": one.port}}
+    )
+    found: Document = {
+        "name": name or one.name,
+        "image": one.image or NO_IMAGE,
+        "ports": [{"name": "http", "containerPort": one.port}],
+        **({"resources": resources(one)} if one.requests else {}),
+        "startupProbe": {
+            **ready, "periodSeconds": _PERIOD_S, "failureThreshold": max(3, math.ceil(one.ready_timeout_s / _PERIOD_S)),
+        },
+        "readinessProbe": {**ready, "periodSeconds": 5},
+        "securityContext": {"allowPrivilegeEscalation": False},
+    }  # fmt: skip
+    if one.command:
+        found["command"] = list(one.command)
+    if one.env:
+        found["env"] = _env(one)
+    mounts = [{"name": "files", "mountPath": one.files_folder, "readOnly": True}] if one.files else []
+    if one.shm_bytes:
+        mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 (the container's own)
+    if mounts:
+        found["volumeMounts"] = mounts
+    return found
+
+
+def autoscaler(one: Deployable) -> Document:
+    """Targets the knee: as a share of the requested cores, or, where that is unknown, as requests/s of each pod, which
+    needs an adapter for custom metrics.
+    """
+    percent = one.target_cpu_percent
+    metric: Document = (
+        {
+            "type": "Resource",
+            "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent}},
+        }
+        if percent is not None
+        else {
+            "type": "Pods",
+            "pods": {
+                "metric": {"name": "http_requests_per_second"},
+                "target": {"type": "AverageValue", "averageValue": _quantity(one.target_qps)},
+            },
+        }
+    )
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": metadata(one),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": one.name},
+            "minReplicas": one.least,
+            "maxReplicas": one.most,
+            "metrics": [metric],
+        },
+    }
+
+
+def metadata(one: Deployable) -> Document:
+    """With the labels that Kubernetes recommends."""
+    return {"name": one.name, "labels": {**_selector(one), "app.kubernetes.io/managed-by": "tune"}}
+
+
+def resources(one: Deployable) -> Document:
+    """Requests and limits are the same: what was measured is what is reserved."""
+    return {"requests": dict(one.requests), "limits": dict(one.requests)} if one.requests else {}
+
+
+def _service(one: Deployable) -> Document:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(one),
+        "spec": {"selector": _selector(one), "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
+    }
+
+
+def _config_map(one: Deployable) -> Document:
+    data = {f"file-{number}": text for number, text in enumerate(one.files.values())}
+    name = {"name": f"{one.name}-files", "labels": metadata(one)["labels"]}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": data}
+
+
+def _volumes(one: Deployable) -> Document:
+    items = [{"key": f"file-{number}", "path": path} for number, path in enumerate(one.files)]
+    volumes: list[Document] = []
+    if items:
+        volumes.append({"name": "files", "configMap": {"name": f"{one.name}-files", "items": items}})
+    if one.shm_bytes:
+        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(one.shm_bytes)}})
+    return {"volumes": volumes} if volumes else {}
+
+
+def _placement(one: Deployable) -> Document:
+    found: Document = {}
+    if one.node_selector:
+        found["nodeSelector"] = dict(one.node_selector)
+    if one.tolerations:
+        found["tolerations"] = [dict(toleration) for toleration in one.tolerations]
+    return found
+
+
+def _env(one: Deployable) -> list[Mapping[str, Any]]:
+    return [{"name": name, "value": value} for name, value in one.env.items()]
+
+
+def _selector(one: Deployable) -> dict[str, str]:
+    return {"app.kubernetes.io/name": one.name}
+
+
+def _quantity(value: float) -> str:
+    """In thousandths, as Kubernetes writes them."""
+    return str(round(value)) if value >= 10 else f"{round(1000 * value)}m"

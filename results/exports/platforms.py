@@ -1,0 +1,142 @@
+"""Serving platforms on Kubernetes and beside it: KServe, KubeDL, Seldon, Ray Serve, Docker Compose."""
+
+from __future__ import annotations
+
+from results.exports.deployable import Deployable
+from results.exports.documents import NO_IMAGE, Document, header, to_yaml
+from results.exports.kubernetes import metadata, pod
+
+_RAY_BUFFER = 2  # requests that a replica takes on, for each that it should have under way
+
+
+def kserve(one: Deployable) -> dict[str, str]:
+    """An InferenceService (serving.kserve.io/v1beta1) with a container of its own, scaled by requests/s."""
+    predictor: Document = {
+        "minReplicas": one.least,
+        "maxReplicas": one.most,
+        "scaleMetric": "rps",
+        "scaleTarget": max(1, round(one.target_qps)),
+        **pod(one, "kserve-container"),
+    }
+    document = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": metadata(one),
+        "spec": {"predictor": predictor},
+    }
+    return {f"{one.name}.yaml": to_yaml([document], header(one))}
+
+
+def kubedl(one: Deployable) -> dict[str, str]:
+    """An Inference (serving.kubedl.io/v1alpha1)."""
+    predictor: Document = {
+        "name": "tuned",
+        "replicas": one.replicas,
+        "autoScale": {
+            "autoScaler": {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": one.name},
+            "minReplicas": one.least,
+            "maxReplicas": one.most,
+        },
+        "template": {"spec": pod(one)},
+    }
+    batch = one.roles.get("batch_size")
+    if isinstance(batch, int) and not isinstance(batch, bool):
+        predictor["batching"] = {"batchSize": batch}
+    framework = "Triton" if "triton" in f"{one.image} {' '.join(one.command)}".lower() else "TFServing"
+    document = {
+        "apiVersion": "serving.kubedl.io/v1alpha1",
+        "kind": "Inference",
+        "metadata": metadata(one),
+        "spec": {"framework": framework, "predictors": [predictor]},
+    }
+    return {f"{one.name}.yaml": to_yaml([document], header(one))}
+
+
+def seldon(one: Deployable) -> dict[str, str]:
+    """A SeldonDeployment (machinelearning.seldon.io/v1) whose graph is the one container."""
+    component: Document = {"spec": pod(one)}
+    if one.target_cpu_percent is not None:
+        metric = {"type": "Resource", "resource": {"name": "cpu", "targetAverageUtilization": one.target_cpu_percent}}
+        component["hpaSpec"] = {"minReplicas": one.least, "maxReplicas": one.most, "metrics": [metric]}
+    predictor = {
+        "name": "tuned",
+        "replicas": one.replicas,
+        "graph": {"name": one.name, "type": "MODEL", "endpoint": {"type": "REST", "service_port": one.port}},
+        "componentSpecs": [component],
+    }
+    document = {
+        "apiVersion": "machinelearning.seldon.io/v1",
+        "kind": "SeldonDeployment",
+        "metadata": metadata(one),
+        "spec": {"name": one.name, "predictors": [predictor]},
+    }
+    return {f"{one.name}.yaml": to_yaml([document], header(one))}
+
+
+def ray_serve(one: Deployable) -> dict[str, str]:
+    """A config for `serve deploy`: replicas by the requests under way at the knee."""
+    actor: Document = {"num_cpus": one.cpu_cores or 1.0}
+    if one.gpu_type is not None:
+        actor["num_gpus"] = 1.0
+    if one.memory_bytes:
+        actor["memory"] = one.memory_bytes
+    deployment: Document = {
+        "name": one.name,
+        "max_ongoing_requests": max(2, _RAY_BUFFER * one.concurrency),
+        "autoscaling_config": {
+            "min_replicas": one.least, "max_replicas": one.most, "target_ongoing_requests": one.concurrency,
+        },
+        "ray_actor_options": actor,
+        "user_config": dict(one.configuration),
+    }  # fmt: skip
+    application: Document = {
+        "name": one.name,
+        "route_prefix": "/",
+        "import_path": _import_path(one),
+        "deployments": [deployment],
+    }
+    if one.env:
+        application["runtime_env"] = {"env_vars": dict(one.env)}
+    document = {"http_options": {"host": "0.0.0.0", "port": one.port}, "applications": [application]}  # noqa: S104
+    head = f"{header(one)}\nThe deployment's name must be that of your @serve.deployment."
+    return {"serve.yaml": to_yaml([document], head)}
+
+
+def compose(one: Deployable) -> dict[str, str]:
+    """A service for `docker compose up`, on 127.0.0.1, with its limits; rendered files lie beside it."""
+    limits: Document = {}
+    if one.cpu_cores:
+        limits["cpus"] = f"{one.cpu_cores:g}"
+    if one.memory_bytes:
+        limits["memory"] = f"{one.memory_bytes}b"
+    deploy: Document = {"resources": {"limits": limits} if limits else {}}
+    if one.gpu_type is not None:
+        deploy["resources"]["reservations"] = {"devices": [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]}
+    service: Document = {
+        "image": one.image or NO_IMAGE,
+        "ports": [f"127.0.0.1:{one.port}:{one.port}"],
+        **({"deploy": deploy} if deploy["resources"] else {}),
+        "init": True,
+        "restart": "unless-stopped",
+    }
+    if one.command:
+        service["entrypoint"] = [_escaped(word) for word in one.command]
+    if one.env:
+        service["environment"] = {name: _escaped(value) for name, value in one.env.items()}
+    if one.files:
+        service["volumes"] = [f"./files:{one.files_folder}:ro"]
+    if one.shm_bytes:
+        service["shm_size"] = one.shm_bytes
+    files = {f"files/{path}": text for path, text in one.files.items()}
+    return {"compose.yaml": to_yaml([{"services": {one.name: service}}], header(one)), **files}
+
+
+def _import_path(one: Deployable) -> str:
+    """`serve run module:app` names it."""
+    found = [word for word in one.command if ":" in word and "/" not in word and not word.startswith("-")]
+    return found[-1] if found else "main:app"
+
+
+def _escaped(text: str) -> str:
+    """Compose would take a dollar for a variable of its own."""
+    return text.replace("$", "$$")

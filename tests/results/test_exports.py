@@ -1,0 +1,140 @@
+"""Exports: what really reads each format accepts it, and it says what was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from results import Estimate
+from results.exports import FORMATS, SERVERS, Deployable, offered, uses
+
+HOSTILE = "x\n---\nkind: Secret\n# \x1b[31m"
+RELEASES = ("1.29", "1.31", "1.33")
+
+
+def example(**changes: Any) -> Deployable:
+    one = Deployable(
+        service="Mini_LM.v2", configuration={"cpu_cores": 2, "batch_size": 8, "note": HOSTILE}, image="minilm:1",
+        command=("python", "server.py", "--port", "8000", "--x", "$HOME"), env={"OMP_NUM_THREADS": "2", "PRICE": "$5"},
+        files={"models/config.properties": "a=1\n"}, files_folder="/etc/tune", port=8000, https=False,
+        ready_path="/healthz", ready_timeout_s=120.0,
+        requests={"cpu": "2", "memory": "2147483648", "nvidia.com/gpu": "1"},
+        cpu_cores=2.0, memory_bytes=2 * 2**30, gpu_type="T4", node_selector={"nvidia.com/gpu.product": "Tesla-T4"},
+        tolerations=({"key": "nvidia.com/gpu", "operator": "Exists"},), shm_bytes=2**28,
+        capacity=Estimate(value=100, low=95, high=104), knee_qps=70.0, p50_ms=12.0, cores_used=1.6,
+        limit="p99 <= 50 ms", confirmed=True, qps=450.0,
+        roles={"cpu_cores": 2, "batch_size": 8, "batch_delay": "5ms", "workers": 2, "threads": 2},
+    )  # fmt: skip
+    return replace(one, **changes)
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    return [one for one in YAML(typ="safe", pure=True).load_all(text) if one]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_kubernetes_accepts_its_objects(release: str) -> None:
+    import kubernetes_validate
+
+    found = documents(FORMATS["kubernetes"](example())["mini-lm-v2.yaml"])
+    assert [one["kind"] for one in found] == ["ConfigMap", "Deployment", "Service", "HorizontalPodAutoscaler"]
+    for one in found:
+        kubernetes_validate.validate(one, release, strict=True)
+    patched = documents(FORMATS["patch"](example())["patch.yaml"])[0]
+    patched["spec"] |= {"selector": {}}
+    kubernetes_validate.validate(patched, release, strict=True)
+
+
+def test_the_autoscaler_targets_the_knee_and_replicas_are_for_the_traffic() -> None:
+    found = {one["kind"]: one for one in documents(FORMATS["kubernetes"](example())["mini-lm-v2.yaml"])}
+    [metric] = found["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert metric["resource"]["target"]["averageUtilization"] == 56  # 1.6 cores x 70/100 of 2 cores
+    assert found["Deployment"]["spec"]["replicas"] == 6  # 450 / 95, and one spare
+    unknown = example(cores_used=None)
+    found = {one["kind"]: one for one in documents(FORMATS["kubernetes"](unknown)["mini-lm-v2.yaml"])}
+    [metric] = found["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert metric["pods"]["target"]["averageValue"] == "70"
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_no_text_breaks_out_of_a_comment(name: str) -> None:
+    for path, text in FORMATS[name](example(image=f"tritonserver torchserve mlserver {name}")).items():
+        assert "\x1b" not in text
+        assert not any(line.startswith("kind: Secret") for line in text.splitlines()), path
+        if path.endswith(".yaml"):
+            assert documents(text)
+
+
+def test_compose_reads_dollars_as_they_are() -> None:
+    [service] = documents(FORMATS["compose"](example())["compose.yaml"])[0]["services"].values()
+    assert service["entrypoint"][-1] == "$$HOME"
+    assert service["environment"]["PRICE"] == "$$5"
+    assert service["ports"] == ["127.0.0.1:8000:8000"]
+
+
+def test_servers_files_have_what_was_tuned() -> None:
+    one = example(files={})
+    assert "max_batch_size: 8" in SERVERS["triton"](one)["config.pbtxt"]
+    assert "max_queue_delay_microseconds: 5000" in SERVERS["triton"](one)["config.pbtxt"]
+    assert documents(SERVERS["torchserve"](one)["model-config.yaml"])[0] == {
+        "minWorkers": 2, "maxWorkers": 2, "batchSize": 8, "maxBatchDelay": 5
+    }  # fmt: skip
+    assert "batch_timeout_micros { value: 5000 }" in SERVERS["tf-serving"](one)["batching_parameters.txt"]
+    files = SERVERS["mlserver"](one)
+    assert json.loads(files["model-settings.json"])["max_batch_time"] == 0.005
+    assert json.loads(files["settings.json"])["parallel_workers"] == 2
+
+
+def test_a_file_that_the_spec_renders_goes_as_it_is_and_servers_are_offered_where_they_run() -> None:
+    one = example(files={"model/config.pbtxt": "name: 'mine'\n"}, command=("tritonserver",))
+    assert SERVERS["triton"](one) == {"model/config.pbtxt": "name: 'mine'\n"}
+    assert uses(one, "triton")
+    assert "torchserve" not in offered(one)
+    assert set(offered(example())) == set(FORMATS) - set(SERVERS)
+
+
+def test_tritons_own_messages_read_its_file() -> None:
+    pytest.importorskip("tritonclient", reason="pip install tritonclient[grpc] to have Triton's messages read it")
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    read = text_format.Parse(SERVERS["triton"](example(files={}))["config.pbtxt"], model_config_pb2.ModelConfig())
+    assert read.max_batch_size == 8
+    assert read.instance_group[0].count == 2
+
+
+# The CRDs of KServe, KubeDL and Seldon come in no package: TUNE_TEST_CRDS names a folder with the CRDs from their
+# repositories (kserve.yaml, kubedl.yaml, seldon.yaml).
+@pytest.mark.parametrize("name", ["kserve", "kubedl", "seldon"])
+def test_the_platforms_own_schemas_accept_it(name: str) -> None:
+    folder = os.environ.get("TUNE_TEST_CRDS")
+    if folder is None:
+        pytest.skip("TUNE_TEST_CRDS names no folder with the platforms' CRDs")
+    [document] = documents(FORMATS[name](example())["mini-lm-v2.yaml"])
+    [crd] = [
+        one for one in YAML(typ="safe", pure=True).load_all((Path(folder) / f"{name}.yaml").read_text(encoding="utf-8"))
+        if one and one["spec"]["names"]["kind"] == document["kind"]
+    ]  # fmt: skip
+    version = document["apiVersion"].split("/")[1]
+    [schema] = [one["schema"]["openAPIV3Schema"] for one in crd["spec"]["versions"] if one["name"] == version]
+    jsonschema.validate(document, _strict(schema))
+
+
+def _strict(schema: Any) -> Any:
+    """The API server drops what a schema does not know; a manifest should have nothing of the kind."""
+    if isinstance(schema, list):
+        return [_strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _strict(value) for key, value in schema.items() if key != "format"}
+    known = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    if known and "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        found["additionalProperties"] = False
+    return found

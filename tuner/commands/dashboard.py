@@ -1,0 +1,162 @@
+"""`tune dashboard`: a web page over studies, finished and running."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from results import Evidence, ResultsError, StudySummary
+from results.exports import FORMATS, Deployable, offered
+from tuner.archive import Archive, study_names
+from tuner.commands.stored import open_archive
+from tuner.deployable import deployable
+from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError
+from tuner.summary import summarise
+
+T = TypeVar("T")
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class DashboardOptions:
+    """The command line of the dashboard."""
+
+    folders: tuple[Path, ...] = ()
+    storage: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = None
+    optuna: bool = False
+
+
+class Studies:
+    """The studies that the dashboard shows, each by a name of its own. For several threads."""
+
+    def __init__(self, archives: Mapping[str, Archive], raw: str | None) -> None:
+        self._archives, self._raw = archives, raw
+        self._lock = threading.Lock()
+        self._read: dict[str, tuple[str, StudySummary]] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """In the order of the command line."""
+        return tuple(self._archives)
+
+    def version(self, name: str) -> str:
+        """Changes with every trial that begins or ends."""
+        return self._safely(name, lambda archive: archive.version())
+
+    def summary(self, name: str) -> StudySummary:
+        """Made once per version."""
+
+        def read(archive: Archive) -> StudySummary:
+            version = archive.version()
+            if self._read.get(name, ("", None))[0] != version:
+                self._read[name] = (version, summarise(archive.loaded, archive))
+            return self._read[name][1]
+
+        return self._safely(name, read)
+
+    def evidence(self, name: str, number: int) -> Evidence:
+        """Of one trial."""
+        return self._safely(name, lambda archive: archive.evidence(number))
+
+    def formats(self, name: str) -> tuple[str, ...]:
+        """None without a recommendation."""
+        try:
+            return offered(self._deployable(name, None))
+        except ResultsError:
+            return ()
+
+    def export(self, name: str, format_name: str, qps: float | None) -> Mapping[str, str]:
+        """As `tune export` writes it."""
+        return FORMATS[format_name](self._deployable(name, qps))
+
+    def _deployable(self, name: str, qps: float | None) -> Deployable:
+        return self._safely(name, lambda archive: deployable(summarise(archive.loaded, archive), archive.loaded, qps))
+
+    def raw(self, name: str) -> str | None:  # noqa: ARG002 (one storage for all)
+        """Optuna's own dashboard."""
+        return self._raw
+
+    def _safely(self, name: str, read: Callable[[Archive], T]) -> T:
+        if name not in self._archives:
+            raise ResultsError(f"there is no study named {name}")
+        try:
+            with self._lock:
+                return read(self._archives[name])
+        except TuneError as error:
+            raise ResultsError(str(error)) from error
+
+
+def dashboard(options: DashboardOptions) -> ExitCode:
+    """Serves until it is interrupted. Raises UsageError, UnfitEnvironmentError."""
+    if options.host not in _LOCAL and not options.token:
+        raise UsageError(
+            f"--host {options.host} lets others read the results, so it needs a token that they must give\n"
+            "Set TUNE_DASHBOARD_TOKEN in the environment (or --token, which other users of this machine can see)."
+        )
+    archives = _archives(options)
+    raw = _raw_link(options, archives)
+    from results.dashboard import make_app
+
+    app = make_app(Studies(archives, raw), options.token or None)
+    shown = f"http://{'127.0.0.1' if options.host == '0.0.0.0' else options.host}:{options.port}/"  # noqa: S104
+    hint = "?token=..." if options.token else ""
+    click.echo(f"{', '.join(archives)}: {shown}{hint}  (Ctrl-C ends it)")
+    _serve(app, options.host, options.port)
+    return ExitCode.DONE
+
+
+def _archives(options: DashboardOptions) -> dict[str, Archive]:
+    found: dict[str, Archive] = {}
+    folders = options.folders or (() if options.storage else tuple(_runs_here()))
+    for folder in folders:
+        archive = open_archive(folder, None, None)
+        found[archive.name if archive.name not in found else f"{archive.name} ({folder})"] = archive
+    if options.storage:
+        found |= {name: Archive(options.storage, name) for name in study_names(options.storage)}
+    if not found:
+        raise UsageError("no study here: name the folder of a run, or --storage where studies lie")
+    return found
+
+
+def _runs_here() -> Iterable[Path]:
+    """The default places of runs, the newest first."""
+    found = [path.parent for path in Path("tuning").glob("*/study.db")]
+    return sorted(found, key=lambda folder: (folder / "study.db").stat().st_mtime, reverse=True)
+
+
+def _raw_link(options: DashboardOptions, archives: Mapping[str, Archive]) -> str | None:
+    """Serve Optuna's own dashboard beside ours, for reading alone, or say how."""
+    url = options.storage or next(iter(archives.values())).url
+    if not options.optuna:
+        return "--optuna shows the raw study in Optuna's own dashboard, too."
+    if importlib.util.find_spec("optuna_dashboard") is None:
+        raise UnfitEnvironmentError("--optuna needs Optuna's dashboard: pip install 'tune-inference[optuna-dashboard]'")
+    from tuner.raw_study import raw_study_app
+
+    port = options.port + 1
+    threading.Thread(target=_serve, args=(raw_study_app(url, options.token), options.host, port), daemon=True).start()
+    return f"http://{options.host}:{port}/"
+
+
+def _serve(app: Any, host: str, port: int) -> None:
+    import waitress
+
+    try:
+        server = waitress.create_server(app, host=host, port=port, threads=_THREADS, ident=None)
+    except (OSError, ValueError) as error:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise UnfitEnvironmentError(f"cannot listen on {host}:{port}: {why}; --port names another port") from error
+    try:
+        server.run()
+    finally:
+        server.close()

@@ -1,0 +1,56 @@
+"""`tune export DIR`: the recommendation as manifests, or as a server's own configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from results.exports import FORMATS, MARKS, SERVERS, offered, uses
+from results.files import write_text
+from results.text import visible
+from tuner.commands.stored import read_study
+from tuner.deployable import deployable
+from tuner.errors import ExitCode, UsageError
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The command line of an export."""
+
+    folder: Path
+    format: str
+    qps: float | None = None
+    output: Path | None = None
+    storage: str | None = None
+    study: str | None = None
+
+
+def export(options: ExportOptions) -> ExitCode:
+    """Raises UsageError where there is nothing to export, or the spec does not run that server."""
+    summary, loaded = read_study(options.folder, options.storage, options.study)
+    one = deployable(summary, loaded, options.qps)
+    if options.format in SERVERS and not uses(one, options.format):
+        raise UsageError(
+            f"the spec does not run {options.format}: nothing in its image, command or files says "
+            f"{' or '.join(MARKS[options.format])}\nFor this study there are {', '.join(offered(one))}."
+        )
+    files = FORMATS[options.format](one)
+    if options.output is None:
+        click.echo(_joined(files), nl=False)
+        return ExitCode.DONE
+    for name, text in files.items():
+        path = options.output / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    click.echo(f"wrote {', '.join(files)} in {options.output}")
+    return ExitCode.DONE
+
+
+def _joined(files: Mapping[str, str]) -> str:
+    """One file as it is; several with their names, between the marks that separate YAML's documents."""
+    if len(files) == 1:
+        return next(iter(files.values()))
+    return "".join(f"---\n# {visible(name)}\n{text}" for name, text in files.items())
