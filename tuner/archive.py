@@ -168,14 +168,18 @@ _ENGINES: dict[str, Any] = {}
 
 
 def _engine(url: str) -> Any:
-    """One pool of connections per storage. A SQLite file that is not there is an error, not a new file."""
-    from sqlalchemy import create_engine
+    """One pool of connections per storage. A SQLite file is opened for each look, since a new run may put another one in
+    its place; where there is none that is an error, and no new file.
+    """
+    from sqlalchemy import NullPool, create_engine
 
     if url not in _ENGINES:
         known = with_driver(url)
         if known.startswith("sqlite:///") and "?" not in known:
             known = f"sqlite:///file:{known.removeprefix('sqlite:///')}?mode=ro&uri=true"
-        _ENGINES[url] = create_engine(known, pool_pre_ping=True)
+            _ENGINES[url] = create_engine(known, poolclass=NullPool)
+        else:
+            _ENGINES[url] = create_engine(known, pool_pre_ping=True)
     return _ENGINES[url]
 
 

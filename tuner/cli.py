@@ -72,6 +72,10 @@ class _Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option(
     "--json", "as_json", is_flag=True, help="The recommendation as JSON on standard output, events on standard error."
 )
+@click.option(
+    "--metrics-port", type=click.IntRange(1, 65535), metavar="PORT",
+    help="Serve metrics of the run for Prometheus on 127.0.0.1.",
+)  # fmt: skip
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="tune")
 @click.pass_context
@@ -82,7 +86,7 @@ def cli(context: click.Context, /, service: Path | None, *, debug: bool, **optio
     search picks, loads it, and ends with a recommendation.
 
     Exit codes: 0 done, 2 the command line or the spec is wrong, 3 no configuration met the SLO, 4 the environment
-    cannot run it, 130 interrupted (what was measured is kept; --resume goes on).
+    cannot run it, 5 the gate failed, 130 interrupted (what was measured is kept; --resume goes on).
     """
     context.obj = {"debug": debug}
     if context.invoked_subcommand is not None:
@@ -213,6 +217,40 @@ def export(context: click.Context, /, **options: Any) -> None:
     from tuner.commands.export import export as command
 
     context.exit(command(ExportOptions(**options)))
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=_PATH)
+@click.option("--baseline", type=_PATH, required=True, metavar="FILE", help="The recommendation.json to hold to.")
+@click.option("--measure", is_flag=True, help="Measure the baseline's configuration again, with DIR's spec.")
+@click.option("--service", type=_PATH, metavar="SPEC", help="Measure it with this spec, as it is now.")
+@click.option("--runner", type=_RUNNERS, help="Where servers run, instead of what the spec says.")
+@click.option(
+    "--false-alarms", type=_Parsed("share"), default="5%", show_default=True, metavar="SHARE",
+    help="How many gates may fail where nothing has changed.",
+)  # fmt: skip
+@click.option(
+    "--detect", type=_Parsed("share"), default="10%", show_default=True, metavar="SHARE",
+    help="The change that matters: measuring stops early where it is improbable.",
+)  # fmt: skip
+@click.option(
+    "--output", type=_PATH, metavar="DIR", help="Where gate.json, gate.md, junit.xml go.  [default: DIR/gate]"
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the load's arrivals.")
+@click.option("--json", "as_json", is_flag=True, help="The decision as JSON on standard output.")
+@click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
+@click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
+@click.pass_context
+def gate(context: click.Context, /, **options: Any) -> None:
+    """Fail (exit code 5) where a service has become worse than an earlier recommendation of it.
+
+    It judges what the run in DIR found; with --measure or --service it launches and measures the baseline's
+    configuration again, until capacity, p99 and cost are sure enough.
+    """
+    from tuner.commands.gate import GateOptions
+    from tuner.commands.gate import gate as command
+
+    context.exit(command(GateOptions(**options)))
 
 
 @cli.command()

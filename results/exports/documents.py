@@ -21,7 +21,7 @@ def to_yaml(documents: Sequence[Document], head: str) -> str:
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 4096
-    yaml.representer.ignore_aliases = lambda *_: True  # type: ignore[method-assign]
+    yaml.representer.ignore_aliases = lambda *_: True  # type: ignore[method-assign,unused-ignore]
     text = io.StringIO()
     yaml.dump_all(list(documents), text)
     return "\n".join(f"# {line}" for line in visible(head).splitlines()) + "\n" + text.getvalue()

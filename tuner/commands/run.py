@@ -40,6 +40,7 @@ class RunOptions:
     as_json: bool = False
     warm_start: tuple[Path, ...] = ()
     parallel: int = 1
+    metrics_port: int | None = None
 
 
 def run(options: RunOptions) -> ExitCode:
@@ -56,7 +57,7 @@ def run(options: RunOptions) -> ExitCode:
         loaded, runner, source, folder, options.storage or sqlite_url(folder), seed=options.seed,
         resume=options.resume, provenance=provenance(loaded, options.seed), earlier=earlier,
     )  # fmt: skip
-    display = make_display(as_json=options.as_json)
+    display = _display(options)
     study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget, options.parallel)
     try:
         _announce(display, runner, loaded, store, options.budget, folder, moved)
@@ -65,6 +66,19 @@ def run(options: RunOptions) -> ExitCode:
         display.close()
         store.close()
         runner.close()
+
+
+def _display(options: RunOptions) -> Display:
+    shown = make_display(as_json=options.as_json)
+    if options.metrics_port is None:
+        return shown
+    from tuner.display.metrics import MetricsDisplay
+
+    try:
+        return MetricsDisplay(shown, options.metrics_port)
+    except UnfitEnvironmentError:
+        shown.close()
+        raise
 
 
 def _tune(study: Study, loaded: LoadedSpec, folder: Path, storage: str) -> ExitCode:

@@ -1,0 +1,22 @@
+"""The gate for CI: has a service become worse than an earlier recommendation of it?
+
+`decide` is the statistics; `output` writes what pipelines read. Measuring is the tuner's.
+"""
+
+from results.gate.decision import Decision, Finding, Measurement, Outcome, Setting, decide
+from results.gate.output import gate_document, gate_junit, gate_markdown, gate_text, github_annotations, write_gate
+
+__all__ = [
+    "Decision",
+    "Finding",
+    "Measurement",
+    "Outcome",
+    "Setting",
+    "decide",
+    "gate_document",
+    "gate_junit",
+    "gate_markdown",
+    "gate_text",
+    "github_annotations",
+    "write_gate",
+]

@@ -1,0 +1,166 @@
+"""Has a service become worse? A sequential test of its capacity, p99 and cost against an earlier recommendation.
+
+One measurement of a capacity is off by a few percent, and so is the baseline's: how much is the noise floor, estimated
+from measurements of one and the same configuration (A/A) together with a cautious guess, as the variance of their
+logarithms (its prior weight is that of four measurements). The difference of a mean of n measurements from the
+baseline has the variance floor x (1 + 1/n), so that its ratio to that follows Student's t. It is looked at after each
+measurement from the second on; the false-alarm rate is shared equally by all looks and metrics (Bonferroni), which is
+valid however much they depend on each other. A look also ends the test when a change of the size that matters is as
+improbable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from results.records import Estimate, Recommendation, TrialRecord
+
+Outcome = Literal["passed", "regressed", "undecided"]
+
+_GUESS = 0.02  # of one capacity on a shared machine: the standard deviation of its logarithm
+_GUESS_P99 = 0.08
+_GUESS_WEIGHT = 4.0  # measurements
+_P99_SHARE = 0.2  # of the false alarms: the p99 at the capacity is near the SLO anyway, and noisy
+_LEAST_P99 = 0.25  # a rise that matters, since the rate at which it is taken moves, too
+_WIDTH = 2 * 1.96  # of a 95% interval, in standard deviations
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`false_alarms` is the share of runs without any change that fail all the same. `detect` is the relative change
+    that matters: where it is as improbable, the test is passed. `looks` is how often the test may decide.
+    """
+
+    false_alarms: float = 0.05
+    detect: float = 0.10
+    looks: int = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One metric: before and after, the change (0.1: a tenth more) with its 95% interval, what is to be said of it."""
+
+    metric: Literal["capacity_qps", "p99_ms", "cost_per_million_requests"]
+    before: float
+    after: float
+    change: float
+    low: float
+    high: float
+    outcome: Outcome
+    floor: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate says after so many measurements."""
+
+    outcome: Outcome
+    findings: tuple[Finding, ...]
+    measurements: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one measurement of the configuration gave; `cost_per_hour` is the price of one container."""
+
+    capacity: Estimate
+    p99: Estimate | None
+    cost_per_hour: float | None
+
+    @classmethod
+    def of(cls, one: TrialRecord | Recommendation) -> Measurement | None:
+        """None where it holds no capacity: it did not meet the SLO."""
+        if one.capacity_qps is None or one.capacity_qps.value <= 0:
+            return None
+        return cls(one.capacity_qps, one.p99_ms, one.cost_per_hour)
+
+
+def decide(
+    baseline: Measurement, measured: Sequence[Measurement], setting: Setting, *, last: bool,
+    pairs: Sequence[tuple[float, float]] = (),
+) -> Decision:  # fmt: skip
+    """The decision after these measurements. `last`: no further one follows. `pairs` are capacities of one
+    configuration, measured twice, that tell of the noise floor as well.
+    """
+    capacities = [one.capacity for one in measured]
+    exact = all(one.low == one.high for one in (baseline.capacity, *capacities))
+    floor = 0.0 if exact else _floor([one.value for one in capacities], _own(baseline.capacity, *capacities), pairs)
+    weight = _GUESS_WEIGHT + len(measured) - 1 + len(pairs)
+    alpha = setting.false_alarms / setting.looks
+    test = _Test(alpha * (1 - _P99_SHARE), floor, weight, len(measured), setting.detect, last=last)
+    findings = [test.of("capacity_qps", baseline.capacity.value, _mean([one.value for one in capacities]), worse=-1)]
+    costs = [one.cost_per_hour / one.capacity.value for one in measured if one.cost_per_hour]
+    if baseline.cost_per_hour and len(costs) == len(measured):
+        before = baseline.cost_per_hour / baseline.capacity.value
+        factor = 1e6 / 3600
+        findings.append(test.of("cost_per_million_requests", before * factor, _mean(costs) * factor, worse=1))
+    latencies = [one.p99 for one in measured if one.p99 is not None and one.p99.value > 0]
+    if baseline.p99 is not None and baseline.p99.value > 0 and len(latencies) == len(measured):
+        spread = 0.0 if exact else max(
+            floor, _floor([one.value for one in latencies], _own(baseline.p99, *latencies), (), _GUESS_P99)
+        )  # fmt: skip
+        slower = _Test(alpha * _P99_SHARE, spread, weight, len(measured), max(_LEAST_P99, setting.detect), last=last)
+        findings.append(slower.of("p99_ms", baseline.p99.value, _mean([one.value for one in latencies]), worse=1))
+    return Decision(_together(findings, last=last), tuple(findings), len(measured))
+
+
+@dataclass(frozen=True)
+class _Test:
+    alpha: float
+    floor: float
+    weight: float
+    count: int
+    detect: float
+    last: bool
+
+    def of(
+        self, metric: Literal["capacity_qps", "p99_ms", "cost_per_million_requests"], before: float, after: float, *,
+        worse: int,
+    ) -> Finding:  # fmt: skip
+        """`worse` is the sign of a change for the worse."""
+        from scipy.stats import t
+
+        change = math.log(after / before)
+        error = self.floor * math.sqrt(1 + 1 / self.count)
+        bound = float(t.ppf(1 - self.alpha, self.weight)) * error
+        matters = math.log1p(self.detect) if worse > 0 else -math.log1p(-self.detect)
+        outcome: Outcome = "undecided"
+        if worse * change > bound + 1e-9:
+            outcome = "regressed"
+        elif self.last or worse * change < matters - bound:
+            outcome = "passed"
+        half = float(t.ppf(0.975, self.weight)) * error
+        ends = (math.expm1(change - half), math.expm1(change + half))
+        return Finding(metric, before, after, math.expm1(change), *ends, outcome, self.floor)
+
+
+def _together(findings: Sequence[Finding], *, last: bool) -> Outcome:
+    """The capacity decides when to stop; what the p99 alone leaves open must not hold it up."""
+    outcomes = [one.outcome for one in findings]
+    if "regressed" in outcomes:
+        return "regressed"
+    capacity = findings[0].outcome
+    return "passed" if last or capacity == "passed" else "undecided"
+
+
+def _floor(values: Sequence[float], own: float, pairs: Sequence[tuple[float, float]], guess: float = _GUESS) -> float:
+    """The standard deviation of one measurement's logarithm; never less than a measurement's own interval says."""
+    logs = [math.log(value) for value in values]
+    mean = sum(logs) / len(logs)
+    squares = _GUESS_WEIGHT * max(guess, own) ** 2 + sum((one - mean) ** 2 for one in logs)
+    squares += sum(math.log(second / first) ** 2 / 2 for first, second in pairs)
+    return math.sqrt(squares / (_GUESS_WEIGHT + len(logs) - 1 + len(pairs)))
+
+
+def _own(*estimates: Estimate) -> float:
+    """What the intervals say of one measurement's standard deviation: their mean."""
+    found = [math.log(one.high / one.low) / _WIDTH for one in estimates if 0 < one.low < one.high]
+    return sum(found) / len(found) if found else 0.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))

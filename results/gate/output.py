@@ -1,0 +1,133 @@
+"""What the gate says, for people and for pipelines: text, Markdown, JUnit XML, JSON, GitHub's annotations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from results.files import write_text
+from results.gate.decision import Decision, Finding, Setting
+from results.text import NONE, figure, markdown, milliseconds, money, visible
+
+_NAMES = {
+    "capacity_qps": "requests/s within the SLO",
+    "p99_ms": "p99 at that rate",
+    "cost_per_million_requests": "cost per million requests",
+}
+_HEADS = {"passed": "passed", "regressed": "failed: it has become worse", "undecided": "undecided"}
+
+
+def write_gate(folder: Path, service: str, decision: Decision, setting: Setting) -> None:
+    """`gate.json`, `gate.md`, `junit.xml`. Raises OSError when they cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "gate.json", json.dumps(gate_document(service, decision, setting), indent=2) + "\n")
+    write_text(folder / "gate.md", gate_markdown(service, decision, setting))
+    write_text(folder / "junit.xml", gate_junit(service, decision))
+
+
+def gate_text(service: str, decision: Decision) -> str:
+    """A line per metric under the verdict."""
+    lines = [f"gate {_HEADS[decision.outcome]}: {visible(service)}"]
+    lines += [f"  {_line(one)}" for one in decision.findings]
+    return "\n".join([*lines, *([f"  {visible(decision.reason)}"] if decision.reason else [])])
+
+
+def gate_document(service: str, decision: Decision, setting: Setting) -> dict[str, Any]:
+    """Changes are relative: 0.1 is a tenth more."""
+    return {
+        "schema": 1,
+        "service": service,
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "measurements": decision.measurements,
+        "false_alarm_rate": setting.false_alarms,
+        "detects": setting.detect,
+        "metrics": [
+            {
+                "metric": one.metric,
+                "baseline": one.before,
+                "measured": one.after,
+                "change": {"value": one.change, "low": one.low, "high": one.high},
+                "noise_floor": one.floor,
+                "outcome": one.outcome,
+            }
+            for one in decision.findings
+        ],
+    }
+
+
+def gate_markdown(service: str, decision: Decision, setting: Setting) -> str:
+    """For a pull request, and for GitHub's step summary."""
+    lines = [f"## Performance gate {_HEADS[decision.outcome]}: {markdown(service)}", ""]
+    if decision.reason:
+        lines += [markdown(decision.reason), ""]
+    if decision.findings:
+        lines += ["| metric | baseline | now | change | 95% interval | |", "| --- | ---: | ---: | ---: | ---: | --- |"]
+        lines += [f"| {' | '.join(_cells(one))} |" for one in decision.findings]
+        floor = decision.findings[0].floor
+        lines += [
+            "",
+            f"{decision.measurements} {'measurement' if decision.measurements == 1 else 'measurements'}; one is off by "
+            f"{floor:.1%} (the noise floor). Where nothing has changed, at most {setting.false_alarms:.0%} of such "
+            "gates fail.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def gate_junit(service: str, decision: Decision) -> str:
+    """A test case per metric."""
+    failures = [one for one in decision.findings if one.outcome == "regressed"]
+    failed = len(failures) + (decision.outcome == "regressed" and not failures)
+    suite = ET.Element(
+        "testsuite", name=f"tune gate: {visible(service)}", tests=str(max(1, len(decision.findings))),
+        failures=str(failed), errors="0",
+    )  # fmt: skip
+    for one in decision.findings:
+        case = ET.SubElement(suite, "testcase", classname="tune.gate", name=one.metric)
+        if one.outcome == "regressed":
+            ET.SubElement(case, "failure", message=_line(one)).text = _line(one)
+    if decision.reason:
+        case = ET.SubElement(suite, "testcase", classname="tune.gate", name="slo")
+        if decision.outcome == "regressed":
+            ET.SubElement(case, "failure", message=visible(decision.reason)).text = visible(decision.reason)
+    ET.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
+
+
+def github_annotations(service: str, decision: Decision) -> Sequence[str]:
+    """GitHub's workflow commands: an error for each metric that is worse, a notice else."""
+    worse = [_line(one) for one in decision.findings if one.outcome == "regressed"]
+    worse += [decision.reason] if decision.reason and decision.outcome == "regressed" else []
+    kind, texts = ("error", worse) if worse else ("notice", [gate_text(service, decision).splitlines()[0]])
+    return [f"::{kind} title=tune gate::{_command(visible(text))}" for text in texts]
+
+
+def _cells(one: Finding) -> tuple[str, ...]:
+    mark = {"passed": "", "regressed": "**worse**", "undecided": "not sure"}[one.outcome]
+    between = NONE if one.low == one.high else f"{one.low:+.1%} to {one.high:+.1%}"
+    return (_NAMES[one.metric], _value(one, one.before), _value(one, one.after), _percent(one.change), between, mark)
+
+
+def _line(one: Finding) -> str:
+    name, before, after, change, between, _ = _cells(one)
+    sure = "" if between == NONE else f" ({between})"
+    worse = {"passed": "", "regressed": ", worse", "undecided": ", not sure"}[one.outcome]
+    return f"{name}: {after} after {before}, {change}{sure}{worse}"
+
+
+def _percent(change: float) -> str:
+    return "the same" if abs(change) < 0.0005 else f"{change:+.1%}"
+
+
+def _value(one: Finding, value: float) -> str:
+    if one.metric == "p99_ms":
+        return milliseconds(value)
+    return money(value, "$") if one.metric == "cost_per_million_requests" else figure(value)
+
+
+def _command(text: str) -> str:
+    """As GitHub wants a message escaped."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,0 +1,96 @@
+"""The gate: silent where nothing has changed, loud where it has; what it writes is what pipelines read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from results import Estimate
+from results.gate import Decision, Measurement, Setting, decide, gate_markdown, github_annotations, write_gate
+
+OWN = 0.015  # what a measurement's interval says of its own error
+
+
+def measurement(capacity: float, p99_ms: float = 48.0, price: float = 0.1, own: float = OWN) -> Measurement:
+    spread = float(np.exp(1.96 * own))
+    return Measurement(
+        Estimate(value=capacity, low=capacity / spread, high=capacity * spread), Estimate.exactly(p99_ms), price
+    )
+
+
+def gates(change: float, noise: float, count: int) -> list[Decision]:
+    generator = np.random.default_rng(1)
+    setting, found = Setting(), []
+    for _ in range(count):
+        baseline, measured = measurement(100 * np.exp(generator.normal(0, noise))), []
+        for number in range(1, setting.looks + 2):
+            measured.append(measurement(100 * change * np.exp(generator.normal(0, noise))))
+            if number > 1:
+                decision = decide(baseline, measured, setting, last=number == setting.looks + 1)
+                if decision.outcome != "undecided":
+                    break
+        found.append(decision)
+    return found
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.015, 0.025])
+def test_false_alarms_are_as_rare_as_stated(noise: float) -> None:
+    alarms = sum(one.outcome == "regressed" for one in gates(1.0, noise, 400))
+    assert alarms <= 0.05 * 400
+
+
+def test_a_tenth_less_is_caught_early() -> None:
+    found = gates(0.9, 0.015, 200)
+    assert sum(one.outcome == "regressed" for one in found) >= 0.95 * 200
+    assert np.median([one.measurements for one in found]) == 2
+
+
+def test_more_is_no_regression() -> None:
+    assert all(one.outcome == "passed" for one in gates(1.2, 0.015, 50))
+
+
+def test_a_higher_price_fails_though_the_capacity_is_the_same() -> None:
+    found = decide(measurement(100), [measurement(100, price=0.12)] * 2, Setting(), last=True)
+    assert found.outcome == "regressed"
+    assert {one.metric: one.outcome for one in found.findings}["capacity_qps"] == "passed"
+
+
+def test_a_much_higher_p99_fails() -> None:
+    found = decide(measurement(100, p99_ms=20), [measurement(100, p99_ms=45)] * 3, Setting(), last=True)
+    assert {one.metric: one.outcome for one in found.findings}["p99_ms"] == "regressed"
+
+
+def test_recorded_tables_are_exact() -> None:
+    exact = measurement(100, own=0.0)
+    assert decide(exact, [measurement(100, own=0.0)], Setting(looks=1), last=True).outcome == "passed"
+    assert decide(exact, [measurement(99, own=0.0)], Setting(looks=1), last=True).outcome == "regressed"
+
+
+def test_what_pipelines_read(tmp_path: Path) -> None:
+    setting = Setting()
+    bad = decide(measurement(100), [measurement(80)] * 2, setting, last=True)
+    write_gate(tmp_path, "a<b", bad, setting)
+    suite = ET.fromstring((tmp_path / "junit.xml").read_text(encoding="utf-8"))
+    assert suite.attrib["failures"] == "2"
+    assert [case.attrib["name"] for case in suite if case.find("failure") is not None] == [
+        "capacity_qps", "cost_per_million_requests"
+    ]  # fmt: skip
+    document = json.loads((tmp_path / "gate.json").read_text(encoding="utf-8"))
+    assert document["outcome"] == "regressed"
+    assert document["metrics"][0]["change"]["value"] == pytest.approx(-0.2)
+    assert "**worse**" in gate_markdown("a|b", bad, setting)
+    assert github_annotations("x", bad)[0].startswith("::error title=tune gate::requests/s within the SLO: 80.0")
+
+
+def test_hostile_text_is_text(tmp_path: Path) -> None:
+    hostile = Decision("regressed", (), 1, "</failure><script>alert(1)</script>\x1b[31m%0A::error::x\n::warning::y")
+    write_gate(tmp_path, "x", hostile, Setting())
+    assert ET.fromstring((tmp_path / "junit.xml").read_text(encoding="utf-8")).attrib["failures"] == "1"
+    assert "<script>" not in (tmp_path / "gate.md").read_text(encoding="utf-8").replace("\\<", "")
+    [line] = github_annotations("x", hostile)
+    assert "\n" not in line
+    assert "%250A" in line

@@ -1,0 +1,198 @@
+"""Capacity plans: traffic is read as it is written, fleets suffice, money adds up."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from results import Estimate, Recommendation, ResultsError, StudySummary, TrialCounts, TrialRecord
+from results.planning import (
+    PATTERNS,
+    Pattern,
+    Replica,
+    Scaling,
+    Terms,
+    Traffic,
+    Wishes,
+    make_plan,
+    pattern,
+    plan_text,
+    read_traffic,
+    schedule,
+    simulate,
+    write_plan,
+)
+
+
+def trial(number: int, capacity: float, price: float | None, **configuration: int | str) -> TrialRecord:
+    return TrialRecord(
+        number=number, state="complete", configuration=dict(configuration), cost_per_hour=price, cold_start_s=30.0,
+        capacity_qps=Estimate(value=capacity, low=0.95 * capacity, high=1.05 * capacity), base_latency_ms=8.0,
+        saturated_qps=1.25 * capacity, p99_ms=Estimate.exactly(48.0),
+    )  # fmt: skip
+
+
+def study(*records: TrialRecord, best: int = 0) -> StudySummary:
+    chosen = next((one for one in records if one.number == best), None)
+    found = Recommendation(
+        service="planned", configuration=chosen.configuration if chosen else None, error_rate=0.0,
+        capacity_qps=chosen.capacity_qps if chosen else None, p99_ms=chosen.p99_ms if chosen else None,
+        cost_per_hour=chosen.cost_per_hour if chosen else None, cost_per_million_requests=0.2, meets_slo=bool(chosen),
+        confirmed=bool(chosen), trial=chosen.number if chosen else None, trials=TrialCounts(complete=len(records)),
+    )  # fmt: skip
+    return StudySummary(
+        service="planned", recommendation=found, records=records, confirmations={}, parameters=("cores",), slo=(),
+        objective="", current=None, space_size="3", slo_p99_ms=50.0, gpu_parameters=("gpu",),
+    )  # fmt: skip
+
+
+SIZES = (trial(0, 100, 0.08, cores=1), trial(1, 190, 0.14, cores=2), trial(2, 350, 0.30, cores=4))
+REPLICA = Replica(100.0, 125.0, 0.04, 30.0)
+
+
+@pytest.mark.parametrize("kind", PATTERNS)
+def test_a_pattern_lasts_a_day_and_keeps_to_its_peak(kind: Pattern) -> None:
+    found = pattern(kind, 900, 100)
+    assert found.seconds == 86_400
+    assert found.peak_qps == pytest.approx(900, rel=1e-3)
+    assert kind == "steady" or found.rates.min() == pytest.approx(100, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "step_s", "rates"),
+    [
+        ("time,rate\n0,10\n60,20\n120,5\n", 60, [10, 20, 5]),
+        ("timestamp,qps\n2026-01-01T00:00:00Z,10\n2026-01-01T00:01:00Z,30\n", 60, [10, 30]),
+        ("time,requests\n0,600\n60,1200\n", 60, [10, 20]),
+        ("\ufefftime, rate\n0,4\n30,8\n", 30, [4, 8]),
+    ],
+)
+def test_a_trace_is_read_as_it_is_written(tmp_path: Path, text: str, step_s: float, rates: list[float]) -> None:
+    (tmp_path / "trace.csv").write_text(text, encoding="utf-8")
+    found = read_traffic(tmp_path / "trace.csv")
+    assert found.step_s == pytest.approx(step_s)
+    assert found.rates.tolist() == pytest.approx(rates)
+
+
+def test_times_alone_are_requests(tmp_path: Path) -> None:
+    lines = "\n".join(str(0.1 * number) for number in range(6000))
+    (tmp_path / "trace.csv").write_text(f"time\n{lines}\n", encoding="utf-8")
+    assert read_traffic(tmp_path / "trace.csv").mean_qps == pytest.approx(10, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not a CSV file"),
+        ("rate\n5\n", "no column for the time"),
+        ("time,rate\n", "nothing but a heading"),
+        ("time,rate\n0,5\n60,many\n", ":3: rate is many"),
+        ("time,rate\n60,5\n0,5\n", ":3: time goes back"),
+        ("time,rate\nsoon,5\nlater,6\n", ":2: time is neither"),
+        ("time,rate\n0,0\n60,0\n", "no requests at all"),
+        ("time,rate\n0,-1\n60,0\n", ":2: rate is -1"),
+    ],
+)
+def test_what_is_no_trace_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "trace.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ResultsError, match=said):
+        read_traffic(tmp_path / "trace.csv")
+
+
+def test_a_schedule_is_never_short_and_starts_early_enough() -> None:
+    traffic = Traffic(10.0, np.array([50.0] * 10 + [450.0] * 10 + [50.0] * 10), "steps")
+    counts = schedule(traffic, REPLICA, Scaling(None))
+    assert (counts >= np.ceil(traffic.rates / 100)).all()
+    assert counts[7:10].tolist() == [5, 5, 5]  # 30 s before the step
+    assert counts[5] == 1
+
+
+def test_zones_and_spares_are_kept() -> None:
+    traffic = Traffic(60.0, np.full(5, 390.0), "steady")
+    assert set(schedule(traffic, REPLICA, Scaling(None))) == {4}
+    assert set(schedule(traffic, REPLICA, Scaling(None, spare=1))) == {5}
+    assert set(schedule(traffic, REPLICA, Scaling(None, zones=3))) == {6}  # any two of three zones carry it
+
+
+def test_an_overload_is_late_until_its_backlog_is_gone() -> None:
+    rates = np.array([50.0] * 20 + [200.0] * 4 + [50.0] * 20)
+    found = simulate(Traffic(15.0, rates, "spike"), REPLICA, Scaling(None, least=1))
+    assert found.missed[21] == pytest.approx(1.0)
+    assert found.missed[24] == pytest.approx(1.0)  # what has piled up
+    assert found.missed[40] < 0.01
+    assert found.missed[10] < 0.01
+
+
+def test_an_autoscaler_follows_and_keeps_what_it_wanted_for_a_while() -> None:
+    rates = np.array([50.0] * 40 + [450.0] * 40 + [50.0] * 60)
+    found = simulate(Traffic(15.0, rates, "step"), REPLICA, Scaling(0.9))
+    assert found.replicas[39] == 1
+    assert found.ready[45] == 5
+    assert found.replicas[85] == 5  # not yet removed
+    assert found.replicas[110] == 1
+
+
+def test_the_cheapest_fleet_that_keeps_the_slo_is_the_plan() -> None:
+    plan = make_plan(study(*SIZES), pattern("steady", 900), Wishes())
+    assert plan.option.keeps
+    assert plan.option.configuration == {"cores": 2}  # six of them, where eleven small ones would be needed
+    assert plan.option.strategy.most == 6
+    assert plan.option.strategy.monthly is not None
+    assert plan.option.strategy.monthly.value == pytest.approx(6 * 0.14 * 730)
+    small = make_plan(study(*SIZES), pattern("steady", 900), Wishes(), every=False)
+    assert small.option.configuration == {"cores": 1}
+
+
+def test_kinds_of_hardware_are_compared() -> None:
+    records = (trial(0, 100, 0.08, cores=1, gpu="none"), trial(1, 1000, 0.35, cores=1, gpu="T4"))
+    plan = make_plan(study(*records), pattern("steady", 900), Wishes())
+    assert [option.group for option in plan.options] == ["T4", "none"]
+    assert plan.option.strategy.most == 2
+
+
+def test_ways_to_pay() -> None:
+    terms = Terms(spot=0.4, spot_share=0.5, reserved=0.6, purchase=2000.0, own_monthly=20.0, own_replicas=8)
+    plan = make_plan(study(*SIZES), pattern("steady", 900), Wishes(terms=terms))
+    offers = {offer.name: offer for offer in plan.option.strategy.offers}
+    on_demand = 6 * 0.14 * 730
+    assert offers["on demand"].monthly == pytest.approx(on_demand)
+    assert offers["spot"].monthly == pytest.approx(on_demand * (0.5 + 0.5 * 0.4))
+    assert offers["reserved"].monthly == pytest.approx(0.6 * on_demand)
+    assert offers["own hardware"].upfront == 2000.0
+    assert offers["own hardware"].break_even_months == pytest.approx(2000 / (on_demand - 20))
+
+
+def test_to_zero_is_considered_only_where_nothing_comes_at_times() -> None:
+    rates = np.concatenate([np.full(600, 80.0), np.zeros(840)])
+    names = {one.name for one in make_plan(study(*SIZES), Traffic(60.0, rates, "day"), Wishes()).option.strategies}
+    assert "to zero" in names
+    names = {one.name for one in make_plan(study(*SIZES), pattern("daily", 90), Wishes()).option.strategies}
+    assert "to zero" not in names
+
+
+def test_a_plan_without_price_saves_replicas() -> None:
+    plan = make_plan(study(trial(0, 100, None, cores=1)), pattern("daily", 500), Wishes())
+    assert plan.option.strategy.monthly is None
+    assert "has no price" in plan_text(plan)
+
+
+def test_nothing_is_planned_without_a_recommendation() -> None:
+    with pytest.raises(ResultsError, match="nothing to plan with"):
+        make_plan(study(), pattern("steady", 10), Wishes())
+
+
+def test_a_plans_files_agree(tmp_path: Path) -> None:
+    plan = make_plan(study(*SIZES), pattern("daily", 900), Wishes())
+    write_plan(tmp_path, plan)
+    document = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    with (tmp_path / "plan.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 1440
+    assert document["replicas"]["max"] == max(round(float(row["replicas"])) for row in rows)
+    assert document["monthly_cost"]["low"] <= document["monthly_cost"]["value"] <= document["monthly_cost"]["high"]
+    assert (tmp_path / "plan.svg").read_text(encoding="utf-8").startswith("<svg xmlns")
+    assert "$" in plan_text(plan)

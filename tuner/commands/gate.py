@@ -1,0 +1,162 @@
+"""`tune gate DIR --baseline FILE`: has the service become worse than it was recommended as?"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from results import Recommendation, ResultsError, StudySummary, read_recommendation
+from results.gate import (
+    Decision,
+    Measurement,
+    Setting,
+    decide,
+    gate_document,
+    gate_markdown,
+    gate_text,
+    github_annotations,
+    write_gate,
+)
+from runners import RunnerUnavailable
+from search_spaces import Configuration
+from tuner.checks import check
+from tuner.commands.opening import has_prices
+from tuner.commands.stored import open_archive
+from tuner.display import make_display
+from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
+from tuner.gate import GateRun
+from tuner.request import request_source
+from tuner.runner_choice import make_runner
+from tuner.spec_file import LoadedSpec, load_spec
+from tuner.summary import summarise
+from tuner.trial import TrialSetup
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """The command line of the gate."""
+
+    folder: Path
+    baseline: Path
+    measure: bool = False
+    service: Path | None = None
+    runner: str | None = None
+    false_alarms: float = 0.05
+    detect: float = 0.10
+    output: Path | None = None
+    seed: int = 0
+    as_json: bool = False
+    storage: str | None = None
+    study: str | None = None
+
+
+def gate(options: GateOptions) -> ExitCode:
+    """Raises UsageError for a baseline that is none, UnfitEnvironmentError where nothing can be launched."""
+    try:
+        before = read_recommendation(options.baseline)
+    except ResultsError as error:
+        raise UsageError(f"--baseline: {error}") from error
+    baseline = Measurement.of(before)
+    if baseline is None or before.configuration is None:
+        raise UsageError(
+            f"--baseline {options.baseline} recommends nothing: no configuration held the SLO then\n"
+            "Name the recommendation.json of a run that found one."
+        )
+    folder = options.output or options.folder / "gate"
+    setting = Setting(options.false_alarms, options.detect)
+    if options.service is not None or options.measure:
+        decision = _measured(options, before, baseline, setting, folder)
+    else:
+        decision = _finished(options, before, baseline, setting)
+    write_gate(folder, before.service, decision, setting)
+    _tell(options, before.service, decision, setting, folder)
+    return ExitCode.GATE_FAILED if decision.outcome == "regressed" else ExitCode.DONE
+
+
+def _finished(options: GateOptions, before: Recommendation, baseline: Measurement, setting: Setting) -> Decision:
+    """From what a run has found already: one measurement, and one look."""
+    archive = open_archive(options.folder, options.storage, options.study)
+    summary = summarise(archive.loaded, archive)
+    _same_service(before, summary.service)
+    found = Measurement.of(summary.recommendation)
+    if found is None:
+        return Decision("regressed", (), 1, "no configuration holds the SLO any more")
+    once = Setting(setting.false_alarms, setting.detect, looks=1)
+    return decide(baseline, [found], once, last=True, pairs=_pairs(summary))
+
+
+def _measured(
+    options: GateOptions, before: Recommendation, baseline: Measurement, setting: Setting, folder: Path
+) -> Decision:
+    """On fresh launches of the configuration that was recommended."""
+    loaded, configuration, pairs = _what(options, before)
+    loaded = loaded.with_runner(options.runner)
+    runner = make_runner(loaded)
+    check(loaded, table_has_prices=has_prices(runner))
+    setup = TrialSetup(
+        loaded, request_source(loaded), runner, folder / "trials", options.seed, loaded.spec.runner.type == "replay"
+    )
+    display = make_display(as_json=options.as_json)
+    try:
+        for leftover in runner.remove_leftovers():
+            display.notice(f"removed what a crashed run left: {leftover}")
+        return GateRun(setup, configuration, baseline, setting, display, pairs).decide()
+    except RunnerUnavailable as error:
+        raise UnfitEnvironmentError(str(error)) from error
+    finally:
+        display.close()
+        runner.close()
+
+
+def _what(
+    options: GateOptions, before: Recommendation
+) -> tuple[LoadedSpec, Configuration, tuple[tuple[float, float], ...]]:
+    """The spec, the configuration, and what is known of the noise."""
+    pairs: tuple[tuple[float, float], ...] = ()
+    if options.service is not None:
+        loaded = load_spec(options.service)
+    else:
+        archive = open_archive(options.folder, options.storage, options.study)
+        loaded = archive.loaded
+        pairs = _pairs(summarise(loaded, archive))
+    _same_service(before, loaded.spec.service.name)
+    configuration = before.configuration or {}
+    if set(configuration) != set(loaded.space.names):
+        raise UsageError(
+            f"the baseline's parameters ({', '.join(configuration)}) are not those of the spec "
+            f"({', '.join(loaded.space.names)})\nMake a new baseline: run tune on the spec as it is now."
+        )
+    return loaded, configuration, pairs
+
+
+def _pairs(summary: StudySummary) -> tuple[tuple[float, float], ...]:
+    """Capacities that were measured twice."""
+    firsts = {one.number: one.capacity_qps for one in summary.records}
+    return tuple(
+        (first.value, again.capacity_qps.value)
+        for number, again in summary.confirmations.items()
+        if (first := firsts.get(number)) is not None and again.capacity_qps is not None
+    )
+
+
+def _same_service(before: Recommendation, name: str) -> None:
+    if before.service != name:
+        raise UsageError(f"the baseline is of {before.service}, not of {name}; name that service's own baseline")
+
+
+def _tell(options: GateOptions, service: str, decision: Decision, setting: Setting, folder: Path) -> None:
+    if options.as_json:
+        click.echo(json.dumps(gate_document(service, decision, setting), indent=2))
+    else:
+        click.echo(gate_text(service, decision))
+        click.echo(f"  files: {folder} (gate.json, gate.md, junit.xml)")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(gate_markdown(service, decision, setting))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in github_annotations(service, decision):
+            click.echo(line, err=options.as_json)

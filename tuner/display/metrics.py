@@ -1,0 +1,115 @@
+"""The running study as metrics for Prometheus, beside whatever else shows it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from results import Recommendation, TrialRecord
+from search_spaces import Configuration
+from tuner.display.protocol import Display, StudyOutline
+from tuner.errors import UnfitEnvironmentError
+
+_STATES = ("complete", "pruned", "infeasible", "failed")
+_PHASES = ("launch", "warmup", "probe", "drain", "start", "stop", "load")
+
+
+class MetricsDisplay:
+    """Tells another display everything, and http://127.0.0.1:PORT/metrics what can be counted."""
+
+    def __init__(self, inner: Display, port: int) -> None:
+        """Raises UnfitEnvironmentError where the port is taken."""
+        self._inner = inner
+        self._lock = threading.Lock()
+        self._running: dict[int, str] = {}
+        registry = CollectorRegistry()
+        self._trials = Gauge("tune_trials", "Finished trials by state.", ["state"], registry=registry)
+        self._budget = Gauge("tune_budget_trials", "Trials that the study may make.", registry=registry)
+        self._under_way = Gauge("tune_trials_running", "Trials under way.", registry=registry)
+        self._phase = Gauge("tune_phase", "Trials in each phase.", ["phase"], registry=registry)
+        self._cost = Gauge("tune_best_cost_per_million_requests", "Of the best so far.", registry=registry)
+        self._capacity = Gauge("tune_best_capacity_qps", "Requests/s of the best so far.", registry=registry)
+        self._load = Counter("tune_load_test_seconds", "Seconds of load tests.", registry=registry)
+        self._again = Counter("tune_confirmations", "Second measurements that are over.", registry=registry)
+        for state in _STATES:
+            self._trials.labels(state).set(0)
+        self._show_phases()
+        try:
+            self._server, self._thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+        except OSError as error:
+            raise UnfitEnvironmentError(
+                f"cannot serve metrics on 127.0.0.1:{port}: {error.strerror}; --metrics-port names another port"
+            ) from error
+
+    def study_started(self, outline: StudyOutline) -> None:
+        """Shows the budget."""
+        self._budget.set(outline.budget)
+        self._inner.study_started(outline)
+
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
+        """Counts it as under way."""
+        self._in_phase(number, "start")
+        self._inner.trial_started(number, configuration, position, budget)
+
+    def phase(self, number: int, name: str, fraction: float) -> None:
+        """Shown by its first word."""
+        self._in_phase(number, name.split(" ", 1)[0])
+        self._inner.phase(number, name, fraction)
+
+    def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
+        """Counts it, and shows the best."""
+        self._ended(record)
+        self._trials.labels(record.state).inc()
+        if best is not None and best.capacity_qps is not None:
+            self._capacity.set(best.capacity_qps.value)
+            if best.cost_per_million_requests is not None:
+                self._cost.set(best.cost_per_million_requests)
+        self._inner.trial_finished(record, best)
+
+    def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
+        """Counts it as under way."""
+        self._in_phase(first.number, "start")
+        self._inner.confirmation_started(first, position, count)
+
+    def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
+        """Counts it."""
+        self._ended(again)
+        self._again.inc()
+        self._inner.confirmation_finished(first, again)
+
+    def notice(self, text: str) -> None:
+        """Passed on."""
+        self._inner.notice(text)
+
+    def recommended(self, recommendation: Recommendation, output: Path) -> None:
+        """Passed on."""
+        self._inner.recommended(recommendation, output)
+
+    def close(self) -> None:
+        """The port is free again. May be called twice."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self._inner.close()
+
+    def _ended(self, record: TrialRecord) -> None:
+        self._load.inc(record.load_s or 0.0)
+        with self._lock:
+            self._running.pop(record.number, None)
+        self._show_phases()
+
+    def _in_phase(self, number: int, name: str) -> None:
+        with self._lock:
+            if self._running.get(number) == name:
+                return
+            self._running[number] = name
+        self._show_phases()
+
+    def _show_phases(self) -> None:
+        with self._lock:
+            running = list(self._running.values())
+        self._under_way.set(len(running))
+        for phase in _PHASES:
+            self._phase.labels(phase).set(running.count(phase))
