@@ -168,8 +168,8 @@ _ENGINES: dict[str, Any] = {}
 
 
 def _engine(url: str) -> Any:
-    """One pool of connections per storage. A SQLite file is opened for each look, since a new run may put another one in
-    its place; where there is none that is an error, and no new file.
+    """One pool of connections per storage. A SQLite file is opened for each look, since a new run may put another one
+    in its place; where there is none that is an error, and no new file.
     """
     from sqlalchemy import NullPool, create_engine
 

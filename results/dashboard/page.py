@@ -94,7 +94,7 @@ def _trials() -> list[Any]:
                 "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
                 "suppressFieldDotNotation": True, "tooltipShowDelay": 300,
             },
-            getRowId="String(params.data.number)",
+            getRowId="params.data.id",
         ),
         html.Div(id="trial", className="trial"),
     ]  # fmt: skip

@@ -86,7 +86,7 @@ def columns(study: StudySummary) -> list[dict[str, Any]]:
         "memory_mib": "memory, MiB", "gpu_percent": "GPU, %", "wall_s": "took, s",
     }  # fmt: skip
     found: list[dict[str, Any]] = [
-        {"field": "number", "headerName": "trial", "pinned": "left", **numeric},
+        {"field": "number", "headerName": "trial", "pinned": "left", "sort": "asc", **numeric},
         {"field": "state", "headerName": "state"},
     ]
     for name in study.parameters:
@@ -110,6 +110,7 @@ def rows(study: StudySummary, states: Sequence[str]) -> list[dict[str, Any]]:
 def _row(study: StudySummary, record: TrialRecord) -> dict[str, Any]:
     best = record.number == study.recommendation.trial
     return {
+        "id": str(record.number),
         "number": record.number,
         "state": f"{record.state}, recommended" if best else record.state,
         **{f"parameter:{name}": _cell(value) for name, value in record.configuration.items()},

@@ -107,11 +107,14 @@ def dashboard(options: DashboardOptions) -> ExitCode:
     raw = _raw_link(options, archives)
     from results.dashboard import make_app
 
-    app = make_app(Studies(archives, raw), options.token or None)
+    server = _listen(make_app(Studies(archives, raw), options.token or None), options.host, options.port)
     shown = f"http://{'127.0.0.1' if options.host == '0.0.0.0' else options.host}:{options.port}/"  # noqa: S104
     hint = "?token=..." if options.token else ""
     click.echo(f"{', '.join(archives)}: {shown}{hint}  (Ctrl-C ends it)")
-    _serve(app, options.host, options.port)
+    try:
+        server.run()
+    finally:
+        server.close()
     return ExitCode.DONE
 
 
@@ -144,19 +147,16 @@ def _raw_link(options: DashboardOptions, archives: Mapping[str, Archive]) -> str
     from tuner.raw_study import raw_study_app
 
     port = options.port + 1
-    threading.Thread(target=_serve, args=(raw_study_app(url, options.token), options.host, port), daemon=True).start()
+    server = _listen(raw_study_app(url, options.token), options.host, port)
+    threading.Thread(target=server.run, daemon=True).start()
     return f"http://{options.host}:{port}/"
 
 
-def _serve(app: Any, host: str, port: int) -> None:
+def _listen(app: Any, host: str, port: int) -> Any:
     import waitress
 
     try:
-        server = waitress.create_server(app, host=host, port=port, threads=_THREADS, ident=None)
+        return waitress.create_server(app, host=host, port=port, threads=_THREADS, ident=None)
     except (OSError, ValueError) as error:
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         raise UnfitEnvironmentError(f"cannot listen on {host}:{port}: {why}; --port names another port") from error
-    try:
-        server.run()
-    finally:
-        server.close()
