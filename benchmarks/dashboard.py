@@ -3,8 +3,8 @@
     python -m benchmarks.dashboard [--runs 5]
 
 Studies of 1,000 and of 10,000 trials are written as the tuner writes them; then Chromium opens the page, in a fresh
-browser each time. Goals: the recommendation painted within 1.5 s with 1,000 trials, a study of 10,000 open within 4 s (its
-pictures drawn), a new trial on the page within 2 s of its end. Needs Chromium.
+browser each time. Goals: the recommendation painted within 1.5 s with 1,000 trials, a study of 10,000 open within 4 s
+(its pictures drawn), a new trial on the page within 2 s of its end. Needs Chromium.
 """
 
 from __future__ import annotations

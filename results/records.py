@@ -83,7 +83,8 @@ class TrialRecord(_Record):
     price) is known. `launch_s` is the time until the server was ready, `wall_s` the whole trial. `unsettled` is the
     warm-up of a server whose latency or throughput still changed when its time was over; empty for all others.
     `throttled_share` is that of the scheduler's periods in which the CPU quota was used up; `memory_growth_bytes_per_s`
-    how fast memory still grew under load, surely (None: it did not).
+    how fast memory still grew under load, surely (None: it did not). `image` is
+    the digest of what ran.
     """
 
     number: int
@@ -114,6 +115,7 @@ class TrialRecord(_Record):
     gpu_memory_peak_bytes: int | None = None
     throttled_share: float | None = None
     memory_growth_bytes_per_s: float | None = None
+    image: str | None = None
     notes: tuple[str, ...] = ()
     unsettled: tuple[WarmupSample, ...] = ()
     evidence: Evidence | None = Field(default=None, exclude=True, repr=False, description="not in the record's JSON")

@@ -200,4 +200,6 @@ def _provenance(study: StudySummary) -> dict[str, str]:
     known = {"started": study.started, "ended": study.ended}
     times = {name: value or study.provenance.get(name) for name, value in known.items()}
     others = {name: value for name, value in study.provenance.items() if name not in times}
-    return {name: value for name, value in times.items() if value} | others
+    best = next((study.latest(one) for one in study.records if one.number == study.recommendation.trial), None)
+    image = {"image": best.image} if best is not None and best.image else {}
+    return {name: value for name, value in times.items() if value} | image | others

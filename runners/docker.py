@@ -148,7 +148,7 @@ class DockerRunner:
             launched, since = time.monotonic(), int(time.time())
             self._start(name, container)
             stack.callback(self._write_log, name, container.folder / "server.log")
-            server = _Server(self._engine, name, container, cores, self._engine.is_here, since)
+            server = _Server(self._engine, name, container, cores, self._engine.is_here, since, image=self._image)
             server.locate()
             stack.enter_context(sampling(server.samples, server.sample, _INTERVAL_S, container.folder / "usage.csv"))
             await_server(server.url, container, server.check, server.log_tail)
@@ -222,6 +222,7 @@ class _Server:
     since: int
     url: str = ""
     cold_start_s: float = 0.0
+    image: str | None = None
     samples: Samples = field(default_factory=Samples)
     recorded: Recorded | None = None
     beside: Beside | None = None

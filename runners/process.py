@@ -105,6 +105,7 @@ class _Server:
     pid: int
     oom_kills_before: int
     cold_start_s: float = 0.0
+    image: str | None = None
     recorded: Recorded | None = None
     beside: Beside | None = None
     notes: tuple[str, ...] = ()

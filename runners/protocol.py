@@ -220,6 +220,10 @@ class Endpoint(Protocol):
         """What somebody who reads a measurement from here must know of the way to the server."""
 
     @property
+    def image(self) -> str | None:
+        """The digest of the image that runs (`sha256:...`); None where there is none."""
+
+    @property
     def recorded(self) -> Recorded | None:
         """Set by the replay runner alone."""
 

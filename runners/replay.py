@@ -52,6 +52,7 @@ class _Replayed:
     recorded: Recorded | None
     url: str = "replay:"
     cold_start_s: float = 0.0
+    image: str | None = None
     client_cores: tuple[int, ...] = ()
     shares_cores: bool = False
     beside: Beside | None = None

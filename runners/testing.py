@@ -51,6 +51,7 @@ class RunnerContract:
         with case.runner.launch(container) as endpoint:
             endpoint.check()
             assert endpoint.cold_start_s >= 0
+            assert endpoint.image is None or "sha256:" in endpoint.image
             assert endpoint.recorded is not None or case.reachable(container.placement)
         assert not case.reachable(container.placement)
 

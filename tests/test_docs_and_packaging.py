@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from results.exports import FORMATS
 from search_spaces import ROLES, preset_names
 from tuner.errors import ExitCode
 from tuner.schema import schema_text
@@ -49,7 +50,24 @@ def test_every_role_and_preset_is_documented(name: str) -> None:
 def test_every_exit_code_in_use_is_documented() -> None:
     page = (ROOT / "docs" / "outputs.md").read_text(encoding="utf-8")
     for code in ExitCode:
-        assert code is ExitCode.GATE_FAILED or f"| {int(code)} |" in page
+        assert f"| {int(code)} |" in page
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_every_export_is_documented(name: str) -> None:
+    assert f"`{name}`" in (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"), [("github-workflows", "github-actions.yml"), ("gitlab-ci", "gitlab-ci.yml")]
+)
+def test_the_documented_pipelines_are_what_their_schemas_want(schema: str, path: str) -> None:
+    checker = Path(sys.executable).parent / "check-jsonschema"
+    done = subprocess.run(
+        [checker, "--builtin-schema", f"vendor.{schema}", ROOT / "docs" / "ci" / path], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("path", [*ROOT.glob("examples/*/spec.yaml"), ROOT / "tuner" / "starter.yaml"])

@@ -6,6 +6,7 @@ import datetime
 import os
 import platform
 import shutil
+import subprocess
 from importlib import metadata
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def provenance(loaded: LoadedSpec, seed: int) -> dict[str, str]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cpu cores": str(len(os.sched_getaffinity(0))),
+        **_gpus(),
         "python": platform.python_version(),
         **versions,
     }
@@ -73,6 +75,20 @@ def _processor() -> str:
     except OSError:
         return platform.machine()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _gpus() -> dict[str, str]:
+    """This machine's GPUs and their driver, as NVIDIA's own tool names them; nothing where it is absent."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return {}
+    asked = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        lines = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    found = [line.rsplit(", ", 1) for line in lines if ", " in line]
+    return {"gpus": ", ".join(name for name, _ in found), "driver": found[0][1]} if found else {}
 
 
 def write_outputs(folder: Path, loaded: LoadedSpec, archive: Archive) -> StudySummary:

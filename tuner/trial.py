@@ -169,6 +169,7 @@ class _Trial:
             stack.enter_context(generator)
         endpoint = stack.enter_context(self._setup.runner.launch(container))
         self._times |= {"launch_s": time.monotonic() - begun, "cold_start_s": endpoint.cold_start_s}
+        self._times["image"] = endpoint.image
         if self._setup.replayed:
             return self._replay(endpoint.recorded)
         if generator is not None:

