@@ -222,3 +222,14 @@ def test_the_report_sorts_and_shows_hostile_text_as_text(study: Path) -> None:
     text = page_file.read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="http', text)
     assert "<img" not in text
+
+
+def test_optunas_own_dashboard_is_for_reading_alone(study: Path) -> None:
+    pytest.importorskip("optuna_dashboard", reason="pip install 'tune-inference[optuna-dashboard]'")
+    with dashboard(study, "out", "--optuna") as address:
+        raw = f"http://127.0.0.1:{int(address.rstrip('/').rsplit(':', 1)[1]) + 1}"
+        assert status(f"{raw}/api/studies") == 200
+        assert status(f"{raw}/api/studies", Host="evil.example") == 403
+        request = urllib.request.Request(f"{raw}/api/studies/1", method="DELETE")
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request, timeout=10)
