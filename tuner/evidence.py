@@ -13,7 +13,8 @@ from results import Estimate, Evidence, ProbeRecord, UsageSample
 
 _STEP = 1.1  # from one latency to the next in a histogram: finer than anybody sees
 _MOST_SAMPLES = 120
-_GROWS = 0.05  # of the memory in use: less is the allocator's breathing
+_GROWS, _LEAST_GROWTH = 0.05, 16 * 2**20  # of the memory in use, and in bytes: less is the allocator's breathing
+_WATCHED_S = 10.0
 
 
 def evidence(folder: Path, measurement: Measurement | None) -> Evidence:
@@ -24,16 +25,17 @@ def evidence(folder: Path, measurement: Measurement | None) -> Evidence:
 
 def memory_growth(samples: Sequence[UsageSample], since_s: float) -> float | None:
     """Bytes per second at which memory surely grew from then on: the lower end of the 95% interval of the slope (Theil
-    and Sen's, which a few jumps do not move). None where it did not, or by less than a twentieth in all that time.
+    and Sen's, which a few jumps do not move). None where it did not, or by less than a twentieth and 16 MiB in all that
+    time, or where it was watched for less than ten seconds.
     """
     from scipy.stats import theilslopes
 
     under_load = [one for one in samples if one.at_s >= since_s]
-    if len(under_load) < 8:
+    if len(under_load) < 8 or under_load[-1].at_s - under_load[0].at_s < _WATCHED_S:
         return None
     times, sizes = [one.at_s for one in under_load], [float(one.memory_bytes) for one in under_load]
     _, _, low, _ = theilslopes(sizes, times)
-    enough = low * (times[-1] - times[0]) > _GROWS * sizes[0]
+    enough = low * (times[-1] - times[0]) > max(_GROWS * sizes[0], _LEAST_GROWTH)
     return float(low) if enough and math.isfinite(low) else None
 
 

@@ -108,6 +108,7 @@ def run_trial(setup: TrialSetup, question: Question, on_phase: OnPhase) -> Trial
         (folder / "trial.json").write_text(error.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         raise
     found, growth = trial.evidence()
+    growth = growth if record.state == "complete" else None  # a queue that is overrun grows by itself
     update = {"wall_s": time.monotonic() - begun, "evidence": found, "memory_growth_bytes_per_s": growth}
     record = record.model_copy(update=update)
     (folder / "trial.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
