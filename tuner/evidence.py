@@ -12,7 +12,7 @@ from loadtest import LatencyHistogram, Measurement, Probe
 from results import Estimate, Evidence, ProbeRecord, UsageSample
 
 _STEP = 1.1  # from one latency to the next in a histogram: finer than anybody sees
-_MOST_SAMPLES = 120
+_MOST_SAMPLES, _STEP_S = 120, 1.0  # the kernel counts CPU time in steps: over less than that it jumps
 _GROWS, _LEAST_GROWTH = 0.05, 16 * 2**20  # of the memory in use, and in bytes: less is the allocator's breathing
 _WATCHED_S = 10.0
 
@@ -66,7 +66,9 @@ def _usage(path: Path) -> tuple[UsageSample, ...]:
             ]
     except (OSError, ValueError, KeyError):
         return ()
-    kept = rows[:: max(1, math.ceil(len(rows) / _MOST_SAMPLES))]
+    span = rows[-1][0] - rows[0][0] if rows else 0.0
+    every = max(1, math.ceil(len(rows) * max(1 / _MOST_SAMPLES, min(1.0, _STEP_S / span) if span else 1.0)))
+    kept = rows[::every]
     return tuple(
         UsageSample(at_s=at, cpu_cores=max(0.0, (cpu - before_cpu) / (at - before)), memory_bytes=memory)
         for (before, before_cpu, _), (at, cpu, memory) in itertools.pairwise(kept)

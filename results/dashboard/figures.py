@@ -95,7 +95,9 @@ def latency(curve: LatencyCurve | None) -> Figure:
     ):
         if rate is not None:
             shapes.append(_rule("x", rate, GREY))
-            notes.append(_note(rate, 1 - 0.08 * place, f"{name} {number(rate)}", "x", "y domain"))
+            right = rate > curve.points[-1].rate_qps / 2
+            note = _note(rate, 0.92 - 0.08 * place, f"{name} {number(rate)} ", "x", "y domain")
+            notes.append(note | {"xanchor": "right" if right else "left"})
     found = _figure(traces, "requests/s", "latency, ms", logarithmic="y")
     found["layout"] |= {"shapes": shapes, "annotations": notes}
     found["layout"]["xaxis"]["rangemode"] = "tozero"
