@@ -4,6 +4,7 @@ It takes finished values and writes files; it launches, measures and decides not
 runners. pandas is imported only where a table is made, since that takes half a second.
 """
 
+from results.explanation import Explanation, Surface
 from results.files import ResultsError, read_recommendation, write_recommendation
 from results.records import (
     Choice,
@@ -18,7 +19,7 @@ from results.records import (
     WarmupSample,
 )
 from results.report import write_report
-from results.summary import Importance, StudySummary, Surface
+from results.summary import StudySummary
 from results.tables import RESERVED_COLUMNS, trials_frame, write_trials
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
     "Choice",
     "Estimate",
     "Evidence",
-    "Importance",
+    "Explanation",
     "ProbeRecord",
     "Recommendation",
     "ResultsError",

@@ -176,22 +176,23 @@ class Bar:
 
 def importance_bars(study: StudySummary) -> list[Bar]:
     """The most important first."""
-    if study.importance is None:
+    if study.explanation is None:
         return []
-    shares = sorted(study.importance.shares.items(), key=lambda item: -item[1])
+    shares = sorted(study.explanation.importance.items(), key=lambda item: -item[1])
     return [Bar(name, f"{share:.0%}", round(100 * min(1.0, share), 1)) for name, share in shares]
 
 
 def surface_picture(study: StudySummary) -> Chart | None:
     """The predicted metric over the two parameters that matter most: darker is better."""
-    surface = study.surface
-    if surface is None:
+    surface = None if study.explanation is None else study.explanation.surface
+    if study.explanation is None or surface is None:
         return None
+    metric = study.explanation.metric
     known = [value for row in surface.value for value in row if value is not None]
     if not known:
         return None
-    text = metric_text(study, surface.metric)
-    ranked = sorted(known, reverse=surface.metric != "capacity_qps")  # the last is the best
+    text = metric_text(study, metric)
+    ranked = sorted(known, reverse=metric != "capacity_qps")  # the last is the best
     width = (Chart.right - Chart.left) / len(surface.x_values)
     height = (Chart.bottom - Chart.top + 8) / len(surface.y_values)
     marks, notes = [], []
@@ -215,7 +216,7 @@ def surface_picture(study: StudySummary) -> Chart | None:
         (round(Chart.bottom - (at + 0.5) * height, 1), given(value)) for at, value in enumerate(surface.y_values)
     )
     return Chart(
-        label=f"Predicted {metric_name(surface.metric)} over {surface.x} and {surface.y}, the others at their best",
+        label=f"Predicted {metric_name(metric)} over {surface.x} and {surface.y}, the others at their best",
         x_name=surface.x,
         y_name=surface.y,
         x_ticks=x_ticks[:: max(1, len(x_ticks) // 10)],

@@ -5,36 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict
-
-from results.records import Choice, Evidence, ParameterValue, Recommendation, TrialRecord
-
-
-class Importance(BaseModel):
-    """Per parameter the share of a metric's predicted variance that it is part of; shares overlap."""
-
-    model_config = ConfigDict(frozen=True)
-
-    metric: str
-    shares: dict[str, float]
-
-
-class Surface(BaseModel):
-    """A predicted metric over two parameters, all others at their best; [rows of `y`][columns of `x`].
-
-    `low` and `high` enclose 90% of what is predicted; None where nothing is expected to serve.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    metric: str
-    x: str
-    y: str
-    x_values: tuple[ParameterValue, ...]
-    y_values: tuple[ParameterValue, ...]
-    value: tuple[tuple[float | None, ...], ...]
-    low: tuple[tuple[float | None, ...], ...]
-    high: tuple[tuple[float | None, ...], ...]
+from results.explanation import Explanation
+from results.records import Choice, Evidence, Recommendation, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -69,8 +41,7 @@ class StudySummary:
     values: Mapping[int, float] = field(default_factory=dict)
     budget: int | None = None
     running: int = 0
-    importance: Importance | None = None
-    surface: Surface | None = None
+    explanation: Explanation | None = None
     evidence: Mapping[int, Evidence] = field(default_factory=dict)
     gpu_parameters: tuple[str, ...] = ()
     currency: str = "$"

@@ -25,14 +25,13 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from results import Estimate, TrialRecord
+from results import Estimate, Explanation, Surface, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
 from tuner.archive import RECORD, SPEC
 from tuner.objective import Objective, capacity_at_cost
 
 if TYPE_CHECKING:
     from tuner.surrogate.acquisition import Scale
-    from tuner.surrogate.explain import Explanation
     from tuner.surrogate.features import Candidates, Floats, Ints, Trials
     from tuner.surrogate.mixture import Judgement, Surrogate
     from tuner.surrogate.predict import Prediction
@@ -172,7 +171,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
 
     def explain(self, records: Sequence[TrialRecord]) -> Explanation | None:
         """What was learned of the first metric; None before anything was measured."""
-        from tuner.surrogate.explain import Explanation, Surface, as_rows, best_over, total_effects
+        from tuner.surrogate.explain import as_rows, best_over, total_effects
         from tuner.surrogate.mixture import mixed
 
         trials = self._trials(records)

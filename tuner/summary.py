@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from results import Importance, StudySummary, Surface
+from results import Explanation, StudySummary
 from tuner.archive import Archive
 from tuner.objective import Objective
 from tuner.recommendation import find_current, recommend
@@ -27,6 +24,7 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
     if loaded.spec.slo and loaded.spec.slo.error_rate is not None:
         slo.append(f"error rate <= {loaded.spec.slo.error_rate:.3%}")
     shown = (recommendation.trial, *(one.trial for one in recommendation.alternatives))
+    explanation = None if found.explanation is None else Explanation.model_validate(found.explanation)
     return StudySummary(
         service=loaded.spec.service.name,
         recommendation=recommendation,
@@ -40,11 +38,10 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         space_size=str(loaded.space.size),
         provenance=found.provenance,
         ended=None if found.running else found.ended,
-        notes=_what_mattered(found.explanation),
+        notes=_what_mattered(explanation),
         budget=found.budget,
         running=found.running,
-        importance=_importance(found.explanation),
-        surface=_surface(found.explanation),
+        explanation=explanation,
         evidence={number: archive.evidence(number) for number in shown if number is not None},
         gpu_parameters=tuple(one.name for one in loaded.space.parameters if one.role in ("gpu_type", "gpu_memory")),
         metrics=objective.metrics,
@@ -53,19 +50,8 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
     )
 
 
-def _what_mattered(explanation: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _what_mattered(explanation: Explanation | None) -> tuple[str, ...]:
     if explanation is None:
         return ()
-    shares = [f"{name} {share:.0%}" for name, share in explanation["importance"].items() if share >= _NOTABLE]
-    return (f"What {explanation['metric']} depends on, as predicted: {', '.join(shares)}.",) if shares else ()
-
-
-def _importance(explanation: Mapping[str, Any] | None) -> Importance | None:
-    if explanation is None:
-        return None
-    return Importance(metric=explanation["metric"], shares=explanation["importance"])
-
-
-def _surface(explanation: Mapping[str, Any] | None) -> Surface | None:
-    surface = None if explanation is None else explanation.get("surface")
-    return None if explanation is None or surface is None else Surface(metric=explanation["metric"], **surface)
+    shares = [f"{name} {share:.0%}" for name, share in explanation.importance.items() if share >= _NOTABLE]
+    return (f"What {explanation.metric} depends on, as predicted: {', '.join(shares)}.",) if shares else ()

@@ -121,8 +121,8 @@ def importance(study: StudySummary) -> Figure:
 
 def surface(study: StudySummary) -> Figure:
     """The predicted metric over the two parameters that matter most."""
-    shown = study.surface
-    if shown is None:
+    shown = None if study.explanation is None else study.explanation.surface
+    if study.explanation is None or shown is None:
         return nothing("known when the search is over")
     text = [
         [
@@ -135,8 +135,8 @@ def surface(study: StudySummary) -> Figure:
         [{
             "type": "heatmap", "x": [plain(given(one)) for one in shown.x_values], "text": text,
             "y": [plain(given(one)) for one in shown.y_values], "z": shown.value, "colorscale": "Viridis",
-            "reversescale": shown.metric != "capacity_qps", "hoverongaps": False, "xgap": 2, "ygap": 2,
-            "colorbar": {"title": {"text": metric_name(shown.metric), "side": "right"}},
+            "reversescale": study.explanation.metric != "capacity_qps", "hoverongaps": False, "xgap": 2, "ygap": 2,
+            "colorbar": {"title": {"text": metric_name(study.explanation.metric), "side": "right"}},
             "hovertemplate": "%{x}, %{y}: %{text}<extra></extra>",
         }], plain(shown.x), plain(shown.y),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from results import (
     Choice,
     Estimate,
     Evidence,
-    Importance,
+    Explanation,
     ProbeRecord,
     Recommendation,
     StudySummary,
@@ -145,11 +145,11 @@ def test_parameters_are_drawn_where_they_are_known() -> None:
     assert surface_picture(one) is None
     grid: Any = ((1.0, None), (2.0, 3.0))
     known = replace(
-        one, importance=Importance(metric="capacity_qps", shares={"a": 0.2, HOSTILE: 0.9}),
+        one, explanation=Explanation(metric="cost_per_million_requests", importance={"a": 0.2, HOSTILE: 0.9}, trust=1.0,
         surface=Surface(
-            metric="cost_per_million_requests", x="a", y=HOSTILE, x_values=(1, 2), y_values=(HOSTILE, "z"), value=grid,
+            x="a", y=HOSTILE, x_values=(1, 2), y_values=(HOSTILE, "z"), value=grid,
             low=grid, high=grid,
-        ),
+        )),
     )  # fmt: skip
     assert [bar.percent for bar in importance_bars(known)] == [90.0, 20.0]
     chart = surface_picture(known)

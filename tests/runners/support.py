@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -12,6 +15,22 @@ import psutil
 from runners import Container, Placement, Readiness, Resources, SampleRequest
 from runners.ownership import OWNER, marks_of
 from tests.conftest import SERVER
+
+
+@contextlib.contextmanager
+def lost_run(module: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has launched a server, by `launched` of that test module; to be killed."""
+    script = (
+        f"import sys, time; from pathlib import Path; from {module} import *\n"
+        "with launched(Path(sys.argv[1])): print('up', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True) as lost:
+        assert lost.stdout is not None
+        assert lost.stdout.readline() == "up\n"
+        try:
+            yield lost
+        finally:
+            lost.kill()
 
 
 def container(

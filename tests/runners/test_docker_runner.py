@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -191,18 +188,11 @@ def test_an_image_is_built_from_its_folder(tmp_path: Path, client: docker.Docker
 
 
 def test_what_a_dead_run_left_is_removed_and_nothing_else(tmp_path: Path, client: docker.DockerClient) -> None:
-    script = (
-        "import sys, time; from pathlib import Path; from tests.runners.test_docker_runner import *\n"
-        "with launched(Path(sys.argv[1])): print('up', flush=True); time.sleep(600)"
-    )
-    lost = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert lost.stdout is not None
-    assert lost.stdout.readline() == "up\n"
     (tmp_path / "living").mkdir()
-    with launched(tmp_path / "living"):
+    with support.lost_run("tests.runners.test_docker_runner", tmp_path) as lost, launched(tmp_path / "living"):
         assert runner().remove_leftovers() == []
-        os.kill(lost.pid, signal.SIGKILL)
-        lost.communicate()
+        lost.kill()
+        lost.wait()
         removed = runner().remove_leftovers()
         assert [(one.study, one.trial) for one in removed] == [("tests", "7")]
         assert len(ours(client)) == 1
