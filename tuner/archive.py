@@ -119,11 +119,14 @@ class Archive:
             ended=None if last is None else str(last)[:19].replace(" ", "T"),
         )
 
-    def version(self) -> str:
-        """Changes whenever a trial begins or ends, or the best are measured again. Raises UnfitEnvironmentError."""
+    def version(self) -> tuple[str, str]:
+        """What changes whenever a trial begins or ends or the best are measured again; and what changes when another
+        run has put its study here. Raises UnfitEnvironmentError.
+        """
         with reaching(self._url), _engine(self._url).connect() as connection:
             row = connection.execute(_text(_VERSION), {"study": self._study}).one()
-        return " ".join(map(str, row))
+            run = _scalar(connection, _ATTRIBUTE, study=self._study, key=PROVENANCE)
+        return " ".join(map(str, row)), str(run)
 
     def evidence(self, number: int) -> Evidence:
         """What the latest measurement of a trial rests on; empty where the trial left none."""

@@ -165,6 +165,17 @@ def test_a_live_runs_trials_appear_without_a_reload(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_new_run_in_the_same_folder_is_followed(study: Path, tune: Tune) -> None:
+    with dashboard(study, "out") as address, browser(address) as seen:
+        page = seen.page
+        page.goto(address)
+        page.wait_for_selector("#hero .sentence")
+        until(lambda: page.inner_text("#state") == "12 of 12 trials")
+        assert tune("--service", "spec.yaml", "--budget", "3", "--output", "out").returncode == 0
+        until(lambda: page.inner_text("#state") == "3 of 3 trials")
+
+
+@pytest.mark.slow
 def test_it_fits_a_phone_and_a_keyboard(study: Path) -> None:
     with dashboard(study, "out") as address, browser(address, width=390) as seen:
         page = seen.page

@@ -41,7 +41,8 @@ class Studies:
     """The studies that the dashboard shows, each by a name of its own. For several threads."""
 
     def __init__(self, archives: Mapping[str, Archive], raw: str | None) -> None:
-        self._archives, self._raw = archives, raw
+        self._archives, self._raw = dict(archives), raw
+        self._runs: dict[str, str] = {}
         self._lock = threading.Lock()
         self._read: dict[str, tuple[str, StudySummary]] = {}
 
@@ -51,13 +52,13 @@ class Studies:
 
     def version(self, name: str) -> str:
         """Changes with every trial that begins or ends."""
-        return self._safely(name, lambda archive: archive.version())
+        return self._safely(name, lambda archive: " ".join(archive.version()))
 
     def summary(self, name: str) -> StudySummary:
         """Made once per version."""
 
         def read(archive: Archive) -> StudySummary:
-            version = archive.version()
+            version = " ".join(archive.version())
             if self._read.get(name, ("", None))[0] != version:
                 self._read[name] = (version, summarise(archive.loaded, archive))
             return self._read[name][1]
@@ -80,7 +81,8 @@ class Studies:
         return FORMATS[format_name](self._deployable(name, qps))
 
     def _deployable(self, name: str, qps: float | None) -> Deployable:
-        return self._safely(name, lambda archive: deployable(summarise(archive.loaded, archive), archive.loaded, qps))
+        study = self.summary(name)
+        return self._safely(name, lambda archive: deployable(study, archive.loaded, qps))
 
     def raw(self, name: str) -> str | None:  # noqa: ARG002 (one storage for all)
         """Optuna's own dashboard."""
@@ -91,9 +93,17 @@ class Studies:
             raise ResultsError(f"there is no study named {name}")
         try:
             with self._lock:
+                self._follow(name)
                 return read(self._archives[name])
         except TuneError as error:
             raise ResultsError(str(error)) from error
+
+    def _follow(self, name: str) -> None:
+        """Where a new run has taken the place of the one that was shown, show that."""
+        archive = self._archives[name]
+        _, run = archive.version()
+        if self._runs.setdefault(name, run) != run:
+            self._archives[name], self._runs[name] = Archive(archive.url, archive.name), run
 
 
 def dashboard(options: DashboardOptions) -> ExitCode:
