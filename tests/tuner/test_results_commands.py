@@ -168,8 +168,8 @@ def test_a_running_study_shows_metrics(tmp_path: Path) -> None:
             run.send_signal(signal.SIGINT)
             run.stderr.read()
             assert run.wait(60) in (0, 130)
-    with socket.socket() as again:
-        again.bind(("127.0.0.1", port))
+    with socket.socket() as again, pytest.raises(ConnectionRefusedError):
+        again.connect(("127.0.0.1", port))
 
 
 def test_a_metrics_port_that_is_taken_is_said(finished: Path, tune: Tune) -> None:
