@@ -19,6 +19,10 @@ _FORMATS = (
     "kubernetes", "patch", "helm-values", "kserve", "kubedl", "seldon", "ray-serve", "compose", "triton", "torchserve",
     "tf-serving", "mlserver",
 )  # fmt: skip
+_ALIASES = {
+    "k8s": "kubernetes", "kustomize": "patch", "helm": "helm-values", "ray": "ray-serve", "rayserve": "ray-serve",
+    "docker-compose": "compose", "tensorflow-serving": "tf-serving", "tfserving": "tf-serving",
+}  # fmt: skip
 
 
 class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -38,6 +42,17 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             return {"duration": parse_duration, "share": parse_percentage, "money": parse_money}[self.name](value)
         except QuantityError as error:
             self.fail(str(error), param, ctx)
+
+
+class _Format(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """An export's format, by its name or by one that people know it by."""
+
+    name = "format"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises BadParameter."""
+        known = str(value).lower().replace("_", "-")
+        return str(click.Choice(_FORMATS).convert(_ALIASES.get(known, known), param, ctx))
 
 
 class _Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -195,7 +210,7 @@ def plan(context: click.Context, /, **options: Any) -> None:
 @cli.command()
 @click.argument("folder", metavar="DIR", type=_PATH)
 @click.option(
-    "--format", type=click.Choice(_FORMATS), default="kubernetes", show_default=True, metavar="FORMAT",
+    "--format", type=_Format(), default="kubernetes", show_default=True, metavar="FORMAT",
     help=f"One of {', '.join(_FORMATS)}; the last four where the spec runs that server.",
 )  # fmt: skip
 @click.option(

@@ -100,6 +100,7 @@ def test_exports_are_written(finished: Path, tune: Tune) -> None:
     assert kinds["Deployment"]["spec"]["replicas"] == 5
     assert tune("export", finished, "--format", "compose", "--output", "files").returncode == 0
     assert (finished.parent / "files" / "compose.yaml").is_file()
+    assert "kustomization.yaml" in tune("export", finished, "--format", "kustomize").stdout
     refused = tune("export", finished, "--format", "triton")
     assert refused.returncode == 2
     assert "does not run triton" in refused.stderr
