@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+_NEAR = 0.05  # a regret that nobody would search on for
 # The report's only script; its hash is all that the page's policy lets run.
 _SORT = (Path(__file__).parent / "templates" / "sort.js").read_text(encoding="utf-8").strip()
 
@@ -132,9 +133,12 @@ def _search(study: StudySummary) -> str:
     text = f"{duration(seconds)} of measuring" if seconds else "No time was measured"
     if spent:
         text += f", {money(spent, study.currency)} at the servers' prices"
-    better = [one.trial for one in progress(study) if one.value is not None and one.value == one.best]
-    if better:
-        text += f"; trial {better[-1]} was the last that was better than all before it"
+    steps = progress(study)
+    final = steps[-1].best if steps else None
+    near = [one.trial for one in steps if final and one.best and abs(one.best / final - 1) <= _NEAR]
+    better = [one.trial for one in steps if one.value is not None and one.value == one.best]
+    if near and better:
+        text += f"; within 5% of the best found from trial {near[0]} on, found in trial {better[-1]}"
     return f"{text}."
 
 
