@@ -141,7 +141,7 @@ def test_a_locustfile_needs_no_request_in_the_spec(tmp_path: Path, tune: Tune) -
         "    def read(self):\n        self.client.get('/text')\n",
         encoding="utf-8",
     )
-    path = write_spec(tmp_path, "", load="{max_trial: 5s, max_warmup: 2s, locustfile: users.py}")
+    path = write_spec(tmp_path, "", load="{max_trial: 12s, max_warmup: 2s, locustfile: users.py}")
     text = path.read_text(encoding="utf-8").replace("request: {}\n", "")
     path.write_text(text, encoding="utf-8")
     done = tune("--service", "spec.yaml", "--budget", 1)
