@@ -28,7 +28,7 @@ from runners.protocol import Leftover, RunnerUnavailable
 _RENEW_S, _DURATION_S = 15.0, 60
 _DEAD_AFTER_S = 300.0  # clocks of machines differ
 _OWNER, _PLACE, _STATE = "tune/owner", "tune/place", "tune/state"
-_GONE_S = 90.0
+_GONE_S, _LOOK_S = 90.0, 0.2
 AT_ONCE = {"propagation_policy": "Background", "grace_period_seconds": 0}
 _SELECTOR = "app.kubernetes.io/managed-by=tune"
 
@@ -67,9 +67,12 @@ class RunLease:
         threading.Thread(target=self._renew, name="kubernetes-lease", daemon=True).start()
 
     def release(self) -> None:
-        """Nothing of the run is left that it would own."""
+        """Give the Lease up, when nothing that it owns is left. Where the cluster was away, its controllers may have
+        made a pod anew meanwhile; where it still is, the Lease stays, so that `tune clean` finds what it owns.
+        """
         self._done.set()
         with contextlib.suppress(ApiException, RunnerUnavailable):
+            _remove(self._cluster, self.name)
             self._cluster.delete(self._cluster.leases.delete_namespaced_lease, self.name)
 
     def labels(self, study: str, trial: int, launch: str) -> dict[str, str]:
@@ -128,9 +131,24 @@ def remove_abandoned(cluster: Cluster) -> list[Leftover]:
 
 
 def _remove(cluster: Cluster, lease: str) -> list[Leftover]:
-    """What carries the Lease's label, each kind by itself: the garbage collector takes its time, and may be absent."""
-    selector = f"{LEASE}={lease}"
-    found: list[Leftover] = []
+    """What carries the Lease's label, until nothing of it is left: a controller that has not heard of a deletion yet
+    makes another pod.
+    """
+    removed: dict[str, Leftover] = {}
+    deadline = time.monotonic() + _GONE_S
+    while found := _sweep(cluster, f"{LEASE}={lease}"):
+        removed |= found
+        if time.monotonic() > deadline:
+            raise RunnerUnavailable(
+                f"pods of a dead run are still there after {_GONE_S:g} s; see: kubectl get pods -l {LEASE}={lease}"
+            )
+        time.sleep(_LOOK_S)
+    return [one for one in removed.values() if one.what.startswith(("deployment", "job"))]
+
+
+def _sweep(cluster: Cluster, selector: str) -> dict[str, Leftover]:
+    """Delete each kind by itself: the garbage collector takes its time, and may be absent. What was there."""
+    found: dict[str, Leftover] = {}
     namespaced: list[tuple[str, Any, Any, Mapping[str, Any]]] = [
         ("deployment", cluster.apps.list_namespaced_deployment, cluster.apps.delete_namespaced_deployment, AT_ONCE),
         ("replica set", cluster.apps.list_namespaced_replica_set, cluster.apps.delete_namespaced_replica_set, AT_ONCE),
@@ -143,19 +161,10 @@ def _remove(cluster: Cluster, lease: str) -> list[Leftover]:
     for kind, listing, deleting, how in namespaced:
         with contextlib.suppress(ApiException):  # a kind that may not be listed was not created either
             for one in cluster.ask(listing, cluster.namespace, label_selector=selector).items:
-                cluster.delete(deleting, one.metadata.name, **how)
-                labels = one.metadata.labels
-                if kind in ("deployment", "job"):
-                    found.append(
-                        Leftover(f"{kind} {one.metadata.name}", labels.get(STUDY, "?"), labels.get(TRIAL, "?"))
-                    )
-    deadline = time.monotonic() + _GONE_S
-    while cluster.ask(cluster.core.list_namespaced_pod, cluster.namespace, label_selector=selector).items:
-        if time.monotonic() > deadline:
-            raise RunnerUnavailable(
-                f"pods of a dead run are still there after {_GONE_S:g} s; see: kubectl get pods -l {selector}"
-            )
-        time.sleep(0.2)
+                labels, name = one.metadata.labels, f"{kind} {one.metadata.name}"
+                found[name] = Leftover(name, labels.get(STUDY, "?"), labels.get(TRIAL, "?"))
+                if one.metadata.deletion_timestamp is None:
+                    cluster.delete(deleting, one.metadata.name, **how)
     return found
 
 
