@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from results.records import TrialRecord
 from results.summary import StudySummary
-from results.text import figure, given, money, share, size
+from results.text import assigned, figure, money, share, size
 
 _IDLE = 0.3  # of a GPU's time
 _THROTTLED = 0.05  # of the scheduler's periods
@@ -143,9 +143,6 @@ def _others(records: Sequence[TrialRecord], worst: TrialRecord) -> str:
 
 
 def _listed(records: Sequence[TrialRecord]) -> str:
-    shown = [
-        f"trial {one.number} ({' '.join(f'{name}={given(value)}' for name, value in one.configuration.items())})"
-        for one in records[:_MOST_TRIALS]
-    ]
+    shown = [f"trial {one.number} ({assigned(one.configuration)})" for one in records[:_MOST_TRIALS]]
     more = len(records) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results.chart import Chart
 from results.files import write_text
 from results.findings import findings
 from results.listing import alternatives_table, comparison_table, confirmations_table, trials_table
@@ -25,10 +24,22 @@ from results.pictures import (
     surface_picture,
 )
 from results.records import Estimate
-from results.series import LatencyCurve, latency_curve, progress, total_spent
+from results.series import progress, recommended_curve, total_spent
 from results.settling import settlings
 from results.summary import StudySummary
-from results.text import NONE, duration, figure, given, interval, markdown, milliseconds, money, share, visible
+from results.text import (
+    NONE,
+    assigned,
+    duration,
+    figure,
+    given,
+    interval,
+    markdown,
+    milliseconds,
+    money,
+    share,
+    visible,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,6 +61,7 @@ class Highlight:
 
 def write_report(folder: Path, summary: StudySummary) -> None:
     """`report.html` and `report.md`. Raises OSError when they cannot be written."""
+    curve = recommended_curve(summary)
     values: dict[str, Any] = {
         "study": summary,
         "best": summary.recommendation,
@@ -63,7 +75,7 @@ def write_report(folder: Path, summary: StudySummary) -> None:
         "findings": findings(summary),
         "cost_over_p99": cost_over_p99(summary),
         "cost_over_capacity": cost_over_capacity(summary),
-        "latency": _latency(summary),
+        "latency": None if curve is None else (latency_picture(curve), curve),
         "search": search_picture(summary),
         "search_words": _search(summary),
         "importance": importance_bars(summary),
@@ -107,10 +119,9 @@ def sentence(study: StudySummary) -> str | None:
     best = study.recommendation
     if best.configuration is None or best.capacity_qps is None:
         return None
-    what = " ".join(f"{name}={given(value)}" for name, value in best.configuration.items())
     sure = interval(best.capacity_qps)
     within = f" within {' and '.join(study.slo)}" if study.slo else ""
-    parts = [f"Deploy {what}: it holds {figure(best.capacity_qps.value)} requests/s{within}"]
+    parts = [f"Deploy {assigned(best.configuration)}: it holds {figure(best.capacity_qps.value)} requests/s{within}"]
     if sure:
         parts.append(f" (95% sure of {sure})")
     if best.cost_per_hour is not None:
@@ -118,13 +129,6 @@ def sentence(study: StudySummary) -> str | None:
     if best.cost_per_million_requests is not None:
         parts.append(f", {money(best.cost_per_million_requests, study.currency)} per million requests")
     return "".join(parts) + "."
-
-
-def _latency(study: StudySummary) -> tuple[Chart, LatencyCurve] | None:
-    number = study.recommendation.trial
-    evidence = None if number is None else study.evidence.get(number)
-    curve = None if number is None or evidence is None else latency_curve(study, number, evidence)
-    return None if curve is None else (latency_picture(curve), curve)
 
 
 def _search(study: StudySummary) -> str:

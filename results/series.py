@@ -9,7 +9,7 @@ from typing import Literal
 
 from results.records import Estimate, Evidence, TrialRecord
 from results.summary import StudySummary
-from results.text import given
+from results.text import assigned
 
 Kind = Literal["other", "front", "current", "best"]
 _HOUR_S = 3600.0
@@ -73,7 +73,14 @@ def points(study: StudySummary) -> list[Point]:
         kind: Kind = "front" if one.number in front else "other"
         kind = "best" if one.number == study.recommendation.trial else "current" if one.number == current else kind
         found.append(
-            Point(one.number, kind, words(one), one.cost_per_million_requests, _sane(one.capacity_qps), one.p99_ms)
+            Point(
+                one.number,
+                kind,
+                assigned(one.configuration),
+                one.cost_per_million_requests,
+                _sane(one.capacity_qps),
+                one.p99_ms,
+            )
         )
     order: tuple[Kind, ...] = ("other", "front", "current", "best")
     return sorted(found, key=lambda point: order.index(point.kind))
@@ -106,6 +113,13 @@ def latency_curve(study: StudySummary, number: int, evidence: Evidence) -> Laten
     return LatencyCurve(number, shown, knee, study.slo_p99_ms, record.capacity_qps if record else None)
 
 
+def recommended_curve(study: StudySummary) -> LatencyCurve | None:
+    """That of the recommendation; None where there is none, or too few of its probes are known."""
+    number = study.recommendation.trial
+    evidence = None if number is None else study.evidence.get(number)
+    return None if number is None or evidence is None else latency_curve(study, number, evidence)
+
+
 def progress(study: StudySummary) -> list[Progress]:
     """In the order of the trials; the second measurements come last, and cost time and money alone."""
     best: float | None = None
@@ -124,11 +138,6 @@ def total_spent(study: StudySummary) -> tuple[float, float]:
     """Seconds and money of all measurements: what the servers cost while they were measured."""
     every = [*study.records, *study.confirmations.values()]
     return sum(map(_seconds, every)), sum(map(_spent, every))
-
-
-def words(record: TrialRecord) -> str:
-    """`cpu_cores=2 threads=1`."""
-    return " ".join(f"{name}={given(value)}" for name, value in record.configuration.items())
 
 
 def bins(histogram: Sequence[tuple[float, int]]) -> tuple[list[float], list[int]]:

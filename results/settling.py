@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from results.records import TrialRecord
 from results.summary import StudySummary
-from results.text import figure, given, milliseconds
+from results.text import assigned, figure, milliseconds
 
 _MOST = 4  # pictures; the trials' notes name all
 _ROUND = 1
@@ -49,7 +49,7 @@ def _settling(record: TrialRecord) -> Settling:
     latencies, rates = [one.p50_ms for one in record.unsettled], [one.qps for one in record.unsettled]
     return Settling(
         record.number,
-        " ".join(f"{name}={given(value)}" for name, value in record.configuration.items()),
+        assigned(record.configuration),
         (
             Curve("median latency", milliseconds(max(latencies)), _corners(times, latencies, 30, 90), 30, 90),
             Curve("answers per second", figure(max(rates)), _corners(times, rates, 120, 180), 120, 180),

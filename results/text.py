@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from results.records import Estimate
 
@@ -101,6 +102,11 @@ def given(value: object) -> str:
     if value is None:
         return NONE
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def assigned(configuration: Mapping[str, object]) -> str:
+    """`cpu_cores=2 threads=1`."""
+    return " ".join(f"{name}={given(value)}" for name, value in configuration.items())
 
 
 def interval(estimate: Estimate | None) -> str | None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from results import StudySummary
 from results.exports import Deployable
-from results.series import latency_curve
+from results.series import recommended_curve
 from runners import Placement
-from search_spaces import ParameterValue
-from search_spaces.parameter import text_of
 from tuner.errors import UsageError
-from tuner.render import resources, substitute, templates
+from tuner.render import rendered_texts, resources, roles
 from tuner.spec_file import LoadedSpec
 
 _PORT, _FILES = 8000, "/etc/tune"
@@ -33,9 +31,8 @@ def deployable(study: StudySummary, loaded: LoadedSpec, qps: float | None = None
     options = kubernetes_options(loaded)
     port = options.port or _PORT
     record = study.latest(next(one for one in study.records if one.number == best.trial))
-    evidence = study.evidence.get(best.trial)
-    curve = None if evidence is None else latency_curve(study, best.trial, evidence)
-    texts = _rendered(loaded, best.configuration, Placement("0.0.0.0", port, _FILES))  # noqa: S104 (in a container)
+    curve = recommended_curve(study)
+    texts = rendered_texts(loaded, best.configuration, Placement("0.0.0.0", port, _FILES))  # noqa: S104 (in a container)
     selector = dict(options.node_selector)
     if asked.gpu_type is not None:
         selector[options.gpus.type_label] = options.gpus.label_values(asked.gpu_type)[0]
@@ -43,9 +40,9 @@ def deployable(study: StudySummary, loaded: LoadedSpec, qps: float | None = None
         service=spec.service.name,
         configuration=best.configuration,
         image=spec.service.image,
-        command=tuple(texts["command"].values()),
-        env={**options.gpus.asked(asked.gpu_type, asked.gpu_memory)[1], **texts["env"]},
-        files=texts["files"],
+        command=texts.command,
+        env={**options.gpus.asked(asked.gpu_type, asked.gpu_memory)[1], **texts.env},
+        files=texts.files,
         files_folder=_FILES,
         port=port,
         https=spec.request.tls is not None,
@@ -65,20 +62,5 @@ def deployable(study: StudySummary, loaded: LoadedSpec, qps: float | None = None
         limit=" and ".join(study.slo) or "the SLO",
         confirmed=best.confirmed,
         qps=qps if qps is not None else spec.objective.target_qps,
-        roles=_roles(loaded, best.configuration),
+        roles=roles(loaded.space, best.configuration),
     )
-
-
-def _roles(loaded: LoadedSpec, configuration: dict[str, ParameterValue]) -> dict[str, ParameterValue]:
-    return {one.role: configuration[one.name] for one in loaded.space.parameters if one.role}
-
-
-def _rendered(
-    loaded: LoadedSpec, configuration: dict[str, ParameterValue], placement: Placement
-) -> dict[str, dict[str, str]]:
-    values = {name: text_of(value) for name, value in configuration.items()}
-    values |= {"port": str(placement.port), "host": placement.host, "files": placement.files}
-    found: dict[str, dict[str, str]] = {"command": {}, "env": {}, "files": {}}
-    for (_, section, name), text in templates(loaded):
-        found[str(section)][str(name)] = substitute(text, values)
-    return found

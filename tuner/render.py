@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from runners import Container, Placement, Readiness, Resources, SampleRequest, Tls
-from search_spaces import Configuration, SearchSpace, parse_size
+from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size
 from search_spaces.parameter import text_of
 from tuner.request import RequestSource
 from tuner.spec_file import LoadedSpec
@@ -46,9 +47,35 @@ def templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
             raise loaded.error(("service", "files", name), f"cannot read the template {template}: {why}") from error
 
 
+def roles(space: SearchSpace, configuration: Configuration) -> dict[str, ParameterValue]:
+    """The values of the parameters that have a role."""
+    return {parameter.role: configuration[parameter.name] for parameter in space.parameters if parameter.role}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a configuration makes of the spec's command, environment and files."""
+
+    command: tuple[str, ...]
+    env: dict[str, str]
+    files: dict[str, str]
+
+
+def rendered_texts(loaded: LoadedSpec, configuration: Configuration, placement: Placement) -> Texts:
+    """The spec was checked before, so every placeholder has a value. Raises SpecError for a template that is gone."""
+    values = {name: text_of(value) for name, value in configuration.items()}
+    values |= {"port": str(placement.port), "host": placement.host, "files": placement.files}
+    texts = {key: substitute(text, values) for key, text in templates(loaded)}
+
+    def named(section: str) -> dict[str, str]:
+        return {str(key[2]): text for key, text in texts.items() if key[1] == section}
+
+    return Texts(tuple(named("command").values()), named("env"), named("files"))
+
+
 def resources(space: SearchSpace, configuration: Configuration) -> Resources:
     """What the parameters with a resource role ask for."""
-    by_role = {parameter.role: configuration[parameter.name] for parameter in space.parameters if parameter.role}
+    by_role = roles(space, configuration)
     cores, memory, gpu_type = by_role.get("cpu_cores"), by_role.get("memory"), by_role.get("gpu_type")
     return Resources(
         cpu_cores=None if cores is None else float(cores),
@@ -62,11 +89,8 @@ def render(
     loaded: LoadedSpec, configuration: Configuration, placement: Placement, source: RequestSource, *, study: str,
     trial: int, folder: Path,
 ) -> Container:  # fmt: skip
-    """The container of one configuration. The spec was checked before, so every placeholder has a value."""
-    service = loaded.spec.service
-    values = {name: text_of(value) for name, value in configuration.items()}
-    values |= {"port": str(placement.port), "host": placement.host, "files": placement.files}
-    texts = {key: substitute(text, values) for key, text in templates(loaded)}
+    """The container of one configuration."""
+    service, texts = loaded.spec.service, rendered_texts(loaded, configuration, placement)
     return Container(
         study=study,
         trial=trial,
@@ -81,9 +105,9 @@ def render(
             request=_sample(loaded, source),
             tls=Tls(source.plan.verify_tls, source.plan.ca_file) if source.tls else None,
         ),
-        command=tuple(text for key, text in texts.items() if key[1] == "command"),
-        env={str(key[2]): text for key, text in texts.items() if key[1] == "env"},
-        files={str(key[2]): text for key, text in texts.items() if key[1] == "files"},
+        command=texts.command,
+        env=texts.env,
+        files=texts.files,
         image=service.image,
     )
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
 import html
 from pathlib import Path
 from typing import Any
 
 import flask
 from dash import Dash
+from werkzeug.wrappers import Response
 
+from results.dashboard.access import refusal
 from results.dashboard.live import connect
 from results.dashboard.page import page
 from results.dashboard.source import Source
@@ -18,8 +19,6 @@ from results.report import question, sentence
 from results.text import visible
 
 _ASSETS = Path(__file__).parent / "assets"
-_COOKIE = "tune-token"
-_LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
 class _Page(Dash):
@@ -42,10 +41,8 @@ def _first_words(source: Source) -> list[str]:
     return [visible(text) for text in (study.service, sentence(study), question(study)) if text]
 
 
-def make_app(source: Source, token: str | None, hosts: tuple[str, ...] = _LOCAL) -> flask.Flask:
-    """`token` is asked of everybody where there is one. Without one only requests to `hosts` are answered, so that no
-    other site's page can read this one through a name of its own (DNS rebinding).
-    """
+def make_app(source: Source, token: str | None) -> flask.Flask:
+    """`token` is asked of everybody where there is one; see `access`."""
     app = _Page(
         __name__, title="tune", update_title="", assets_folder=str(_ASSETS), suppress_callback_exceptions=True,
         serve_locally=True, meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
@@ -57,8 +54,8 @@ def make_app(source: Source, token: str | None, hosts: tuple[str, ...] = _LOCAL)
     policy = _policy(app)
 
     @server.before_request
-    def admit() -> flask.Response | None:
-        return _refused(hosts) if token is None else _asked_for(token)
+    def admit() -> Response | None:
+        return refusal(flask.request, token)
 
     @server.after_request
     def protect(response: flask.Response) -> flask.Response:
@@ -78,21 +75,3 @@ def _policy(app: Dash) -> str:
         "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
         "frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
     )
-
-
-def _refused(hosts: tuple[str, ...]) -> flask.Response | None:
-    name = flask.request.host.rsplit(":", 1)[0] if not flask.request.host.endswith("]") else flask.request.host
-    return None if name in hosts else flask.Response("this dashboard answers to 127.0.0.1 alone\n", 403)
-
-
-def _asked_for(token: str) -> flask.Response | None:
-    """By header, by cookie, or once in the address, from where it moves into a cookie."""
-    request = flask.request
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.cookies.get(_COOKIE, "")
-    if hmac.compare_digest(given.encode(), token.encode()):
-        return None
-    if hmac.compare_digest(request.args.get("token", "").encode(), token.encode()):
-        response = flask.Response("", 303, {"Location": request.path})
-        response.set_cookie(_COOKIE, token, httponly=True, samesite="Strict")
-        return response
-    return flask.Response("a token is needed: open this address with ?token=... once\n", 401)

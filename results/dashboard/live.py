@@ -14,7 +14,7 @@ from results.dashboard.page import panel
 from results.dashboard.source import Source
 from results.files import ResultsError
 from results.planning import Terms, Wishes, make_plan, pattern
-from results.series import latency_curve
+from results.series import recommended_curve
 from results.text import visible
 
 _SEEN = (Input("version", "data"), State("study", "value"))
@@ -61,11 +61,10 @@ def _overview(app: Dash, source: Source) -> None:
     @_or_said(7)
     def overview(_: str, name: str) -> Any:
         study = source.summary(name)
-        best = study.recommendation.trial
-        curve = None if best is None else latency_curve(study, best, study.evidence[best])
         return (
             parts.found(study), figures.cost_over(study, "p99_ms"), figures.cost_over(study, "capacity_qps"),
-            figures.latency(curve), figures.search(study), figures.importance(study), figures.surface(study),
+            figures.latency(recommended_curve(study)), figures.search(study), figures.importance(study),
+            figures.surface(study),
         )  # fmt: skip
 
 

@@ -14,9 +14,22 @@ from results.listing import comparison_table
 from results.planning import Plan
 from results.records import Evidence, TrialRecord
 from results.report import highlights, question, sentence, verdict
-from results.series import latency_curve, total_spent, words
+from results.series import latency_curve, total_spent
 from results.summary import StudySummary
-from results.text import NONE, change, duration, figure, given, interval, milliseconds, money, share, size, visible
+from results.text import (
+    NONE,
+    assigned,
+    change,
+    duration,
+    figure,
+    given,
+    interval,
+    milliseconds,
+    money,
+    share,
+    size,
+    visible,
+)
 
 _GRAPH = {"displaylogo": False, "responsive": True}
 
@@ -152,7 +165,7 @@ def trial(study: StudySummary, record: TrialRecord, evidence: Evidence) -> list[
         for one in evidence.probes
     ]  # fmt: skip
     shown: list[Any] = [
-        html.H2(f"Trial {record.number}: {visible(words(record))}"),
+        html.H2(f"Trial {record.number}: {visible(assigned(record.configuration))}"),
         html.P(visible(latest.reason or f"{latest.state}."), className="soft"),
         html.Dl([html.Div([html.Dt(value), html.Dd(name)]) for name, value in facts], className="figures small"),
         html.Div(_pictures(study, latest, evidence), className="pictures"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from results.exports.deployable import Deployable
-from results.text import figure, given, interval, visible
+from results.text import assigned, figure, interval, visible
 
 Document = dict[str, Any]
 NO_IMAGE = "IMAGE"
@@ -30,8 +30,8 @@ def to_yaml(documents: Sequence[Document], head: str) -> str:
 def header(one: Deployable) -> str:
     """What was measured, for a comment: one line that nothing can break out of."""
     sure = interval(one.capacity)
-    chosen = " ".join(f"{name}={given(value)}" for name, value in one.configuration.items())
-    text = f"tune: {one.service}: {chosen} holds {figure(one.capacity.value)} requests/s within {one.limit}"
+    text = f"tune: {one.service}: {assigned(one.configuration)} holds {figure(one.capacity.value)} requests/s"
+    text += f" within {one.limit}"
     text += f" (95% sure of {sure})" if sure else ""
     text += "" if one.confirmed else "; measured once only"
     if one.qps is not None:

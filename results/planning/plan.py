@@ -19,7 +19,7 @@ from results.planning.money import MONTH_H, Offer, Terms, offers
 from results.planning.traffic import Traffic
 from results.records import Estimate, TrialRecord
 from results.summary import StudySummary
-from results.text import figure, given
+from results.text import assigned, figure, given
 
 _TARGETS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3)
 _FOR_SURE = 0.95  # the share of the allowed misses that a plan may use up
@@ -74,7 +74,7 @@ class Option:
     @property
     def words(self) -> str:
         """The configuration in a line."""
-        return " ".join(f"{name}={given(value)}" for name, value in self.configuration.items())
+        return assigned(self.configuration)
 
 
 @dataclass(frozen=True)
