@@ -84,7 +84,8 @@ class TrialRecord(_Record):
     warm-up of a server whose latency or throughput still changed when its time was over; empty for all others.
     `throttled_share` is that of the scheduler's periods in which the CPU quota was used up; `memory_growth_bytes_per_s`
     how fast memory still grew under load, surely (None: it did not). `image` is
-    the digest of what ran.
+    the digest of what ran. `reused_from` is the trial whose server it ran in, told its values while it ran.
+    `server_batch_size` and `server_queue_ms` are means over the load test by the server's own counters.
     """
 
     number: int
@@ -116,6 +117,9 @@ class TrialRecord(_Record):
     throttled_share: float | None = None
     memory_growth_bytes_per_s: float | None = None
     image: str | None = None
+    reused_from: int | None = None
+    server_batch_size: float | None = None
+    server_queue_ms: float | None = None
     notes: tuple[str, ...] = ()
     unsettled: tuple[WarmupSample, ...] = ()
     evidence: Evidence | None = Field(default=None, exclude=True, repr=False, description="not in the record's JSON")

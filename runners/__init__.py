@@ -28,6 +28,7 @@ from runners.protocol import (
     Usage,
 )
 from runners.replay import ReplayRunner, TableError
+from runners.reuse import ReusingRunner
 
 __all__ = [
     "Beside",
@@ -43,6 +44,7 @@ __all__ = [
     "Recorded",
     "ReplayRunner",
     "Resources",
+    "ReusingRunner",
     "Runner",
     "RunnerUnavailable",
     "SampleRequest",

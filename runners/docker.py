@@ -86,7 +86,7 @@ class DockerRunner:
 
     def place(self, folder: Path) -> Placement:  # noqa: ARG002
         """Every container has a network of its own, so all listen on the same port."""
-        return Placement("0.0.0.0", PORT, FILES)  # noqa: S104 (inside the container; published on 127.0.0.1 alone)
+        return Placement("0.0.0.0", PORT, FILES, (PORT + 1, PORT + 2))  # noqa: S104 (inside the container; published on 127.0.0.1 alone)
 
     @contextlib.contextmanager
     def launch(self, container: Container) -> Iterator[Endpoint]:
@@ -225,6 +225,7 @@ class _Server:
     image: str | None = None
     samples: Samples = field(default_factory=Samples)
     recorded: Recorded | None = None
+    reused_from: int | None = None
     beside: Beside | None = None
     notes: tuple[str, ...] = ()
 

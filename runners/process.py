@@ -38,6 +38,7 @@ from runners.usage import Watch
 
 _GRACE_S = 0.3  # a measured server has nothing to save, and the wait is part of every trial
 _LOG_TAIL_BYTES = 2000
+_MORE_PORTS = 2  # beside the one that is loaded: management or gRPC, and metrics
 _GIB = 2**30
 
 
@@ -75,8 +76,10 @@ class ProcessRunner:
         return remove_leftovers()
 
     def place(self, folder: Path) -> Placement:
-        """A free port of this machine alone, that outgoing connections do not take."""
-        return Placement("127.0.0.1", self._ports.take(), str(folder.resolve() / "files"))
+        """Free ports of this machine alone, that outgoing connections do not take."""
+        more = tuple(self._ports.take() for _ in range(_MORE_PORTS))
+        folder = folder.resolve()
+        return Placement("127.0.0.1", self._ports.take(), str(folder / "files"), more, str(folder / "scratch"))
 
     @contextlib.contextmanager
     def launch(self, container: Container) -> Iterator[Endpoint]:
@@ -91,7 +94,9 @@ class ProcessRunner:
             ):
                 yield server
         finally:
-            self._ports.give_back(container.placement.port)
+            for port in (container.placement.port, *container.placement.more):
+                self._ports.give_back(port)
+            shutil.rmtree(container.folder / "scratch", ignore_errors=True)
 
 
 @dataclass
@@ -107,6 +112,7 @@ class _Server:
     cold_start_s: float = 0.0
     image: str | None = None
     recorded: Recorded | None = None
+    reused_from: int | None = None
     beside: Beside | None = None
     notes: tuple[str, ...] = ()
 

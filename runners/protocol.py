@@ -50,11 +50,17 @@ class Resources:
 
 @dataclass(frozen=True)
 class Placement:
-    """What a server must be told before it is launched: where to listen, and where its rendered files lie."""
+    """What a server must be told before it is launched: where to listen, and where its rendered files lie.
+
+    `more` are further ports that it may have for itself (gRPC, metrics, management), `scratch` a folder that it may
+    make and write to, which is gone with it.
+    """
 
     host: str
     port: int
     files: str
+    more: tuple[int, ...] = ()
+    scratch: str = "/tmp"  # noqa: S108 (a container's own)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,11 @@ class Container:
     `folder` is the trial's own folder, which exists: the runner writes the server's log (`server.log`) and the
     rendered `files` (relative path to text, under `folder / "files"`) there. `workdir` is where a relative path in
     `command` starts. `parameters` are the raw values, for the replay runner's look-up and for labels. `go_on` is called
-    often while a launch waits, and ends it by raising.
+    often while a launch waits, and ends it by raising. A running server can be told the parameters named in `live`, so
+    that another configuration that differs in no other may run in it, unless it asks for a `fresh` launch; `running`
+    says that it is such a one. `prepare` is called with the server's URL and this container once the health path has
+    answered: it tells the server what can only be told while it runs, and returns the request to ask in place of
+    `readiness.request`. It raises ServerFailed or Infeasible.
     """
 
     study: str
@@ -121,6 +131,10 @@ class Container:
     files: Mapping[str, str] = field(default_factory=dict)
     image: str | None = None
     go_on: Callable[[], None] = _go_on
+    live: frozenset[str] = frozenset()
+    fresh: bool = False
+    running: bool = False
+    prepare: Callable[[str, Container], SampleRequest | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -222,6 +236,10 @@ class Endpoint(Protocol):
     @property
     def image(self) -> str | None:
         """The digest of the image that runs (`sha256:...`); None where there is none."""
+
+    @property
+    def reused_from(self) -> int | None:
+        """The trial that this server was launched for, where that is another one."""
 
     @property
     def recorded(self) -> Recorded | None:

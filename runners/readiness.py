@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 
@@ -29,13 +30,18 @@ def await_server(url: str, container: Container, check: Callable[[], None], log_
         check()
 
     try:
-        wait_until_ready(url, container.readiness, check_launch)
+        prepare = None if container.prepare is None else partial(container.prepare, url, container)
+        wait_until_ready(url, container.readiness, check_launch, prepare)
     except ServerFailed as error:
         raise ServerFailed(error.reason, error.log_tail or log_tail()) from error
 
 
-def wait_until_ready(url: str, readiness: Readiness, check: Callable[[], None]) -> None:
-    """Blocks. `check` raises when the server is gone. Raises ServerFailed with what was seen last."""
+def wait_until_ready(
+    url: str, readiness: Readiness, check: Callable[[], None], prepare: Callable[[], SampleRequest | None] | None = None
+) -> None:
+    """Blocks. `check` raises when the server is gone. `prepare` makes the request that is asked, once the server can be
+    asked. Raises ServerFailed with what was seen last.
+    """
     deadline = time.monotonic() + readiness.timeout_s
     # No proxy from the environment stands between us and a server on this machine.
     with httpx.Client(base_url=url, trust_env=False, verify=_trust(readiness.tls)) as client:
@@ -44,7 +50,7 @@ def wait_until_ready(url: str, readiness: Readiness, check: Callable[[], None]) 
             seen = _poll(lambda left: _health(client, path, left), deadline, deadline, check)
             if seen is not None:
                 raise ServerFailed(f"not ready within {readiness.timeout_s:g} s: {path} {seen}")
-        request = readiness.request
+        request = readiness.request if prepare is None else prepare()
         if request is None:
             if path is None and (seen := _poll(lambda left: _any(client, left), deadline, deadline, check)):
                 raise ServerFailed(f"not ready within {readiness.timeout_s:g} s: {seen}")
@@ -116,11 +122,11 @@ def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, foll
         return f"no proper answer ({type(error).__name__})", False
     if response.status_code in request.good if request.good else response.is_success:
         return None, True
-    said = _one_line(excerpt)
+    said = one_line(excerpt)
     return f"answered {response.status_code}" + (f" ({said})" if said else ""), True
 
 
-def _one_line(text: bytes) -> str:
+def one_line(text: bytes) -> str:
     """Fit for a message: a server's body may hold anything, a terminal's control sequences too."""
     printable = (letter if letter.isprintable() else " " for letter in text.decode("utf-8", errors="replace"))
     return " ".join("".join(printable).split())

@@ -53,6 +53,7 @@ class _Replayed:
     url: str = "replay:"
     cold_start_s: float = 0.0
     image: str | None = None
+    reused_from: int | None = None
     client_cores: tuple[int, ...] = ()
     shares_cores: bool = False
     beside: Beside | None = None

@@ -13,12 +13,12 @@ ParameterValue = bool | int | float | str
 Configuration = Mapping[str, ParameterValue]
 Role = Literal[
     "cpu_cores", "memory", "gpu_type", "gpu_memory", "batch_size", "batch_delay", "threads", "workers", "replicas",
-    "precision",
+    "precision", "instances", "concurrency", "gpu_memory_share", "engine", "compile",
 ]  # fmt: skip
 ROLES: tuple[Role, ...] = get_args(Role)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_COUNTS = ("batch_size", "threads", "workers", "replicas")
+_COUNTS = ("batch_size", "threads", "workers", "replicas", "instances", "concurrency")
 
 
 class SpaceError(ValueError):
@@ -85,6 +85,9 @@ def _role_problem(role: Role | None, value: ParameterValue) -> str | None:
         return f"{value!r} is not a whole number"
     if role == "replicas" and value == 0:
         return "0 replicas serve nothing"
+    if role == "gpu_memory_share":
+        share = quantity(value)
+        return None if isinstance(share, float) and 0 < share <= 1 else f"{value!r} is no share such as 0.9"
     if role == "gpu_type" and not isinstance(value, str):
         return f"{value!r} is not a GPU's name"
     return None

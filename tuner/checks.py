@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from results import RESERVED_COLUMNS
+from runners import Placement
 from search_spaces import Parameter
 from tuner.prices import check_prices
-from tuner.render import RUNNER_PLACEHOLDERS, placeholders, templates
+from tuner.render import RESOURCE_ROLES, RUNNER_PLACEHOLDERS, placeholders, rendered_texts, templates
+from tuner.serving import check_serving, serving
 from tuner.spec_file import LoadedSpec
-
-_RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "replicas")
 
 
 def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
@@ -33,6 +33,11 @@ def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
         raise loaded.error(
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
         )
+    _check_secrets(loaded)
+    _check_reference(loaded)
+    found = serving(loaded)
+    if found is not None:
+        check_serving(loaded, found, _used(loaded))
     if loaded.spec.runner.type == "process":
         _check_program(loaded)
 
@@ -41,12 +46,35 @@ def warnings(loaded: LoadedSpec) -> Iterator[str]:
     """What is allowed but probably not meant."""
     if loaded.spec.runner.type == "replay":
         return
-    used = {name for _, text in templates(loaded) for name in placeholders(text)}
+    used, found = _used(loaded), serving(loaded)
+    if found is not None:
+        return  # what reaches none of its knobs is an error
     for parameter in loaded.space.parameters:
-        if parameter.name not in used and parameter.role not in _RESOURCE_ROLES and len(parameter.choices) > 1:
+        if parameter.name not in used and parameter.role not in RESOURCE_ROLES and len(parameter.choices) > 1:
             yield f"the parameter {parameter.name} reaches nothing: {{{parameter.name}}} is in no command, env or file"
     if "port" not in used and loaded.spec.runner.type == "process":
         yield "{port} is in no command, env or file, so the server cannot know where to listen"
+
+
+def _used(loaded: LoadedSpec) -> set[str]:
+    """Parameters that a placeholder names, or whose role is a resource."""
+    named = {name for _, text in templates(loaded) for name in placeholders(text)}
+    return named | {one.name for one in loaded.space.parameters if one.role in RESOURCE_ROLES}
+
+
+def _check_secrets(loaded: LoadedSpec) -> None:
+    for index, name in enumerate(loaded.spec.service.secrets):
+        if not os.environ.get(name):
+            raise loaded.error(
+                ("service", "secrets", index), f"the server needs {name}, which is not set: export {name}=..."
+            )
+
+
+def _check_reference(loaded: LoadedSpec) -> None:
+    quality = loaded.spec.quality
+    reference = None if quality is None else quality.reference
+    if reference is not None and (problem := loaded.space.why_invalid(reference)):
+        raise loaded.error(("quality", "reference"), f"{problem}; the reference must lie in the space")
 
 
 def _check_placeholders(loaded: LoadedSpec) -> None:
@@ -63,14 +91,17 @@ def _check_placeholders(loaded: LoadedSpec) -> None:
 
 def _check_program(loaded: LoadedSpec) -> None:
     """Only what is the same for every configuration can be known now."""
-    if not loaded.spec.service.command:
+    configuration = next(iter(loaded.space.sample(1, seed=0)))
+    texts = rendered_texts(loaded, configuration, Placement("127.0.0.1", 1, "files"))
+    if not texts.command:
         raise loaded.error(
             ("service", "command"), "is missing; the process runner needs one, as in [python, server.py]"
         )
-    program = loaded.spec.service.command[0]
-    if placeholders(program):
+    given = loaded.spec.service.command
+    program = texts.command[0]
+    if given and placeholders(given[0]):
         return
-    path = loaded.spec.service.env.get("PATH", os.environ.get("PATH", os.defpath))
+    path = texts.env.get("PATH", os.environ.get("PATH", os.defpath))
     if "/" in program:
         found = (loaded.folder / program).is_file() and os.access(loaded.folder / program, os.X_OK)
     else:

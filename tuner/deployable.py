@@ -7,7 +7,8 @@ from results.exports import Deployable
 from results.series import recommended_curve
 from runners import Placement
 from tuner.errors import UsageError
-from tuner.render import rendered_texts, resources, roles
+from tuner.render import ready_path, ready_timeout_s, rendered_texts, resources, roles
+from tuner.serving import image_of
 from tuner.spec_file import LoadedSpec
 
 _PORT, _FILES = 8000, "/etc/tune"
@@ -39,15 +40,15 @@ def deployable(study: StudySummary, loaded: LoadedSpec, qps: float | None = None
     return Deployable(
         service=spec.service.name,
         configuration=best.configuration,
-        image=spec.service.image,
+        image=image_of(loaded),
         command=texts.command,
         env={**options.gpus.asked(asked.gpu_type, asked.gpu_memory)[1], **texts.env},
         files=texts.files,
         files_folder=_FILES,
         port=port,
         https=spec.request.tls is not None,
-        ready_path=spec.service.ready.path,
-        ready_timeout_s=spec.service.ready.timeout,
+        ready_path=ready_path(loaded),
+        ready_timeout_s=ready_timeout_s(loaded),
         requests=resource_section(asked, options).get("requests", {}),
         cpu_cores=asked.cpu_cores,
         memory_bytes=asked.memory_bytes,

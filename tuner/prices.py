@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search_spaces import Configuration, SearchSpace, parse_size, quantity
-from tuner.render import resources
+from tuner.render import NO_GPU, resources
 from tuner.spec import GpuPrice, PriceSpec
 from tuner.spec_file import LoadedSpec
 
@@ -47,6 +47,8 @@ def check_prices(loaded: LoadedSpec) -> None:
     space, prices = loaded.space, loaded.spec.prices
     gpu_type, gpu_memory = space.with_role("gpu_type"), space.with_role("gpu_memory")
     for name in gpu_type.choices if gpu_type else ():
+        if name == NO_GPU:
+            continue
         if str(name) not in prices.gpu_hour:
             raise loaded.error(("prices",), f"gpu_hour has no price for {name}, which {gpu_type.name} may choose")  # type: ignore[union-attr]
         for slice_ in gpu_memory.choices if gpu_memory else ():

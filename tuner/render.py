@@ -6,19 +6,27 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runners import Container, Placement, Readiness, Resources, SampleRequest, Tls
+from runners.servers import Launch
 from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size
 from search_spaces.parameter import text_of
 from tuner.request import RequestSource
+from tuner.serving import image_of, serving
 from tuner.spec_file import LoadedSpec
 from tuner.yaml_file import KeyPath
 
-RUNNER_PLACEHOLDERS = ("port", "host", "files")
+RUNNER_PLACEHOLDERS = ("port", "host", "files", "port2", "port3")
+RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "replicas")
+NO_GPU = "none"  # among the choices of a gpu_type: the same server on CPU cores alone
+_READY_S = 120.0
 _PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_]*)\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -34,6 +42,15 @@ def substitute(text: str, values: Mapping[str, str]) -> str:
 
 def templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
     """Every text of the spec that placeholders are replaced in, with the key that it stands at."""
+    yield from _start_templates(loaded)
+    for index, request in enumerate(loaded.spec.service.manage):
+        for name, text in (("path", request.path), ("body", request.body), ("json", _json_text(request.json_body))):
+            if text is not None:
+                yield ("service", "manage", index, name), text
+
+
+def _start_templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
+    """Those that a server is started with."""
     service = loaded.spec.service
     for index, word in enumerate(service.command):
         yield ("service", "command", index), word
@@ -54,7 +71,7 @@ def roles(space: SearchSpace, configuration: Configuration) -> dict[str, Paramet
 
 @dataclass(frozen=True)
 class Texts:
-    """What a configuration makes of the spec's command, environment and files."""
+    """What a configuration makes of command, environment and files: the adapter's, and over them the spec's."""
 
     command: tuple[str, ...]
     env: dict[str, str]
@@ -65,18 +82,39 @@ def rendered_texts(loaded: LoadedSpec, configuration: Configuration, placement: 
     """The spec was checked before, so every placeholder has a value. Raises SpecError for a template that is gone."""
     values = {name: text_of(value) for name, value in configuration.items()}
     values |= {"port": str(placement.port), "host": placement.host, "files": placement.files}
-    texts = {key: substitute(text, values) for key, text in templates(loaded)}
+    more = placement.more or (placement.port + 1, placement.port + 2)
+    values |= {"port2": str(more[0]), "port3": str(more[1])}
+    texts = {key: substitute(text, values) for key, text in _start_templates(loaded)}
 
     def named(section: str) -> dict[str, str]:
         return {str(key[2]): text for key, text in texts.items() if key[1] == section}
 
-    return Texts(tuple(named("command").values()), named("env"), named("files"))
+    found = serving(loaded)
+    base = Launch(()) if found is None else found.launch(configuration, placement)
+    env = {**_environment(loaded), **base.env, **named("env")}
+    return Texts(tuple(named("command").values()) or base.command, env, {**base.files, **named("files")})
+
+
+def _environment(loaded: LoadedSpec) -> dict[str, str]:
+    """What a process is started with from `service.venv`; containers have their own."""
+    venv = loaded.spec.service.venv
+    if venv is None or loaded.spec.runner.type != "process":
+        return {}
+    folder = loaded.folder / venv
+    return {
+        "VIRTUAL_ENV": str(folder),
+        "PATH": os.pathsep.join((str(folder / "bin"), os.environ.get("PATH", os.defpath))),
+    }
 
 
 def resources(space: SearchSpace, configuration: Configuration) -> Resources:
     """What the parameters with a resource role ask for."""
     by_role = roles(space, configuration)
     cores, memory, gpu_type = by_role.get("cpu_cores"), by_role.get("memory"), by_role.get("gpu_type")
+    if gpu_type == NO_GPU:
+        return Resources(
+            float(cores) if cores is not None else None, parse_size(memory) if memory is not None else None
+        )
     return Resources(
         cpu_cores=None if cores is None else float(cores),
         memory_bytes=None if memory is None else parse_size(memory),
@@ -87,10 +125,10 @@ def resources(space: SearchSpace, configuration: Configuration) -> Resources:
 
 def render(
     loaded: LoadedSpec, configuration: Configuration, placement: Placement, source: RequestSource, *, study: str,
-    trial: int, folder: Path,
+    trial: int, folder: Path, prepare: Callable[[str, Container], SampleRequest | None] | None = None,
 ) -> Container:  # fmt: skip
     """The container of one configuration."""
-    service, texts = loaded.spec.service, rendered_texts(loaded, configuration, placement)
+    texts = rendered_texts(loaded, configuration, placement)
     return Container(
         study=study,
         trial=trial,
@@ -100,19 +138,71 @@ def render(
         resources=resources(loaded.space, configuration),
         placement=placement,
         readiness=Readiness(
-            path=service.ready.path,
-            timeout_s=service.ready.timeout,
-            request=_sample(loaded, source),
+            path=ready_path(loaded),
+            timeout_s=ready_timeout_s(loaded),
+            request=sample_request(loaded, source),
             tls=Tls(source.plan.verify_tls, source.plan.ca_file) if source.tls else None,
         ),
         command=texts.command,
         env=texts.env,
         files=texts.files,
-        image=service.image,
+        image=image_of(loaded),
+        live=live_parameters(loaded),
+        prepare=prepare,
     )
 
 
-def _sample(loaded: LoadedSpec, source: RequestSource) -> SampleRequest | None:
+def managed(loaded: LoadedSpec, configuration: Configuration) -> Iterator[SampleRequest]:
+    """The requests of `service.manage` for a configuration."""
+    values = {name: text_of(value) for name, value in configuration.items()}
+    for request in loaded.spec.service.manage:
+        body = None if request.body is None else substitute(request.body, values).encode()
+        headers = {}
+        if request.json_body is not None:
+            body = json.dumps(_filled(request.json_body, configuration, values)).encode()
+            headers = {"Content-Type": "application/json"}
+        yield SampleRequest(request.method, substitute(request.path, values), headers, body)
+
+
+def live_parameters(loaded: LoadedSpec) -> frozenset[str]:
+    """Those that a running server can be told: by its adapter, or because they stand in `service.manage` alone."""
+    found = serving(loaded)
+    told = {name for key, text in templates(loaded) if key[1] == "manage" for name in placeholders(text)}
+    at_start = {name for _, text in _start_templates(loaded) for name in placeholders(text)}
+    resource = {one.name for one in loaded.space.parameters if one.role in RESOURCE_ROLES}
+    live = frozenset() if found is None else found.live
+    return (live | (told & set(loaded.space.names))) - at_start - resource
+
+
+def _json_text(content: Any) -> str | None:
+    return None if content is None else json.dumps(content)
+
+
+def _filled(content: Any, configuration: Configuration, values: Mapping[str, str]) -> Any:
+    """JSON with its placeholders replaced; a text that is one placeholder becomes the value itself, a number as one."""
+    if isinstance(content, Mapping):
+        return {key: _filled(value, configuration, values) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_filled(value, configuration, values) for value in content]
+    if isinstance(content, str):
+        whole = _PLACEHOLDER.fullmatch(content)
+        return configuration[whole[2]] if whole and whole[2] else substitute(content, values)
+    return content
+
+
+def ready_path(loaded: LoadedSpec) -> str | None:
+    """The spec's, or else the adapter's."""
+    found, given = serving(loaded), loaded.spec.service.ready.path
+    return given if given is not None or found is None else found.adapter.ready_path(found.model)
+
+
+def ready_timeout_s(loaded: LoadedSpec) -> float:
+    """The spec's, or else the adapter's."""
+    found, given = serving(loaded), loaded.spec.service.ready.timeout
+    return given if given is not None else _READY_S if found is None else found.adapter.ready_timeout_s
+
+
+def sample_request(loaded: LoadedSpec, source: RequestSource) -> SampleRequest | None:
     """None where a locustfile makes the requests and the spec names none of its own."""
     if loaded.spec.load.locustfile is not None and "request" not in loaded.spec.model_fields_set:
         return None

@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from loadtest import (
@@ -20,14 +21,16 @@ from loadtest import (
     read_trace,
     secret_headers,
 )
+from runners.servers import ServerRequest
 from tuner.request_spec import AuthSpec, TlsSpec
+from tuner.serving import serving
 from tuner.spec_file import LoadedSpec
 
 
 @dataclass(frozen=True)
 class RequestSource:
     """`sample` is one body that is really sent, `headers` hold secrets; `plan` is what the load
-    generator is told, `tls` that it is https.
+    generator is told, `tls` that it is https. Where it is not `described`, the bodies are asked of the running server.
     """
 
     method: str
@@ -36,15 +39,22 @@ class RequestSource:
     sample: bytes | None
     plan: RequestPlan
     tls: bool
+    described: bool = True
 
     def __repr__(self) -> str:
         return f"RequestSource({self.method} {self.path})"
 
 
-def request_source(loaded: LoadedSpec) -> RequestSource:
-    """Reads every file that requests need. Raises SpecError for what is missing, empty, or not what it says."""
+def request_source(loaded: LoadedSpec, generated: Path | None = None) -> RequestSource:
+    """Reads every file that requests need. `generated` holds bodies made for the server, a line of JSON each.
+
+    Raises SpecError for what is missing, empty, or not what it says.
+    """
     spec = loaded.spec.request
     plan = _plan(loaded)
+    asked = adapter_request(loaded)
+    if asked is not None:
+        plan = _adapted(plan, loaded, asked, generated)
     try:
         bodies = read_bodies(plan)
     except PlanError as error:
@@ -57,7 +67,37 @@ def request_source(loaded: LoadedSpec) -> RequestSource:
         headers = content_type | plan.headers | secret_headers(plan.auth)
     except PlanError as error:
         raise loaded.error(("request", "auth"), str(error).removeprefix("request.auth: ")) from error
-    return RequestSource(spec.method, spec.path, headers, bodies[0].content or None, plan, spec.tls is not None)
+    return RequestSource(
+        plan.method, plan.path, headers, bodies[0].content or None, plan, spec.tls is not None,
+        described=asked is None or not lacks_bodies(loaded) or generated is not None,
+    )  # fmt: skip
+
+
+def adapter_request(loaded: LoadedSpec) -> ServerRequest | None:
+    """What a server with an adapter is asked by; None for a custom one, and where a locustfile asks."""
+    found = serving(loaded)
+    return None if found is None or loaded.spec.load.locustfile is not None else found.adapter.request(found.model)
+
+
+def lacks_bodies(loaded: LoadedSpec) -> bool:
+    """Whether the spec gives no request bodies."""
+    spec = loaded.spec.request
+    return all(one is None for one in (spec.json_body, spec.body, spec.dataset, spec.file, spec.multipart))
+
+
+def _adapted(plan: RequestPlan, loaded: LoadedSpec, asked: ServerRequest, generated: Path | None) -> RequestPlan:
+    """The plan with the adapter's request where the spec does not say another."""
+    given, update = loaded.spec.request.model_fields_set, dict[str, Any]()
+    if "path" not in given:
+        update["path"] = asked.path
+    if "method" not in given:
+        update["method"] = asked.method
+    if lacks_bodies(loaded):
+        update["dataset"] = None if generated is None else str(generated)
+        update["headers"] = {"Content-Type": asked.content_type, **plan.headers}
+        if "stream" not in given:
+            update["stream"] = asked.stream
+    return plan.model_copy(update=update)
 
 
 def _plan(loaded: LoadedSpec) -> RequestPlan:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, TableError
 from tuner.errors import SpecError, UnfitEnvironmentError
+from tuner.serving import image_of, mounted_model
 from tuner.spec_file import LoadedSpec
 from tuner.yaml_file import read_documents
 
@@ -39,7 +40,7 @@ def _docker(loaded: LoadedSpec) -> Runner:
     from runners.docker import DockerOptions, DockerRunner
 
     spec, key = loaded.spec.runner.docker, ("runner", "docker")
-    image = loaded.spec.service.image
+    image = image_of(loaded)
     if image is None and spec.build is None:
         raise loaded.error(
             ("service", "image"), "is missing; Docker needs one, or runner.docker.build to build it from"
@@ -47,7 +48,7 @@ def _docker(loaded: LoadedSpec) -> Runner:
     build = None if spec.build is None else loaded.folder / spec.build
     if build is not None and not (build / "Dockerfile").is_file():
         raise loaded.error((*key, "build"), f"there is no {build / 'Dockerfile'}")
-    mounts = {target: loaded.folder / source for target, source in spec.mounts.items()}
+    mounts = mounted_model(loaded) | {target: loaded.folder / source for target, source in spec.mounts.items()}
     for target, source in mounts.items():
         if not source.exists():
             raise loaded.error((*key, "mounts", target), f"there is no {source}")
@@ -62,7 +63,7 @@ def _kubernetes(loaded: LoadedSpec) -> Runner:
     documents: tuple[Any, ...] = ()
     if spec.manifest is not None:
         documents = read_documents(loaded.folder / spec.manifest)
-    elif loaded.spec.service.image is None:
+    elif image_of(loaded) is None:
         raise loaded.error(("service", "image"), "is missing; a pod needs one, or runner.kubernetes.manifest")
     try:
         return KubernetesRunner(kubernetes_options(loaded, documents))
@@ -77,7 +78,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
     spec = loaded.spec.runner.kubernetes
     slices = spec.gpu.slices
     return KubernetesOptions(
-        image=loaded.spec.service.image,
+        image=image_of(loaded),
         namespace=spec.namespace,
         context=spec.context,
         manifest=documents,

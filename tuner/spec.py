@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from runners.servers import adapter_named
 from search_spaces import ParameterValue, Role
 from tuner.load_spec import LoadSpec, SloSpec
+from tuner.quality_spec import QualitySpec
 from tuner.quantities import Bytes, Money, Seconds
-from tuner.request_spec import RequestSpec
+from tuner.request_spec import EnvironmentName, RequestSpec
 from tuner.runner_spec import RunnerSpec
 from tuner.section import Section, Text
 
@@ -25,19 +27,62 @@ class ReadySpec(Section):
     """When a launched server counts as ready: `path` answers 2xx, and then a real request does."""
 
     path: str | None = Field(default=None, pattern=r"^/")
-    timeout: Seconds = 120.0
+    timeout: Seconds | None = Field(default=None, description="default: 120s, or the adapter's")
+
+
+class TensorSpec(Section):
+    """An input of a model, as the V2 protocol describes it; -1 is any size."""
+
+    datatype: Literal["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16",
+                      "FP32", "FP64", "BYTES"] = "FP32"  # fmt: skip
+    shape: tuple[int, ...] = Field(min_length=1)
+
+
+class ModelSpec(Section):
+    """What a server with an adapter serves; what `path` and the options mean is the adapter's matter."""
+
+    name: str | None = Field(default=None, min_length=1, description="default: the service's name")
+    path: Text | None = None
+    inputs: Mapping[str, TensorSpec] = Field(default_factory=dict)
+    options: Mapping[str, Text] = Field(default_factory=dict)
+
+
+class ManageSpec(Section):
+    """A request that tells the running server parameters: placeholders in its `path`, `json` or `body`."""
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    path: str = Field(pattern=r"^/")
+    json_body: Any = Field(default=None, alias="json")
+    body: str | None = None
+
+    @model_validator(mode="after")
+    def _one_body(self) -> ManageSpec:
+        if self.json_body is not None and self.body is not None:
+            raise ValueError("json and body exclude each other; keep one")
+        return self
 
 
 class ServiceSpec(Section):
-    """How the server is started. Placeholders: any parameter, `{port}`, `{host}` and `{files}`."""
+    """How the server is started. Placeholders: any parameter, `{port}`, `{host}`, `{files}`, `{port2}`, `{port3}`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
-    server: Literal["custom"] = "custom"
+    server: str = "custom"
+    model: ModelSpec = ModelSpec()
+    venv: str | None = Field(default=None, description="Python environment to start a process from")
+    secrets: tuple[EnvironmentName, ...] = Field(default=(), description="variables of tune's that the server needs")
     image: str | None = None
     command: tuple[Text, ...] = ()
     env: Mapping[str, Text] = Field(default_factory=dict)
     files: Mapping[str, str] = Field(default_factory=dict, description="file to render -> its template")
     ready: ReadySpec = ReadySpec()
+    manage: tuple[ManageSpec, ...] = ()
+
+    @field_validator("server", mode="after")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name != "custom":
+            adapter_named(name)  # AdapterError is a ValueError
+        return name
 
     @field_validator("command", mode="before")
     @classmethod
@@ -148,15 +193,22 @@ class Spec(Section):
     request: RequestSpec = RequestSpec()
     slo: SloSpec | None = None
     objective: ObjectiveSpec = ObjectiveSpec(minimize="cost_per_million_requests")
-    space: SpaceSpec
+    space: SpaceSpec = SpaceSpec()
     prices: PriceSpec = PriceSpec()
     load: LoadSpec = LoadSpec()
     runner: RunnerSpec = RunnerSpec()
+    quality: QualitySpec | None = None
     current: Mapping[str, ParameterValue] | None = None
 
     @model_validator(mode="after")
     def _streams_have_tokens(self) -> Spec:
-        if self.slo and self.request.stream is None and any(one.metric != "latency" for one in self.slo.limits):
+        custom = self.service.server == "custom" or not adapter_named(self.service.server).streams
+        if (
+            custom
+            and self.slo
+            and self.request.stream is None
+            and any(one.metric != "latency" for one in self.slo.limits)
+        ):
             raise ValueError("slo: ttft, itl and tokens_per_second need request: {stream: openai}")
         if self.load.locustfile is not None and self.request.stream is not None:
             raise ValueError("load.locustfile: a locustfile's requests are not read as streams; remove request.stream")

@@ -11,7 +11,17 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from search_spaces import ROLES, Constraint, ExpressionError, Parameter, SearchSpace, SpaceError, load_preset
+from runners.servers import AdapterError, adapter_named, adapter_names, server_preset
+from search_spaces import (
+    ROLES,
+    Constraint,
+    ExpressionError,
+    Parameter,
+    SearchSpace,
+    SpaceError,
+    load_preset,
+    preset_names,
+)
 from tuner.errors import SpecError
 from tuner.runner_spec import RunnerSpec
 from tuner.spec import ParameterSpec, Spec
@@ -97,10 +107,9 @@ def _build_space(file: YamlFile, spec: Spec) -> SearchSpace:
     try:
         described: dict[str, ParameterSpec] = {}
         from_preset: tuple[str, ...] = ()
-        if spec.space.preset is not None:
-            preset = load_preset(spec.space.preset)
-            described = {name: ParameterSpec.model_validate(value) for name, value in preset.parameters.items()}
-            from_preset = preset.constraints
+        if (name := _preset_name(spec)) is not None:
+            parameters, from_preset = _preset(name)
+            described = {name: ParameterSpec.model_validate(value) for name, value in parameters.items()}
         described |= spec.space.parameters
         constraints = [Constraint.parse(text) for text in from_preset]
         for index, text in enumerate(spec.space.constraints):
@@ -113,7 +122,7 @@ def _build_space(file: YamlFile, spec: Spec) -> SearchSpace:
             raise SpaceError("no configuration satisfies all the constraints; loosen one", ("constraints",))
     except SpaceError as error:
         where = error.where
-        if where[:1] == ("constraints",) and len(where) > 1 and spec.space.preset is not None:
+        if where[:1] == ("constraints",) and len(where) > 1 and _preset_name(spec) is not None:
             where = ("constraints", int(where[1]) - len(constraints) + len(spec.space.constraints))
         raise file.error(("space", *where), str(error)) from error
     except ExpressionError as error:
@@ -121,6 +130,24 @@ def _build_space(file: YamlFile, spec: Spec) -> SearchSpace:
     if spec.current is not None and (problem := space.why_invalid(spec.current)):
         raise file.error(("current",), f"{problem}; the current configuration must lie in the space")
     return space
+
+
+def _preset_name(spec: Spec) -> str | None:
+    """A server with an adapter has a preset of its own, which holds where the spec names no parameter."""
+    server = spec.service.server
+    return spec.space.preset or (server if server != "custom" and not spec.space.parameters else None)
+
+
+def _preset(name: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Parameters and constraints, of a server or of a file of ours."""
+    if name in preset_names():
+        preset = load_preset(name)
+        return preset.parameters, preset.constraints
+    try:
+        return server_preset(adapter_named(name))
+    except AdapterError as error:
+        known = ", ".join((*preset_names(), *adapter_names()))
+        raise SpaceError(f"no preset is named {name!r}; there are {known}", ("preset",)) from error
 
 
 def _parameter(name: str, described: ParameterSpec) -> Parameter:

@@ -39,17 +39,22 @@ from runners import (
     Recorded,
     Runner,
     RunnerUnavailable,
+    SampleRequest,
     ServerFailed,
     Usage,
 )
+from runners.servers import Reach
 from search_spaces import Configuration
 from tuner.bottleneck import name_bottleneck
 from tuner.evidence import evidence as gather
 from tuner.evidence import memory_growth
 from tuner.objective import cost_per_million_requests
+from tuner.preparing import counted, counters, prepare
 from tuner.prices import price_per_hour
+from tuner.quality import Quality
 from tuner.render import render, resources
 from tuner.request import RequestSource
+from tuner.serving import reach
 from tuner.spec_file import LoadedSpec
 
 # A first rate a little below break-even, so that noise does not throw away a configuration that equals the best.
@@ -69,6 +74,7 @@ class TrialSetup:
     trials: Path
     seed: int
     replayed: bool
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,8 @@ class _Trial:
         self._asked = resources(setup.loaded.space, question.configuration)
         self._price = price_per_hour(setup.loaded.space, question.configuration, self._spec.prices)
         self._times: dict[str, Any] = {}
+        self._source = setup.source
+        self._at: Reach | None = None
         self._measurement: Measurement | None = None
 
     def run(self) -> TrialRecord:
@@ -169,13 +177,18 @@ class _Trial:
         if generator is not None:
             stack.enter_context(generator)
         endpoint = stack.enter_context(self._setup.runner.launch(container))
-        self._times |= {"launch_s": time.monotonic() - begun, "cold_start_s": endpoint.cold_start_s}
-        self._times["image"] = endpoint.image
+        self._times["launch_s"] = time.monotonic() - begun
+        self._times |= {"image": endpoint.image, "reused_from": endpoint.reused_from}
+        if endpoint.reused_from is None:
+            self._times["cold_start_s"] = endpoint.cold_start_s
         if self._setup.replayed:
             return self._replay(endpoint.recorded)
         if generator is not None:
             # First the clients go: many servers, asked to stop, wait for those that are still connected.
             stack.callback(generator.close)
+        if self._setup.quality is not None:
+            self._on_phase("quality", 0.0)
+            self._setup.quality.check(endpoint.url, self._source, endpoint.check)
         record = self._measure(generator, endpoint)
         if generator is not None:
             generator.close()
@@ -185,9 +198,16 @@ class _Trial:
         placement = self._setup.runner.place(self._folder)
         container = render(
             self._setup.loaded, self._question.configuration, placement, self._setup.source,
-            study=self._spec.service.name, trial=self._question.number, folder=self._folder,
+            study=self._spec.service.name, trial=self._question.number, folder=self._folder, prepare=self._prepare,
         )  # fmt: skip
-        return replace(container, go_on=lambda: self._on_phase("launch", 0.0))
+        return replace(container, go_on=lambda: self._on_phase("launch", 0.0), fresh=self._question.again)
+
+    def _prepare(self, url: str, container: Container) -> SampleRequest | None:
+        """Tell a server with an adapter what it can only be told while it runs, and learn from it what it takes."""
+        self._at = reach(url, container.placement)
+        loaded, configuration = self._setup.loaded, self._question.configuration
+        self._source, sample = prepare(loaded, configuration, self._setup.source, self._at, container)
+        return sample
 
     def _break_even(self) -> float | None:
         return None if self._question.again else self._question.break_even_qps(self._price)
@@ -199,6 +219,7 @@ class _Trial:
             endpoint.check()
             self._on_phase(_phase(progress), progress.fraction)
 
+        before = counters(self._setup.loaded, self._at)
         measurement, notes = None, endpoint.notes
         if endpoint.beside is not None:
             try:
@@ -212,6 +233,7 @@ class _Trial:
                 measurement = ours.measure(plan, on_progress)
         measurement = measurement.model_copy(update={"notes": (*measurement.notes, *notes)})
         self._measurement = measurement
+        self._times |= counted(before, counters(self._setup.loaded, self._at))
         (self._folder / "probes.json").write_text(measurement.model_dump_json(indent=1) + "\n", encoding="utf-8")
         endpoint.check()
         self._times |= {"warmup_s": measurement.warmup_s, "load_s": measurement.load_s}
@@ -250,7 +272,7 @@ class _Trial:
         first = self._break_even()
         return LoadPlan(
             url=url,
-            request=self._setup.source.plan,
+            request=self._source.plan,
             slo=Slo(
                 latency=tuple(
                     Limit(metric=one.metric, percentile=one.percentile, limit_ms=one.limit_s * 1e3)

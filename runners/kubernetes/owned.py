@@ -131,19 +131,58 @@ def remove_abandoned(cluster: Cluster) -> list[Leftover]:
 
 
 def _remove(cluster: Cluster, lease: str) -> list[Leftover]:
-    """What carries the Lease's label, until nothing of it is left: a controller that has not heard of a deletion yet
-    makes another pod.
+    """What carries the Lease's label, until nothing of it is left and nobody can make another: a controller that has
+    not heard of a deletion yet makes what was deleted anew.
     """
-    removed: dict[str, Leftover] = {}
     deadline = time.monotonic() + _GONE_S
+    removed = _sweep_until_gone(cluster, lease, deadline)
+    _await_controllers(cluster, lease, deadline)
+    _sweep_until_gone(cluster, lease, deadline)
+    return [one for one in removed.values() if one.what.startswith(("deployment", "job"))]
+
+
+def _sweep_until_gone(cluster: Cluster, lease: str, deadline: float) -> dict[str, Leftover]:
+    removed: dict[str, Leftover] = {}
     while found := _sweep(cluster, f"{LEASE}={lease}"):
         removed |= found
         if time.monotonic() > deadline:
             raise RunnerUnavailable(
-                f"pods of a dead run are still there after {_GONE_S:g} s; see: kubectl get pods -l {LEASE}={lease}"
+                f"what a run made is still there after {_GONE_S:g} s; see: kubectl get all -l {LEASE}={lease}"
             )
         time.sleep(_LOOK_S)
-    return [one for one in removed.values() if one.what.startswith(("deployment", "job"))]
+    return removed
+
+
+def _await_controllers(cluster: Cluster, lease: str, deadline: float) -> None:
+    """Wait until the cluster's controllers have heard of all that was deleted: each hears of its objects in order, so
+    it has when it has seen to a Deployment that was made after that (one that asks for no pod), and to its ReplicaSet.
+    """
+    name, launch = f"{lease}-end", f"{lease}-end"
+    labels = {**MANAGED, LEASE: lease, LAUNCH: launch}
+    nothing = {"name": "none", "image": "none"}
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {LAUNCH: launch}},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [nothing]}},
+        },
+    }
+    try:
+        cluster.create(cluster.apps.create_namespaced_deployment, body)
+        listing, selector = cluster.apps.list_namespaced_replica_set, f"{LAUNCH}={launch}"
+        while not any(
+            one.status.observed_generation
+            for one in cluster.ask(listing, cluster.namespace, label_selector=selector).items
+        ):
+            if time.monotonic() > deadline:
+                raise RunnerUnavailable(f"the cluster's controllers have done nothing for {_GONE_S:g} s")
+            time.sleep(_LOOK_S)
+        cluster.delete(cluster.apps.delete_namespaced_deployment, name, propagation_policy="Foreground")
+    except ApiException:
+        return  # where Deployments may not be made, none was
 
 
 def _sweep(cluster: Cluster, selector: str) -> dict[str, Leftover]:

@@ -79,7 +79,8 @@ class KubernetesRunner:
 
     def place(self, folder: Path) -> Placement:  # noqa: ARG002
         """A pod has an address of its own, so all listen on the same port."""
-        return Placement("0.0.0.0", self._port, objects.FILES)  # noqa: S104 (inside the pod)
+        more = (self._port + 1, self._port + 2)
+        return Placement("0.0.0.0", self._port, objects.FILES, more)  # noqa: S104 (inside the pod)
 
     def close(self) -> None:
         """Give up this run's Lease."""
@@ -252,6 +253,7 @@ class _Server:
     shares_cores: bool = False
     samples: Samples = field(default_factory=Samples)
     recorded: Recorded | None = None
+    reused_from: int | None = None
     beside: Beside | None = None
     notes: tuple[str, ...] = ()
     oom_kills: int = 0

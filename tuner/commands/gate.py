@@ -24,16 +24,14 @@ from results.gate import (
 from runners import RunnerUnavailable
 from search_spaces import Configuration
 from tuner.checks import check
-from tuner.commands.opening import has_prices
-from tuner.commands.stored import open_archive
+from tuner.commands.opening import has_prices, trial_setup, with_quality
+from tuner.commands.stored import read_study
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
 from tuner.gate import GateRun
 from tuner.request import request_source
 from tuner.runner_choice import make_runner
 from tuner.spec_file import LoadedSpec, load_spec
-from tuner.summary import summarise
-from tuner.trial import TrialSetup
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,7 @@ def gate(options: GateOptions) -> ExitCode:
 
 def _finished(options: GateOptions, before: Recommendation, baseline: Measurement, setting: Setting) -> Decision:
     """From what a run has found already: one measurement, and one look."""
-    archive = open_archive(options.folder, options.storage, options.study)
-    summary = summarise(archive.loaded, archive)
+    summary, _ = read_study(options.folder, options.storage, options.study)
     _same_service(before, summary.service)
     found = Measurement.of(summary.recommendation)
     if found is None:
@@ -97,14 +94,12 @@ def _measured(
     loaded = loaded.with_runner(options.runner)
     runner = make_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
-    setup = TrialSetup(
-        loaded, request_source(loaded), runner, folder / "trials", options.seed, loaded.spec.runner.type == "replay"
-    )
+    setup = trial_setup(loaded, request_source(loaded), runner, folder, options.seed)
     display = make_display(as_json=options.as_json)
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
-        return GateRun(setup, configuration, baseline, setting, display, pairs).decide()
+        return GateRun(with_quality(setup), configuration, baseline, setting, display, pairs).decide()
     except RunnerUnavailable as error:
         raise UnfitEnvironmentError(str(error)) from error
     finally:
@@ -120,9 +115,8 @@ def _what(
     if options.service is not None:
         loaded = load_spec(options.service)
     else:
-        archive = open_archive(options.folder, options.storage, options.study)
-        loaded = archive.loaded
-        pairs = _pairs(summarise(loaded, archive))
+        summary, loaded = read_study(options.folder, options.storage, options.study)
+        pairs = _pairs(summary)
     _same_service(before, loaded.spec.service.name)
     configuration = before.configuration or {}
     if set(configuration) != set(loaded.space.names):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from results import TrialRecord
-from runners import Runner
-from tuner.render import resources
+from runners import ReusingRunner, Runner
+from tuner.quality import make_quality
+from tuner.render import live_parameters, resources
 from tuner.request import RequestSource
+from tuner.runner_choice import make_runner
 from tuner.spec_file import LoadedSpec
 from tuner.store import StudyStore
 from tuner.trial import TrialSetup
@@ -34,5 +37,21 @@ def open_study(
         price=getattr(runner, "price_per_hour", None) if has_prices(runner) else None,
         earlier=earlier,
     )
-    replayed = loaded.spec.runner.type == "replay"
-    return store, TrialSetup(loaded, source, runner, folder / "trials", seed, replayed)
+    return store, trial_setup(loaded, source, runner, folder, seed)
+
+
+def trial_setup(loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path, seed: int) -> TrialSetup:
+    """What all trials share; the folder holds theirs."""
+    return TrialSetup(loaded, source, runner, folder / "trials", seed, replayed=loaded.spec.runner.type == "replay")
+
+
+def study_runner(loaded: LoadedSpec) -> Runner:
+    """The spec's runner; where a running server can be told something that is tuned, its servers are used again."""
+    runner = make_runner(loaded)
+    return runner if loaded.spec.runner.type == "replay" or not live_parameters(loaded) else ReusingRunner(runner)
+
+
+def with_quality(setup: TrialSetup) -> TrialSetup:
+    """The setup with the spec's quality guard. Raises as `make_quality`."""
+    folder = setup.trials.parent / "reference"
+    return replace(setup, quality=make_quality(setup.loaded, setup.source, setup.runner, folder))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from results import TrialRecord
 from runners import Runner, RunnerUnavailable
 from tuner.archive import Archive
 from tuner.checks import check, warnings
-from tuner.commands.opening import has_prices, open_study
+from tuner.commands.opening import has_prices, open_study, study_runner, with_quality
 from tuner.display import Display, StudyOutline, make_display
 from tuner.earlier import read_earlier
 from tuner.errors import ExitCode, UnfitEnvironmentError
@@ -18,7 +18,6 @@ from tuner.objective import Objective
 from tuner.output import prepare_output, provenance, write_outputs
 from tuner.render import resources
 from tuner.request import request_source
-from tuner.runner_choice import make_runner
 from tuner.spec_file import LoadedSpec, load_spec
 from tuner.stopping import MOST_TRIALS
 from tuner.storage import sqlite_url
@@ -46,7 +45,7 @@ class RunOptions:
 def run(options: RunOptions) -> ExitCode:
     """Raises TuneError; KeyboardInterrupt is answered with an exit code, after what was measured is written."""
     loaded = load_spec(options.service).with_runner(options.runner)
-    runner = make_runner(loaded)
+    runner = study_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
     source = request_source(loaded)
     folder = options.output or Path("tuning") / loaded.spec.service.name
@@ -61,6 +60,7 @@ def run(options: RunOptions) -> ExitCode:
     study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget, options.parallel)
     try:
         _announce(display, runner, loaded, store, options.budget, folder, moved)
+        study = replace(study, setup=with_quality(setup))
         return _tune(study, loaded, folder, options.storage or sqlite_url(folder))
     finally:
         display.close()

@@ -8,12 +8,11 @@ from pathlib import Path
 from runners import RunnerUnavailable
 from tuner.archive import Archive
 from tuner.checks import check
-from tuner.commands.opening import has_prices, open_study
+from tuner.commands.opening import has_prices, open_study, study_runner, with_quality
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError
 from tuner.objective import Objective
 from tuner.request import request_source
-from tuner.runner_choice import make_runner
 from tuner.spec_file import load_spec
 from tuner.study import Study
 
@@ -41,7 +40,7 @@ def worker(options: WorkerOptions) -> ExitCode:
     else:
         loaded = Archive(options.storage, name).loaded
     loaded = loaded.with_runner(options.runner)
-    runner = make_runner(loaded)
+    runner = study_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
     folder = options.output or Path("tuning") / loaded.spec.service.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +51,7 @@ def worker(options: WorkerOptions) -> ExitCode:
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
-        Study(setup, store, objective, display, store.budget, options.parallel).help()
+        Study(with_quality(setup), store, objective, display, store.budget, options.parallel).help()
         display.notice(f"the study {loaded.spec.service.name} has its {len(store.records())} trials")
     except KeyboardInterrupt:
         display.notice("interrupted: the trials under way are left to others")

@@ -1,0 +1,41 @@
+"""The digits' classifier behind KServe's Python server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import joblib
+import kserve
+import numpy as np
+from threadpoolctl import threadpool_info
+
+
+class Digits(kserve.Model):
+    """`{"instances": [[64 pixels from 0 to 1], ...]}` is answered with `{"predictions": [digit, ...]}`."""
+
+    def __init__(self) -> None:
+        super().__init__("digits")
+        self.ready = self.load()
+
+    def load(self) -> bool:
+        self.model = joblib.load(Path(__file__).parent / "digits.joblib")
+        threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
+        print(f"digits: loaded in process {os.getpid()}, {threads} threads", flush=True)
+        return True
+
+    async def predict(self, payload: dict[str, Any], headers: Any = None, response_headers: Any = None) -> Any:  # noqa: ARG002
+        return await asyncio.to_thread(self._predict, payload)
+
+    def _predict(self, payload: dict[str, Any]) -> dict[str, Any]:
+        pixels = np.asarray(payload["instances"], dtype=np.float32)
+        return {"predictions": [int(digit) for digit in self.model.predict(pixels)]}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(parents=[kserve.model_server.parser])
+    parser.parse_known_args()
+    kserve.ModelServer().start([Digits()])

@@ -1,0 +1,163 @@
+"""One server for several configurations, where they differ only in what a running server can be told.
+
+Wraps any runner. A launch is handed a server that another one has left when their other parameters agree; else what was
+kept is stopped first, so that it holds no cores that the next server needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runners.protocol import (
+    Beside,
+    Container,
+    Endpoint,
+    Leftover,
+    ParameterValue,
+    Placement,
+    Recorded,
+    Resources,
+    Runner,
+    Usage,
+)
+from runners.readiness import await_server
+
+_Key = tuple[tuple[str, ParameterValue], ...]
+
+
+@dataclass
+class _Kept:
+    """A running server; `stop` ends it, and whatever its launch holds."""
+
+    key: _Key
+    container: Container
+    endpoint: Endpoint
+    stop: contextlib.ExitStack
+
+
+@dataclass(frozen=True)
+class _Reused:
+    """A server that was launched for another trial, as this one's endpoint."""
+
+    kept: _Kept
+    cold_start_s: float
+    recorded: Recorded | None = None
+
+    @property
+    def reused_from(self) -> int | None:
+        return self.kept.container.trial
+
+    @property
+    def url(self) -> str:
+        return self.kept.endpoint.url
+
+    @property
+    def client_cores(self) -> tuple[int, ...]:
+        return self.kept.endpoint.client_cores
+
+    @property
+    def shares_cores(self) -> bool:
+        return self.kept.endpoint.shares_cores
+
+    @property
+    def beside(self) -> Beside | None:
+        return self.kept.endpoint.beside
+
+    @property
+    def image(self) -> str | None:
+        return self.kept.endpoint.image
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        live = ", ".join(sorted(self.kept.container.live))
+        return (
+            *self.kept.endpoint.notes,
+            f"It ran in the server that trial {self.reused_from} launched, told {live} while it ran.",
+        )
+
+    def check(self) -> None:
+        self.kept.endpoint.check()
+
+    def usage(self, start: float, end: float) -> Usage:
+        return self.kept.endpoint.usage(start, end)
+
+
+class ReusingRunner:
+    """A runner whose servers outlive a trial that ends well, until one comes that they do not fit. See `Runner`."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner, self._lock = runner, threading.Lock()
+        self._idle: list[_Kept] = []
+
+    @property
+    def near(self) -> bool:
+        """As the wrapped runner's."""
+        return self._runner.near
+
+    def refuses(self, resources: Resources) -> str | None:
+        """As the wrapped runner's."""
+        return self._runner.refuses(resources)
+
+    def place(self, folder: Path) -> Placement:
+        """As the wrapped runner's; a launch that reuses a server leaves these ports be."""
+        return self._runner.place(folder)
+
+    @contextlib.contextmanager
+    def launch(self, container: Container) -> Iterator[Endpoint]:
+        """See `runners.protocol.Runner.launch`. A trial that raises, or asks for a fresh launch, leaves no server."""
+        key = tuple(sorted((name, value) for name, value in container.parameters.items() if name not in container.live))
+        kept = None if container.fresh else self._take(key)
+        if kept is None:
+            self.stop_idle()
+            with contextlib.ExitStack() as stack:
+                endpoint = stack.enter_context(self._runner.launch(container))
+                yield endpoint
+                if container.live and not container.fresh:
+                    self._keep(_Kept(key, container, endpoint, stack.pop_all()))
+            return
+        with kept.stop as stack:
+            yield self._told(kept, container)
+            self._keep(replace(kept, stop=stack.pop_all()))
+
+    def _told(self, kept: _Kept, container: Container) -> Endpoint:
+        """The server, once it serves by the new values. Raises as a launch does."""
+        begun = time.monotonic()
+        now = replace(container, placement=kept.container.placement, running=True)
+        await_server(kept.endpoint.url, now, kept.endpoint.check, lambda: "")
+        return _Reused(kept, time.monotonic() - begun)
+
+    def close(self) -> None:
+        """Stop what is kept, too."""
+        try:
+            self.stop_idle()
+        finally:
+            self._runner.close()
+
+    def remove_leftovers(self) -> list[Leftover]:
+        """As the wrapped runner's."""
+        return self._runner.remove_leftovers()
+
+    def stop_idle(self) -> None:
+        """Blocks until no server runs that no trial uses."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return
+                kept = self._idle.pop()
+            kept.stop.close()
+
+    def _take(self, key: _Key) -> _Kept | None:
+        with self._lock:
+            fitting = next((one for one in self._idle if one.key == key), None)
+            if fitting is not None:
+                self._idle.remove(fitting)
+        return fitting
+
+    def _keep(self, kept: _Kept) -> None:
+        with self._lock:
+            self._idle.append(kept)

@@ -1,0 +1,85 @@
+"""BentoML: a service of the user's, and the configuration of `bentoml serve`. Written from its documentation."""
+
+from __future__ import annotations
+
+import json
+
+from runners.protocol import Placement
+from runners.servers.exposition import counted
+from runners.servers.protocol import (
+    THREADS,
+    AdapterError,
+    Knob,
+    Launch,
+    Model,
+    Reach,
+    ServerAdapter,
+    ServerRequest,
+    Statistics,
+    Values,
+    needed,
+    thread_environment,
+    whole,
+)
+
+
+class BentoMl(ServerAdapter):
+    """`service.model.path` is the service (`service:Digits`), `name` its class.
+
+    Batching is an argument of `@bentoml.api`, which no configuration overrides: write `max_batch_size=int(os.environ[
+    "BATCH_SIZE"])` and `max_latency_ms=int(os.environ["MAX_LATENCY_MS"])` there.
+    """
+
+    name, title = "bentoml", "BentoML"
+    documentation = "https://docs.bentoml.com/en/latest/reference/bentoml/configurations.html"
+    package = "bentoml"
+    knobs = (
+        Knob("workers", (1, 2, 4), ("workers",)),
+        Knob("max_concurrency", (16, 64, 256), ("concurrency",)),
+        Knob("batch_size", (1, 4, 16, 32), ("batch_size",)),
+        Knob("batch_delay", (5, 20, 100), ("batch_delay",)),
+        THREADS,
+    )
+
+    def ready_path(self, model: Model) -> str:  # noqa: ARG002
+        """Of the service."""
+        return "/readyz"
+
+    def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
+        """It names a service."""
+        if ":" not in needed(model, "the service, as in service:Digits"):
+            raise AdapterError(f"{model.path!r} names no service; write module:Service", ("service", "model", "path"))
+
+    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+        """The configuration is JSON, which is YAML."""
+        service: dict[str, object] = {}
+        if (workers := whole(values, "workers")) is not None:
+            service["workers"] = workers
+        if (most := whole(values, "max_concurrency")) is not None:
+            service["traffic"] = {"max_concurrency": most}
+        env = {"BENTOML_CONFIG": f"{placement.files}/bentoml.yaml", "BENTOML_DO_NOT_TRACK": "true"}
+        if (batch := whole(values, "batch_size")) is not None:
+            env["BATCH_SIZE"] = str(batch)
+        if (delay := whole(values, "batch_delay")) is not None:
+            env["MAX_LATENCY_MS"] = str(delay)
+        command = (
+            "bentoml",
+            "serve",
+            needed(model, "the service"),
+            "--host",
+            placement.host,
+            "--port",
+            str(placement.port),
+        )
+        files = {"bentoml.yaml": json.dumps({"version": 2, "services": {model.name: service}}, indent=2) + "\n"}
+        return Launch(command, env | thread_environment(values), files)
+
+    def request(self, model: Model) -> ServerRequest:
+        """What it takes is the service's own matter."""
+        return ServerRequest(model.options.get("path", "/predict"))
+
+    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
+        """Batches too, since 1.2."""
+        found = counted(reach.url)
+        sizes, batches = "bentoml_service_adaptive_batch_size_sum", "bentoml_service_adaptive_batch_size_count"
+        return Statistics(found[sizes], found[batches]) if found.get(batches) else None

@@ -1,0 +1,74 @@
+"""llama.cpp's server. Written from its documentation."""
+
+from __future__ import annotations
+
+from runners.protocol import Placement
+from runners.servers.openai import streamed
+from runners.servers.protocol import (
+    AdapterError,
+    Knob,
+    Launch,
+    Model,
+    ServerAdapter,
+    ServerRequest,
+    Values,
+    flag,
+    flags,
+    needed,
+    whole,
+)
+
+_FLAGS = {
+    "workers": "--parallel",
+    "threads": "--threads",
+    "batch_size": "--batch-size",
+    "ubatch_size": "--ubatch-size",
+    "gpu_layers": "--n-gpu-layers",
+    "kv_cache_dtype": "--cache-type-k",
+}
+
+
+class LlamaCpp(ServerAdapter):
+    """`service.model.path` is a .gguf file. `context` (an option, default 4096) is the context of one slot."""
+
+    name, title = "llama.cpp", "llama.cpp"
+    documentation = "https://github.com/ggml-org/llama.cpp/tree/master/tools/server"
+    image = "ghcr.io/ggml-org/llama.cpp:server"
+    ready_timeout_s = 300.0
+    path_is_file = True
+    streams = True
+    knobs = (
+        Knob("workers", (1, 2, 4, 8), ("workers", "concurrency", "instances")),  # slots that answer at once
+        Knob("threads", (1, 2, 4, 8), ("threads",)),
+        Knob("batch_size", (512, 1024, 2048), ("batch_size",)),
+        Knob("ubatch_size", (128, 256, 512)),
+        Knob("gpu_layers", (0, 99)),
+        Knob("kv_cache_dtype", ("f16", "q8_0")),
+        Knob("flash_attention", (True, False)),
+    )
+
+    def ready_path(self, model: Model) -> str:  # noqa: ARG002
+        """Answers 503 while the model loads."""
+        return "/health"
+
+    def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
+        """The file is there."""
+        path = needed(model, "a .gguf file")
+        if not path.endswith(".gguf") or (model.local is not None and not model.local.is_file()):
+            raise AdapterError(f"{path} is no .gguf file that is there", ("service", "model", "path"))
+
+    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+        """The context that it is given is shared by its slots."""
+        context = int(model.options.get("context", "4096")) * (whole(values, "workers") or 1)
+        attention = flag(values, "flash_attention")
+        command = (
+            "llama-server", "--model", needed(model, "a .gguf file"),
+            "--host", placement.host, "--port", str(placement.port), "--ctx-size", str(context),
+            "--metrics", *flags(values, _FLAGS),
+            *(() if attention is None else ("--flash-attn", "on" if attention else "off")),
+        )  # fmt: skip
+        return Launch(command)
+
+    def request(self, model: Model) -> ServerRequest:
+        """A stream of tokens."""
+        return streamed(model)

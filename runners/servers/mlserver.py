@@ -1,0 +1,117 @@
+"""MLServer, the Python server of Seldon and KServe, configured by its environment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from runners.protocol import Placement
+from runners.servers import v2
+from runners.servers.exposition import counted
+from runners.servers.protocol import (
+    THREADS,
+    AdapterError,
+    Knob,
+    Launch,
+    Model,
+    Reach,
+    ServerAdapter,
+    ServerRequest,
+    Statistics,
+    Values,
+    needed,
+    thread_environment,
+    whole,
+)
+
+_SETTING = {"batch_size": "max_batch_size", "batch_delay": "max_batch_time"}
+
+
+class MlServer(ServerAdapter):
+    """`service.model.path` is the folder that `mlserver start` is given."""
+
+    name, title = "mlserver", "MLServer"
+    documentation = "https://mlserver.readthedocs.io/en/stable/reference/settings.html"
+    tried = True
+    package = "mlserver"
+    image = "seldonio/mlserver:1.7.1"
+    path_is_file = True
+    knobs = (
+        Knob("batch_size", (1, 4, 16, 32), ("batch_size",), since=(1, 0)),
+        Knob("batch_delay", (0, 1, 5), ("batch_delay",), since=(1, 0)),
+        Knob("workers", (1, 2, 4), ("workers",), since=(1, 1)),
+        THREADS,
+    )
+
+    def ready_path(self, model: Model) -> str:
+        """Of the model."""
+        return f"/v2/models/{model.name}/ready"
+
+    def check(self, model: Model, values: Values) -> None:
+        """The model is there, and its settings leave the knobs alone: what they say beats the environment."""
+        needed(model, "the folder with model-settings.json")
+        if model.local is None:
+            return
+        settings = {path: _read(path) for path in sorted(model.local.rglob("model-settings.json"))}
+        names = {str(content.get("name")): path for path, content in settings.items()}
+        if model.name not in names:
+            found = f"it holds {', '.join(names)}" if names else "it has no model-settings.json"
+            raise AdapterError(f"{model.local} holds no model {model.name}; {found}", ("service", "model", "name"))
+        path = names[model.name]
+        for knob, setting in _SETTING.items():
+            if knob in values and setting in settings[path]:
+                raise AdapterError(f"{path} sets {setting}, which beats the value that is tuned; remove it there")
+        if "workers" in values and "parallel_workers" in _read(path.parent / "settings.json"):
+            raise AdapterError(
+                f"{path.parent}/settings.json sets parallel_workers, which beats what is tuned; remove it there"
+            )
+
+    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+        """All by the environment."""
+        env = {
+            "MLSERVER_HOST": placement.host,
+            "MLSERVER_HTTP_PORT": str(placement.port),
+            "MLSERVER_METRICS_DIR": f"{placement.scratch}/metrics",
+            "MLSERVER_ENVIRONMENTS_DIR": f"{placement.scratch}/environments",
+            **dict(zip(("MLSERVER_GRPC_PORT", "MLSERVER_METRICS_PORT"), map(str, placement.more), strict=False)),
+        }
+        settings = {}
+        if (workers := whole(values, "workers")) is not None:
+            env["MLSERVER_PARALLEL_WORKERS"] = str(workers)
+        if (batch := whole(values, "batch_size")) is not None:
+            settings["max_batch_size"] = str(batch)
+        if (delay := values.get("batch_delay")) is not None or (batch or 0) > 1:
+            # A batch needs some time to fill, or MLServer makes none.
+            settings["max_batch_time"] = f"{max(float(delay or 0), 0.1 if (batch or 0) > 1 else 0) / 1e3:g}"
+        env |= {f"MLSERVER_MODEL_{name.upper()}": value for name, value in settings.items()}
+        return Launch(
+            ("mlserver", "start", needed(model, "the folder with model-settings.json")),
+            env | thread_environment(values),
+        )
+
+    def request(self, model: Model) -> ServerRequest:
+        """By the V2 protocol."""
+        return ServerRequest(v2.infer_path(model), v2.bodies(model.inputs) if model.inputs else ())
+
+    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
+        """From the `inputs` of the model's settings."""
+        return v2.described(reach, model)
+
+    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
+        """Requests only: it does not count its batches."""
+        found = counted(reach.more[1] if len(reach.more) > 1 else None)
+        return (
+            Statistics(inferences=found["model_infer_request_success_total"])
+            if "model_infer_request_success_total" in found
+            else None
+        )
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"cannot read {path}: {error}") from error
+    return content if isinstance(content, dict) else {}

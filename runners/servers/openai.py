@@ -1,0 +1,30 @@
+"""What servers of language models share: OpenAI's completions, asked for as a stream of tokens."""
+
+from __future__ import annotations
+
+import json
+import random
+
+from runners.servers.protocol import Model, ServerRequest
+
+_BODIES = 32
+_WORDS = (
+    "a", "the", "model", "answers", "questions", "about", "weather", "history", "music", "and", "how", "long", "it",
+    "takes", "to", "write", "each", "word", "of", "an", "essay", "on", "servers",
+)  # fmt: skip
+
+
+def streamed(model: Model) -> ServerRequest:
+    """Prompts of `prompt_words` words (default 64; different ones, lest a cache of prefixes answers) for answers of
+    `max_tokens` tokens (default 64); `api: chat` asks for a chat.
+    """
+    words, tokens = int(model.options.get("prompt_words", "64")), int(model.options.get("max_tokens", "64"))
+    chat = model.options.get("api", "completions") == "chat"
+    served = model.options.get("served_name", model.path or model.name)
+    generator = random.Random(0)  # noqa: S311 (not for secrets)
+    bodies = []
+    for _ in range(_BODIES):
+        prompt = " ".join(generator.choices(_WORDS, k=words))
+        asked = {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
+        bodies.append(json.dumps({"model": served, **asked, "max_tokens": tokens, "stream": True}).encode())
+    return ServerRequest("/v1/chat/completions" if chat else "/v1/completions", tuple(bodies), stream="openai")

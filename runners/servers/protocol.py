@@ -1,0 +1,195 @@
+"""The seam between the tuner and the kinds of inference servers. Contract tests ship in `runners.servers.testing`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from runners.protocol import ParameterValue, Placement
+
+Values = Mapping[str, ParameterValue]
+
+
+class AdapterError(ValueError):
+    """What the spec asks of this server cannot be. `key` is the part of `service` (or of `request`) that is wrong."""
+
+    def __init__(self, message: str, key: tuple[str, ...] = ("service", "model")) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input of a model. `datatype` is the V2 protocol's (FP32, INT64, BYTES, ...), -1 in `shape` is any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the server is to serve. `path` is where the server finds it, `local` the same on this machine (None: it lies
+    in an image, or is a name that the server downloads by). `venv` is the virtual environment that the server is
+    started from, where it is started here and in one. `options` are the adapter's own.
+    """
+
+    name: str
+    path: str | None = None
+    local: Path | None = None
+    venv: Path | None = None
+    inputs: tuple[Tensor, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Knob:
+    """Something that can be tuned about a server. A parameter of its name reaches it, or one of one of its roles.
+
+    `choices` are those of the server's preset. `live`: a running server can be told. `since`: the first version of the
+    server's package that has it.
+    """
+
+    name: str
+    choices: tuple[ParameterValue, ...]
+    roles: tuple[str, ...] = ()
+    live: bool = False
+    since: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the server is started: the words of its command, its environment and the text of its files."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServerRequest:
+    """What a prediction is asked by. No `bodies`: the model's own description, asked of the running server, says them.
+
+    `stream` is `openai` where the answer is a stream of tokens.
+    """
+
+    path: str
+    bodies: tuple[bytes, ...] = ()
+    method: str = "POST"
+    content_type: str = "application/json"
+    stream: str | None = None
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Where a running server is reached from here: `url`, and those of its other ports (None: not from here)."""
+
+    url: str
+    more: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The server's own counters since it started: single inferences, executions (batches) and seconds in its queue.
+
+    None: not counted. `gpu_memory_bytes` is what it holds now.
+    """
+
+    inferences: float | None = None
+    executions: float | None = None
+    queue_s: float | None = None
+    gpu_memory_bytes: float | None = None
+
+
+class ServerAdapter:
+    """One kind of server. Subclasses set the class's fields, and write at least `launch` and `request`.
+
+    `package` is the Python package that holds the server, `program` its command; `image` a public container image;
+    `tried` says whether it was run by the tests of this product, or written from its documentation. `path_is_file`: the
+    model's path is a file or a folder, not a name. `configures_at_start`: a server that has just been started is
+    configured as one that runs. `streams`: its answers are streams of tokens.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    documentation: ClassVar[str]
+    tried: ClassVar[bool] = False
+    package: ClassVar[str | None] = None
+    image: ClassVar[str | None] = None
+    ready_timeout_s: ClassVar[float] = 120.0
+    knobs: ClassVar[tuple[Knob, ...]] = ()
+    configures_at_start: ClassVar[bool] = False
+    path_is_file: ClassVar[bool] = False
+    streams: ClassVar[bool] = False
+
+    def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
+        """Raises AdapterError for what can be known to be wrong before anything is launched."""
+        return
+
+    def ready_path(self, model: Model) -> str | None:  # noqa: ARG002
+        """A path that answers 2xx once predictions can be asked; None where the server has none."""
+        return None
+
+    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+        """`values` holds the knobs that are tuned, by name; the server's own default holds for every other."""
+        raise NotImplementedError
+
+    def request(self, model: Model) -> ServerRequest:
+        """Where predictions are asked."""
+        raise NotImplementedError
+
+    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:  # noqa: ARG002
+        """Request bodies made from what the running server says of the model. Raises AdapterError."""
+        raise AdapterError(f"{self.title} does not say what its models take; give request.json or request.dataset")
+
+    def configure(self, reach: Reach, model: Model, values: Values) -> None:
+        """Bring a running server to these values of its live knobs; blocks until it serves by them. Raises AdapterError
+        with what the server answered.
+        """
+        raise NotImplementedError
+
+    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
+        """What it has counted so far; None where it cannot be asked."""
+        return None
+
+
+def whole(values: Values, knob: str) -> int | None:
+    """The value of a knob as a whole number; None where it is not tuned."""
+    value = values.get(knob)
+    return None if value is None else int(float(value))
+
+
+def flag(values: Values, knob: str) -> bool | None:
+    """The value of a knob that is on or off."""
+    value = values.get(knob)
+    return None if value is None else value in (True, "true", "on", "True", 1)
+
+
+def flags(values: Values, names: Mapping[str, str]) -> tuple[str, ...]:
+    """`--flag value` for each tuned knob, by the names of its flags."""
+    return tuple(word for knob, name in names.items() if knob in values for word in (name, as_text(values[knob])))
+
+
+def as_text(value: ParameterValue) -> str:
+    """As it is written in a command or a file."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def thread_environment(values: Values) -> dict[str, str]:
+    """What the mathematical libraries read: OpenMP, MKL and OpenBLAS."""
+    threads = whole(values, "threads")
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {} if threads is None else dict.fromkeys(names, str(threads))
+
+
+def needed(model: Model, what: str) -> str:
+    """The model's path. Raises AdapterError saying what it must be."""
+    if model.path is None:
+        raise AdapterError(f"needs path: {what}")
+    return model.path
+
+
+THREADS = Knob("threads", (1, 2, 4), ("threads",))
+WORKERS = Knob("workers", (1, 2, 4), ("workers",))

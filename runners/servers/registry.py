@@ -1,0 +1,60 @@
+"""The adapters by name: those of this product, and those that other packages offer as entry points."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from runners.servers.protocol import AdapterError, ServerAdapter
+
+GROUP = "tune.servers"
+_OURS: Mapping[str, str] = {
+    "bentoml": "runners.servers.bentoml:BentoMl",
+    "fastapi": "runners.servers.fastapi:FastApi",
+    "kserve": "runners.servers.kserve:KServe",
+    "litserve": "runners.servers.litserve:LitServe",
+    "llama.cpp": "runners.servers.llama_cpp:LlamaCpp",
+    "mlserver": "runners.servers.mlserver:MlServer",
+    "onnxruntime": "runners.servers.fastapi:OnnxRuntime",
+    "openvino": "runners.servers.fastapi:OpenVino",
+    "ray-serve": "runners.servers.ray_serve:RayServe",
+    "sglang": "runners.servers.sglang:SgLang",
+    "tf-serving": "runners.servers.tf_serving:TfServing",
+    "torchserve": "runners.servers.torchserve:TorchServe",
+    "triton": "runners.servers.triton:Triton",
+    "vllm": "runners.servers.vllm:Vllm",
+}
+_ALSO: Mapping[str, str] = {
+    "seldon": "mlserver", "ray": "ray-serve", "rayserve": "ray-serve", "ray_serve": "ray-serve",
+    "tfserving": "tf-serving", "tf_serving": "tf-serving", "tensorflow-serving": "tf-serving",
+    "llama-cpp": "llama.cpp", "llamacpp": "llama.cpp", "llama_cpp": "llama.cpp", "tritonserver": "triton",
+}  # fmt: skip
+
+
+def adapter_names() -> tuple[str, ...]:
+    """All of them, in alphabetical order."""
+    return tuple(sorted({*_OURS, *(point.name for point in entry_points(group=GROUP))}))
+
+
+def adapter_named(name: str) -> ServerAdapter:
+    """Raises AdapterError naming the nearest one, or all."""
+    known = name.lower()
+    known = _ALSO.get(known, known)
+    if known in _OURS:
+        module, _, kind = _OURS[known].partition(":")
+        adapter: ServerAdapter = getattr(import_module(module), kind)()
+        return adapter
+    for point in entry_points(group=GROUP, name=name):
+        try:
+            made: ServerAdapter = point.load()()
+        except Exception as error:
+            raise AdapterError(
+                f"the adapter {name} of {point.value} cannot be loaded: {error}", ("service", "server")
+            ) from error
+        return made
+    names = ("custom", *adapter_names())
+    close = difflib.get_close_matches(known, [*names, *_ALSO], n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+    raise AdapterError(f"no server is named {name!r}; {hint}", ("service", "server"))

@@ -1,0 +1,196 @@
+"""NVIDIA Triton Inference Server, by its model repository, model control and statistics extensions.
+
+Its knobs are laid over the configuration that Triton itself made of the model (`GET .../config`), so that a model
+without a config.pbtxt, or with one that names much else, is served as it stands.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from runners.protocol import Placement
+from runners.servers import v2
+from runners.servers.protocol import (
+    THREADS,
+    AdapterError,
+    Knob,
+    Launch,
+    Model,
+    Reach,
+    ServerAdapter,
+    ServerRequest,
+    Statistics,
+    Values,
+    needed,
+    thread_environment,
+    whole,
+)
+
+_LOADING_S = 300.0
+_NANO = 1e-9
+
+
+class Triton(ServerAdapter):
+    """`service.model.path` is the model repository, `name` the model in it."""
+
+    name, title = "triton", "Triton"
+    documentation = "https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_configuration.html"
+    tried = True
+    package = "nvidia-pytriton"
+    image = "nvcr.io/nvidia/tritonserver:24.10-py3"
+    configures_at_start = True
+    path_is_file = True
+    knobs = (
+        Knob("batch_size", (1, 2, 4, 8, 16, 32), ("batch_size",), live=True),
+        Knob("batch_delay", (0, 1, 5), ("batch_delay",), live=True),
+        Knob("instances", (1, 2, 4), ("instances", "workers"), live=True),
+        Knob("engine", ("none", "tensorrt", "openvino"), ("engine",), live=True),
+        THREADS,
+    )
+
+    def ready_path(self, model: Model) -> str:
+        """Of the model: the server itself is ready before a model that loads slowly."""
+        return f"/v2/models/{model.name}/ready"
+
+    def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
+        """The repository holds the model."""
+        needed(model, "the model repository")
+        if model.local is not None:
+            models = sorted(one.name for one in model.local.iterdir() if one.is_dir()) if model.local.is_dir() else []
+            if model.name not in models:
+                raise AdapterError(
+                    f"{model.local} holds no model {model.name}; it holds {', '.join(models) or 'none'}",
+                    ("service", "model", "name"),
+                )
+        if model.venv is not None:
+            _wheel(model.venv)
+
+    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+        """The model is loaded as it stands; `configure` brings it to its values."""
+        program, words, env = ("tritonserver", (), {}) if model.venv is None else _wheel(model.venv)
+        metrics = ("--metrics-port", str(placement.more[0])) if placement.more else ()
+        command = (
+            program, "--model-repository", needed(model, "the model repository"), *words,
+            "--model-control-mode", "explicit", "--load-model", model.name,
+            "--http-address", placement.host, "--http-port", str(placement.port), "--allow-grpc", "false",
+            *(("--metrics-address", placement.host, *metrics) if metrics else ("--allow-metrics", "false")),
+        )  # fmt: skip
+        return Launch(command, env | thread_environment(values), _exported(model, values))
+
+    def request(self, model: Model) -> ServerRequest:
+        """By the V2 protocol; what the model takes, Triton says itself."""
+        return ServerRequest(v2.infer_path(model), v2.bodies(model.inputs) if model.inputs else ())
+
+    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
+        """From the model's metadata."""
+        return v2.described(reach, model)
+
+    def configure(self, reach: Reach, model: Model, values: Values) -> None:
+        """Load the model anew with the configuration that it has, changed in what is tuned."""
+        now = v2.get_json(reach.url, f"/v2/models/{model.name}/config")
+        wanted = _changed(now, values)
+        if wanted == now:
+            return
+        # https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_model_repository.md
+        body = {"parameters": {"config": json.dumps(wanted)}}
+        path = f"/v2/repository/models/{model.name}/load"
+        try:
+            answer = httpx.post(reach.url + path, json=body, timeout=_LOADING_S, trust_env=False)
+        except httpx.HTTPError as error:
+            raise AdapterError(f"Triton did not load {model.name} anew: {error or type(error).__name__}") from error
+        if not answer.is_success:
+            raise AdapterError(f"Triton refuses {dict(values)} for {model.name}: {answer.text[:300]}")
+
+    def statistics(self, reach: Reach, model: Model) -> Statistics | None:
+        """By the statistics extension; it counts since the model was first loaded."""
+        try:
+            found = v2.get_json(reach.url, f"/v2/models/{model.name}/stats")
+        except AdapterError:
+            return None
+        every = found.get("model_stats") or []
+        return Statistics(
+            inferences=sum(one.get("inference_count", 0) for one in every),
+            executions=sum(one.get("execution_count", 0) for one in every),
+            queue_s=_NANO * sum(one.get("inference_stats", {}).get("queue", {}).get("ns", 0) for one in every),
+        )
+
+
+def _changed(config: dict[str, Any], values: Values) -> dict[str, Any]:
+    """A model's configuration (ModelConfig as JSON) with the values of the knobs."""
+    found = copy.deepcopy(config)
+    batch, delay, instances = whole(values, "batch_size"), values.get("batch_delay"), whole(values, "instances")
+    if batch is not None:
+        if batch > 1 and config.get("max_batch_size", 0) == 0:
+            raise AdapterError(f"the model {config.get('name')} takes no batches: its max_batch_size is 0")
+        found["max_batch_size"] = batch if config.get("max_batch_size", 0) else 0
+        found.pop("dynamic_batching", None)
+    if (batch or found.get("max_batch_size", 0)) > 1 and (batch is not None or delay is not None):
+        found["dynamic_batching"] = {
+            **(found.get("dynamic_batching") or {}),
+            **({} if batch is None else {"preferred_batch_size": [batch]}),
+            **({} if delay is None else {"max_queue_delay_microseconds": round(1000 * float(delay))}),
+        }
+    if instances is not None:
+        groups = found.get("instance_group") or [{"kind": "KIND_AUTO"}]
+        found["instance_group"] = [{**groups[0], "count": instances}]
+    if (engine := values.get("engine")) is not None:
+        # https://github.com/triton-inference-server/server/blob/main/docs/user_guide/optimization.md
+        accelerators = {"tensorrt": "gpu_execution_accelerator", "openvino": "cpu_execution_accelerator"}
+        found.get("optimization", {}).pop("execution_accelerators", None)
+        if engine in accelerators:
+            accelerator = {accelerators[str(engine)]: [{"name": str(engine)}]}
+            found.setdefault("optimization", {})["execution_accelerators"] = accelerator
+    return found
+
+
+def _exported(model: Model, values: Values) -> dict[str, str]:
+    """The part of config.pbtxt that is tuned, to be deployed with."""
+    lines = [f'name: "{model.name}"']
+    batch, delay, instances = whole(values, "batch_size"), values.get("batch_delay"), whole(values, "instances")
+    if batch is not None:
+        lines.append(f"max_batch_size: {batch}")
+    if delay is not None or (batch or 0) > 1:
+        inside = [] if batch is None else [f"  preferred_batch_size: [ {batch} ]"]
+        inside += [] if delay is None else [f"  max_queue_delay_microseconds: {round(1000 * float(delay))}"]
+        lines += ["dynamic_batching {", *inside, "}"] if (batch or 2) > 1 else []
+    if instances is not None:
+        lines += ["instance_group [", f"  {{ count: {instances} }}", "]"]
+    return {"config.pbtxt": "\n".join(lines) + "\n"}
+
+
+def _wheel(venv: Path) -> tuple[str, tuple[str, ...], dict[str, str]]:
+    """The Triton inside PyPI's nvidia-pytriton: its program, where its backends are, and what it must be told to find
+    its libraries. Raises AdapterError where it is not installed, or lacks what its Python backend starts.
+    """
+    found = next(iter(sorted(venv.glob("lib/python3*/site-packages/pytriton/tritonserver"))), None)
+    if found is None:
+        raise AdapterError(
+            f"{venv} has no nvidia-pytriton, which carries Triton: pip install nvidia-pytriton", ("service", "venv")
+        )
+    packages, backends = found.parent.parent, found / "backends"
+    if not (backends / "python" / "triton_python_backend_stub").is_file():
+        version = packages.parent.name.removeprefix("python")
+        stub = found / "python_backend_stubs" / version / "triton_python_backend_stub"
+        raise AdapterError(
+            f"Triton's Python backend needs its stub beside it: cp {stub} {backends}/python/", ("service", "venv")
+        )
+    libraries = [*(str(one) for one in packages.glob("nvidia_pytriton.libs")), *_python_libraries(venv)]
+    return (
+        str(found / "bin" / "tritonserver"),
+        ("--backend-directory", str(backends)),
+        {"LD_LIBRARY_PATH": ":".join(libraries)},
+    )
+
+
+def _python_libraries(venv: Path) -> list[str]:
+    """Where the libpython lies of the Python that the environment was made from (`home` in its pyvenv.cfg)."""
+    for line in (venv / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "home":
+            return [str(Path(value.strip()).parent / "lib")]
+    return []

@@ -1,0 +1,86 @@
+"""The V2 inference protocol over HTTP, which Triton, MLServer and KServe speak.
+
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from runners.servers.protocol import AdapterError, Model, Reach, Tensor
+
+_BODIES = 32  # different ones, so that no cache answers
+_UNKNOWN_SIZE = 1  # of a dimension that may have any: a batch of one, a sequence of one
+_FLOATS, _WHOLES = (
+    ("FP16", "BF16", "FP32", "FP64"),
+    ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
+)
+_WORDS = ("the", "server", "answers", "a", "short", "question", "about", "its", "own", "speed")
+
+
+def infer_path(model: Model) -> str:
+    """Where predictions are asked."""
+    return f"/v2/models/{model.name}/infer"
+
+
+def bodies(inputs: Sequence[Tensor]) -> tuple[bytes, ...]:
+    """Requests with random data of the inputs' shapes, always the same ones."""
+    generator = random.Random(0)  # noqa: S311 (not for secrets)
+    return tuple(json.dumps({"inputs": [_input(one, generator) for one in inputs]}).encode() for _ in range(_BODIES))
+
+
+def described(reach: Reach, model: Model) -> tuple[bytes, ...]:
+    """Requests made from the metadata that the server publishes. Raises AdapterError where it says too little."""
+    found = get_json(reach.url, f"/v2/models/{model.name}")
+    inputs = [
+        Tensor(str(one["name"]), str(one["datatype"]), tuple(int(size) for size in one["shape"]))
+        for one in found.get("inputs") or ()
+        if one.get("shape")
+    ]
+    if not inputs:
+        raise AdapterError(
+            f"the server does not say what {model.name} takes; give service.model.inputs or request.dataset"
+        )
+    return bodies(inputs)
+
+
+def get_json(url: str, path: str, timeout_s: float = 10.0) -> dict[str, Any]:
+    """Raises AdapterError with what was answered instead."""
+    try:
+        answer = httpx.get(url + path, timeout=timeout_s, trust_env=False)
+        found = answer.json() if answer.is_success else None
+    except (httpx.HTTPError, ValueError) as error:
+        raise AdapterError(f"the server answers nothing that can be read at {path}: {error}") from error
+    if not isinstance(found, dict):
+        raise AdapterError(f"the server answers {answer.status_code} at {path}: {answer.text[:200]}")
+    return found
+
+
+def _input(tensor: Tensor, generator: random.Random) -> dict[str, Any]:
+    shape = [size if size > 0 else _UNKNOWN_SIZE for size in tensor.shape]
+    count = 1
+    for size in shape:
+        count *= size
+    return {
+        "name": tensor.name, "shape": shape, "datatype": tensor.datatype,
+        "data": [_value(tensor.datatype, generator) for _ in range(count)],
+    }  # fmt: skip
+
+
+def _value(datatype: str, generator: random.Random) -> float | int | bool | str:
+    if datatype in _FLOATS:
+        return round(generator.random(), 4)
+    if datatype in _WHOLES:
+        return generator.randrange(100)
+    if datatype == "BOOL":
+        return generator.random() < 0.5
+    if datatype == "BYTES":
+        return " ".join(generator.choices(_WORDS, k=8))
+    known = ", ".join((*_FLOATS, *_WHOLES, "BOOL", "BYTES"))
+    raise AdapterError(f"cannot make data of the type {datatype}; there are {known}",
+                       ("service", "model", "inputs"))  # fmt: skip

@@ -1,0 +1,93 @@
+"""vLLM's OpenAI-compatible server. Written from its documentation."""
+
+from __future__ import annotations
+
+from runners.protocol import Placement
+from runners.servers.exposition import counted
+from runners.servers.openai import streamed
+from runners.servers.protocol import (
+    Knob,
+    Launch,
+    Model,
+    Reach,
+    ServerAdapter,
+    ServerRequest,
+    Statistics,
+    Values,
+    flag,
+    flags,
+    needed,
+)
+
+_FLAGS = {
+    "batch_size": "--max-num-seqs",
+    "max_batched_tokens": "--max-num-batched-tokens",
+    "gpu_memory_share": "--gpu-memory-utilization",
+    "precision": "--dtype",
+    "quantization": "--quantization",
+    "kv_cache_dtype": "--kv-cache-dtype",
+    "tensor_parallel": "--tensor-parallel-size",
+    "max_model_len": "--max-model-len",
+}
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+class Vllm(ServerAdapter):
+    """`service.model.path` is a folder with a model, or the name of one that vLLM downloads (HF_TOKEN where needed)."""
+
+    name, title = "vllm", "vLLM"
+    documentation = "https://docs.vllm.ai/en/latest/cli/serve/"
+    package = "vllm"
+    image = "vllm/vllm-openai:v0.11.0"
+    ready_timeout_s = 900.0
+    streams = True
+    knobs = (
+        Knob("batch_size", (16, 64, 128, 256), ("batch_size", "concurrency")),
+        Knob("max_batched_tokens", (2048, 4096, 8192, 16384)),
+        Knob("gpu_memory_share", (0.5, 0.7, 0.9), ("gpu_memory_share",)),
+        Knob("precision", ("auto", "bf16", "fp16"), ("precision",)),
+        Knob("quantization", ("none", "fp8")),
+        Knob("kv_cache_dtype", ("auto", "fp8")),
+        Knob("tensor_parallel", (1, 2, 4)),
+        Knob("max_model_len", (2048, 4096, 8192)),
+        Knob("prefix_caching", (True, False)),
+        Knob("compile", (True, False), ("compile",)),
+    )
+
+    def ready_path(self, model: Model) -> str:  # noqa: ARG002
+        """Answers once the model is loaded."""
+        return "/health"
+
+    def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
+        """There is a name."""
+        needed(model, "a folder with a model, or the name of one on the hub")
+
+    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+        """`vllm serve`; `compile: false` is its eager mode."""
+        plain = {name: value for name, value in values.items() if value not in ("none", "auto")}
+        if "precision" in plain:
+            plain["precision"] = _DTYPES.get(str(plain["precision"]), plain["precision"])
+        words: list[str] = []
+        if (caching := flag(values, "prefix_caching")) is not None:
+            words.append("--enable-prefix-caching" if caching else "--no-enable-prefix-caching")
+        if flag(values, "compile") is False:
+            words.append("--enforce-eager")
+        command = (
+            "vllm", "serve", needed(model, "a model"), "--host", placement.host, "--port", str(placement.port),
+            *flags(plain, _FLAGS), *words,
+        )  # fmt: skip
+        return Launch(command)
+
+    def request(self, model: Model) -> ServerRequest:
+        """A stream of tokens."""
+        return streamed(model)
+
+    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
+        """https://docs.vllm.ai/en/latest/design/metrics/"""
+        found = counted(reach.url)
+        done = found.get("vllm:request_success_total")
+        return (
+            None
+            if done is None
+            else Statistics(inferences=done, queue_s=found.get("vllm:request_queue_time_seconds_sum"))
+        )
