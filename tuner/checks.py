@@ -13,6 +13,7 @@ from results import RESERVED_COLUMNS
 from runners import Placement
 from search_spaces import Parameter
 from tuner.prices import check_prices
+from tuner.quality import check_quality
 from tuner.render import RESOURCE_ROLES, RUNNER_PLACEHOLDERS, placeholders, rendered_texts, templates
 from tuner.serving import check_serving, serving
 from tuner.spec_file import LoadedSpec
@@ -35,6 +36,7 @@ def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
         )
     _check_secrets(loaded)
     _check_reference(loaded)
+    check_quality(loaded)
     found = serving(loaded)
     if found is not None:
         check_serving(loaded, found, _used(loaded))

@@ -139,6 +139,27 @@ def validate(context: click.Context, spec: Path, budget: int, runner: str | None
 
 
 @cli.command()
+@click.argument("name", metavar="[CATALOGUE]", required=False)
+@click.option(
+    "--terms", type=click.Choice(["on_demand", "spot", "one_year"]), default="on_demand", show_default=True,
+    help="On which terms cores, memory and GPUs are priced.",
+)  # fmt: skip
+@click.option("--refresh", type=_PATH, metavar="FILE", help="Write today's prices, as the cloud tells them, to FILE.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_context
+def prices(context: click.Context, name: str | None, terms: str, refresh: Path | None, *, as_json: bool) -> None:
+    """List the price catalogues, or the instances of one (a name, or a file)."""
+    from tuner.commands.prices import prices as command
+    from tuner.commands.prices import refresh as renew
+
+    if refresh is None:
+        context.exit(command(name, terms, as_json=as_json))
+    if name is None:
+        raise click.UsageError("--refresh needs the catalogue's name: aws or azure.")
+    context.exit(renew(name, refresh))
+
+
+@cli.command()
 @click.argument("folder", metavar="DIR", type=_PATH)
 @click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
 @click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")

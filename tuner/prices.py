@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from search_spaces import Configuration, SearchSpace, parse_size, quantity
 from tuner.render import NO_GPU, resources
 from tuner.spec import GpuPrice, PriceSpec
 from tuner.spec_file import LoadedSpec
 
 _GIB = 2**30
+_MIG = re.compile(r"([1-7])g\.([0-9]+)gb(?:\+.*)?")
+_MIG_SHARES = 7  # an A100, or an H100, has seven of compute
 
 
 def price_per_hour(space: SearchSpace, configuration: Configuration, prices: PriceSpec) -> float | None:
@@ -19,18 +23,25 @@ def price_per_hour(space: SearchSpace, configuration: Configuration, prices: Pri
         gpu = prices.gpu_hour.get(asked.gpu_type)
         if gpu is None:
             return None
-        price += gpu.price * gpu_share(asked.gpu_memory, gpu)
+        price += gpu.price * gpu_share(asked.gpu_memory, gpu, prices.slices)
     replicas = space.with_role("replicas")
     return price * (float(configuration[replicas.name]) if replicas else 1.0) or None
 
 
-def gpu_share(slice_: bool | int | float | str | None, gpu: GpuPrice) -> float:
-    """A slice as a share of its GPU: a share already (`0.5`, `"50%"`), or bytes over the GPU's whole memory.
+def gpu_share(slice_: bool | int | float | str | None, gpu: GpuPrice, by: str = "memory") -> float:
+    """A slice as a share of its GPU: a share already (`0.5`, `"50%"`), bytes over the GPU's whole memory, or a MIG
+    profile (`2g.10gb`), which has two of seven shares of the compute, and 10 GB of the memory.
 
     No slice is the whole GPU. Raises ValueError where bytes are asked for and the GPU's memory is not given.
     """
     if slice_ is None:
         return 1.0
+    if isinstance(slice_, str) and (profile := _MIG.fullmatch(slice_)):
+        if by == "compute":
+            return min(1.0, int(profile[1]) / _MIG_SHARES)
+        slice_ = f"{profile[2]}Gi"
+        if gpu.memory is not None and parse_size(slice_) > gpu.memory:
+            return 1.0  # its profile is named in decimal units, or rounded up
     share = quantity(slice_)
     if isinstance(share, float) and 0 < share <= 1:
         return share
@@ -53,7 +64,7 @@ def check_prices(loaded: LoadedSpec) -> None:
             raise loaded.error(("prices",), f"gpu_hour has no price for {name}, which {gpu_type.name} may choose")  # type: ignore[union-attr]
         for slice_ in gpu_memory.choices if gpu_memory else ():
             try:
-                gpu_share(slice_, prices.gpu_hour[str(name)])
+                gpu_share(slice_, prices.gpu_hour[str(name)], prices.slices)
             except ValueError as error:
                 raise loaded.error(("prices", "gpu_hour", str(name)), f"{gpu_memory.name}={slice_}: {error}") from error  # type: ignore[union-attr]
     needs_cost = any(metric.startswith("cost") for metric in loaded.spec.objective.metrics)

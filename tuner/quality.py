@@ -73,6 +73,13 @@ def make_quality(loaded: LoadedSpec, source: RequestSource, runner: Runner, fold
         ) from error
 
 
+def check_quality(loaded: LoadedSpec) -> None:
+    """Raises SpecError for a data set that is none; a reference is launched later."""
+    spec = loaded.spec.quality
+    if spec is not None and spec.dataset is not None:
+        _labelled(loaded, spec, loaded.folder / spec.dataset)
+
+
 def close(given: Any, right: Any, tolerance: float) -> bool:
     """Equal, or numbers that differ by at most `tolerance` of the right one (or of 1, where that is less)."""
     if isinstance(given, list) and len(given) == 1 and not isinstance(right, list):

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from runners.servers import adapter_named
 from search_spaces import ParameterValue, Role
+from tuner.catalogue import OwnHardware, Terms
 from tuner.load_spec import LoadSpec, SloSpec
 from tuner.quality_spec import QualitySpec
 from tuner.quantities import Bytes, Money, Seconds
@@ -178,11 +179,18 @@ class GpuPrice(Section):
 
 
 class PriceSpec(Section):
-    """Prices per hour, in one currency."""
+    """Prices per hour, in one currency. A `catalogue` (one of ours, or a file) or hardware of one's `own` gives those
+    that are not written here. `slices` says by which share of a GPU a slice is priced.
+    """
 
     cpu_core_hour: Money = 0.0
     memory_gib_hour: Money = 0.0
     gpu_hour: Mapping[str, GpuPrice] = Field(default_factory=dict)
+    slices: Literal["memory", "compute"] = "memory"
+    catalogue: str | None = None
+    terms: Terms = "on_demand"
+    own: OwnHardware | None = None
+    source: str | None = Field(default=None, description="where the prices are from; filled in from a catalogue")
 
 
 class Spec(Section):

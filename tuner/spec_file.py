@@ -22,7 +22,8 @@ from search_spaces import (
     load_preset,
     preset_names,
 )
-from tuner.errors import SpecError
+from tuner.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
+from tuner.errors import SpecError, UsageError
 from tuner.runner_spec import RunnerSpec
 from tuner.spec import ParameterSpec, Spec
 from tuner.yaml_file import KeyPath, YamlFile
@@ -77,8 +78,9 @@ def load_spec(path: Path) -> LoadedSpec:
     if not isinstance(file.content, dict):
         raise SpecError(f"a spec is a mapping that begins with `version: 1` ({path}:1)")
     content = dict(file.content)
-    if isinstance(content.get("prices"), str):
-        content["prices"] = _price_file(file, content["prices"])
+    content["prices"] = _prices(file, content.get("prices"))
+    if content["prices"] is None:
+        del content["prices"]
     return check_content(file, content)
 
 
@@ -95,11 +97,34 @@ def check_content(file: YamlFile, content: dict[str, Any]) -> LoadedSpec:
     return LoadedSpec(file, content, spec, _build_space(file, spec))
 
 
-def _price_file(file: YamlFile, name: str) -> Any:
-    path = file.path.parent / name
-    if not path.is_file():
-        raise file.error(("prices",), f"there is no price file {path}")
-    return YamlFile.read(path).content
+def _prices(file: YamlFile, given: Any) -> Any:
+    """What the spec writes of prices, and beneath it those of a catalogue or of a machine: complete without either."""
+    if isinstance(given, str):
+        path = file.path.parent / given
+        content = YamlFile.read(path).content if path.is_file() and given not in catalogue_names() else None
+        if content is None or is_catalogue(content):
+            return _prices(file, {"catalogue": given})
+        return _prices(file, content)
+    if not isinstance(given, dict):
+        return given
+    beneath: dict[str, Any] = {}
+    if isinstance(name := given.get("catalogue"), str):
+        try:
+            catalogue = load_catalogue(name, file.path.parent)
+        except UsageError as error:
+            raise file.error(("prices",), str(error)) from error
+        terms = given.get("terms", "on_demand")
+        if terms in TERMS:
+            source = f"{catalogue.title}, {catalogue.region}, {terms}, {catalogue.date}: {catalogue.source}"
+            beneath = catalogue.parts(terms) | {"source": source}
+    if isinstance(own := given.get("own"), dict):
+        try:
+            parts = OwnHardware.model_validate(own).parts()
+        except ValidationError:
+            return given  # it is said with the other errors, where it stands
+        beneath = {**beneath, **parts, "gpu_hour": {**beneath.get("gpu_hour", {}), **parts.get("gpu_hour", {})}}
+    gpus = {**beneath.get("gpu_hour", {}), **(given.get("gpu_hour") or {})}
+    return {**beneath, **given, **({"gpu_hour": gpus} if gpus else {})}
 
 
 def _build_space(file: YamlFile, spec: Spec) -> SearchSpace:

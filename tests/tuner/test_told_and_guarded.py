@@ -1,0 +1,106 @@
+"""Servers that are told their parameters while they run, and the guard over the quality of their answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Tune, recommendation
+
+SERVER = Path(__file__).parent.parent / "servers" / "told.py"
+SPEC = f"""\
+version: 1
+service:
+  name: told
+  command: [{sys.executable}, {SERVER}, --port, "{{port}}", --precision, "{{precision}}"]
+  ready: {{path: /healthz, timeout: 10s}}
+  manage: [{{method: PUT, path: /config, json: {{slots: "{{slots}}"}}}}]
+request: {{path: /predict, json: {{x: 3}}}}
+slo: {{p99: 250ms}}
+objective: {{maximize: capacity_qps}}
+space: {{parameters: {{cpu_cores: [1], slots: [1, 2, 4], precision: [fp32]}}}}
+load: {{max_trial: 8s, max_warmup: 2s}}
+"""
+
+
+def run(tune: Tune, folder: Path, spec: str, *more: str) -> Any:
+    (folder / "spec.yaml").write_text(spec, encoding="utf-8")
+    return tune("--service", "spec.yaml", "--budget", "3", *more)
+
+
+def trials(folder: Path) -> list[dict[str, Any]]:
+    paths = sorted((folder / "tuning" / "told" / "trials").glob("*/trial.json"))
+    return [{**json.loads(path.read_text(encoding="utf-8")), "folder": path.parent} for path in paths]
+
+
+def test_a_running_server_is_told_what_alone_differs_and_the_trials_say_so(tmp_path: Path, tune: Tune) -> None:
+    done = run(tune, tmp_path, SPEC)
+    assert done.returncode == 0, done.stderr
+    first = [one for one in trials(tmp_path) if not one["folder"].name.endswith("again")]
+    assert [one["reused_from"] for one in first] == [None, 0, 0]
+    assert "It ran in the server that trial 0 launched, told slots while it ran." in first[1]["notes"]
+    assert first[1]["cold_start_s"] is None
+    again = [one for one in trials(tmp_path) if one["folder"].name.endswith("again")]
+    assert again
+    assert all(one["reused_from"] is None for one in again), "what is recommended was measured on fresh launches"
+    log = (first[0]["folder"] / "server.log").read_text(encoding="utf-8")
+    assert log.count("started") == 1
+    assert sorted(line for line in log.splitlines() if "told" in line) == [f"told: {n} slots" for n in (1, 2, 4)]
+    assert recommendation(tmp_path / "tuning" / "told")["configuration"]["slots"] == 4
+
+
+def test_a_server_that_refuses_what_it_is_told_is_said_to(tmp_path: Path, tune: Tune) -> None:
+    done = run(tune, tmp_path, SPEC.replace("[1, 2, 4]", "[1, 9]"))
+    assert done.returncode == 0, done.stderr
+    [failed] = [one for one in trials(tmp_path) if one["state"] == "failed"]
+    assert failed["reason"] == 'PUT /config was answered with 422 ("slots must be from 1 to 8, not 9")'
+
+
+GUARD = SPEC.replace("slots: [1, 2, 4], precision: [fp32]", "slots: [1], precision: [fp32, int8]")
+
+
+def test_answers_that_are_wrong_make_a_configuration_infeasible(tmp_path: Path, tune: Tune) -> None:
+    lines = [json.dumps({"request": {"x": x}, "label": 2 * x}) for x in range(20)]
+    (tmp_path / "labelled.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    done = run(tune, tmp_path, GUARD + "quality: {dataset: labelled.jsonl, answer: $.y, at_least: 95%}\n")
+    assert done.returncode == 0, done.stderr
+    states = {one["configuration"]["precision"]: (one["state"], one["reason"]) for one in trials(tmp_path)}
+    assert states["int8"] == ("infeasible", "quality: 0.0% of 20 answers are right, of 95.0% asked for")
+    assert states["fp32"][0] == "complete"
+
+
+def test_answers_far_from_the_references_make_a_configuration_infeasible(tmp_path: Path, tune: Tune) -> None:
+    guard = "quality: {reference: {cpu_cores: 1, slots: 1, precision: fp32}, answer: $.y, tolerance: TOLERANCE}\n"
+    done = run(tune, tmp_path, GUARD + guard.replace("TOLERANCE", "0.01"))
+    assert done.returncode == 0, done.stderr
+    states = {one["configuration"]["precision"]: (one["state"], one["reason"]) for one in trials(tmp_path)}
+    assert states["int8"] == ("infeasible", "quality: 0.0% of 1 answers are as the reference's, of 100.0% asked for")
+    assert states["fp32"][0] == "complete"
+    assert json.loads((tmp_path / "tuning/told/reference/answers.json").read_text())["answers"] == [6.0]
+    done = run(tune, tmp_path, GUARD + guard.replace("TOLERANCE", "0.1"), "--output", "wide")
+    assert done.returncode == 0, done.stderr
+    assert recommendation(tmp_path / "wide")["trials"]["complete"] == 2
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("quality: {dataset: no.jsonl, answer: $.y}", "quality.dataset: cannot read"),
+        ("quality: {dataset: bad.jsonl, answer: $.y}", 'bad.jsonl:1 is not {"request": ..., "label": ...}'),
+        ("quality: {dataset: bad.jsonl, answer: y}", "'y' is no JSON path"),
+        ("quality: {answer: $.y}", "needs either dataset (requests with labels) or reference"),
+        ("quality: {answer: $.y, reference: {slots: 3}}", "quality.reference: it gives no cpu_cores"),
+    ],
+)
+def test_a_guard_that_cannot_work_is_said_before_the_first_trial(
+    tmp_path: Path, tune: Tune, section: str, said: str
+) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"x": 1}\n', encoding="utf-8")
+    done = run(tune, tmp_path, SPEC + section + "\n")
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+    assert not list(tmp_path.glob("tuning/told/trials/*"))
