@@ -51,7 +51,9 @@ def templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
 
 def _start_templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
     """Those that a server is started with."""
-    service = loaded.spec.service
+    service, patch = loaded.spec.service, loaded.spec.runner.kubernetes.patch
+    if patch and loaded.spec.runner.type == "kubernetes":
+        yield ("runner", "kubernetes", "patch"), json.dumps(patch)
     for index, word in enumerate(service.command):
         yield ("service", "command", index), word
     for name, text in service.env.items():
@@ -80,7 +82,7 @@ class Texts:
 
 def rendered_texts(loaded: LoadedSpec, configuration: Configuration, placement: Placement) -> Texts:
     """The spec was checked before, so every placeholder has a value. Raises SpecError for a template that is gone."""
-    values = {name: text_of(value) for name, value in configuration.items()}
+    values = _texts(configuration)
     values |= {"port": str(placement.port), "host": placement.host, "files": placement.files}
     more = placement.more or (placement.port + 1, placement.port + 2)
     values |= {"port2": str(more[0]), "port3": str(more[1])}
@@ -148,13 +150,14 @@ def render(
         files=texts.files,
         image=image_of(loaded),
         live=live_parameters(loaded),
+        patch=_filled(loaded.spec.runner.kubernetes.patch, configuration, _texts(configuration)),
         prepare=prepare,
     )
 
 
 def managed(loaded: LoadedSpec, configuration: Configuration) -> Iterator[SampleRequest]:
     """The requests of `service.manage` for a configuration."""
-    values = {name: text_of(value) for name, value in configuration.items()}
+    values = _texts(configuration)
     for request in loaded.spec.service.manage:
         body = None if request.body is None else substitute(request.body, values).encode()
         headers = {}
@@ -172,6 +175,10 @@ def live_parameters(loaded: LoadedSpec) -> frozenset[str]:
     resource = {one.name for one in loaded.space.parameters if one.role in RESOURCE_ROLES}
     live = frozenset() if found is None else found.live
     return (live | (told & set(loaded.space.names))) - at_start - resource
+
+
+def _texts(configuration: Configuration) -> dict[str, str]:
+    return {name: text_of(value) for name, value in configuration.items()}
 
 
 def _json_text(content: Any) -> str | None:

@@ -78,7 +78,8 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
     spec = loaded.spec.runner.kubernetes
     slices = spec.gpu.slices
     return KubernetesOptions(
-        image=image_of(loaded),
+        # A manifest has an image of its own.
+        image=loaded.spec.service.image if spec.manifest is not None else image_of(loaded),
         namespace=spec.namespace,
         context=spec.context,
         manifest=documents,

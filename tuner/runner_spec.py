@@ -68,6 +68,9 @@ class KubernetesSpec(Section):
     manifest: str | None = Field(
         default=None, description="Deployment or InferenceService, alone or in a rendered chart, to patch and launch"
     )
+    patch: Mapping[str, Any] = Field(
+        default_factory=dict, description="laid over the workload, as kubectl patch does; may have placeholders"
+    )
     container: str | None = Field(default=None, description="the manifest's container to tune; default: its first")
     port: int | None = Field(default=None, ge=1, le=65535, description="where the server listens; default: 8000")
     gpu: ClusterGpuSpec = ClusterGpuSpec()

@@ -9,7 +9,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from runners.servers import adapter_named
 from search_spaces import ParameterValue, Role
@@ -123,7 +125,12 @@ class ObjectiveSpec(Section):
 
 
 class ParameterSpec(Section):
-    """`choices`, or the whole numbers from `low` to `high` by `step`."""
+    """`choices`, or the whole numbers from `low` to `high` by `step`. A bare list is its choices."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """An editor accepts what the validator does."""
+        return {"anyOf": [handler(core_schema), {"type": "array", "minItems": 1}]}
 
     choices: tuple[ParameterValue, ...] | None = Field(default=None, min_length=1)
     low: int | None = None
@@ -167,7 +174,12 @@ class SpaceSpec(Section):
 
 
 class GpuPrice(Section):
-    """Price of one GPU per hour, with its whole memory where slices are given in bytes."""
+    """Price of one GPU per hour, with its whole memory where slices are given in bytes. A bare amount is its price."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """An editor accepts what the validator does."""
+        return {"anyOf": [handler(core_schema), {"type": ["number", "string"]}]}
 
     price: Money
     memory: Bytes | None = None
@@ -180,8 +192,13 @@ class GpuPrice(Section):
 
 class PriceSpec(Section):
     """Prices per hour, in one currency. A `catalogue` (one of ours, or a file) or hardware of one's `own` gives those
-    that are not written here. `slices` says by which share of a GPU a slice is priced.
+    that are not written here. `slices` says by which share of a GPU a slice is priced. A bare name is a catalogue's.
     """
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """An editor accepts what is read."""
+        return {"anyOf": [handler(core_schema), {"type": "string"}]}
 
     cpu_core_hour: Money = 0.0
     memory_gib_hour: Money = 0.0

@@ -98,7 +98,7 @@ def patched(
     """A workload under a name of ours, with the configuration in it: resources, environment, arguments, image, files,
     and where and as whom it may run. All else stays as it is.
     """
-    found = copy.deepcopy(dict(workload))
+    found = laid_over(workload, container.patch)
     theirs = found.get("metadata", {})
     found["metadata"] = metadata(name, {**(theirs.get("labels") or {}), **labels}, owner)
     if theirs.get("annotations"):
@@ -137,6 +137,31 @@ def patched(
         found["metadata"].setdefault("annotations", {})["serving.kserve.io/deploymentMode"] = "RawDeployment"
         found["spec"]["predictor"] |= {"minReplicas": 1, "maxReplicas": 1}
     return found
+
+
+def laid_over(document: Mapping[str, Any], patch: Mapping[str, Any]) -> Document:
+    """The document with a patch, as `kubectl patch` does by default: mappings merge, null removes, lists of things with
+    a name merge by name, other lists are replaced.
+    """
+    found = copy.deepcopy(dict(document))
+    for key, value in patch.items():
+        before = found.get(key)
+        if value is None:
+            found.pop(key, None)
+        elif isinstance(value, Mapping):
+            found[key] = laid_over(before if isinstance(before, Mapping) else {}, value)
+        elif isinstance(value, list) and isinstance(before, list) and _named(value) and _named(before):
+            names = [one["name"] for one in before]
+            changed = {one["name"]: one for one in value}
+            kept = [laid_over(one, changed.get(one["name"], {})) for one in before]
+            found[key] = kept + [dict(one) for one in value if one["name"] not in names]
+        else:
+            found[key] = copy.deepcopy(value)
+    return found
+
+
+def _named(items: list[Any]) -> bool:
+    return all(isinstance(one, Mapping) and "name" in one for one in items)
 
 
 def service(name: str, port: int, labels: Mapping[str, str], owner: Mapping[str, Any] | None) -> Document:
