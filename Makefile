@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint clean docs
+.PHONY: demo test lint clean docs servers
 
 demo: $(INSTALLED)
 	PATH="$(BIN):$$PATH" $(BIN)/tune --service examples/minilm/spec.yaml --budget 20
@@ -18,6 +18,12 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	cd examples/minilm && $(BIN)/mypy --config-file ../../pyproject.toml server.py make_sentences.py
 	$(BIN)/lint-imports
+
+# Seven real servers, each in an environment of its own (several gigabytes; Java 17 for TorchServe). For the night.
+SERVERS := triton torchserve mlserver kserve ray-serve litserve mosec
+servers: $(INSTALLED)
+	PYTHON="$(PYTHON)" examples/setup $(SERVERS)
+	TUNE_TEST_SERVERS=required $(BIN)/python -m pytest tests/test_examples.py
 
 # The command line's reference and the JSON Schema are generated; a test fails when they are out of date.
 docs: $(INSTALLED)

@@ -48,6 +48,17 @@ def _idle_gpu(study: StudySummary) -> Iterator[Finding]:
         )
 
 
+def _gpu_throttling(study: StudySummary) -> Iterator[Finding]:
+    if seen := _latest(study, lambda one: bool(one.gpu_throttling)):
+        why = ", ".join(sorted({reason for one in seen for reason in one.gpu_throttling}))
+        yield Finding(
+            "A GPU was slowed down",
+            f"In trial {seen[0].number} its driver held the clocks back: {why}. On a GPU that is cooled better, or "
+            f"given more power, the same configuration is faster.{_others(seen, seen[0])}",
+            _numbers(seen),
+        )
+
+
 def _throttling(study: StudySummary) -> Iterator[Finding]:
     if seen := _latest(study, lambda one: (one.throttled_share or 0.0) > _THROTTLED):
         worst = max(seen, key=lambda one: one.throttled_share or 0.0)
@@ -125,7 +136,7 @@ def _same_failure(study: StudySummary) -> Iterator[Finding]:
 
 
 _LOOKS: Sequence[Callable[[StudySummary], Iterator[Finding]]] = (
-    _idle_gpu, _throttling, _memory_growth, _unsettled, _disagreement, _client, _same_failure
+    _idle_gpu, _gpu_throttling, _throttling, _memory_growth, _unsettled, _disagreement, _client, _same_failure
 )  # fmt: skip
 
 

@@ -85,7 +85,8 @@ class TrialRecord(_Record):
     `throttled_share` is that of the scheduler's periods in which the CPU quota was used up; `memory_growth_bytes_per_s`
     how fast memory still grew under load, surely (None: it did not). `image` is
     the digest of what ran. `reused_from` is the trial whose server it ran in, told its values while it ran.
-    `server_batch_size` and `server_queue_ms` are means over the load test by the server's own counters.
+    `gpu_throttling` says why the GPU was slowed down (power cap, heat). `server_batch_size` and `server_queue_ms` are
+    means over the load test by the server's own counters.
     """
 
     number: int
@@ -114,6 +115,9 @@ class TrialRecord(_Record):
     memory_peak_bytes: int | None = None
     gpu_utilization: float | None = None
     gpu_memory_peak_bytes: int | None = None
+    gpu_power_w: float | None = None
+    gpu_clock_mhz: float | None = None
+    gpu_throttling: tuple[str, ...] = ()
     throttled_share: float | None = None
     memory_growth_bytes_per_s: float | None = None
     image: str | None = None

@@ -18,7 +18,7 @@ _FIGURES = (
     "p50_ms", "p95_ms", "p99_ms", "p99_low_ms", "p99_high_ms", "error_rate", "cost_per_hour",
     "cost_per_million_requests", "cold_start_s", "launch_s", "warmup_s", "load_s", "teardown_s", "wall_s",
     "cpu_cores_used", "gpu_utilization", "throttled_share", "memory_growth_bytes_per_s",
-    "server_batch_size", "server_queue_ms",
+    "server_batch_size", "server_queue_ms", "gpu_power_w", "gpu_clock_mhz",
 )  # fmt: skip
 _BYTES = ("memory_peak_bytes", "gpu_memory_peak_bytes")
 _TEXTS = ("state", "reason", "bottleneck")

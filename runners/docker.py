@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from docker.types import DeviceRequest, LogConfig, Mount
 from runners.cores import Allotment, Cores
 from runners.devices import Devices
 from runners.engine import Engine, refusal
+from runners.gpu import Nvml, nvml
 from runners.ownership import LAUNCH, OWNER, PLACE, STATE, STUDY, TRIAL, is_abandoned, ownership_labels
 from runners.protocol import (
     Beside,
@@ -148,7 +149,10 @@ class DockerRunner:
             launched, since = time.monotonic(), int(time.time())
             self._start(name, container)
             stack.callback(self._write_log, name, container.folder / "server.log")
-            server = _Server(self._engine, name, container, cores, self._engine.is_here, since, image=self._image)
+            server = _Server(
+                self._engine, name, container, cores, self._engine.is_here, since, devices,
+                nvml() if devices and self._engine.is_here else None, image=self._image,
+            )  # fmt: skip
             server.locate()
             stack.enter_context(sampling(server.samples, server.sample, _INTERVAL_S, container.folder / "usage.csv"))
             await_server(server.url, container, server.check, server.log_tail)
@@ -220,6 +224,8 @@ class _Server:
     cores: Allotment
     here: bool
     since: int
+    devices: tuple[str, ...] = ()
+    gpus: Nvml | None = None
     url: str = ""
     cold_start_s: float = 0.0
     image: str | None = None
@@ -279,7 +285,8 @@ class _Server:
         found = self.engine.client.api.stats(self.name, stream=False, one_shot=True)
         sample = as_sample(found, time.monotonic())
         if sample is not None:
-            self.samples.add(sample)
+            gpu = None if self.gpus is None else self.gpus.look((), self.devices)
+            self.samples.add(replace(sample, gpu=gpu))
 
     def _inspect(self) -> dict[str, Any]:
         found: dict[str, Any] = self.engine.ask(self.engine.client.api.inspect_container, self.name)

@@ -32,7 +32,7 @@ from runners.protocol import (
     ServerFailed,
     Usage,
 )
-from runners.readiness import await_server
+from runners.readiness import await_server, last_words
 from runners.starting import environment, start, write_files
 from runners.usage import Watch
 
@@ -138,7 +138,9 @@ class _Server:
             return
         if code in (-signal.SIGKILL, 128 + signal.SIGKILL) and Cgroups().oom_kills() > self.oom_kills_before:
             raise Infeasible("out of memory: the kernel ended the server")
-        raise ServerFailed(f"the server {_how_it_ended(code)}", self.log_tail())
+        tail = self.log_tail()
+        said = last_words(tail)
+        raise ServerFailed(f"the server {_how_it_ended(code)}" + (f": {said}" if said else ""), tail)
 
     def usage(self, start: float, end: float) -> Usage:
         return self.watch.samples.usage(start, end)

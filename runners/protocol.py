@@ -205,6 +205,9 @@ class Usage:
     throttled_share: float | None = None
     gpu_utilization: float | None = None
     gpu_memory_peak_bytes: int | None = None
+    gpu_power_w: float | None = None
+    gpu_clock_mhz: float | None = None
+    gpu_throttling: tuple[str, ...] = ()  # why it was slowed down, in at least a tenth of the looks
 
 
 class Endpoint(Protocol):

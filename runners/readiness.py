@@ -5,6 +5,7 @@ Both, because some servers report ready seconds before they serve, and some have
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ _POLL_S, _SLOWEST_POLL_S = 0.02, 0.25
 _HEALTH_TIMEOUT_S = 2.0
 _GRACE_S = 10.0  # for a real request that is answered with errors after the health path was fine
 _EXCERPT_BYTES = 160
+_ERROR = re.compile(r"error|exception|fatal|fail|cannot|denied|in use|no such|not found|invalid", re.IGNORECASE)
 
 Seen = tuple[str | None, bool]  # what is wrong with the answer (None: nothing), and whether there was one
 
@@ -124,6 +126,12 @@ def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, foll
         return None, True
     said = one_line(excerpt)
     return f"answered {response.status_code}" + (f" ({said})" if said else ""), True
+
+
+def last_words(log: str) -> str:
+    """Of a server that has ended: the last line that names an error, or else nothing."""
+    lines = (one_line(line.encode()) for line in reversed(log.splitlines()))
+    return next((line[:_EXCERPT_BYTES] for line in lines if _ERROR.search(line)), "")
 
 
 def one_line(text: bytes) -> str:

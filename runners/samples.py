@@ -5,11 +5,16 @@ from __future__ import annotations
 import bisect
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from runners.gpu import GpuLook
 from runners.protocol import Usage
+
+_OFTEN = 0.1
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Sample:
     processes: int
     periods: int | None = None
     throttled: int | None = None
+    gpu: GpuLook | None = None
 
 
 class Samples:
@@ -51,16 +57,20 @@ class Samples:
             cpu_cores_mean=(_cpu_at(inside, finish) - _cpu_at(inside, begin)) / (finish - begin),
             memory_peak_bytes=max(sample.memory_bytes for sample in inside),
             throttled_share=_throttled(inside[0], inside[-1]),
+            **_gpu([sample.gpu for sample in inside if sample.gpu is not None]),
         )
 
     def write(self, path: Path) -> None:
         """All samples as CSV; times count from the first."""
         samples = list(self._samples)
         begin = samples[0].at if samples else 0.0
-        lines = ["seconds,cpu_seconds,memory_bytes,processes,throttled_periods"]
+        lines = [
+            "seconds,cpu_seconds,memory_bytes,processes,throttled_periods,gpu_utilization,gpu_memory_bytes,gpu_power_w,"
+            "gpu_clock_mhz"
+        ]
         lines += [
             f"{s.at - begin:.3f},{s.cpu_s:.3f},{s.memory_bytes},{s.processes},"
-            f"{'' if s.throttled is None else s.throttled}"
+            f"{'' if s.throttled is None else s.throttled},{_gpu_columns(s.gpu)}"
             for s in samples
         ]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -88,6 +98,31 @@ def sampling(samples: Samples, look: Callable[[], None], interval_s: float, path
         done.set()
         thread.join(1.0)
         samples.write(path)
+
+
+def _gpu_columns(look: GpuLook | None) -> str:
+    values = (look.utilization, look.memory_bytes, look.power_w, look.clock_mhz) if look else (None,) * 4
+    return ",".join(
+        "" if value is None else f"{value:g}" if isinstance(value, float) else str(value) for value in values
+    )
+
+
+def _gpu(looks: list[GpuLook]) -> dict[str, Any]:
+    """Usage's figures of the GPUs: means, but of memory the most."""
+    reasons = Counter(reason for look in looks for reason in look.throttled)
+    memory = [look.memory_bytes for look in looks if look.memory_bytes is not None]
+    return {
+        "gpu_utilization": _mean(look.utilization for look in looks),
+        "gpu_memory_peak_bytes": max(memory, default=None),
+        "gpu_power_w": _mean(look.power_w for look in looks),
+        "gpu_clock_mhz": _mean(look.clock_mhz for look in looks),
+        "gpu_throttling": tuple(sorted(one for one, count in reasons.items() if count >= _OFTEN * len(looks))),
+    }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _cpu_at(samples: list[Sample], moment: float) -> float:

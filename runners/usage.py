@@ -11,6 +11,7 @@ import psutil
 
 from runners.cgroup import Cgroups
 from runners.cpu_meter import CpuMeter
+from runners.gpu import nvml
 from runners.process_table import Entry
 from runners.process_tree import ProcessTree
 from runners.samples import Sample, Samples
@@ -34,7 +35,7 @@ class Watch(threading.Thread):
         super().__init__(name="usage", daemon=True)
         self._tree, self._limit, self._has_failed = tree, limit_bytes, has_failed
         self._done = threading.Event()
-        self._cpu, self._cgroups = CpuMeter(), Cgroups()
+        self._cpu, self._cgroups, self._gpus = CpuMeter(), Cgroups(), nvml()
         self._total_bytes = int(psutil.virtual_memory().total)
         self._floor_bytes = max(_LEAST_FREE_BYTES, int(_LEAST_FREE_SHARE * self._total_bytes))
         self._judged: tuple[float, int, int] | None = None
@@ -67,7 +68,8 @@ class Watch(threading.Thread):
         entries = self._tree.look()
         at = time.monotonic()
         running = [entry for entry in entries if not entry.ended]
-        return Sample(at, self._cpu.read(entries), self._memory_bytes(running, at), len(running))
+        gpu = None if self._gpus is None else self._gpus.look({entry.pid for entry in running})
+        return Sample(at, self._cpu.read(entries), self._memory_bytes(running, at), len(running), gpu=gpu)
 
     def _too_much(self, sample: Sample, free: int) -> str | None:
         used = f"out of memory: used {sample.memory_bytes / _MIB:.0f} MiB"

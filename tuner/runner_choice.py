@@ -90,6 +90,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
             {name: (given,) if isinstance(given, str) else tuple(given) for name, given in spec.gpu.types.items()},
             PRESETS[slices] if isinstance(slices, str) else Slices(slices.resources, slices.env),
         ),
+        dcgm=spec.gpu.dcgm,
         shm_bytes=spec.shm_size,
         node_selector=spec.node_selector,
         tolerations=spec.tolerations,

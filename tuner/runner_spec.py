@@ -46,6 +46,9 @@ class ClusterGpuSpec(Section):
     type_label: str = Field(default="nvidia.com/gpu.product", min_length=1)
     types: Mapping[str, str | tuple[str, ...]] = Field(default_factory=dict, description="GPU type -> label's values")
     slices: SlicePreset | SliceSpec = "mig"
+    dcgm: str | None = Field(
+        default=None, pattern=r"^https?://", description="metrics of DCGM's exporter, to see use by"
+    )
 
     @field_validator("slices", mode="before")
     @classmethod
@@ -93,6 +96,7 @@ class RunnerSpec(Section):
 
     type: Literal["process", "docker", "kubernetes", "replay"] = "process"
     table: str | None = None
+    reuse: bool = Field(default=True, description="trials share a server where they differ only in what it can be told")
     docker: DockerSpec = DockerSpec()
     kubernetes: KubernetesSpec = KubernetesSpec()
 

@@ -79,6 +79,7 @@ class KubernetesOptions:
     container: str | None = None
     port: int | None = None
     gpus: ClusterGpus = ClusterGpus()
+    dcgm: str | None = None
     shm_bytes: int | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()

@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
+from runners.gpu import ask_dcgm
 from runners.kubernetes import objects
 from runners.kubernetes.beside import LoadPlace
 from runners.kubernetes.cluster import Cluster, words
@@ -131,6 +132,11 @@ class KubernetesRunner:
     def cluster(self) -> Cluster:
         """Where it launches."""
         return self._cluster
+
+    @property
+    def dcgm(self) -> str | None:
+        """Where DCGM's exporter tells of the GPUs."""
+        return self._options.dcgm
 
     def _own_lease(self, study: str) -> RunLease:
         with self._lock:
@@ -318,7 +324,9 @@ class _Server:
             if found is None:
                 left.pop(0)  # the other version of cgroups
             else:
-                self.samples.add(found.sample)
+                dcgm = self.runner.dcgm
+                gpu = None if dcgm is None else ask_dcgm(dcgm, self.pod.metadata.name)
+                self.samples.add(replace(found.sample, gpu=gpu))
                 self.oom_kills = found.oom_kills
 
         return look

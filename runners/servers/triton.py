@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ class Triton(ServerAdapter):
         command = (
             program, "--model-repository", needed(model, "the model repository"), *words,
             "--model-control-mode", "explicit", "--load-model", model.name,
+            *(("--disable-auto-complete-config",) if _is_complete(model) else ()),
             "--http-address", placement.host, "--http-port", str(placement.port), "--allow-grpc", "false",
             *(("--metrics-address", placement.host, *metrics) if metrics else ("--allow-metrics", "false")),
         )  # fmt: skip
@@ -161,6 +163,17 @@ def _exported(model: Model, values: Values) -> dict[str, str]:
     if instances is not None:
         lines += ["instance_group [", f"  {{ count: {instances} }}", "]"]
     return {"config.pbtxt": "\n".join(lines) + "\n"}
+
+
+def _is_complete(model: Model) -> bool:
+    """Whether the model says itself what it takes and gives: then Triton need not load it once more to find out."""
+    if model.local is None:
+        return False
+    try:
+        text = (model.local / model.name / "config.pbtxt").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return all(re.search(rf"^\s*{word}\s*[:\[{{]", text, re.MULTILINE) for word in ("input", "output"))
 
 
 def _wheel(venv: Path) -> tuple[str, tuple[str, ...], dict[str, str]]:

@@ -47,8 +47,8 @@ def trial_setup(loaded: LoadedSpec, source: RequestSource, runner: Runner, folde
 
 def study_runner(loaded: LoadedSpec) -> Runner:
     """The spec's runner; where a running server can be told something that is tuned, its servers are used again."""
-    runner = make_runner(loaded)
-    return runner if loaded.spec.runner.type == "replay" or not live_parameters(loaded) else ReusingRunner(runner)
+    runner, spec = make_runner(loaded), loaded.spec.runner
+    return ReusingRunner(runner) if spec.reuse and spec.type != "replay" and live_parameters(loaded) else runner
 
 
 def with_quality(setup: TrialSetup) -> TrialSetup:

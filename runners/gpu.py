@@ -1,0 +1,152 @@
+"""What a server's GPUs do: through NVML (`nvidia-ml-py`) on this machine, through DCGM's exporter in a cluster.
+
+What a device does not tell (a MIG slice has no utilisation of its own) is None. Memory is what the server holds: a
+framework that takes all there is at its start holds more than it needs, so the smallest slice that works is found by
+trial. https://docs.nvidia.com/deploy/nvml-api/, https://docs.nvidia.com/datacenter/dcgm/latest/gpu-telemetry/
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+_MIB = 2**20
+# Those by which a GPU is slower than it could be; idling and clocks that somebody has set are no throttling.
+_THROTTLING = {0x04: "power cap", 0x08: "hardware slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
+
+
+@dataclass(frozen=True)
+class GpuLook:
+    """One look at what a server uses of its GPUs: utilisation (0 to 1, the mean over them), memory it holds, power in
+    watts, clock of the multiprocessors in MHz, and why they are slowed down.
+    """
+
+    utilization: float | None = None
+    memory_bytes: int | None = None
+    power_w: float | None = None
+    clock_mhz: float | None = None
+    throttled: frozenset[str] = frozenset()
+
+
+class Nvml:
+    """The GPUs of this machine. Use `nvml()`, which is None where there are none."""
+
+    def __init__(self) -> None:
+        """Raises ImportError without nvidia-ml-py, pynvml.NVMLError without a driver."""
+        import pynvml
+
+        pynvml.nvmlInit()
+        self._nvml: Any = pynvml
+
+    def look(self, pids: Collection[int], devices: Collection[str] = ()) -> GpuLook | None:
+        """Of these processes, on the devices that they run on; or of whole devices, by index or UUID, where named (a
+        container's processes have other ids here). None where none is in use.
+        """
+        used = [one for device in self._devices() if (one := self._used(device, pids, devices)) is not None]
+        if not used:
+            return None
+        return GpuLook(
+            utilization=_mean([one.utilization for one in used]),
+            memory_bytes=_sum([one.memory_bytes for one in used]),
+            power_w=_sum([one.power_w for one in used]),
+            clock_mhz=_mean([one.clock_mhz for one in used]),
+            throttled=frozenset().union(*(one.throttled for one in used)),
+        )
+
+    def _devices(self) -> Iterator[tuple[str, Any]]:
+        """Each with its index; where a GPU is in slices (MIG), the slices by their UUIDs."""
+        nvml = self._nvml
+        for index in range(self._ask(nvml.nvmlDeviceGetCount) or 0):
+            device = nvml.nvmlDeviceGetHandleByIndex(index)
+            mode = self._ask(nvml.nvmlDeviceGetMigMode, device)
+            if not mode or not mode[0]:
+                yield str(index), device
+                continue
+            for slot in range(self._ask(nvml.nvmlDeviceGetMaxMigDeviceCount, device) or 0):
+                slice_ = self._ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, device, slot)
+                if slice_ is not None:
+                    yield f"{index}:{slot}", slice_
+
+    def _used(self, found: tuple[str, Any], pids: Collection[int], devices: Collection[str]) -> GpuLook | None:
+        nvml, (index, device) = self._nvml, found
+        running = {one.pid: one for one in self._ask(nvml.nvmlDeviceGetComputeRunningProcesses, device) or ()}
+        named = index in devices or _text(self._ask(nvml.nvmlDeviceGetUUID, device)) in devices
+        ours = [one for pid, one in running.items() if pid in pids]
+        if not named and not ours:
+            return None
+        memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, device)
+        held = [one.usedGpuMemory for one in ours if one.usedGpuMemory is not None]
+        rates = self._ask(nvml.nvmlDeviceGetUtilizationRates, device)
+        power = self._ask(nvml.nvmlDeviceGetPowerUsage, device)
+        reasons = self._ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, device) or 0
+        return GpuLook(
+            utilization=None if rates is None else rates.gpu / 100,
+            memory_bytes=sum(held) if held else None if memory is None else memory.used,
+            power_w=None if power is None else power / 1e3,
+            clock_mhz=self._ask(nvml.nvmlDeviceGetClockInfo, device, nvml.NVML_CLOCK_SM),
+            throttled=frozenset(text for bit, text in _THROTTLING.items() if reasons & bit),
+        )
+
+    def _ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """None for what this device, or its driver, does not tell."""
+        try:
+            return call(*arguments)
+        except self._nvml.NVMLError:
+            return None
+
+
+def nvml() -> Nvml | None:
+    """The GPUs of this machine; None where there is no driver."""
+    try:
+        return Nvml()
+    except Exception:  # noqa: BLE001 (NVMLError is only known where the module is)
+        return None
+
+
+def from_dcgm(text: str, pod: str) -> GpuLook | None:
+    """What DCGM's exporter (its text) says of the GPUs of a pod; None where it says nothing of it."""
+    found: dict[str, list[float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if pod in (sample.labels.get("pod"), sample.labels.get("exported_pod")):
+                found.setdefault(sample.name, []).append(sample.value)
+    if not found:
+        return None
+    utilization = found.get("DCGM_FI_DEV_GPU_UTIL")
+    active = found.get("DCGM_FI_PROF_GR_ENGINE_ACTIVE")  # a share already, and told of MIG slices too
+    memory = found.get("DCGM_FI_DEV_FB_USED")
+    reasons = [int(one) for one in found.get("DCGM_FI_DEV_CLOCK_THROTTLE_REASONS", ())]
+    return GpuLook(
+        utilization=_mean([one / 100 for one in utilization]) if utilization else _mean(active or []),
+        memory_bytes=None if memory is None else int(sum(memory) * _MIB),
+        power_w=_sum(found.get("DCGM_FI_DEV_POWER_USAGE", [])),
+        clock_mhz=_mean(found.get("DCGM_FI_DEV_SM_CLOCK", [])),
+        throttled=frozenset(text for bit, text in _THROTTLING.items() if any(one & bit for one in reasons)),
+    )
+
+
+def ask_dcgm(url: str, pod: str) -> GpuLook | None:
+    """None as well where the exporter does not answer."""
+    with contextlib.suppress(httpx.HTTPError, ValueError):
+        answer = httpx.get(url, timeout=2.0, trust_env=False)
+        return from_dcgm(answer.text, pod) if answer.is_success else None
+    return None
+
+
+def _mean(values: list[Any]) -> float | None:
+    known = [float(one) for one in values if one is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _sum(values: list[Any]) -> Any:
+    known = [one for one in values if one is not None]
+    return sum(known) if known else None
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,85 @@
+"""Every server's example, run as a user runs it: `make servers`, which sets them up first (several gigabytes).
+
+That a knob reached its server is read from what the model itself printed there: the threads and the process that it
+runs in, and the batches that it was given. Where an example is not set up its test is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import Tune, recommendation
+from tests.tuner.test_process_run import survivors
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SERVERS = ("triton", "torchserve", "mlserver", "kserve", "ray-serve", "litserve", "mosec")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A server, the configurations that it ran, and what its model printed."""
+
+    configurations: list[dict[str, Any]]
+    log: str
+
+    def asked(self, name: str) -> set[Any]:
+        return {one[name] for one in self.configurations if name in one}
+
+    def seen(self, pattern: str) -> set[int]:
+        return {int(found) for found in re.findall(pattern, self.log)}
+
+
+def launches(folder: Path) -> list[Launched]:
+    """Those that completed."""
+    records = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("trials/*/trial.json"))}
+    done = {name: one for name, one in records.items() if one["state"] in ("complete", "pruned")}
+    found = []
+    for name, one in done.items():
+        if one["reused_from"] is not None:
+            continue
+        sharing = [other["configuration"] for other in records.values() if other["reused_from"] == one["number"]]
+        shared = [] if name.endswith("again") else sharing
+        log = (folder / "trials" / name / "server.log").read_text(encoding="utf-8", errors="replace")
+        found.append(Launched([one["configuration"], *shared], log))
+    return found
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_an_example_is_tuned_and_its_knobs_reach_the_server(tmp_path: Path, tune: Tune, server: str) -> None:
+    folder = EXAMPLES / server
+    if not (folder / ".venv" / ".installed").exists():
+        if os.environ.get("TUNE_TEST_SERVERS") == "required":
+            pytest.fail(f"examples/setup {server} was not run")
+        pytest.skip(f"examples/setup {server} was not run")
+    done = tune("--service", folder / "spec.yaml", "--budget", 6, "--output", "out", timeout=800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    best = recommendation(tmp_path / "out")
+    assert (best["confirmed"], best["meets_slo"]) == (True, True)
+    assert survivors(tmp_path) == []
+    for one in launches(tmp_path / "out"):
+        if threads := one.asked("threads"):
+            assert one.seen(r"(\d+) threads") == threads, one.configurations
+        copies = one.asked("workers") | one.asked("instances")
+        processes = one.seen(r"process (\d+)")
+        if processes and len(one.configurations) == 1:
+            assert {len(processes)} == copies or (server == "triton" and len(processes) >= max(copies))
+        batches = one.seen(r"a batch of (\d+)")
+        assert not batches or max(batches) <= max(one.asked("batch_size")), one.configurations
+    most = [max(one.seen(r"a batch of (\d+)"), default=0) for one in launches(tmp_path / "out")]
+    has_batches = any("batch_size" in one.configurations[0] for one in launches(tmp_path / "out"))
+    assert server == "mosec" or max(most) > 1 or not has_batches, "no batch was seen"
+
+
+def test_a_server_without_an_adapter_takes_a_spec_of_at_most_twenty_lines() -> None:
+    text = (EXAMPLES / "mosec" / "spec.yaml").read_text(encoding="utf-8")
+    assert "server" not in YAML(typ="safe", pure=True).load(text)["service"]
+    assert len(text.splitlines()) <= 20
