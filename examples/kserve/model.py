@@ -23,14 +23,17 @@ class Digits(kserve.Model):
 
     def load(self) -> bool:
         self.model = joblib.load(Path(__file__).parent / "digits.joblib")
-        threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
-        print(f"digits: loaded in process {os.getpid()}, {threads} threads", flush=True)
+        self.said = 0
         return True
 
     async def predict(self, payload: dict[str, Any], headers: Any = None, response_headers: Any = None) -> Any:  # noqa: ARG002
         return await asyncio.to_thread(self._predict, payload)
 
     def _predict(self, payload: dict[str, Any]) -> dict[str, Any]:
+        if self.said != os.getpid():  # KServe's workers are forked with the model in them
+            self.said = os.getpid()
+            threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
+            print(f"digits: worker in process {self.said}, {threads} threads", flush=True)
         pixels = np.asarray(payload["instances"], dtype=np.float32)
         return {"predictions": [int(digit) for digit in self.model.predict(pixels)]}
 

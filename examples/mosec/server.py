@@ -17,10 +17,12 @@ class Digits(Worker):
     def __init__(self) -> None:
         self.model = joblib.load(Path(__file__).parent / "digits.joblib")
 
-    def forward(self, data: list[dict[str, Any]]) -> list[dict[str, int]]:
-        """One call for a batch."""
-        digits = self.model.predict(np.asarray([one["pixels"] for one in data], dtype=np.float32))
-        return [{"digit": int(digit)} for digit in digits]
+    def forward(self, data: Any) -> Any:
+        """One call for a batch; where a batch is one request, for that alone."""
+        many = data if isinstance(data, list) else [data]
+        digits = self.model.predict(np.asarray([one["pixels"] for one in many], dtype=np.float32))
+        answers = [{"digit": int(digit)} for digit in digits]
+        return answers if isinstance(data, list) else answers[0]
 
 
 if __name__ == "__main__":

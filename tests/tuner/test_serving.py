@@ -19,6 +19,7 @@ from tuner.request import request_source
 from tuner.serving import serving
 from tuner.spec_file import LoadedSpec, load_spec
 
+SPACE = "space: {parameters: {cpu_cores: [1], NAME: [1, 2]}}\n"
 HERE = Placement("127.0.0.1", 8123, "/f", (8124, 8125), "/s")
 SPEC = """\
 version: 1
