@@ -75,7 +75,7 @@ class Archive:
 
         Raises UsageError when there is no such study of ours, UnfitEnvironmentError when the storage cannot be reached.
         """
-        self.url = self._url = url
+        self.url = url
         studies = study_names(url)
         if name is None and len(studies) != 1:
             raise UsageError(f"the storage holds {len(studies)} studies, so which? {', '.join(studies)}".rstrip("? "))
@@ -98,19 +98,14 @@ class Archive:
 
     def snapshot(self) -> Snapshot:
         """All that is known now. Raises UnfitEnvironmentError when the storage is lost."""
-        with reaching(self._url), _engine(self._url).connect() as connection:
+        with reaching(self.url), _engine(self.url).connect() as connection:
             self._read_new(connection)
             found = dict(self._attributes(connection))
             running = int(_scalar(connection, _RUNNING, study=self._study) or 0)
             last = _scalar(connection, _LAST, study=self._study)
-        confirmations = {
-            int(key.removeprefix(CONFIRMATION)): TrialRecord.model_validate(value)
-            for key, value in found.items()
-            if key.startswith(CONFIRMATION)
-        }
         return Snapshot(
             records=tuple(self._records[number] for number in sorted(self._records)),
-            confirmations=confirmations,
+            confirmations=confirmations(found),
             provenance=found.get(PROVENANCE) or {},
             explanation=found.get(EXPLANATION),
             stopped=found.get(STOPPED),
@@ -123,14 +118,14 @@ class Archive:
         """What changes whenever a trial begins or ends or the best are measured again; and what changes when another
         run has put its study here. Raises UnfitEnvironmentError.
         """
-        with reaching(self._url), _engine(self._url).connect() as connection:
+        with reaching(self.url), _engine(self.url).connect() as connection:
             row = connection.execute(_text(_VERSION), {"study": self._study}).one()
             run = _scalar(connection, _ATTRIBUTE, study=self._study, key=PROVENANCE)
         return " ".join(map(str, row)), str(run)
 
     def evidence(self, number: int) -> Evidence:
         """What the latest measurement of a trial rests on; empty where the trial left none."""
-        with reaching(self._url), _engine(self._url).connect() as connection:
+        with reaching(self.url), _engine(self.url).connect() as connection:
             text = _scalar(connection, _ATTRIBUTE, study=self._study, key=f"{CONFIRMATION_EVIDENCE}{number}")
             if text is None:
                 text = _scalar(connection, _TRIAL_ATTRIBUTE, study=self._study, key=EVIDENCE, number=number)
@@ -148,13 +143,22 @@ class Archive:
             self._seen = min(self._seen, int(unseen) - 1)
 
     def _attribute(self, key: str) -> Any:
-        with reaching(self._url), _engine(self._url).connect() as connection:
+        with reaching(self.url), _engine(self.url).connect() as connection:
             found = _scalar(connection, _ATTRIBUTE, study=self._study, key=key)
         return None if found is None else json.loads(found)
 
     def _attributes(self, connection: Connection) -> list[tuple[str, Any]]:
         rows = connection.execute(_text(_ATTRIBUTES), {"study": self._study, "large": f"{CONFIRMATION_EVIDENCE}%"})
         return [(key, json.loads(value)) for key, value in rows if value is not None and key != SPEC]
+
+
+def confirmations(attributes: Mapping[str, Any]) -> dict[int, TrialRecord]:
+    """The second measurements among a study's attributes, by the number of their trial."""
+    return {
+        int(key.removeprefix(CONFIRMATION)): TrialRecord.model_validate(value)
+        for key, value in attributes.items()
+        if key.startswith(CONFIRMATION)
+    }
 
 
 def study_names(url: str) -> dict[str, int]:

@@ -17,7 +17,7 @@ _GROWS, _LEAST_GROWTH = 0.05, 16 * 2**20  # of the memory in use, and in bytes: 
 _WATCHED_S = 10.0
 
 
-def evidence(folder: Path, measurement: Measurement | None) -> Evidence:
+def gather(folder: Path, measurement: Measurement | None) -> Evidence:
     """Probes, and at most 120 samples of what was used. Whatever is missing there is left out."""
     probes = () if measurement is None else tuple(map(_probe, measurement.probes))
     return Evidence(probes=probes, usage=_usage(folder / "usage.csv"))

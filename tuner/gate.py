@@ -44,14 +44,10 @@ class GateRun:
 
     def _measure(self, number: int, most: int) -> TrialRecord:
         self.display.trial_started(number, self.configuration, number + 1, most)
-        question = Question(number, self.configuration, _never)
+        question = Question(number, self.configuration)
         record = run_trial(self.setup, question, partial(self.display.phase, number))
         self.display.trial_finished(record, None)
         return record
-
-
-def _never(_price: float | None) -> None:
-    """Nothing is pruned."""
 
 
 def _why(record: TrialRecord) -> str:

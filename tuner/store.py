@@ -37,6 +37,7 @@ from tuner.archive import (
     RECORD,
     SPEC,
     STOPPED,
+    confirmations,
 )
 from tuner.errors import UsageError
 from tuner.objective import Objective
@@ -295,11 +296,7 @@ class StudyStore:
 
     def confirmations(self) -> dict[int, TrialRecord]:
         """What the second measurement of a trial's configuration gave, by the trial's number."""
-        return {
-            int(key.removeprefix(CONFIRMATION)): TrialRecord.model_validate(value)
-            for key, value in self._remembered().items()
-            if key.startswith(CONFIRMATION)
-        }
+        return confirmations(self._remembered())
 
     def confirm(self, number: int, record: TrialRecord) -> None:
         """Store the second measurement of trial `number`."""

@@ -127,14 +127,10 @@ class Study:
             if first.number in again:
                 continue
             self.display.confirmation_started(first, position, max(position, min(_CONFIRMED, len(ranked))))
-            question = Question(first.number, first.configuration, _never, again=True)
+            question = Question(first.number, first.configuration, again=True)
             again[first.number] = run_trial(self.setup, question, partial(self.display.phase, first.number))
             self.store.confirm(first.number, again[first.number])
             self.display.confirmation_finished(first, again[first.number])
 
     def _best(self, records: list[TrialRecord]) -> TrialRecord | None:
         return next(iter(self.objective.ranked(records)), None)
-
-
-def _never(_price: float | None) -> None:
-    """No rate is compared with when a configuration is measured again."""

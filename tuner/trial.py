@@ -46,8 +46,7 @@ from runners import (
 from runners.servers import Reach
 from search_spaces import Configuration
 from tuner.bottleneck import name_bottleneck
-from tuner.evidence import evidence as gather
-from tuner.evidence import memory_growth
+from tuner.evidence import gather, memory_growth
 from tuner.objective import cost_per_million_requests
 from tuner.preparing import counted, counters, prepare
 from tuner.prices import price_per_hour
@@ -77,13 +76,19 @@ class TrialSetup:
     quality: Quality | None = None
 
 
+def _never(_price: float | None) -> None:
+    """Nothing is pruned."""
+
+
 @dataclass(frozen=True)
 class Question:
-    """What one trial is to find out. `again` marks the second measurement of a trial: longer, and never pruned."""
+    """What one trial is to find out. `break_even_qps` is the rate that a configuration of a price must hold, or it is
+    pruned. `again` marks the second measurement of a trial: longer, and never pruned.
+    """
 
     number: int
     configuration: Configuration
-    break_even_qps: Callable[[float | None], float | None]
+    break_even_qps: Callable[[float | None], float | None] = _never
     again: bool = False
 
     @property

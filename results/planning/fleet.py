@@ -10,6 +10,7 @@ replica, since a queue stays where it formed.
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,11 +80,6 @@ class Simulated:
     missed: Floats
     miss_share: float
 
-    @property
-    def replica_hours(self) -> float:
-        """What is paid for."""
-        return float(self.replicas.sum()) * self.step_s / 3600
-
 
 def enough(load: float, spare: int, zones: int) -> int:
     """Replicas for a load in units of one replica's capacity, with spares, and with one zone of several lost."""
@@ -112,7 +108,6 @@ def simulate(traffic: Traffic, replica: Replica, scaling: Scaling) -> Simulated:
     repeat = max(1, round(traffic.step_s / step))
     step = traffic.step_s / repeat
     rates = np.repeat(traffic.rates, repeat)
-    once = Traffic(step, rates, traffic.name)
     lead = min(len(rates), math.ceil((scaling.stabilisation_s + replica.cold_start_s) / step) + 1)
     rounds = np.concatenate([rates[-lead:], rates])
     existing, ready = _scaled(Traffic(step, rounds, traffic.name), replica, scaling)
@@ -124,7 +119,7 @@ def simulate(traffic: Traffic, replica: Replica, scaling: Scaling) -> Simulated:
     def by_step(values: Floats) -> Floats:
         return np.asarray(values.reshape(-1, repeat).mean(axis=1), dtype=float)
 
-    weights = np.where(once.rates > 0, once.rates, 1.0)
+    weights = np.where(rates > 0, rates, 1.0)
     shares = (missed * weights).reshape(-1, repeat).sum(axis=1) / weights.reshape(-1, repeat).sum(axis=1)
     return Simulated(traffic.step_s, by_step(existing), by_step(ready), shares, late)
 
@@ -138,7 +133,7 @@ def _scaled(traffic: Traffic, replica: Replica, scaling: Scaling) -> tuple[Float
     every = max(1, round(scaling.interval_s / traffic.step_s))
     remembered = max(1, round(scaling.stabilisation_s / scaling.interval_s))
     starting = math.ceil(replica.cold_start_s / traffic.step_s)
-    wanted: list[int] = []
+    wanted: deque[int] = deque(maxlen=remembered)
     existing, ready = np.zeros(count), np.zeros(count)
     begin = _wanted(float(traffic.rates[0]), replica, scaling)
     pending: list[tuple[int, int]] = []  # (the step from which they serve, how many)
@@ -146,9 +141,7 @@ def _scaled(traffic: Traffic, replica: Replica, scaling: Scaling) -> tuple[Float
     for at in range(count):
         if at and at % every == 0:
             seen = float(traffic.rates[at - every : at].mean())
-            wanted = [*wanted[-(remembered - 1) :], _wanted(seen, replica, scaling)] if remembered > 1 else [
-                _wanted(seen, replica, scaling)
-            ]  # fmt: skip
+            wanted.append(_wanted(seen, replica, scaling))
             total = serving + sum(number for _, number in pending)
             aim = max(wanted)
             if aim > total:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from results import TrialRecord
@@ -51,21 +52,20 @@ def run(options: RunOptions) -> ExitCode:
     folder = options.output or Path("tuning") / loaded.spec.service.name
     _refuse_the_impossible(loaded, runner)
     earlier = [record for path in options.warm_start for record in read_earlier(path, loaded)]
-    moved = prepare_output(folder, resume=options.resume)
-    store, setup = open_study(
-        loaded, runner, source, folder, options.storage or sqlite_url(folder), seed=options.seed,
-        resume=options.resume, provenance=provenance(loaded, options.seed), earlier=earlier,
-    )  # fmt: skip
-    display = _display(options)
-    study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget, options.parallel)
-    try:
+    with ExitStack() as stack:
+        stack.callback(runner.close)
+        display = _display(options)  # before anything is moved or made: its port may be taken
+        stack.callback(display.close)
+        moved = prepare_output(folder, resume=options.resume)
+        store, setup = open_study(
+            loaded, runner, source, folder, options.storage or sqlite_url(folder), seed=options.seed,
+            resume=options.resume, provenance=provenance(loaded, options.seed), earlier=earlier,
+        )  # fmt: skip
+        stack.callback(store.close)
         _announce(display, runner, loaded, store, options.budget, folder, moved)
-        study = replace(study, setup=with_quality(setup))
+        objective = Objective.of(loaded.spec.objective)
+        study = Study(with_quality(setup), store, objective, display, options.budget, options.parallel)
         return _tune(study, loaded, folder, options.storage or sqlite_url(folder))
-    finally:
-        display.close()
-        store.close()
-        runner.close()
 
 
 def _display(options: RunOptions) -> Display:
