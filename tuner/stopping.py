@@ -1,4 +1,4 @@
-"""When another trial is not worth what it costs.
+"""When another trial is not worth what it costs, or will fail as all did.
 
 Worth: the share that the next trial is expected to save, times what the best so far costs in a month. Cost: the time
 that a trial takes, at the price of its container and of somebody who waits for the result. What is expected to save
@@ -16,8 +16,18 @@ from tuner.objective import Objective
 LEAST_TRIALS, MOST_TRIALS = 8, 100
 WAITING_PER_HOUR = 20.0  # in the currency of the prices: what an hour of waiting for the tuner is worth
 LEAST_SHARE = 0.005  # of the best: two measurements of one configuration differ by more
+_ALIKE = 5  # failures with the same reason, and nothing else: the service is at fault, not a configuration
 _HOURS_A_MONTH = 730.0
 _USUAL_TRIAL_S = 60.0
+
+
+def why_give_up(records: Sequence[TrialRecord]) -> str | None:
+    """A sentence where no server has served at all, and every trial says the same of it; None else."""
+    reasons = {record.reason for record in records}
+    never = all(record.state == "failed" and record.launch_s is None for record in records)
+    if len(records) < _ALIKE or len(reasons) > 1 or not never:
+        return None
+    return f"Stopped after {len(records)} trials: no server served, and all failed alike: {reasons.pop()}"
 
 
 def why_stop(

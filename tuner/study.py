@@ -14,7 +14,7 @@ from tuner.crew import Crew
 from tuner.display import Display
 from tuner.objective import Objective
 from tuner.sampler import SpaceExhausted
-from tuner.stopping import MOST_TRIALS, why_stop
+from tuner.stopping import MOST_TRIALS, why_give_up, why_stop
 from tuner.store import StudyStore
 from tuner.trial import NotRemovedError, Question, TrialSetup, run_trial
 
@@ -85,7 +85,7 @@ class Study:
 
     def _start_trial(self, crew: Crew, records: list[TrialRecord], most: int) -> bool:
         """Ask, and begin. True when another trial is not worth what it costs. Raises SpaceExhausted."""
-        if self.budget is None and (reason := self.store.stopped or self._why_stop(records)):
+        if reason := why_give_up(records) or (self.budget is None and (self.store.stopped or self._why_stop(records))):
             self.store.stop(reason)
             self.display.notice(reason)
             return True

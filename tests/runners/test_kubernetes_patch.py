@@ -48,7 +48,7 @@ def test_parameters_reach_what_a_patch_names(tmp_path: Path) -> None:
     loaded = load_spec(tmp_path / "spec.yaml")
     check(loaded)
     source, here = request_source(loaded), Placement("0.0.0.0", 8000, "/f")
-    configuration = {"cpu_cores": 2, "class": "fast", "spare": 2}
+    configuration: dict[str, bool | int | float | str] = {"cpu_cores": 2, "class": "fast", "spare": 2}
     container = render(loaded, configuration, here, source, study="patched", trial=0, folder=tmp_path)
     labels = {"tune/launch": "abc"}
     made = patched(plain_deployment(None), "tune-1", container, kubernetes_options(loaded), labels, None)

@@ -187,3 +187,18 @@ def test_an_archive_for_torchserve_is_known_by_its_manifest(tmp_path: Path) -> N
     found.adapter.check(found.model, {"batch_size": 4})
     assert request_source(loaded).described
     assert request_source(loaded).path == "/predictions/digits"
+
+
+def test_a_service_that_never_serves_is_given_up_after_a_few_trials(tmp_path: Path, tune: Tune) -> None:
+    spec = {
+        "version": 1, "service": {"name": "broken", "command": [sys.executable, "-c", "raise SystemExit('no model')"]},
+        "request": {"method": "GET", "path": "/"}, "slo": {"p99": "500ms"}, "objective": {"maximize": "capacity_qps"},
+        "space": {"parameters": {"cpu_cores": [1], "size": {"low": 1, "high": 20}}},
+    }  # fmt: skip
+    (tmp_path / "spec.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", 12)
+    assert done.returncode == 3
+    assert (
+        "Stopped after 5 trials: no server served, and all failed alike: the server exited with code 1" in done.stderr
+    )
+    assert len(list(tmp_path.glob("tuning/broken/trials/*"))) == 5
