@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -180,20 +181,31 @@ def _running(container: Container, cores: Allotment) -> Iterator[_Server]:
 def _ended(
     tree: ProcessTree, container: Container, environ: dict[str, str], cores: Allotment
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the process; when the block ends, end its whole tree. A second interrupt meanwhile only cuts the grace."""
+    """Start the process; when the block ends, end its whole tree. A second interrupt only cuts the grace, whether it
+    comes meanwhile or came while samples were written.
+    """
     process = None
     try:
         process = start(container, environ, cores.server)
         yield process
     finally:
         try:
-            tree.stop(_GRACE_S)
+            tree.stop(0.0 if _interrupted_twice() else _GRACE_S)
         except KeyboardInterrupt:
             tree.stop(0.0)
             raise
         finally:
             if process is not None:
                 process.wait()
+
+
+def _interrupted_twice() -> bool:
+    """Whether the interrupt that ends the block came on top of another one."""
+    error, count = sys.exc_info()[1], 0
+    while error is not None:
+        count += isinstance(error, KeyboardInterrupt)
+        error = error.__context__
+    return count > 1
 
 
 @contextlib.contextmanager
