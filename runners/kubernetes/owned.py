@@ -157,8 +157,8 @@ def _await_controllers(cluster: Cluster, lease: str, deadline: float) -> None:
     """Wait until the cluster's controllers have heard of all that was deleted: each hears of its objects in order, so
     it has when it has seen to a Deployment that was made after that (one that asks for no pod), and to its ReplicaSet.
     """
-    name, launch = f"{lease}-end", f"{lease}-end"
-    labels = {**MANAGED, LEASE: lease, LAUNCH: launch}
+    name = f"{lease}-end"
+    labels = {**MANAGED, LEASE: lease, LAUNCH: name}
     nothing = {"name": "none", "image": "none"}
     body = {
         "apiVersion": "apps/v1",
@@ -166,13 +166,13 @@ def _await_controllers(cluster: Cluster, lease: str, deadline: float) -> None:
         "metadata": {"name": name, "labels": labels},
         "spec": {
             "replicas": 0,
-            "selector": {"matchLabels": {LAUNCH: launch}},
+            "selector": {"matchLabels": {LAUNCH: name}},
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [nothing]}},
         },
     }
     try:
         cluster.create(cluster.apps.create_namespaced_deployment, body)
-        listing, selector = cluster.apps.list_namespaced_replica_set, f"{LAUNCH}={launch}"
+        listing, selector = cluster.apps.list_namespaced_replica_set, f"{LAUNCH}={name}"
         while not any(
             one.status.observed_generation
             for one in cluster.ask(listing, cluster.namespace, label_selector=selector).items

@@ -10,9 +10,6 @@ from runners.servers.protocol import (
     Knob,
     Launch,
     Model,
-    Reach,
-    ServerAdapter,
-    ServerRequest,
     Values,
     flags,
     needed,
@@ -22,7 +19,7 @@ from runners.servers.protocol import (
 _FLAGS = {"workers": "--workers", "max_threads": "--max_threads", "max_asyncio_workers": "--max_asyncio_workers"}
 
 
-class KServe(ServerAdapter):
+class KServe(v2.V2Server):
     """`service.model.path` is the program."""
 
     name, title = "kserve", "KServe"
@@ -39,10 +36,6 @@ class KServe(ServerAdapter):
         THREADS,
     )
 
-    def ready_path(self, model: Model) -> str:
-        """Of the model."""
-        return f"/v2/models/{model.name}/ready"
-
     def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
         """The program is there."""
         needed(model, "the program that starts kserve.ModelServer")
@@ -54,11 +47,3 @@ class KServe(ServerAdapter):
         program = needed(model, "the program that starts kserve.ModelServer")
         words = ("--http_port", str(placement.port), "--enable_grpc", "false")
         return Launch(("python", program, *words, *flags(values, _FLAGS)), thread_environment(values))
-
-    def request(self, model: Model) -> ServerRequest:
-        """By the V2 protocol; a spec with a V1 body says `path: /v1/models/NAME:predict`."""
-        return ServerRequest(v2.infer_path(model), v2.bodies(model.inputs) if model.inputs else ())
-
-    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
-        """From the model's metadata, where its `get_input_types` says them."""
-        return v2.described(reach, model)

@@ -7,17 +7,12 @@ from pathlib import Path
 
 from runners.protocol import Placement
 from runners.servers import v2
-from runners.servers.exposition import counted
 from runners.servers.protocol import (
     THREADS,
     AdapterError,
     Knob,
     Launch,
     Model,
-    Reach,
-    ServerAdapter,
-    ServerRequest,
-    Statistics,
     Values,
     needed,
     thread_environment,
@@ -27,7 +22,7 @@ from runners.servers.protocol import (
 _SETTING = {"batch_size": "max_batch_size", "batch_delay": "max_batch_time"}
 
 
-class MlServer(ServerAdapter):
+class MlServer(v2.V2Server):
     """`service.model.path` is the folder that `mlserver start` is given."""
 
     name, title = "mlserver", "MLServer"
@@ -42,10 +37,6 @@ class MlServer(ServerAdapter):
         Knob("workers", (1, 2, 4), ("workers",), since=(1, 1)),
         THREADS,
     )
-
-    def ready_path(self, model: Model) -> str:
-        """Of the model."""
-        return f"/v2/models/{model.name}/ready"
 
     def check(self, model: Model, values: Values) -> None:
         """The model is there, and its settings leave the knobs alone: what they say beats the environment."""
@@ -87,23 +78,6 @@ class MlServer(ServerAdapter):
         return Launch(
             ("mlserver", "start", needed(model, "the folder with model-settings.json")),
             env | thread_environment(values),
-        )
-
-    def request(self, model: Model) -> ServerRequest:
-        """By the V2 protocol."""
-        return ServerRequest(v2.infer_path(model), v2.bodies(model.inputs) if model.inputs else ())
-
-    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
-        """From the `inputs` of the model's settings."""
-        return v2.described(reach, model)
-
-    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
-        """Requests only: it does not count its batches."""
-        found = counted(reach.more[1] if len(reach.more) > 1 else None)
-        return (
-            Statistics(inferences=found["model_infer_request_success_total"])
-            if "model_infer_request_success_total" in found
-            else None
         )
 
 

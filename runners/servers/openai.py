@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 
-from runners.servers.protocol import Model, ServerRequest
+from runners.protocol import ParameterValue
+from runners.servers.protocol import Model, ServerRequest, Values
 
 _BODIES = 32
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _WORDS = (
     "a", "the", "model", "answers", "questions", "about", "weather", "history", "music", "and", "how", "long", "it",
     "takes", "to", "write", "each", "word", "of", "an", "essay", "on", "servers",
@@ -28,3 +30,11 @@ def streamed(model: Model) -> ServerRequest:
         asked = {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
         bodies.append(json.dumps({"model": served, **asked, "max_tokens": tokens, "stream": True}).encode())
     return ServerRequest("/v1/chat/completions" if chat else "/v1/completions", tuple(bodies), stream="openai")
+
+
+def given(values: Values) -> dict[str, ParameterValue]:
+    """The knobs that are flags: neither left to the server (`auto`) nor off (`none`); types as torch names them."""
+    found = {name: value for name, value in values.items() if value not in ("none", "auto")}
+    if "precision" in found:
+        found["precision"] = _DTYPES.get(str(found["precision"]), found["precision"])
+    return found

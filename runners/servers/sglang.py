@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runners.protocol import Placement
 from runners.servers.exposition import counted
-from runners.servers.openai import streamed
+from runners.servers.openai import given, streamed
 from runners.servers.protocol import (
     Knob,
     Launch,
@@ -29,7 +29,6 @@ _FLAGS = {
     "chunked_prefill_size": "--chunked-prefill-size",
     "schedule_policy": "--schedule-policy",
 }
-_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 class SgLang(ServerAdapter):
@@ -63,12 +62,9 @@ class SgLang(ServerAdapter):
 
     def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
         """`python -m sglang.launch_server`, with its metrics."""
-        plain = {name: value for name, value in values.items() if value not in ("none", "auto")}
-        if "precision" in plain:
-            plain["precision"] = _DTYPES.get(str(plain["precision"]), plain["precision"])
         command = (
             "python", "-m", "sglang.launch_server", "--model-path", needed(model, "a model"), "--host", placement.host,
-            "--port", str(placement.port), "--enable-metrics", *flags(plain, _FLAGS),
+            "--port", str(placement.port), "--enable-metrics", *flags(given(values), _FLAGS),
             *(("--enable-torch-compile",) if flag(values, "compile") else ()),
         )  # fmt: skip
         return Launch(command)

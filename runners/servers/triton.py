@@ -23,8 +23,6 @@ from runners.servers.protocol import (
     Launch,
     Model,
     Reach,
-    ServerAdapter,
-    ServerRequest,
     Statistics,
     Values,
     needed,
@@ -36,7 +34,7 @@ _LOADING_S = 300.0
 _NANO = 1e-9
 
 
-class Triton(ServerAdapter):
+class Triton(v2.V2Server):
     """`service.model.path` is the model repository, `name` the model in it."""
 
     name, title = "triton", "Triton"
@@ -53,10 +51,6 @@ class Triton(ServerAdapter):
         Knob("engine", ("none", "tensorrt", "openvino"), ("engine",), live=True),
         THREADS,
     )
-
-    def ready_path(self, model: Model) -> str:
-        """Of the model: the server itself is ready before a model that loads slowly."""
-        return f"/v2/models/{model.name}/ready"
 
     def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
         """The repository holds the model."""
@@ -83,14 +77,6 @@ class Triton(ServerAdapter):
             *(("--metrics-address", placement.host, *metrics) if metrics else ("--allow-metrics", "false")),
         )  # fmt: skip
         return Launch(command, env | thread_environment(values), _exported(model, values))
-
-    def request(self, model: Model) -> ServerRequest:
-        """By the V2 protocol; what the model takes, Triton says itself."""
-        return ServerRequest(v2.infer_path(model), v2.bodies(model.inputs) if model.inputs else ())
-
-    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
-        """From the model's metadata."""
-        return v2.described(reach, model)
 
     def configure(self, reach: Reach, model: Model, values: Values) -> None:
         """Load the model anew with the configuration that it has, changed in what is tuned."""

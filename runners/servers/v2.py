@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from runners.servers.protocol import AdapterError, Model, Reach, Tensor
+from runners.servers.protocol import AdapterError, Model, Reach, ServerAdapter, ServerRequest, Tensor
 
 _BODIES = 32  # different ones, so that no cache answers
 _UNKNOWN_SIZE = 1  # of a dimension that may have any: a batch of one, a sequence of one
@@ -23,9 +23,20 @@ _FLOATS, _WHOLES = (
 _WORDS = ("the", "server", "answers", "a", "short", "question", "about", "its", "own", "speed")
 
 
-def infer_path(model: Model) -> str:
-    """Where predictions are asked."""
-    return f"/v2/models/{model.name}/infer"
+class V2Server(ServerAdapter):
+    """A server that speaks the protocol, and says by it what its models take."""
+
+    def ready_path(self, model: Model) -> str:
+        """Of the model: the server itself is ready before a model that loads slowly."""
+        return f"/v2/models/{model.name}/ready"
+
+    def request(self, model: Model) -> ServerRequest:
+        """An inference."""
+        return ServerRequest(f"/v2/models/{model.name}/infer", bodies(model.inputs) if model.inputs else ())
+
+    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
+        """From the model's metadata."""
+        return described(reach, model)
 
 
 def bodies(inputs: Sequence[Tensor]) -> tuple[bytes, ...]:

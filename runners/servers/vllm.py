@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runners.protocol import Placement
 from runners.servers.exposition import counted
-from runners.servers.openai import streamed
+from runners.servers.openai import given, streamed
 from runners.servers.protocol import (
     Knob,
     Launch,
@@ -29,7 +29,6 @@ _FLAGS = {
     "tensor_parallel": "--tensor-parallel-size",
     "max_model_len": "--max-model-len",
 }
-_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 class Vllm(ServerAdapter):
@@ -64,9 +63,6 @@ class Vllm(ServerAdapter):
 
     def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
         """`vllm serve`; `compile: false` is its eager mode."""
-        plain = {name: value for name, value in values.items() if value not in ("none", "auto")}
-        if "precision" in plain:
-            plain["precision"] = _DTYPES.get(str(plain["precision"]), plain["precision"])
         words: list[str] = []
         if (caching := flag(values, "prefix_caching")) is not None:
             words.append("--enable-prefix-caching" if caching else "--no-enable-prefix-caching")
@@ -74,7 +70,7 @@ class Vllm(ServerAdapter):
             words.append("--enforce-eager")
         command = (
             "vllm", "serve", needed(model, "a model"), "--host", placement.host, "--port", str(placement.port),
-            *flags(plain, _FLAGS), *words,
+            *flags(given(values), _FLAGS), *words,
         )  # fmt: skip
         return Launch(command)
 
