@@ -18,6 +18,7 @@ from loadtest.plan import (
     Burst,
     FormField,
     Interval,
+    JointPlan,
     LatencyLimit,
     LoadPlan,
     Measurement,
@@ -25,11 +26,14 @@ from loadtest.plan import (
     Progress,
     RequestPlan,
     Slo,
+    Target,
+    TargetMeasurement,
     Verdict,
     WarmupPoint,
 )
 from loadtest.request_check import PlanError
 from loadtest.trace import TraceError, read_trace
+from loadtest.v2 import infer_request
 
 __all__ = [
     "Answer",
@@ -38,6 +42,7 @@ __all__ = [
     "Burst",
     "FormField",
     "Interval",
+    "JointPlan",
     "LatencyHistogram",
     "LatencyLimit",
     "LoadGenerator",
@@ -49,10 +54,13 @@ __all__ = [
     "Progress",
     "RequestPlan",
     "Slo",
+    "Target",
+    "TargetMeasurement",
     "TraceError",
     "Verdict",
     "WarmupPoint",
     "checker",
+    "infer_request",
     "pack",
     "read_bodies",
     "read_log",

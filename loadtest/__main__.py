@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from loadtest.bundle import unpack
-from loadtest.plan import Answer, LoadPlan, Progress
+from loadtest.plan import Answer, JointPlan, LoadPlan, Progress, read_plan
 from loadtest.request_check import PlanError, check_request
 
 _WATCH_S = 0.5
@@ -35,13 +35,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a plan and of an answer")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schemas of plans and of an answer")
     parser.add_argument("--worker", metavar="HOST:PORT", help="share the load of the generator that listens there")
     parser.add_argument("--core", type=int, help="with --worker: the CPU core to stay on")
     parser.add_argument("--bundle", metavar="DIR", type=Path, help="read the plan and its files from there instead")
     asked = parser.parse_args()
     if asked.schema:
-        print(json.dumps({"plan": LoadPlan.model_json_schema(), "answer": Answer.model_json_schema()}, indent=2))  # noqa: T201
+        models: dict[str, type[BaseModel]] = {"plan": LoadPlan, "joint_plan": JointPlan, "answer": Answer}
+        print(json.dumps({name: model.model_json_schema() for name, model in models.items()}, indent=2))  # noqa: T201
         return 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(130))  # a busy load has nothing to tidy up
@@ -66,7 +67,8 @@ def _serve(parent: int, write: Writer, read: Callable[[], str]) -> int:
     _end_with(parent)
     try:
         plan = _read_plan(read())
-        check_request(plan)
+        for one in [plan] if isinstance(plan, LoadPlan) else [target.plan for target in plan.targets]:
+            check_request(one)
         _stay_on(plan.cores)
         write(Answer(measurement=users.run(plan, write)))
     except (PlanError, fleet.GeneratorLost) as error:
@@ -95,9 +97,9 @@ def _answers() -> Iterator[IO[str]]:
         yield answers
 
 
-def _read_plan(text: str) -> LoadPlan:
+def _read_plan(text: str) -> LoadPlan | JointPlan:
     try:
-        return LoadPlan.model_validate_json(text)
+        return read_plan(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the plan"

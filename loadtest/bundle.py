@@ -7,13 +7,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from loadtest.plan import Auth, LoadPlan
+from loadtest.plan import Auth, JointPlan, LoadPlan, read_plan
 from loadtest.request_check import PlanError
 
 _PLAN = "plan.json"
 
 
-def pack(plan: LoadPlan) -> bytes:
+def pack(plan: LoadPlan | JointPlan) -> bytes:
     """A compressed archive. Raises PlanError for a file that cannot be read."""
     packed: dict[str, Path] = {}
 
@@ -47,15 +47,21 @@ def unpack(pieces: Path, target: Path) -> str:
         content = b"".join(one.read_bytes() for one in files)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             archive.extractall(target)  # which lets no name lead out of the folder
-        plan = LoadPlan.model_validate_json((target / _PLAN).read_text(encoding="utf-8"))
+        plan = read_plan((target / _PLAN).read_text(encoding="utf-8"))
     except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
         raise PlanError(f"{pieces} holds no bundle: {error}") from error
     return _with_paths(plan, lambda name: str(target / name)).model_dump_json()
 
 
-def _with_paths(plan: LoadPlan, change: Callable[[str], str]) -> LoadPlan:
+def _with_paths(plan: LoadPlan | JointPlan, change: Callable[[str], str]) -> LoadPlan | JointPlan:
     """The plan with every path in it changed."""
+    if isinstance(plan, LoadPlan):
+        return _changed(plan, change)
+    targets = tuple(one.model_copy(update={"plan": _changed(one.plan, change)}) for one in plan.targets)
+    return plan.model_copy(update={"targets": targets})
 
+
+def _changed(plan: LoadPlan, change: Callable[[str], str]) -> LoadPlan:
     def changed(path: str | None) -> str | None:
         return None if path is None else change(path)
 

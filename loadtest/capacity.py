@@ -46,6 +46,8 @@ class Probed:
     probe: Probe
     evidence: tuple[Evidence, ...]
     failures: Failures | None = None
+    target: str = ""  # whose probe it is, the worst of several that are loaded at once
+    fewest: int | None = None  # requests of any of them
 
     @property
     def verdict(self) -> Verdict:
@@ -65,7 +67,8 @@ class Probed:
     @property
     def holds(self) -> bool:
         """Whether the estimate, sure or not, is within the SLO; never from a handful of requests."""
-        return self.probe.requests >= _LEAST_REQUESTS and self.tightest.distance <= 0 and not self.too_many_errors
+        requests = self.probe.requests if self.fewest is None else self.fewest
+        return requests >= _LEAST_REQUESTS and self.tightest.distance <= 0 and not self.too_many_errors
 
 
 class Prober(Protocol):
@@ -142,6 +145,7 @@ class CapacitySearch:
     saturated_qps: float
     precision: float
     first_rate_qps: float | None = None
+    least_share: float = 1.0  # of the rate that the least loaded endpoint gets, where there are several
     _probes: list[Probed] = field(default_factory=list)
     _client_limited: bool = False
 
@@ -182,7 +186,7 @@ class CapacitySearch:
         # At least four probes, however short the time; longer ones for slow servers.
         longest_s = max(
             _LONGEST_PROBE_S,
-            _LEAST_PROBE_REQUESTS / rate,
+            _LEAST_PROBE_REQUESTS / (rate * self.least_share),
             _LATER_SHARE * remaining * (len(self._probes) >= _BRACKETING),
         )
         longest_s = max(min(longest_s, _LATER_SHARE * remaining), _LEAST_PROBE_S)
@@ -250,7 +254,7 @@ def _nothing_held(valid: list[Probed]) -> str:
 def missed_by(found: Probed) -> str:
     """What was seen at that rate, in words."""
     probe = found.probe
-    text = f"at {probe.rate_qps:.3g} requests/s "
+    text = f"at {probe.rate_qps:.3g} requests/s " + (f"in all, {found.target}: " if found.target else "")
     if probe.errors >= 0.5 * max(1, probe.misses) or (found.too_many_errors and probe.errors):
         kind = max(probe.error_kinds, key=lambda name: probe.error_kinds[name], default="errors")
         return text + f"{probe.errors} of {probe.requests} requests failed ({kind})"

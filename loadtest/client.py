@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from loadtest.plan import Answer, LoadPlan, Measurement, Progress
+from loadtest.plan import Answer, JointPlan, LoadPlan, Measurement, Progress
 
 _LINE: TypeAdapter[Progress | Answer] = TypeAdapter(Progress | Answer)
 _STOP_S = 2.0
@@ -100,7 +100,7 @@ class LoadGenerator:
         if self._errors is not None:
             self._errors.close()
 
-    def measure(self, plan: LoadPlan, on_progress: Callable[[Progress], Any]) -> Measurement:
+    def measure(self, plan: LoadPlan | JointPlan, on_progress: Callable[[Progress], Any]) -> Measurement:
         """Run the plan; `on_progress` is called about twice a second, and what it raises ends the measurement.
 
         Raises LoadTestError with the generator's own message, or with the end of what it printed when it died.
@@ -116,7 +116,7 @@ class LoadGenerator:
             watchdog.cancel()
 
     def _converse(
-        self, process: subprocess.Popen[str], plan: LoadPlan, on_progress: Callable[[Progress], Any]
+        self, process: subprocess.Popen[str], plan: LoadPlan | JointPlan, on_progress: Callable[[Progress], Any]
     ) -> Measurement:
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 (both are pipes)
         try:

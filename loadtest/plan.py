@@ -7,6 +7,8 @@ Times are seconds (`_s`) or milliseconds (`_ms`), rates are requests per second 
 
 from __future__ import annotations
 
+import contextlib
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -52,9 +54,11 @@ class RequestPlan(_Document):
 
     At most one is set of `body` (sent as it is), `dataset` (the absolute path of a file of JSON lines, or of a folder
     of files), `file` (one file) and `multipart`. An answer is good when its status is 2xx, or as `check` says.
-    `stream` reads it as server-sent events.
+    `stream` reads it as server-sent events. With `v2-grpc` the bodies are requests of the V2 inference protocol as
+    JSON, and are sent over gRPC; the path names the model.
     """
 
+    protocol: Literal["http", "v2-grpc"] = "http"
     method: str = "POST"
     path: str = "/"
     headers: dict[str, str] = Field(default_factory=dict)
@@ -155,6 +159,45 @@ class LoadPlan(_Document):
         return self
 
 
+class Target(_Document):
+    """One of several endpoints that are loaded at once: `share` of all arrivals go to it.
+
+    Of its plan the first rate, `max_s`, `max_warmup_s` and the cores do not count: the joint plan's do.
+    """
+
+    name: str
+    share: float = Field(gt=0, le=1)
+    plan: LoadPlan
+
+
+class JointPlan(_Document):
+    """One capacity search against several endpoints that are loaded at the same time: every rate is that of all of
+    them together, and it holds when every endpoint holds its own SLO.
+
+    What each would hold while the others are idle is measured as well, in the last part of the time. `max_s` is for all
+    of that, `max_warmup_s` for each endpoint.
+    """
+
+    schema_version: Literal[1] = 1
+    targets: tuple[Target, ...] = Field(min_length=2)
+    first_rate_qps: float | None = Field(default=None, gt=0)
+    max_s: float = Field(default=90.0, gt=0)
+    max_warmup_s: float = Field(default=15.0, gt=0)
+    precision: float = Field(default=0.03, gt=0, lt=1)
+    cores: tuple[int, ...] = ()
+    shares_cores: bool = False
+
+    @model_validator(mode="after")
+    def _open_and_whole(self) -> JointPlan:
+        if any(target.plan.users is not None or target.plan.rates_qps for target in self.targets):
+            raise ValueError("several endpoints are loaded by a search in an open loop; remove users and rates_qps")
+        if abs(sum(target.share for target in self.targets) - 1) > 1e-6:
+            raise ValueError("the targets' shares must add up to 1")
+        if len({target.name for target in self.targets}) < len(self.targets):
+            raise ValueError("two targets have one name")
+        return self
+
+
 class Interval(_Document):
     """An estimate with its 95% interval."""
 
@@ -213,8 +256,25 @@ class Probe(_Document):
     histogram: str
 
 
+class TargetMeasurement(_Document):
+    """One of several endpoints: what it held alone, the others being idle, and how it did at the highest common rate
+    that all of them held. `probes` are its own part of the common ones, in their order.
+    """
+
+    name: str
+    share: float
+    alone_qps: Interval | None = None
+    base_latency_ms: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: Interval | None = None
+    error_rate: float | None = None
+    probes: tuple[Probe, ...] = ()
+
+
 class Measurement(_Document):
-    """The answer to a `LoadPlan`.
+    """The answer to a `LoadPlan`, or to a `JointPlan`: then its rates are those of all `targets` together, and its
+    latencies those of the target that is nearest to its limit.
 
     - `measured`: `capacity_qps` is set, and p50/p95/p99/error_rate are those of the highest rate that was met. For
       fixed rates there is no capacity, for a closed loop it is the throughput of the users.
@@ -241,6 +301,7 @@ class Measurement(_Document):
     load_s: float
     load_started_s: float = Field(description="when warm-up ended, seconds after the plan was read")
     probes: tuple[Probe, ...] = ()
+    targets: tuple[TargetMeasurement, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -261,3 +322,11 @@ class Answer(_Document):
     event: Literal["answer"] = "answer"
     measurement: Measurement | None = None
     error: str | None = None
+
+
+def read_plan(text: str) -> LoadPlan | JointPlan:
+    """From JSON; one with `targets` is a joint plan. Raises pydantic's ValidationError."""
+    kind: type[LoadPlan | JointPlan] = LoadPlan
+    with contextlib.suppress(ValueError):  # what is no JSON is said below
+        kind = JointPlan if "targets" in json.loads(text) else LoadPlan
+    return kind.model_validate_json(text)

@@ -59,6 +59,10 @@ def tolerance_s(plan: LoadPlan) -> float:
     return max(_LEAST_TOLERANCE_S, 0.1 * min(limit.limit_s for limit in limits(plan)))
 
 
+def _is_sure(verdict: Verdict) -> bool:
+    return verdict in ("met", "missed")
+
+
 @dataclass
 class _Look:
     """What one probe is, and what of it counts so far."""
@@ -90,6 +94,7 @@ class OpenLoopProber:
         self._tolerance_s = tolerance_s(plan)
         self._probes, self._must_recover = 0, False
         self.base_s = 0.0
+        self.share = 1.0  # of a common rate, where other endpoints are loaded at the same time
         self.reinforce: Callable[[], None] | None = None  # more generator processes, where there are cores for them
 
     def remaining_s(self) -> float:
@@ -97,7 +102,7 @@ class OpenLoopProber:
         return self._pulse.remaining_s()
 
     @property
-    def _wait_s(self) -> float:
+    def wait_s(self) -> float:
         """How long after it was due a request can be judged, as a rule."""
         patience_s = min(self._plan.request_timeout_s, _STREAMED * self.base_s) if self._patient else 0.0
         return max(self._longest_s, patience_s)
@@ -122,20 +127,22 @@ class OpenLoopProber:
         return sent
 
     def probe(
-        self, rate_qps: float, at_most_s: float, edge_utilisation: float = 0.85, *, whole: bool = False
-    ) -> Probed:
-        """One stretch of load, ended as soon as its verdict is sure, or `whole`. In a closed loop the rate is a guess.
+        self, rate_qps: float, at_most_s: float, edge_utilisation: float = 0.85, *, whole: bool = False,
+        enough: Callable[[Verdict], bool] = _is_sure,
+    ) -> Probed:  # fmt: skip
+        """One stretch of load, ended as soon as its verdict is `enough`, or `whole`. In a closed loop the rate is a
+        guess.
 
         The server is drained before it, not after: the last probe of a search need not wait for what it left behind.
         A request can only be judged when it has waited as long as the longest limit, so the stretch is that much longer
         than `at_most_s`, where the time of the whole search allows.
         """
-        self._drain()
+        self.drain()
         self._probes += 1
-        longest_s = min(at_most_s + self._wait_s, max(0.0, self.remaining_s()))
+        longest_s = min(at_most_s + self.wait_s, max(0.0, self.remaining_s()))
         begun = self.load.start(Asked(rate_qps, self._plan.seed * 7919 + self._probes, longest_s, self._plan.users))
         look = _Look(rate_qps, edge_utilisation, begun, self.load.sent(), np.arange(0))
-        self._watch(look, begun + longest_s, longest_s, whole=whole)
+        self._watch(look, begun + longest_s, longest_s, enough, whole=whole)
         found = self._judged(look, self.load.stop())
         if found.verdict == "invalid" and self.reinforce is not None:
             self.load.drain(0.0)
@@ -144,7 +151,9 @@ class OpenLoopProber:
         self._must_recover = found.verdict != "met"
         return found
 
-    def _watch(self, look: _Look, end: float, longest_s: float, *, whole: bool) -> None:
+    def _watch(
+        self, look: _Look, end: float, longest_s: float, enough: Callable[[Verdict], bool], *, whole: bool
+    ) -> None:
         """Look at the evidence until it decides. A look takes milliseconds, so a thread takes it: arrivals go on."""
         settle_s = min(max(_SETTLE_S, _SETTLE_LIMITS * self._memory_s), longest_s / 4)
         since, looked, p99_ms = look.begun + settle_s, 0, None
@@ -161,12 +170,12 @@ class OpenLoopProber:
                 self._count(look, judged)
                 if over or not whole:
                     gevent.get_hub().threadpool.apply(self._weigh, (look,))
-                enough = until - since >= least_s and not whole
-                if over or (enough and look.verdict in ("met", "missed")):
+                long_enough = until - since >= least_s and not whole
+                if over or (long_enough and enough(look.verdict)):
                     return
                 if len(look.counted):
                     p99_ms = float(np.quantile(look.sent.waited(look.counted, now), 0.99)) * 1e3
-            self._pulse.moved("probe", None if self._plan.users else look.rate_qps, p99_ms)
+            self._pulse.moved("probe", None if self._plan.users else look.rate_qps / self.share, p99_ms)
 
     def _judgeable(self, sent: Sent) -> float:
         """Requests that were due before that time can be judged."""
@@ -277,18 +286,19 @@ class OpenLoopProber:
         # A standstill makes some requests late, but not most of a probe's.
         return reason if max(shares) < _MOST else ""
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Let the server answer what it was sent, so that no backlog spoils the next probe; not for ever."""
         # A part of what is left, or a server that hangs would leave no time to say so.
         left = max(0.0, self.remaining_s())
         if self._probes:
             self._pulse.moved("drain")
-        self.load.drain(min(_DRAIN_S, left / 3) if self._must_recover else min(self._wait_s + 0.2, left))
+        self.load.drain(min(_DRAIN_S, left / 3) if self._must_recover else min(self.wait_s + 0.2, left))
         end = time.perf_counter() + min(_RECOVER_S, left / 4)
         while self._must_recover and self.base_s and time.perf_counter() < end:
             latencies, _ = self.lone(1, end)
             if latencies and latencies[0] < 2 * self.base_s:
-                return
+                break
+        self._must_recover = False
 
 
 def _streaming(sent: Sent, counted: Numbers) -> dict[Metric, Percentiles]:

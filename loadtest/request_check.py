@@ -37,5 +37,7 @@ def check_request(plan: LoadPlan) -> None:
     sources = {"body": request.body, "dataset": request.dataset, "file": request.file, "multipart": request.multipart}
     if len(given := [name for name, value in sources.items() if value is not None]) > 1:
         raise PlanError(f"request: {' and '.join(given)} are both set; set one of them")
+    if request.protocol != "http" and (request.stream is not None or request.check is not None):
+        raise PlanError("request: an answer over gRPC is judged by its status; remove stream and check")
     if request.stream is not None and request.check is not None:
         raise PlanError("request: stream and check are both set; a stream is checked as such")

@@ -23,20 +23,20 @@ _SLOW_QPS = 1.0
 def measure(plan: LoadPlan, prober: OpenLoopProber, pulse: Pulse) -> Measurement:
     """Blocks for at most about `plan.max_s`."""
     warm = warm_up(prober, plan, pulse)
-    if refused := _refused(plan, warm):
-        return _measurement(plan, Found("infeasible", refused), None, pulse.started, time.perf_counter(), warm)
+    if why := refusal(plan, warm):
+        return describe(plan, Found("infeasible", why), None, pulse.started, time.perf_counter(), warm)
     prober.base_s = warm.base_s or 0.0
     if plan.rates_qps or plan.users is not None:
         saturated_qps, begun = None, time.perf_counter()
         found = _at_rates(prober, plan) if plan.users is None else _with_users(prober, plan.users)
     else:
-        saturated_qps = _saturate(prober, plan, pulse)
+        saturated_qps = saturate(prober, plan, pulse)
         begun = time.perf_counter()
         found = CapacitySearch(prober, saturated_qps, plan.precision, plan.first_rate_qps).run()
-    return _measurement(plan, found, saturated_qps, pulse.started, begun, warm)
+    return describe(plan, found, saturated_qps, pulse.started, begun, warm)
 
 
-def _refused(plan: LoadPlan, warm: WarmUp) -> str:
+def refusal(plan: LoadPlan, warm: WarmUp) -> str:
     """Why there is nothing to search for."""
     if warm.base_s is None:
         shown = ", ".join(f"{kind} ({count})" for kind, count in warm.kinds.most_common(3))
@@ -47,7 +47,7 @@ def _refused(plan: LoadPlan, warm: WarmUp) -> str:
     return ""
 
 
-def _saturate(prober: OpenLoopProber, plan: LoadPlan, pulse: Pulse) -> float:
+def saturate(prober: OpenLoopProber, plan: LoadPlan, pulse: Pulse) -> float:
     """Throughput of closed-loop bursts: a first one, then one with as many in flight as the limit would allow.
 
     Little's law: at throughput X and latency at the limit L there are X*L requests in the system.
@@ -92,9 +92,10 @@ def _with_users(prober: OpenLoopProber, users: int) -> Found:
     return Found("measured", capacity=capacity, best=probe, probes=(probe,))
 
 
-def _measurement(
+def describe(
     plan: LoadPlan, found: Found, saturated_qps: float | None, started: float, warm_at: float, warm: WarmUp
 ) -> Measurement:
+    """What was found, as an answer to the plan; times are those of this process's clock."""
     best = found.best
     return Measurement(
         outcome=found.outcome,

@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gevent
@@ -26,33 +26,39 @@ from loadtest.bodies import read_bodies
 from loadtest.fleet import Fleet, GeneratorLost, Worker
 from loadtest.load import LocalLoad
 from loadtest.locustfile import LocustTasks, load_users
-from loadtest.plan import LoadPlan, Measurement, Progress
+from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
 from loadtest.probe import OpenLoopProber, tolerance_s
 from loadtest.pulse import Pulse
 from loadtest.reply import Send
 from loadtest.request_check import PlanError
 from loadtest.search import measure
+from loadtest.together import Member, common, measure_together
 from loadtest.trace import TraceError, read_trace
 from loadtest.transport import Transport
 
 _GC_THRESHOLD = 50_000  # a collection stops every request that is in flight
 
 
-def run(plan: LoadPlan, report: Callable[[Progress], None]) -> Measurement:
+def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measurement:
     """Blocks until the search ends. Raises PlanError, and GeneratorLost when a worker process dies."""
     started = time.perf_counter()
     _prepare_process()
     done: AsyncResult[Measurement] = AsyncResult()
     environment = Environment(events=locust.events)
-    arrivals, send = read_arrivals(plan), sender(plan, environment)
+    plan = plan if isinstance(plan, LoadPlan) else common(plan)
+    plans = [plan] if isinstance(plan, LoadPlan) else [target.plan for target in plan.targets]
+    sources = [(one, read_arrivals(one), sender(one, environment)) for one in plans]
 
     class Searcher(User):
-        host = plan.url
+        host = plans[0].url
 
         @task
         def search(self) -> None:
             try:
-                done.set(_measure(plan, arrivals, send, report, started))
+                with contextlib.ExitStack() as stack:
+                    pulse = stack.enter_context(Pulse(report, started, plan.max_s))
+                    probers = [_prober(*source, pulse, stack) for source in sources]
+                    done.set(_measure(plan, probers, pulse))
             except Exception as error:  # noqa: BLE001 (carried to the caller, who raises it)
                 done.set_exception(error)
             gevent.sleep(3600)
@@ -67,23 +73,28 @@ def run(plan: LoadPlan, report: Callable[[Progress], None]) -> Measurement:
         runner.stop()
 
 
-def _measure(
-    plan: LoadPlan, arrivals: Arrivals, send: Send, report: Callable[[Progress], None], started: float
-) -> Measurement:
-    streaming = plan.request.stream is not None
-    alone = LocalLoad(send, arrivals, tolerance_s(plan), streaming=streaming)
-    with contextlib.ExitStack() as stack:
-        pulse = stack.enter_context(Pulse(report, started, plan.max_s))
-        prober = OpenLoopProber(plan, send, alone, arrivals, pulse)
+def _measure(plan: LoadPlan | JointPlan, probers: Sequence[OpenLoopProber], pulse: Pulse) -> Measurement:
+    if isinstance(plan, LoadPlan):
+        return measure(plan, probers[0], pulse)
+    members = [Member(target, prober) for target, prober in zip(plan.targets, probers, strict=True)]
+    return measure_together(plan, members, pulse)
 
-        def reinforce(processes: int) -> None:
-            prober.load = stack.enter_context(Fleet(plan, processes))
 
-        if plan.workers > 1 or plan.remote_workers:
-            reinforce(plan.workers if plan.workers > 1 or not plan.remote_workers else 0)
-        elif (cores := len(plan.cores) or len(os.sched_getaffinity(0))) > 1:
-            prober.reinforce = lambda: reinforce(cores)
-        return measure(plan, prober, pulse)
+def _prober(
+    plan: LoadPlan, arrivals: Arrivals, send: Send, pulse: Pulse, stack: contextlib.ExitStack
+) -> OpenLoopProber:
+    """What loads one endpoint: this process, and more of them where it asks for them; they end with the stack."""
+    alone = LocalLoad(send, arrivals, tolerance_s(plan), streaming=plan.request.stream is not None)
+    prober = OpenLoopProber(plan, send, alone, arrivals, pulse)
+
+    def reinforce(processes: int) -> None:
+        prober.load = stack.enter_context(Fleet(plan, processes))
+
+    if plan.workers > 1 or plan.remote_workers:
+        reinforce(plan.workers if plan.workers > 1 or not plan.remote_workers else 0)
+    elif (cores := len(plan.cores) or len(os.sched_getaffinity(0))) > 1:
+        prober.reinforce = lambda: reinforce(cores)
+    return prober
 
 
 def work(address: str, core: int | None) -> None:
@@ -116,6 +127,10 @@ def read_arrivals(plan: LoadPlan) -> Arrivals:
 
 def sender(plan: LoadPlan, environment: Environment) -> Send:
     """What sends one request: ours, or a task of the user's locustfile. Raises PlanError."""
+    if plan.request.protocol == "v2-grpc":
+        from loadtest.grpc_transport import GrpcTransport
+
+        return GrpcTransport(plan, read_bodies(plan.request)).send
     if plan.locustfile is None:
         return Transport(plan, read_bodies(plan.request)).send
     users = load_users(plan.locustfile)

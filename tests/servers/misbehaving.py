@@ -2,15 +2,19 @@
 
 `--mode ok` answers POST /predict after `--service-ms`, `--workers` requests at a time (the others wait in line), and
 GET /healthz. The line is kept by a timer, so the server costs little CPU and its capacity is known: workers / service
-time. Only the standard library is imported, so that it starts fast.
+time. Servers with the same `--device` FILE stand in one common line instead, as models on one GPU do. Only the standard
+library is imported, so that it starts fast.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
+import mmap
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -27,6 +31,7 @@ class Server:
     def __init__(self, options: argparse.Namespace) -> None:
         self.mode, self.service_s = options.mode, options.service_ms / 1e3
         self.free_at = [0.0] * options.workers
+        self.device = None if options.device is None else Device(options.device)
         self.answered, self.first_at = 0, 0.0
         self.hoard: list[bytearray] = []
         self.healthy_from = time.monotonic() + (1.0 if self.mode == "late-health" else 0.0)
@@ -69,10 +74,33 @@ class Server:
         if self.mode == "ever-slower":
             await asyncio.sleep(min(0.15, 0.005 * 2.7 ** (now - self.first_at)))
             return "200 OK", b'{"ok": true}'
+        if self.device is not None:
+            await asyncio.sleep(self.device.wait_s(self.service_s))
+            return "200 OK", b'{"ok": true}'
         slot = min(range(len(self.free_at)), key=lambda index: self.free_at[index])
         self.free_at[slot] = max(self.free_at[slot], now) + self.service_s
         await asyncio.sleep(self.free_at[slot] - now)
         return "200 OK", b'{"ok": true}'
+
+
+class Device:
+    """A line that several processes stand in: when it is free again, on the machine's common clock."""
+
+    def __init__(self, path: str) -> None:
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT)
+        os.ftruncate(self.file, 8)
+        self.free_at = mmap.mmap(self.file, 8)
+
+    def wait_s(self, service_s: float) -> float:
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        try:
+            now = time.monotonic()
+            before: float = struct.unpack("d", self.free_at[:8])[0]
+            free_at = max(before, now) + service_s
+            self.free_at[:8] = struct.pack("d", free_at)
+        finally:
+            fcntl.flock(self.file, fcntl.LOCK_UN)
+        return free_at - now
 
 
 async def trickle(writer: asyncio.StreamWriter) -> None:
@@ -141,6 +169,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=MODES, default="ok")
     parser.add_argument("--service-ms", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--device")
     options = parser.parse_args()
     misbehave_at_start(options.mode)
     asyncio.run(serve(options))

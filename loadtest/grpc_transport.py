@@ -1,0 +1,59 @@
+"""Sends one V2 inference request over gRPC, and says in a user's words what went wrong.
+
+Requests are serialized once, and nobody looks into an answer: its status says whether it was good.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from urllib.parse import urlsplit
+
+import grpc
+from grpc.experimental import gevent as grpc_gevent
+
+from loadtest.auth import secret_headers
+from loadtest.bodies import Body
+from loadtest.plan import LoadPlan
+from loadtest.reply import GOOD, Reply
+from loadtest.v2 import METHOD, infer_request
+
+_LARGEST = 256 << 20  # bytes of a message; the library's own limit is 4 MiB
+_KINDS = {grpc.StatusCode.DEADLINE_EXCEEDED: "timeout", grpc.StatusCode.UNAVAILABLE: "connection refused"}
+
+
+class GrpcTransport:
+    """Sends the plan's request, with the next of its bodies. Raises PlanError for what cannot be sent."""
+
+    def __init__(self, plan: LoadPlan, bodies: Sequence[Body]) -> None:
+        grpc_gevent.init_gevent()
+        request, self._timeout_s = plan.request, plan.request_timeout_s
+        messages = [infer_request(request.path, body.content) for body in bodies]
+        if len(messages) == 1 or request.order == "sequential":
+            self._next: Callable[[], bytes] = cycle(messages).__next__
+        else:
+            choose = random.Random(plan.seed).choice  # noqa: S311 (not for secrets)
+            self._next = lambda: choose(messages)
+        given = {name: value for name, value in request.headers.items() if name.lower() != "content-type"}
+        self._metadata = tuple((name.lower(), value) for name, value in (given | secret_headers(request.auth)).items())
+        sizes = [("grpc.max_send_message_length", _LARGEST), ("grpc.max_receive_message_length", _LARGEST)]
+        self._channel = grpc.insecure_channel(urlsplit(plan.url).netloc, options=sizes)
+        self._call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(METHOD)
+
+    def send(self) -> Reply:
+        """Block this greenlet until the answer is there, at most `request_timeout_s`; what came of it."""
+        # A call that blocks would hold one of gevent's few threads until it is answered; a future does not.
+        call = self._call.future(self._next(), timeout=self._timeout_s, metadata=self._metadata)
+        try:
+            call.result()
+        except grpc.RpcError as error:
+            code = error.code()
+            return Reply(_KINDS.get(code, f"grpc {code.name.lower().replace('_', ' ')}"))
+        finally:
+            call.cancel()  # where somebody gave up waiting; it does nothing to a call that is over
+        return GOOD
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
