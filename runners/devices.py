@@ -1,12 +1,15 @@
-"""Which GPU devices a server gets: those that the spec names for its GPU type and slice, each held by one at a time."""
+"""Which GPU devices a server gets: those that the spec names for its GPU type and slice, each held by one at a time,
+except that servers which are tuned together share one where each asks for a share of it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
-from runners.protocol import Resources
+from runners.protocol import Infeasible, ParameterValue, Resources
 
 _LOOK_S = 0.25
 
@@ -16,7 +19,7 @@ class Devices:
 
     def __init__(self, named: Mapping[str, tuple[str, ...]]) -> None:
         self._named = {key: tuple(dict.fromkeys(devices)) for key, devices in named.items()}
-        self._held: set[str] = set()
+        self._held: defaultdict[str, list[str | None]] = defaultdict(list)  # the groups of those that hold it
         self._freed = threading.Condition()
 
     def refuses(self, resources: Resources) -> str | None:
@@ -27,25 +30,34 @@ class Devices:
         return f"asks for the GPU {_key(resources)}, and runner.docker.gpus names no device for it (there is {known})"
 
     @contextlib.contextmanager
-    def take(self, resources: Resources, go_on: Callable[[], None]) -> Iterator[tuple[str, ...]]:
+    def take(
+        self, resources: Resources, go_on: Callable[[], None], group: str | None = None
+    ) -> Iterator[tuple[str, ...]]:
         """One device for as long as the block runs, or none where none is asked for. Waits for one that is held; what
-        `go_on` raises meanwhile ends that.
+        `go_on` raises meanwhile ends that. Of a `group`, those that ask for a share of a GPU get the same one.
         """
-        fitting = self._fitting(resources)
+        fitting, share = self._fitting(resources), _is_share(resources.gpu_memory)
         if not fitting:
             yield ()
             return
         with self._freed:
-            while (free := next((one for one in fitting if one not in self._held), None)) is None:
+            if group is not None and not share and all(group in self._held[one] for one in fitting):
+                raise Infeasible(f"needs a GPU {_key(resources)} of its own, and services beside it have all there are")
+            while (free := self._choose(fitting, group if share else None)) is None:
                 go_on()
                 self._freed.wait(_LOOK_S)
-            self._held.add(free)
+            self._held[free].append(group)
         try:
             yield (free,)
         finally:
             with self._freed:
-                self._held.discard(free)
+                self._held[free].remove(group)
                 self._freed.notify_all()
+
+    def _choose(self, fitting: tuple[str, ...], sharing: str | None) -> str | None:
+        """The device that the group has already, or else a free one."""
+        shared = (one for one in fitting if sharing is not None and sharing in self._held[one])
+        return next(shared, None) or next((one for one in fitting if not self._held[one]), None)
 
     def _fitting(self, resources: Resources) -> tuple[str, ...]:
         key = _key(resources)
@@ -55,6 +67,13 @@ class Devices:
             if name in self._named:
                 return self._named[name]
         return ()
+
+
+def _is_share(slice_: ParameterValue | None) -> bool:
+    """`0.5` and `"50%"` are shares of a whole GPU; a size or a MIG profile is a device of its own."""
+    if isinstance(slice_, str):
+        return slice_.strip().endswith("%")
+    return isinstance(slice_, float) and 0 < slice_ <= 1
 
 
 def _key(resources: Resources) -> str | None:

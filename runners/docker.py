@@ -67,7 +67,7 @@ class DockerRunner:
         self._options, self._engine = options, Engine()
         self._cores = Cores(lambda: self._engine.cores)
         self._devices = Devices(options.gpus)
-        self._image: str | None = None
+        self._images: dict[str, str] = {}  # the id of each, by its name
         self._lock = threading.Lock()
 
     @property
@@ -94,12 +94,12 @@ class DockerRunner:
         """See `runners.protocol.Runner.launch`."""
         if said := self.refuses(container.resources):
             raise Infeasible(said)
-        self._have_image()
+        image = self._have_image(container.image or self._options.image)
         asked = container.resources.cpu_cores
         with (
-            self._devices.take(container.resources, container.go_on) as devices,
+            self._devices.take(container.resources, container.go_on, container.group) as devices,
             self._cores.take(None if asked is None else math.ceil(asked), container.go_on) as cores,
-            self._running(container, cores, devices) as server,
+            self._running(container, image, cores, devices) as server,
         ):
             yield server
 
@@ -111,16 +111,16 @@ class DockerRunner:
         """Containers of dead runs of this machine."""
         return remove_containers(self._engine)
 
-    def _have_image(self) -> None:
-        """Build or find the image, once; pull it where it is not there."""
+    def _have_image(self, name: str) -> str:
+        """Build or find the image, once; pull it where it is not there. Returns its id."""
         with self._lock:
-            if self._image is not None:
-                return
-            images, name = self._engine.client.images, self._options.image
+            if name in self._images:
+                return self._images[name]
+            images, options = self._engine.client.images, self._options
             try:
-                if self._options.build is not None:
-                    images.build(path=str(self._options.build), tag=name, rm=True, forcerm=True)
-                self._image = self._find_image()
+                if options.build is not None and name == options.image:
+                    images.build(path=str(options.build), tag=name, rm=True, forcerm=True)
+                self._images[name] = self._find_image(name)
             except BuildError as error:
                 raise RunnerUnavailable(f"the image {name} does not build: {str(error)[:300]}") from error
             except APIError as error:
@@ -128,9 +128,10 @@ class DockerRunner:
                     f"there is no image {name} here, and it cannot be pulled: {refusal(error)}\n"
                     "Build it, name another (service.image), or name a folder to build it from (runner.docker.build)."
                 ) from error
+            return self._images[name]
 
-    def _find_image(self) -> str:
-        images, name = self._engine.client.images, self._options.image
+    def _find_image(self, name: str) -> str:
+        images = self._engine.client.images
         try:
             found = self._engine.ask(images.get, name)
         except NotFound:
@@ -138,20 +139,22 @@ class DockerRunner:
         return str(found.id if not isinstance(found, list) else found[0].id)
 
     @contextlib.contextmanager
-    def _running(self, container: Container, cores: Allotment, devices: tuple[str, ...]) -> Iterator[_Server]:
+    def _running(
+        self, container: Container, image: str, cores: Allotment, devices: tuple[str, ...]
+    ) -> Iterator[_Server]:
         """Create, start, wait until ready, and leave nothing behind, however the block ends."""
         write_files(container.files, container.folder / "files")
         labels = ownership_labels(container.study, container.trial)
         name = f"tune-{container.study.lower()}-{container.trial}-{labels[LAUNCH][:8]}"
         with contextlib.ExitStack() as stack:
             stack.callback(self._remove, name)  # before it exists, lest an interrupt falls between
-            self._create(name, container, cores, devices, labels)
+            self._create(name, container, image, cores, devices, labels)
             launched, since = time.monotonic(), int(time.time())
             self._start(name, container)
             stack.callback(self._write_log, name, container.folder / "server.log")
             server = _Server(
                 self._engine, name, container, cores, self._engine.is_here, since, devices,
-                nvml() if devices and self._engine.is_here else None, image=self._image,
+                nvml() if devices and self._engine.is_here else None, image=image,
             )  # fmt: skip
             server.locate()
             stack.enter_context(sampling(server.samples, server.sample, _INTERVAL_S, container.folder / "usage.csv"))
@@ -160,8 +163,9 @@ class DockerRunner:
             yield server
 
     def _create(
-        self, name: str, container: Container, cores: Allotment, devices: tuple[str, ...], labels: dict[str, str]
-    ) -> None:
+        self, name: str, container: Container, image: str, cores: Allotment, devices: tuple[str, ...],
+        labels: dict[str, str],
+    ) -> None:  # fmt: skip
         asked, options = container.resources, self._options
         mounts = [Mount(target, str(source), type="bind", read_only=True) for target, source in options.mounts.items()]
         if container.files:
@@ -177,7 +181,7 @@ class DockerRunner:
         try:
             self._engine.ask(
                 self._engine.client.containers.create,
-                self._image,
+                image,
                 list(container.command) or None,
                 name=name,
                 labels=labels,

@@ -115,7 +115,8 @@ class Container:
     that another configuration that differs in no other may run in it, unless it asks for a `fresh` launch; `running`
     says that it is such a one. `prepare` is called with the server's URL and this container once the health path has
     answered: it tells the server what can only be told while it runs, and returns the request to ask in place of
-    `readiness.request`. It raises ServerFailed or Infeasible. `patch` is laid over a cluster's workload.
+    `readiness.request`. It raises ServerFailed or Infeasible. `patch` is laid over a cluster's workload. Containers of
+    one `group` run at the same time and may share a GPU.
     """
 
     study: str
@@ -134,6 +135,7 @@ class Container:
     live: frozenset[str] = frozenset()
     fresh: bool = False
     running: bool = False
+    group: str | None = None
     patch: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[str, Container], SampleRequest | None] | None = None
 

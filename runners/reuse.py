@@ -23,6 +23,7 @@ from runners.protocol import (
     Recorded,
     Resources,
     Runner,
+    ServerFailed,
     Usage,
 )
 from runners.readiness import await_server
@@ -41,50 +42,44 @@ class _Kept:
 
 
 @dataclass(frozen=True)
-class _Reused:
-    """A server that was launched for another trial, as this one's endpoint."""
+class _Said:
+    """A server as a trial's endpoint, with a word on how it came to it."""
 
-    kept: _Kept
+    endpoint: Endpoint
+    said: str
     cold_start_s: float
+    reused_from: int | None = None
     recorded: Recorded | None = None
 
     @property
-    def reused_from(self) -> int | None:
-        return self.kept.container.trial
-
-    @property
     def url(self) -> str:
-        return self.kept.endpoint.url
+        return self.endpoint.url
 
     @property
     def client_cores(self) -> tuple[int, ...]:
-        return self.kept.endpoint.client_cores
+        return self.endpoint.client_cores
 
     @property
     def shares_cores(self) -> bool:
-        return self.kept.endpoint.shares_cores
+        return self.endpoint.shares_cores
 
     @property
     def beside(self) -> Beside | None:
-        return self.kept.endpoint.beside
+        return self.endpoint.beside
 
     @property
     def image(self) -> str | None:
-        return self.kept.endpoint.image
+        return self.endpoint.image
 
     @property
     def notes(self) -> tuple[str, ...]:
-        live = ", ".join(sorted(self.kept.container.live))
-        return (
-            *self.kept.endpoint.notes,
-            f"It ran in the server that trial {self.reused_from} launched, told {live} while it ran.",
-        )
+        return (*self.endpoint.notes, self.said)
 
     def check(self) -> None:
-        self.kept.endpoint.check()
+        self.endpoint.check()
 
     def usage(self, start: float, end: float) -> Usage:
-        return self.kept.endpoint.usage(start, end)
+        return self.endpoint.usage(start, end)
 
 
 class ReusingRunner:
@@ -120,8 +115,17 @@ class ReusingRunner:
                 if container.live and not container.fresh:
                     self._keep(_Kept(key, container, endpoint, stack.pop_all()))
             return
-        with kept.stop as stack:
-            yield self._told(kept, container)
+        with contextlib.ExitStack() as stack:
+            try:
+                with kept.stop as running:
+                    endpoint = self._told(kept, container)
+                    stack.push(running.pop_all())
+            except ServerFailed as error:  # it cannot be told, or not this: started anew it may do
+                with self.launch(replace(container, fresh=True)) as anew:
+                    said = f"It was launched anew, since a running server could not be told: {error.reason}"
+                    yield _Said(anew, said, anew.cold_start_s)
+                return
+            yield endpoint
             self._keep(replace(kept, stop=stack.pop_all()))
 
     def _told(self, kept: _Kept, container: Container) -> Endpoint:
@@ -129,7 +133,9 @@ class ReusingRunner:
         begun = time.monotonic()
         now = replace(container, placement=kept.container.placement, running=True)
         await_server(kept.endpoint.url, now, kept.endpoint.check, lambda: "")
-        return _Reused(kept, time.monotonic() - begun)
+        told = ", ".join(sorted(now.live))
+        said = f"It ran in the server that trial {kept.container.trial} launched, told {told} while it ran."
+        return _Said(kept.endpoint, said, time.monotonic() - begun, kept.container.trial)
 
     def close(self) -> None:
         """Stop what is kept, too."""

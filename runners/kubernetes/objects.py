@@ -112,15 +112,16 @@ def patched(
     server["env"] = kept + [{"name": key, "value": value} for key, value in given.items()]
     if container.command:
         server["args" if "args" in server or "model" in pod else "command"] = list(container.command)
-    if options.image:
-        server["image"] = options.image
+    if options.image:  # else the manifest's own
+        server["image"] = container.image or options.image
     if options.image_pull_policy:
         server["imagePullPolicy"] = options.image_pull_policy
     if options.service_account:
         pod["serviceAccountName"] = options.service_account
     if options.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": one} for one in options.image_pull_secrets]
-    _place(pod, asked, options)
+    beside = None if container.group is None else {key: labels[key] for key in (STUDY, TRIAL)}
+    _place(pod, asked, options, beside)
     _mount(pod, server, options, files_name(name), list(container.files))
     pod["terminationGracePeriodSeconds"] = 1  # a measured server has nothing to save
     if found["kind"] == "Deployment":
@@ -208,7 +209,7 @@ def pod_of(workload: Mapping[str, Any]) -> Document:
     return found
 
 
-def _place(pod: Document, asked: Resources, options: KubernetesOptions) -> None:
+def _place(pod: Document, asked: Resources, options: KubernetesOptions, beside: Mapping[str, str] | None) -> None:
     """Node selector, affinity, tolerations: a GPU type with one name is selected, several names are alternatives."""
     selector = dict(pod.get("nodeSelector") or {}) | dict(options.node_selector)
     if asked.gpu_type is not None:
@@ -221,6 +222,11 @@ def _place(pod: Document, asked: Resources, options: KubernetesOptions) -> None:
             affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": [term]}
     if selector:
         pod["nodeSelector"] = selector
+    if beside is not None:  # servers that are tuned together share a node, as they would share a machine
+        together: Document = {"labelSelector": {"matchLabels": dict(beside)}, "topologyKey": "kubernetes.io/hostname"}
+        affinity = pod.setdefault("affinity", {}).setdefault("podAffinity", {})
+        required = affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", [])
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = [*required, together]
     if options.tolerations:
         pod["tolerations"] = [*(pod.get("tolerations") or ()), *map(dict, options.tolerations)]
 

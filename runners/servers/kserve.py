@@ -29,6 +29,7 @@ class KServe(v2.V2Server):
     tried = True
     package = "kserve"
     path_is_file = True
+    grpc_port = 0
     knobs = (
         Knob("workers", (1, 2, 4), ("workers",)),
         Knob("max_threads", (4, 8, 16), since=(0, 11)),
@@ -43,7 +44,8 @@ class KServe(v2.V2Server):
             raise AdapterError(f"there is no program {model.local}", ("service", "model", "path"))
 
     def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
-        """GRPC is off: nobody asks by it."""
+        """GRPC is off where nobody asks by it."""
         program = needed(model, "the program that starts kserve.ModelServer")
-        words = ("--http_port", str(placement.port), "--enable_grpc", "false")
+        grpc = ("--grpc_port", str(self.grpc_at(placement))) if model.grpc else ("--enable_grpc", "false")
+        words = ("--http_port", str(placement.port), *grpc)
         return Launch(("python", program, *words, *flags(values, _FLAGS)), thread_environment(values))

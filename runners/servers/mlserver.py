@@ -31,6 +31,7 @@ class MlServer(v2.V2Server):
     package = "mlserver"
     image = "seldonio/mlserver:1.7.1"
     path_is_file = True
+    grpc_port = 0
     knobs = (
         Knob("batch_size", (1, 4, 16, 32), ("batch_size",), since=(1, 0)),
         Knob("batch_delay", (0, 1, 5), ("batch_delay",), since=(1, 0)),

@@ -33,7 +33,7 @@ class Tensor:
 class Model:
     """What the server is to serve. `path` is where the server finds it, `local` the same on this machine (None: it lies
     in an image, or is a name that the server downloads by). `venv` is the virtual environment that the server is
-    started from, where it is started here and in one. `options` are the adapter's own.
+    started from, where it is started here and in one. `options` are the adapter's own. `grpc`: it is asked by gRPC too.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Model:
     venv: Path | None = None
     inputs: tuple[Tensor, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    grpc: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,15 @@ class ServerAdapter:
     `package` is the Python package that holds the server, `program` its command; `image` a public container image;
     `tried` says whether it was run by the tests of this product, or written from its documentation. `path_is_file`: the
     model's path is a file or a folder, not a name. `configures_at_start`: a server that has just been started is
-    configured as one that runs. `streams`: its answers are streams of tokens.
+    configured as one that runs. `streams`: its answers are streams of tokens. `grpc_port` says which of the placement's
+    further ports answers the V2 protocol over gRPC, where `Model.grpc` asks for it.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     documentation: ClassVar[str]
     tried: ClassVar[bool] = False
+    grpc_port: ClassVar[int | None] = None
     package: ClassVar[str | None] = None
     image: ClassVar[str | None] = None
     ready_timeout_s: ClassVar[float] = 120.0
@@ -123,6 +126,11 @@ class ServerAdapter:
     configures_at_start: ClassVar[bool] = False
     path_is_file: ClassVar[bool] = False
     streams: ClassVar[bool] = False
+
+    def grpc_at(self, placement: Placement) -> int:
+        """The port that gRPC is answered on; beside the first where the placement has no further ones."""
+        at = self.grpc_port or 0
+        return placement.more[at] if at < len(placement.more) else placement.port + 1 + at
 
     def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
         """Raises AdapterError for what can be known to be wrong before anything is launched."""

@@ -10,7 +10,7 @@ Inherit `AdapterContract` in a test module and fill in its one fixture:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -78,6 +78,11 @@ class AdapterContract:
     def test_a_server_that_can_be_told_has_a_way_to_tell_it(self, case: AdapterCase) -> None:
         if any(knob.live for knob in case.adapter.knobs):
             assert type(case.adapter).configure is not ServerAdapter.configure
+
+    def test_one_that_answers_grpc_listens_where_it_says(self, case: AdapterCase) -> None:
+        if case.adapter.grpc_port is not None:
+            made = case.adapter.launch(replace(case.model, grpc=True), {}, HERE)
+            assert str(HERE.more[case.adapter.grpc_port]) in _text(made)
 
 
 def _text(made: Launch) -> str:

@@ -44,6 +44,7 @@ class Triton(v2.V2Server):
     image = "nvcr.io/nvidia/tritonserver:24.10-py3"
     configures_at_start = True
     path_is_file = True
+    grpc_port = 1
     knobs = (
         Knob("batch_size", (1, 2, 4, 8, 16, 32), ("batch_size",), live=True),
         Knob("batch_delay", (0, 1, 5), ("batch_delay",), live=True),
@@ -69,11 +70,13 @@ class Triton(v2.V2Server):
         """The model is loaded as it stands; `configure` brings it to its values."""
         program, words, env = ("tritonserver", (), {}) if model.venv is None else _wheel(model.venv)
         metrics = ("--metrics-port", str(placement.more[0])) if placement.more else ()
+        grpc = ("--grpc-address", placement.host, "--grpc-port", str(self.grpc_at(placement))) if model.grpc else None
         command = (
             program, "--model-repository", needed(model, "the model repository"), *words,
             "--model-control-mode", "explicit", "--load-model", model.name,
             *(("--disable-auto-complete-config",) if _is_complete(model) else ()),
-            "--http-address", placement.host, "--http-port", str(placement.port), "--allow-grpc", "false",
+            "--http-address", placement.host, "--http-port", str(placement.port),
+            *(grpc or ("--allow-grpc", "false")),
             *(("--metrics-address", placement.host, *metrics) if metrics else ("--allow-metrics", "false")),
         )  # fmt: skip
         return Launch(command, env | thread_environment(values), _exported(model, values))
