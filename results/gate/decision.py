@@ -73,10 +73,12 @@ class Measurement:
 
     @classmethod
     def of(cls, one: TrialRecord | Recommendation) -> Measurement | None:
-        """None where it holds no capacity: it did not meet the SLO."""
+        """None where it holds no capacity: it did not meet the SLO. Of several services the p99 is not compared: it is
+        that of the one nearest to its limit, now this and now another.
+        """
         if one.capacity_qps is None or one.capacity_qps.value <= 0:
             return None
-        return cls(one.capacity_qps, one.p99_ms, one.cost_per_hour)
+        return cls(one.capacity_qps, None if one.services else one.p99_ms, one.cost_per_hour)
 
 
 def decide(

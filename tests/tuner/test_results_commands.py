@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
@@ -145,6 +146,34 @@ def test_a_real_server_is_gated_and_its_evidence_is_kept(tmp_path: Path, tune: T
     done = tune("gate", "out", "--baseline", baseline, "--service", "slower.yaml", "--json")
     assert done.returncode == 5, done.stdout + done.stderr
     assert json.loads(done.stdout)["measurements"] == 2
+
+
+@pytest.mark.slow
+def test_a_gate_whose_load_generator_dies_has_found_no_regression(tmp_path: Path, tune: Tune) -> None:
+    (tmp_path / "spec.yaml").write_text(REAL, encoding="utf-8")
+    assert tune("--service", "spec.yaml", "--budget", "1", "--output", "out").returncode == 0
+    words = ("gate", "out", "--baseline", tmp_path / "out" / "recommendation.json", "--service", "spec.yaml")
+    with subprocess.Popen(
+        tune_command(*words), cwd=tmp_path, env=tune_environment(tmp_path), stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+    ) as run:  # fmt: skip
+        while run.poll() is None:
+            for child in _children(run.pid):
+                if "loadtest" in child.cmdline():
+                    child.kill()
+            time.sleep(0.2)
+        assert run.stderr is not None
+        said = run.stderr.read()
+    assert run.returncode == 4, said
+    assert "the load generator was the limit of this measurement, not the server: once more" in said
+    assert "the load generator did not get as far as the baseline: the load test could not run: " in said
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
 
 
 @pytest.mark.slow
