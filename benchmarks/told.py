@@ -1,7 +1,7 @@
 """What it saves to tell a running server what differs: trials per hour with one server for all, and with one for each.
 
-    examples/setup triton torchserve
-    python -m benchmarks.told [triton torchserve] [--budget 6] [--turns 3]
+    examples/setup triton torchserve ray-serve
+    python -m benchmarks.told [triton torchserve ray-serve] [--budget 6] [--turns 3]
 
 The examples' own servers and models, with short trials (3 s of load at most) over the parameters that a running server
 can be told; both ways in turns, and medians of the turns. The goal is three times as many on one of them. The time is
@@ -25,6 +25,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 LIVE = {
     "triton": {"batch_size": [2, 4, 8, 16], "batch_delay_ms": {"choices": [0, 1], "role": "batch_delay"}},
     "torchserve": {"batch_size": [2, 4, 8, 16], "batch_delay_ms": {"choices": [1, 5], "role": "batch_delay"}},
+    "ray-serve": {"batch_size": [2, 4, 8, 16], "batch_delay_ms": {"choices": [1, 5], "role": "batch_delay"}},
 }
 
 
@@ -33,7 +34,10 @@ def spec(server: str, *, reuse: bool) -> dict[str, Any]:
     folder = EXAMPLES / server
     content: dict[str, Any] = YAML(typ="safe", pure=True).load((folder / "spec.yaml").read_text(encoding="utf-8"))
     service = content["service"]
-    service["venv"], service["model"]["path"] = str(folder / ".venv"), str(folder / service["model"]["path"])
+    service["venv"] = str(folder / ".venv")
+    if (folder / service["model"]["path"]).exists():  # else it is a module, found by the environment
+        service["model"]["path"] = str(folder / service["model"]["path"])
+    service["env"] = {"PYTHONPATH": str(folder)}
     if "request" in content:
         content["request"]["dataset"] = str(folder / content["request"]["dataset"])
     del content["quality"]

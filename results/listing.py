@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
-from results.records import Choice, Estimate, ParameterValue, TrialRecord
+from results.records import Choice, Estimate, ParameterValue, ServiceRecord, TrialRecord
 from results.summary import StudySummary
 from results.text import NONE, change, duration, figure, given, interval, milliseconds, money, share, size
 
@@ -136,6 +136,24 @@ def confirmations_table(study: StudySummary) -> Table | None:
     if not again:
         return None
     return _table(columns, again, mark=lambda one: "recommended" if one.number == best else "")
+
+
+def services_table(services: Sequence[ServiceRecord]) -> Table | None:
+    """Each of several services at the rate that all hold together; None where there is one."""
+    columns: list[Column[ServiceRecord]] = [
+        Column("service", lambda one: one.name, numeric=False),
+        Column("share", lambda one: share(one.share)),
+        Column("requests/s together", lambda one: figure(one.capacity_qps)),
+        Column("alone", lambda one: figure(one.alone_qps.value if one.alone_qps else None)),
+        Column("95% interval", lambda one: interval(one.alone_qps) or NONE),
+        Column("p50", lambda one: milliseconds(one.p50_ms)),
+        Column("p99", lambda one: milliseconds(one.p99_ms.value if one.p99_ms else None)),
+        Column("errors", lambda one: share(one.error_rate)),
+        Column("cores used", lambda one: figure(one.cpu_cores_used, 2)),
+        Column("memory", lambda one: size(one.memory_peak_bytes)),
+        Column("bottleneck", lambda one: one.bottleneck or NONE, numeric=False),
+    ]
+    return _table(columns, services, mark=lambda _: "") if services else None
 
 
 def comparison_table(study: StudySummary) -> Table | None:

@@ -74,6 +74,26 @@ class Evidence(_Record):
     usage: tuple[UsageSample, ...] = ()
 
 
+class ServiceRecord(_Record):
+    """One of several services that were measured together. `capacity_qps` is its share of what they hold together,
+    `alone_qps` what it held while the others were idle; its latencies are those at the highest common rate.
+    """
+
+    name: str
+    share: float
+    capacity_qps: float | None = None
+    alone_qps: Estimate | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: Estimate | None = None
+    error_rate: float | None = None
+    base_latency_ms: float | None = None
+    cpu_cores_used: float | None = None
+    memory_peak_bytes: int | None = None
+    bottleneck: str | None = None
+    cold_start_s: float | None = None
+
+
 class TrialRecord(_Record):
     """One configuration, launched and measured.
 
@@ -86,7 +106,9 @@ class TrialRecord(_Record):
     how fast memory still grew under load, surely (None: it did not). `image` is
     the digest of what ran. `reused_from` is the trial whose server it ran in, told its values while it ran.
     `gpu_throttling` says why the GPU was slowed down (power cap, heat). `server_batch_size` and `server_queue_ms` are
-    means over the load test by the server's own counters.
+    means over the load test by the server's own counters. Of several `services` the rates are those of all together,
+    the latencies those of the one that is nearest to its limit; `interference` is the share of what they would hold
+    together, if each did as well as alone, that they lose to each other.
     """
 
     number: int
@@ -124,6 +146,8 @@ class TrialRecord(_Record):
     reused_from: int | None = None
     server_batch_size: float | None = None
     server_queue_ms: float | None = None
+    services: tuple[ServiceRecord, ...] = ()
+    interference: float | None = None
     notes: tuple[str, ...] = ()
     unsettled: tuple[WarmupSample, ...] = ()
     evidence: Evidence | None = Field(default=None, exclude=True, repr=False, description="not in the record's JSON")
@@ -150,6 +174,8 @@ class Choice(_Record):
     meets_slo: bool
     confirmed: bool
     trial: int
+    services: tuple[ServiceRecord, ...] = ()
+    interference: float | None = None
 
 
 class Recommendation(_Record):
@@ -171,5 +197,7 @@ class Recommendation(_Record):
     confirmed: bool
     trial: int | None
     trials: TrialCounts
+    services: tuple[ServiceRecord, ...] = ()
+    interference: float | None = None
     alternatives: tuple[Choice, ...] = ()
     reasons: tuple[str, ...] = ()

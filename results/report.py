@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.files import write_text
 from results.findings import findings
-from results.listing import alternatives_table, comparison_table, confirmations_table, trials_table
+from results.listing import alternatives_table, comparison_table, confirmations_table, services_table, trials_table
 from results.pictures import (
     cost_over_capacity,
     cost_over_p99,
@@ -71,6 +71,7 @@ def write_report(folder: Path, summary: StudySummary) -> None:
         "comparison": comparison_table(summary),
         "today": _today(summary),
         "alternatives": alternatives_table(summary),
+        "services": services_table(summary.recommendation.services),
         "sentence": sentence(summary),
         "findings": findings(summary),
         "cost_over_p99": cost_over_p99(summary),

@@ -18,7 +18,7 @@ _FIGURES = (
     "p50_ms", "p95_ms", "p99_ms", "p99_low_ms", "p99_high_ms", "error_rate", "cost_per_hour",
     "cost_per_million_requests", "cold_start_s", "launch_s", "warmup_s", "load_s", "teardown_s", "wall_s",
     "cpu_cores_used", "gpu_utilization", "throttled_share", "memory_growth_bytes_per_s",
-    "server_batch_size", "server_queue_ms", "gpu_power_w", "gpu_clock_mhz",
+    "server_batch_size", "server_queue_ms", "gpu_power_w", "gpu_clock_mhz", "interference",
 )  # fmt: skip
 _BYTES = ("memory_peak_bytes", "gpu_memory_peak_bytes")
 _TEXTS = ("state", "reason", "bottleneck")
@@ -47,6 +47,7 @@ def trials_frame(records: Sequence[TrialRecord], parameters: Sequence[str]) -> p
     columns["bottleneck"] = pd.array([row["bottleneck"] for row in rows], dtype="string")
     columns |= {name: pd.Series([row[name] for row in rows], dtype="float64") for name in _FIGURES}
     columns |= {name: pd.array([row[name] for row in rows], dtype="Int64") for name in _BYTES}
+    columns |= {name: pd.Series(values, dtype="float64") for name, values in _services(records).items()}
     return pd.DataFrame(columns)
 
 
@@ -71,6 +72,21 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     }  # the low and high ends come next
     row |= _ends("capacity", "qps", record.capacity_qps)
     return row | _ends("p99", "ms", record.p99_ms)
+
+
+def _services(records: Sequence[TrialRecord]) -> dict[str, list[float | None]]:
+    """Columns for each of several services, such as `rank.p99_ms`; no parameter's name has a dot."""
+    names = dict.fromkeys(service.name for record in records for service in record.services)
+    found = [{service.name: service for service in record.services} for record in records]
+    columns: dict[str, list[float | None]] = {}
+    for name in names:
+        own = [services.get(name) for services in found]
+        columns[f"{name}.capacity_qps"] = [one.capacity_qps if one else None for one in own]
+        columns[f"{name}.alone_qps"] = [one.alone_qps.value if one and one.alone_qps else None for one in own]
+        columns[f"{name}.p99_ms"] = [one.p99_ms.value if one and one.p99_ms else None for one in own]
+        columns[f"{name}.error_rate"] = [one.error_rate if one else None for one in own]
+        columns[f"{name}.cpu_cores_used"] = [one.cpu_cores_used if one else None for one in own]
+    return columns
 
 
 def _ends(name: str, unit: str, estimate: Estimate | None) -> dict[str, float | None]:

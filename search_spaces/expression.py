@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +57,19 @@ class Constraint:
             node.id for node in ast.walk(body) if isinstance(node, ast.Name) and node.id not in _FUNCTIONS
         }  # functions are names too
         return cls(text, frozenset(names), _compile(body, text))
+
+    @classmethod
+    def of(cls, text: str, names: Iterable[str], holds: Callable[[Mapping[str, Value]], bool]) -> Constraint:
+        """One that is no expression: `holds` says it, `text` what it asks for."""
+        return cls(text, frozenset(names), holds)
+
+    def prefixed(self, prefix: str) -> Constraint:
+        """The same over parameters whose names begin with `prefix`."""
+        inner, own = self._evaluate, {name: prefix + name for name in self.names}
+        text = re.sub(r"[A-Za-z_][A-Za-z0-9_]*", lambda found: own.get(found[0], found[0]), self.text)
+        return Constraint.of(
+            text, own.values(), lambda values: bool(inner({name: values[one] for name, one in own.items()}))
+        )
 
     def holds(self, values: Mapping[str, Value]) -> bool:
         """Whether the configuration, as quantities, satisfies it. Raises ExpressionError (1 / 0, text < number)."""

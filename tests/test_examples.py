@@ -53,13 +53,19 @@ def launches(folder: Path) -> list[Launched]:
     return found
 
 
-@pytest.mark.parametrize("server", SERVERS)
-def test_an_example_is_tuned_and_its_knobs_reach_the_server(tmp_path: Path, tune: Tune, server: str) -> None:
+def example(server: str) -> Path:
+    """Its folder, once it is set up."""
     folder = EXAMPLES / server
     if not (folder / ".venv" / ".installed").exists():
         if os.environ.get("TUNE_TEST_SERVERS") == "required":
             pytest.fail(f"examples/setup {server} was not run")
         pytest.skip(f"examples/setup {server} was not run")
+    return folder
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_an_example_is_tuned_and_its_knobs_reach_the_server(tmp_path: Path, tune: Tune, server: str) -> None:
+    folder = example(server)
     done = tune("--service", folder / "spec.yaml", "--budget", 6, "--output", "out", timeout=800)
     assert done.returncode == 0, done.stdout + done.stderr
     best = recommendation(tmp_path / "out")
@@ -77,6 +83,32 @@ def test_an_example_is_tuned_and_its_knobs_reach_the_server(tmp_path: Path, tune
     most = [max(one.seen(r"a batch of (\d+)"), default=0) for one in launches(tmp_path / "out")]
     has_batches = any("batch_size" in one.configurations[0] for one in launches(tmp_path / "out"))
     assert server == "mosec" or max(most) > 1 or not has_batches, "no batch was seen"
+
+
+@pytest.mark.parametrize("server", ["triton", "mlserver", "kserve"])
+def test_the_same_example_is_loaded_over_grpc(tmp_path: Path, tune: Tune, server: str) -> None:
+    folder = example(server)
+    for path in folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "spec.yaml").unlink()
+    content = YAML(typ="safe", pure=True).load((folder / "spec.yaml").read_text(encoding="utf-8"))
+    content["request"] = {**content.get("request", {}), "protocol": "grpc"}
+    (tmp_path / "spec.yaml").write_text(json.dumps(content), encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", 1, "--output", "out", timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    best = recommendation(tmp_path / "out")
+    assert (best["confirmed"], best["error_rate"]) == (True, 0.0)
+
+
+def test_two_servers_side_by_side_are_tuned_together(tmp_path: Path, tune: Tune) -> None:
+    example("litserve"), example("mosec")
+    done = tune("--service", EXAMPLES / "side-by-side" / "spec.yaml", "--budget", 3, "--output", "out", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    best = recommendation(tmp_path / "out")
+    assert best["confirmed"]
+    assert [one["name"] for one in best["services"]] == ["network", "forest"]
+    assert best["interference"] is not None
+    assert survivors(tmp_path) == []
 
 
 def test_a_server_without_an_adapter_takes_a_spec_of_at_most_twenty_lines() -> None:

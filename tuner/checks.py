@@ -21,15 +21,23 @@ from tuner.spec_file import LoadedSpec
 
 def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
     """Raises SpecError. A data set is checked where it is read (`tuner.request`), a table by its runner."""
-    for parameter in loaded.space.parameters:
-        if parameter.name in RESERVED_COLUMNS or parameter.name in RUNNER_PLACEHOLDERS:
-            key = ("space", "parameters", parameter.name)
-            raise loaded.error(key, f"{parameter.name} is a name that the outputs use; name the parameter otherwise")
-    _check_placeholders(loaded)
+    for service in loaded.services:
+        for parameter in service.loaded.space.parameters:
+            name = service.prefix + parameter.name
+            if name in RESERVED_COLUMNS or parameter.name in RUNNER_PLACEHOLDERS:
+                key = ("space", "parameters", parameter.name)
+                raise service.loaded.error(key, f"{name} is a name that the outputs use; name the parameter otherwise")
+        _check_placeholders(service.loaded)
     if not table_has_prices:
         check_prices(loaded)
     if loaded.spec.runner.type == "replay":
         return
+    for service in loaded.services:
+        _check_service(service.loaded)
+
+
+def _check_service(loaded: LoadedSpec) -> None:
+    """What is one service's own, where it is really launched."""
     if loaded.spec.slo is None:
         raise loaded.error(
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
@@ -40,14 +48,20 @@ def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
     found = serving(loaded)
     if found is not None:
         check_serving(loaded, found, _used(loaded))
+    elif loaded.spec.request.protocol == "grpc":
+        raise loaded.error(("request", "protocol"), "grpc needs a server that speaks V2, such as server: triton")
     if loaded.spec.runner.type == "process":
         _check_program(loaded)
 
 
 def warnings(loaded: LoadedSpec) -> Iterator[str]:
     """What is allowed but probably not meant."""
-    if loaded.spec.runner.type == "replay":
-        return
+    if loaded.spec.runner.type != "replay":
+        for service in loaded.services:
+            yield from _warnings(service.loaded)
+
+
+def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     used, found = _used(loaded), serving(loaded)
     if found is not None:
         return  # what reaches none of its knobs is an error

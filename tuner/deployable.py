@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from results import StudySummary
+from typing import NamedTuple
+
+from results import Estimate, StudySummary
 from results.exports import Deployable
 from results.series import recommended_curve
 from runners import Placement
+from search_spaces import Configuration
 from tuner.errors import UsageError
 from tuner.render import ready_path, ready_timeout_s, rendered_texts, resources, roles
 from tuner.serving import image_of
@@ -14,8 +17,9 @@ from tuner.spec_file import LoadedSpec
 _PORT, _FILES = 8000, "/etc/tune"
 
 
-def deployable(study: StudySummary, loaded: LoadedSpec, qps: float | None = None) -> Deployable:
-    """`qps` is the traffic that replicas are for; without it the objective's, where it has one.
+def deployables(study: StudySummary, loaded: LoadedSpec, qps: float | None = None) -> dict[str, Deployable]:
+    """Every service by its name; the only one has none. `qps` is the traffic that replicas are for, that of all
+    services together; without it the objective's, where it has one.
 
     Raises UsageError where no configuration held the SLO, SpecError where a template is not beside the spec any more.
     """
@@ -25,21 +29,50 @@ def deployable(study: StudySummary, loaded: LoadedSpec, qps: float | None = None
             f"no configuration of {study.service} held its SLO, so there is nothing to export\n"
             "report.md says what was found; a longer run (--budget) or a wider SLO may find one"
         )
+    record = study.latest(next(one for one in study.records if one.number == best.trial))
+    qps = qps if qps is not None else loaded.spec.objective.target_qps
+    measured = {one.name: one for one in record.services}
+    curve = recommended_curve(study)
+    if not loaded.members:
+        capacity, used = best.capacity_qps, _Measured(record.p50_ms, record.cpu_cores_used)
+        knee_qps = curve.knee_qps if curve else None
+        return {"": _deployable(study, loaded, best.configuration, capacity, used, knee_qps, qps)}
+    found = {}
+    for member in loaded.members:
+        one = measured.get(member.name)
+        used = _Measured(one.p50_ms, one.cpu_cores_used) if one else _Measured(None, None)
+        ends = {end: getattr(best.capacity_qps, end) * member.share for end in ("value", "low", "high")}
+        found[member.name] = _deployable(
+            study, member.loaded, member.own(best.configuration), Estimate(**ends), used, None,
+            None if qps is None else qps * member.share,
+        )  # fmt: skip
+    return found
+
+
+class _Measured(NamedTuple):
+    """What one service showed at its capacity."""
+
+    p50_ms: float | None
+    cores_used: float | None
+
+
+def _deployable(
+    study: StudySummary, loaded: LoadedSpec, configuration: Configuration, capacity: Estimate, measured: _Measured,
+    knee_qps: float | None, qps: float | None,
+) -> Deployable:  # fmt: skip
     from runners.kubernetes.objects import resource_section
     from tuner.runner_choice import kubernetes_options
 
-    spec, asked = loaded.spec, resources(loaded.space, best.configuration)
+    spec, asked = loaded.spec, resources(loaded.space, configuration)
     options = kubernetes_options(loaded)
     port = options.port or _PORT
-    record = study.latest(next(one for one in study.records if one.number == best.trial))
-    curve = recommended_curve(study)
-    texts = rendered_texts(loaded, best.configuration, Placement("0.0.0.0", port, _FILES))  # noqa: S104 (in a container)
+    texts = rendered_texts(loaded, configuration, Placement("0.0.0.0", port, _FILES))  # noqa: S104 (in a container)
     selector = dict(options.node_selector)
     if asked.gpu_type is not None:
         selector[options.gpus.type_label] = options.gpus.label_values(asked.gpu_type)[0]
     return Deployable(
         service=spec.service.name,
-        configuration=best.configuration,
+        configuration=configuration,
         image=image_of(loaded),
         command=texts.command,
         env={**options.gpus.asked(asked.gpu_type, asked.gpu_memory)[1], **texts.env},
@@ -56,12 +89,12 @@ def deployable(study: StudySummary, loaded: LoadedSpec, qps: float | None = None
         node_selector=selector,
         tolerations=options.tolerations,
         shm_bytes=options.shm_bytes,
-        capacity=best.capacity_qps,
-        knee_qps=curve.knee_qps if curve else None,
-        p50_ms=record.p50_ms,
-        cores_used=record.cpu_cores_used,
-        limit=" and ".join(study.slo) or "the SLO",
-        confirmed=best.confirmed,
-        qps=qps if qps is not None else spec.objective.target_qps,
-        roles=roles(loaded.space, best.configuration),
+        capacity=capacity,
+        knee_qps=knee_qps,
+        p50_ms=measured.p50_ms,
+        cores_used=measured.cores_used,
+        limit=" and ".join(loaded.slo_texts) or "the SLO",
+        confirmed=study.recommendation.confirmed,
+        qps=qps,
+        roles=roles(loaded.space, configuration),
     )

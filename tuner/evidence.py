@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loadtest import LatencyHistogram, Measurement, Probe
@@ -17,10 +17,29 @@ _GROWS, _LEAST_GROWTH = 0.05, 16 * 2**20  # of the memory in use, and in bytes: 
 _WATCHED_S = 10.0
 
 
-def gather(folder: Path, measurement: Measurement | None) -> Evidence:
-    """Probes, and at most 120 samples of what was used. Whatever is missing there is left out."""
+def gather(servers: Sequence[tuple[Path, float]], measurement: Measurement | None) -> Evidence:
+    """Probes, and at most 120 samples of what was used: by all servers together, each with its folder and how long its
+    launch took, one after the other. Whatever is missing there is left out.
+    """
     probes = () if measurement is None else tuple(map(_probe, measurement.probes))
-    return Evidence(probes=probes, usage=_usage(folder / "usage.csv"))
+    used, begun_s = [], 0.0
+    for folder, launch_s in servers:
+        samples = _usage(folder / "usage.csv")
+        used.append([one.model_copy(update={"at_s": one.at_s + begun_s}) for one in samples])
+        begun_s += launch_s
+    return Evidence(probes=probes, usage=tuple(_together(used)))
+
+
+def _together(used: Sequence[Sequence[UsageSample]]) -> Iterator[UsageSample]:
+    """At the moments of the first's samples, with the last that is known of each other."""
+    for sample in used[0] if used else ():
+        others = [[one for one in other if one.at_s <= sample.at_s][-1:] for other in used[1:]]
+        known = [sample, *itertools.chain.from_iterable(others)]
+        yield UsageSample(
+            at_s=sample.at_s,
+            cpu_cores=sum(one.cpu_cores for one in known),
+            memory_bytes=sum(one.memory_bytes for one in known),
+        )
 
 
 def memory_growth(samples: Sequence[UsageSample], since_s: float) -> float | None:

@@ -28,6 +28,15 @@ def price_per_hour(space: SearchSpace, configuration: Configuration, prices: Pri
     return price * (float(configuration[replicas.name]) if replicas else 1.0) or None
 
 
+def price_of(loaded: LoadedSpec, configuration: Configuration) -> float | None:
+    """That of all its services together; None where one of them has none."""
+    prices = [
+        price_per_hour(service.loaded.space, service.own(configuration), loaded.spec.prices)
+        for service in loaded.services
+    ]
+    return None if None in prices else sum(price for price in prices if price is not None)
+
+
 def gpu_share(slice_: bool | int | float | str | None, gpu: GpuPrice, by: str = "memory") -> float:
     """A slice as a share of its GPU: a share already (`0.5`, `"50%"`), bytes over the GPU's whole memory, or a MIG
     profile (`2g.10gb`), which has two of seven shares of the compute, and 10 GB of the memory.
@@ -55,6 +64,18 @@ def gpu_share(slice_: bool | int | float | str | None, gpu: GpuPrice, by: str = 
 
 def check_prices(loaded: LoadedSpec) -> None:
     """Raises SpecError where a cost is asked for and some configuration has no price, or none has."""
+    for service in loaded.services:
+        _check_gpu_prices(service.loaded)
+    needs_cost = any(metric.startswith("cost") for metric in loaded.spec.objective.metrics)
+    if needs_cost and not any(price_of(loaded, found) for found in loaded.space.sample(100, seed=0)):
+        raise loaded.error(
+            ("prices",),
+            "nothing in the space has a price: set cpu_core_hour, memory_gib_hour or gpu_hour, and give a parameter "
+            "the role cpu_cores, memory or gpu_type" + (", in every service" if loaded.members else ""),
+        )
+
+
+def _check_gpu_prices(loaded: LoadedSpec) -> None:
     space, prices = loaded.space, loaded.spec.prices
     gpu_type, gpu_memory = space.with_role("gpu_type"), space.with_role("gpu_memory")
     for name in gpu_type.choices if gpu_type else ():
@@ -67,10 +88,3 @@ def check_prices(loaded: LoadedSpec) -> None:
                 gpu_share(slice_, prices.gpu_hour[str(name)], prices.slices)
             except ValueError as error:
                 raise loaded.error(("prices", "gpu_hour", str(name)), f"{gpu_memory.name}={slice_}: {error}") from error  # type: ignore[union-attr]
-    needs_cost = any(metric.startswith("cost") for metric in loaded.spec.objective.metrics)
-    if needs_cost and not any(price_per_hour(space, found, prices) for found in space.sample(100, seed=0)):
-        raise loaded.error(
-            ("prices",),
-            "nothing in the space has a price: set cpu_core_hour, memory_gib_hour or gpu_hour, and give a parameter "
-            "the role cpu_cores, memory or gpu_type",
-        )

@@ -10,6 +10,7 @@ from search_spaces.parameter import text_of
 from tuner.objective import Objective, pareto_front, replicas_for
 from tuner.spec_file import LoadedSpec
 
+_NOTABLE = 0.05  # interference that is more than noise
 _AGREES = 0.15  # relative difference of two measurements that is worth a warning on a shared machine
 
 
@@ -74,6 +75,8 @@ def _choice(record: TrialRecord, confirmed: set[int]) -> Choice:
         meets_slo=True,
         confirmed=record.number in confirmed,
         trial=record.number,
+        services=record.services,
+        interference=record.interference,
     )
 
 
@@ -103,7 +106,7 @@ def _reasons(
     loaded: LoadedSpec, objective: Objective, best: TrialRecord, records: Sequence[TrialRecord],
     confirmations: Mapping[int, TrialRecord],
 ) -> list[str]:  # fmt: skip
-    reasons = [_what_it_serves(loaded, best)]
+    reasons = [_what_it_serves(loaded, best), *_side_by_side(best)]
     if objective.target_qps is not None and best.capacity_qps and best.cost_per_hour is not None:
         fleet = replicas_for(objective.target_qps, best.capacity_qps.value)
         reasons.append(
@@ -121,14 +124,33 @@ def _reasons(
 def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:
     assert best.capacity_qps is not None  # noqa: S101
     capacity = best.capacity_qps
-    limits = loaded.spec.slo.limits if loaded.spec.slo else ()
-    within = " and ".join(map(str, limits)) or "the SLO"
+    within = " and ".join(loaded.slo_texts) or "the SLO"
     text = f"{describe(best.configuration)} holds {capacity.value:.4g} requests/s within {within}"
     if capacity.low < capacity.high:
         text += f" (95% interval {capacity.low:.4g} to {capacity.high:.4g})"
     if best.cost_per_hour is not None and best.cost_per_million_requests is not None:
         text += f", for {best.cost_per_hour:.4g} an hour: {best.cost_per_million_requests:.4g} per million requests"
     return f"{text}."
+
+
+def _side_by_side(best: TrialRecord) -> list[str]:
+    """What each of several services has of it, and what they cost each other."""
+    if not best.services:
+        return []
+    each = [
+        f"{one.name} {one.capacity_qps:.4g} requests/s"
+        + (f" (alone {one.alone_qps.value:.4g})" if one.alone_qps is not None else "")
+        for one in best.services
+        if one.capacity_qps is not None
+    ]
+    reasons = [f"Together: {', '.join(each)}."]
+    if best.interference is not None:
+        reasons.append(
+            f"Beside each other they hold {best.interference:.0%} less than if each did as well as alone."
+            if best.interference >= _NOTABLE
+            else "They do not hold each other up: together they do as well as alone."
+        )
+    return reasons
 
 
 def _how_sure(best: TrialRecord, first: TrialRecord | None, *, confirmed: bool) -> list[str]:

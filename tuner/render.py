@@ -128,6 +128,7 @@ def resources(space: SearchSpace, configuration: Configuration) -> Resources:
 def render(
     loaded: LoadedSpec, configuration: Configuration, placement: Placement, source: RequestSource, *, study: str,
     trial: int, folder: Path, prepare: Callable[[str, Container], SampleRequest | None] | None = None,
+    go_on: Callable[[], None] = lambda: None, fresh: bool = False, group: str | None = None,
 ) -> Container:  # fmt: skip
     """The container of one configuration."""
     texts = rendered_texts(loaded, configuration, placement)
@@ -149,6 +150,9 @@ def render(
         env=texts.env,
         files=texts.files,
         image=image_of(loaded),
+        go_on=go_on,
+        fresh=fresh,
+        group=group,
         live=live_parameters(loaded),
         patch=_filled(loaded.spec.runner.kubernetes.patch, configuration, _texts(configuration)),
         prepare=prepare,

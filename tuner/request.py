@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from loadtest import (
     RequestPlan,
     TraceError,
     checker,
+    infer_request,
     read_bodies,
     read_trace,
     secret_headers,
@@ -60,6 +61,8 @@ def request_source(loaded: LoadedSpec, generated: Path | None = None) -> Request
     except PlanError as error:
         given = next((key for key in ("dataset", "file", "multipart") if getattr(spec, key) is not None), "body")
         raise loaded.error(("request", given), str(error)) from error
+    if plan.protocol == "v2-grpc":
+        _check_grpc(loaded, plan.path, [body.content for body in bodies if body.content])
     _check_arrivals(loaded)
     _check_certificates(loaded, plan.ca_file)
     content_type = {} if bodies[0].content_type is None else {"Content-Type": bodies[0].content_type}
@@ -71,6 +74,16 @@ def request_source(loaded: LoadedSpec, generated: Path | None = None) -> Request
         plan.method, plan.path, headers, bodies[0].content or None, plan, spec.tls is not None,
         described=asked is None or not lacks_bodies(loaded) or generated is not None,
     )  # fmt: skip
+
+
+def _check_grpc(loaded: LoadedSpec, path: str, bodies: Sequence[bytes]) -> None:
+    """Every body is a request of the V2 protocol."""
+    for number, body in enumerate(bodies, start=1):
+        try:
+            infer_request(path, body)
+        except PlanError as error:
+            where = f" (request {number} of {loaded.spec.request.dataset})" if loaded.spec.request.dataset else ""
+            raise loaded.error(("request",), str(error).removeprefix("request: ") + where) from error
 
 
 def adapter_request(loaded: LoadedSpec) -> ServerRequest | None:
@@ -114,7 +127,8 @@ def _plan(loaded: LoadedSpec) -> RequestPlan:
         for name, one in spec.multipart.items()
     }  # fmt: skip
     return RequestPlan(
-        method=spec.method, path=spec.path, headers=headers, body=body, multipart=forms, order=spec.order,
+        protocol="v2-grpc" if spec.protocol == "grpc" else "http", method=spec.method, path=spec.path,
+        headers=headers, body=body, multipart=forms, order=spec.order,
         dataset=None if spec.dataset is None else str(folder / spec.dataset),
         file=None if spec.file is None else str(folder / spec.file),
         auth=_auth(spec.auth), check=_check(loaded), stream=spec.stream, verify_tls=tls.verify,

@@ -81,6 +81,7 @@ class TlsSpec(Section):
 class RequestSpec(Section):
     """One request, or a source of bodies of which every request takes one."""
 
+    protocol: Literal["http", "grpc"] = "http"
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = "POST"
     path: str = Field(default="/", pattern=r"^/")
     headers: Mapping[str, Text] = Field(default_factory=dict)
@@ -103,6 +104,9 @@ class RequestSpec(Section):
                  if value is not None]  # fmt: skip
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other; keep one")
+        plain = (self.stream, self.check, self.multipart, self.tls)
+        if self.protocol == "grpc" and any(one is not None for one in plain):
+            raise ValueError("protocol: grpc goes without stream, check, multipart and tls; remove them")
         if self.stream is not None and self.check is not None:
             raise ValueError("stream and check exclude each other: what a stream must hold is known; remove check")
         return self

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, TableError
+from runners import ProcessRunner, ReplayRunner, Resources, Runner, RunnerUnavailable, TableError
+from search_spaces import Configuration
 from tuner.errors import SpecError, UnfitEnvironmentError
+from tuner.render import resources
 from tuner.serving import image_of, mounted_model
 from tuner.spec_file import LoadedSpec
 from tuner.yaml_file import read_documents
@@ -36,23 +40,45 @@ def make_runner(loaded: LoadedSpec) -> Runner:
     return ProcessRunner()
 
 
+def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> str | None:
+    """Why it can never run there, or None: what a service asks for, or on one machine all of them together."""
+    asked = [resources(one.loaded.space, one.own(configuration)) for one in loaded.services]
+    for service, one in zip(loaded.services, asked, strict=True):
+        if reason := runner.refuses(one):
+            return f"{service.name} {reason}" if service.name else reason
+    if len(asked) == 1 or loaded.spec.runner.type not in ("process", "docker"):
+        return None
+    cores = float(sum(math.ceil(one.cpu_cores or 0.0) for one in asked))  # each gets whole ones of its own
+    memory = sum(one.memory_bytes or 0 for one in asked)
+    reason = runner.refuses(Resources(cores or None, memory or None))
+    return f"all services together: it {reason}" if reason else None
+
+
 def _docker(loaded: LoadedSpec) -> Runner:
     from runners.docker import DockerOptions, DockerRunner
 
     spec, key = loaded.spec.runner.docker, ("runner", "docker")
-    image = image_of(loaded)
-    if image is None and spec.build is None:
-        raise loaded.error(
-            ("service", "image"), "is missing; Docker needs one, or runner.docker.build to build it from"
-        )
+    if loaded.members and spec.build is not None:
+        raise loaded.error((*key, "build"), "builds one image; with several services, name each one's image")
+    mounts: dict[str, Path] = {}
+    for service in loaded.services:
+        if image_of(service.loaded) is None and spec.build is None:
+            raise service.loaded.error(
+                ("service", "image"), "is missing; Docker needs one, or runner.docker.build to build it from"
+            )
+        for target, source in mounted_model(service.loaded).items():
+            if mounts.setdefault(target, source) != source:
+                raise service.loaded.error(
+                    ("service", "model", "path"), f"another service's model is called {source.name} too; rename one"
+                )
     build = None if spec.build is None else loaded.folder / spec.build
     if build is not None and not (build / "Dockerfile").is_file():
         raise loaded.error((*key, "build"), f"there is no {build / 'Dockerfile'}")
-    mounts = mounted_model(loaded) | {target: loaded.folder / source for target, source in spec.mounts.items()}
+    mounts |= {target: loaded.folder / source for target, source in spec.mounts.items()}
     for target, source in mounts.items():
         if not source.exists():
             raise loaded.error((*key, "mounts", target), f"there is no {source}")
-    name = image or f"tune-{loaded.spec.service.name.lower()}"
+    name = image_of(loaded.services[0].loaded) or f"tune-{loaded.spec.service.name.lower()}"
     return DockerRunner(DockerOptions(name, build, spec.shm_size, mounts, spec.gpus))
 
 
@@ -62,9 +88,14 @@ def _kubernetes(loaded: LoadedSpec) -> Runner:
     spec, key = loaded.spec.runner.kubernetes, ("runner", "kubernetes")
     documents: tuple[Any, ...] = ()
     if spec.manifest is not None:
+        if loaded.members:
+            raise loaded.error((*key, "manifest"), "is one service's; with several, name each one's image")
         documents = read_documents(loaded.folder / spec.manifest)
-    elif image_of(loaded) is None:
-        raise loaded.error(("service", "image"), "is missing; a pod needs one, or runner.kubernetes.manifest")
+    for service in loaded.services:
+        if spec.manifest is None and image_of(service.loaded) is None:
+            raise service.loaded.error(
+                ("service", "image"), "is missing; a pod needs one, or runner.kubernetes.manifest"
+            )
     try:
         return KubernetesRunner(kubernetes_options(loaded, documents))
     except ValueError as error:
@@ -79,7 +110,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
     slices = spec.gpu.slices
     return KubernetesOptions(
         # A manifest has an image of its own.
-        image=loaded.spec.service.image if spec.manifest is not None else image_of(loaded),
+        image=loaded.spec.service.image if spec.manifest is not None else image_of(loaded.services[0].loaded),
         namespace=spec.namespace,
         context=spec.context,
         manifest=documents,

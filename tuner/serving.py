@@ -61,12 +61,22 @@ def check_serving(loaded: LoadedSpec, found: Serving, used: set[str]) -> None:
     for parameter in loaded.space.parameters:
         if parameter.name not in reached and parameter.name not in used:
             raise loaded.error(("space", "parameters", parameter.name), _no_knob(found.adapter, parameter))
+    if found.model.grpc:
+        _check_grpc(loaded, found.adapter)
     configuration = next(iter(loaded.space.sample(1, seed=0)))
     try:
         found.adapter.check(found.model, found.values(configuration))
         _check_version(found)
     except AdapterError as error:
         raise _at(loaded, error) from error
+
+
+def _check_grpc(loaded: LoadedSpec, adapter: ServerAdapter) -> None:
+    key = ("request", "protocol")
+    if adapter.grpc_port is None:
+        raise loaded.error(key, f"{adapter.title} cannot be asked by gRPC here; Triton, MLServer and KServe can")
+    if loaded.spec.runner.type not in ("process", "docker"):
+        raise loaded.error(key, "gRPC's port can be reached from here on processes and in Docker only; use http")
 
 
 def reach(url: str, placement: Placement) -> Reach:
@@ -106,6 +116,7 @@ def _model(loaded: LoadedSpec, adapter: ServerAdapter) -> Model:
         venv=venv,
         inputs=tuple(Tensor(name, one.datatype, one.shape) for name, one in given.inputs.items()),
         options=given.options,
+        grpc=loaded.spec.request.protocol == "grpc",
     )
 
 

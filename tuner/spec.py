@@ -18,7 +18,7 @@ from search_spaces import ParameterValue, Role
 from tuner.catalogue import OwnHardware, Terms
 from tuner.load_spec import LoadSpec, SloSpec
 from tuner.quality_spec import QualitySpec
-from tuner.quantities import Bytes, Money, Seconds
+from tuner.quantities import Bytes, Money, Seconds, Share
 from tuner.request_spec import EnvironmentName, RequestSpec
 from tuner.runner_spec import RunnerSpec
 from tuner.section import Section, Text
@@ -210,8 +210,35 @@ class PriceSpec(Section):
     source: str | None = Field(default=None, description="where the prices are from; filled in from a catalogue")
 
 
+class MemberSpec(Section):
+    """One of several services. `share` is its part of all requests; without it, all parts are equal."""
+
+    service: ServiceSpec
+    share: Share | None = None
+    request: RequestSpec = RequestSpec()
+    slo: SloSpec | None = None
+    space: SpaceSpec = SpaceSpec()
+    quality: QualitySpec | None = None
+
+
+class BudgetSpec(Section):
+    """What several services have together. `gpu_memory` is for slices in bytes or MIG profiles, `gpus` for shares."""
+
+    cpu_cores: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    memory: Bytes | None = None
+    gpu_memory: Bytes | None = None
+    gpus: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
 class Spec(Section):
     """The whole spec."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """One service, or several."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        schema["required"] = [name for name in schema["required"] if name != "service"]
+        return {**schema, "anyOf": [{"required": ["service"]}, {"required": ["services"]}]}
 
     version: Literal[1]
     service: ServiceSpec
@@ -224,6 +251,18 @@ class Spec(Section):
     runner: RunnerSpec = RunnerSpec()
     quality: QualitySpec | None = None
     current: Mapping[str, ParameterValue] | None = None
+    services: tuple[MemberSpec, ...] = Field(default=(), description="several that share a machine, instead of one")
+    budget: BudgetSpec = Field(default=BudgetSpec(), description="of all services together")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_services(cls, value: object) -> object:
+        """Several services are one study, named after them all."""
+        if not isinstance(value, Mapping) or "service" in value or not isinstance(value.get("services"), list):
+            return value
+        sections = [one.get("service") if isinstance(one, Mapping) else None for one in value["services"]]
+        names = [str(one.get("name")) for one in sections if isinstance(one, Mapping)]
+        return {**value, "service": {"name": "-".join(names)[:63].rstrip("-._") or "services"}}
 
     @model_validator(mode="after")
     def _streams_have_tokens(self) -> Spec:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from pydantic_core import ErrorDetails
 from runners.servers import AdapterError, adapter_named, adapter_names, server_preset
 from search_spaces import (
     ROLES,
+    Configuration,
     Constraint,
     ExpressionError,
     Parameter,
+    ParameterValue,
     SearchSpace,
     SpaceError,
     load_preset,
@@ -25,7 +27,8 @@ from search_spaces import (
 from tuner.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
 from tuner.errors import SpecError, UsageError
 from tuner.runner_spec import RunnerSpec
-from tuner.spec import ParameterSpec, Spec
+from tuner.several import Part, SeveralError, common_space, prefix_of, shares_of
+from tuner.spec import MemberSpec, ParameterSpec, Spec
 from tuner.yaml_file import KeyPath, YamlFile
 
 _SHOWN_ERRORS = 3
@@ -42,6 +45,13 @@ class LoadedSpec:
     content: dict[str, Any]
     spec: Spec
     space: SearchSpace
+    members: tuple[Member, ...] = ()
+    at: KeyPath = ()  # where in the file it stands, as one of several
+
+    @property
+    def services(self) -> tuple[Member, ...]:
+        """What a configuration launches: the members, or this spec itself."""
+        return self.members or (Member("", "", 1.0, self),)
 
     @property
     def folder(self) -> Path:
@@ -50,13 +60,28 @@ class LoadedSpec:
 
     @property
     def p99_limit_ms(self) -> float | None:
-        """The limit on latency that the SLO sets at its 95th percentile or above; None where it sets none."""
+        """The limit on latency that the SLO sets at its 95th percentile or above; None where it sets none, or where
+        several services have different ones.
+        """
+        if self.members:
+            found = {member.loaded.p99_limit_ms for member in self.members}
+            return found.pop() if len(found) == 1 else None
         limits = self.spec.slo.limits if self.spec.slo else ()
         return next((one.limit_s * 1e3 for one in limits if one.metric == "latency" and one.percentile >= 95), None)
 
     def error(self, key: KeyPath, message: str) -> SpecError:
         """An error at a key of this spec."""
-        return self.file.error(key, message)
+        shared = self.at and key and key[0] not in MemberSpec.model_fields
+        return self.file.error(key if shared else (*self.at, *key), message)
+
+    @property
+    def slo_texts(self) -> tuple[str, ...]:
+        """What must hold, in words."""
+        if self.members:
+            return tuple(f"{one.name}: {text}" for one in self.members for text in one.loaded.slo_texts)
+        slo = self.spec.slo
+        errors = () if slo is None or slo.error_rate is None else (f"error rate <= {slo.error_rate:.3%}",)
+        return (*map(str, slo.limits), *errors) if slo else ()
 
     def with_runner(self, runner: str | None) -> LoadedSpec:
         """The same spec on another runner (`--runner`)."""
@@ -69,7 +94,27 @@ class LoadedSpec:
             raise SpecError(
                 f"--runner {runner}: {_message(error.errors()[0])} ({self.file.place(('runner',))})"
             ) from error
-        return replace(self, spec=self.spec.model_copy(update={"runner": chosen}))
+        members = tuple(
+            replace(one, loaded=replace(one.loaded, spec=one.loaded.spec.model_copy(update={"runner": chosen})))
+            for one in self.members
+        )
+        return replace(self, spec=self.spec.model_copy(update={"runner": chosen}), members=members)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One service of a spec. `share` is its part of the requests; its parameters have the prefix in the common space.
+    The only service of a spec has no name and no prefix.
+    """
+
+    name: str
+    prefix: str
+    share: float
+    loaded: LoadedSpec = field(repr=False)
+
+    def own(self, configuration: Configuration) -> dict[str, ParameterValue]:
+        """Its part of a configuration."""
+        return {name: configuration[self.prefix + name] for name in self.loaded.space.names}
 
 
 def load_spec(path: Path) -> LoadedSpec:
@@ -94,7 +139,52 @@ def check_content(file: YamlFile, content: dict[str, Any]) -> LoadedSpec:
         more = len(lines) - _SHOWN_ERRORS
         shown = lines if more <= 0 else [*lines[: _SHOWN_ERRORS - 1], f"{more + 1} more problems"]
         raise SpecError("\n".join(shown)) from error
-    return LoadedSpec(file, content, spec, _build_space(file, spec))
+    try:
+        if "services" in content:
+            return _several(file, content, spec)
+        if "budget" in content:
+            raise SeveralError("is that of several services; one is bounded by its choices", ("budget",))
+        return LoadedSpec(file, content, spec, _space(file, spec, ()))
+    except SeveralError as error:
+        raise file.error(error.key, str(error)) from error
+
+
+def _several(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpec:
+    """Every service as a spec of its own, with the sections that all share. Raises SeveralError."""
+    own = {"request", "slo", "quality"} & spec.model_fields_set
+    if len(spec.services) < 2:
+        raise SeveralError("has one service only; write it as service:, request:, slo: and space:", ("services",))
+    if "service" in content:
+        raise SeveralError("goes with services: no more; each of them has its own", ("service",))
+    if own or spec.space.parameters or spec.space.preset:
+        key = min(own) if own else "space"
+        raise SeveralError("belongs to each of the services; only space.constraints is common to all", (key,))
+    if spec.load.users is not None or spec.load.locustfile is not None:
+        raise SeveralError("several services are loaded in an open loop; remove users and locustfile", ("load",))
+    if spec.runner.type == "replay":
+        raise SeveralError("a table replays one service; measure several on a real runner", ("runner", "type"))
+    if "p99_ms" in spec.objective.metrics:
+        raise SeveralError("p99_ms is each service's own, so there is none to optimise", ("objective",))
+    names = [one.service.name for one in spec.services]
+    if len(set(names)) < len(names):
+        raise SeveralError("two services have one name; name each differently", ("services",))
+    members = []
+    for index, (member, share) in enumerate(zip(spec.services, shares_of(spec.services), strict=True)):
+        at: KeyPath = ("services", index)
+        common = {name: getattr(spec, name) for name in ("objective", "prices", "load", "runner")}
+        given = {name: getattr(member, name) for name in member.model_fields_set - {"share"}}
+        try:
+            alone = Spec.model_validate({"version": 1, **common, **given})
+        except ValidationError as error:
+            raise SeveralError(_message(error.errors()[0]), at) from error
+        loaded = LoadedSpec(file, content, alone, _space(file, alone, at), at=at)
+        members.append(Member(member.service.name, prefix_of(member.service.name), share, loaded))
+    parts = [Part(one.name, one.prefix, one.loaded.space) for one in members]
+
+    def build(constraints: Sequence[Constraint]) -> SearchSpace:
+        return common_space(parts, spec.budget, constraints)
+
+    return LoadedSpec(file, content, spec, _checked_space(file, spec, (), (), build), tuple(members))
 
 
 def _prices(file: YamlFile, given: Any) -> Any:
@@ -127,31 +217,47 @@ def _prices(file: YamlFile, given: Any) -> Any:
     return {**beneath, **given, **({"gpu_hour": gpus} if gpus else {})}
 
 
-def _build_space(file: YamlFile, spec: Spec) -> SearchSpace:
-    constraints: list[Constraint] = []
-    try:
-        described: dict[str, ParameterSpec] = {}
-        from_preset: tuple[str, ...] = ()
-        if (name := _preset_name(spec)) is not None:
+def _space(file: YamlFile, spec: Spec, at: KeyPath) -> SearchSpace:
+    """The space of one service."""
+
+    def build(constraints: Sequence[Constraint]) -> SearchSpace:
+        parameters = tuple(_parameter(name, value) for name, value in described.items())
+        return SearchSpace(parameters, tuple(constraints))
+
+    described: dict[str, ParameterSpec] = {}
+    from_preset: tuple[str, ...] = ()
+    if (name := _preset_name(spec)) is not None:
+        try:
             parameters, from_preset = _preset(name)
-            described = {name: ParameterSpec.model_validate(value) for name, value in parameters.items()}
-        described |= spec.space.parameters
+        except SpaceError as error:
+            raise file.error((*at, "space", *error.where), str(error)) from error
+        described = {name: ParameterSpec.model_validate(value) for name, value in parameters.items()}
+    described |= spec.space.parameters
+    return _checked_space(file, spec, at, from_preset, build)
+
+
+def _checked_space(
+    file: YamlFile, spec: Spec, at: KeyPath, from_preset: Sequence[str],
+    build: Callable[[Sequence[Constraint]], SearchSpace],
+) -> SearchSpace:  # fmt: skip
+    """The space, with the spec's constraints after those of a preset. Errors name their place in the file."""
+    try:
         constraints = [Constraint.parse(text) for text in from_preset]
         for index, text in enumerate(spec.space.constraints):
             try:
                 constraints.append(Constraint.parse(text))
             except ExpressionError as error:
-                raise SpaceError(str(error), ("constraints", index)) from error
-        space = SearchSpace(tuple(_parameter(name, value) for name, value in described.items()), tuple(constraints))
+                raise SpaceError(str(error), ("constraints", len(from_preset) + index)) from error
+        space = build(constraints)
         if space.size.count == 0:
             raise SpaceError("no configuration satisfies all the constraints; loosen one", ("constraints",))
     except SpaceError as error:
         where = error.where
-        if where[:1] == ("constraints",) and len(where) > 1 and _preset_name(spec) is not None:
-            where = ("constraints", int(where[1]) - len(constraints) + len(spec.space.constraints))
-        raise file.error(("space", *where), str(error)) from error
+        if where[:1] == ("constraints",) and len(where) > 1 and from_preset:
+            where = ("constraints", int(where[1]) - len(from_preset))
+        raise file.error((*at, "space", *where), str(error)) from error
     except ExpressionError as error:
-        raise file.error(("space", "constraints"), str(error)) from error
+        raise file.error((*at, "space", "constraints"), str(error)) from error
     if spec.current is not None and (problem := space.why_invalid(spec.current)):
         raise file.error(("current",), f"{problem}; the current configuration must lie in the space")
     return space
@@ -234,6 +340,9 @@ def _inside(model: Any, part: str | int) -> Any:
     if isinstance(model, type) and issubclass(model, BaseModel):
         by_key = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
         return by_key.get(str(part))
-    if getattr(model, "__origin__", None) in (dict, Mapping):
+    origin = getattr(model, "__origin__", None)
+    if origin in (dict, Mapping):
         return model.__args__[1]
+    if origin is tuple:
+        return model.__args__[0]
     return None

@@ -41,7 +41,7 @@ from tuner.archive import (
 )
 from tuner.errors import UsageError
 from tuner.objective import Objective
-from tuner.prices import price_per_hour
+from tuner.prices import price_of
 from tuner.sampler import Proposal, SpaceSampler, distributions, records_of
 from tuner.spec_file import LoadedSpec, check_content
 from tuner.storage import reaching, unreachable, with_driver
@@ -361,7 +361,7 @@ def _is_left(trial: FrozenTrial) -> bool:
 
 
 def _price(loaded: LoadedSpec, configuration: Configuration) -> float | None:
-    return price_per_hour(loaded.space, configuration, loaded.spec.prices)
+    return price_of(loaded, configuration)
 
 
 def _changed_sections(known: dict[str, Any], loaded: LoadedSpec) -> list[str]:

@@ -19,10 +19,6 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
     found = archive.snapshot()
     objective = Objective.of(loaded.spec.objective)
     recommendation = recommend(loaded, found.records, found.confirmations, found.stopped)
-    limits = loaded.spec.slo.limits if loaded.spec.slo else ()
-    slo = [str(limit) for limit in limits]
-    if loaded.spec.slo and loaded.spec.slo.error_rate is not None:
-        slo.append(f"error rate <= {loaded.spec.slo.error_rate:.3%}")
     shown = (recommendation.trial, *(one.trial for one in recommendation.alternatives))
     explanation = None if found.explanation is None else Explanation.model_validate(found.explanation)
     return StudySummary(
@@ -31,7 +27,7 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         records=found.records,
         confirmations=found.confirmations,
         parameters=loaded.space.names,
-        slo=tuple(slo),
+        slo=loaded.slo_texts,
         slo_p99_ms=loaded.p99_limit_ms,
         objective=str(objective),
         current=find_current(loaded, found.records),
@@ -43,7 +39,12 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         running=found.running,
         explanation=explanation,
         evidence={number: archive.evidence(number) for number in shown if number is not None},
-        gpu_parameters=tuple(one.name for one in loaded.space.parameters if one.role in ("gpu_type", "gpu_memory")),
+        gpu_parameters=tuple(
+            service.prefix + one.name
+            for service in loaded.services
+            for one in service.loaded.space.parameters
+            if one.role in ("gpu_type", "gpu_memory")
+        ),
         metrics=objective.metrics,
         maximised=objective.maximised[0],
         values={record.number: values[0] for record in found.records if (values := objective.values(record))},

@@ -7,54 +7,47 @@ unavailable) is raised.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loadtest import (
-    Burst,
-    Interval,
+    JointPlan,
     LoadGenerator,
     LoadPlan,
     LoadTestError,
     Measurement,
     PlanError,
     Progress,
-    Slo,
+    Target,
     pack,
     read_log,
     variables,
 )
-from loadtest import LatencyLimit as Limit
 from results import Estimate, Evidence, State, TrialRecord, WarmupSample
 from runners import (
     Beside,
-    Container,
-    Endpoint,
     Infeasible,
     NotBeside,
     Program,
     Recorded,
     Runner,
     RunnerUnavailable,
-    SampleRequest,
     ServerFailed,
     Usage,
 )
-from runners.servers import Reach
 from search_spaces import Configuration
 from tuner.bottleneck import name_bottleneck
+from tuner.estimate import most_load_s
 from tuner.evidence import gather, memory_growth
 from tuner.objective import cost_per_million_requests
-from tuner.preparing import counted, counters, prepare
-from tuner.prices import price_per_hour
-from tuner.quality import Quality
-from tuner.render import render, resources
-from tuner.request import RequestSource
-from tuner.serving import reach
+from tuner.prices import price_of
+from tuner.runner_choice import why_refused
 from tuner.spec_file import LoadedSpec
+from tuner.trial_server import Launch, Served, TrialServer
+from tuner.trial_services import estimate, interference, service_records, tightest, used_by_all
 
 # A first rate a little below break-even, so that noise does not throw away a configuration that equals the best.
 BREAK_EVEN_MARGIN = 0.97
@@ -68,12 +61,11 @@ class TrialSetup:
     """What all trials of a study share. `trials` is the folder that holds one folder per trial."""
 
     loaded: LoadedSpec
-    source: RequestSource
+    served: tuple[Served, ...]
     runner: Runner
     trials: Path
     seed: int
     replayed: bool
-    quality: Quality | None = None
 
 
 def _never(_price: float | None) -> None:
@@ -130,15 +122,16 @@ class _Trial:
     def __init__(self, setup: TrialSetup, question: Question, folder: Path, on_phase: OnPhase) -> None:
         self._setup, self._question, self._folder, self._on_phase = setup, question, folder, on_phase
         self._spec = setup.loaded.spec
-        self._asked = resources(setup.loaded.space, question.configuration)
-        self._price = price_per_hour(setup.loaded.space, question.configuration, self._spec.prices)
+        self._price = price_of(setup.loaded, question.configuration)
         self._times: dict[str, Any] = {}
-        self._source = setup.source
-        self._at: Reach | None = None
         self._measurement: Measurement | None = None
+        study = self._spec.service.name
+        group = f"{study}/{question.folder_name}" if setup.loaded.members else None
+        launch = Launch(study, question.number, folder, question.again, group, lambda: on_phase("launch", 0.0))
+        self._servers = [TrialServer(served, question.configuration, launch) for served in setup.served]
 
     def run(self) -> TrialRecord:
-        if refusal := self._setup.runner.refuses(self._asked):
+        if refusal := why_refused(self._setup.loaded, self._setup.runner, self._question.configuration):
             return self._record("infeasible", reason=refusal)
         try:
             return self._launch_and_measure()
@@ -148,11 +141,11 @@ class _Trial:
         except ServerFailed as error:
             return self._record("failed", reason=error.reason, log_tail=error.log_tail or None)
         except LoadTestError as error:
-            return self._record("failed", reason=f"the load test could not run: {error}")
+            return self._record("failed", reason=f"the load test could not run: {error}", bottleneck="client")
 
     def evidence(self) -> tuple[Evidence, float | None]:
         """Once the launch is over: what the figures rest on, and how fast memory grew under load."""
-        found = gather(self._folder, self._measurement)
+        found = gather([(server.folder, server.launch_s) for server in self._servers], self._measurement)
         if self._measurement is None:
             return found, None
         loaded_s = self._times.get("launch_s", 0.0) + self._measurement.load_started_s
@@ -164,7 +157,7 @@ class _Trial:
         record = None
         try:
             with ExitStack() as stack:
-                record = self._launched(self._container(), stack)
+                record = self._launched(stack)
                 self._on_phase("stop", 1.0)
                 stopping = time.monotonic()
             return record.model_copy(update={"teardown_s": time.monotonic() - stopping})
@@ -173,97 +166,100 @@ class _Trial:
                 raise
             raise NotRemovedError(str(error), record) from error
 
-    def _launched(self, container: Container, stack: ExitStack) -> TrialRecord:
+    def _launched(self, stack: ExitStack) -> TrialRecord:
         """What is launched is stopped when the stack is closed."""
         self._on_phase("launch", 0.0)
-        begun = time.monotonic()
         # The generator takes a second to import what it needs; it does so while the server starts.
         generator = LoadGenerator() if self._setup.runner.near and not self._setup.replayed else None
         if generator is not None:
             stack.enter_context(generator)
-        endpoint = stack.enter_context(self._setup.runner.launch(container))
-        self._times["launch_s"] = time.monotonic() - begun
-        self._times |= {"image": endpoint.image, "reused_from": endpoint.reused_from}
-        if endpoint.reused_from is None:
-            self._times["cold_start_s"] = endpoint.cold_start_s
+        for server in self._servers:
+            with _named(server):
+                server.launch(self._setup.runner, stack)
+        first = self._servers[0].endpoint
+        self._times["launch_s"] = sum(server.launch_s for server in self._servers)
+        self._times |= {"image": first.image, "reused_from": first.reused_from}
+        if first.reused_from is None:
+            self._times["cold_start_s"] = max(server.endpoint.cold_start_s for server in self._servers)
         if self._setup.replayed:
-            return self._replay(endpoint.recorded)
+            return self._replay(first.recorded)
         if generator is not None:
             # First the clients go: many servers, asked to stop, wait for those that are still connected.
             stack.callback(generator.close)
-        if self._setup.quality is not None:
-            self._on_phase("quality", 0.0)
-            self._setup.quality.check(endpoint.url, self._source, endpoint.check)
-        record = self._measure(generator, endpoint)
+        for server in self._servers:
+            with _named(server):
+                server.check_quality(lambda: self._on_phase("quality", 0.0))
+        record = self._measure(generator)
         if generator is not None:
             generator.close()
         return record
 
-    def _container(self) -> Container:
-        placement = self._setup.runner.place(self._folder)
-        container = render(
-            self._setup.loaded, self._question.configuration, placement, self._setup.source,
-            study=self._spec.service.name, trial=self._question.number, folder=self._folder, prepare=self._prepare,
-        )  # fmt: skip
-        return replace(container, go_on=lambda: self._on_phase("launch", 0.0), fresh=self._question.again)
-
-    def _prepare(self, url: str, container: Container) -> SampleRequest | None:
-        """Tell a server with an adapter what it can only be told while it runs, and learn from it what it takes."""
-        self._at = reach(url, container.placement)
-        loaded, configuration = self._setup.loaded, self._question.configuration
-        self._source, sample = prepare(loaded, configuration, self._setup.source, self._at, container)
-        return sample
-
     def _break_even(self) -> float | None:
         return None if self._question.again else self._question.break_even_qps(self._price)
 
-    def _measure(self, generator: LoadGenerator | None, endpoint: Endpoint) -> TrialRecord:
+    def _check(self) -> None:
+        """Raises where a server lives no more."""
+        for server in self._servers:
+            with _named(server):
+                server.endpoint.check()
+
+    def _measure(self, generator: LoadGenerator | None) -> TrialRecord:
         begun = time.monotonic()
 
         def on_progress(progress: Progress) -> None:
-            endpoint.check()
+            self._check()
             self._on_phase(_phase(progress), progress.fraction)
 
-        before = counters(self._setup.loaded, self._at)
-        measurement, notes = None, endpoint.notes
-        if endpoint.beside is not None:
+        for server in self._servers:
+            server.begin()
+        measurement, notes = None, tuple(note for server in self._servers for note in server.endpoint.notes)
+        besides = [server.endpoint.beside for server in self._servers if server.endpoint.beside is not None]
+        if elsewhere := len(besides) == len(self._servers):
             try:
-                measurement, notes = self._measure_beside(endpoint, endpoint.beside, on_progress), ()
+                measurement, notes = self._measure_beside(besides, on_progress), ()
             except NotBeside as error:
                 notes = (*notes, f"The load test did not run in the cluster: {error}")
         if measurement is None:
-            plan = self._plan(endpoint.url, endpoint.client_cores, shares_cores=endpoint.shares_cores)
+            cores, shared = self._client_cores()
+            plan = self._plan([server.endpoint.url for server in self._servers], cores, shares_cores=shared)
             with ExitStack() as stack:
                 ours = generator or stack.enter_context(LoadGenerator())
                 measurement = ours.measure(plan, on_progress)
-        measurement = measurement.model_copy(update={"notes": (*measurement.notes, *notes)})
+        measurement = measurement.model_copy(update={"notes": (*measurement.notes, *dict.fromkeys(notes))})
         self._measurement = measurement
-        self._times |= counted(before, counters(self._setup.loaded, self._at))
+        if len(self._servers) == 1:
+            self._times |= self._servers[0].counted()
         (self._folder / "probes.json").write_text(measurement.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        endpoint.check()
+        self._check()
         self._times |= {"warmup_s": measurement.warmup_s, "load_s": measurement.load_s}
         # Seen from here, a load test elsewhere ended just now.
         ended = time.monotonic()
-        begun = begun if endpoint.beside is None else ended - measurement.load_started_s - measurement.load_s
-        return self._judge(measurement, _usage_at_capacity(endpoint, measurement, begun))
+        begun = ended - measurement.load_started_s - measurement.load_s if elsewhere else begun
+        return self._judge(measurement, [_usage_at_capacity(server, measurement, begun) for server in self._servers])
 
-    def _measure_beside(
-        self, endpoint: Endpoint, beside: Beside, on_progress: Callable[[Progress], None]
-    ) -> Measurement:
-        """The load test as a program near the server. Raises NotBeside where it cannot run there."""
-        plan = self._plan(beside.url, (), shares_cores=beside.shares_cores)
+    def _client_cores(self) -> tuple[tuple[int, ...], bool]:
+        """The cores that no server was given, for the load generator, and whether it shares some all the same."""
+        endpoints = [server.endpoint for server in self._servers]
+        offered = [set(one.client_cores) for one in endpoints if one.client_cores]
+        common = set.intersection(*offered) if offered else set()
+        return tuple(sorted(common)), any(one.shares_cores for one in endpoints) or (bool(offered) and not common)
+
+    def _measure_beside(self, besides: list[Beside], on_progress: Callable[[Progress], None]) -> Measurement:
+        """The load test as a program near the servers. Raises NotBeside where it cannot run there."""
+        plan = self._plan([one.url for one in besides], (), shares_cores=any(one.shares_cores for one in besides))
+        secrets = {name for server in self._servers for name in variables(server.source.plan.auth)}
         try:
             program = Program(
-                "loadtest", ("--bundle", "{bundle}"), pack(plan), variables(plan.request.auth), plan.max_s + _OVERTIME_S
+                "loadtest", ("--bundle", "{bundle}"), pack(plan), tuple(sorted(secrets)), plan.max_s + _OVERTIME_S
             )
         except PlanError as error:
             raise LoadTestError(str(error)) from error
 
         def go_on() -> None:
-            endpoint.check()
+            self._check()
             self._on_phase("load", 0.0)
 
-        lines = beside.run(program, go_on)
+        lines = besides[0].run(program, go_on)
         with closing(lines):  # type: ignore[type-var]  # a generator
             measurement = read_log(lines, on_progress)
         if measurement.base_latency_ms is None:
@@ -271,39 +267,34 @@ class _Trial:
             raise NotBeside(measurement.reason)
         return measurement
 
-    def _plan(self, url: str, cores: tuple[int, ...], *, shares_cores: bool) -> LoadPlan:
-        load, slo = self._spec.load, self._spec.slo
-        assert slo is not None  # noqa: S101 (checked before the first launch; only replay does without)
+    def _plan(self, urls: list[str], cores: tuple[int, ...], *, shares_cores: bool) -> LoadPlan | JointPlan:
+        load = self._spec.load
+        max_s = most_load_s(self._setup.loaded, again=self._question.again)
+        seed = self._setup.seed * 1_000_003 + 2 * self._question.number + self._question.again
+        plans = [
+            server.plan(url, cores, shares_cores=shares_cores, max_s=max_s, seed=seed + number * 7_000_003)
+            for number, (server, url) in enumerate(zip(self._servers, urls, strict=True))
+        ]
         first = self._break_even()
-        return LoadPlan(
-            url=url,
-            request=self._source.plan,
-            slo=Slo(
-                latency=tuple(
-                    Limit(metric=one.metric, percentile=one.percentile, limit_ms=one.limit_s * 1e3)
-                    for one in slo.limits
-                ),
-                error_rate=slo.error_rate,
-            ),
-            arrivals=load.arrivals,
-            burst=Burst()
-            if load.burst is None
-            else Burst(factor=load.burst.factor, share=load.burst.share, length_s=load.burst.length),
-            trace=_path(self._setup.loaded, load.trace),
-            users=load.users,
-            locustfile=_path(self._setup.loaded, load.locustfile),
-            workers=load.workers,
-            # In a closed loop there is no rate to ask for.
-            first_rate_qps=None if first is None or load.users is not None else first * BREAK_EVEN_MARGIN,
-            max_s=load.max_trial * (1.5 if self._question.again else 1.0),
-            max_warmup_s=min(load.max_warmup, load.max_trial / 2),
-            request_timeout_s=self._spec.request.timeout,
-            seed=self._setup.seed * 1_000_003 + 2 * self._question.number + self._question.again,
-            cores=cores,
-            shares_cores=shares_cores,
-        )
+        # In a closed loop there is no rate to ask for.
+        first_qps = None if first is None or load.users is not None else first * BREAK_EVEN_MARGIN
+        if len(plans) == 1:
+            return plans[0].model_copy(update={"first_rate_qps": first_qps})
+        targets = [
+            Target(name=server.member.name, share=server.member.share, plan=plan)
+            for server, plan in zip(self._servers, plans, strict=True)
+        ]
+        return JointPlan(
+            targets=tuple(targets), first_rate_qps=first_qps, max_s=max_s, max_warmup_s=plans[0].max_warmup_s,
+            cores=cores, shares_cores=shares_cores,
+        )  # fmt: skip
 
-    def _judge(self, measurement: Measurement, usage: Usage) -> TrialRecord:
+    def _judge(self, measurement: Measurement, usages: list[Usage]) -> TrialRecord:
+        usage = usages[0] if len(usages) == 1 else used_by_all(usages)
+        bottlenecks = [
+            name_bottleneck(measurement, one, server.asked) for one, server in zip(usages, self._servers, strict=True)
+        ]
+        services = service_records(measurement, self._servers, usages, bottlenecks)
         shared: dict[str, Any] = {
             "cpu_cores_used": usage.cpu_cores_mean,
             "memory_peak_bytes": usage.memory_peak_bytes,
@@ -313,14 +304,16 @@ class _Trial:
             "gpu_clock_mhz": usage.gpu_clock_mhz,
             "gpu_throttling": usage.gpu_throttling,
             "throttled_share": usage.throttled_share,
-            "bottleneck": name_bottleneck(measurement, usage, self._asked),
+            "bottleneck": bottlenecks[tightest(self._servers, services)],
             "saturated_qps": measurement.saturated_qps,
             "base_latency_ms": measurement.base_latency_ms,
             "p50_ms": measurement.p50_ms,
             "p95_ms": measurement.p95_ms,
-            "p99_ms": _estimate(measurement.p99_ms),
+            "p99_ms": estimate(measurement.p99_ms),
             "error_rate": measurement.error_rate,
             "notes": measurement.notes,
+            "services": services,
+            "interference": interference(measurement),
             "unsettled": ()
             if measurement.settled
             else tuple(
@@ -328,7 +321,7 @@ class _Trial:
             ),
         }
         if measurement.outcome == "measured" and measurement.capacity_qps is not None:
-            return self._record("complete", capacity=_estimate(measurement.capacity_qps), **shared)
+            return self._record("complete", capacity=estimate(measurement.capacity_qps), **shared)
         if measurement.outcome == "pruned":
             reason = measurement.reason or "it cannot hold the rate at which it would equal the best"
             return self._record("pruned", reason=reason, capacity_bound_qps=measurement.bound_qps, **shared)
@@ -365,23 +358,31 @@ class _Trial:
         )
 
 
-def _usage_at_capacity(endpoint: Endpoint, measurement: Measurement, begun: float) -> Usage:
+@contextmanager
+def _named(server: TrialServer) -> Iterator[None]:
+    """What goes wrong with one of several servers says which."""
+    name = server.member.name
+    try:
+        yield
+    except Infeasible as error:
+        if not name:
+            raise
+        raise Infeasible(f"{name}: {error}", error.p99_ms) from error
+    except ServerFailed as error:
+        if not name:
+            raise
+        raise ServerFailed(f"{name}: {error.reason}", error.log_tail) from error
+
+
+def _usage_at_capacity(server: TrialServer, measurement: Measurement, begun: float) -> Usage:
     """What the server used at the highest rate that it held; over all the load where it held none."""
     met = [probe for probe in measurement.probes if probe.verdict == "met"]
     if not met:
-        return endpoint.usage(begun + measurement.load_started_s, time.monotonic())
+        return server.endpoint.usage(begun + measurement.load_started_s, time.monotonic())
     highest = max(met, key=lambda probe: probe.rate_qps)
     start = begun + highest.started_s
-    return endpoint.usage(start, start + highest.duration_s)
-
-
-def _path(loaded: LoadedSpec, name: str | None) -> str | None:
-    return None if name is None else str(loaded.folder / name)
+    return server.endpoint.usage(start, start + highest.duration_s)
 
 
 def _phase(progress: Progress) -> str:
     return progress.phase if progress.rate_qps is None else f"{progress.phase} {progress.rate_qps:.3g}/s"
-
-
-def _estimate(interval: Interval | None) -> Estimate | None:
-    return None if interval is None else Estimate(value=interval.value, low=interval.low, high=interval.high)

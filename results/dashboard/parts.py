@@ -10,7 +10,7 @@ from dash import dcc, html
 from results.dashboard import figures
 from results.dashboard.page import GRAPH_SIZE
 from results.findings import findings
-from results.listing import comparison_table
+from results.listing import comparison_table, services_table
 from results.planning import Plan
 from results.records import Evidence, TrialRecord
 from results.report import highlights, question, sentence, verdict
@@ -170,6 +170,8 @@ def trial(study: StudySummary, record: TrialRecord, evidence: Evidence) -> list[
         html.Dl([html.Div([html.Dt(value), html.Dd(name)]) for name, value in facts], className="figures small"),
         html.Div(_pictures(study, latest, evidence), className="pictures"),
     ]
+    if (services := services_table(latest.services)) is not None:
+        shown += [html.H3("The services beside each other"), table(services.headings, [r.cells for r in services.rows])]
     if probes:
         headings = ("requests/s", "verdict", "requests", "missed", "failed", "p50", "p99", "took", "")
         shown += [html.H3("Probes"), table(headings, probes)]

@@ -24,9 +24,23 @@ FORMATS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
 }
 
 
-def offered(one: Deployable) -> tuple[str, ...]:
-    """The formats that make sense for it."""
-    return tuple(name for name in FORMATS if name not in SERVERS or uses(one, name))
+def offered(services: Mapping[str, Deployable]) -> tuple[str, ...]:
+    """The formats that make sense for them."""
+    return tuple(name for name in FORMATS if _having(services, name))
 
 
-__all__ = ["FORMATS", "MARKS", "SERVERS", "Deployable", "offered", "uses"]
+def exported(services: Mapping[str, Deployable], name: str) -> dict[str, str]:
+    """The files of a format; those of each of several services in a folder of its own. Empty where none has any."""
+    return {
+        f"{service}/{file}" if service else file: text
+        for service, one in _having(services, name).items()
+        for file, text in FORMATS[name](one).items()
+    }
+
+
+def _having(services: Mapping[str, Deployable], name: str) -> dict[str, Deployable]:
+    """Those that have that format: a server's own files where the spec runs that server."""
+    return {service: one for service, one in services.items() if name not in SERVERS or uses(one, name)}
+
+
+__all__ = ["FORMATS", "MARKS", "SERVERS", "Deployable", "exported", "offered"]

@@ -13,7 +13,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from results import Estimate
-from results.exports import FORMATS, SERVERS, Deployable, offered, uses
+from results.exports import FORMATS, SERVERS, Deployable, exported, offered
+from results.exports.servers import uses
 
 HOSTILE = "x\n---\nkind: Secret\n# \x1b[31m"
 RELEASES = ("1.29", "1.31", "1.33")
@@ -96,8 +97,8 @@ def test_a_file_that_the_spec_renders_goes_as_it_is_and_servers_are_offered_wher
     one = example(files={"model/config.pbtxt": "name: 'mine'\n"}, command=("tritonserver",))
     assert SERVERS["triton"](one) == {"model/config.pbtxt": "name: 'mine'\n"}
     assert uses(one, "triton")
-    assert "torchserve" not in offered(one)
-    assert set(offered(example())) == set(FORMATS) - set(SERVERS)
+    assert "torchserve" not in offered({"": one})
+    assert set(offered({"": example()})) == set(FORMATS) - set(SERVERS)
 
 
 def test_tritons_own_messages_read_its_file() -> None:
@@ -138,3 +139,11 @@ def _strict(schema: Any) -> Any:
     if known and "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
         found["additionalProperties"] = False
     return found
+
+
+def test_several_services_have_a_folder_each_and_only_the_formats_of_their_servers() -> None:
+    triton = replace(example(files={}), service="rank", command=("tritonserver", "--model-repository", "/models"))
+    both = {"embed": replace(example(files={}), service="embed"), "rank": triton}
+    assert set(exported(both, "compose")) == {"embed/compose.yaml", "rank/compose.yaml"}
+    assert all(name.startswith("rank/") for name in exported(both, "triton"))
+    assert exported({"embed": both["embed"]}, "triton") == {}

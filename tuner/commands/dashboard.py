@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import click
 
 from results import Evidence, ResultsError, StudySummary
-from results.exports import FORMATS, Deployable, offered
+from results.exports import Deployable, exported, offered
 from tuner.archive import Archive, study_names
 from tuner.commands.stored import open_archive
-from tuner.deployable import deployable
+from tuner.deployable import deployables
 from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError
 from tuner.summary import summarise
 
@@ -72,17 +72,17 @@ class Studies:
     def formats(self, name: str) -> tuple[str, ...]:
         """None without a recommendation."""
         try:
-            return offered(self._deployable(name, None))
+            return offered(self._deployables(name, None))
         except ResultsError:
             return ()
 
     def export(self, name: str, format_name: str, qps: float | None) -> Mapping[str, str]:
         """As `tune export` writes it."""
-        return FORMATS[format_name](self._deployable(name, qps))
+        return exported(self._deployables(name, qps), format_name)
 
-    def _deployable(self, name: str, qps: float | None) -> Deployable:
+    def _deployables(self, name: str, qps: float | None) -> Mapping[str, Deployable]:
         study = self.summary(name)
-        return self._safely(name, lambda archive: deployable(study, archive.loaded, qps))
+        return self._safely(name, lambda archive: deployables(study, archive.loaded, qps))
 
     def raw(self, name: str) -> str | None:  # noqa: ARG002 (one storage for all)
         """Optuna's own dashboard."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from results.exports import FORMATS, MARKS, SERVERS, offered, uses
+from results.exports import MARKS, exported, offered
 from results.files import write_text
 from results.text import visible
 from tuner.commands.stored import read_study
-from tuner.deployable import deployable
+from tuner.deployable import deployables
 from tuner.errors import ExitCode, UsageError
 
 
@@ -31,13 +31,13 @@ class ExportOptions:
 def export(options: ExportOptions) -> ExitCode:
     """Raises UsageError where there is nothing to export, or the spec does not run that server."""
     summary, loaded = read_study(options.folder, options.storage, options.study)
-    one = deployable(summary, loaded, options.qps)
-    if options.format in SERVERS and not uses(one, options.format):
+    services = deployables(summary, loaded, options.qps)
+    files = exported(services, options.format)
+    if not files:
         raise UsageError(
             f"the spec does not run {options.format}: nothing in its image, command or files says "
-            f"{' or '.join(MARKS[options.format])}\nFor this study there are {', '.join(offered(one))}."
+            f"{' or '.join(MARKS[options.format])}\nFor this study there are {', '.join(offered(services))}."
         )
-    files = FORMATS[options.format](one)
     if options.output is None:
         click.echo(_joined(files), nl=False)
         return ExitCode.DONE

@@ -24,12 +24,11 @@ from results.gate import (
 from runners import RunnerUnavailable
 from search_spaces import Configuration
 from tuner.checks import check
-from tuner.commands.opening import has_prices, trial_setup, with_quality
+from tuner.commands.opening import has_prices, request_sources, trial_setup, with_quality
 from tuner.commands.stored import read_study
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
 from tuner.gate import GateRun
-from tuner.request import request_source
 from tuner.runner_choice import make_runner
 from tuner.spec_file import LoadedSpec, load_spec
 
@@ -94,7 +93,7 @@ def _measured(
     loaded = loaded.with_runner(options.runner)
     runner = make_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
-    setup = trial_setup(loaded, request_source(loaded), runner, folder, options.seed)
+    setup = trial_setup(loaded, request_sources(loaded), runner, folder, options.seed)
     display = make_display(as_json=options.as_json)
     try:
         for leftover in runner.remove_leftovers():

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from results import TrialRecord
 from runners import ReusingRunner, Runner
+from tuner.errors import UsageError
 from tuner.quality import make_quality
-from tuner.render import live_parameters, resources
-from tuner.request import RequestSource
-from tuner.runner_choice import make_runner
+from tuner.render import live_parameters
+from tuner.request import RequestSource, request_source
+from tuner.runner_choice import make_runner, why_refused
 from tuner.spec_file import LoadedSpec
 from tuner.store import StudyStore
 from tuner.trial import TrialSetup
+from tuner.trial_server import Served
 
 
 def has_prices(runner: Runner) -> bool:
@@ -23,35 +25,54 @@ def has_prices(runner: Runner) -> bool:
 
 
 def open_study(
-    loaded: LoadedSpec, runner: Runner, source: RequestSource, folder: Path, storage: str, *, seed: int, resume: bool,
-    provenance: Mapping[str, str], earlier: Sequence[TrialRecord] = (),
+    loaded: LoadedSpec, runner: Runner, sources: Sequence[RequestSource], folder: Path, storage: str, *, seed: int,
+    resume: bool, provenance: Mapping[str, str], earlier: Sequence[TrialRecord] = (),
 ) -> tuple[StudyStore, TrialSetup]:  # fmt: skip
     """Raises as `StudyStore.open`."""
     store = StudyStore.open(
         storage,
         loaded,
-        refuses=lambda configuration: runner.refuses(resources(loaded.space, configuration)) is not None,
+        refuses=lambda configuration: why_refused(loaded, runner, configuration) is not None,
         seed=seed,
         resume=resume,
         provenance=provenance,
         price=getattr(runner, "price_per_hour", None) if has_prices(runner) else None,
         earlier=earlier,
     )
-    return store, trial_setup(loaded, source, runner, folder, seed)
+    return store, trial_setup(loaded, sources, runner, folder, seed)
 
 
-def trial_setup(loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path, seed: int) -> TrialSetup:
+def request_sources(loaded: LoadedSpec) -> tuple[RequestSource, ...]:
+    """What each service is asked. Raises as `request_source`."""
+    return tuple(request_source(service.loaded) for service in loaded.services)
+
+
+def trial_setup(
+    loaded: LoadedSpec, sources: Sequence[RequestSource], runner: Runner, folder: Path, seed: int
+) -> TrialSetup:
     """What all trials share; the folder holds theirs."""
-    return TrialSetup(loaded, source, runner, folder / "trials", seed, replayed=loaded.spec.runner.type == "replay")
+    served = tuple(Served(member, source) for member, source in zip(loaded.services, sources, strict=True))
+    return TrialSetup(loaded, served, runner, folder / "trials", seed, replayed=loaded.spec.runner.type == "replay")
 
 
 def study_runner(loaded: LoadedSpec) -> Runner:
     """The spec's runner; where a running server can be told something that is tuned, its servers are used again."""
     runner, spec = make_runner(loaded), loaded.spec.runner
-    return ReusingRunner(runner) if spec.reuse and spec.type != "replay" and live_parameters(loaded) else runner
+    reused = spec.reuse and spec.type != "replay" and not loaded.members and live_parameters(loaded)
+    return ReusingRunner(runner) if reused else runner
 
 
 def with_quality(setup: TrialSetup) -> TrialSetup:
-    """The setup with the spec's quality guard. Raises as `make_quality`."""
+    """The setup with the spec's quality guards. Raises as `make_quality`."""
     folder = setup.trials.parent / "reference"
-    return replace(setup, quality=make_quality(setup.loaded, setup.source, setup.runner, folder))
+    served = tuple(
+        replace(one, quality=make_quality(one.member.loaded, one.source, setup.runner, folder / one.member.name))
+        for one in setup.served
+    )
+    return replace(setup, served=served)
+
+
+def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:
+    """Trials of several services, each of which waits for cores that another one holds, would never end."""
+    if loaded.members and parallel > 1:
+        raise UsageError("--parallel: several services take the whole budget of their machine; measure one at a time")

@@ -10,15 +10,14 @@ from results import TrialRecord
 from runners import Runner, RunnerUnavailable
 from tuner.archive import Archive
 from tuner.checks import check, warnings
-from tuner.commands.opening import has_prices, open_study, study_runner, with_quality
+from tuner.commands.opening import has_prices, open_study, refuse_at_once, request_sources, study_runner, with_quality
 from tuner.display import Display, StudyOutline, make_display
 from tuner.earlier import read_earlier
 from tuner.errors import ExitCode, UnfitEnvironmentError
 from tuner.estimate import estimate_run
 from tuner.objective import Objective
 from tuner.output import prepare_output, provenance, write_outputs
-from tuner.render import resources
-from tuner.request import request_source
+from tuner.runner_choice import why_refused
 from tuner.spec_file import LoadedSpec, load_spec
 from tuner.stopping import MOST_TRIALS
 from tuner.storage import sqlite_url
@@ -46,9 +45,10 @@ class RunOptions:
 def run(options: RunOptions) -> ExitCode:
     """Raises TuneError; KeyboardInterrupt is answered with an exit code, after what was measured is written."""
     loaded = load_spec(options.service).with_runner(options.runner)
+    refuse_at_once(loaded, options.parallel)
     runner = study_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
-    source = request_source(loaded)
+    sources = request_sources(loaded)
     folder = options.output or Path("tuning") / loaded.spec.service.name
     _refuse_the_impossible(loaded, runner)
     earlier = [record for path in options.warm_start for record in read_earlier(path, loaded)]
@@ -58,7 +58,7 @@ def run(options: RunOptions) -> ExitCode:
         stack.callback(display.close)
         moved = prepare_output(folder, resume=options.resume)
         store, setup = open_study(
-            loaded, runner, source, folder, options.storage or sqlite_url(folder), seed=options.seed,
+            loaded, runner, sources, folder, options.storage or sqlite_url(folder), seed=options.seed,
             resume=options.resume, provenance=provenance(loaded, options.seed), earlier=earlier,
         )  # fmt: skip
         stack.callback(store.close)
@@ -102,7 +102,7 @@ def _tune(study: Study, loaded: LoadedSpec, folder: Path, storage: str) -> ExitC
 
 def _refuse_the_impossible(loaded: LoadedSpec, runner: Runner) -> None:
     """Where the runner refuses every configuration there is nothing to try."""
-    refusals = {runner.refuses(resources(loaded.space, found)) for found in loaded.space.sample(2000, seed=0)}
+    refusals = {why_refused(loaded, runner, found) for found in loaded.space.sample(2000, seed=0)}
     if None not in refusals:
         reason = min(text for text in refusals if text)
         raise UnfitEnvironmentError(f"no configuration of the space can run here: {reason}")
@@ -116,12 +116,11 @@ def _announce(
     most = MOST_TRIALS if budget is None else budget
     left = min(max(0, most - len(finished)), loaded.space.size.count)
     expected = estimate_run(loaded, left)
-    limits = loaded.spec.slo.limits if loaded.spec.slo else ()
     display.study_started(
         StudyOutline(
             service=loaded.spec.service.name,
             objective=str(Objective.of(loaded.spec.objective)),
-            slo=", ".join(map(str, limits)) or "the table's SLO",
+            slo=", ".join(loaded.slo_texts) or "the table's SLO",
             parameters=len(loaded.space.parameters),
             space_size=str(loaded.space.size),
             budget=most,

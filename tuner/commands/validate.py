@@ -7,13 +7,11 @@ from pathlib import Path
 import click
 
 from tuner.checks import check, warnings, widest
-from tuner.commands.opening import has_prices
+from tuner.commands.opening import has_prices, request_sources
 from tuner.display.wording import duration
 from tuner.errors import ExitCode
 from tuner.estimate import estimate_run
-from tuner.render import resources
-from tuner.request import request_source
-from tuner.runner_choice import make_runner
+from tuner.runner_choice import make_runner, why_refused
 from tuner.spec_file import load_spec
 
 
@@ -22,13 +20,13 @@ def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:
     loaded = load_spec(path).with_runner(runner_name)
     runner = make_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
-    request_source(loaded)
+    request_sources(loaded)
     click.echo(f"{path} is valid: {loaded.space.size} configurations of {len(loaded.space.parameters)} parameters")
     for parameter in loaded.space.parameters:
         role = f" ({parameter.role})" if parameter.role and parameter.role != parameter.name else ""
         click.echo(f"  {parameter.name}{role}: {widest(parameter)}")
     sample = loaded.space.sample(2000, seed=0)
-    refused = [reason for found in sample if (reason := runner.refuses(resources(loaded.space, found)))]
+    refused = [reason for found in sample if (reason := why_refused(loaded, runner, found))]
     if refused:
         click.echo(f"{len(refused) / len(sample):.0%} of them cannot run here, for example: {refused[0]}")
     expected = estimate_run(loaded, min(budget, loaded.space.size.count))

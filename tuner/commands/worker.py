@@ -8,11 +8,10 @@ from pathlib import Path
 from runners import RunnerUnavailable
 from tuner.archive import Archive
 from tuner.checks import check
-from tuner.commands.opening import has_prices, open_study, study_runner, with_quality
+from tuner.commands.opening import has_prices, open_study, refuse_at_once, request_sources, study_runner, with_quality
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError
 from tuner.objective import Objective
-from tuner.request import request_source
 from tuner.spec_file import load_spec
 from tuner.study import Study
 
@@ -40,12 +39,13 @@ def worker(options: WorkerOptions) -> ExitCode:
     else:
         loaded = Archive(options.storage, name).loaded
     loaded = loaded.with_runner(options.runner)
+    refuse_at_once(loaded, options.parallel)
     runner = study_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
     folder = options.output or Path("tuning") / loaded.spec.service.name
     folder.mkdir(parents=True, exist_ok=True)
-    source = request_source(loaded)
-    store, setup = open_study(loaded, runner, source, folder, options.storage, seed=0, resume=True, provenance={})
+    sources = request_sources(loaded)
+    store, setup = open_study(loaded, runner, sources, folder, options.storage, seed=0, resume=True, provenance={})
     display = make_display(as_json=options.as_json)
     objective = Objective.of(loaded.spec.objective)
     try:
