@@ -43,8 +43,11 @@ class GrpcTransport:
 
     def send(self) -> Reply:
         """Block this greenlet until the answer is there, at most `request_timeout_s`; what came of it."""
-        # A call that blocks would hold one of gevent's few threads until it is answered; a future does not.
-        call = self._call.future(self._next(), timeout=self._timeout_s, metadata=self._metadata)
+        try:
+            # A call that blocks would hold one of gevent's few threads until it is answered; a future does not.
+            call = self._call.future(self._next(), timeout=self._timeout_s, metadata=self._metadata)
+        except ValueError as error:  # a header that gRPC has no form for
+            return Reply(f"not sent: {error}"[:80])
         try:
             call.result()
         except grpc.RpcError as error:

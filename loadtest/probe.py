@@ -128,10 +128,10 @@ class OpenLoopProber:
 
     def probe(
         self, rate_qps: float, at_most_s: float, edge_utilisation: float = 0.85, *, whole: bool = False,
-        enough: Callable[[Verdict], bool] = _is_sure,
+        enough: Callable[[Verdict], bool] = _is_sure, ended: Callable[[], bool] = lambda: False,
     ) -> Probed:  # fmt: skip
-        """One stretch of load, ended as soon as its verdict is `enough`, or `whole`. In a closed loop the rate is a
-        guess.
+        """One stretch of load, ended as soon as its verdict is `enough`, or `whole`, or from outside. In a closed loop
+        the rate is a guess.
 
         The server is drained before it, not after: the last probe of a search need not wait for what it left behind.
         A request can only be judged when it has waited as long as the longest limit, so the stretch is that much longer
@@ -142,7 +142,7 @@ class OpenLoopProber:
         longest_s = min(at_most_s + self.wait_s, max(0.0, self.remaining_s()))
         begun = self.load.start(Asked(rate_qps, self._plan.seed * 7919 + self._probes, longest_s, self._plan.users))
         look = _Look(rate_qps, edge_utilisation, begun, self.load.sent(), np.arange(0))
-        self._watch(look, begun + longest_s, longest_s, enough, whole=whole)
+        self._watch(look, begun + longest_s, longest_s, enough, ended, whole=whole)
         found = self._judged(look, self.load.stop())
         if found.verdict == "invalid" and self.reinforce is not None:
             self.load.drain(0.0)
@@ -152,8 +152,9 @@ class OpenLoopProber:
         return found
 
     def _watch(
-        self, look: _Look, end: float, longest_s: float, enough: Callable[[Verdict], bool], *, whole: bool
-    ) -> None:
+        self, look: _Look, end: float, longest_s: float, enough: Callable[[Verdict], bool],
+        ended: Callable[[], bool], *, whole: bool,
+    ) -> None:  # fmt: skip
         """Look at the evidence until it decides. A look takes milliseconds, so a thread takes it: arrivals go on."""
         settle_s = min(max(_SETTLE_S, _SETTLE_LIMITS * self._memory_s), longest_s / 4)
         since, looked, p99_ms = look.begun + settle_s, 0, None
@@ -162,7 +163,7 @@ class OpenLoopProber:
             gevent.sleep(_LOOK_S)
             now = time.perf_counter()
             look.sent = self.load.sent()
-            over = now >= end or self.load.in_flight() > _MOST_IN_FLIGHT
+            over = now >= end or ended() or self.load.in_flight() > _MOST_IN_FLIGHT
             until = self._judgeable(look.sent)
             judged = look.sent.between(since, until)
             if over or len(judged) >= max(10, _LOOK_GROWTH * looked):

@@ -59,18 +59,18 @@ def measure_together(plan: JointPlan, members: Sequence[Member], pulse: Pulse) -
         saturated.append(saturate(member.prober, member.plan, pulse))
     for member in members:
         member.prober.share = member.target.share
-    common = min(qps / member.target.share for qps, member in zip(saturated, members, strict=True))
+    most_qps = min(qps / member.target.share for qps, member in zip(saturated, members, strict=True))
     begun = time.perf_counter()
     # As much as for two of them alone, since it is this that a configuration is judged by.
     together = _Together(members, begun + 2 / (2 + len(members)) * pulse.remaining_s())
     least = min(member.target.share for member in members)
-    search = CapacitySearch(together, common, plan.precision, plan.first_rate_qps, least)
-    answer = _answer(members, search.run(), common, pulse, warm, together, begun)
+    search = CapacitySearch(together, most_qps, plan.precision, plan.first_rate_qps, least)
+    answer = _answer(members, search.run(), most_qps, pulse, warm, together, begun)
     if answer.outcome != "measured":
         return answer
     targets = list(answer.targets)
-    _all([member.prober.drain for member in members])
     for number, (member, qps) in enumerate(zip(members, saturated, strict=True)):
+        _all([one.prober.drain for one in members])  # what the one before has left must not burden this one
         slice_s = pulse.remaining_s() / (len(members) - number)
         targets[number] = targets[number].model_copy(update={"alone_qps": _alone(member, qps, slice_s)})
     return answer.model_copy(update={"targets": tuple(targets), "load_s": time.perf_counter() - begun})
@@ -115,9 +115,9 @@ class _Together:
             prober, own_qps = self.members[number].prober, rate_qps * self.members[number].target.share
 
             def load() -> Probed:
-                at_most = longest_s - prober.wait_s
+                at_most, vote = longest_s - prober.wait_s, partial(ballot.vote, number)
                 try:
-                    return prober.probe(own_qps, at_most, edge_utilisation, enough=partial(ballot.decided, number))
+                    return prober.probe(own_qps, at_most, edge_utilisation, enough=vote, ended=lambda: ballot.over)
                 finally:
                     ballot.over = True
 
@@ -136,14 +136,14 @@ class _Ballot:
     part of one is over, since the others would have the machine to themselves.
     """
 
-    over = False
-
     def __init__(self, count: int) -> None:
         self._verdicts: list[Verdict] = ["undecided"] * count
+        self.over = False
 
-    def decided(self, number: int, verdict: Verdict) -> bool:
+    def vote(self, number: int, verdict: Verdict) -> bool:
         self._verdicts[number] = verdict
-        return self.over or "missed" in self._verdicts or set(self._verdicts) == {"met"}
+        self.over = self.over or verdict == "missed" or set(self._verdicts) == {"met"}
+        return self.over
 
 
 def _common(rate_qps: float, parts: Sequence[Probed], names: Sequence[str]) -> Probed:

@@ -19,7 +19,7 @@ class Devices:
 
     def __init__(self, named: Mapping[str, tuple[str, ...]]) -> None:
         self._named = {key: tuple(dict.fromkeys(devices)) for key, devices in named.items()}
-        self._held: defaultdict[str, list[str | None]] = defaultdict(list)  # the groups of those that hold it
+        self._held: defaultdict[str, list[tuple[str | None, float]]] = defaultdict(list)  # whose it is, and how much
         self._freed = threading.Condition()
 
     def refuses(self, resources: Resources) -> str | None:
@@ -36,28 +36,33 @@ class Devices:
         """One device for as long as the block runs, or none where none is asked for. Waits for one that is held; what
         `go_on` raises meanwhile ends that. Of a `group`, those that ask for a share of a GPU get the same one.
         """
-        fitting, share = self._fitting(resources), _is_share(resources.gpu_memory)
+        fitting, taken = self._fitting(resources), (group, _share(resources.gpu_memory))
         if not fitting:
             yield ()
             return
         with self._freed:
-            if group is not None and not share and all(group in self._held[one] for one in fitting):
-                raise Infeasible(f"needs a GPU {_key(resources)} of its own, and services beside it have all there are")
-            while (free := self._choose(fitting, group if share else None)) is None:
+            while (free := self._choose(fitting, *taken)) is None:
+                if all(holder == group is not None for one in fitting for holder, _ in self._held[one]):
+                    raise Infeasible(f"finds no room on a GPU {_key(resources)} beside the services of its own trial")
                 go_on()
                 self._freed.wait(_LOOK_S)
-            self._held[free].append(group)
+            self._held[free].append(taken)
         try:
             yield (free,)
         finally:
             with self._freed:
-                self._held[free].remove(group)
+                self._held[free].remove(taken)
                 self._freed.notify_all()
 
-    def _choose(self, fitting: tuple[str, ...], sharing: str | None) -> str | None:
-        """The device that the group has already, or else a free one."""
-        shared = (one for one in fitting if sharing is not None and sharing in self._held[one])
-        return next(shared, None) or next((one for one in fitting if not self._held[one]), None)
+    def _choose(self, fitting: tuple[str, ...], group: str | None, share: float) -> str | None:
+        """A device that the group has already and that has room for so much, or else a free one."""
+
+        def has_room(one: str) -> bool:
+            held = self._held[one]
+            own = group is not None and all(holder == group for holder, _ in held)
+            return bool(held) and own and sum(part for _, part in held) + share <= 1 + 1e-9
+
+        return next(filter(has_room, fitting), None) or next((one for one in fitting if not self._held[one]), None)
 
     def _fitting(self, resources: Resources) -> tuple[str, ...]:
         key = _key(resources)
@@ -69,11 +74,11 @@ class Devices:
         return ()
 
 
-def _is_share(slice_: ParameterValue | None) -> bool:
-    """`0.5` and `"50%"` are shares of a whole GPU; a size or a MIG profile is a device of its own."""
-    if isinstance(slice_, str):
-        return slice_.strip().endswith("%")
-    return isinstance(slice_, float) and 0 < slice_ <= 1
+def _share(slice_: ParameterValue | None) -> float:
+    """`0.5` and `"50%"` are shares of a device; a size, a MIG profile or no slice is a whole one."""
+    if isinstance(slice_, str) and slice_.strip().endswith("%"):
+        return float(slice_.strip()[:-1]) / 100
+    return slice_ if isinstance(slice_, float) and 0 < slice_ <= 1 else 1.0
 
 
 def _key(resources: Resources) -> str | None:

@@ -53,7 +53,8 @@ class Placement:
     """What a server must be told before it is launched: where to listen, and where its rendered files lie.
 
     `more` are further ports that it may have for itself (gRPC, metrics, management), `scratch` a folder that it may
-    make and write to, which is gone with it.
+    make and write to, which is gone with it, `cache` one for what it compiles, which later servers find
+    again (None: there is none).
     """
 
     host: str
@@ -61,6 +62,7 @@ class Placement:
     files: str
     more: tuple[int, ...] = ()
     scratch: str = "/tmp"  # noqa: S108 (a container's own)
+    cache: str | None = None
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,10 @@ def _check_reference(loaded: LoadedSpec) -> None:
 
 
 def _check_placeholders(loaded: LoadedSpec) -> None:
-    known = [*loaded.space.names, *RUNNER_PLACEHOLDERS]
     for key, text in templates(loaded):
+        # What a running server is told, and what a cluster is, has nothing to do with where this launch lies.
+        late = key[1] == "manage" or key[0] == "runner"
+        known = [*loaded.space.names, *(() if late else RUNNER_PLACEHOLDERS)]
         for name in placeholders(text):
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tuner.prices import price_of
 from tuner.spec_file import LoadedSpec
 
-_CONFIRMATIONS, _LONGER = 3, 1.5
+_CONFIRMATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,7 @@ def estimate_run(loaded: LoadedSpec, trials: int) -> Estimate | None:
     """None for a replay, which takes no load at all."""
     if loaded.spec.runner.type == "replay":
         return None
-    seconds = most_load_s(loaded, again=False) * trials + most_load_s(loaded, again=True) * _CONFIRMATIONS
+    seconds = loaded.most_load_s(again=False) * trials + loaded.most_load_s(again=True) * _CONFIRMATIONS
     sample = loaded.space.sample(1000, seed=0)
     prices = [price for found in sample if (price := price_of(loaded, found))]
     return Estimate(seconds, statistics.fmean(prices) * seconds / 3600 if prices else None)
-
-
-def most_load_s(loaded: LoadedSpec, *, again: bool) -> float:
-    """The most that one trial loads its servers, longer when it measures `again`. Several are loaded together, and then
-    one after the other.
-    """
-    loads = len(loaded.members) + 1 if loaded.members else 1
-    return loaded.spec.load.max_trial * loads * (_LONGER if again else 1.0)

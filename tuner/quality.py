@@ -54,7 +54,9 @@ class Quality:
         return share
 
 
-def make_quality(loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path) -> Quality | None:
+def make_quality(
+    loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path, cache: Path
+) -> Quality | None:
     """The spec's guard, or None. Launches its reference, unless `folder` has its answers from an earlier run.
 
     Raises SpecError for a data set that is none, UnfitEnvironmentError where the reference does not serve.
@@ -66,7 +68,7 @@ def make_quality(loaded: LoadedSpec, source: RequestSource, runner: Runner, fold
         return _labelled(loaded, spec, loaded.folder / spec.dataset)
     known = folder / "answers.json"
     try:
-        return _reference(loaded, source, runner, folder, known)
+        return _reference(loaded, source, runner, folder, known, cache)
     except (Infeasible, ServerFailed) as error:
         raise UnfitEnvironmentError(
             f"the reference configuration (quality.reference) does not serve: {error}"
@@ -136,7 +138,9 @@ def _labelled(loaded: LoadedSpec, spec: QualitySpec, path: Path) -> Quality:
     return Quality(spec, tuple(bodies[:_MOST]), tuple(labels[:_MOST]))
 
 
-def _reference(loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path, known: Path) -> Quality:
+def _reference(
+    loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path, known: Path, cache: Path
+) -> Quality:
     """The answers of the reference, on a launch of its own."""
     spec = loaded.spec.quality
     assert spec is not None and spec.reference is not None  # noqa: S101, PT018 (the caller has asked)
@@ -152,7 +156,7 @@ def _reference(loaded: LoadedSpec, source: RequestSource, runner: Runner, folder
         return found
     container = render(
         loaded, spec.reference, runner.place(folder), source, study=loaded.spec.service.name, trial=0, folder=folder,
-        prepare=told,
+        cache=cache, prepare=told,
     )  # fmt: skip
     with runner.launch(container) as endpoint:
         bodies = _bodies(loaded, complete[0])

@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runners import Container, Placement, Readiness, Resources, SampleRequest, Tls
+from runners import Container, Placement, Readiness, Resources, Runner, SampleRequest, Tls
 from runners.servers import Launch
 from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size
 from search_spaces.parameter import text_of
@@ -23,7 +24,7 @@ from tuner.serving import image_of, serving
 from tuner.spec_file import LoadedSpec
 from tuner.yaml_file import KeyPath
 
-RUNNER_PLACEHOLDERS = ("port", "host", "files", "port2", "port3")
+RUNNER_PLACEHOLDERS = ("port", "host", "files", "port2", "port3", "cache_dir")
 RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "replicas")
 NO_GPU = "none"  # among the choices of a gpu_type: the same server on CPU cores alone
 _READY_S = 120.0
@@ -84,6 +85,7 @@ def rendered_texts(loaded: LoadedSpec, configuration: Configuration, placement: 
     """The spec was checked before, so every placeholder has a value. Raises SpecError for a template that is gone."""
     values = _texts(configuration)
     values |= {"port": str(placement.port), "host": placement.host, "files": placement.files}
+    values["cache_dir"] = placement.cache or placement.scratch
     more = placement.more or (placement.port + 1, placement.port + 2)
     values |= {"port2": str(more[0]), "port3": str(more[1])}
     texts = {key: substitute(text, values) for key, text in _start_templates(loaded)}
@@ -93,8 +95,32 @@ def rendered_texts(loaded: LoadedSpec, configuration: Configuration, placement: 
 
     found = serving(loaded)
     base = Launch(()) if found is None else found.launch(configuration, placement)
-    env = {**_environment(loaded), **base.env, **named("env")}
+    env = {**_environment(loaded), **_compiled(loaded, placement), **base.env, **named("env")}
     return Texts(tuple(named("command").values()) or base.command, env, {**base.files, **named("files")})
+
+
+def _compiled(loaded: LoadedSpec, placement: Placement) -> dict[str, str]:
+    """Where torch.compile, and the compiler beneath it, keep what they made."""
+    if loaded.space.with_role("compile") is None or placement.cache is None:
+        return {}
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": f"{placement.cache}/inductor",
+        "TRITON_CACHE_DIR": f"{placement.cache}/triton",
+        "VLLM_CACHE_ROOT": f"{placement.cache}/vllm",
+    }
+
+
+def _with_cache(loaded: LoadedSpec, placement: Placement, cache: Path) -> Placement:
+    """The placement of a process with its cache, which then exists. A container has files of its own alone: what it
+    wrote to a folder of this machine would belong to whoever it runs as.
+    """
+    used = loaded.space.with_role("compile") is not None or any(
+        "cache_dir" in placeholders(text) for _, text in templates(loaded)
+    )
+    if not used or loaded.spec.runner.type != "process":
+        return placement
+    cache.mkdir(parents=True, exist_ok=True)
+    return replace(placement, cache=str(cache.resolve()))
 
 
 def _environment(loaded: LoadedSpec) -> dict[str, str]:
@@ -125,12 +151,27 @@ def resources(space: SearchSpace, configuration: Configuration) -> Resources:
     )
 
 
+def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> str | None:
+    """Why it can never run there, or None: what a service asks for, or on one machine all of them together."""
+    asked = [resources(one.loaded.space, one.own(configuration)) for one in loaded.services]
+    for service, one in zip(loaded.services, asked, strict=True):
+        if reason := runner.refuses(one):
+            return f"{service.name} {reason}" if service.name else reason
+    if len(asked) == 1 or loaded.spec.runner.type not in ("process", "docker"):
+        return None
+    cores = float(sum(math.ceil(one.cpu_cores or 0.0) for one in asked))  # each gets whole ones of its own
+    memory = sum(one.memory_bytes or 0 for one in asked)
+    reason = runner.refuses(Resources(cores or None, memory or None))
+    return f"all services together: it {reason}" if reason else None
+
+
 def render(
     loaded: LoadedSpec, configuration: Configuration, placement: Placement, source: RequestSource, *, study: str,
-    trial: int, folder: Path, prepare: Callable[[str, Container], SampleRequest | None] | None = None,
+    trial: int, folder: Path, cache: Path, prepare: Callable[[str, Container], SampleRequest | None] | None = None,
     go_on: Callable[[], None] = lambda: None, fresh: bool = False, group: str | None = None,
 ) -> Container:  # fmt: skip
-    """The container of one configuration."""
+    """The container of one configuration. `cache` is a folder for what is compiled."""
+    placement = _with_cache(loaded, placement, cache)
     texts = rendered_texts(loaded, configuration, placement)
     return Container(
         study=study,
@@ -154,7 +195,9 @@ def render(
         fresh=fresh,
         group=group,
         live=live_parameters(loaded),
-        patch=_filled(loaded.spec.runner.kubernetes.patch, configuration, _texts(configuration)),
+        patch=_filled(loaded.spec.runner.kubernetes.patch, configuration, _texts(configuration))
+        if loaded.spec.runner.type == "kubernetes"
+        else {},
         prepare=prepare,
     )
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runners import ProcessRunner, ReplayRunner, Resources, Runner, RunnerUnavailable, TableError
-from search_spaces import Configuration
+from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, TableError
 from tuner.errors import SpecError, UnfitEnvironmentError
-from tuner.render import resources
 from tuner.serving import image_of, mounted_model
 from tuner.spec_file import LoadedSpec
 from tuner.yaml_file import read_documents
@@ -38,20 +35,6 @@ def make_runner(loaded: LoadedSpec) -> Runner:
         except TableError as error:
             raise SpecError(f"runner.table: {error} ({loaded.file.place(('runner', 'table'))})") from error
     return ProcessRunner()
-
-
-def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> str | None:
-    """Why it can never run there, or None: what a service asks for, or on one machine all of them together."""
-    asked = [resources(one.loaded.space, one.own(configuration)) for one in loaded.services]
-    for service, one in zip(loaded.services, asked, strict=True):
-        if reason := runner.refuses(one):
-            return f"{service.name} {reason}" if service.name else reason
-    if len(asked) == 1 or loaded.spec.runner.type not in ("process", "docker"):
-        return None
-    cores = float(sum(math.ceil(one.cpu_cores or 0.0) for one in asked))  # each gets whole ones of its own
-    memory = sum(one.memory_bytes or 0 for one in asked)
-    reason = runner.refuses(Resources(cores or None, memory or None))
-    return f"all services together: it {reason}" if reason else None
 
 
 def _docker(loaded: LoadedSpec) -> Runner:

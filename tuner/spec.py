@@ -66,7 +66,7 @@ class ManageSpec(Section):
 
 
 class ServiceSpec(Section):
-    """How the server is started. Placeholders: any parameter, `{port}`, `{host}`, `{files}`, `{port2}`, `{port3}`."""
+    """How the server is started. Placeholders: any parameter, `{port}`, `{host}`, `{files}`, `{cache_dir}`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     server: str = "custom"

@@ -32,6 +32,7 @@ from tuner.spec import MemberSpec, ParameterSpec, Spec
 from tuner.yaml_file import KeyPath, YamlFile
 
 _SHOWN_ERRORS = 3
+_LONGER = 1.5
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ class LoadedSpec:
         """An error at a key of this spec."""
         shared = self.at and key and key[0] not in MemberSpec.model_fields
         return self.file.error(key if shared else (*self.at, *key), message)
+
+    def most_load_s(self, *, again: bool) -> float:
+        """The most that one trial loads its servers, longer when it measures `again`. Several are loaded together, and
+        then one after the other.
+        """
+        loads = len(self.members) + 1 if self.members else 1
+        return self.spec.load.max_trial * loads * (_LONGER if again else 1.0)
 
     @property
     def slo_texts(self) -> tuple[str, ...]:

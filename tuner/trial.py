@@ -40,11 +40,10 @@ from runners import (
 )
 from search_spaces import Configuration
 from tuner.bottleneck import name_bottleneck
-from tuner.estimate import most_load_s
 from tuner.evidence import gather, memory_growth
 from tuner.objective import cost_per_million_requests
 from tuner.prices import price_of
-from tuner.runner_choice import why_refused
+from tuner.render import why_refused
 from tuner.spec_file import LoadedSpec
 from tuner.trial_server import Launch, Served, TrialServer
 from tuner.trial_services import estimate, interference, service_records, tightest, used_by_all
@@ -66,6 +65,11 @@ class TrialSetup:
     trials: Path
     seed: int
     replayed: bool
+
+    @property
+    def cache(self) -> Path:
+        """The folder where servers keep what they compile, for the trials that follow."""
+        return self.trials.parent / "cache"
 
 
 def _never(_price: float | None) -> None:
@@ -127,7 +131,9 @@ class _Trial:
         self._measurement: Measurement | None = None
         study = self._spec.service.name
         group = f"{study}/{question.folder_name}" if setup.loaded.members else None
-        launch = Launch(study, question.number, folder, question.again, group, lambda: on_phase("launch", 0.0))
+        # A second measurement starts as a container does that is deployed: nothing is compiled yet.
+        cache = folder / "cache" if question.again else setup.cache
+        launch = Launch(study, question.number, folder, cache, question.again, group, lambda: on_phase("launch", 0.0))
         self._servers = [TrialServer(served, question.configuration, launch) for served in setup.served]
 
     def run(self) -> TrialRecord:
@@ -269,7 +275,7 @@ class _Trial:
 
     def _plan(self, urls: list[str], cores: tuple[int, ...], *, shares_cores: bool) -> LoadPlan | JointPlan:
         load = self._spec.load
-        max_s = most_load_s(self._setup.loaded, again=self._question.again)
+        max_s = self._setup.loaded.most_load_s(again=self._question.again)
         seed = self._setup.seed * 1_000_003 + 2 * self._question.number + self._question.again
         plans = [
             server.plan(url, cores, shares_cores=shares_cores, max_s=max_s, seed=seed + number * 7_000_003)

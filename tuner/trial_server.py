@@ -36,6 +36,7 @@ class Launch:
     study: str
     trial: int
     folder: Path
+    cache: Path
     fresh: bool
     group: str | None
     go_on: Callable[[], None]
@@ -122,8 +123,8 @@ class TrialServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         return render(
             self.loaded, self.configuration, runner.place(self.folder), self.source, study=self._launch.study,
-            trial=self._launch.trial, folder=self.folder, prepare=self._prepare, go_on=self._launch.go_on,
-            fresh=self._launch.fresh, group=self._launch.group,
+            trial=self._launch.trial, folder=self.folder, cache=self._launch.cache / self.member.name,
+            prepare=self._prepare, go_on=self._launch.go_on, fresh=self._launch.fresh, group=self._launch.group,
         )  # fmt: skip
 
     def _prepare(self, url: str, container: Container) -> SampleRequest | None:

@@ -245,6 +245,31 @@ def test_a_gpu_goes_to_one_server_at_a_time() -> None:
     assert looks[-1] in (("MIG-1",), ("MIG-2",))
 
 
+def test_services_of_one_trial_share_a_gpu_where_they_ask_for_shares() -> None:
+    devices = Devices({"T4": ("0", "1"), "A100": ("2",)})
+    half, whole = Resources(gpu_type="T4", gpu_memory="50%"), Resources(gpu_type="A100")
+    with (
+        devices.take(half, lambda: None, "s/0001") as first,
+        devices.take(half, lambda: None, "s/0001") as second,
+        devices.take(half, lambda: None, "s/0002") as other,
+    ):
+        assert first == second
+        assert other != first, "another trial gets another device"
+    with (
+        devices.take(whole, lambda: None, "s/0001"),
+        pytest.raises(Infeasible, match="finds no room on a GPU A100 beside"),
+        devices.take(whole, lambda: None, "s/0001"),
+    ):
+        pass
+    most, one = Resources(gpu_type="T4", gpu_memory="75%"), Resources(gpu_type="T4")
+    with devices.take(most, lambda: None, "g") as first, devices.take(most, lambda: None, "g") as second:
+        assert first != second, "three quarters twice are more than one"
+    with devices.take(one, lambda: None, "g") as first, devices.take(half, lambda: None, "g") as second:
+        assert first != second, "a whole one is not shared"
+    with devices.take(whole, lambda: None, "s/0001") as again:
+        assert again == ("2",)
+
+
 def test_statistics_of_both_cgroup_versions() -> None:
     one = {
         "cpu_stats": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runners import Placement
-from runners.kubernetes.objects import laid_over, patched, plain_deployment
+from runners.kubernetes.objects import LAUNCH, STUDY, TRIAL, laid_over, patched, plain_deployment
 from tuner.checks import check
 from tuner.render import render
 from tuner.request import request_source
@@ -49,7 +49,7 @@ def test_parameters_reach_what_a_patch_names(tmp_path: Path) -> None:
     check(loaded)
     source, here = request_source(loaded), Placement("0.0.0.0", 8000, "/f")
     configuration: dict[str, bool | int | float | str] = {"cpu_cores": 2, "class": "fast", "spare": 2}
-    container = render(loaded, configuration, here, source, study="patched", trial=0, folder=tmp_path)
+    container = render(loaded, configuration, here, source, study="patched", trial=0, folder=tmp_path, cache=tmp_path)
     labels = {"tune/launch": "abc"}
     made = patched(plain_deployment(None), "tune-1", container, kubernetes_options(loaded), labels, None)
     pod = made["spec"]["template"]["spec"]
@@ -59,3 +59,20 @@ def test_parameters_reach_what_a_patch_names(tmp_path: Path) -> None:
     assert {"name": "SPARE", "value": "of 2"} in server["env"]
     assert (server["stdin"], server["command"], beside["image"]) == (True, ["serve", "8000"], "beside:fast")
     assert made["metadata"]["name"] == "tune-1"
+
+
+def test_servers_of_one_group_share_a_node(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    loaded = load_spec(tmp_path / "spec.yaml")
+    configuration: dict[str, bool | int | float | str] = {"cpu_cores": 2, "class": "fast", "spare": 2}
+    container = render(
+        loaded, configuration, Placement("0.0.0.0", 8000, "/f"), request_source(loaded), study="both", trial=3,
+        folder=tmp_path, cache=tmp_path, group="both/0003",
+    )  # fmt: skip
+    labels = {STUDY: "both", TRIAL: "3", LAUNCH: "abc"}
+    made = patched(plain_deployment(None), "tune-1", container, kubernetes_options(loaded), labels, None)
+    affinity = made["spec"]["template"]["spec"]["affinity"]["podAffinity"]
+    [term] = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["labelSelector"]["matchLabels"] == {STUDY: "both", TRIAL: "3"}, "those of its trial"
+    assert term["topologyKey"] == "kubernetes.io/hostname"
+    assert labels.items() <= made["spec"]["template"]["metadata"]["labels"].items()

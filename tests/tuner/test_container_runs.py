@@ -45,3 +45,43 @@ def test_the_example_is_tuned_and_confirmed(
     assert (measured["memory_peak_bytes"] > 200e6).all()
     cleaned = tune("clean")
     assert cleaned.stdout == "nothing was left behind\n"
+
+
+SERVICE = """\
+  - service:
+      name: NAME
+      image: "small:1"
+      command: [python3, misbehaving.py, --host, "{host}", --port, "{port}", --service-ms, "{service_ms}"]
+      ready: {path: /healthz, timeout: 60s}
+    request: {path: /predict, json: {x: 1}}
+    slo: {p99: 80ms}
+    space: {parameters: {cpu_cores: [0.5], memory: [128Mi], service_ms: [5]}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("runner", ["docker", "kubernetes"])
+def test_several_services_run_beside_each_other(
+    tmp_path: Path, tune: Tune, runner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if runner == "docker":
+        docker_with("small:1")
+    else:
+        monkeypatch.setenv("KUBECONFIG", cluster())
+    text = "version: 1\nservices:\n" + SERVICE.replace("NAME", "left") + SERVICE.replace("NAME", "right")
+    text += (
+        "budget: {cpu_cores: 2, memory: 1Gi}\nprices: {cpu_core_hour: 0.04}\nload: {max_trial: 10s, max_warmup: 3s}\n"
+    )
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", 1, "--runner", runner, "--output", "out", timeout=500)
+    assert done.returncode == 0, done.stderr
+    found = recommendation(tmp_path / "out")
+    assert found["confirmed"]
+    assert [one["name"] for one in found["services"]] == ["left", "right"]
+    assert all(one["capacity_qps"] > 20 for one in found["services"])
+    assert found["interference"] is not None
+    logs = tmp_path / "out" / "trials" / "0000"
+    assert all("listening on" in (logs / name / "server.log").read_text() for name in ("left", "right"))
+    cleaned = tune("clean")
+    assert cleaned.stdout == "nothing was left behind\n"

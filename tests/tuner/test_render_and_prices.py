@@ -47,7 +47,7 @@ def test_a_container_is_rendered_from_command_environment_and_files(tmp_path: Pa
     found = {"cpu_cores": 2, "threads": 1, "batch_size": 8, "workers": 1}
     container = render(
         loaded, found, Placement("127.0.0.1", 21000, "/trial/files"), request_source(loaded), study="s", trial=3,
-        folder=tmp_path,
+        folder=tmp_path, cache=tmp_path,
     )  # fmt: skip
     assert container.command == ("python", "server.py", "--port", "21000", "--batch", "8")
     assert container.env == {"OMP_NUM_THREADS": "4"}

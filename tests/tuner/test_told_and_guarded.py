@@ -60,6 +60,32 @@ def test_a_server_that_refuses_what_it_is_told_is_said_to(tmp_path: Path, tune: 
     assert failed["reason"] == 'PUT /config was answered with 422 ("slots must be from 1 to 8, not 9")'
 
 
+COMPILING = """\
+import os, sys
+folder = os.environ["TORCHINDUCTOR_CACHE_DIR"]
+done = os.path.exists(os.path.join(folder, "kernel"))
+os.makedirs(folder, exist_ok=True)
+open(os.path.join(folder, "kernel"), "w").close()
+print("found" if done else "compiled", folder == os.path.join(sys.argv[1], "inductor"), flush=True)
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+def test_what_is_compiled_once_is_found_by_later_trials(tmp_path: Path, tune: Tune) -> None:
+    (tmp_path / "compiling.py").write_text(COMPILING, encoding="utf-8")
+    spec = SPEC.replace(f"[{sys.executable}, ", f"[{sys.executable}, compiling.py, '{{cache_dir}}', ")
+    spec = spec.replace("slots: [1, 2, 4], precision: [fp32]", "slots: [1], precision: [fp32], compile: [true, false]")
+    done = run(tune, tmp_path, spec.replace('slots: "{slots}"', "slots: 1"), "--budget", "2")
+    assert done.returncode == 0, done.stderr
+    logs = {path.parent.name: path.read_text() for path in (tmp_path / "tuning" / "told").glob("trials/*/server.log")}
+    assert logs["0000"].startswith("compiled True")
+    assert logs["0001"].startswith("found True")
+    fresh = [text for name, text in logs.items() if name.endswith("again")]
+    assert fresh
+    assert all(text.startswith("compiled True") for text in fresh), "as where it will be deployed"
+    assert (tmp_path / "tuning" / "told" / "cache" / "inductor" / "kernel").exists()
+
+
 GUARD = SPEC.replace("slots: [1, 2, 4], precision: [fp32]", "slots: [1], precision: [fp32, int8]")
 
 

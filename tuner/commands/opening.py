@@ -10,9 +10,9 @@ from results import TrialRecord
 from runners import ReusingRunner, Runner
 from tuner.errors import UsageError
 from tuner.quality import make_quality
-from tuner.render import live_parameters
+from tuner.render import live_parameters, why_refused
 from tuner.request import RequestSource, request_source
-from tuner.runner_choice import make_runner, why_refused
+from tuner.runner_choice import make_runner
 from tuner.spec_file import LoadedSpec
 from tuner.store import StudyStore
 from tuner.trial import TrialSetup
@@ -66,7 +66,10 @@ def with_quality(setup: TrialSetup) -> TrialSetup:
     """The setup with the spec's quality guards. Raises as `make_quality`."""
     folder = setup.trials.parent / "reference"
     served = tuple(
-        replace(one, quality=make_quality(one.member.loaded, one.source, setup.runner, folder / one.member.name))
+        replace(
+            one,
+            quality=make_quality(one.member.loaded, one.source, setup.runner, folder / one.member.name, setup.cache),
+        )
         for one in setup.served
     )
     return replace(setup, served=served)

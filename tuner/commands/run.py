@@ -17,7 +17,7 @@ from tuner.errors import ExitCode, UnfitEnvironmentError
 from tuner.estimate import estimate_run
 from tuner.objective import Objective
 from tuner.output import prepare_output, provenance, write_outputs
-from tuner.runner_choice import why_refused
+from tuner.render import why_refused
 from tuner.spec_file import LoadedSpec, load_spec
 from tuner.stopping import MOST_TRIALS
 from tuner.storage import sqlite_url

@@ -11,7 +11,8 @@ from tuner.commands.opening import has_prices, request_sources
 from tuner.display.wording import duration
 from tuner.errors import ExitCode
 from tuner.estimate import estimate_run
-from tuner.runner_choice import make_runner, why_refused
+from tuner.render import why_refused
+from tuner.runner_choice import make_runner
 from tuner.spec_file import load_spec
 
 
