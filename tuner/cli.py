@@ -155,7 +155,7 @@ def prices(context: click.Context, name: str | None, terms: str, refresh: Path |
     if refresh is None:
         context.exit(command(name, terms, as_json=as_json))
     if name is None:
-        raise click.UsageError("--refresh needs the catalogue's name: aws or azure.")
+        raise click.UsageError("--refresh needs the catalogue's name: aws, azure or gcp.")
     context.exit(renew(name, refresh))
 
 

@@ -1,7 +1,7 @@
 """The clouds' own price interfaces: today's prices of the instances that a catalogue lists.
 
-Azure's needs no credentials. AWS's are asked through its command line `aws`, with the credentials that it has. An
-instance that a cloud no longer offers is left out.
+Azure's needs no credentials. AWS's are asked through its command line `aws`, with the credentials that it has, Google's
+with the API key in GOOGLE_API_KEY. An instance that a cloud no longer offers is left out.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import statistics
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -23,6 +24,12 @@ _HOURS = 8760.0
 _TIMEOUT_S = 60.0
 # https://learn.microsoft.com/rest/api/cost-management/retail-prices/azure-retail-prices
 _AZURE = "https://prices.azure.com/api/retail/prices"
+# https://cloud.google.com/billing/v1/how-tos/catalog-api; the service is Compute Engine
+_GCP = "https://cloudbilling.googleapis.com/v1/services/6F81-5844-456A/skus"
+_GCP_TERMS = {"on_demand": "OnDemand", "spot": "Preemptible", "one_year": "Commit1Yr"}
+_GCP_MEMORY = {"A100-80GB": "A100 80GB", "H100": "H100 80GB", "H200": "H200 141GB"}  # part of a GPU's name there
+# Not those of Dynamic Workload Scheduler: they are cheaper, and for jobs that end.
+_GCP_PLAIN = "(?:running in|attached to Spot Preemptible VMs)"
 
 
 def from_azure(catalogue: Catalogue) -> Catalogue:
@@ -92,6 +99,73 @@ def _aws_instance(one: Instance, region: str) -> Instance:
     )
 
 
+def from_gcp(catalogue: Catalogue) -> Catalogue:
+    """Raises UnfitEnvironmentError without a key, or where the interface does not answer. TUNE_GCP_PRICES names another
+    address.
+    """
+    key = os.environ.get("GOOGLE_API_KEY")
+    if not key:
+        raise UnfitEnvironmentError(
+            "Google's prices need an API key, and GOOGLE_API_KEY is not set\n"
+            "Make one with the Cloud Billing API enabled: https://cloud.google.com/billing/v1/how-tos/catalog-api"
+        )
+    offered = [sku for sku in _gcp_skus(key) if catalogue.region in sku.get("serviceRegions", ())]
+    instances = tuple(_gcp_instance(offered, one) for one in catalogue.instances)
+    return _refreshed(catalogue, instances, f"Google Cloud Billing Catalog API, {_GCP}")
+
+
+def _gcp_skus(key: str) -> Iterator[dict[str, Any]]:
+    url, token = os.environ.get("TUNE_GCP_PRICES", _GCP), ""
+    # In a header: an address may stand in a log.
+    with httpx.Client(timeout=_TIMEOUT_S, headers={"X-Goog-Api-Key": key}) as client:
+        while True:
+            try:
+                answer = client.get(url, params={"pageSize": "5000", **({"pageToken": token} if token else {})})
+                answer.raise_for_status()
+                page = answer.json()
+                yield from page.get("skus", ())
+            except (httpx.HTTPError, ValueError) as error:
+                raise UnfitEnvironmentError(f"Google's price interface did not answer: {error}") from error
+            token = page.get("nextPageToken", "")
+            if not token:
+                return
+
+
+def _gcp_instance(skus: Sequence[Mapping[str, Any]], one: Instance) -> Instance:
+    """A GPU has a price of its own there; a machine costs its cores and its memory."""
+    parts: list[tuple[float, re.Pattern[str]]]
+    if one.gpu is not None:
+        name = re.escape(_GCP_MEMORY.get(one.gpu, one.gpu))
+        parts = [(one.gpus, re.compile(rf"(?:Commitment v1: )?(?:Nvidia )?(?:Tesla )?{name} GPU {_GCP_PLAIN}"))]
+    else:
+        family = one.name.partition("-")[0].upper()
+        committed = "" if family == "N1" else f"{family} "  # the first family had no name yet
+        cores, memory = (
+            re.compile(
+                rf"(?:Spot Preemptible )?{family} (?:Predefined )?Instance {part} |Commitment v1: {committed}{year} in "
+            )
+            for part, year in (("Core", "Cpu"), ("Ram", "Ram"))
+        )
+        parts = [(one.vcpus or 0, cores), ((one.memory or 0) / 2**30, memory)]
+    prices: dict[str, float | None] = {}
+    for term, usage in _GCP_TERMS.items():
+        found = [(count, _gcp_price(skus, pattern, usage)) for count, pattern in parts]
+        known = [count * price for count, price in found if price is not None]
+        prices[term] = round(sum(known), 6) if len(known) == len(found) else None
+    return one.model_copy(update={**prices, "unverified": ()})
+
+
+def _gcp_price(skus: Sequence[Mapping[str, Any]], pattern: re.Pattern[str], usage: str) -> float | None:
+    """Per hour, of the last tier: the first may be free."""
+    return _least(
+        int(price.get("units") or 0) + price.get("nanos", 0) / 1e9
+        for sku in skus
+        if sku["category"]["usageType"] == usage and pattern.match(sku["description"])
+        for info in sku["pricingInfo"][-1:]
+        for price in [info["pricingExpression"]["tieredRates"][-1]["unitPrice"]]
+    )
+
+
 def _wanted(attributes: Mapping[str, str]) -> bool:
     named = ("LeaseContractLength", "PurchaseOption", "OfferingClass")
     return tuple(attributes.get(name) for name in named) == ("1yr", "No Upfront", "standard")
@@ -131,4 +205,4 @@ def _refreshed(catalogue: Catalogue, instances: tuple[Instance, ...], source: st
     return Catalogue.model_validate(catalogue.model_copy(update=update).model_dump(mode="json"))
 
 
-INTERFACES: Mapping[str, Callable[[Catalogue], Catalogue]] = {"aws": from_aws, "azure": from_azure}
+INTERFACES: Mapping[str, Callable[[Catalogue], Catalogue]] = {"aws": from_aws, "azure": from_azure, "gcp": from_gcp}

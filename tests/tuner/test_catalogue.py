@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.conftest import Tune, tune_environment
 from tuner.catalogue import OwnHardware, catalogue_names, load_catalogue
 from tuner.errors import SpecError, UsageError
-from tuner.price_interfaces import from_aws, from_azure
+from tuner.price_interfaces import from_aws, from_azure, from_gcp
 from tuner.prices import gpu_share, price_per_hour
 from tuner.spec import GpuPrice
 from tuner.spec_file import LoadedSpec, load_spec
@@ -138,8 +139,6 @@ def test_tune_prices_lists_catalogues_and_their_instances(tmp_path: Path, tune: 
     assert json.loads(tune("prices", "gcp", "--json").stdout)["parts"]["gpu_hour"]["T4"]["price"] == 0.35
     done = tune("prices", "awz")
     assert (done.returncode, "there are aws, azure, gcp" in done.stderr) == (2, True)
-    done = tune("prices", "gcp", "--refresh", "x.yaml")
-    assert (done.returncode, "there are aws, azure" in done.stderr) == (2, True)
 
 
 class _Azure(BaseHTTPRequestHandler):
@@ -181,6 +180,84 @@ def test_azures_prices_are_read_from_its_interface(azure: str) -> None:
     assert (machine.on_demand, machine.spot, machine.one_year) == (1.5, 0.4, 1.0)
     assert "Standard_NC6" not in {one.name for one in found.instances}, "what is no longer offered is left out"
     assert "Retail Prices API" in found.source
+
+
+def _sku(description: str, usage: str, price: float, region: str = "us-central1") -> dict[str, Any]:
+    """As the Catalog API documents it; the first tier may be free."""
+    tiers = [{"unitPrice": {"units": "0", "nanos": 0}}] * (usage == "OnDemand")
+    tiers.append({"unitPrice": {"units": str(int(price)), "nanos": round(price % 1 * 1e9)}})
+    return {
+        "description": description, "category": {"usageType": usage}, "serviceRegions": [region],
+        "pricingInfo": [{"pricingExpression": {"tieredRates": tiers}}],
+    }  # fmt: skip
+
+
+_PAGES = [
+    [
+        _sku("Nvidia Tesla T4 GPU running in Americas", "OnDemand", 0.5),
+        _sku("Nvidia Tesla T4 GPU running in Tokyo", "OnDemand", 0.1, "asia-northeast1"),
+        _sku("Nvidia Tesla T4 GPU attached to Spot Preemptible VMs running in Americas", "Preemptible", 0.2),
+        _sku("Commitment v1: Nvidia Tesla T4 GPU running in Americas for 1 Year", "Commit1Yr", 0.3),
+        _sku("Nvidia Tesla A100 GPU running in Americas", "OnDemand", 3.0),
+        _sku("Nvidia Tesla A100 80GB GPU running in Americas", "OnDemand", 5.0),
+        _sku("Nvidia H100 80GB GPU running in Americas", "OnDemand", 9.8),
+        _sku("Nvidia H100 80GB GPU attached to DWS Defined Duration VMs running in Americas", "OnDemand", 4.2),
+        _sku("H200 141GB GPU running in Americas", "OnDemand", 9.0),
+    ],
+    [
+        _sku("N2 Instance Core running in Americas", "OnDemand", 0.03),
+        _sku("N2D AMD Instance Core running in Americas", "OnDemand", 0.01),
+        _sku("N2 Custom Instance Core running in Americas", "OnDemand", 0.02),
+        _sku("N2 Instance Ram running in Americas", "OnDemand", 0.004),
+        _sku("Spot Preemptible N2 Instance Core running in Americas", "Preemptible", 0.01),
+        _sku("Spot Preemptible N2 Instance Ram running in Americas", "Preemptible", 0.001),
+        _sku("Commitment v1: N2 Cpu in Americas for 1 Year", "Commit1Yr", 0.02),
+        _sku("Commitment v1: N2 Ram in Americas for 1 Year", "Commit1Yr", 0.003),
+        _sku("N1 Predefined Instance Core running in Americas", "OnDemand", 0.03),
+        _sku("N1 Predefined Instance Ram running in Americas", "OnDemand", 0.004),
+    ],
+]
+
+
+class _Google(BaseHTTPRequestHandler):
+    """Two pages, for who has the key."""
+
+    def do_GET(self) -> None:
+        page = int(parse_qs(urlparse(self.path).query).get("pageToken", ["0"])[0])
+        good = self.headers["X-Goog-Api-Key"] == "secret-key" and "key=" not in self.path
+        more = {"nextPageToken": "1"} if page == 0 else {}
+        self.send_response(200 if good else 403)
+        self.end_headers()
+        self.wfile.write(json.dumps({"skus": _PAGES[page], **more}).encode() if good else b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_googles_prices_are_read_from_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = load_catalogue("gcp")
+    monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+    with pytest.raises(Exception, match="GOOGLE_API_KEY is not set"):
+        from_gcp(catalogue)
+    with HTTPServer(("127.0.0.1", 0), _Google) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("TUNE_GCP_PRICES", f"http://127.0.0.1:{server.server_port}/skus")
+        monkeypatch.setenv("GOOGLE_API_KEY", "secret-key")
+        found = {one.name: one for one in from_gcp(catalogue).instances}
+        monkeypatch.setenv("GOOGLE_API_KEY", "another")
+        with pytest.raises(Exception, match="did not answer") as caught:
+            from_gcp(catalogue)
+        server.shutdown()
+    assert "another" not in str(caught.value)
+    assert (found["T4"].on_demand, found["T4"].spot, found["T4"].one_year) == (0.5, 0.2, 0.3)
+    assert (found["A100"].on_demand, found["A100-80GB"].on_demand, found["H200"].on_demand) == (3.0, 5.0, 8 * 9.0)
+    assert found["H100"].on_demand == 9.8, "not the price of jobs that end"
+    machine = found["n2-standard-2"]
+    assert machine.on_demand == pytest.approx(2 * 0.03 + 8 * 0.004)
+    assert machine.spot == pytest.approx(2 * 0.01 + 8 * 0.001)
+    assert machine.one_year == pytest.approx(2 * 0.02 + 8 * 0.003)
+    assert found["n1-standard-4"].on_demand == pytest.approx(4 * 0.03 + 15 * 0.004)
+    assert "K80" not in found, "what is no longer offered is left out"
 
 
 AWS = """#!/usr/bin/env python3
