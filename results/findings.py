@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from results.records import TrialRecord
+from results.records import ParameterValue, TrialRecord
 from results.summary import StudySummary
-from results.text import assigned, figure, money, share, size
+from results.text import assigned, figure, given, money, share, size
+from search_spaces import quantity
 
 _IDLE = 0.3  # of a GPU's time
 _THROTTLED = 0.05  # of the scheduler's periods
 _AGREES = 0.15  # relative difference of two measurements that is worth a word
+_WIDER, _SAME_SHARE = 1.5, 0.1  # slices so far apart, of which a framework holds the same part
+_MIG = re.compile(r"[1-7]g\.([0-9]+)gb(?:\+.*)?")
 _MOST_TRIALS = 6
 _HOUR_S = 3600
 
@@ -57,6 +61,43 @@ def _gpu_throttling(study: StudySummary) -> Iterator[Finding]:
             f"given more power, the same configuration is faster.{_others(seen, seen[0])}",
             _numbers(seen),
         )
+
+
+def _gpu_memory_taken(study: StudySummary) -> Iterator[Finding]:
+    """What a framework holds follows the slice that it is given, so it says nothing of what it needs."""
+    seen = [one for one in map(study.latest, study.records) if one.gpu_memory_peak_bytes]
+    for name in study.gpu_parameters:
+        # Half of one kind of GPU is not half of another: only the most frequent kind is looked at.
+        kinds = [[one.configuration.get(other) for other in study.gpu_parameters if other != name] for one in seen]
+        kind = max(kinds, key=kinds.count, default=None)
+        same = [one for one, own in zip(seen, kinds, strict=True) if own == kind]
+        held = {size_: one for one in same if (size_ := _slice(one.configuration.get(name))) is not None}
+        if len(held) < 2 or max(held) < _WIDER * min(held):
+            continue
+        shares = [(one.gpu_memory_peak_bytes or 0) / size_ for size_, one in held.items()]
+        if max(shares) > (1 + _SAME_SHARE) * min(shares):
+            continue
+        smallest, largest = held[min(held)], held[max(held)]
+        served = [one.configuration.get(name) for one in same if one.state in ("complete", "pruned")]
+        least = min((value for value in served if _slice(value)), key=lambda value: _slice(value) or 0.0, default=None)
+        yield Finding(
+            "GPU memory is taken as it is given",
+            f"With {name}={given(smallest.configuration[name])} the server held "
+            f"{size(smallest.gpu_memory_peak_bytes)}, with {given(largest.configuration[name])} it held "
+            f"{size(largest.gpu_memory_peak_bytes)}, the same part of each: its framework takes what there is, which "
+            "says nothing of what it needs."
+            + ("" if least is None else f" The smallest slice that served is {given(least)}, found by trial."),
+            _numbers([smallest, largest]),
+        )
+
+
+def _slice(value: ParameterValue | None) -> float | None:
+    """A slice's size or share as a number; a MIG profile's memory."""
+    if value is None:
+        return None
+    profile = _MIG.fullmatch(str(value))
+    found = quantity(f"{profile[1]}Gi" if profile else value)
+    return found if isinstance(found, float | int) and not isinstance(found, bool) and found > 0 else None
 
 
 def _throttling(study: StudySummary) -> Iterator[Finding]:
@@ -136,7 +177,8 @@ def _same_failure(study: StudySummary) -> Iterator[Finding]:
 
 
 _LOOKS: Sequence[Callable[[StudySummary], Iterator[Finding]]] = (
-    _idle_gpu, _gpu_throttling, _throttling, _memory_growth, _unsettled, _disagreement, _client, _same_failure
+    _idle_gpu, _gpu_memory_taken, _gpu_throttling, _throttling, _memory_growth, _unsettled, _disagreement, _client,
+    _same_failure,
 )  # fmt: skip
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 from runners.protocol import Placement
 from runners.servers.protocol import (
     THREADS,
-    AdapterError,
     Knob,
     Launch,
     Model,
     ServerAdapter,
     ServerRequest,
     Values,
-    needed,
+    python_object,
     thread_environment,
     whole,
 )
@@ -67,11 +66,11 @@ class LitServe(ServerAdapter):
 
     def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
         """It names a class."""
-        _target(model)
+        python_object(model, "class")
 
     def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
         """`python {files}/serve.py`."""
-        module, name = _target(model)
+        module, name = python_object(model, "class")
         api: dict[str, object] = {}
         if (batch := whole(values, "batch_size")) is not None:
             api["max_batch_size"] = batch
@@ -89,12 +88,3 @@ class LitServe(ServerAdapter):
     def request(self, model: Model) -> ServerRequest:
         """What it takes is the class's own matter."""
         return ServerRequest(model.options.get("path", "/predict"))
-
-
-def _target(model: Model) -> tuple[str, str]:
-    module, _, name = needed(model, "the class to serve, as in server:MyAPI").partition(":")
-    if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        raise AdapterError(
-            f"{model.path!r} names no class; write module:Class, as in server:MyAPI", ("service", "model", "path")
-        )
-    return module, name

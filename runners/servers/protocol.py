@@ -199,5 +199,13 @@ def needed(model: Model, what: str) -> str:
     return model.path
 
 
+def python_object(model: Model, what: str) -> tuple[str, str]:
+    """Module and name of what the path names: `server:MyAPI`. Raises AdapterError saying what it must be."""
+    module, _, name = needed(model, f"the {what}, as module:name").partition(":")
+    if not all(module.split(".")) or not name.isidentifier():
+        raise AdapterError(f"{model.path!r} names no {what}; write module:name", ("service", "model", "path"))
+    return module, name
+
+
 THREADS = Knob("threads", (1, 2, 4), ("threads",))
 WORKERS = Knob("workers", (1, 2, 4), ("workers",))

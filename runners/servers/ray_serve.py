@@ -22,7 +22,7 @@ from runners.servers.protocol import (
     ServerAdapter,
     ServerRequest,
     Values,
-    needed,
+    python_object,
     thread_environment,
     whole,
 )
@@ -71,7 +71,7 @@ class RayServe(ServerAdapter):
 
     def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
         """It names an application."""
-        _import_path(model)
+        python_object(model, "application")
 
     def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
         """`serve run` on a Ray of its own, which ends with it; on a further port its dashboard can be told more."""
@@ -120,7 +120,7 @@ def _config(model: Model, values: Values, host: str, port: int) -> dict[str, Any
         "logging_config": {"enable_access_log": False},
         "applications": [
             {
-                "name": "tuned", "import_path": _import_path(model), "route_prefix": "/",
+                "name": "tuned", "import_path": ":".join(python_object(model, "application")), "route_prefix": "/",
                 "deployments": [_deployment(model, values)],
             }
         ],
@@ -165,11 +165,3 @@ def _deployment(model: Model, values: Values) -> dict[str, Any]:
         # Ray sets OMP_NUM_THREADS of its workers itself.
         found["ray_actor_options"] = {**found.get("ray_actor_options", {}), "runtime_env": {"env_vars": threads}}
     return {**found, "user_config": own} if own else found
-
-
-def _import_path(model: Model) -> str:
-    path = needed(model, "the application's import path, as in app:application")
-    module, _, name = path.partition(":")
-    if not name or not module:
-        raise AdapterError(f"{path!r} is no import path; write module:application", ("service", "model", "path"))
-    return path

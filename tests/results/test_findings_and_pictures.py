@@ -89,6 +89,28 @@ def test_each_finding_is_found_with_its_evidence(fields: dict[str, Any], title: 
     assert findings(study(trial(0), trial(1))) == ()
 
 
+def test_memory_that_a_framework_takes_is_told_from_what_it_needs() -> None:
+    def held(slices: dict[str, float], *, state: str = "complete") -> tuple[str, ...]:
+        records = [
+            trial(
+                number, configuration={"gpu": name}, gpu_memory_peak_bytes=int(gib * 2**30), gpu_utilization=0.9,
+                state=state if number == 0 else "complete",
+            )
+            for number, (name, gib) in enumerate(slices.items())
+        ]  # fmt: skip
+        return tuple(f"{one.title}: {one.words}" for one in findings(study(*records, best=len(records) - 1)))
+
+    [taken] = held({"5Gi": 4.5, "10Gi": 9.0, "20Gi": 18.2}, state="infeasible")
+    assert taken.startswith(
+        "GPU memory is taken as it is given: With gpu=5Gi the server held 4.50 GiB, with 20Gi it held"
+    )
+    assert taken.endswith("The smallest slice that served is 10Gi, found by trial.")
+    assert len(held({"1g.10gb": 9.0, "3g.40gb": 36.5})) == 1
+    assert len(held({"25%": 20.0, "100%": 78.0})) == 1
+    assert held({"5Gi": 3.0, "20Gi": 3.1}) == (), "what is needed is the same whatever there is"
+    assert held({"5Gi": 4.5}) == ()
+
+
 def test_measurements_that_disagree_are_said() -> None:
     assert findings(study(trial(0), again={0: trial(0, 70.0)}))[0].title == "Two measurements disagree"
     gone = trial(0, state="infeasible", reason="too slow", capacity_qps=None)

@@ -87,7 +87,7 @@ def test_what_the_spec_writes_goes_before_the_adapter(tmp_path: Path) -> None:
         ("triton", "{name: digits}", "", "service.model: needs path: the model repository"),
         ("mlserver", "{path: models, name: other}", "", "holds no model other; it holds digits"),
         ("torchserve", "{path: models}", "", "is no model archive (.mar)"),
-        ("litserve", "{path: api}", "", "names no class; write module:Class"),
+        ("litserve", "{path: api}", "", "names no class; write module:name"),
         (
             "triton",
             "{path: models}",
