@@ -36,7 +36,8 @@ _GRID = 800
 _LEAST_REQUESTS = 8
 _START = 0.7  # of the saturated throughput
 _SURE = 0.98
-_MOST_SPOILED = 3  # probes in a row that the generator spoiled
+_MOST_SPOILED = 3  # probes in a row that the generator spoiled, and twice as many before any rate has held
+_SLOWER = 0.6
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,13 @@ class CapacitySearch:
             found = self._probe(rate, middle)
             if found.verdict == "invalid":
                 spoiled += 1
-                self._client_limited = spoiled >= _MOST_SPOILED
+                held = any(probed.holds for probed in self._probes if probed.verdict != "invalid")
+                self._client_limited = spoiled >= (_MOST_SPOILED if held else 2 * _MOST_SPOILED)
                 if self._client_limited:
                     break
-                continue  # once more at the same rate
+                # Once more at the same rate; then, until there is a rate to report, at lower ones.
+                rate *= 1.0 if held or spoiled < 2 else _SLOWER
+                continue
             spoiled = 0
             posterior.add(found)
             if self._pruned(found, posterior):

@@ -85,7 +85,7 @@ def test_an_example_is_tuned_and_its_knobs_reach_the_server(tmp_path: Path, tune
     assert server == "mosec" or max(most) > 1 or not has_batches, "no batch was seen"
 
 
-@pytest.mark.parametrize("server", ["triton", "mlserver", "kserve"])
+@pytest.mark.parametrize("server", ["triton", "mlserver"])  # KServe's example is asked by V1
 def test_the_same_example_is_loaded_over_grpc(tmp_path: Path, tune: Tune, server: str) -> None:
     folder = example(server)
     for path in folder.iterdir():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import pytest
 
 from benchmarks.truth.queues import capacity_qps
 from benchmarks.truth.sequential import SimulatedProber
-from loadtest.capacity import CapacitySearch, Found
+from loadtest.capacity import CapacitySearch, Found, Probed
 
 SERVICE_S, LIMIT_S = 0.004, 0.050
 CAPACITY = capacity_qps("M/D/1", SERVICE_S, LIMIT_S)
@@ -62,6 +64,35 @@ def test_without_time_nothing_is_claimed() -> None:
     found = search(0, seconds=1.0)
     assert found.outcome == "invalid"
     assert found.probes == ()
+
+
+@dataclass
+class SlowGenerator:
+    """It spoils every probe above a rate."""
+
+    prober: SimulatedProber
+    most_qps: float
+
+    def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float) -> Probed:
+        found = self.prober.probe(rate_qps, at_most_s, edge_utilisation)
+        if rate_qps <= self.most_qps:
+            return found
+        return replace(found, probe=found.probe.model_copy(update={"verdict": "invalid", "reason": "late"}))
+
+    def remaining_s(self) -> float:
+        return self.prober.remaining_s()
+
+
+def test_a_generator_that_is_slower_than_the_server_finds_a_lower_bound() -> None:
+    prober = SlowGenerator(SimulatedProber("M/D/1", SERVICE_S, LIMIT_S, 60.0, 0), 0.4 * CAPACITY)
+    found = CapacitySearch(prober, 0.95 / SERVICE_S, precision=0.03).run()
+    assert found.outcome == "measured"
+    assert found.client_limited
+    assert found.capacity is not None
+    assert 0.2 * CAPACITY < found.capacity.value <= 0.4 * CAPACITY
+    useless = SlowGenerator(SimulatedProber("M/D/1", SERVICE_S, LIMIT_S, 60.0, 0), 0.0)
+    nothing = CapacitySearch(useless, 0.95 / SERVICE_S, precision=0.03).run()
+    assert (nothing.outcome, nothing.reason) == ("invalid", "the load generator itself was too slow")
 
 
 def test_the_p99_is_that_of_a_probe_which_held_within_the_capacity() -> None:
