@@ -5,7 +5,7 @@
 A small server (a queue whose service time is known: about 200 requests/s within its SLO) is tuned, which gives a
 baseline; against it the same server is gated, and one whose service time is a tenth longer: twice and once, then comes
 the next baseline. Goals: at most 2 false alarms of 40 at the 5% setting, at least 19 of 20 slower servers found, a
-median gate under 3 minutes. That takes about two hours on a machine where nothing else runs; with `--record` it goes on
+median gate under 3 minutes. That takes about an hour on a machine where nothing else runs; with `--record` it goes on
 where it was interrupted.
 """
 

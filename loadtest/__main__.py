@@ -67,7 +67,7 @@ def _serve(parent: int, write: Writer, read: Callable[[], str]) -> int:
     _end_with(parent)
     try:
         plan = _read_plan(read())
-        for one in [plan] if isinstance(plan, LoadPlan) else [target.plan for target in plan.targets]:
+        for one in plan.plans:
             check_request(one)
         _stay_on(plan.cores)
         write(Answer(measurement=users.run(plan, write)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import mimetypes
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,11 @@ def _read(path: Path) -> bytes:
 
 def _type(path: Path) -> str:
     return mimetypes.guess_type(path.name)[0] or _UNKNOWN
+
+
+def in_turn(messages: Sequence[bytes], request: RequestPlan, seed: int) -> Callable[[], bytes]:
+    """Says which message a request takes: the next one, or one that is drawn."""
+    if len(messages) == 1 or request.order == "sequential":
+        return cycle(messages).__next__
+    choose = random.Random(seed).choice  # noqa: S311 (not for secrets)
+    return lambda: choose(messages)

@@ -5,16 +5,14 @@ Requests are serialized once, and nobody looks into an answer: its status says w
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-from itertools import cycle
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import grpc
 from grpc.experimental import gevent as grpc_gevent
 
 from loadtest.auth import secret_headers
-from loadtest.bodies import Body
+from loadtest.bodies import Body, in_turn
 from loadtest.plan import LoadPlan
 from loadtest.reply import GOOD, Reply
 from loadtest.v2 import METHOD, infer_request
@@ -30,11 +28,7 @@ class GrpcTransport:
         grpc_gevent.init_gevent()
         request, self._timeout_s = plan.request, plan.request_timeout_s
         messages = [infer_request(request.path, body.content) for body in bodies]
-        if len(messages) == 1 or request.order == "sequential":
-            self._next: Callable[[], bytes] = cycle(messages).__next__
-        else:
-            choose = random.Random(plan.seed).choice  # noqa: S311 (not for secrets)
-            self._next = lambda: choose(messages)
+        self._next = in_turn(messages, request, plan.seed)
         given = {name: value for name, value in request.headers.items() if name.lower() != "content-type"}
         self._metadata = tuple((name.lower(), value) for name, value in (given | secret_headers(request.auth)).items())
         sizes = [("grpc.max_send_message_length", _LARGEST), ("grpc.max_receive_message_length", _LARGEST)]

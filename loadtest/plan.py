@@ -148,6 +148,11 @@ class LoadPlan(_Document):
     remote_workers: int = Field(default=0, ge=0, le=256)
     listen: str = Field(default="127.0.0.1:0", pattern=r"^[^:/ ]+:\d+$")
 
+    @property
+    def plans(self) -> tuple[LoadPlan, ...]:
+        """One for each endpoint: itself."""
+        return (self,)
+
     @model_validator(mode="after")
     def _belongs_together(self) -> LoadPlan:
         if (self.arrivals == "trace") != (self.trace is not None):
@@ -186,6 +191,11 @@ class JointPlan(_Document):
     precision: float = Field(default=0.03, gt=0, lt=1)
     cores: tuple[int, ...] = ()
     shares_cores: bool = False
+
+    @property
+    def plans(self) -> tuple[LoadPlan, ...]:
+        """One for each endpoint."""
+        return tuple(target.plan for target in self.targets)
 
     @model_validator(mode="after")
     def _open_and_whole(self) -> JointPlan:

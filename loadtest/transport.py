@@ -9,12 +9,10 @@ the next, and spends the generator's time on all that.
 from __future__ import annotations
 
 import errno
-import random
 import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +22,7 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTP
 
 from loadtest.answers import checker
 from loadtest.auth import secret_headers
-from loadtest.bodies import Body
+from loadtest.bodies import Body, in_turn
 from loadtest.plan import LoadPlan, RequestPlan
 from loadtest.reply import GOOD, NO_PORT, Reply
 from loadtest.request_check import PlanError
@@ -71,11 +69,7 @@ class Transport:
         secret = secret_headers(request.auth)
         # Made once: to build the head anew for every request would cost more than to send it.
         messages = [_message(request, secret, target, parts.netloc, body) for body in bodies]
-        if len(messages) == 1 or request.order == "sequential":
-            self._next: Callable[[], bytes] = cycle(messages).__next__
-        else:
-            choose = random.Random(plan.seed).choice  # noqa: S311 (not for secrets)
-            self._next = lambda: choose(messages)
+        self._next = in_turn(messages, request, plan.seed)
         self._check = None if request.check is None else checker(request.check)
         self._streamed = request.stream is not None
 

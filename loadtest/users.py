@@ -46,11 +46,10 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
     done: AsyncResult[Measurement] = AsyncResult()
     environment = Environment(events=locust.events)
     plan = plan if isinstance(plan, LoadPlan) else common(plan)
-    plans = [plan] if isinstance(plan, LoadPlan) else [target.plan for target in plan.targets]
-    sources = [(one, read_arrivals(one), sender(one, environment)) for one in plans]
+    sources = [(one, read_arrivals(one), sender(one, environment)) for one in plan.plans]
 
     class Searcher(User):
-        host = plans[0].url
+        host = plan.plans[0].url
 
         @task
         def search(self) -> None:

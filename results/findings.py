@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,12 @@ from dataclasses import dataclass
 from results.records import ParameterValue, TrialRecord
 from results.summary import StudySummary
 from results.text import assigned, figure, given, money, share, size
-from search_spaces import quantity
+from search_spaces import mig_memory, quantity
 
 _IDLE = 0.3  # of a GPU's time
 _THROTTLED = 0.05  # of the scheduler's periods
 _AGREES = 0.15  # relative difference of two measurements that is worth a word
 _WIDER, _SAME_SHARE = 1.5, 0.1  # slices so far apart, of which a framework holds the same part
-_MIG = re.compile(r"[1-7]g\.([0-9]+)gb(?:\+.*)?")
 _MOST_TRIALS = 6
 _HOUR_S = 3600
 
@@ -95,8 +93,7 @@ def _slice(value: ParameterValue | None) -> float | None:
     """A slice's size or share as a number; a MIG profile's memory."""
     if value is None:
         return None
-    profile = _MIG.fullmatch(str(value))
-    found = quantity(f"{profile[1]}Gi" if profile else value)
+    found = mig_memory(value) or quantity(value)
     return found if isinstance(found, float | int) and not isinstance(found, bool) and found > 0 else None
 
 

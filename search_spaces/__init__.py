@@ -8,7 +8,7 @@ from search_spaces.expression import Constraint, ExpressionError
 from search_spaces.parameter import ROLES, Configuration, Parameter, ParameterValue, Role, SpaceError
 from search_spaces.presets import Preset, load_preset, preset_names
 from search_spaces.space import SearchSpace, SpaceSize
-from search_spaces.values import QuantityError, parse_duration, parse_percentage, parse_size, quantity
+from search_spaces.values import QuantityError, mig_memory, parse_duration, parse_percentage, parse_size, quantity
 
 __all__ = [
     "ROLES",
@@ -24,6 +24,7 @@ __all__ = [
     "SpaceError",
     "SpaceSize",
     "load_preset",
+    "mig_memory",
     "parse_duration",
     "parse_percentage",
     "parse_size",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 
+_MIG = re.compile(r"[1-7]g\.([0-9]+)gb(?:\+.*)?")
 _NUMBER_AND_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµμ%]*)\s*")
 
 # Kubernetes' suffixes: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
@@ -50,6 +51,12 @@ def parse_duration(text: object) -> float:
         problem = f'unknown unit "{unit}"' if unit else "no unit"
         raise QuantityError(f'{problem} in "{text}"; use us, ms, s, m or h, as in {number:g}ms or {number:g}s')
     return number * _DURATION_UNITS[unit]
+
+
+def mig_memory(value: object) -> int | None:
+    """Bytes of a MIG profile such as `2g.10gb`, whose name rounds them; None for what is none."""
+    found = _MIG.fullmatch(value) if isinstance(value, str) else None
+    return None if found is None else parse_size(f"{found[1]}Gi")
 
 
 def parse_percentage(text: object) -> float:

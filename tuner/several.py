@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from search_spaces import Constraint, SearchSpace, parse_size, quantity
+from search_spaces import Constraint, SearchSpace, mig_memory, quantity
 from search_spaces.expression import Value
 from tuner.spec import BudgetSpec, MemberSpec
 from tuner.yaml_file import KeyPath
 
-_MIG_BYTES = re.compile(r"[1-7]g\.([0-9]+)gb(?:\+.*)?")
 _SHARES_ADD_UP = 0.005
 
 
@@ -143,8 +142,8 @@ def _on_gpu(part: Part, amount: Callable[[Value | None], float]) -> _Use:
 
 
 def _bytes(slice_: Value | None) -> float:
-    if isinstance(slice_, str) and (profile := _MIG_BYTES.fullmatch(slice_)):
-        return float(parse_size(f"{profile[1]}Gi"))
+    if (size := mig_memory(slice_)) is not None:
+        return float(size)
     if isinstance(slice_, int | float) and slice_ > 1:
         return float(slice_)
     shown = slice_ or "of a whole GPU"

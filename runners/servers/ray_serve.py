@@ -104,6 +104,8 @@ class RayServe(ServerAdapter):
                 if not answer.is_success:
                     raise AdapterError(f"Ray Serve refuses {dict(values)}: {answer.text[:300]}")
                 _await_deployed(client, wanted["applications"][0], model.name)
+            except AdapterError:  # which is a ValueError too, and says enough
+                raise
             except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
                 raise AdapterError(f"Ray Serve did not take {dict(values)}: {error or type(error).__name__}") from error
 

@@ -22,16 +22,20 @@ def the_example(folder: Path, *, load: str = "load: {max_trial: 12s, max_warmup:
     (folder / "spec.yaml").write_text(text.replace(LOAD, load), encoding="utf-8")
 
 
+def have_engine(runner: str, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if runner == "docker":
+        docker_with(image)
+    else:
+        monkeypatch.setenv("KUBECONFIG", cluster())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("runner", ["docker", "kubernetes"])
 def test_the_example_is_tuned_and_confirmed(
     tmp_path: Path, tune: Tune, runner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if runner == "docker":
-        docker_with("minilm:1")
-    else:
-        monkeypatch.setenv("KUBECONFIG", cluster())
+    have_engine(runner, "minilm:1", monkeypatch)
     the_example(tmp_path)
     done = tune("--service", "spec.yaml", "--budget", 6, "--runner", runner, timeout=880)
     assert done.returncode == 0, done.stderr
@@ -65,10 +69,7 @@ SERVICE = """\
 def test_several_services_run_beside_each_other(
     tmp_path: Path, tune: Tune, runner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if runner == "docker":
-        docker_with("small:1")
-    else:
-        monkeypatch.setenv("KUBECONFIG", cluster())
+    have_engine(runner, "small:1", monkeypatch)
     text = "version: 1\nservices:\n" + SERVICE.replace("NAME", "left") + SERVICE.replace("NAME", "right")
     text += (
         "budget: {cpu_cores: 2, memory: 1Gi}\nprices: {cpu_core_hour: 0.04}\nload: {max_trial: 10s, max_warmup: 3s}\n"
