@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from runners.servers import adapter_named, adapter_names
+from runners.servers import adapter_named, adapter_names, server_preset
+from runners.servers.protocol import as_text
 from tuner.cli import cli
 from tuner.schema import schema_text
 
@@ -31,13 +34,28 @@ def server_knobs() -> str:
     for name in adapter_names():
         adapter = adapter_named(name)
         how = "run as a real server by the tests" if adapter.tried else "written from its documentation, not run here"
-        parts.append(f"## {adapter.title}\n\n`server: {name}`, [its documentation]({adapter.documentation}); {how}\n")
-        parts.append("| knob | roles | choices of the preset | told while it runs |\n| --- | --- | --- | --- |")
+        image = f"Its image: `{adapter.image}`." if adapter.image else "An image has to be named."
+        parts.append(f"## {adapter.title}\n\n`server: {name}`, [its documentation]({adapter.documentation}); {how}.\n")
+        parts.append(f"{inspect.getdoc(type(adapter))} {image}\n")
+        heads = ["knob", "roles", "usual choices", "in the preset", "told while it runs"]
+        heads += ["variable"] if adapter.variables else []
+        parts += [_row(heads), _row(["---"] * len(heads))]
+        preset, constraints = server_preset(adapter)
         for knob in adapter.knobs:
-            choices = ", ".join(f"`{str(one).lower() if isinstance(one, bool) else one}`" for one in knob.choices)
-            parts.append(f"| `{knob.name}` | {', '.join(knob.roles)} | {choices} | {'yes' if knob.live else ''} |")
-        parts.append("")
+            choices = ", ".join(f"`{as_text(one)}`" for one in knob.choices)
+            marks = ["yes" if mark else "" for mark in (knob.name in preset, knob.live)]
+            variable = adapter.variables.get(knob.name)
+            cells = [f"`{knob.name}`", ", ".join(knob.roles), choices, *marks, f"`{variable}`" if variable else ""]
+            parts.append(_row(cells[: len(heads)]))
+        knobs = {knob.name for knob in adapter.knobs}
+        beside = [f"`{other}: {one['choices']}`" for other, one in preset.items() if other not in knobs]
+        more = beside + [f"`{one}`" for one in constraints]
+        parts.append(f"\nAlso in the preset: {', '.join(more)}.\n" if more else "")
     return "\n".join(parts)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def pages() -> dict[Path, str]:

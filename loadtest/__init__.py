@@ -7,7 +7,7 @@ asked and what it answers are the plain values of `loadtest.plan`.
 
 from loadtest.answers import checker
 from loadtest.auth import secret_headers
-from loadtest.bodies import read_bodies
+from loadtest.bodies import Body, read_bodies
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, read_log
 from loadtest.histogram import LatencyHistogram
@@ -39,6 +39,7 @@ __all__ = [
     "Answer",
     "AnswerCheck",
     "Auth",
+    "Body",
     "Burst",
     "FormField",
     "Interval",

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -33,7 +34,9 @@ def infer_request(path: str, body: bytes) -> bytes:
         raise PlanError(f"request.path: {path!r} is not of the form /v2/models/NAME/infer, which gRPC needs")
     try:
         asked = json.loads(body)
-        message = _message()(model_name=found["name"], model_version=found["version"] or "", id=asked.get("id", ""))
+        message = _message()(
+            model_name=unquote(found["name"]), model_version=found["version"] or "", id=asked.get("id", "")
+        )
         _fill(message.parameters, asked)
         for one in asked["inputs"]:
             values = list(_flat(one["data"]))

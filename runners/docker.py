@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -182,10 +183,11 @@ class DockerRunner:
             self._engine.ask(
                 self._engine.client.containers.create,
                 image,
-                list(container.command) or None,
+                list(container.command[1:]) or None,
+                entrypoint=list(container.command[:1]) or None,  # as a pod's: the image's own would get it as arguments
                 name=name,
                 labels=labels,
-                environment=dict(container.env),
+                environment={name: os.environ.get(name, "") for name in container.secrets} | dict(container.env),
                 mounts=mounts,
                 ports={f"{PORT}/tcp": ("127.0.0.1", None)},
                 security_opt=["no-new-privileges"],

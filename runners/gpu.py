@@ -8,8 +8,10 @@ trial. https://docs.nvidia.com/deploy/nvml-api/, https://docs.nvidia.com/datacen
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import httpx
@@ -43,6 +45,15 @@ class Nvml:
         pynvml.nvmlInit()
         self._nvml: Any = pynvml
 
+    def names(self) -> tuple[str, ...]:
+        """Of the devices, as NVIDIA writes them: `Tesla T4`, `NVIDIA A100-SXM4-80GB`."""
+        nvml = self._nvml
+        devices = [
+            self._ask(nvml.nvmlDeviceGetHandleByIndex, index)
+            for index in range(self._ask(nvml.nvmlDeviceGetCount) or 0)
+        ]
+        return tuple(_text(self._ask(nvml.nvmlDeviceGetName, device)) for device in devices if device is not None)
+
     def look(self, pids: Collection[int], devices: Collection[str] = ()) -> GpuLook | None:
         """Of these processes, on the devices that they run on; or of whole devices, by index or UUID, where named (a
         container's processes have other ids here). None where none is in use.
@@ -62,7 +73,9 @@ class Nvml:
         """Each with its index; where a GPU is in slices (MIG), the slices by their UUIDs."""
         nvml = self._nvml
         for index in range(self._ask(nvml.nvmlDeviceGetCount) or 0):
-            device = nvml.nvmlDeviceGetHandleByIndex(index)
+            device = self._ask(nvml.nvmlDeviceGetHandleByIndex, index)
+            if device is None:  # lost
+                continue
             mode = self._ask(nvml.nvmlDeviceGetMigMode, device)
             if not mode or not mode[0]:
                 yield str(index), device
@@ -106,6 +119,20 @@ def nvml() -> Nvml | None:
         return Nvml()
     except Exception:  # noqa: BLE001 (NVMLError is only known where the module is)
         return None
+
+
+@cache
+def gpu_names() -> tuple[str, ...]:
+    """Of this machine's GPUs; none where there is no driver."""
+    found = nvml()
+    return () if found is None else found.names()
+
+
+def is_of_type(name: str, asked: str) -> bool:
+    """Whether a device of that name is what a spec calls `A100`, `A100-80GB` or `RTX4090`."""
+    words = [word for word in re.split(r"[\s_-]+", asked.lower()) if word not in ("", "nvidia", "tesla")]
+    parts = ["[\\s_-]*".join(re.findall(r"[a-z]+|\d+", word)) for word in words]
+    return all(re.search(rf"(?<![a-z0-9]){part}(?![a-z0-9])", name.lower()) for part in parts)
 
 
 def from_dcgm(text: str, pod: str) -> GpuLook | None:

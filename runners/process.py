@@ -17,6 +17,7 @@ from pathlib import Path
 from runners.cgroup import Cgroups
 from runners.cleanup import remove_leftovers
 from runners.cores import Allotment, Cores
+from runners.gpu import gpu_names, is_of_type
 from runners.machine import has_gpu, usable_cores, usable_memory_bytes
 from runners.ownership import TEMPORARY_PREFIX, lease, ownership_environment
 from runners.ports import Ports, listens
@@ -62,6 +63,9 @@ class ProcessRunner:
         gpu = resources.gpu_type if resources.gpu_type is not None else resources.gpu_memory
         if gpu is not None and not has_gpu():
             return f"asks for a GPU ({gpu}), and there is none here"
+        asked_type, names = resources.gpu_type, gpu_names()
+        if asked_type is not None and names and not any(is_of_type(name, asked_type) for name in names):
+            return f"asks for the GPU {asked_type}, and here is {', '.join(sorted(set(names)))}"
         return None
 
     @property

@@ -118,7 +118,8 @@ class Container:
     says that it is such a one. `prepare` is called with the server's URL and this container once the health path has
     answered: it tells the server what can only be told while it runs, and returns the request to ask in place of
     `readiness.request`. It raises ServerFailed or Infeasible. `patch` is laid over a cluster's workload. Containers of
-    one `group` run at the same time and may share a GPU.
+    one `group` run at the same time and may share a GPU. `secrets` names variables of ours that the server is given
+    too, whose values are written nowhere.
     """
 
     study: str
@@ -131,6 +132,7 @@ class Container:
     readiness: Readiness
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     image: str | None = None
     go_on: Callable[[], None] = _go_on

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import httpx
@@ -46,7 +46,7 @@ def wait_until_ready(
     """
     deadline = time.monotonic() + readiness.timeout_s
     # No proxy from the environment stands between us and a server on this machine.
-    with httpx.Client(base_url=url, trust_env=False, verify=_trust(readiness.tls)) as client:
+    with httpx.Client(base_url=url, trust_env=False, verify=trust(readiness.tls)) as client:
         path = readiness.path
         if path is not None:
             seen = _poll(lambda left: _health(client, path, left), deadline, deadline, check)
@@ -65,7 +65,8 @@ def wait_until_ready(
             raise ServerFailed(f"did not answer the real request {request.method} {request.path}: {seen}")
 
 
-def _trust(tls: Tls | None) -> ssl.SSLContext | bool:
+def trust(tls: Tls | None) -> ssl.SSLContext | bool:
+    """What httpx checks a certificate against. Raises ServerFailed for a file without certificates."""
     if tls is None or not tls.verify:
         return False
     try:
@@ -106,7 +107,7 @@ def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, foll
     excerpt = b""
     try:
         with client.stream(
-            request.method, request.path, headers=dict(request.headers), content=request.body, timeout=timeout_s,
+            request.method, request.path, headers=encoded(request.headers), content=request.body, timeout=timeout_s,
             follow_redirects=follow_redirects,
         ) as response:  # fmt: skip
             # httpx bounds each read and not their sum: an answer that trickles in would never time out.
@@ -126,6 +127,11 @@ def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, foll
         return None, True
     said = one_line(excerpt)
     return f"answered {response.status_code}" + (f" ({said})" if said else ""), True
+
+
+def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """As the load test sends them: httpx alone would take ASCII only."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def last_words(log: str) -> str:

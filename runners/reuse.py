@@ -17,6 +17,7 @@ from runners.protocol import (
     Beside,
     Container,
     Endpoint,
+    Infeasible,
     Leftover,
     ParameterValue,
     Placement,
@@ -88,6 +89,7 @@ class ReusingRunner:
     def __init__(self, runner: Runner) -> None:
         self._runner, self._lock = runner, threading.Lock()
         self._idle: list[_Kept] = []
+        self._starting = 0  # launches that may wait for what an idle server would hold
 
     @property
     def near(self) -> bool:
@@ -108,9 +110,9 @@ class ReusingRunner:
         key = tuple(sorted((name, value) for name, value in container.parameters.items() if name not in container.live))
         kept = None if container.fresh else self._take(key)
         if kept is None:
-            self.stop_idle()
             with contextlib.ExitStack() as stack:
-                endpoint = stack.enter_context(self._runner.launch(container))
+                with self._making_room():
+                    endpoint = stack.enter_context(self._runner.launch(container))
                 yield endpoint
                 if container.live and not container.fresh:
                     self._keep(_Kept(key, container, endpoint, stack.pop_all()))
@@ -120,9 +122,10 @@ class ReusingRunner:
                 with kept.stop as running:
                     endpoint = self._told(kept, container)
                     stack.push(running.pop_all())
-            except ServerFailed as error:  # it cannot be told, or not this: started anew it may do
+            except (ServerFailed, Infeasible) as error:  # it cannot be told, or not this: started anew it may do
                 with self.launch(replace(container, fresh=True)) as anew:
-                    said = f"It was launched anew, since a running server could not be told: {error.reason}"
+                    why = error.reason if isinstance(error, ServerFailed) else error
+                    said = f"It was launched anew, since a running server could not be told: {why}"
                     yield _Said(anew, said, anew.cold_start_s)
                 return
             yield endpoint
@@ -157,6 +160,18 @@ class ReusingRunner:
                 kept = self._idle.pop()
             kept.stop.close()
 
+    @contextlib.contextmanager
+    def _making_room(self) -> Iterator[None]:
+        """Whatever is idle, or becomes so meanwhile, is stopped: a launch may be waiting for what it holds."""
+        with self._lock:
+            self._starting += 1
+        try:
+            self.stop_idle()
+            yield
+        finally:
+            with self._lock:
+                self._starting -= 1
+
     def _take(self, key: _Key) -> _Kept | None:
         with self._lock:
             fitting = next((one for one in self._idle if one.key == key), None)
@@ -166,4 +181,8 @@ class ReusingRunner:
 
     def _keep(self, kept: _Kept) -> None:
         with self._lock:
-            self._idle.append(kept)
+            wanted = self._starting == 0
+            if wanted:
+                self._idle.append(kept)
+        if not wanted:
+            kept.stop.close()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from search_spaces.values import QuantityError, parse_size, quantity
+from search_spaces.values import QuantityError, parse_duration, parse_size, quantity
 
 ParameterValue = bool | int | float | str
 Configuration = Mapping[str, ParameterValue]
@@ -85,6 +85,11 @@ def _role_problem(role: Role | None, value: ParameterValue) -> str | None:
         return f"{value!r} is not a whole number"
     if role == "replicas" and value == 0:
         return "0 replicas serve nothing"
+    if role == "batch_delay" and isinstance(value, str):
+        try:
+            parse_duration(value)
+        except QuantityError as error:
+            return str(error)
     if role == "gpu_memory_share":
         share = quantity(value)
         return None if isinstance(share, float) and 0 < share <= 1 else f"{value!r} is no share such as 0.9"

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from results import RESERVED_COLUMNS
 from runners import Placement
-from search_spaces import Parameter
+from search_spaces import Parameter, quantity
 from tuner.prices import check_prices
 from tuner.quality import check_quality
 from tuner.render import RESOURCE_ROLES, RUNNER_PLACEHOLDERS, placeholders, rendered_texts, templates
-from tuner.serving import check_serving, serving
+from tuner.request import adapter_request, must_describe
+from tuner.serving import Serving, check_serving, serving
 from tuner.spec_file import LoadedSpec
 
 
@@ -48,9 +49,12 @@ def _check_service(loaded: LoadedSpec) -> None:
     found = serving(loaded)
     if found is not None:
         check_serving(loaded, found, _used(loaded))
+        _check_bodies(loaded, found)
     elif loaded.spec.request.protocol == "grpc":
         raise loaded.error(("request", "protocol"), "grpc needs a server that speaks V2, such as server: triton")
     if loaded.spec.runner.type == "process":
+        if not loaded.at:
+            _check_slices(loaded)
         _check_program(loaded)
 
 
@@ -84,6 +88,28 @@ def _check_secrets(loaded: LoadedSpec) -> None:
             raise loaded.error(
                 ("service", "secrets", index), f"the server needs {name}, which is not set: export {name}=..."
             )
+
+
+def _check_slices(loaded: LoadedSpec) -> None:
+    """Services that are tuned together do share a GPU; a process by itself has all of it, whatever is paid for."""
+    slices = loaded.space.with_role("gpu_memory")
+    for choice in slices.choices if slices else ():
+        if quantity(choice) != 1.0:
+            raise loaded.error(
+                ("space", "parameters", slices.name if slices else ""),
+                f"a process gets whole GPUs, so {choice} of one would be measured as all of it; use the docker or "
+                "kubernetes runner",
+            )
+
+
+def _check_bodies(loaded: LoadedSpec, found: Serving) -> None:
+    asked = adapter_request(loaded)
+    if must_describe(loaded) and not (asked and asked.bodies) and not found.adapter.describes_models:
+        raise loaded.error(
+            ("service", "server"),
+            f"{found.adapter.title} does not say what its models take; write request: {{json: {{text: hello}}}} or a "
+            "dataset",
+        )
 
 
 def _check_reference(loaded: LoadedSpec) -> None:

@@ -11,7 +11,7 @@ from runners import Placement
 from search_spaces import Configuration
 from tuner.errors import UsageError
 from tuner.render import ready_path, ready_timeout_s, rendered_texts, resources, roles
-from tuner.serving import image_of
+from tuner.serving import image_of, mounted_model
 from tuner.spec_file import LoadedSpec
 
 _PORT, _FILES = 8000, "/etc/tune"
@@ -56,6 +56,11 @@ class _Measured(NamedTuple):
     cores_used: float | None
 
 
+def _where(loaded: LoadedSpec) -> str:
+    """Where the container must find a model that lies on this machine."""
+    return "".join(f"the model {source.name} has to be at {target}" for target, source in mounted_model(loaded).items())
+
+
 def _deployable(
     study: StudySummary, loaded: LoadedSpec, configuration: Configuration, capacity: Estimate, measured: _Measured,
     knee_qps: float | None, qps: float | None,
@@ -63,6 +68,9 @@ def _deployable(
     from runners.kubernetes.objects import resource_section
     from tuner.runner_choice import kubernetes_options
 
+    if loaded.spec.runner.type in ("process", "replay"):
+        # This machine's paths and environments are of no use there; a container has its own.
+        loaded = loaded.with_runner("docker")
     spec, asked = loaded.spec, resources(loaded.space, configuration)
     options = kubernetes_options(loaded)
     port = options.port or _PORT
@@ -76,8 +84,10 @@ def _deployable(
         image=image_of(loaded),
         command=texts.command,
         env={**options.gpus.asked(asked.gpu_type, asked.gpu_memory)[1], **texts.env},
+        secrets=spec.service.secrets,
         files=texts.files,
         files_folder=_FILES,
+        notes=tuple(note for note in (texts.note, _where(loaded)) if note),
         port=port,
         https=spec.request.tls is not None,
         ready_path=ready_path(loaded),

@@ -45,11 +45,12 @@ def _model_analyzer(text: str, loaded: LoadedSpec) -> list[TrialRecord]:
     limit. `Max Batch Size` and the instances in `Instance Group` become the parameters with those roles.
     """
     limit_ms = loaded.p99_limit_ms
+    copies: Role = "workers" if loaded.space.with_role("workers") else "instances"
     best: dict[tuple[tuple[str, ParameterValue], ...], tuple[float, float]] = {}
     for row in csv.DictReader(text.splitlines()):
         configuration = _with_roles(loaded, {
             "batch_size": int(row["Max Batch Size"]),
-            "workers": sum(int(count) for count in _INSTANCES.findall(row["Instance Group"])),
+            copies: sum(int(count) for count in _INSTANCES.findall(row["Instance Group"])),
         })  # fmt: skip
         throughput, p99 = float(row["Throughput (infer/sec)"]), float(row["p99 Latency (ms)"])
         key = tuple(configuration.items())

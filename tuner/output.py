@@ -16,7 +16,11 @@ from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.spec_file import LoadedSpec
 from tuner.summary import summarise
 
-_OURS = ("recommendation.json", "trials.csv", "trials.parquet", "trials", "report.html", "report.md", "study.db")
+# What is compiled (`cache`) stays, for the next run to find.
+_OURS = (
+    "recommendation.json", "trials.csv", "trials.parquet", "trials", "report.html", "report.md", "study.db",
+    "reference", "plan.json", "plan.csv", "plan.svg", "gate",
+)  # fmt: skip
 
 
 def prepare_output(folder: Path, *, resume: bool) -> str | None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import httpx
 
-from runners import Container, SampleRequest, ServerFailed
-from runners.readiness import one_line
+from runners import Container, SampleRequest, ServerFailed, Tls
+from runners.readiness import encoded, one_line, trust
 from runners.servers import AdapterError, Reach, Statistics
 from search_spaces import Configuration
 from tuner.render import managed, sample_request
@@ -24,7 +24,7 @@ def prepare(
     """The server has its values, and the request is complete. Raises ServerFailed with what it answered instead."""
     found = serving(loaded)
     try:
-        if found is not None and found.knobs and (container.running or found.adapter.configures_at_start):
+        if found is not None and (found.adapter.configures_at_start or (found.knobs and container.running)):
             found.adapter.configure(at, found.model, found.values(configuration))
         if not source.described and found is not None:
             asked = adapter_request(loaded)
@@ -34,15 +34,22 @@ def prepare(
             source = request_source(loaded, path)
     except AdapterError as error:
         raise ServerFailed(str(error)) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # an adapter that expected another answer
+        raise ServerFailed(f"the server's answer cannot be read: {error or type(error).__name__}") from error
     for request in managed(loaded, configuration):
-        _manage(at.url, request)
+        _manage(at.url, request, container.readiness.tls)
     return source, sample_request(loaded, source)
 
 
 def counters(loaded: LoadedSpec, at: Reach | None) -> Statistics | None:
     """What the server has counted so far; None where its kind cannot be asked."""
     found = serving(loaded)
-    return None if found is None or at is None else found.adapter.statistics(at, found.model)
+    if found is None or at is None:
+        return None
+    try:
+        return found.adapter.statistics(at, found.model)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # figures beside the measurement are not worth a trial
 
 
 def counted(before: Statistics | None, after: Statistics | None) -> Mapping[str, float]:
@@ -64,12 +71,11 @@ def _between(before: float | None, after: float | None) -> float | None:
     return None if after is None else after - (before or 0.0) if after >= (before or 0.0) else after
 
 
-def _manage(url: str, request: SampleRequest) -> None:
+def _manage(url: str, request: SampleRequest, tls: Tls | None) -> None:
     try:
-        answer = httpx.request(
-            request.method, url + request.path, headers=dict(request.headers), content=request.body, timeout=_MANAGED_S,
-            trust_env=False,
-        )  # fmt: skip
+        with httpx.Client(base_url=url, timeout=_MANAGED_S, trust_env=False, verify=trust(tls)) as client:
+            headers = encoded(request.headers)
+            answer = client.request(request.method, request.path, headers=headers, content=request.body)
     except httpx.HTTPError as error:
         raise ServerFailed(f"no answer to {request.method} {request.path}: {error or type(error).__name__}") from error
     if not answer.is_success:

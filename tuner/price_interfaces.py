@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
 
 from tuner.catalogue import Catalogue, Instance
 from tuner.errors import UnfitEnvironmentError
@@ -202,7 +203,13 @@ def _least(prices: Any) -> float | None:
 def _refreshed(catalogue: Catalogue, instances: tuple[Instance, ...], source: str) -> Catalogue:
     kept = tuple(one for one in instances if one.on_demand is not None)
     update = {"instances": kept, "source": source, "date": datetime.datetime.now(datetime.UTC).date()}
-    return Catalogue.model_validate(catalogue.model_copy(update=update).model_dump(mode="json"))
+    try:
+        return Catalogue.model_validate(catalogue.model_copy(update=update).model_dump(mode="json"))
+    except ValidationError as error:
+        raise UnfitEnvironmentError(
+            f"{source} lists prices of {len(kept)} of {len(catalogue.instances)} instances in {catalogue.region}, too "
+            "few to go on with; the prices that were there stay"
+        ) from error
 
 
 INTERFACES: Mapping[str, Callable[[Catalogue], Catalogue]] = {"aws": from_aws, "azure": from_azure, "gcp": from_gcp}

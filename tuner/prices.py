@@ -19,13 +19,18 @@ def price_per_hour(space: SearchSpace, configuration: Configuration, prices: Pri
     asked = resources(space, configuration)
     price = prices.cpu_core_hour * (asked.cpu_cores or 0.0)
     price += prices.memory_gib_hour * (asked.memory_bytes or 0) / _GIB
-    if asked.gpu_type is not None:
-        gpu = prices.gpu_hour.get(asked.gpu_type)
+    if asked.gpu_type is not None or asked.gpu_memory is not None:
+        gpu = prices.gpu_hour.get(asked.gpu_type or _only_gpu(prices) or "")
         if gpu is None:
             return None
         price += gpu.price * gpu_share(asked.gpu_memory, gpu, prices.slices)
     replicas = space.with_role("replicas")
     return price * (float(configuration[replicas.name]) if replicas else 1.0) or None
+
+
+def _only_gpu(prices: PriceSpec) -> str | None:
+    """The type of a slice whose type is not said: where one alone has a price, it is that."""
+    return next(iter(prices.gpu_hour)) if len(prices.gpu_hour) == 1 else None
 
 
 def price_of(loaded: LoadedSpec, configuration: Configuration) -> float | None:
@@ -78,9 +83,16 @@ def check_prices(loaded: LoadedSpec) -> None:
 def _check_gpu_prices(loaded: LoadedSpec) -> None:
     space, prices = loaded.space, loaded.spec.prices
     gpu_type, gpu_memory = space.with_role("gpu_type"), space.with_role("gpu_memory")
-    for name in gpu_type.choices if gpu_type else ():
+    types = gpu_type.choices if gpu_type else (_only_gpu(prices),) if gpu_memory else ()
+    for name in types:
         if name == NO_GPU:
             continue
+        if name is None:
+            raise loaded.error(
+                ("prices",),
+                f"which GPU is {gpu_memory.name} a slice of? Give a parameter the role gpu_type, as in "  # type: ignore[union-attr]
+                "gpu_type: [T4], or gpu_hour one price",
+            )
         if str(name) not in prices.gpu_hour:
             raise loaded.error(("prices",), f"gpu_hour has no price for {name}, which {gpu_type.name} may choose")  # type: ignore[union-attr]
         for slice_ in gpu_memory.choices if gpu_memory else ():

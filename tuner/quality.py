@@ -17,8 +17,9 @@ from typing import Any
 import httpx
 from jsonpath_rfc9535 import JSONPathEnvironment
 
-from loadtest import PlanError, read_bodies
+from loadtest import Body, PlanError, read_bodies
 from runners import Container, Infeasible, Runner, SampleRequest, ServerFailed
+from runners.readiness import encoded
 from runners.servers import Reach
 from tuner.errors import UnfitEnvironmentError
 from tuner.preparing import prepare
@@ -38,7 +39,7 @@ class Quality:
     """Requests, and what is right in the answer to each."""
 
     spec: QualitySpec
-    bodies: tuple[bytes, ...]
+    bodies: tuple[Body, ...]
     right: tuple[Any, ...]
 
     def check(self, url: str, source: RequestSource, alive: Callable[[], None]) -> float:
@@ -94,20 +95,22 @@ def close(given: Any, right: Any, tolerance: float) -> bool:
     return given is not None and bool(given == right)
 
 
-def ask(url: str, source: RequestSource, answer: str, bodies: Sequence[bytes], alive: Callable[[], None]) -> list[Any]:
+def ask(url: str, source: RequestSource, answer: str, bodies: Sequence[Body], alive: Callable[[], None]) -> list[Any]:
     """What the JSON path finds in each answer; None where it finds nothing, or the request failed."""
     path = JSONPathEnvironment().compile(answer)
     verify: Any = (source.plan.ca_file or source.plan.verify_tls) if source.tls else True
-    settings: dict[str, Any] = {"base_url": url, "headers": dict(source.headers), "verify": verify}
+    settings: dict[str, Any] = {"base_url": url, "verify": verify}
+    others = {name: value for name, value in source.headers.items() if name.lower() != "content-type"}
     with (
         httpx.Client(**settings, timeout=_TIMEOUT_S, trust_env=False) as client,
         ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="quality") as pool,
     ):
 
-        def one(body: bytes) -> Any:
+        def one(body: Body) -> Any:
             alive()
+            headers = source.headers if body.content_type is None else others | {"Content-Type": body.content_type}
             try:
-                found = client.request(source.method, source.path, content=body)
+                found = client.request(source.method, source.path, headers=encoded(headers), content=body.content)
                 node = path.find_one(found.json()) if found.is_success else None
             except (httpx.HTTPError, ValueError):
                 return None
@@ -124,12 +127,13 @@ def _labelled(loaded: LoadedSpec, spec: QualitySpec, path: Path) -> Quality:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
         raise loaded.error(key, f"cannot read {path}: {why}") from error
     bodies, labels = [], []
+    says = any(name.lower() == "content-type" for name in loaded.spec.request.headers)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             content = json.loads(line)
-            bodies.append(json.dumps(content["request"]).encode())
+            bodies.append(Body(json.dumps(content["request"]).encode(), None if says else "application/json"))
             labels.append(content["label"])
         except (ValueError, KeyError, TypeError) as error:
             raise loaded.error(key, f'{path}:{number} is not {{"request": ..., "label": ...}}') from error
@@ -156,32 +160,38 @@ def _reference(
         return found
     container = render(
         loaded, spec.reference, runner.place(folder), source, study=loaded.spec.service.name, trial=0, folder=folder,
-        cache=cache, prepare=told,
+        cache=cache, prepare=told, fresh=True,
     )  # fmt: skip
     with runner.launch(container) as endpoint:
         bodies = _bodies(loaded, complete[0])
         answers = ask(endpoint.url, complete[0], spec.answer, bodies, endpoint.check)
     if any(one is None for one in answers):
         raise ServerFailed(f"its answers have nothing at {spec.answer}")
-    content = {"requests": [one.decode(errors="replace") for one in bodies], "answers": answers}
-    known.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    known.write_text(json.dumps(_asked(spec, bodies) | {"answers": answers}) + "\n", encoding="utf-8")
     return Quality(spec, bodies, tuple(answers))
 
 
-def _bodies(loaded: LoadedSpec, source: RequestSource) -> tuple[bytes, ...]:
+def _bodies(loaded: LoadedSpec, source: RequestSource) -> tuple[Body, ...]:
     """The load test's own requests, at most 500 of them."""
     try:
-        return tuple(one.content for one in read_bodies(source.plan))[:_MOST]
+        return tuple(read_bodies(source.plan)[:_MOST])
     except PlanError as error:
         raise loaded.error(("request",), str(error)) from error
 
 
-def _read(path: Path, spec: QualitySpec, bodies: tuple[bytes, ...]) -> Quality | None:
-    """An earlier run's answers to the same requests."""
+def _asked(spec: QualitySpec, bodies: tuple[Body, ...]) -> dict[str, Any]:
+    """Whose answers they are, to what, and which part of each."""
+    requests = [one.content.decode(errors="replace") for one in bodies]
+    return {"reference": dict(spec.reference or {}), "answer": spec.answer, "requests": requests}
+
+
+def _read(path: Path, spec: QualitySpec, bodies: tuple[Body, ...]) -> Quality | None:
+    """An earlier run's answers to the same questions."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(content, dict) or content.get("requests") != [one.decode(errors="replace") for one in bodies]:
+    asked = _asked(spec, bodies)
+    if not isinstance(content, dict) or {key: content.get(key) for key in asked} != asked:
         return None
     return Quality(spec, bodies, tuple(content["answers"]))

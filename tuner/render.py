@@ -79,6 +79,7 @@ class Texts:
     command: tuple[str, ...]
     env: dict[str, str]
     files: dict[str, str]
+    note: str = ""
 
 
 def rendered_texts(loaded: LoadedSpec, configuration: Configuration, placement: Placement) -> Texts:
@@ -96,7 +97,7 @@ def rendered_texts(loaded: LoadedSpec, configuration: Configuration, placement: 
     found = serving(loaded)
     base = Launch(()) if found is None else found.launch(configuration, placement)
     env = {**_environment(loaded), **_compiled(loaded, placement), **base.env, **named("env")}
-    return Texts(tuple(named("command").values()) or base.command, env, {**base.files, **named("files")})
+    return Texts(tuple(named("command").values()) or base.command, env, {**base.files, **named("files")}, base.note)
 
 
 def _compiled(loaded: LoadedSpec, placement: Placement) -> dict[str, str]:
@@ -189,6 +190,7 @@ def render(
         ),
         command=texts.command,
         env=texts.env,
+        secrets=loaded.spec.service.secrets,
         files=texts.files,
         image=image_of(loaded),
         go_on=go_on,

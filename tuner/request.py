@@ -72,7 +72,7 @@ def request_source(loaded: LoadedSpec, generated: Path | None = None) -> Request
         raise loaded.error(("request", "auth"), str(error).removeprefix("request.auth: ")) from error
     return RequestSource(
         plan.method, plan.path, headers, bodies[0].content or None, plan, spec.tls is not None,
-        described=asked is None or not lacks_bodies(loaded) or generated is not None,
+        described=generated is not None or not must_describe(loaded),
     )  # fmt: skip
 
 
@@ -96,6 +96,12 @@ def lacks_bodies(loaded: LoadedSpec) -> bool:
     """Whether the spec gives no request bodies."""
     spec = loaded.spec.request
     return all(one is None for one in (spec.json_body, spec.body, spec.dataset, spec.file, spec.multipart))
+
+
+def must_describe(loaded: LoadedSpec) -> bool:
+    """Whether the running server has to say what its requests look like."""
+    asked = adapter_request(loaded)
+    return asked is not None and lacks_bodies(loaded) and loaded.spec.request.method not in ("GET", "HEAD")
 
 
 def _adapted(plan: RequestPlan, loaded: LoadedSpec, asked: ServerRequest, generated: Path | None) -> RequestPlan:

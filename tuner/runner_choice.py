@@ -44,11 +44,13 @@ def _docker(loaded: LoadedSpec) -> Runner:
     if loaded.members and spec.build is not None:
         raise loaded.error((*key, "build"), "builds one image; with several services, name each one's image")
     mounts: dict[str, Path] = {}
+    images: list[str] = []
     for service in loaded.services:
-        if image_of(service.loaded) is None and spec.build is None:
+        if (image := image_of(service.loaded)) is None:
             raise service.loaded.error(
                 ("service", "image"), "is missing; Docker needs one, or runner.docker.build to build it from"
             )
+        images.append(image)
         for target, source in mounted_model(service.loaded).items():
             if mounts.setdefault(target, source) != source:
                 raise service.loaded.error(
@@ -61,8 +63,7 @@ def _docker(loaded: LoadedSpec) -> Runner:
     for target, source in mounts.items():
         if not source.exists():
             raise loaded.error((*key, "mounts", target), f"there is no {source}")
-    name = image_of(loaded.services[0].loaded) or f"tune-{loaded.spec.service.name.lower()}"
-    return DockerRunner(DockerOptions(name, build, spec.shm_size, mounts, spec.gpus))
+    return DockerRunner(DockerOptions(images[0], build, spec.shm_size, mounts, spec.gpus))
 
 
 def _kubernetes(loaded: LoadedSpec) -> Runner:

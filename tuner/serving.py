@@ -10,11 +10,12 @@ from pathlib import Path
 
 from runners import Placement
 from runners.servers import AdapterError, Launch, Model, Reach, ServerAdapter, Tensor, adapter_named
-from search_spaces import Configuration, Parameter, ParameterValue, SearchSpace, parse_duration
+from search_spaces import Configuration, Parameter, ParameterValue, SearchSpace, parse_duration, quantity
 from tuner.errors import SpecError
 from tuner.spec_file import LoadedSpec
 from tuner.yaml_file import KeyPath
 
+_ANYWHERE = Placement("127.0.0.1", 1, "files", (2, 3))
 MODELS = "/mnt/models"  # where a container finds a model that lies on this machine
 
 
@@ -66,9 +67,17 @@ def check_serving(loaded: LoadedSpec, found: Serving, used: set[str]) -> None:
     configuration = next(iter(loaded.space.sample(1, seed=0)))
     try:
         found.adapter.check(found.model, found.values(configuration))
+        found.adapter.request(found.model)
         _check_version(found)
     except AdapterError as error:
         raise _at(loaded, error) from error
+    for knob, parameter in found.knobs.items():
+        for choice in parameter.choices:
+            values = {**found.values(configuration), knob: _plain(parameter, choice)}
+            try:
+                found.adapter.launch(found.model, values, _ANYWHERE)
+            except ValueError as error:  # AdapterError, or what a float() says of it
+                raise loaded.error(("space", "parameters", parameter.name), str(error)) from error
 
 
 def _check_grpc(loaded: LoadedSpec, adapter: ServerAdapter) -> None:
@@ -87,9 +96,10 @@ def reach(url: str, placement: Placement) -> Reach:
 
 
 def image_of(loaded: LoadedSpec) -> str | None:
-    """The spec's image, or else the adapter's."""
-    found = serving(loaded)
-    given = loaded.spec.service.image
+    """The spec's image, or one that is built by its name, or else the adapter's."""
+    found, given, runner = serving(loaded), loaded.spec.service.image, loaded.spec.runner
+    if given is None and runner.type == "docker" and runner.docker.build is not None:
+        return f"tune-{loaded.spec.service.name.lower()}"
     return given if given is not None or found is None else found.adapter.image
 
 
@@ -117,6 +127,7 @@ def _model(loaded: LoadedSpec, adapter: ServerAdapter) -> Model:
         inputs=tuple(Tensor(name, one.datatype, one.shape) for name, one in given.inputs.items()),
         options=given.options,
         grpc=loaded.spec.request.protocol == "grpc",
+        contained=not process,
     )
 
 
@@ -141,8 +152,12 @@ def _knobs(adapter: ServerAdapter, space: SearchSpace) -> dict[str, Parameter]:
 
 
 def _plain(parameter: Parameter, value: ParameterValue) -> ParameterValue:
+    """A duration in milliseconds, a share as a number."""
     if parameter.role == "batch_delay" and isinstance(value, str):
-        return 1e3 * parse_duration(value)
+        delay_ms = 1e3 * parse_duration(value)
+        return int(delay_ms) if delay_ms.is_integer() else delay_ms
+    if parameter.role == "gpu_memory_share" and isinstance(value, str):
+        return quantity(value)
     return value
 
 
@@ -162,7 +177,8 @@ def _check_version(found: Serving) -> None:
     if not venv.is_dir():
         raise AdapterError(f"there is no environment {venv}; make it: python3 -m venv {venv}", ("service", "venv"))
     folders = [str(one) for one in venv.glob("lib/python3*/site-packages")]
-    package = next(iter(metadata.distributions(name=adapter.package, path=folders)), None)
+    names = (adapter.package, *adapter.flavours)
+    package = next((one for name in names for one in metadata.distributions(name=name, path=folders)), None)
     if package is None:
         raise AdapterError(
             f"{adapter.title} is not installed in {venv}: {venv}/bin/pip install {adapter.package}", ("service", "venv")

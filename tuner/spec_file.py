@@ -61,14 +61,16 @@ class LoadedSpec:
 
     @property
     def p99_limit_ms(self) -> float | None:
-        """The limit on latency that the SLO sets at its 95th percentile or above; None where it sets none, or where
-        several services have different ones.
+        """The limit on latency that the SLO sets at the 99th percentile, or else at the nearest to it from the 95th
+        up; None where it sets none, or where several services have different ones.
         """
         if self.members:
             found = {member.loaded.p99_limit_ms for member in self.members}
             return found.pop() if len(found) == 1 else None
         limits = self.spec.slo.limits if self.spec.slo else ()
-        return next((one.limit_s * 1e3 for one in limits if one.metric == "latency" and one.percentile >= 95), None)
+        high = [one for one in limits if one.metric == "latency" and one.percentile >= 95]
+        nearest = min(high, key=lambda one: abs(one.percentile - 99), default=None)
+        return None if nearest is None else nearest.limit_s * 1e3
 
     def error(self, key: KeyPath, message: str) -> SpecError:
         """An error at a key of this spec."""
@@ -221,7 +223,10 @@ def _prices(file: YamlFile, given: Any) -> Any:
         except ValidationError:
             return given  # it is said with the other errors, where it stands
         beneath = {**beneath, **parts, "gpu_hour": {**beneath.get("gpu_hour", {}), **parts.get("gpu_hour", {})}}
-    gpus = {**beneath.get("gpu_hour", {}), **(given.get("gpu_hour") or {})}
+    own_gpus = given.get("gpu_hour") or {}
+    if not isinstance(own_gpus, dict):
+        return given  # it is said with the other errors, where it stands
+    gpus = {**beneath.get("gpu_hour", {}), **own_gpus}
     return {**beneath, **given, **({"gpu_hour": gpus} if gpus else {})}
 
 

@@ -6,6 +6,7 @@ unavailable) is raised.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -133,6 +134,8 @@ class _Trial:
         group = f"{study}/{question.folder_name}" if setup.loaded.members else None
         # A second measurement starts as a container does that is deployed: nothing is compiled yet.
         cache = folder / "cache" if question.again else setup.cache
+        if question.again:
+            shutil.rmtree(cache, ignore_errors=True)  # of a measurement that was interrupted
         launch = Launch(study, question.number, folder, cache, question.again, group, lambda: on_phase("launch", 0.0))
         self._servers = [TrialServer(served, question.configuration, launch) for served in setup.served]
 

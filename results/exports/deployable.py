@@ -21,8 +21,9 @@ class Deployable:
     """One container, ready to be written down.
 
     `requests` are Kubernetes' requests and limits, GPU resources included; `files` are rendered, by their path under
-    `files_folder`. `roles` has the values of the parameters with a role. `limit` is the SLO in words, `qps` the traffic
-    that replicas are for (None: not said). `cores_used` is what the capacity took.
+    `files_folder`; `notes` say what else has to be; `secrets` names variables whose values only the environment has.
+    `roles` has the values of the parameters with a role. `limit` is the SLO in words, `qps` the traffic that replicas
+    are for (None: not said). `cores_used` is what the capacity took.
     """
 
     service: str
@@ -30,8 +31,10 @@ class Deployable:
     image: str | None
     command: tuple[str, ...]
     env: Mapping[str, str]
+    secrets: tuple[str, ...]
     files: Mapping[str, str]
     files_folder: str
+    notes: tuple[str, ...]
     port: int
     https: bool
     ready_path: str | None

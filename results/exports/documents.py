@@ -36,6 +36,9 @@ def header(one: Deployable) -> str:
     text += "" if one.confirmed else "; measured once only"
     if one.qps is not None:
         text += f"; replicas for {figure(one.qps)} requests/s"
+    text += "".join(f"; {note}" for note in one.notes)
+    if one.secrets:
+        text += f"; {', '.join(one.secrets)} are secrets, which are for you to provide"
     if one.image is None:
         text += f"; {NO_IMAGE} stands for your image, since the spec names none"
     return " ".join(visible(text).split())

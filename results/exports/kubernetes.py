@@ -57,7 +57,7 @@ def helm_values(one: Deployable) -> dict[str, str]:
     }
     if one.command:
         values["command"] = list(one.command)
-    if one.env:
+    if one.env or one.secrets:
         values["env"] = _env(one)
     if one.target_cpu_percent is not None:
         values["autoscaling"]["targetCPUUtilizationPercentage"] = one.target_cpu_percent
@@ -108,7 +108,7 @@ def container(one: Deployable, name: str | None = None) -> Document:
     }  # fmt: skip
     if one.command:
         found["command"] = list(one.command)
-    if one.env:
+    if one.env or one.secrets:
         found["env"] = _env(one)
     mounts = [{"name": "files", "mountPath": one.files_folder, "readOnly": True}] if one.files else []
     if one.shm_bytes:
@@ -195,7 +195,13 @@ def _placement(one: Deployable) -> Document:
 
 
 def _env(one: Deployable) -> list[Mapping[str, Any]]:
-    return [{"name": name, "value": value} for name, value in one.env.items()]
+    """A secret's value is that of a Secret by the service's name, which is for the user to make."""
+    reference = f"{one.name}-secrets"
+    hidden = [name for name in one.secrets if name not in one.env]
+    return [
+        *({"name": name, "value": value} for name, value in one.env.items()),
+        *({"name": name, "valueFrom": {"secretKeyRef": {"name": reference, "key": name}}} for name in hidden),
+    ]
 
 
 def _selector(one: Deployable) -> dict[str, str]:

@@ -75,6 +75,9 @@ def seldon(one: Deployable) -> dict[str, str]:
 
 def ray_serve(one: Deployable) -> dict[str, str]:
     """A config for `serve deploy`: replicas by the requests under way at the knee."""
+    own = {path: text for path, text in one.files.items() if path.endswith("serve.yaml")}
+    if own:
+        return own  # as it was measured
     actor: Document = {"num_cpus": one.cpu_cores or 1.0}
     if one.gpu_type is not None:
         actor["num_gpus"] = 1.0
@@ -121,8 +124,9 @@ def compose(one: Deployable) -> dict[str, str]:
     }
     if one.command:
         service["entrypoint"] = [_escaped(word) for word in one.command]
-    if one.env:
-        service["environment"] = {name: _escaped(value) for name, value in one.env.items()}
+    if one.env or one.secrets:
+        missing = {name: f"${{{name}:?is not set}}" for name in one.secrets}
+        service["environment"] = missing | {name: _escaped(value) for name, value in one.env.items()}
     if one.files:
         service["volumes"] = [f"./files:{one.files_folder}:ro"]
     if one.shm_bytes:

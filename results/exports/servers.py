@@ -85,14 +85,16 @@ def mlserver(one: Deployable) -> dict[str, str]:
     model: dict[str, Any] = {"name": one.name}
     if batch is not None:
         model["max_batch_size"] = batch
-    if delay is not None:
-        model["max_batch_time"] = delay / 1e6
+    if delay is not None or (batch or 0) > 1:
+        # A batch needs some time to fill, or MLServer makes none.
+        model["max_batch_time"] = max(delay or 0, _LEAST_MICROS if (batch or 0) > 1 else 0) / 1e6
     return {
         **(_own(one, "settings.json", but="model-settings.json") or {"settings.json": _json(settings)}),
         **(_own(one, "model-settings.json") or {"model-settings.json": _json(model)}),
     }
 
 
+_LEAST_MICROS = 100
 SERVERS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
     "triton": triton, "torchserve": torchserve, "tf-serving": tf_serving, "mlserver": mlserver
 }  # fmt: skip

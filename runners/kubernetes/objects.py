@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -109,7 +111,13 @@ def patched(
     server["resources"] = _merged(server.get("resources") or {}, resource_section(asked, options))
     given = options.gpus.asked(asked.gpu_type, asked.gpu_memory)[1] | dict(container.env)
     kept = [one for one in server.get("env") or () if one.get("name") not in given]
-    server["env"] = kept + [{"name": key, "value": value} for key, value in given.items()]
+    there = {*given, *(one.get("name") for one in kept)}
+    hidden = [
+        {"name": key, "valueFrom": {"secretKeyRef": {"name": secrets_name(name), "key": key}}}
+        for key in container.secrets
+        if key not in there
+    ]
+    server["env"] = kept + hidden + [{"name": key, "value": value} for key, value in given.items()]
     if container.command:
         server["args" if "args" in server or "model" in pod else "command"] = list(container.command)
     if options.image:  # else the manifest's own
@@ -130,9 +138,9 @@ def patched(
         own = spec["template"].setdefault("metadata", {})
         own["labels"] = {**(own.get("labels") or {}), **labels}
         # The user's own Service, if one runs, must not send traffic to a pod that is being measured.
+        selected = {**((spec.get("selector") or {}).get("matchLabels") or {}), **(theirs.get("labels") or {})}
+        own["labels"] = {key: value for key, value in own["labels"].items() if key in labels or key not in selected}
         spec["selector"] = {"matchLabels": {LAUNCH: labels[LAUNCH]}}
-        for key in (theirs.get("labels") or {}).keys() & own["labels"].keys() - labels.keys():
-            own["labels"].pop(key)
     else:
         found["spec"]["predictor"]["labels"] = {**(pod.get("labels") or {}), **labels}
         found["metadata"].setdefault("annotations", {})["serving.kserve.io/deploymentMode"] = "RawDeployment"
@@ -172,6 +180,21 @@ def service(name: str, port: int, labels: Mapping[str, str], owner: Mapping[str,
         "kind": "Service",
         "metadata": metadata(name, labels, owner),
         "spec": {"selector": {LAUNCH: labels[LAUNCH]}, "ports": [{"port": port, "targetPort": port}]},
+    }
+
+
+def secrets_name(name: str) -> str:
+    """Of the secret with the variables of ours that a launch's server is given."""
+    return f"{name}-secrets"
+
+
+def secret(name: str, variables: Sequence[str], labels: Mapping[str, str], owner: Mapping[str, Any] | None) -> Document:
+    """Their values, from our environment."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata(secrets_name(name), labels, owner),
+        "data": {key: base64.b64encode(os.environ.get(key, "").encode()).decode() for key in variables},
     }
 
 

@@ -108,6 +108,9 @@ class KubernetesRunner:
         watcher = Watcher(self._cluster, f"{objects.LAUNCH}={launch}", name)
         with contextlib.ExitStack() as stack:
             stack.callback(watcher.close)
+            if container.secrets:
+                stack.callback(self._cluster.delete, self._cluster.core.delete_namespaced_secret,
+                               objects.secrets_name(name))  # fmt: skip
             stack.callback(self._remove, name, watcher)  # before anything exists, lest an interrupt falls between
             launched = time.monotonic()
             self._create(name, container, labels, lease)
@@ -156,6 +159,11 @@ class KubernetesRunner:
                 cluster.create(
                     cluster.core.create_namespaced_config_map,
                     objects.config_map(name, container.files, labels, lease.reference),
+                )
+            if container.secrets:
+                cluster.create(
+                    cluster.core.create_namespaced_secret,
+                    objects.secret(name, container.secrets, labels, lease.reference),
                 )
             if workload["kind"] == "Deployment":
                 cluster.create(cluster.apps.create_namespaced_deployment, workload)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import ClassVar
 
 from runners.protocol import Placement
 from runners.servers.exposition import counted
@@ -40,6 +42,7 @@ class BentoMl(ServerAdapter):
         Knob("batch_delay", (5, 20, 100), ("batch_delay",)),
         THREADS,
     )
+    variables: ClassVar[Mapping[str, str]] = {"batch_size": "BATCH_SIZE", "batch_delay": "MAX_LATENCY_MS"}
 
     def ready_path(self, model: Model) -> str:  # noqa: ARG002
         """Of the service."""
@@ -58,10 +61,7 @@ class BentoMl(ServerAdapter):
         if (most := whole(values, "max_concurrency")) is not None:
             service["traffic"] = {"max_concurrency": most}
         env = {"BENTOML_CONFIG": f"{placement.files}/bentoml.yaml", "BENTOML_DO_NOT_TRACK": "true"}
-        if (batch := whole(values, "batch_size")) is not None:
-            env["BATCH_SIZE"] = str(batch)
-        if (delay := whole(values, "batch_delay")) is not None:
-            env["MAX_LATENCY_MS"] = str(delay)
+        env |= {name: str(whole(values, knob)) for knob, name in self.variables.items() if knob in values}
         command = (
             "bentoml",
             "serve",

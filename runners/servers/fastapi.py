@@ -26,7 +26,7 @@ from runners.servers.protocol import (
     thread_environment,
 )
 
-_FLAGS = {"workers": "--workers", "concurrency": "--limit-concurrency"}
+_FLAGS = {"workers": "--workers"}
 
 
 class FastApi(ServerAdapter):
@@ -65,11 +65,14 @@ class FastApi(ServerAdapter):
 
 
 class OnnxRuntime(FastApi):
-    """`SessionOptions.intra_op_num_threads` from ORT_INTRA_OP_THREADS, the provider from ORT_PROVIDER, and so on."""
+    """`service.model.path` is the application: `app:app`, which opens its session by these variables
+    (`SessionOptions.intra_op_num_threads` from ORT_INTRA_OP_THREADS, the provider from ORT_PROVIDER).
+    """
 
     name, title = "onnxruntime", "ONNX Runtime behind FastAPI"
     documentation = "https://onnxruntime.ai/docs/performance/tune-performance/threading.html"
     package = "onnxruntime"
+    flavours = ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
     knobs = (
         WORKERS,
         THREADS,
@@ -85,7 +88,7 @@ class OnnxRuntime(FastApi):
 
 
 class OpenVino(FastApi):
-    """`ov.properties` from OV_INFERENCE_NUM_THREADS, OV_NUM_STREAMS, OV_PERFORMANCE_HINT, OV_INFERENCE_PRECISION."""
+    """`service.model.path` is the application: `app:app`, which sets `ov.properties` by these variables."""
 
     name, title = "openvino", "OpenVINO behind FastAPI"
     documentation = "https://docs.openvino.ai/2024/openvino-workflow/running-inference/optimize-inference.html"

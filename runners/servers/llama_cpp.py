@@ -59,13 +59,16 @@ class LlamaCpp(ServerAdapter):
 
     def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
         """The context that it is given is shared by its slots."""
-        context = int(model.options.get("context", "4096")) * (whole(values, "workers") or 1)
-        attention = flag(values, "flash_attention")
+        context = model.number("context", 4096) * (whole(values, "workers") or 1)
+        attention = values.get("flash_attention")
+        if attention not in (None, "auto"):
+            attention = "on" if flag(values, "flash_attention") else "off"
         command = (
-            "llama-server", "--model", needed(model, "a .gguf file"),
+            "/app/llama-server" if model.contained else "llama-server",  # where the images have it, on no PATH
+            "--model", needed(model, "a .gguf file"),
             "--host", placement.host, "--port", str(placement.port), "--ctx-size", str(context),
             "--metrics", *flags(values, _FLAGS),
-            *(() if attention is None else ("--flash-attn", "on" if attention else "off")),
+            *(() if attention is None else ("--flash-attn", str(attention))),
         )  # fmt: skip
         return Launch(command)
 

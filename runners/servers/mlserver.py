@@ -53,10 +53,10 @@ class MlServer(v2.V2Server):
         for knob, setting in _SETTING.items():
             if knob in values and setting in settings[path]:
                 raise AdapterError(f"{path} sets {setting}, which beats the value that is tuned; remove it there")
-        if "workers" in values and "parallel_workers" in _read(path.parent / "settings.json"):
-            raise AdapterError(
-                f"{path.parent}/settings.json sets parallel_workers, which beats what is tuned; remove it there"
-            )
+        own = model.local / "settings.json"
+        told = {"host", "http_port"} | ({"parallel_workers"} if "workers" in values else set())
+        for setting in sorted(_read(own).keys() & told):
+            raise AdapterError(f"{own} sets {setting}, which beats what the server is told; remove it there")
 
     def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
         """All by the environment."""

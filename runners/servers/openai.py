@@ -20,7 +20,7 @@ def streamed(model: Model) -> ServerRequest:
     """Prompts of `prompt_words` words (default 64; different ones, lest a cache of prefixes answers) for answers of
     `max_tokens` tokens (default 64); `api: chat` asks for a chat.
     """
-    words, tokens = int(model.options.get("prompt_words", "64")), int(model.options.get("max_tokens", "64"))
+    words, tokens = model.number("prompt_words", 64), model.number("max_tokens", 64)
     chat = model.options.get("api", "completions") == "chat"
     served = model.options.get("served_name", model.path or model.name)
     generator = random.Random(0)  # noqa: S311 (not for secrets)
@@ -28,8 +28,16 @@ def streamed(model: Model) -> ServerRequest:
     for _ in range(_BODIES):
         prompt = " ".join(generator.choices(_WORDS, k=words))
         asked = {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
-        bodies.append(json.dumps({"model": served, **asked, "max_tokens": tokens, "stream": True}).encode())
+        usage = {"stream_options": {"include_usage": True}}  # an event may carry several tokens
+        body = {"model": served, **asked, "max_tokens": tokens, "stream": True, **usage}
+        bodies.append(json.dumps(body).encode())
     return ServerRequest("/v1/chat/completions" if chat else "/v1/completions", tuple(bodies), stream="openai")
+
+
+def served_name(model: Model) -> tuple[str, ...]:
+    """The flag by which a server is told the name that requests ask for, where there is one (`served_name`)."""
+    name = model.options.get("served_name")
+    return () if name is None else ("--served-model-name", name)
 
 
 def given(values: Values) -> dict[str, ParameterValue]:

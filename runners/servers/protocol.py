@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import quote
 
 from runners.protocol import ParameterValue, Placement
 
@@ -34,6 +35,7 @@ class Model:
     """What the server is to serve. `path` is where the server finds it, `local` the same on this machine (None: it lies
     in an image, or is a name that the server downloads by). `venv` is the virtual environment that the server is
     started from, where it is started here and in one. `options` are the adapter's own. `grpc`: it is asked by gRPC too.
+    `contained`: the server runs in a container.
     """
 
     name: str
@@ -43,6 +45,19 @@ class Model:
     inputs: tuple[Tensor, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     grpc: bool = False
+    contained: bool = False
+
+    @property
+    def quoted(self) -> str:
+        """The name as a part of a URL's path."""
+        return quote(self.name, safe="")
+
+    def number(self, option: str, default: int) -> int:
+        """An option that is a whole number above 0. Raises AdapterError."""
+        given = self.options.get(option, str(default))
+        if not given.isdecimal() or int(given) == 0:
+            raise AdapterError(f"{given!r} is not a whole number above 0", ("service", "model", "options", option))
+        return int(given)
 
 
 @dataclass(frozen=True)
@@ -62,11 +77,14 @@ class Knob:
 
 @dataclass(frozen=True)
 class Launch:
-    """How the server is started: the words of its command, its environment and the text of its files."""
+    """How the server is started: the words of its command, its environment and the text of its files. `note` is what
+    whoever deploys it so has to know.
+    """
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,11 +125,12 @@ class Statistics:
 class ServerAdapter:
     """One kind of server. Subclasses set the class's fields, and write at least `launch` and `request`.
 
-    `package` is the Python package that holds the server, `program` its command; `image` a public container image;
+    `package` is the Python package that holds the server, as do its `flavours`; `image` a public container image;
     `tried` says whether it was run by the tests of this product, or written from its documentation. `path_is_file`: the
     model's path is a file or a folder, not a name. `configures_at_start`: a server that has just been started is
     configured as one that runs. `streams`: its answers are streams of tokens. `grpc_port` says which of the placement's
-    further ports answers the V2 protocol over gRPC, where `Model.grpc` asks for it.
+    further ports answers the V2 protocol over gRPC, where `Model.grpc` asks for it. `variables`: knob -> the variable
+    of the environment by which it reaches the user's own code.
     """
 
     name: ClassVar[str]
@@ -120,12 +139,19 @@ class ServerAdapter:
     tried: ClassVar[bool] = False
     grpc_port: ClassVar[int | None] = None
     package: ClassVar[str | None] = None
+    flavours: ClassVar[tuple[str, ...]] = ()
     image: ClassVar[str | None] = None
     ready_timeout_s: ClassVar[float] = 120.0
     knobs: ClassVar[tuple[Knob, ...]] = ()
+    variables: ClassVar[Mapping[str, str]] = {}
     configures_at_start: ClassVar[bool] = False
     path_is_file: ClassVar[bool] = False
     streams: ClassVar[bool] = False
+
+    @property
+    def describes_models(self) -> bool:
+        """Whether its running server can say what a model takes."""
+        return type(self).bodies is not ServerAdapter.bodies
 
     def grpc_at(self, placement: Placement) -> int:
         """The port that gRPC is answered on; beside the first where the placement has no further ones."""
@@ -148,9 +174,9 @@ class ServerAdapter:
         """Where predictions are asked."""
         raise NotImplementedError
 
-    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:  # noqa: ARG002
+    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
         """Request bodies made from what the running server says of the model. Raises AdapterError."""
-        raise AdapterError(f"{self.title} does not say what its models take; give request.json or request.dataset")
+        raise NotImplementedError
 
     def configure(self, reach: Reach, model: Model, values: Values) -> None:
         """Bring a running server to these values of its live knobs; blocks until it serves by them. Raises AdapterError
@@ -164,15 +190,25 @@ class ServerAdapter:
 
 
 def whole(values: Values, knob: str) -> int | None:
-    """The value of a knob as a whole number; None where it is not tuned."""
+    """The value of a knob as a whole number; None where it is not tuned. Raises AdapterError for what is none."""
     value = values.get(knob)
-    return None if value is None else int(float(value))
+    if value is None:
+        return None
+    try:
+        return int(float(value))
+    except (ValueError, OverflowError) as error:
+        raise AdapterError(f"{value!r} is not a whole number", ("space", "parameters", knob)) from error
 
 
 def flag(values: Values, knob: str) -> bool | None:
-    """The value of a knob that is on or off."""
+    """The value of a knob that is on or off. Raises AdapterError for what is neither."""
     value = values.get(knob)
-    return None if value is None else value in (True, "true", "on", "True", 1)
+    if value is None:
+        return None
+    found = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}.get(str(value).lower())
+    if found is None:
+        raise AdapterError(f"{value!r} is neither true nor false", ("space", "parameters", knob))
+    return found
 
 
 def flags(values: Values, names: Mapping[str, str]) -> tuple[str, ...]:

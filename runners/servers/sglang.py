@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runners.protocol import Placement
 from runners.servers.exposition import counted
-from runners.servers.openai import given, streamed
+from runners.servers.openai import given, served_name, streamed
 from runners.servers.protocol import (
     Knob,
     Launch,
@@ -64,7 +64,8 @@ class SgLang(ServerAdapter):
         """`python -m sglang.launch_server`, with its metrics."""
         command = (
             "python", "-m", "sglang.launch_server", "--model-path", needed(model, "a model"), "--host", placement.host,
-            "--port", str(placement.port), "--enable-metrics", *flags(given(values), _FLAGS),
+            "--port", str(placement.port), "--enable-metrics", *served_name(model),
+            *flags(given(values), _FLAGS),
             *(("--enable-torch-compile",) if flag(values, "compile") else ()),
         )  # fmt: skip
         return Launch(command)

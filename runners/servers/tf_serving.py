@@ -50,7 +50,7 @@ class TfServing(ServerAdapter):
 
     def ready_path(self, model: Model) -> str:
         """Of the model."""
-        return f"/v1/models/{model.name}"
+        return f"/v1/models/{model.quoted}"
 
     def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
         """There is a version of the model."""
@@ -90,11 +90,11 @@ class TfServing(ServerAdapter):
 
     def request(self, model: Model) -> ServerRequest:
         """By its REST API, in rows."""
-        return ServerRequest(f"/v1/models/{model.name}:predict")
+        return ServerRequest(f"/v1/models/{model.quoted}:predict")
 
     def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
         """From the signature `serving_default` of the model's metadata."""
-        found = get_json(reach.url, f"/v1/models/{model.name}/metadata")
+        found = get_json(reach.url, f"/v1/models/{model.quoted}/metadata")
         try:
             inputs = found["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]
             shapes = {name: _row(one) for name, one in inputs.items()}
@@ -136,6 +136,8 @@ def _filled(shape: list[int], dtype: str, generator: random.Random) -> object:
         return [_filled(shape[1:], dtype, generator) for _ in range(shape[0])]
     if dtype == "DT_STRING":
         return "a short text"
+    if dtype == "DT_BOOL":
+        return generator.random() < 0.5
     return (
         round(generator.random(), 4)
         if dtype in ("DT_FLOAT", "DT_DOUBLE", "DT_HALF", "DT_BFLOAT16")

@@ -121,7 +121,7 @@ class TorchServe(ServerAdapter):
 
     def request(self, model: Model) -> ServerRequest:
         """What it takes is the handler's own matter."""
-        return ServerRequest(f"/predictions/{model.name}")
+        return ServerRequest(f"/predictions/{model.quoted}")
 
     def configure(self, reach: Reach, model: Model, values: Values) -> None:
         """Register the model with these values, in place of what is registered; waits for its workers."""
@@ -137,7 +137,7 @@ class TorchServe(ServerAdapter):
             asked["max_batch_delay"] = max(1, round(float(delay)))
         with httpx.Client(base_url=management, timeout=_REGISTERING_S, trust_env=False) as client:
             try:
-                client.delete(f"/models/{model.name}")  # 404 where there is none yet
+                client.delete(f"/models/{model.quoted}")  # 404 where there is none yet
                 answer = client.post("/models", params=asked)
             except httpx.HTTPError as error:
                 raise AdapterError(
@@ -171,12 +171,13 @@ def _registered(model: Model, archive: Path, values: Values) -> list[str]:
 def _settings(archive: Path) -> dict[str, Any]:
     """The archive's own configuration (its `configFile`). Raises AdapterError for what is no archive."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
         with zipfile.ZipFile(archive) as opened:
             name = json.loads(opened.read("MAR-INF/MANIFEST.json")).get("model", {}).get("configFile")
             content = YAML(typ="safe", pure=True).load(opened.read(name)) if name else {}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, YAMLError, zipfile.BadZipFile) as error:
         raise AdapterError(f"{archive} is no model archive: {error}", ("service", "model", "path")) from error
     return content if isinstance(content, dict) else {}
 

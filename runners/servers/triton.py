@@ -32,6 +32,7 @@ from runners.servers.protocol import (
 
 _LOADING_S = 300.0
 _NANO = 1e-9
+_ACCELERATORS = {"tensorrt": "gpu_execution_accelerator", "openvino": "cpu_execution_accelerator"}
 
 
 class Triton(v2.V2Server):
@@ -45,6 +46,7 @@ class Triton(v2.V2Server):
     configures_at_start = True
     path_is_file = True
     grpc_port = 1
+    halves_by_grpc = True  # https://github.com/triton-inference-server/server/issues/5960
     knobs = (
         Knob("batch_size", (1, 2, 4, 8, 16, 32), ("batch_size",), live=True),
         Knob("batch_delay", (0, 1, 5), ("batch_delay",), live=True),
@@ -79,17 +81,18 @@ class Triton(v2.V2Server):
             *(grpc or ("--allow-grpc", "false")),
             *(("--metrics-address", placement.host, *metrics) if metrics else ("--allow-metrics", "false")),
         )  # fmt: skip
-        return Launch(command, env | thread_environment(values), _exported(model, values))
+        note = f"its config.pbtxt belongs into the model {model.name} of the repository, over what stands there"
+        return Launch(command, env | thread_environment(values), _exported(model, values), note)
 
     def configure(self, reach: Reach, model: Model, values: Values) -> None:
         """Load the model anew with the configuration that it has, changed in what is tuned."""
-        now = v2.get_json(reach.url, f"/v2/models/{model.name}/config")
+        now = v2.get_json(reach.url, f"/v2/models/{model.quoted}/config")
         wanted = _changed(now, values)
         if wanted == now:
             return
         # https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_model_repository.md
         body = {"parameters": {"config": json.dumps(wanted)}}
-        path = f"/v2/repository/models/{model.name}/load"
+        path = f"/v2/repository/models/{model.quoted}/load"
         try:
             answer = httpx.post(reach.url + path, json=body, timeout=_LOADING_S, trust_env=False)
         except httpx.HTTPError as error:
@@ -100,7 +103,7 @@ class Triton(v2.V2Server):
     def statistics(self, reach: Reach, model: Model) -> Statistics | None:
         """By the statistics extension; it counts since the model was first loaded."""
         try:
-            found = v2.get_json(reach.url, f"/v2/models/{model.name}/stats")
+            found = v2.get_json(reach.url, f"/v2/models/{model.quoted}/stats")
         except AdapterError:
             return None
         every = found.get("model_stats") or []
@@ -131,10 +134,9 @@ def _changed(config: dict[str, Any], values: Values) -> dict[str, Any]:
         found["instance_group"] = [{**groups[0], "count": instances}]
     if (engine := values.get("engine")) is not None:
         # https://github.com/triton-inference-server/server/blob/main/docs/user_guide/optimization.md
-        accelerators = {"tensorrt": "gpu_execution_accelerator", "openvino": "cpu_execution_accelerator"}
         found.get("optimization", {}).pop("execution_accelerators", None)
-        if engine in accelerators:
-            accelerator = {accelerators[str(engine)]: [{"name": str(engine)}]}
+        if engine in _ACCELERATORS:
+            accelerator = {_ACCELERATORS[str(engine)]: [{"name": str(engine)}]}
             found.setdefault("optimization", {})["execution_accelerators"] = accelerator
     return found
 
@@ -151,6 +153,9 @@ def _exported(model: Model, values: Values) -> dict[str, str]:
         lines += ["dynamic_batching {", *inside, "}"] if (batch or 2) > 1 else []
     if instances is not None:
         lines += ["instance_group [", f"  {{ count: {instances} }}", "]"]
+    if (engine := values.get("engine")) in _ACCELERATORS:
+        accelerator = f'  {_ACCELERATORS[str(engine)]} : [ {{ name : "{engine}" }} ]'
+        lines += ["optimization { execution_accelerators {", accelerator, "}}"]
     return {"config.pbtxt": "\n".join(lines) + "\n"}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -24,19 +24,31 @@ _WORDS = ("the", "server", "answers", "a", "short", "question", "about", "its", 
 
 
 class V2Server(ServerAdapter):
-    """A server that speaks the protocol, and says by it what its models take."""
+    """A server that speaks the protocol, and says by it what its models take. `halves_by_grpc`: its JSON has no floats
+    of 16 bits.
+    """
+
+    halves_by_grpc: ClassVar[bool] = False
 
     def ready_path(self, model: Model) -> str:
         """Of the model: the server itself is ready before a model that loads slowly."""
-        return f"/v2/models/{model.name}/ready"
+        return f"/v2/models/{model.quoted}/ready"
 
     def request(self, model: Model) -> ServerRequest:
         """An inference."""
-        return ServerRequest(f"/v2/models/{model.name}/infer", bodies(model.inputs) if model.inputs else ())
+        made = self._made(model, model.inputs) if model.inputs else ()
+        return ServerRequest(f"/v2/models/{model.quoted}/infer", made)
 
     def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
         """From the model's metadata."""
-        return described(reach, model)
+        return self._made(model, described(reach, model))
+
+    def _made(self, model: Model, inputs: Sequence[Tensor]) -> tuple[bytes, ...]:
+        half = next((one for one in inputs if one.datatype in ("FP16", "BF16")), None)
+        if half is not None and self.halves_by_grpc and not model.grpc:
+            said = f"{self.title} takes {half.name} ({half.datatype}) by gRPC alone: write request: {{protocol: grpc}}"
+            raise AdapterError(said, ("service", "model", "inputs"))
+        return bodies(inputs)
 
 
 def bodies(inputs: Sequence[Tensor]) -> tuple[bytes, ...]:
@@ -45,19 +57,22 @@ def bodies(inputs: Sequence[Tensor]) -> tuple[bytes, ...]:
     return tuple(json.dumps({"inputs": [_input(one, generator) for one in inputs]}).encode() for _ in range(_BODIES))
 
 
-def described(reach: Reach, model: Model) -> tuple[bytes, ...]:
-    """Requests made from the metadata that the server publishes. Raises AdapterError where it says too little."""
-    found = get_json(reach.url, f"/v2/models/{model.name}")
-    inputs = [
-        Tensor(str(one["name"]), str(one["datatype"]), tuple(int(size) for size in one["shape"]))
-        for one in found.get("inputs") or ()
-        if one.get("shape")
-    ]
+def described(reach: Reach, model: Model) -> list[Tensor]:
+    """The inputs, from the metadata that the server publishes. Raises AdapterError where it says too little."""
+    found = get_json(reach.url, f"/v2/models/{model.quoted}")
+    try:
+        inputs = [
+            Tensor(str(one["name"]), str(one["datatype"]), tuple(int(size or -1) for size in one["shape"]))
+            for one in found.get("inputs") or ()
+            if one.get("shape")
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        inputs = []
     if not inputs:
         raise AdapterError(
             f"the server does not say what {model.name} takes; give service.model.inputs or request.dataset"
         )
-    return bodies(inputs)
+    return inputs
 
 
 def get_json(url: str, path: str, timeout_s: float = 10.0) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runners.protocol import Placement
 from runners.servers.exposition import counted
-from runners.servers.openai import given, streamed
+from runners.servers.openai import given, served_name, streamed
 from runners.servers.protocol import (
     Knob,
     Launch,
@@ -70,7 +70,7 @@ class Vllm(ServerAdapter):
             words.append("--enforce-eager")
         command = (
             "vllm", "serve", needed(model, "a model"), "--host", placement.host, "--port", str(placement.port),
-            *flags(given(values), _FLAGS), *words,
+            *served_name(model), *flags(given(values), _FLAGS), *words,
         )  # fmt: skip
         return Launch(command)
 

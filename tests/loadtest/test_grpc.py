@@ -43,9 +43,9 @@ def test_texts_half_floats_versions_and_several_inputs() -> None:
     message = encoded(
         {"name": "text", "shape": [2], "datatype": "BYTES", "data": ["né", ""]},
         {"name": "half", "shape": [2, 1], "datatype": "BF16", "data": [[1.0], [-3.5]]},
-        path="/v2/models/two/versions/3/infer",
+        path="/v2/models/two%20%C3%BC/versions/3/infer",
     )
-    assert (message.model_name, message.model_version) == ("two", "3")
+    assert (message.model_name, message.model_version) == ("two ü", "3")
     assert message.raw_input_contents[0] == b"\x03\x00\x00\x00n\xc3\xa9\x00\x00\x00\x00"
     upper = np.frombuffer(message.raw_input_contents[1], dtype="<u2").astype("<u4") << 16
     assert upper.view("<f4").tolist() == [1.0, -3.5]
@@ -100,7 +100,8 @@ def plan(url: str, **changes: Any) -> LoadPlan:
     return LoadPlan(**asked | changes)
 
 
-def test_a_real_server_is_loaded_to_its_capacity(url: str) -> None:
+def test_a_real_server_is_loaded_to_its_capacity(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # which is not asked
     with LoadGenerator() as generator:
         found = generator.measure(plan(url), lambda _: None)
     assert found.outcome == "measured", found.reason

@@ -24,8 +24,8 @@ def example(**changes: Any) -> Deployable:
     one = Deployable(
         service="Mini_LM.v2", configuration={"cpu_cores": 2, "batch_size": 8, "note": HOSTILE}, image="minilm:1",
         command=("python", "server.py", "--port", "8000", "--x", "$HOME"), env={"OMP_NUM_THREADS": "2", "PRICE": "$5"},
-        files={"models/config.properties": "a=1\n"}, files_folder="/etc/tune", port=8000, https=False,
-        ready_path="/healthz", ready_timeout_s=120.0,
+        secrets=(), files={"models/config.properties": "a=1\n"}, files_folder="/etc/tune", notes=(), port=8000,
+        https=False, ready_path="/healthz", ready_timeout_s=120.0,
         requests={"cpu": "2", "memory": "2147483648", "nvidia.com/gpu": "1"},
         cpu_cores=2.0, memory_bytes=2 * 2**30, gpu_type="T4", node_selector={"nvidia.com/gpu.product": "Tesla-T4"},
         tolerations=({"key": "nvidia.com/gpu", "operator": "Exists"},), shm_bytes=2**28,
@@ -78,6 +78,21 @@ def test_compose_reads_dollars_as_they_are() -> None:
     assert service["entrypoint"][-1] == "$$HOME"
     assert service["environment"]["PRICE"] == "$$5"
     assert service["ports"] == ["127.0.0.1:8000:8000"]
+
+
+def test_secrets_are_referred_to_and_never_written() -> None:
+    one = example(secrets=("LICENCE_KEY", "PRICE"))
+    [deployment] = [
+        found for found in documents(FORMATS["kubernetes"](one)["mini-lm-v2.yaml"]) if found["kind"] == "Deployment"
+    ]
+    *_, last = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    reference = {"name": "mini-lm-v2-secrets", "key": "LICENCE_KEY"}
+    assert last == {"name": "LICENCE_KEY", "valueFrom": {"secretKeyRef": reference}}
+    text = FORMATS["compose"](one)["compose.yaml"]
+    found = documents(text)[0]["services"]["mini-lm-v2"]["environment"]
+    assert found["LICENCE_KEY"] == "${LICENCE_KEY:?is not set}"
+    assert found["PRICE"] == "$$5", "the spec's own"
+    assert "LICENCE_KEY, PRICE are secrets, which are for you to provide" in text
 
 
 def test_servers_files_have_what_was_tuned() -> None:

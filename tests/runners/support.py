@@ -43,6 +43,7 @@ def container(
     command: tuple[str, ...] | None = None,
     files: dict[str, str] | None = None,
     env: dict[str, str] | None = None,
+    secrets: tuple[str, ...] = (),
 ) -> Container:
     """The server in one of its modes, answering POST /predict."""
     return Container(
@@ -57,6 +58,7 @@ def container(
         command=command or (sys.executable, str(SERVER), "--mode", mode, "--port", str(placement.port)),
         files=files or {},
         env=env or {},
+        secrets=secrets,
     )
 
 

@@ -78,13 +78,17 @@ class TestDockerRunnerContract(RunnerContract):
         )
 
 
-def test_a_container_is_as_the_configuration_says(tmp_path: Path, client: docker.DockerClient) -> None:
+def test_a_container_is_as_the_configuration_says(
+    tmp_path: Path, client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LICENCE_KEY", "very-secret-4711")
     asked = Resources(cpu_cores=0.5, memory_bytes=256 * MIB)
     (tmp_path / "model").write_text("weights", encoding="utf-8")
     one = runner(shm_bytes=32 * MIB, mounts={"/models/model": tmp_path / "model"})
     given = container(
-        one.place(tmp_path), tmp_path, resources=asked, files={"a/config.txt": "threads=3"}, env={"THREADS": "3"}
-    )
+        one.place(tmp_path), tmp_path, resources=asked, files={"a/config.txt": "threads=3"}, env={"THREADS": "3"},
+        secrets=("LICENCE_KEY",),
+    )  # fmt: skip
     with one.launch(given) as endpoint:
         [found] = ours(client)
         host = found.attrs["HostConfig"]
@@ -99,9 +103,20 @@ def test_a_container_is_as_the_configuration_says(tmp_path: Path, client: docker
         assert found.exec_run(["touch", "/tune/files/new"]).exit_code != 0
         assert found.exec_run(["cat", "/models/model"]).output == b"weights"
         assert found.exec_run(["printenv", "THREADS"]).output == b"3\n"
+        assert found.exec_run(["printenv", "LICENCE_KEY"]).output == b"very-secret-4711\n"
         assert httpx.get(f"http://127.0.0.1:{published['HostPort']}/healthz").status_code == 200
         assert httpx.get(f"{endpoint.url}/healthz").status_code == 200
     assert "listening on" in (tmp_path / "server.log").read_text(encoding="utf-8")
+
+
+def test_a_command_takes_the_place_of_the_images_own(tmp_path: Path, client: docker.DockerClient) -> None:
+    (tmp_path / "Dockerfile").write_text(f'FROM {IMAGE}\nENTRYPOINT ["echo", "its own"]\n', encoding="utf-8")
+    one = runner(image="tune-entrypoint:1", build=tmp_path)
+    try:
+        with one.launch(container(one.place(tmp_path), tmp_path)) as endpoint:
+            assert httpx.get(f"{endpoint.url}/healthz").status_code == 200
+    finally:
+        client.images.remove("tune-entrypoint:1", force=True)
 
 
 def test_a_server_that_fails_says_why(tmp_path: Path) -> None:

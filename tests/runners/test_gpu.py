@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from runners.gpu import GpuLook, ask_dcgm, from_dcgm, nvml
+from runners.gpu import GpuLook, ask_dcgm, from_dcgm, is_of_type, nvml
 from runners.machine import has_gpu
 from runners.samples import Sample, Samples
 
@@ -96,6 +96,18 @@ while time.monotonic() < end:
     a = (a @ a).clamp(0, 1)
     torch.cuda.synchronize()
 """
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "same"),
+    [
+        ("Tesla T4", "T4", True), ("NVIDIA A100-SXM4-80GB", "A100", True), ("NVIDIA A100-SXM4-80GB", "A100-80GB", True),
+        ("NVIDIA A100-SXM4-40GB", "A100-80GB", False), ("NVIDIA L40S", "L4", False), ("NVIDIA A10G", "A100", False),
+        ("NVIDIA GeForce RTX 4090", "RTX4090", True), ("NVIDIA H100 80GB HBM3", "nvidia-h100", True),
+    ],
+)  # fmt: skip
+def test_a_device_is_known_by_what_a_spec_calls_it(name: str, asked: str, same: bool) -> None:
+    assert is_of_type(name, asked) == same
 
 
 @pytest.mark.skipif(not has_gpu(), reason="there is no GPU here")

@@ -66,6 +66,16 @@ def pods(core: client.CoreV1Api, selector: str = "app.kubernetes.io/managed-by=t
     return list(core.list_namespaced_pod(NAMESPACE, label_selector=selector).items)
 
 
+def printenv(core: client.CoreV1Api, pod: Any, name: str) -> str:
+    """What a variable is in the pod's server."""
+    from kubernetes.stream import stream
+
+    said: str = stream(
+        core.connect_get_namespaced_pod_exec, pod.metadata.name, NAMESPACE, command=["printenv", name], stdout=True
+    )
+    return said.strip()
+
+
 class TestKubernetesRunnerContract(RunnerContract):
     @pytest.fixture
     def case(self, tmp_path: Path, core: client.CoreV1Api) -> RunnerCase:
@@ -79,17 +89,24 @@ class TestKubernetesRunnerContract(RunnerContract):
         )
 
 
-def test_a_pod_is_as_the_configuration_says(tmp_path: Path, core: client.CoreV1Api) -> None:
+def test_a_pod_is_as_the_configuration_says(
+    tmp_path: Path, core: client.CoreV1Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LICENCE_KEY", "very-secret-4711")
     asked = Resources(cpu_cores=0.5, memory_bytes=256 * MIB)
     one = runner(shm_bytes=32 * MIB, node_selector={"kubernetes.io/hostname": "node1"})
     given = container(
-        one.place(tmp_path), tmp_path, resources=asked, files={"a/config.txt": "threads=3"}, env={"THREADS": "3"}
-    )
+        one.place(tmp_path), tmp_path, resources=asked, files={"a/config.txt": "threads=3"}, env={"THREADS": "3"},
+        secrets=("LICENCE_KEY",),
+    )  # fmt: skip
     with one.launch(given) as endpoint:
         [pod] = pods(core)
         [server] = pod.spec.containers
         assert server.resources.requests == server.resources.limits == {"cpu": "500m", "memory": str(256 * MIB)}
-        assert {one.name: one.value for one in server.env} == {"THREADS": "3"}
+        hidden, plain = server.env
+        assert (plain.name, plain.value) == ("THREADS", "3")
+        assert (hidden.name, hidden.value) == ("LICENCE_KEY", None)
+        assert printenv(core, pod, "LICENCE_KEY") == "very-secret-4711"
         assert pod.spec.node_selector == {"kubernetes.io/hostname": "node1"}
         assert pod.spec.automount_service_account_token is False
         assert pod.metadata.labels["tune/study"] == "tests"
@@ -106,6 +123,7 @@ def test_a_pod_is_as_the_configuration_says(tmp_path: Path, core: client.CoreV1A
     assert "listening on" in (tmp_path / "server.log").read_text(encoding="utf-8")
     assert not core.list_namespaced_service(NAMESPACE, label_selector="tune/trial=7").items
     assert not core.list_namespaced_config_map(NAMESPACE, label_selector="tune/trial=7").items
+    assert not core.list_namespaced_secret(NAMESPACE, label_selector="tune/trial=7").items
 
 
 def test_a_server_that_fails_says_why(tmp_path: Path) -> None:
@@ -279,12 +297,12 @@ data: {COLOUR: blue}
 ---
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: theirs, labels: {app: theirs}, annotations: {team: search}}
+metadata: {name: theirs, labels: {tier: models}, annotations: {team: search}}
 spec:
   replicas: 3
   selector: {matchLabels: {app: theirs}}
   template:
-    metadata: {labels: {app: theirs}}
+    metadata: {labels: {app: theirs, tier: models, inject: "true"}}
     spec:
       containers:
       - name: sidecar
@@ -319,7 +337,8 @@ def test_a_users_own_manifest_is_patched_and_all_else_is_kept(tmp_path: Path, co
         assert {one.name: one.value for one in server.env} == {"KEPT": "yes", "THREADS": "4"}
         assert server.env_from[0].config_map_ref.name == "settings"
         assert server.resources.requests == {"cpu": "500m", "ephemeral-storage": "10Mi"}
-        assert "app" not in pod.metadata.labels, "their Service must not find it"
+        assert not {"app", "tier"} & pod.metadata.labels.keys(), "their Service must not find it"
+        assert pod.metadata.labels["inject"] == "true"
         assert httpx.get(f"{endpoint.url}/healthz").status_code == 200
     assert not pods(core)
     core.delete_namespaced_config_map("settings", NAMESPACE, _preload_content=False).close()

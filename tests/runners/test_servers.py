@@ -41,8 +41,9 @@ def launched(name: str, **values: bool | float | str) -> str:
     ("name", "values", "said"),
     [
         ("triton", {"threads": 2}, ["--model-control-mode explicit", "--load-model digits", "OMP_NUM_THREADS=2"]),
-        ("triton", {"batch_size": 8, "batch_delay": 1.5, "instances": 2},
-         ["max_batch_size: 8", "max_queue_delay_microseconds: 1500", "count: 2"]),
+        ("triton", {"batch_size": 8, "batch_delay": 1.5, "instances": 2, "engine": "tensorrt"},
+         ["max_batch_size: 8", "max_queue_delay_microseconds: 1500", "count: 2",
+          'gpu_execution_accelerator : [ { name : "tensorrt" } ]']),
         ("torchserve", {"threads": 2},
          ["--enable-model-api", "management_address=http://127.0.0.1:8124", "OMP_NUM_THREADS=2"]),
         ("mlserver", {"workers": 2, "batch_size": 8, "batch_delay": 5},
@@ -61,7 +62,8 @@ def launched(name: str, **values: bool | float | str) -> str:
           "--enforce-eager", "--no-enable-prefix-caching"]),
         ("sglang", {"batch_size": 64, "gpu_memory_share": 0.9, "compile": True},
          ["--max-running-requests 64", "--mem-fraction-static 0.9", "--enable-torch-compile"]),
-        ("llama.cpp", {"workers": 2, "threads": 4}, ["--parallel 2", "--ctx-size 8192", "--threads 4"]),
+        ("llama.cpp", {"workers": 2, "threads": 4, "flash_attention": "auto"},
+         ["llama-server --model", "--parallel 2", "--ctx-size 8192", "--threads 4", "--flash-attn auto"]),
         ("bentoml", {"workers": 2, "batch_size": 8}, ['"workers": 2', "BATCH_SIZE=8", "--port 8123"]),
         ("onnxruntime", {"threads": 2, "engine": "openvino"}, ["ORT_INTRA_OP_THREADS=2", "ORT_PROVIDER=openvino"]),
         ("openvino", {"streams": 2, "precision": "bf16"}, ["OV_NUM_STREAMS=2", "OV_INFERENCE_PRECISION=bf16"]),
@@ -77,6 +79,56 @@ def test_knobs_are_written_as_the_server_documents_them(
 def test_a_flag_that_is_not_tuned_is_not_given() -> None:
     assert "none" not in launched("vllm", quantization="none", kv_cache_dtype="auto")
     assert "--enable_batching" not in launched("tf-serving", threads=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("vllm", {"compile": "inductor"}, "'inductor' is neither true nor false"),
+        ("bentoml", {"max_concurrency": "none"}, "'none' is not a whole number"),
+    ],
+)
+def test_a_value_that_a_knob_cannot_have_is_refused(name: str, values: dict[str, str], said: str) -> None:
+    with pytest.raises(AdapterError, match=said):
+        launched(name, **values)
+
+
+def test_options_that_are_no_numbers_are_refused() -> None:
+    for name, option in (("vllm", "max_tokens"), ("sglang", "prompt_words"), ("llama.cpp", "context")):
+        model, adapter = Model("m", PATHS[name], options={option: "lots"}), adapter_named(name)
+        with pytest.raises(AdapterError, match="'lots' is not a whole number") as caught:
+            adapter.launch(model, {}, HERE), adapter.request(model)
+        assert caught.value.key == ("service", "model", "options", option)
+
+
+def test_a_served_name_is_told_to_the_server_and_asked_for() -> None:
+    for name in ("vllm", "sglang"):
+        model = Model("m", PATHS[name], options={"served_name": "mine"})
+        words = adapter_named(name).launch(model, {}, HERE).command
+        assert words[words.index("--served-model-name") + 1] == "mine"
+        [body, *_] = adapter_named(name).request(model).bodies
+        assert json.loads(body)["model"] == "mine"
+        assert json.loads(body)["stream_options"] == {"include_usage": True}
+
+
+def test_a_models_name_is_quoted_in_paths() -> None:
+    model = Model("my model/ü", "models")
+    assert adapter_named("triton").request(model).path == "/v2/models/my%20model%2F%C3%BC/infer"
+    for name in ("torchserve", "tf-serving", "mlserver", "kserve"):
+        assert adapter_named(name).request(model).path.isascii()
+
+
+def test_half_floats_are_asked_of_triton_by_grpc() -> None:
+    inputs = (Tensor("ids", "INT64", (1,)), Tensor("x", "FP16", (1, 4)))
+    with pytest.raises(AdapterError, match=r"Triton takes x \(FP16\) by gRPC alone"):
+        adapter_named("triton").request(Model("m", "models", inputs=inputs))
+    assert adapter_named("triton").request(Model("m", "models", inputs=inputs, grpc=True)).bodies
+    assert adapter_named("mlserver").request(Model("m", "models", inputs=inputs)).bodies
+
+
+def test_in_a_container_a_program_is_where_the_image_has_it() -> None:
+    model = Model("m", "/models/m.gguf", contained=True)
+    assert adapter_named("llama.cpp").launch(model, {}, HERE).command[0] == "/app/llama-server"
 
 
 def test_every_server_has_a_preset_of_its_own_knobs() -> None:
@@ -143,6 +195,8 @@ def test_torchserves_archive_is_read_before_it_is_served(tmp_path: Path) -> None
     with pytest.raises(AdapterError, match="has batchSize in its own configuration, which beats what is tuned"):
         server.check(Model("digits", str(own), own), {"batch_size": 4})
     server.check(Model("digits", str(own), own), {"threads": 4})
+    with pytest.raises(AdapterError, match="is no model archive"):
+        server.check(Model("digits", "odd.mar", archive(tmp_path / "odd.mar", "a: [1\n")), {})
     broken = tmp_path / "broken.mar"
     broken.write_text("no zip", encoding="utf-8")
     with pytest.raises(AdapterError, match="is no model archive"):
@@ -160,6 +214,13 @@ def test_mlservers_own_settings_that_beat_the_environment_are_refused(tmp_path: 
     with pytest.raises(AdapterError, match="sets max_batch_size, which beats the value that is tuned"):
         server.check(model, {"batch_size": 4})
     server.check(model, {"workers": 2})
+    (tmp_path / "digits").mkdir()
+    path.rename(tmp_path / "digits" / "model-settings.json")
+    (tmp_path / "settings.json").write_text('{"parallel_workers": 4}', encoding="utf-8")
+    with pytest.raises(
+        AdapterError, match=r"settings\.json sets parallel_workers, which beats what the server is told"
+    ):
+        server.check(model, {"workers": 2})
     with pytest.raises(AdapterError, match="holds no model other; it holds digits"):
         server.check(Model("other", str(tmp_path), tmp_path), {})
 

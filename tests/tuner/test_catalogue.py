@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,7 +17,7 @@ from tests.conftest import Tune, tune_environment
 from tuner.catalogue import OwnHardware, catalogue_names, load_catalogue
 from tuner.errors import SpecError, UsageError
 from tuner.price_interfaces import from_aws, from_azure, from_gcp
-from tuner.prices import gpu_share, price_per_hour
+from tuner.prices import check_prices, gpu_share, price_per_hour
 from tuner.spec import GpuPrice
 from tuner.spec_file import LoadedSpec, load_spec
 
@@ -30,8 +31,9 @@ prices: PRICES
 """
 
 
-def load(folder: Path, prices: str) -> LoadedSpec:
-    (folder / "spec.yaml").write_text(SPEC.replace("PRICES", prices), encoding="utf-8")
+def load(folder: Path, prices: str, space: str | None = None) -> LoadedSpec:
+    text = SPEC if space is None else re.sub("space: .*\n", space, SPEC)
+    (folder / "spec.yaml").write_text(text.replace("PRICES", prices), encoding="utf-8")
     return load_spec(folder / "spec.yaml")
 
 
@@ -128,6 +130,23 @@ def test_hardware_of_ones_own_costs_its_purchase_power_and_hosting_over_its_use(
 def test_a_slice_is_priced_by_its_share_of_memory_or_of_compute(asked: str, by: str, share: float) -> None:
     gpu = GpuPrice.model_validate({"price": 3.6, "memory": "40Gi"})
     assert gpu_share(asked, gpu, by) == pytest.approx(share)
+
+
+def test_a_slice_without_a_gpu_type_has_the_price_of_the_only_gpu(tmp_path: Path) -> None:
+    space = "space: {parameters: {cpu_cores: [1], gpu_memory: ['25%', '100%']}}\nobjective: {maximize: capacity_qps}\n"
+    loaded = load(tmp_path, "{cpu_core_hour: 0.04, gpu_hour: {T4: 0.4}}", space)
+    check_prices(loaded)
+    assert [price_per_hour(loaded.space, one, loaded.spec.prices) for one in loaded.space] == pytest.approx(
+        [0.14, 0.44]
+    )
+    with pytest.raises(SpecError, match="which GPU is gpu_memory a slice of"):
+        check_prices(load(tmp_path, "{cpu_core_hour: 0.04, gpu_hour: {T4: 0.4, L4: 0.6}}", space))
+
+
+@pytest.mark.parametrize("gpus", ["0.35", "[T4]", "T4"])
+def test_gpu_prices_that_are_no_mapping_are_refused(tmp_path: Path, gpus: str) -> None:
+    with pytest.raises(SpecError, match=r"prices\.gpu_hour"):
+        load(tmp_path, f"{{gpu_hour: {gpus}}}")
 
 
 def test_tune_prices_lists_catalogues_and_their_instances(tmp_path: Path, tune: Tune) -> None:

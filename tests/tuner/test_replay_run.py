@@ -120,8 +120,12 @@ def test_resume_refuses_a_spec_that_has_changed(tmp_path: Path, tune: Tune) -> N
 
 def test_a_new_run_keeps_an_earlier_one(tmp_path: Path, tune: Tune) -> None:
     write_table(tmp_path)
-    for _ in range(2):
-        assert tune("--service", "spec.yaml", "--budget", 2).returncode == 0
+    assert tune("--service", "spec.yaml", "--budget", 2).returncode == 0
+    assert tune("plan", "tuning/recorded", "--qps", 100).returncode == 0
+    assert tune("--service", "spec.yaml", "--budget", 2).returncode == 0
+    left = {path.name for path in (tmp_path / "tuning" / "recorded" / "earlier").glob("*/*")}
+    assert {"plan.json", "trials", "study.db"} <= left
+    assert not (tmp_path / "tuning" / "recorded" / "plan.json").exists()
     assert len(list((tmp_path / "tuning" / "recorded" / "earlier").glob("*/recommendation.json"))) == 1
 
 

@@ -16,7 +16,7 @@ from tuner.checks import check
 from tuner.errors import SpecError
 from tuner.render import live_parameters, ready_path, rendered_texts
 from tuner.request import request_source
-from tuner.serving import serving
+from tuner.serving import image_of, serving
 from tuner.spec_file import LoadedSpec, load_spec
 
 SPACE = "space: {parameters: {cpu_cores: [1], NAME: [1, 2]}}\n"
@@ -100,6 +100,7 @@ def test_what_the_spec_writes_goes_before_the_adapter(tmp_path: Path) -> None:
             "space: {parameters: {cpu_cores: [1], colour: [1, 2]}}\n",
             "Triton has no knob colour; it has",
         ),
+        ("fastapi", "{path: 'app:app'}", "", "FastAPI does not say what its models take; write request"),
         ("triton", "{path: models, inputs: {x: {datatype: FLOAT, shape: [1]}}}", "", "service.model.inputs.x.datatype"),
     ],
 )
@@ -111,6 +112,81 @@ def test_what_can_be_known_is_said_before_the_first_launch(
     assert said in str(caught.value)
     assert "spec.yaml:" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("server", "space", "said"),
+    [
+        ("vllm", "compile: [inductor, none]", "'inductor' is neither true nor false"),
+        ("bentoml", "max_concurrency: [16, none]", "'none' is not a whole number"),
+        ("bentoml", "batch_delay: [auto, 5ms]", "spec.yaml"),
+    ],
+)
+def test_every_choice_is_tried_before_the_first_launch(tmp_path: Path, server: str, space: str, said: str) -> None:
+    more = f"space: {{parameters: {{cpu_cores: [1], {space}}}}}\nrequest: {{json: {{}}}}\n"
+    with pytest.raises(SpecError, match=said) as caught:
+        check(load(tmp_path, server, "{path: 'a:B'}", more))
+    assert space.split(":", maxsplit=1)[0] in str(caught.value)
+
+
+def test_shares_and_durations_reach_a_server_as_numbers(tmp_path: Path) -> None:
+    more = "space: {parameters: {cpu_cores: [1], gpu_memory_share: ['50%', '90%']}}\n"
+    found = serving(load(tmp_path, "vllm", "{path: m}", more))
+    assert found is not None
+    assert found.values({"cpu_cores": 1, "gpu_memory_share": "50%"}) == {"gpu_memory_share": 0.5}
+    more = "space: {parameters: {cpu_cores: [1], batch_delay: [5ms, 500us]}}\n"
+    loaded = load(tmp_path, "fastapi", "{path: 'a:B'}", more)
+    texts = [rendered_texts(loaded, {"cpu_cores": 1, "batch_delay": delay}, HERE) for delay in ("5ms", "500us")]
+    assert [one.env["BATCH_DELAY_MS"] for one in texts] == ["5", "0.5"]
+
+
+def test_a_slice_of_a_gpu_is_none_of_a_process(tmp_path: Path) -> None:
+    more = "space: {parameters: {gpu_type: [T4], gpu_memory: ['25%', '100%'], threads: [1]}}\n"
+    load(tmp_path, "triton", more=more)
+    text = (tmp_path / "spec.yaml").read_text(encoding="utf-8").replace("cpu_core_hour: 0.04", "gpu_hour: {T4: 1}")
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    loaded = load_spec(tmp_path / "spec.yaml")
+    with pytest.raises(SpecError, match="a process gets whole GPUs, so 25% of one would be measured as all of it"):
+        check(loaded)
+    check(loaded.with_runner("docker"))
+
+
+def test_another_flavour_of_a_package_is_the_server_too(tmp_path: Path) -> None:
+    environment(tmp_path, "onnxruntime_gpu", "1.20.0", "uvicorn")
+    load(tmp_path, "onnxruntime")
+    text = SPEC.replace("server: SERVER, model: MODEL", "server: onnxruntime, venv: env, model: {path: 'app:app'}")
+    (tmp_path / "gpu.yaml").write_text(text + "request: {json: {}}\n", encoding="utf-8")
+    check(load_spec(tmp_path / "gpu.yaml"))
+
+
+def test_an_image_that_is_built_has_a_name_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n", encoding="utf-8")
+    loaded = load(tmp_path, "triton", more="runner: {type: docker, docker: {build: .}}\n")
+    assert image_of(loaded) == "tune-digits"
+
+
+def test_what_is_exported_after_a_process_run_is_a_containers(
+    tmp_path: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    load(tmp_path, "mlserver")
+    spec = SPEC.replace("server: SERVER, model: MODEL", "server: mlserver, venv: env, model: {path: models}")
+    spec += "runner: {type: replay, table: table.csv}\n"
+    spec += "space: {parameters: {cpu_cores: [1], workers: [1, 2], batch_size: [4], batch_delay: [0]}}\n"
+    (tmp_path / "spec.yaml").write_text(spec, encoding="utf-8")
+    lines = "cpu_cores,workers,batch_size,batch_delay,capacity_qps\n1,1,4,0,10\n1,2,4,0,20\n"
+    (tmp_path / "table.csv").write_text(lines, encoding="utf-8")
+    assert tune("--service", "spec.yaml", "--budget", 2).returncode == 0
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    text = tune("export", "tuning/digits", "--format", "kubernetes").stdout
+    assert "seldonio/mlserver:1.7.1" in text
+    assert "/mnt/models/models" in text
+    assert "the model models has to be at /mnt/models/models" in text
+    assert "VIRTUAL_ENV" not in text
+    assert "name: PATH" not in text
+    assert str(tmp_path) not in text
+    settings = tune("export", "tuning/digits", "--format", "mlserver").stdout
+    assert '"max_batch_time": 0.0001' in settings
 
 
 def test_a_version_without_a_knob_and_a_missing_package_are_said(tmp_path: Path) -> None:

@@ -44,6 +44,14 @@ def problem(folder: Path, text: str) -> str:
     return message
 
 
+@pytest.mark.parametrize(
+    ("slo", "limit_ms"),
+    [("p95: 20ms, p99: 50ms", 50), ("p95: 20ms", 20), ("p99.9: 90ms, p95: 20ms", 90), ("p50: 9ms", None)],
+)
+def test_the_limit_that_a_p99_is_held_against(tmp_path: Path, slo: str, limit_ms: float | None) -> None:
+    assert load(tmp_path, GOOD.replace("p99: 50ms", slo)).p99_limit_ms == limit_ms
+
+
 def test_a_good_spec_has_its_quantities_in_units(tmp_path: Path) -> None:
     loaded = load(tmp_path, GOOD)
     spec = loaded.spec

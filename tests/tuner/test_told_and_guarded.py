@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loadtest import Body, RequestPlan
 from tests.conftest import Tune, recommendation
+from tuner.quality import ask
+from tuner.request import RequestSource
 
 SERVER = Path(__file__).parent.parent / "servers" / "told.py"
 SPEC = f"""\
@@ -60,6 +65,12 @@ def test_a_server_that_refuses_what_it_is_told_is_said_to(tmp_path: Path, tune: 
     assert failed["reason"] == 'PUT /config was answered with 422 ("slots must be from 1 to 8, not 9")'
 
 
+def test_trials_side_by_side_share_servers_and_none_waits_for_one_that_is_idle(tmp_path: Path, tune: Tune) -> None:
+    done = run(tune, tmp_path, SPEC.replace("cpu_cores: [1]", "cpu_cores: [2]"), "--parallel", "2")
+    assert done.returncode == 0, done.stderr
+    assert recommendation(tmp_path / "tuning" / "told")["trials"]["complete"] == 3
+
+
 COMPILING = """\
 import os, sys
 folder = os.environ["TORCHINDUCTOR_CACHE_DIR"]
@@ -86,6 +97,33 @@ def test_what_is_compiled_once_is_found_by_later_trials(tmp_path: Path, tune: Tu
     assert (tmp_path / "tuning" / "told" / "cache" / "inductor" / "kernel").exists()
 
 
+class _Echo(BaseHTTPRequestHandler):
+    """Says what it was sent."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        text = json.dumps({"type": self.headers["Content-Type"], "user": self.headers["X-User"]}).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_each_question_of_the_guard_has_the_type_of_its_body() -> None:
+    bodies = [Body(b"a", "image/png"), Body(b"b", "image/jpeg"), Body(b"c")]
+    source = RequestSource(
+        "POST", "/", {"Content-Type": "text/plain", "X-User": "Zo\xeb"}, b"", RequestPlan(), tls=False
+    )
+    with HTTPServer(("127.0.0.1", 0), _Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert ask(url, source, "$.type", bodies, lambda: None) == ["image/png", "image/jpeg", "text/plain"]
+        assert ask(url, source, "$.user", bodies[:1], lambda: None) == ["Zo\xeb"]
+        server.shutdown()
+
+
 GUARD = SPEC.replace("slots: [1, 2, 4], precision: [fp32]", "slots: [1], precision: [fp32, int8]")
 
 
@@ -106,7 +144,12 @@ def test_answers_far_from_the_references_make_a_configuration_infeasible(tmp_pat
     states = {one["configuration"]["precision"]: (one["state"], one["reason"]) for one in trials(tmp_path)}
     assert states["int8"] == ("infeasible", "quality: 0.0% of 1 answers are as the reference's, of 100.0% asked for")
     assert states["fp32"][0] == "complete"
-    assert json.loads((tmp_path / "tuning/told/reference/answers.json").read_text())["answers"] == [6.0]
+    known = tmp_path / "tuning/told/reference/answers.json"
+    assert json.loads(known.read_text())["answers"] == [6.0]
+    first = next(one for one in trials(tmp_path) if one["number"] == 0)
+    assert (first["reused_from"], first["cold_start_s"] is None) == (None, False), (
+        "the reference had a server of its own"
+    )
     done = run(tune, tmp_path, GUARD + guard.replace("TOLERANCE", "0.1"), "--output", "wide")
     assert done.returncode == 0, done.stderr
     assert recommendation(tmp_path / "wide")["trials"]["complete"] == 2

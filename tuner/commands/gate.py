@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,7 @@ def _measured(
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
+        shutil.rmtree(folder / "reference", ignore_errors=True)  # the model may be another one since
         return GateRun(with_quality(setup), configuration, baseline, setting, display, pairs).decide()
     except RunnerUnavailable as error:
         raise UnfitEnvironmentError(str(error)) from error

@@ -10,7 +10,7 @@ from results import TrialRecord
 from runners import ReusingRunner, Runner
 from tuner.errors import UsageError
 from tuner.quality import make_quality
-from tuner.render import live_parameters, why_refused
+from tuner.render import live_parameters, resources, why_refused
 from tuner.request import RequestSource, request_source
 from tuner.runner_choice import make_runner
 from tuner.spec_file import LoadedSpec
@@ -76,6 +76,14 @@ def with_quality(setup: TrialSetup) -> TrialSetup:
 
 
 def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:
-    """Trials of several services, each of which waits for cores that another one holds, would never end."""
+    """Trials of several services, each of which waits for cores that another one holds, would never end; processes on
+    one GPU would be measured as slow.
+    """
     if loaded.members and parallel > 1:
         raise UsageError("--parallel: several services take the whole budget of their machine; measure one at a time")
+    gpu = any(resources(loaded.space, one).gpu_type for one in loaded.space.sample(100, seed=0))
+    if parallel > 1 and loaded.spec.runner.type == "process" and gpu:
+        raise UsageError(
+            "--parallel: processes would share this machine's GPU; measure one at a time, or use --runner docker, "
+            "which gives each a device of its own"
+        )

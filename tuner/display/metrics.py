@@ -13,7 +13,7 @@ from tuner.display.protocol import Display, StudyOutline
 from tuner.errors import UnfitEnvironmentError
 
 _STATES = ("complete", "pruned", "infeasible", "failed")
-_PHASES = ("launch", "warmup", "probe", "drain", "start", "stop", "load")
+_PHASES = ("start", "launch", "quality", "warmup", "load", "probe", "drain", "stop")
 
 
 class MetricsDisplay:
