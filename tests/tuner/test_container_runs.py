@@ -37,13 +37,13 @@ def test_the_example_is_tuned_and_confirmed(
 ) -> None:
     have_engine(runner, "minilm:1", monkeypatch)
     the_example(tmp_path)
-    done = tune("--service", "spec.yaml", "--budget", 6, "--runner", runner, timeout=880)
+    done = tune("--service", "spec.yaml", "--budget", 3, "--runner", runner, timeout=880)
     assert done.returncode == 0, done.stderr
     found = recommendation(tmp_path / "tuning/minilm")
     assert found["confirmed"]
     assert found["meets_slo"]
     table = pd.read_csv(tmp_path / "tuning/minilm/trials.csv")
-    assert len(table) == 6
+    assert len(table) == 3
     measured = table[table["state"] == "complete"]
     assert (measured["cpu_cores_used"] <= measured["cpu_cores"] * 1.1).all()
     assert (measured["memory_peak_bytes"] > 200e6).all()
