@@ -208,6 +208,7 @@ class PriceSpec(Section):
     terms: Terms = "on_demand"
     own: OwnHardware | None = None
     source: str | None = Field(default=None, description="where the prices are from; filled in from a catalogue")
+    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="of all prices, as ISO 4217 names it")
 
 
 class MemberSpec(Section):

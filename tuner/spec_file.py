@@ -216,7 +216,7 @@ def _prices(file: YamlFile, given: Any) -> Any:
         terms = given.get("terms", "on_demand")
         if terms in TERMS:
             source = f"{catalogue.title}, {catalogue.region}, {terms}, {catalogue.date}: {catalogue.source}"
-            beneath = catalogue.parts(terms) | {"source": source}
+            beneath = catalogue.parts(terms) | {"source": source, "currency": catalogue.currency}
     if isinstance(own := given.get("own"), dict):
         try:
             parts = OwnHardware.model_validate(own).parts()

@@ -31,6 +31,7 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         slo_p99_ms=loaded.p99_limit_ms,
         objective=str(objective),
         current=find_current(loaded, found.records),
+        currency="$" if loaded.spec.prices.currency == "USD" else loaded.spec.prices.currency,
         space_size=str(loaded.space.size),
         provenance=found.provenance,
         ended=None if found.running else found.ended,

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from results.files import write_text
 from results.gate.decision import Decision, Finding, Setting
-from results.text import NONE, figure, markdown, milliseconds, money, visible
+from results.text import NONE, figure, markdown, milliseconds, visible
 
 _NAMES = {
     "capacity_qps": "requests/s within the SLO",
@@ -123,9 +123,7 @@ def _percent(change: float) -> str:
 
 
 def _value(one: Finding, value: float) -> str:
-    if one.metric == "p99_ms":
-        return milliseconds(value)
-    return money(value, "$") if one.metric == "cost_per_million_requests" else figure(value)
+    return milliseconds(value) if one.metric == "p99_ms" else figure(value)
 
 
 def _command(text: str) -> str:
