@@ -338,5 +338,6 @@ def read_plan(text: str) -> LoadPlan | JointPlan:
     """From JSON; one with `targets` is a joint plan. Raises pydantic's ValidationError."""
     kind: type[LoadPlan | JointPlan] = LoadPlan
     with contextlib.suppress(ValueError):  # what is no JSON is said below
-        kind = JointPlan if "targets" in json.loads(text) else LoadPlan
+        found = json.loads(text)
+        kind = JointPlan if isinstance(found, dict) and "targets" in found else LoadPlan
     return kind.model_validate_json(text)

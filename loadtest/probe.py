@@ -234,7 +234,10 @@ class OpenLoopProber:
         reason = self._spoiled(look, late_p99_ms, effort) if look.verdict != "met" else ""
         tightest = min(self._limits, key=lambda limit: (limit.metric != "latency", limit.limit_s))
         stretch_s = now - look.begun
-        rate_qps = sent.count / stretch_s if self._plan.users else look.rate_qps
+        # A closed loop's throughput is what was answered: at its end each user waits for an answer.
+        good = int((~np.isnan(sent.latency[: sent.count]) & ~sent.failed[: sent.count]).sum())
+        throughput_qps = (good if self._plan.users else sent.count) / stretch_s
+        rate_qps = throughput_qps if self._plan.users else look.rate_qps
         probe = Probe(
             rate_qps=rate_qps,
             verdict="invalid" if reason else look.verdict,
@@ -247,7 +250,7 @@ class OpenLoopProber:
             misses=int((sent.values(tightest.metric)[counted] > tightest.limit_s).sum()),
             errors=int(sent.failed[counted].sum()),
             error_kinds=sent.kinds_of(counted),
-            achieved_qps=sent.count / stretch_s,
+            achieved_qps=throughput_qps,
             p50_ms=histogram.percentile_ms(50),
             p95_ms=histogram.percentile_ms(95),
             p99_ms=percentile_ms(waited_s, 99, rate_qps),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -100,6 +101,9 @@ def _rate(text: str | None, where: str) -> float:
     return found
 
 
+_PIECE = 10_000.0  # arrivals that are drawn at once
+
+
 def _repeated(gaps_s: Floats) -> Iterator[float]:
     now = 0.0
     while True:
@@ -112,9 +116,11 @@ def _at_rates(steps_s: Floats, rates: Floats, generator: np.random.Generator) ->
     """A Poisson process whose rate changes: unit-rate arrivals, put through the inverse of the cumulated rate."""
     ends = np.concatenate([[0.0], np.cumsum(steps_s)])
     expected = np.concatenate([[0.0], np.cumsum(steps_s * rates)])
-    begin = 0.0
+    begin, total = 0.0, float(expected[-1])
+    pieces = max(1, math.ceil(total / _PIECE))  # a day of them at once would take seconds
     while True:
-        count = generator.poisson(expected[-1])
-        places = np.sort(generator.uniform(0.0, expected[-1], count))
-        yield from (begin + np.interp(places, expected, ends)).tolist()
+        for piece in range(pieces):
+            low, high = total * piece / pieces, total * (piece + 1) / pieces
+            places = np.sort(generator.uniform(low, high, generator.poisson(high - low)))
+            yield from (begin + np.interp(places, expected, ends)).tolist()
         begin += float(ends[-1])

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import gevent
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
-from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPSocketPoolResponse
+from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPResponse, HTTPSocketPoolResponse
 
 from loadtest.answers import checker
 from loadtest.auth import secret_headers
@@ -101,7 +101,7 @@ class Transport:
         except BaseException:
             self._pool.release_socket(sock)
             raise
-        answer = HTTPSocketPoolResponse(sock, self._pool, block_size=_READ_BYTES, method=self._method)
+        answer = _Answer(sock, self._pool, block_size=_READ_BYTES, method=self._method)
         status: int = answer.get_code()
         if self._streamed and 200 <= status < 300:
             return read_stream(answer, sent)
@@ -110,6 +110,15 @@ class Transport:
             return GOOD if failure is None else Reply(failure)
         _to_the_end(answer)
         return GOOD if 200 <= status < 300 else Reply(f"http {status}")
+
+
+class _Answer(HTTPSocketPoolResponse):  # type: ignore[misc,unused-ignore]
+    """One whose connection goes back to the pool after the answer itself, not after a 1xx before it."""
+
+    def _on_message_complete(self) -> None:
+        HTTPResponse._on_message_complete(self)
+        if self.get_code() >= 200:
+            self.release()
 
 
 def _to_the_end(answer: Any) -> None:

@@ -15,7 +15,9 @@ from results.records import Estimate
 NONE = "\N{EN DASH}"
 
 # C0 and C1 controls (terminal escapes), marks that reorder text, line separators, and halves of surrogate pairs.
-_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
+)
 # Only what would mean something to Markdown: `p99 <= 50 ms` and `batch_size` stay as they are.
 _MARKUP = re.compile(r"[\\`*\[\]|#~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _ENTITY = re.compile(r"&(?=[A-Za-z#])")

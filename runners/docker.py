@@ -41,6 +41,7 @@ from runners.starting import write_files
 PORT = 8000  # inside the container, where nothing else listens
 FILES = "/tune/files"
 _INTERVAL_S = 0.5
+_LOG_TAIL_BYTES = 2000
 _LOG_TAIL_LINES = 30
 _LOG_LIMITS = {"max-size": "20m", "max-file": "2"}  # a server that prints for ever must not fill the disk
 _GIB = 2**30
@@ -283,7 +284,8 @@ class _Server:
     def log_tail(self) -> str:
         """The end of what the server printed."""
         with contextlib.suppress(APIError):
-            return b"".join(_log(self.engine, self.name, tail=_LOG_TAIL_LINES)).decode("utf-8", errors="replace")
+            tail = b"".join(_log(self.engine, self.name, tail=_LOG_TAIL_LINES))
+            return tail[-_LOG_TAIL_BYTES:].decode("utf-8", errors="replace")
         return ""
 
     def sample(self) -> None:

@@ -76,8 +76,9 @@ class ReplayRunner:
 
     @property
     def has_prices(self) -> bool:
-        """Whether every row has a price of its own."""
-        return all(row.price_per_hour is not None for row in self._rows.values())
+        """Whether every row that serves has a price of its own."""
+        serving = [row.price_per_hour for row in self._rows.values() if row.status == "ok" and row.capacity_qps > 0]
+        return bool(serving) and None not in serving
 
     def price_per_hour(self, parameters: Mapping[str, ParameterValue]) -> float | None:
         """A recorded price is known before the trial, as a price always is."""

@@ -36,7 +36,7 @@ class Digits(kserve.Model):
         digits = await asyncio.to_thread(self._digits, payload.inputs[0].as_numpy())
         output = kserve.InferOutput("digits", list(digits.shape), "INT64")
         output.set_data_from_numpy(digits, binary_data=False)
-        return kserve.InferResponse(payload.id, self.name, [output])
+        return kserve.InferResponse(payload.id or "", self.name, [output])
 
     def _digits(self, pixels: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
         if self.said != os.getpid():  # KServe's workers are forked with the model in them

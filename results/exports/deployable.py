@@ -59,7 +59,8 @@ class Deployable:
     @property
     def name(self) -> str:
         """The service's name as Kubernetes takes it: lower case, digits and dashes, at most 50 characters."""
-        return re.sub(r"[^a-z0-9]+", "-", self.service.lower()).strip("-")[:50].strip("-") or "service"
+        found = re.sub(r"[^a-z0-9]+", "-", self.service.lower()).strip("-")[:48].strip("-") or "service"
+        return found if found[0].isalpha() else f"s-{found}"  # a Service's name begins with a letter
 
     @property
     def target_qps(self) -> float:

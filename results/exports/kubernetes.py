@@ -59,9 +59,14 @@ def helm_values(one: Deployable) -> dict[str, str]:
         values["command"] = list(one.command)
     if one.env or one.secrets:
         values["env"] = _env(one)
+    server = container(one)
+    values |= {"readinessProbe": server["readinessProbe"], "livenessProbe": server["startupProbe"]}
+    values |= {"volumeMounts": server["volumeMounts"]} if "volumeMounts" in server else {}
+    values |= _volumes(one)
     if one.target_cpu_percent is not None:
         values["autoscaling"]["targetCPUUtilizationPercentage"] = one.target_cpu_percent
-    return {"values.yaml": to_yaml([values], header(one))}
+    files = {"files.yaml": to_yaml([_config_map(one)], header(one))} if one.files else {}
+    return {"values.yaml": to_yaml([values], header(one)), **files}
 
 
 def deployment(one: Deployable) -> Document:

@@ -93,8 +93,8 @@ def enough(load: float, spare: int, zones: int) -> int:
 
 def schedule(traffic: Traffic, replica: Replica, scaling: Scaling) -> Ints:
     """The least replicas per step that hold the SLO, started early enough to serve when they are needed."""
-    ahead = math.ceil(replica.cold_start_s / traffic.step_s)
     rates = traffic.rates
+    ahead = min(math.ceil(replica.cold_start_s / traffic.step_s), len(rates) - 1)  # further than all of it is all of it
     if ahead:
         wrapped = np.concatenate([rates, rates[:ahead]])
         rates = np.lib.stride_tricks.sliding_window_view(wrapped, ahead + 1).max(axis=1)
@@ -147,11 +147,21 @@ def _scaled(traffic: Traffic, replica: Replica, scaling: Scaling) -> tuple[Float
             if aim > total:
                 pending.append((at + starting, aim - total))
             elif aim < total:
-                serving, pending = aim, []
+                serving, pending = _fewer(aim, serving, pending)
         while pending and pending[0][0] <= at:
             serving += pending.pop(0)[1]
         ready[at], existing[at] = serving, serving + sum(number for _, number in pending)
     return existing, ready
+
+
+def _fewer(aim: int, serving: int, pending: list[tuple[int, int]]) -> tuple[int, list[tuple[int, int]]]:
+    """Those that start last go first."""
+    kept, left = [], max(0, aim - serving)
+    for at, number in pending:
+        taken = min(number, left)
+        left -= taken
+        kept += [(at, taken)] if taken else []
+    return min(serving, aim), kept
 
 
 def _wanted(rate_qps: float, replica: Replica, scaling: Scaling) -> int:

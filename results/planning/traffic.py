@@ -108,6 +108,8 @@ def read_traffic(path: Path) -> Traffic:
         raise ResultsError(f"{visible(str(path))}: one line is no trace; --qps plans for a steady rate")
     values = _numbers(path, table, rate or count or "")
     gaps = np.diff(times)
+    if (gaps <= 0).any():
+        raise ResultsError(f"{shown}: two lines have the same time")
     lengths = np.append(gaps, np.median(gaps))
     rates = values if rate is not None else values / lengths
     return _even(times - times[0], lengths, rates, shown)
@@ -118,7 +120,7 @@ def _read(path: Path) -> tuple[pd.DataFrame, Floats]:
 
     shown = visible(str(path))
     try:
-        table = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
+        table = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, index_col=False, compression=None)
     except OSError as error:
         raise ResultsError(f"cannot read {shown}: {error.strerror}; name a CSV file with time and rate") from error
     except ValueError as error:  # pandas' own errors, and Unicode's
@@ -160,7 +162,7 @@ def _of_requests(times: Floats, name: str) -> Traffic:
     span = float(times[-1] - times[0])
     if span <= 0:
         raise ResultsError(f"{name}: all requests at one time; a trace covers some minutes at least")
-    step = float(np.clip(100 * span / len(times), _LEAST_STEP_S, _STEP_S))
+    step = max(float(np.clip(100 * span / len(times), _LEAST_STEP_S, _STEP_S)), span / _MOST_STEPS)
     counts = np.bincount(((times - times[0]) / step).astype(int)).astype(float)
     return _checked(Traffic(step, counts / step, name))
 

@@ -18,6 +18,7 @@ SERVER = "server"
 STUDY, TRIAL, LAUNCH, HOST, LEASE = "tune/study", "tune/trial", "tune/launch", "tune/host", "tune/lease"
 MANAGED = {"app.kubernetes.io/managed-by": "tune"}
 _WORKLOADS = ("Deployment", "InferenceService")
+CUSTOM = {"InferenceService": ("serving.kserve.io", "v1beta1", "inferenceservices")}  # group, version, plural
 _SHARED = ("ConfigMap", "Secret", "ServiceAccount", "PersistentVolumeClaim")
 
 Document = dict[str, Any]

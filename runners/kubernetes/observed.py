@@ -195,12 +195,13 @@ def log_tail(cluster: Cluster, pod: str, container: str, lines: int = 30) -> str
         try:
             found = cluster.ask(
                 cluster.core.read_namespaced_pod_log, pod, cluster.namespace, container=container, tail_lines=lines,
-                previous=previous,
+                previous=previous, _preload_content=False,
             )  # fmt: skip
+            text = found.data.decode("utf-8", errors="replace")  # a server may print anything
         except (ApiException, RunnerUnavailable):
             continue
-        if found:
-            return str(found)
+        if text:
+            return str(text)
     return ""
 
 

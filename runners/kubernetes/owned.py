@@ -21,7 +21,7 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 
 from runners.kubernetes.cluster import Cluster, words
-from runners.kubernetes.objects import HOST, LAUNCH, LEASE, MANAGED, STUDY, TRIAL
+from runners.kubernetes.objects import CUSTOM, HOST, LAUNCH, LEASE, MANAGED, STUDY, TRIAL
 from runners.ownership import is_abandoned, state_folder, this_owner, this_place
 from runners.protocol import Leftover, RunnerUnavailable
 
@@ -197,6 +197,18 @@ def _sweep(cluster: Cluster, selector: str) -> dict[str, Leftover]:
         ("config map", cluster.core.list_namespaced_config_map, cluster.core.delete_namespaced_config_map, {}),
         ("secret", cluster.core.list_namespaced_secret, cluster.core.delete_namespaced_secret, {}),
     ]
+    for group, version, plural in CUSTOM.values():
+        with contextlib.suppress(ApiException):  # where the cluster has no such kind, or it may not be listed
+            theirs = cluster.ask(
+                cluster.custom.list_namespaced_custom_object, group, version, cluster.namespace, plural,
+                label_selector=selector,
+            )  # fmt: skip
+            for one in theirs.get("items") or ():
+                name, labels = one["metadata"]["name"], one["metadata"].get("labels") or {}
+                found[f"{plural} {name}"] = Leftover(f"{plural} {name}", labels.get(STUDY, "?"), labels.get(TRIAL, "?"))
+                cluster.ask(
+                    cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, name
+                )
     for kind, listing, deleting, how in namespaced:
         with contextlib.suppress(ApiException):  # a kind that may not be listed was not created either
             for one in cluster.ask(listing, cluster.namespace, label_selector=selector).items:

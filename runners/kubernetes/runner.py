@@ -52,7 +52,7 @@ from runners.starting import write_files
 
 _LOOK_S, _SAMPLE_S = 0.5, 1.0
 _GONE_S = 90.0
-_WORKLOADS = {"InferenceService": ("serving.kserve.io", "v1beta1", "inferenceservices")}
+_LOG_TAIL = 2000  # characters, as of the other runners
 
 
 class KubernetesRunner:
@@ -168,7 +168,7 @@ class KubernetesRunner:
             if workload["kind"] == "Deployment":
                 cluster.create(cluster.apps.create_namespaced_deployment, workload)
             else:
-                group, version, plural = _WORKLOADS[workload["kind"]]
+                group, version, plural = objects.CUSTOM[workload["kind"]]
                 cluster.ask(
                     cluster.custom.create_namespaced_custom_object, group, version, cluster.namespace, plural, workload
                 )
@@ -231,7 +231,7 @@ class KubernetesRunner:
         if kind == "Deployment":
             cluster.delete(cluster.apps.delete_namespaced_deployment, name, **AT_ONCE)
         else:
-            group, version, plural = _WORKLOADS[kind]
+            group, version, plural = objects.CUSTOM[kind]
             with contextlib.suppress(ApiException):
                 cluster.ask(
                     cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, name
@@ -305,7 +305,7 @@ class _Server:
 
     def log_tail(self) -> str:
         """The end of what the server printed."""
-        return log_tail(self.runner.cluster, self.pod.metadata.name, self.name)
+        return log_tail(self.runner.cluster, self.pod.metadata.name, self.name)[-_LOG_TAIL:]
 
     def write_log(self) -> None:
         """Keep what the server printed."""

@@ -139,3 +139,11 @@ def test_a_bundle_holds_all_that_a_plan_names(tmp_path: Path, silent_server: str
     done = subprocess.run([*COMMAND, "--bundle", str(pieces)], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "holds no bundle" in done.stdout
+
+
+@pytest.mark.parametrize("text", ["5", "null", "[]", "no json"])
+def test_a_plan_that_is_no_mapping_is_refused(text: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "loadtest"], input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "error" in done.stdout

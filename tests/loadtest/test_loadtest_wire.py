@@ -46,6 +46,7 @@ def measure(url: str, limit_ms: float = 50, *, method: str = "POST", **options: 
         ("close", "GET", "connection closed"),
         ("reset", "POST", "connection closed"),
         ("broken-off", "POST", "broken answer"),
+        ("hints-broken-off", "POST", "broken answer"),
         ("redirect", "POST", "http 307"),
     ],
 )
@@ -76,6 +77,13 @@ def test_a_server_that_stops_answering_under_load_costs_no_more_than_the_time_gi
         assert time.monotonic() - begun < 6.5
     assert found.outcome in ("infeasible", "invalid")
     assert found.capacity_qps is None
+
+
+def test_an_answer_counts_from_its_end_and_not_from_the_hints_before_it() -> None:
+    with serving("hints", service_ms=1) as url:
+        found = measure(url, rates_qps=(10,), rate_s=2, max_s=8)
+    assert found.probes[0].errors == 0
+    assert (found.probes[0].p50_ms or 0) > 20
 
 
 def test_connections_are_used_again() -> None:

@@ -12,7 +12,19 @@ import contextlib
 import socket
 import struct
 
-MODES = ("ok", "close", "reset", "broken-off", "dribble", "redirect", "hang-after", "few-connections", "some-500")
+MODES = (
+    "ok",
+    "close",
+    "reset",
+    "broken-off",
+    "dribble",
+    "redirect",
+    "hang-after",
+    "few-connections",
+    "some-500",
+    "hints",
+    "hints-broken-off",
+)
 ANSWER = b"\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -50,7 +62,11 @@ class Server:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         if self.mode in ("close", "reset") or (self.mode == "few-connections" and self.connections > self.after):
             return False
-        if self.mode in ("broken-off", "dribble"):
+        if self.mode in ("hints", "hints-broken-off"):
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        if self.mode in ("broken-off", "dribble", "hints-broken-off"):
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\nhalf of it")
             while self.mode == "dribble":
                 writer.write(b"x")

@@ -78,6 +78,11 @@ def test_a_trace_is_read_as_it_is_written(tmp_path: Path, text: str, step_s: flo
     assert found.rates.tolist() == pytest.approx(rates)
 
 
+def test_requests_in_milliseconds_over_weeks_make_no_more_steps_than_a_plan_can_take(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("timestamp\n" + "\n".join(str(n * 60_000) for n in range(10_000)), encoding="utf-8")
+    assert len(read_traffic(tmp_path / "t.csv").rates) <= 200_001
+
+
 def test_times_alone_are_requests(tmp_path: Path) -> None:
     lines = "\n".join(str(0.1 * number) for number in range(6000))
     (tmp_path / "trace.csv").write_text(f"time\n{lines}\n", encoding="utf-8")
@@ -109,6 +114,17 @@ def test_a_schedule_is_never_short_and_starts_early_enough() -> None:
     assert (counts >= np.ceil(traffic.rates / 100)).all()
     assert counts[7:10].tolist() == [5, 5, 5]  # 30 s before the step
     assert counts[5] == 1
+
+
+def test_a_cold_start_longer_than_the_traffic_keeps_all_of_it_served() -> None:
+    traffic = Traffic(10.0, np.array([50.0, 250.0]), "short")
+    assert schedule(traffic, Replica(100.0, 125.0, 0.04, 600.0), Scaling(None)).tolist() == [3, 3]
+
+
+def test_replicas_that_are_starting_serve_no_sooner_because_fewer_are_wanted() -> None:
+    rates = np.array([50.0] * 40 + [450.0] * 4 + [50.0] * 200)
+    found = simulate(Traffic(15.0, rates, "spike"), Replica(100.0, 125.0, 0.04, 900.0), Scaling(0.9))
+    assert found.ready[41:90].max() == 1  # 15 minutes are 60 steps
 
 
 def test_zones_and_spares_are_kept() -> None:
