@@ -89,7 +89,10 @@ def _number(value: Value) -> float:
 def _compile(node: ast.expr, text: str) -> Evaluate:  # one case per kind of expression
     match node:
         case ast.Constant(value=bool() | int() | float() | str() as constant):
-            value = constant if isinstance(constant, bool) else quantity(constant)
+            try:
+                value = constant if isinstance(constant, bool) else quantity(constant)
+            except OverflowError as error:
+                raise ExpressionError(f"{text!r} has a number that is too large") from error
             return lambda _: value
         case ast.Name(id=name) if name not in _FUNCTIONS:
             return lambda values: values[name]

@@ -29,6 +29,9 @@ class SpaceError(ValueError):
         self.where = where
 
 
+_LARGEST = 2**53  # beyond it a number is none that a table, a study or JSON keeps
+
+
 @dataclass(frozen=True)
 class Parameter:
     """`choices` in the order given: a tuple, or a `range` for an integer range with a step."""
@@ -41,13 +44,18 @@ class Parameter:
         where = ("parameters", self.name)
         if not _NAME.fullmatch(self.name):
             raise SpaceError(f"parameter name {self.name!r}: use letters, digits and _, not first a digit", where)
-        if len(self.choices) == 0:
+        if not self.choices:
             raise SpaceError(f"parameter {self.name} has no choices", where)
         if not isinstance(self.choices, range):
             texts = [text_of(value) for value in self.choices]
             repeated = sorted({text for text in texts if texts.count(text) > 1})
             if repeated:
                 raise SpaceError(f"parameter {self.name} names {', '.join(repeated)} more than once", where)
+            if len(set(self.choices)) < len(self.choices):
+                raise SpaceError(f"parameter {self.name} has truth values and numbers that are the same", where)
+        for value in (self.choices[0], self.choices[-1]) if isinstance(self.choices, range) else self.choices:
+            if isinstance(value, int | float) and abs(value) > _LARGEST:
+                raise SpaceError(f"parameter {self.name} has a number beyond {_LARGEST:.0e}", where)
         _check_role(self, (*where, "choices"))
 
     @property

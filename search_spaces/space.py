@@ -101,6 +101,9 @@ class SearchSpace:
     @staticmethod
     def rank(parameter: Parameter, value: ParameterValue) -> int | None:
         """Where a value stands among the choices, or None. 1 is not True, but 1.0 is 1."""
+        if isinstance(parameter.choices, range):
+            whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+            return parameter.choices.index(int(value)) if whole and int(value) in parameter.choices else None
         for index, choice in enumerate(parameter.choices):
             if choice == value and isinstance(choice, bool) == isinstance(value, bool):
                 return index

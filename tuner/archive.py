@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from results import Evidence, TrialRecord
 from tuner.errors import UsageError
@@ -178,13 +179,14 @@ def _engine(url: str) -> Any:
     """One pool of connections per storage. A SQLite file is opened for each look, since a new run may put another one
     in its place; where there is none that is an error, and no new file.
     """
-    from sqlalchemy import NullPool, create_engine
+    from sqlalchemy import URL, NullPool, create_engine, make_url
 
     if url not in _ENGINES:
         known = with_driver(url)
         if known.startswith("sqlite:///") and "?" not in known:
-            known = f"sqlite:///file:{known.removeprefix('sqlite:///')}?mode=ro&uri=true"
-            _ENGINES[url] = create_engine(known, poolclass=NullPool)
+            path = quote(make_url(known).database or "")
+            readable = URL.create("sqlite", database=f"file:{path}", query={"mode": "ro", "uri": "true"})
+            _ENGINES[url] = create_engine(readable, poolclass=NullPool)
         else:
             _ENGINES[url] = create_engine(known, pool_pre_ping=True)
     return _ENGINES[url]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from pathlib import Path
@@ -42,6 +43,22 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             return {"duration": parse_duration, "share": parse_percentage, "money": parse_money}[self.name](value)
         except QuantityError as error:
             self.fail(str(error), param, ctx)
+
+
+class _Rate(click.FloatRange):
+    """Requests per second: a number, and one that somebody could send."""
+
+    name = "N"
+
+    def __init__(self, *, above_zero: bool = True) -> None:
+        super().__init__(min=0, min_open=above_zero, max=1e9)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises BadParameter."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail("it is not a number", param, ctx)
+        return found
 
 
 class _Format(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -109,8 +126,10 @@ def cli(context: click.Context, /, service: Path | None, *, debug: bool, **optio
             raise click.UsageError(f"--service is the main job's; it does not go with {context.invoked_subcommand}.")
         return
     if service is None:
+        if len(sys.argv) > 1:
+            raise click.UsageError("--service is missing: name the spec, as in tune --service spec.yaml --budget 20.")
         click.echo(context.get_help())
-        context.exit(ExitCode.USAGE if len(sys.argv) > 1 else ExitCode.DONE)
+        context.exit(ExitCode.DONE)
     from tuner.commands.run import RunOptions, run
 
     context.exit(run(RunOptions(service=service, **options)))
@@ -173,7 +192,7 @@ def report(context: click.Context, folder: Path, storage: str | None, study: str
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=_PATH)
-@click.option("--qps", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Requests/s, at the peak.")
+@click.option("--qps", type=_Rate(), metavar="N", help="Requests/s, at the peak.")
 @click.option(
     "--traffic", type=_PATH, metavar="CSV", help="Recorded traffic: `time` and `rate`; --qps scales its peak."
 )
@@ -182,7 +201,7 @@ def report(context: click.Context, folder: Path, storage: str | None, study: str
     help="How --qps is spread over a day.",
 )  # fmt: skip
 @click.option(
-    "--valley", type=click.FloatRange(min=0), metavar="N", help="Requests/s at the least.  [default: a fifth]"
+    "--valley", type=_Rate(above_zero=False), metavar="N", help="Requests/s at the least.  [default: a fifth]"
 )
 @click.option(
     "--misses", type=_Parsed("share"), default="1%", show_default=True, metavar="SHARE",
@@ -236,7 +255,7 @@ def plan(context: click.Context, /, **options: Any) -> None:
 )  # fmt: skip
 @click.option(
     "--qps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Rate(),
     metavar="N",
     help="Traffic that replicas are for, at the peak.",
 )
@@ -359,8 +378,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = cli.main(arguments, prog_name="tune", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
     except click.ClickException as error:
-        error.show()
-        sys.exit(ExitCode.USAGE)
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "tune"
+        _fail(f"{error.format_message()}\n`{path} --help` says what there is.", ExitCode.USAGE, arguments)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(ExitCode.INTERRUPTED)
     except TuneError as error:
@@ -375,7 +394,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(message: str, code: int, arguments: list[str]) -> None:
     if "--debug" in arguments:
         raise  # noqa: PLE0704 (called while the error is handled)
-    click.echo(f"tune: {message}", err=True)
+    from results.text import visible
+
+    click.echo(f"tune: {visible(message)}", err=True)
     sys.exit(code)
 
 

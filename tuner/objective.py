@@ -84,9 +84,10 @@ class Objective:
     def losses_at(self, log_capacity: Floats, p99_ms: Floats, log_price: Floats) -> list[Floats]:
         """The losses where configurations had these log capacities, p99 and log prices per hour: arrays that broadcast.
 
-        A price that is nan is taken to be 1: then only the capacity counts.
+        A price that is nan is taken to be the mean of the others: then only the capacity counts.
         """
-        price = np.nan_to_num(log_price)
+        known = log_price[~np.isnan(log_price)]
+        price = np.nan_to_num(log_price, nan=float(known.mean()) if known.size else 0.0)
         found: list[Floats] = []
         for metric in self.metrics:
             if metric == "capacity_qps":

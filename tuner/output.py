@@ -59,7 +59,7 @@ def provenance(loaded: LoadedSpec, seed: int) -> dict[str, str]:
     """Where, when and with what a study is begun."""
     versions = {name: metadata.version(name) for name in ("tune-inference", "optuna", "locust")}
     return {
-        "spec": str(loaded.file.path),
+        "spec": str(loaded.file.path.resolve()),
         "seed": str(seed),
         "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
         "host": platform.node(),

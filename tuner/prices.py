@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from runners import Runner
 from search_spaces import Configuration, SearchSpace, parse_size, quantity
 from tuner.render import NO_GPU, resources
 from tuner.spec import GpuPrice, PriceSpec
@@ -31,6 +32,18 @@ def price_per_hour(space: SearchSpace, configuration: Configuration, prices: Pri
 def _only_gpu(prices: PriceSpec) -> str | None:
     """The type of a slice whose type is not said: where one alone has a price, it is that."""
     return next(iter(prices.gpu_hour)) if len(prices.gpu_hour) == 1 else None
+
+
+def known_price(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> float | None:
+    """What the runner itself knows, as a replayed table may; else by the spec's prices."""
+    recorded = getattr(runner, "price_per_hour", None)
+    price = None if recorded is None else recorded(configuration)
+    if price is not None:
+        return float(price)
+    try:
+        return price_of(loaded, configuration)
+    except ValueError:  # a slice in bytes of a GPU whose memory is not said: only where a table has prices of its own
+        return None
 
 
 def price_of(loaded: LoadedSpec, configuration: Configuration) -> float | None:
@@ -69,9 +82,10 @@ def gpu_share(slice_: bool | int | float | str | None, gpu: GpuPrice, by: str = 
 
 def check_prices(loaded: LoadedSpec) -> None:
     """Raises SpecError where a cost is asked for and some configuration has no price, or none has."""
-    for service in loaded.services:
-        _check_gpu_prices(service.loaded)
     needs_cost = any(metric.startswith("cost") for metric in loaded.spec.objective.metrics)
+    for service in loaded.services:
+        if needs_cost or loaded.spec.prices.gpu_hour:
+            _check_gpu_prices(service.loaded)
     if needs_cost and not any(price_of(loaded, found) for found in loaded.space.sample(100, seed=0)):
         raise loaded.error(
             ("prices",),

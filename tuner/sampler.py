@@ -15,6 +15,7 @@ process can go on. In a study of one's own:
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tuner.surrogate.predict import Prediction
 
 _MOST_CANDIDATES = 50_000
+_MOST_CELLS = 10_000  # of the surface over the two parameters that matter most
 # Before anything was measured, one of so large a share of the most promising is drawn; where others are under way, that
 # which is least like them, of more.
 _GOOD_START, _SPREAD_START = 0.005, 0.3
@@ -89,6 +91,10 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         self._price, self._limit_ms, self._earlier = price or (lambda _: None), limit_ms, earlier
         self._reference_ms = limit_ms
         self.candidates = space.sample(_MOST_CANDIDATES, seed)
+        if len(self.candidates) == _MOST_CANDIDATES:
+            # Some of a larger space: the same ones for every seed, and so for every process that shares a study.
+            some = space.sample(_MOST_CANDIDATES, seed=0)
+            self.candidates = random.Random(seed).sample(some, len(some))  # noqa: S311 (not for secrets)
         self._numbers = {space.ranks(candidate): number for number, candidate in enumerate(self.candidates)}
         self._runnable = np.array([refuses is None or not refuses(candidate) for candidate in self.candidates])
 
@@ -196,7 +202,11 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         order = np.argsort(effects)[::-1]
         sign = -1.0 if self._objective.maximised[0] else 1.0
         surface = None
-        if len(order) > 1:
+        if (
+            len(order) > 1
+            and len(self._space.parameters[order[0]].choices) * len(self._space.parameters[order[1]].choices)
+            <= _MOST_CELLS
+        ):
             pair = (int(order[0]), int(order[1]))
             x, y = (self._space.parameters[one] for one in pair)
             where = best_over(ranks, pair, (len(x.choices), len(y.choices)), loss, serves)

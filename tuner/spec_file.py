@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -204,6 +205,8 @@ def _prices(file: YamlFile, given: Any) -> Any:
         content = YamlFile.read(path).content if path.is_file() and given not in catalogue_names() else None
         if content is None or is_catalogue(content):
             return _prices(file, {"catalogue": given})
+        if not isinstance(content, dict):
+            raise file.error(("prices",), f"{path} holds no prices")
         return _prices(file, content)
     if not isinstance(given, dict):
         return given
@@ -336,6 +339,8 @@ def _message(problem: ErrorDetails) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message
+    if {"auth", "secrets"} & set(problem["loc"]):
+        return f"{message[0].lower()}{message[1:]}"  # perhaps the secret itself stands where its variable belongs
     shown = repr(problem["input"])
     return f"{message[0].lower()}{message[1:]}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
 
@@ -345,11 +350,20 @@ def _keys_at(loc: KeyPath) -> list[str]:
     model: Any = Spec
     for part in loc:
         model = _inside(model, part)
+    model = _known(model)
     fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
     return [info.alias or name for name, info in fields.items()]
 
 
+def _known(model: Any) -> Any:
+    """Of a section that may be left out, the section."""
+    if get_origin(model) in (Union, UnionType):
+        return next((one for one in get_args(model) if one is not NoneType), None)
+    return model
+
+
 def _inside(model: Any, part: str | int) -> Any:
+    model = _known(model)
     if isinstance(model, type) and issubclass(model, BaseModel):
         by_key = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
         return by_key.get(str(part))

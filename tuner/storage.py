@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from tuner.errors import UnfitEnvironmentError
 
 
 def sqlite_url(folder: Path) -> str:
     """The default storage of a study: a file in its output folder."""
-    return f"sqlite:///{(folder / 'study.db').resolve()}"
+    path = str((folder / "study.db").resolve())
+    return f"sqlite:///{quote(path)}"  # SQLAlchemy reads it back; a `#` would end it
 
 
 def with_driver(url: str) -> str:

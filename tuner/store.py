@@ -109,10 +109,11 @@ class StudyStore:
                     "To start another, give it another name (service.name) or another --storage."
                 ) from error
             store = cls(study, loaded, url, sampler)
-            store._adopt(loaded, provenance)
+            # A worker, which began nothing and says no provenance, may share the file with others.
+            store._adopt(loaded, provenance, resume=resume and bool(provenance))
         return store
 
-    def _adopt(self, loaded: LoadedSpec, provenance: Mapping[str, str]) -> None:
+    def _adopt(self, loaded: LoadedSpec, provenance: Mapping[str, str], *, resume: bool) -> None:
         """Remember the spec, or compare it with the one that the study began with; close what a crash left open."""
         known = self._study.user_attrs.get(SPEC)
         if known is None:
@@ -123,7 +124,7 @@ class StudyStore:
                 f"the spec has changed since this study began: {', '.join(changed)}\n"
                 "Numbers from before and after cannot be compared: undo the change, or start anew without --resume."
             )
-        self._retake()
+        self._retake(ours=resume)
 
     def records(self) -> list[TrialRecord]:
         """Every finished trial, by number. This and all below raise UnfitEnvironmentError when the storage is lost."""
@@ -225,8 +226,10 @@ class StudyStore:
         pending = [_configuration(trial) for trial in trials if not trial.state.is_finished()]
         return self._sampler.propose(self._records(trials), pending, len(trials))
 
-    def _retake(self) -> None:
-        """Close the trials whose owner has ended without a word, and let somebody have them."""
+    def _retake(self, *, ours: bool = False) -> None:
+        """Close the trials whose owner has ended without a word, and let somebody have them. A file is `ours` when a
+        run goes on with it: a trial that ran on another machine, or in a container before, is nobody's any more.
+        """
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if not running:
             return
@@ -236,7 +239,9 @@ class StudyStore:
         for trial in running:
             now = states[trial.number]
             silent = now.state == TrialState.FAIL and RECORD not in now.user_attrs
-            if now.number not in self._asked and (silent or (now.state == TrialState.RUNNING and _is_left(now))):
+            moved = ours and self._url.startswith("sqlite") and now.user_attrs.get(_PLACE) != this_place()
+            left = now.state == TrialState.RUNNING and (moved or _is_left(now))
+            if now.number not in self._asked and (silent or left):
                 self._reopen(now.number)
 
     def _reopen(self, number: int) -> None:
@@ -284,8 +289,8 @@ class StudyStore:
             with _reaching(self._url):
                 self._study.set_user_attr(EXPLANATION, explanation.model_dump(mode="json"))
 
-    def stop(self, reason: str) -> None:
-        """Remember why the search ended before its budget."""
+    def stop(self, reason: str | None) -> None:
+        """Remember why the search ended before its budget; None: it goes on."""
         with _reaching(self._url):
             self._study.set_user_attr(STOPPED, reason)
 

@@ -41,7 +41,8 @@ class Study:
         spec = self.setup.loaded.spec
         if spec.current is not None and not self.store.records():
             self.store.enqueue(spec.current)
-        self.store.budget = self.budget
+        if self.budget is not None and self.store.stopped:
+            self.store.stop(None)  # an earlier run's own end
         self.help()
 
     def help(self) -> None:
@@ -85,7 +86,8 @@ class Study:
 
     def _start_trial(self, crew: Crew, records: list[TrialRecord], most: int) -> bool:
         """Ask, and begin. True when another trial is not worth what it costs. Raises SpaceExhausted."""
-        if reason := why_give_up(records) or (self.budget is None and (self.store.stopped or self._why_stop(records))):
+        hopeless = None if self.setup.replayed else why_give_up(records)
+        if reason := hopeless or (self.budget is None and (self.store.stopped or self._why_stop(records))):
             self.store.stop(reason)
             self.display.notice(reason)
             return True

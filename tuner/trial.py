@@ -43,7 +43,7 @@ from search_spaces import Configuration
 from tuner.bottleneck import name_bottleneck
 from tuner.evidence import gather, memory_growth
 from tuner.objective import cost_per_million_requests
-from tuner.prices import price_of
+from tuner.prices import known_price
 from tuner.render import why_refused
 from tuner.spec_file import LoadedSpec
 from tuner.trial_server import Launch, Served, TrialServer
@@ -66,6 +66,10 @@ class TrialSetup:
     trials: Path
     seed: int
     replayed: bool
+
+    def price(self, configuration: Configuration) -> float | None:
+        """Per hour, known before it is launched."""
+        return known_price(self.loaded, self.runner, configuration)
 
     @property
     def cache(self) -> Path:
@@ -127,7 +131,7 @@ class _Trial:
     def __init__(self, setup: TrialSetup, question: Question, folder: Path, on_phase: OnPhase) -> None:
         self._setup, self._question, self._folder, self._on_phase = setup, question, folder, on_phase
         self._spec = setup.loaded.spec
-        self._price = price_of(setup.loaded, question.configuration)
+        self._price = setup.price(question.configuration)
         self._times: dict[str, Any] = {}
         self._measurement: Measurement | None = None
         study = self._spec.service.name

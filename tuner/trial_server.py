@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtest import Burst, LatencyLimit, LoadPlan, Slo
-from runners import Container, Endpoint, Runner, SampleRequest, ServerFailed
+from runners import Container, Endpoint, Readiness, Resources, Runner, SampleRequest, ServerFailed
 from runners.servers import Reach, Statistics
 from search_spaces import ParameterValue
 from tuner.preparing import counted, counters, prepare
@@ -121,6 +121,11 @@ class TrialServer:
 
     def _container(self, runner: Runner) -> Container:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.loaded.spec.runner.type == "replay":  # nothing is started
+            return Container(
+                self._launch.study, self._launch.trial, self.folder, self.loaded.folder, dict(self.configuration),
+                Resources(), runner.place(self.folder), Readiness(None, 0.0, None),
+            )  # fmt: skip
         return render(
             self.loaded, self.configuration, runner.place(self.folder), self.source, study=self._launch.study,
             trial=self._launch.trial, folder=self.folder, cache=self._launch.cache / self.member.name,

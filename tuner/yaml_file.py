@@ -48,7 +48,7 @@ class YamlFile:
 
     def place(self, key: KeyPath) -> str:
         """`file:line` of a key, or of the nearest key above it that the file has."""
-        for end in range(len(key), 0, -1):
+        for end in range(len(key), -1, -1):
             if key[:end] in self.lines:
                 return f"{self.path}:{self.lines[key[:end]]}"
         return str(self.path)
@@ -66,8 +66,11 @@ class YamlFile:
         if isinstance(node, TaggedScalar) or (tag is not None and getattr(tag, "value", None)):
             raise self.error(key, f"the tag {tag.value if tag else ''} is not allowed; write a plain value")
         if isinstance(node, CommentedMap):
+            known = node.lc.data or {}  # what `<<` merges in stands elsewhere
             return {
-                self._key(name, key, node): self._plain(value, (*key, str(name)), node.lc.key(name)[0] + 1)
+                self._key(name, key, node): self._plain(
+                    value, (*key, str(name)), known[name][0] + 1 if name in known else line
+                )
                 for name, value in node.items()
             }
         if isinstance(node, CommentedSeq):

@@ -129,6 +129,34 @@ def test_a_new_run_keeps_an_earlier_one(tmp_path: Path, tune: Tune) -> None:
     assert len(list((tmp_path / "tuning" / "recorded" / "earlier").glob("*/recommendation.json"))) == 1
 
 
+def test_a_table_has_prices_row_by_row_and_else_those_of_the_spec(tmp_path: Path, tune: Tune) -> None:
+    lines = "cores,capacity_qps,status,price_per_hour\n1,100,ok,0.5\n2,100,ok,0.4\n3,,oom,\n"
+    (tmp_path / "t.csv").write_text(lines, encoding="utf-8")
+    text = (
+        "version: 1\nservice: {name: priced, server: triton}\nobjective: {minimize: cost_per_hour, target_qps: 100}\n"
+    )
+    text += "space: {parameters: {cores: {choices: [1, 2, 3], role: cpu_cores}}}\n"
+    text += "quality: {reference: {cores: 1}, answer: $.y}\n"
+    text += "request: {dataset: gone.jsonl}\nrunner: {type: replay, table: t.csv}\ncurrent: {cores: 1}\n"
+    for prices in ("", "prices: {cpu_core_hour: 1}\n"):
+        (tmp_path / "spec.yaml").write_text(text + prices, encoding="utf-8")
+        done = tune("--service", "spec.yaml", "--budget", 3)
+        assert done.returncode == 0, done.stderr
+        assert recommendation(tmp_path / "tuning" / "priced")["configuration"] == {"cores": 2}
+        assert recommendation(tmp_path / "tuning" / "priced")["cost_per_hour"] == 0.4
+
+
+def test_failures_in_a_table_do_not_end_the_search(tmp_path: Path, tune: Tune) -> None:
+    rows = [f"{number},,failed" for number in range(1, 12)] + ["12,100,ok"]
+    (tmp_path / "t.csv").write_text("\n".join(["n,capacity_qps,status", *rows]) + "\n", encoding="utf-8")
+    text = "version: 1\nservice: {name: bad}\nobjective: {maximize: capacity_qps}\n"
+    text += f"space: {{parameters: {{n: {list(range(1, 13))}}}}}\nrunner: {{type: replay, table: t.csv}}\n"
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", 12, "--output", "runs/#1 %41")
+    assert done.returncode == 0, done.stderr
+    assert recommendation(tmp_path / "runs" / "#1 %41")["configuration"] == {"n": 12}
+
+
 def test_json_puts_the_recommendation_alone_on_standard_output(tmp_path: Path, tune: Tune) -> None:
     write_table(tmp_path)
     done = tune("--service", "spec.yaml", "--budget", 3, "--json")

@@ -146,3 +146,31 @@ def test_prices_may_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
     end = GOOD.index("\n", start)
     loaded = load(tmp_path, GOOD[:start] + "prices: prices.yaml" + GOOD[end:])
     assert loaded.spec.prices.cpu_core_hour == 0.07
+
+
+def test_keys_that_are_merged_in_stand_where_they_are_merged(tmp_path: Path) -> None:
+    text = GOOD.replace("slo: {p99: 50ms, error_rate: 0.1%}", "slo:\n  <<: {error_rate: 0.1%}\n  p99: 50ms")
+    assert "<<" in text
+    loaded = load(tmp_path, text)
+    assert loaded.spec.slo is not None
+    assert loaded.spec.slo.error_rate == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("error_rate: 0.1%", "eror_rate: 0.1%", "did you mean error_rate?"),
+        ("batch_size: ", "big: {low: 1, high: 100000000000000000000}\n    batch_size: ", "has a number beyond"),
+        ("batch_size: ", "odd: [1, true, x]\n    batch_size: ", "truth values and numbers that are the same"),
+        ("version: 1\n", "", "spec.yaml:1)"),
+    ],
+)
+def test_more_that_is_said_in_a_line(tmp_path: Path, before: str, after: str, said: str) -> None:
+    assert before in GOOD
+    assert said in problem(tmp_path, GOOD.replace(before, after, 1))
+
+
+def test_what_stands_where_a_secrets_variable_belongs_is_not_repeated(tmp_path: Path) -> None:
+    message = problem(tmp_path, GOOD.replace("request: {", "request: {auth: {bearer: sk-live-12345}, ", 1))
+    assert "request.auth.bearer" in message
+    assert "sk-live" not in message

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 from runners import RunnerUnavailable, remove_leftovers
@@ -12,14 +14,16 @@ def clean() -> ExitCode:
     """Only what belongs to runs that are no longer alive: processes, containers, and objects in the clusters and
     namespaces that this user's runs have launched in.
     """
-    removed = remove_leftovers()
-    try:
-        from runners.docker import remove_containers
-        from runners.engine import Engine
+    from runners.docker import remove_containers
+    from runners.engine import Engine
 
-        removed += remove_containers(Engine())
-    except RunnerUnavailable:
-        pass  # where no engine runs, no container does
+    removed, engine, stuck = remove_leftovers(), None, []
+    with contextlib.suppress(RunnerUnavailable):  # where no engine runs, no container does
+        engine = Engine()
+    try:
+        removed += remove_containers(engine) if engine is not None else []
+    except RunnerUnavailable as error:
+        stuck = [str(error)]
     from runners.kubernetes.owned import remove_everywhere
 
     found, unreachable = remove_everywhere()
@@ -27,6 +31,8 @@ def clean() -> ExitCode:
         click.echo(f"removed {leftover}")
     for place in unreachable:
         click.echo(f"could not look there: {place}", err=True)
-    if not removed and not found:
+    for reason in stuck:
+        click.echo(reason, err=True)
+    if not (removed or found or stuck):
         click.echo("nothing was left behind")
-    return ExitCode.ENVIRONMENT if unreachable else ExitCode.DONE
+    return ExitCode.ENVIRONMENT if unreachable or stuck else ExitCode.DONE

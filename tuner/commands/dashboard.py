@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import click
 
 from results import Evidence, ResultsError, StudySummary
 from results.exports import Deployable, exported, offered
+from results.text import visible
 from tuner.archive import Archive, study_names
 from tuner.commands.stored import open_archive
 from tuner.deployable import deployables
@@ -132,13 +134,24 @@ def _archives(options: DashboardOptions) -> dict[str, Archive]:
     found: dict[str, Archive] = {}
     folders = options.folders or (() if options.storage else tuple(_runs_here()))
     for folder in folders:
-        archive = open_archive(folder, None, None)
-        found[archive.name if archive.name not in found else f"{archive.name} ({folder})"] = archive
-    if options.storage:
-        found |= {name: Archive(options.storage, name) for name in study_names(options.storage)}
+        with contextlib.nullcontext() if options.folders else _skipped():
+            archive = open_archive(folder, None, None)
+            found[archive.name if archive.name not in found else f"{archive.name} ({folder})"] = archive
+    for name in study_names(options.storage) if options.storage else ():
+        with _skipped():
+            found[name if name not in found else f"{name} (--storage)"] = Archive(options.storage or "", name)
     if not found:
         raise UsageError("no study here: name the folder of a run, or --storage where studies lie")
     return found
+
+
+@contextlib.contextmanager
+def _skipped() -> Iterator[None]:
+    """A study that was found, not named, and cannot be shown is said, and the others are shown."""
+    try:
+        yield
+    except TuneError as error:
+        click.echo(f"left out: {visible(str(error))}", err=True)
 
 
 def _runs_here() -> Iterable[Path]:

@@ -64,6 +64,8 @@ def gate(options: GateOptions) -> ExitCode:
             f"--baseline {options.baseline} recommends nothing: no configuration held the SLO then\n"
             "Name the recommendation.json of a run that found one."
         )
+    if options.detect >= 1:
+        raise UsageError("--detect must be below 100%: a capacity cannot fall by more")
     folder = options.output or options.folder / "gate"
     setting = Setting(options.false_alarms, options.detect)
     if options.service is not None or options.measure:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from loadtest import RequestPlan
 from results import TrialRecord
 from runners import ReusingRunner, Runner
 from tuner.errors import UsageError
+from tuner.prices import known_price
 from tuner.quality import make_quality
 from tuner.render import live_parameters, resources, why_refused
 from tuner.request import RequestSource, request_source
@@ -36,14 +39,16 @@ def open_study(
         seed=seed,
         resume=resume,
         provenance=provenance,
-        price=getattr(runner, "price_per_hour", None) if has_prices(runner) else None,
+        price=partial(known_price, loaded, runner),
         earlier=earlier,
     )
     return store, trial_setup(loaded, sources, runner, folder, seed)
 
 
 def request_sources(loaded: LoadedSpec) -> tuple[RequestSource, ...]:
-    """What each service is asked. Raises as `request_source`."""
+    """What each service is asked; a table is asked nothing. Raises as `request_source`."""
+    if loaded.spec.runner.type == "replay":
+        return tuple(RequestSource("GET", "/", {}, None, RequestPlan(), tls=False) for _ in loaded.services)
     return tuple(request_source(service.loaded) for service in loaded.services)
 
 
@@ -64,6 +69,8 @@ def study_runner(loaded: LoadedSpec) -> Runner:
 
 def with_quality(setup: TrialSetup) -> TrialSetup:
     """The setup with the spec's quality guards. Raises as `make_quality`."""
+    if setup.replayed:
+        return setup
     folder = setup.trials.parent / "reference"
     served = tuple(
         replace(

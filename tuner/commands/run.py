@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,22 +51,37 @@ def run(options: RunOptions) -> ExitCode:
     check(loaded, table_has_prices=has_prices(runner))
     sources = request_sources(loaded)
     folder = options.output or Path("tuning") / loaded.spec.service.name
-    _refuse_the_impossible(loaded, runner)
+    with _fit():
+        _refuse_the_impossible(loaded, runner)
     earlier = [record for path in options.warm_start for record in read_earlier(path, loaded)]
     with ExitStack() as stack:
         stack.callback(runner.close)
         display = _display(options)  # before anything is moved or made: its port may be taken
         stack.callback(display.close)
-        moved = prepare_output(folder, resume=options.resume)
+        # In a database a study of this name may be there already: then nothing is moved.
+        moved = prepare_output(folder, resume=options.resume) if options.storage is None else None
         store, setup = open_study(
             loaded, runner, sources, folder, options.storage or sqlite_url(folder), seed=options.seed,
             resume=options.resume, provenance=provenance(loaded, options.seed), earlier=earlier,
         )  # fmt: skip
         stack.callback(store.close)
-        _announce(display, runner, loaded, store, options.budget, folder, moved)
-        objective = Objective.of(loaded.spec.objective)
-        study = Study(with_quality(setup), store, objective, display, options.budget, options.parallel)
+        if options.storage is not None:
+            moved = prepare_output(folder, resume=options.resume)
+        store.budget = options.budget
+        with _fit():
+            _announce(display, runner, loaded, store, options.budget, folder, moved)
+            setup = with_quality(setup)
+        study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget, options.parallel)
         return _tune(study, loaded, folder, options.storage or sqlite_url(folder))
+
+
+@contextmanager
+def _fit() -> Iterator[None]:
+    """What a runner cannot do before the first trial is the environment's fault."""
+    try:
+        yield
+    except RunnerUnavailable as error:
+        raise UnfitEnvironmentError(str(error)) from error
 
 
 def _display(options: RunOptions) -> Display:
