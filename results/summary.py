@@ -14,7 +14,8 @@ class StudySummary:
     """What was asked, what was measured, and what is recommended.
 
     `confirmations` holds second measurements by their trial's number. `slo` and `objective` are sentences for people,
-    `slo_p99_ms` is the limit on the p99 where there is one, `metrics` are the objective's; the first one ranks,
+    `slo_p99_ms` is the limit on the p99, or the percentile nearest to it, where there is one, and `slo_late` the share
+    of requests that may be later. `metrics` are the objective's; the first one ranks,
     `values` has it by the trial's number, and `maximised` says whether more is better.
     `current` is the trial of the configuration that is deployed today; None where none was named or measured.
     `started` and `ended` are ISO times; `running` trials are under way, of a `budget` (None: as many as are worth it).
@@ -36,6 +37,7 @@ class StudySummary:
     ended: str | None = None
     notes: tuple[str, ...] = ()
     slo_p99_ms: float | None = None
+    slo_late: float = 0.01
     metrics: tuple[str, ...] = ("cost_per_million_requests",)
     maximised: bool = False
     values: Mapping[int, float] = field(default_factory=dict)

@@ -80,6 +80,11 @@ class ReplayRunner:
         serving = [row.price_per_hour for row in self._rows.values() if row.status == "ok" and row.capacity_qps > 0]
         return bool(serving) and None not in serving
 
+    @property
+    def has_p99(self) -> bool:
+        """Whether any row has one."""
+        return any(row.p99_ms is not None for row in self._rows.values())
+
     def price_per_hour(self, parameters: Mapping[str, ParameterValue]) -> float | None:
         """A recorded price is known before the trial, as a price always is."""
         row = self._rows.get(_key(parameters, self._parameters))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from search_spaces.values import quantity
 
 _ONCE = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "replicas")  # two of them would contradict each other
 _COUNT_LIMIT = 1_000_000
+_FIRST = 100
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ class SearchSpace:
                 found[tuple(drawn.values())] = drawn
                 if len(found) == count:
                     break
-        return list(found.values())
+        # Where constraints leave so little that none is met by chance, the first ones stand for all.
+        return list(found.values()) or list(itertools.islice(self, min(count, _FIRST)))
 
 
 def quantities(configuration: Configuration) -> dict[str, float | str]:

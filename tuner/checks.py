@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from loadtest import read_trace
 from results import RESERVED_COLUMNS
 from runners import Placement
 from search_spaces import Parameter, quantity
@@ -61,8 +62,19 @@ def _check_service(loaded: LoadedSpec) -> None:
 def warnings(loaded: LoadedSpec) -> Iterator[str]:
     """What is allowed but probably not meant."""
     if loaded.spec.runner.type != "replay":
+        if loaded.spec.load.trace is not None:
+            yield from _unseen(loaded, loaded.folder / loaded.spec.load.trace)
         for service in loaded.services:
             yield from _warnings(service.loaded)
+
+
+def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
+    cycle_s, most_s = read_trace(trace).cycle_s, loaded.spec.load.max_trial
+    if cycle_s > most_s:
+        yield (
+            f"load.trace: its rates take {cycle_s:.0f} s to come round, and a trial loads for {most_s:g} s at most: "
+            "only how it begins is measured; cut out the part that matters, or lengthen load.max_trial"
+        )
 
 
 def _warnings(loaded: LoadedSpec) -> Iterator[str]:

@@ -31,9 +31,12 @@ def make_runner(loaded: LoadedSpec) -> Runner:
     if runner.type == "replay":
         assert runner.table is not None  # noqa: S101 (the model's validator)
         try:
-            return ReplayRunner(loaded.folder / runner.table, loaded.space.names)
+            table = ReplayRunner(loaded.folder / runner.table, loaded.space.names)
         except TableError as error:
             raise SpecError(f"runner.table: {error} ({loaded.file.place(('runner', 'table'))})") from error
+        if "p99_ms" in loaded.spec.objective.metrics and not table.has_p99:
+            raise loaded.error(("runner", "table"), f"{runner.table} has no p99_ms, which the objective asks for")
+        return table
     return ProcessRunner()
 
 

@@ -27,6 +27,7 @@ from search_spaces import (
 )
 from tuner.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
 from tuner.errors import SpecError, UsageError
+from tuner.load_spec import SloLimit
 from tuner.runner_spec import RunnerSpec
 from tuner.several import Part, SeveralError, common_space, prefix_of, shares_of
 from tuner.spec import MemberSpec, ParameterSpec, Spec
@@ -61,17 +62,21 @@ class LoadedSpec:
         return self.file.path.resolve().parent
 
     @property
-    def p99_limit_ms(self) -> float | None:
-        """The limit on latency that the SLO sets at the 99th percentile, or else at the nearest to it from the 95th
-        up; None where it sets none, or where several services have different ones.
+    def tail_limit(self) -> SloLimit | None:
+        """The limit on latency that the SLO sets at the 99th percentile, or else at the nearest to it from the 95th up;
+        None where it sets none.
         """
+        limits = self.spec.slo.limits if self.spec.slo else ()
+        high = [one for one in limits if one.metric == "latency" and one.percentile >= 95]
+        return min(high, key=lambda one: abs(one.percentile - 99), default=None)
+
+    @property
+    def p99_limit_ms(self) -> float | None:
+        """That limit; None where there is none, or where several services have different ones."""
         if self.members:
             found = {member.loaded.p99_limit_ms for member in self.members}
             return found.pop() if len(found) == 1 else None
-        limits = self.spec.slo.limits if self.spec.slo else ()
-        high = [one for one in limits if one.metric == "latency" and one.percentile >= 95]
-        nearest = min(high, key=lambda one: abs(one.percentile - 99), default=None)
-        return None if nearest is None else nearest.limit_s * 1e3
+        return None if self.tail_limit is None else self.tail_limit.limit_s * 1e3
 
     def error(self, key: KeyPath, message: str) -> SpecError:
         """An error at a key of this spec."""

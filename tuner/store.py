@@ -17,7 +17,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +40,6 @@ from tuner.archive import (
 )
 from tuner.errors import UsageError
 from tuner.objective import Objective
-from tuner.prices import price_of
 from tuner.sampler import Proposal, SpaceSampler, distributions, records_of
 from tuner.spec_file import LoadedSpec, check_content
 from tuner.storage import reaching, unreachable, with_driver
@@ -74,11 +72,11 @@ class StudyStore:
     @classmethod
     def open(
         cls, url: str, loaded: LoadedSpec, *, refuses: Callable[[Configuration], bool], seed: int, resume: bool,
-        provenance: Mapping[str, str], price: Callable[[Configuration], float | None] | None = None,
+        provenance: Mapping[str, str], price: Callable[[Configuration], float | None],
         earlier: Sequence[TrialRecord] = (),
     ) -> StudyStore:  # fmt: skip
-        """Create the study, or go on with it. `price` is per hour, where it is not the spec's; `earlier` are records of
-        other studies to learn from.
+        """Create the study, or go on with it. `price` is per hour; `earlier` are records of other studies to
+        learn from.
 
         Raises UsageError when it exists and `resume` is not said, or when the spec has changed since;
         UnfitEnvironmentError when the storage cannot be reached.
@@ -89,7 +87,7 @@ class StudyStore:
             objective,
             seed=seed,
             refuses=refuses,
-            price=price or partial(_price, loaded),
+            price=price,
             limit_ms=loaded.p99_limit_ms,
             earlier=earlier,
         )
@@ -363,10 +361,6 @@ def _is_left(trial: FrozenTrial) -> bool:
         return is_gone(owner, place)
     began = trial.datetime_start
     return began is not None and (datetime.datetime.now() - began).total_seconds() > _UNSIGNED_S
-
-
-def _price(loaded: LoadedSpec, configuration: Configuration) -> float | None:
-    return price_of(loaded, configuration)
 
 
 def _changed_sections(known: dict[str, Any], loaded: LoadedSpec) -> list[str]:

@@ -29,6 +29,7 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         parameters=loaded.space.names,
         slo=loaded.slo_texts,
         slo_p99_ms=loaded.p99_limit_ms,
+        slo_late=0.01 if loaded.tail_limit is None else 1 - loaded.tail_limit.percentile / 100,
         objective=str(objective),
         current=find_current(loaded, found.records),
         currency="$" if loaded.spec.prices.currency == "USD" else loaded.spec.prices.currency,

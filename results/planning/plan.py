@@ -158,7 +158,9 @@ def _replica(study: StudySummary, record: TrialRecord, wishes: Wishes, end: str 
     assert record.capacity_qps is not None  # noqa: S101 (chosen so)
     cold = record.cold_start_s if wishes.cold_start_s is None else wishes.cold_start_s
     capacity = float(getattr(record.capacity_qps, end))
-    return Replica.measured(capacity, record.saturated_qps, study.slo_p99_ms, record.base_latency_ms, cold)
+    return Replica.measured(
+        capacity, record.saturated_qps, study.slo_p99_ms, record.base_latency_ms, cold, study.slo_late
+    )
 
 
 def _fixed(wishes: Wishes) -> Scaling:

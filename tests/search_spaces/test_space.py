@@ -120,3 +120,10 @@ def test_the_count_equals_brute_force(first: int, second: int, limit: int) -> No
     )
     expected = 2 * sum(a + b <= limit for a in range(first) for b in range(second))
     assert counted.size.count == expected == len(list(counted))
+
+
+def test_a_space_of_which_chance_meets_nothing_still_has_a_sample() -> None:
+    wide = [Parameter(name, range(40)) for name in "abcd"] + [Parameter(name, range(10)) for name in "ef"]
+    space = SearchSpace(tuple(wide), (Constraint.parse("a == b"), Constraint.parse("c == d")))
+    [one] = space.sample(1, seed=0)
+    assert space.why_invalid(one) is None

@@ -72,6 +72,13 @@ def test_a_parameter_that_reaches_nothing_is_warned_about(tmp_path: Path) -> Non
     assert any("threads reaches nothing" in text for text in warnings(load(tmp_path, GOOD)))
 
 
+def test_a_trace_of_which_only_the_beginning_is_measured_is_warned_of(tmp_path: Path) -> None:
+    for step_s, said in ((10, False), (3600, True)):
+        (tmp_path / "day.csv").write_text(f"time,rate\n0,20\n{step_s},180\n", encoding="utf-8")
+        loaded = load(tmp_path, GOOD.replace("{max_trial: 90s}", "{arrivals: trace, trace: day.csv}"))
+        assert any("only how it begins is measured" in text for text in warnings(loaded)) == said
+
+
 def test_a_price_is_cores_and_memory_and_the_share_of_a_gpu_times_replicas(tmp_path: Path) -> None:
     loaded = load(tmp_path, GPU)
     found: dict[str, ParameterValue] = {

@@ -146,6 +146,16 @@ def test_a_table_has_prices_row_by_row_and_else_those_of_the_spec(tmp_path: Path
         assert recommendation(tmp_path / "tuning" / "priced")["cost_per_hour"] == 0.4
 
 
+def test_an_objective_that_a_table_has_no_figures_for_is_refused(tmp_path: Path, tune: Tune) -> None:
+    (tmp_path / "t.csv").write_text("n,capacity_qps\n1,100\n2,50\n", encoding="utf-8")
+    text = "version: 1\nservice: {name: bare}\nobjective: {pareto: [capacity_qps, p99_ms]}\n"
+    text += "space: {parameters: {n: [1, 2]}}\nrunner: {type: replay, table: t.csv}\n"
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", 2)
+    assert done.returncode == 2
+    assert "t.csv has no p99_ms, which the objective asks for" in done.stderr
+
+
 def test_failures_in_a_table_do_not_end_the_search(tmp_path: Path, tune: Tune) -> None:
     rows = [f"{number},,failed" for number in range(1, 12)] + ["12,100,ok"]
     (tmp_path / "t.csv").write_text("\n".join(["n,capacity_qps,status", *rows]) + "\n", encoding="utf-8")
