@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_PIECE = 10_000.0  # arrivals that are drawn at once
 
 
 class TraceError(Exception):
@@ -99,9 +100,6 @@ def _rate(text: str | None, where: str) -> float:
     if not (np.isfinite(found) and found >= 0):
         raise TraceError(f"{where}: {text!r} is not a rate in requests per second")
     return found
-
-
-_PIECE = 10_000.0  # arrivals that are drawn at once
 
 
 def _repeated(gaps_s: Floats) -> Iterator[float]:

@@ -47,12 +47,7 @@ class Nvml:
 
     def names(self) -> tuple[str, ...]:
         """Of the devices, as NVIDIA writes them: `Tesla T4`, `NVIDIA A100-SXM4-80GB`."""
-        nvml = self._nvml
-        devices = [
-            self._ask(nvml.nvmlDeviceGetHandleByIndex, index)
-            for index in range(self._ask(nvml.nvmlDeviceGetCount) or 0)
-        ]
-        return tuple(_text(self._ask(nvml.nvmlDeviceGetName, device)) for device in devices if device is not None)
+        return tuple(_text(self._ask(self._nvml.nvmlDeviceGetName, device)) for _, device in self._whole())
 
     def look(self, pids: Collection[int], devices: Collection[str] = ()) -> GpuLook | None:
         """Of these processes, on the devices that they run on; or of whole devices, by index or UUID, where named (a
@@ -69,13 +64,17 @@ class Nvml:
             throttled=frozenset().union(*(one.throttled for one in used)),
         )
 
+    def _whole(self) -> Iterator[tuple[int, Any]]:
+        """Each GPU that answers, with its index."""
+        for index in range(self._ask(self._nvml.nvmlDeviceGetCount) or 0):
+            device = self._ask(self._nvml.nvmlDeviceGetHandleByIndex, index)
+            if device is not None:  # else it is lost
+                yield index, device
+
     def _devices(self) -> Iterator[tuple[str, Any]]:
         """Each with its index; where a GPU is in slices (MIG), the slices by their UUIDs."""
         nvml = self._nvml
-        for index in range(self._ask(nvml.nvmlDeviceGetCount) or 0):
-            device = self._ask(nvml.nvmlDeviceGetHandleByIndex, index)
-            if device is None:  # lost
-                continue
+        for index, device in self._whole():
             mode = self._ask(nvml.nvmlDeviceGetMigMode, device)
             if not mode or not mode[0]:
                 yield str(index), device

@@ -90,11 +90,11 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         self._space, self._objective, self._seed = space, objective, seed
         self._price, self._limit_ms, self._earlier = price or (lambda _: None), limit_ms, earlier
         self._reference_ms = limit_ms
-        self.candidates = space.sample(_MOST_CANDIDATES, seed)
-        if len(self.candidates) == _MOST_CANDIDATES:
-            # Some of a larger space: the same ones for every seed, and so for every process that shares a study.
-            some = space.sample(_MOST_CANDIDATES, seed=0)
-            self.candidates = random.Random(seed).sample(some, len(some))  # noqa: S311 (not for secrets)
+        everything = space.size.exact and space.size.count <= _MOST_CANDIDATES
+        # Some of a larger space: the same ones for every seed, and so for every process that shares a study.
+        self.candidates = space.sample(_MOST_CANDIDATES, seed if everything else 0)
+        if not everything:
+            random.Random(seed).shuffle(self.candidates)  # noqa: S311 (not for secrets)
         self._numbers = {space.ranks(candidate): number for number, candidate in enumerate(self.candidates)}
         self._runnable = np.array([refuses is None or not refuses(candidate) for candidate in self.candidates])
 

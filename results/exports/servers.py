@@ -10,6 +10,7 @@ from results.exports.deployable import Deployable
 from results.exports.documents import header, to_yaml
 from results.records import ParameterValue
 
+_LEAST_MICROS = 100  # of a batch delay of MLServer, as its adapter has it
 # What betrays a server: words in the image, the command, or the names of the files that the spec renders.
 MARKS: Mapping[str, tuple[str, ...]] = {
     "triton": ("tritonserver", "config.pbtxt"),
@@ -94,7 +95,6 @@ def mlserver(one: Deployable) -> dict[str, str]:
     }
 
 
-_LEAST_MICROS = 100
 SERVERS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
     "triton": triton, "torchserve": torchserve, "tf-serving": tf_serving, "mlserver": mlserver
 }  # fmt: skip

@@ -86,10 +86,12 @@ def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:
     """Trials of several services, each of which waits for cores that another one holds, would never end; processes on
     one GPU would be measured as slow.
     """
-    if loaded.members and parallel > 1:
+    if parallel == 1:
+        return
+    if loaded.members:
         raise UsageError("--parallel: several services take the whole budget of their machine; measure one at a time")
     gpu = any(resources(loaded.space, one).gpu_type for one in loaded.space.sample(100, seed=0))
-    if parallel > 1 and loaded.spec.runner.type == "process" and gpu:
+    if gpu and loaded.spec.runner.type == "process":
         raise UsageError(
             "--parallel: processes would share this machine's GPU; measure one at a time, or use --runner docker, "
             "which gives each a device of its own"
