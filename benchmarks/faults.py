@@ -29,8 +29,8 @@ from typing import Any
 
 import psutil
 
-from tuner.archive import Archive
-from tuner.storage import sqlite_url
+from tuner.study.archive import Archive
+from tuner.study.storage import sqlite_url
 
 SPEC = """\
 version: 1

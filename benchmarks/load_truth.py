@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from benchmarks.truth import queues
 from benchmarks.truth.sequential import simulated_probe
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Measurement, RequestPlan, Slo
-from loadtest.arrivals import Arrivals
-from loadtest.percentile import percentile_ms
+from loadtest.arrivals.arrivals import Arrivals
+from loadtest.judge.percentile import percentile_ms
 
 SERVICE_S, LIMIT_S = 0.004, 0.050
 # Limits in seconds that bring every server to its edge where such servers are run: 77 to 85% of what they can do.

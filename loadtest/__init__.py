@@ -5,9 +5,7 @@ Locust patches the whole process: only that child does. It knows nothing of runn
 asked and what it answers are the plain values of `loadtest.plan`.
 """
 
-from loadtest.answers import checker
-from loadtest.auth import secret_headers
-from loadtest.bodies import Body, read_bodies
+from loadtest.arrivals.trace import TraceError, read_trace
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, read_log
 from loadtest.histogram import LatencyHistogram
@@ -31,9 +29,11 @@ from loadtest.plan import (
     Verdict,
     WarmupPoint,
 )
-from loadtest.request_check import PlanError
-from loadtest.trace import TraceError, read_trace
-from loadtest.v2 import infer_request
+from loadtest.request.answers import checker
+from loadtest.request.auth import secret_headers
+from loadtest.request.bodies import Body, read_bodies
+from loadtest.request.request_check import PlanError
+from loadtest.request.v2 import infer_request
 
 __all__ = [
     "Answer",

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from loadtest.bundle import unpack
 from loadtest.plan import Answer, JointPlan, LoadPlan, Progress, read_plan
-from loadtest.request_check import PlanError, check_request
+from loadtest.request.request_check import PlanError, check_request
 
 _WATCH_S = 0.5
 Writer = Callable[[Progress | Answer], None]
@@ -62,7 +62,7 @@ def main() -> int:
 
 def _serve(parent: int, write: Writer, read: Callable[[], str]) -> int:
     # Before the plan is read: a caller that starts us early gains the second that this takes.
-    from loadtest import fleet, users
+    from loadtest.generator import fleet, users
 
     _end_with(parent)
     try:
@@ -78,7 +78,7 @@ def _serve(parent: int, write: Writer, read: Callable[[], str]) -> int:
 
 
 def _work(parent: int, address: str, core: int | None) -> int:
-    from loadtest import fleet, users
+    from loadtest.generator import fleet, users
 
     _end_with(parent)
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loadtest.plan import Auth, JointPlan, LoadPlan, read_plan
-from loadtest.request_check import PlanError
+from loadtest.request.request_check import PlanError
 
 _PLAN = "plan.json"
 

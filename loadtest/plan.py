@@ -116,7 +116,7 @@ class LoadPlan(_Document):
     """One capacity search against one endpoint, or with `rates_qps` one probe of `rate_s` at each of these rates.
 
     `arrivals` are an open loop, except `closed`: `users` that each send their next request when the last is answered.
-    `trace` is the absolute path of a CSV file (see `loadtest.trace`), `locustfile` that of a file with Locust users:
+    `trace` is the absolute path of a CSV file (see `arrivals.trace`), `locustfile` that of a file with Locust users:
     one arrival is then one of their tasks. `first_rate_qps` is a rate worth knowing first (the break-even rate): when
     it is missed the search ends as `pruned`, with the bound it proved. `max_s` bounds the whole search.
 

@@ -19,7 +19,7 @@ from results.records import (
     UsageSample,
     WarmupSample,
 )
-from results.report import write_report
+from results.report.report import write_report
 from results.summary import StudySummary
 from results.tables import RESERVED_COLUMNS, trials_frame, write_trials
 

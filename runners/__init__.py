@@ -4,10 +4,10 @@ Whatever a runner starts is gone when its `launch` context is left, and carries 
 it after a crash. Nothing here knows of search, load, prices or storage; it takes plain rendered values.
 """
 
-from runners.cleanup import remove_leftovers
-from runners.ownership import is_gone, ownership_environment, this_owner, this_place
+from runners.leftovers.cleanup import remove_leftovers
+from runners.leftovers.ownership import is_gone, ownership_environment, this_owner, this_place
 from runners.patience import patiently
-from runners.process import ProcessRunner
+from runners.process.runner import ProcessRunner
 from runners.protocol import (
     Beside,
     Container,

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from runners.cores import affinity
+from runners.host.cores import affinity
 from runners.protocol import Container, ServerFailed
 
 _OOM_SCORE = "800"  # when memory runs out the kernel should take the server, not the tuner

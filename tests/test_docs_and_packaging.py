@@ -18,9 +18,9 @@ from ruamel.yaml import YAML
 from results.exports import FORMATS
 from search_spaces import ROLES, preset_names
 from tuner.errors import ExitCode
-from tuner.schema import schema_text
-from tuner.spec import Spec
-from tuner.spec_file import load_spec
+from tuner.spec.model import Spec
+from tuner.spec.reading import load_spec
+from tuner.spec.schema import schema_text
 
 ROOT = Path(__file__).parent.parent
 SPEC_PAGE = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
@@ -70,7 +70,7 @@ def test_the_documented_pipelines_are_what_their_schemas_want(schema: str, path:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("path", [*ROOT.glob("examples/*/spec.yaml"), ROOT / "tuner" / "starter.yaml"])
+@pytest.mark.parametrize("path", [*ROOT.glob("examples/*/spec.yaml"), ROOT / "tuner" / "commands" / "starter.yaml"])
 def test_every_spec_that_ships_is_valid_and_fits_the_schema(path: Path) -> None:
     assert load_spec(path).space.size.count > 1
     content: Any = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
@@ -93,11 +93,12 @@ def test_the_wheel_holds_the_five_packages_and_their_data(tmp_path: Path) -> Non
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"tuner", "search_spaces", "runners", "loadtest", "results"}
     for wanted in (
-        "search_spaces/presets/cpu-serving.yaml", "results/templates/report.html.j2", "tuner/starter.yaml",
-        "tuner/surrogate/weights.safetensors", "tuner/surrogate/MODEL_CARD.md",
+        "search_spaces/presets/cpu-serving.yaml", "results/report/templates/report.html.j2",
+        "tuner/commands/starter.yaml", "tuner/search/surrogate/weights.safetensors",
+        "tuner/search/surrogate/MODEL_CARD.md",
     ):  # fmt: skip
         assert wanted in names
-    assert (ROOT / "tuner" / "surrogate" / "weights.safetensors").stat().st_size <= 4_000_000
+    assert (ROOT / "tuner" / "search" / "surrogate" / "weights.safetensors").stat().st_size <= 4_000_000
 
 
 def test_what_is_installed_for_the_demo_is_pinned() -> None:

@@ -35,7 +35,7 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Raises BadParameter."""
         from search_spaces import QuantityError, parse_duration, parse_percentage
-        from tuner.quantities import parse_money
+        from tuner.spec.quantities import parse_money
 
         if isinstance(value, float):
             return value
@@ -364,7 +364,7 @@ def worker(context: click.Context, /, **options: Any) -> None:
 @cli.command()
 def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
-    from tuner.schema import schema_text
+    from tuner.spec.schema import schema_text
 
     click.echo(schema_text(), nl=False)
 

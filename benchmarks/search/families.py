@@ -1,7 +1,7 @@
 """Made-up services for comparing searches. Only `roofline` shares assumptions with what the network was trained on.
 
 - `roofline`: batches on a GPU's compute and bandwidth, preparation on cores, memory against the slice: the formulas of
-  `tuner/surrogate/prior.py`, other constants.
+  `training/search/prior.py`, other constants.
 - `usl`: on CPUs only; cores and workers by the universal scalability law (Gunther, Guerrilla Capacity Planning, 2007),
   batches with a fixed and a linear part, and the limit by M/M/1: capacity = rate - ln(100) / (limit - latency).
 - `plateau`: batches are padded to powers of two, workers beyond the cores do nothing, and much of the space is flat.
@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces import Parameter, ParameterValue, SearchSpace
-from tuner.surrogate.features import gpu_physics
-from tuner.surrogate.prior import Configurations, serve
+from training.search.prior import Configurations, serve
+from tuner.search.surrogate.features import gpu_physics
 
 Floats = NDArray[np.float64]
 Generator = np.random.Generator

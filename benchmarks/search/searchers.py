@@ -12,10 +12,10 @@ import optuna
 
 from benchmarks.search.families import Floats, Surface
 from results import Estimate, TrialRecord
-from tuner.objective import Objective, capacity_at_cost, cost_per_million_requests
-from tuner.sampler import SpaceSampler, distributions
-from tuner.surrogate.mixture import inside
-from tuner.trial import BREAK_EVEN_MARGIN
+from tuner.search.objective import Objective, capacity_at_cost, cost_per_million_requests
+from tuner.search.surrogate.mixture import inside
+from tuner.study.optuna_sampler import SpaceSampler, distributions
+from tuner.trial.trial import BREAK_EVEN_MARGIN
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _WORST = 3.0  # log cost above the worst that was seen, for what cannot serve

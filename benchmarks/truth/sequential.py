@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.truth.queues import poisson, sojourn_s
-from loadtest.capacity import Probed
+from loadtest.judge.capacity import Probed
+from loadtest.judge.verdict import Evidence, Stretch, judge
 from loadtest.plan import Probe, Verdict
-from loadtest.verdict import Evidence, Stretch, judge
 
-_LOOK_S, _GROWTH, _SETTLE_S, _LEAST_S = 0.25, 1.25, 0.5, 1.5  # as loadtest.probe has them
+_LOOK_S, _GROWTH, _SETTLE_S, _LEAST_S = 0.25, 1.25, 0.5, 1.5  # as loadtest.generator.probe has them
 
 
 def simulated_probe(
@@ -45,11 +45,11 @@ class SimulatedProber:
         self.rates: list[float] = []
 
     def remaining_s(self) -> float:
-        """See `loadtest.capacity.Prober`."""
+        """See `loadtest.judge.capacity.Prober`."""
         return self._left
 
     def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float) -> Probed:
-        """See `loadtest.capacity.Prober`."""
+        """See `loadtest.judge.capacity.Prober`."""
         self.rates.append(rate_qps)
         kind, service_s, limit_s = self._queue
         verdict, seconds, evidence = simulated_probe(

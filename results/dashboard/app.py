@@ -15,7 +15,7 @@ from results.dashboard.live import connect
 from results.dashboard.page import page
 from results.dashboard.source import Source
 from results.files import ResultsError
-from results.report import question, sentence
+from results.report.report import question, sentence
 from results.text import visible
 
 _ASSETS = Path(__file__).parent / "assets"

@@ -10,10 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.chart import round_values
-from results.pictures import importance_bars, metric_name
 from results.planning import Plan
 from results.records import Evidence, ProbeRecord, TrialRecord
+from results.report.chart import round_values
+from results.report.pictures import importance_bars, metric_name
 from results.series import Kind, LatencyCurve, Point, bins, front_of_cost_and_p99, points, progress
 from results.summary import StudySummary
 from results.text import figure as number

@@ -9,11 +9,11 @@ from dash import dcc, html
 
 from results.dashboard import figures
 from results.dashboard.page import GRAPH_SIZE
-from results.findings import findings
-from results.listing import comparison_table, services_table
 from results.planning import Plan
 from results.records import Evidence, TrialRecord
-from results.report import highlights, question, sentence, verdict
+from results.report.findings import findings
+from results.report.listing import comparison_table, services_table
+from results.report.report import highlights, question, sentence, verdict
 from results.series import latency_curve, total_spent
 from results.summary import StudySummary
 from results.text import (

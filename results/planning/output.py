@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from results.chart import Axis, Chart, Mark, Note, area, line, steps
 from results.files import write_text
 from results.planning.plan import Option, Plan, Strategy
-from results.report import environment
+from results.report.chart import Axis, Chart, Mark, Note, area, line, steps
+from results.report.report import environment
 from results.text import duration, figure, given, money, share, visible
 
 _MOST_DRAWN = 600

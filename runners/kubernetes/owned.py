@@ -22,7 +22,7 @@ from kubernetes.client.exceptions import ApiException
 
 from runners.kubernetes.cluster import Cluster, words
 from runners.kubernetes.objects import CUSTOM, HOST, LAUNCH, LEASE, MANAGED, STUDY, TRIAL
-from runners.ownership import is_abandoned, state_folder, this_owner, this_place
+from runners.leftovers.ownership import is_abandoned, state_folder, this_owner, this_place
 from runners.protocol import Leftover, RunnerUnavailable
 
 _RENEW_S, _DURATION_S = 15.0, 60

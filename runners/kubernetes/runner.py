@@ -15,7 +15,8 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
-from runners.gpu import ask_dcgm
+from runners.host.gpu import ask_dcgm
+from runners.host.samples import Samples, sampling
 from runners.kubernetes import objects
 from runners.kubernetes.beside import LoadPlace
 from runners.kubernetes.cluster import Cluster, words
@@ -47,7 +48,6 @@ from runners.protocol import (
     Usage,
 )
 from runners.readiness import await_server
-from runners.samples import Samples, sampling
 from runners.starting import write_files
 
 _LOOK_S, _SAMPLE_S = 0.5, 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runners.samples import Sample
+from runners.host.samples import Sample
 
 _ROOT = "/sys/fs/cgroup"
 _V2 = ("memory.current", "cpu.stat", "memory.stat", "memory.events", "pids.current")

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from runners import Container, Placement, Readiness, Resources, SampleRequest
-from runners.ownership import OWNER, marks_of
+from runners.leftovers.ownership import OWNER, marks_of
 from tests.conftest import SERVER
 
 

@@ -14,8 +14,8 @@ def clean() -> ExitCode:
     """Only what belongs to runs that are no longer alive: processes, containers, and objects in the clusters and
     namespaces that this user's runs have launched in.
     """
-    from runners.docker import remove_containers
-    from runners.engine import Engine
+    from runners.docker.engine import Engine
+    from runners.docker.runner import remove_containers
 
     removed, engine, stuck = remove_leftovers(), None, []
     with contextlib.suppress(RunnerUnavailable):  # where no engine runs, no container does

@@ -16,11 +16,11 @@ import click
 from results import Evidence, ResultsError, StudySummary
 from results.exports import Deployable, exported, offered
 from results.text import visible
-from tuner.archive import Archive, study_names
 from tuner.commands.stored import open_archive
-from tuner.deployable import deployables
 from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError
-from tuner.summary import summarise
+from tuner.outcome.deployable import deployables
+from tuner.outcome.summary import summarise
+from tuner.study.archive import Archive, study_names
 
 T = TypeVar("T")
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -167,7 +167,7 @@ def _raw_link(options: DashboardOptions, archives: Mapping[str, Archive]) -> str
         return "--optuna shows the raw study in Optuna's own dashboard, too."
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise UnfitEnvironmentError("--optuna needs Optuna's dashboard: pip install 'tune-inference[optuna-dashboard]'")
-    from tuner.raw_study import raw_study_app
+    from tuner.study.optuna_dashboard import raw_study_app
 
     port = options.port + 1
     server = _listen(raw_study_app(url, options.token), options.host, port)

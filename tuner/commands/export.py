@@ -12,8 +12,8 @@ from results.exports import MARKS, exported, offered
 from results.files import write_text
 from results.text import visible
 from tuner.commands.stored import read_study
-from tuner.deployable import deployables
 from tuner.errors import ExitCode, UsageError
+from tuner.outcome.deployable import deployables
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,14 @@ from results.gate import (
 )
 from runners import RunnerUnavailable
 from search_spaces import Configuration
-from tuner.checks import check
 from tuner.commands.opening import has_prices, request_sources, trial_setup, with_quality
 from tuner.commands.stored import read_study
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
-from tuner.gate import GateRun
-from tuner.runner_choice import make_runner
-from tuner.spec_file import LoadedSpec, load_spec
+from tuner.launch.checks import check
+from tuner.launch.runner import make_runner
+from tuner.spec.reading import LoadedSpec, load_spec
+from tuner.study.remeasure import GateRun
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
 
 def init(path: Path) -> ExitCode:
     """Raises UsageError rather than overwrite a file."""
-    text = (resources.files("tuner") / "starter.yaml").read_text(encoding="utf-8")
+    text = (resources.files("tuner.commands") / "starter.yaml").read_text(encoding="utf-8")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -11,15 +11,15 @@ from loadtest import RequestPlan
 from results import TrialRecord
 from runners import ReusingRunner, Runner
 from tuner.errors import UsageError
-from tuner.prices import known_price
-from tuner.quality import make_quality
-from tuner.render import live_parameters, resources, why_refused
-from tuner.request import RequestSource, request_source
-from tuner.runner_choice import make_runner
-from tuner.spec_file import LoadedSpec
-from tuner.store import StudyStore
-from tuner.trial import TrialSetup
-from tuner.trial_server import Served
+from tuner.launch.price import known_price
+from tuner.launch.quality import make_quality
+from tuner.launch.render import live_parameters, resources, why_refused
+from tuner.launch.requests import RequestSource, request_source
+from tuner.launch.runner import make_runner
+from tuner.spec.reading import LoadedSpec
+from tuner.study.store import StudyStore
+from tuner.trial.server import Served
+from tuner.trial.trial import TrialSetup
 
 
 def has_prices(runner: Runner) -> bool:

@@ -8,7 +8,7 @@ import click
 
 from tuner.commands.stored import open_archive
 from tuner.errors import ExitCode
-from tuner.output import write_outputs
+from tuner.outcome.folder import write_outputs
 
 
 def report(folder: Path, storage: str | None, study: str | None) -> ExitCode:

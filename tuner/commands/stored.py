@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from results import StudySummary
-from tuner.archive import Archive
 from tuner.errors import UsageError
-from tuner.spec_file import LoadedSpec
-from tuner.storage import sqlite_url
-from tuner.summary import summarise
+from tuner.outcome.summary import summarise
+from tuner.spec.reading import LoadedSpec
+from tuner.study.archive import Archive
+from tuner.study.storage import sqlite_url
 
 
 def open_archive(folder: Path, storage: str | None, study: str | None) -> Archive:

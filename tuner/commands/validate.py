@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from tuner.checks import check, warnings, widest
 from tuner.commands.opening import has_prices, request_sources
 from tuner.display.wording import duration
 from tuner.errors import ExitCode
-from tuner.estimate import estimate_run
-from tuner.render import why_refused
-from tuner.runner_choice import make_runner
-from tuner.spec_file import load_spec
+from tuner.launch.checks import check, warnings, widest
+from tuner.launch.estimate import estimate_run
+from tuner.launch.render import why_refused
+from tuner.launch.runner import make_runner
+from tuner.spec.reading import load_spec
 
 
 def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:

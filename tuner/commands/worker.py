@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners import RunnerUnavailable
-from tuner.archive import Archive
-from tuner.checks import check
 from tuner.commands.opening import has_prices, open_study, refuse_at_once, request_sources, study_runner, with_quality
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError
-from tuner.objective import Objective
-from tuner.spec_file import load_spec
-from tuner.study import Study
+from tuner.launch.checks import check
+from tuner.search.objective import Objective
+from tuner.spec.reading import load_spec
+from tuner.study.archive import Archive
+from tuner.study.loop import Study
 
 
 @dataclass(frozen=True)

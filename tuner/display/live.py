@@ -13,7 +13,7 @@ from results import Recommendation, TrialRecord
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
 from tuner.display.wording import confirmation_line, duration, harmless, outcome, result_lines, trial_line
-from tuner.recommendation import describe
+from tuner.outcome.recommendation import describe
 
 _STYLES = {"complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from results import Recommendation, TrialRecord
-from tuner.recommendation import describe
+from tuner.outcome.recommendation import describe
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 

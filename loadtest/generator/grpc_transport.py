@@ -1,0 +1,60 @@
+"""Sends one V2 inference request over gRPC, and says in a user's words what went wrong.
+
+Requests are serialized once, and nobody looks into an answer: its status says whether it was good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+import grpc
+from grpc.experimental import gevent as grpc_gevent
+
+from loadtest.plan import LoadPlan
+from loadtest.request.auth import secret_headers
+from loadtest.request.bodies import Body, in_turn
+from loadtest.request.reply import GOOD, Reply
+from loadtest.request.v2 import METHOD, infer_request
+
+_LARGEST = 256 << 20  # bytes of a message; the library's own limit is 4 MiB
+_KINDS = {grpc.StatusCode.DEADLINE_EXCEEDED: "timeout", grpc.StatusCode.UNAVAILABLE: "connection refused"}
+
+
+class GrpcTransport:
+    """Sends the plan's request, with the next of its bodies. Raises PlanError for what cannot be sent."""
+
+    def __init__(self, plan: LoadPlan, bodies: Sequence[Body]) -> None:
+        grpc_gevent.init_gevent()
+        request, self._timeout_s = plan.request, plan.request_timeout_s
+        messages = [infer_request(request.path, body.content) for body in bodies]
+        self._next = in_turn(messages, request, plan.seed)
+        given = {name: value for name, value in request.headers.items() if name.lower() != "content-type"}
+        self._metadata = tuple((name.lower(), value) for name, value in (given | secret_headers(request.auth)).items())
+        options = [
+            ("grpc.max_send_message_length", _LARGEST),
+            ("grpc.max_receive_message_length", _LARGEST),
+            ("grpc.enable_http_proxy", 0),  # what is measured is the server
+        ]
+        self._channel = grpc.insecure_channel(urlsplit(plan.url).netloc, options=options)
+        self._call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(METHOD)
+
+    def send(self) -> Reply:
+        """Block this greenlet until the answer is there, at most `request_timeout_s`; what came of it."""
+        try:
+            # A call that blocks would hold one of gevent's few threads until it is answered; a future does not.
+            call = self._call.future(self._next(), timeout=self._timeout_s, metadata=self._metadata)
+        except (ValueError, TypeError) as error:  # a header that gRPC has no form for
+            return Reply(f"not sent: {error}"[:80])
+        try:
+            call.result()
+        except grpc.RpcError as error:
+            code = error.code()
+            return Reply(_KINDS.get(code, f"grpc {code.name.lower().replace('_', ' ')}"))
+        finally:
+            call.cancel()  # where somebody gave up waiting; it does nothing to a call that is over
+        return GOOD
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()

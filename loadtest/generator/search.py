@@ -1,0 +1,134 @@
+"""One plan from start to end: warm-up, saturating burst, capacity search, measurement."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import numpy as np
+
+from loadtest.generator.probe import OpenLoopProber
+from loadtest.generator.pulse import Pulse
+from loadtest.generator.warmup import WarmUp, warm_up
+from loadtest.judge.capacity import CapacitySearch, Found, missed_by
+from loadtest.plan import Interval, LoadPlan, Measurement
+from loadtest.request.sent import Sent
+
+_BURST_S = 1.0
+_FIRST_USERS, _LEAST_USERS, _MOST_USERS = 8, 12, 512
+_CLOSED_S = 30.0
+_SLOW_QPS = 1.0
+
+
+def measure(plan: LoadPlan, prober: OpenLoopProber, pulse: Pulse) -> Measurement:
+    """Blocks for at most about `plan.max_s`."""
+    warm = warm_up(prober, plan, pulse)
+    if why := refusal(plan, warm):
+        return describe(plan, Found("infeasible", why), None, pulse.started, time.perf_counter(), warm)
+    prober.base_s = warm.base_s or 0.0
+    if plan.rates_qps or plan.users is not None:
+        saturated_qps, begun = None, time.perf_counter()
+        found = _at_rates(prober, plan) if plan.users is None else _with_users(prober, plan.users)
+    else:
+        saturated_qps = saturate(prober, plan, pulse)
+        begun = time.perf_counter()
+        found = CapacitySearch(prober, saturated_qps, plan.precision, plan.first_rate_qps).run()
+    return describe(plan, found, saturated_qps, pulse.started, begun, warm)
+
+
+def refusal(plan: LoadPlan, warm: WarmUp) -> str:
+    """Why there is nothing to search for."""
+    if warm.base_s is None:
+        shown = ", ".join(f"{kind} ({count})" for kind, count in warm.kinds.most_common(3))
+        return f"most requests of the warm-up failed: {shown or 'none was answered in time'}"
+    limits = [limit.limit_ms for limit in plan.slo.latency if limit.percentile >= 50 and limit.metric == "latency"]
+    if limits and warm.base_s * 1e3 > min(limits):
+        return f"a lone request takes {warm.base_s * 1e3:.3g} ms at the median, the limit is {min(limits):g} ms"
+    return ""
+
+
+def saturate(prober: OpenLoopProber, plan: LoadPlan, pulse: Pulse) -> float:
+    """Throughput of closed-loop bursts: a first one, then one with as many in flight as the limit would allow.
+
+    Little's law: at throughput X and latency at the limit L there are X*L requests in the system.
+    """
+    longest_s = max(limit.limit_ms for limit in plan.slo.latency) / 1e3
+    burst_s = min(_BURST_S, 0.06 * plan.max_s)
+    first = _throughput(prober.burst(_FIRST_USERS, burst_s), burst_s)
+    pulse.moved("warmup")
+    users = min(_MOST_USERS, max(_LEAST_USERS, round(2 * first * longest_s)))
+    second = _throughput(prober.burst(users, burst_s), burst_s)
+    pulse.moved("warmup")
+    return max(first, second, 0.5 / max(1e-6, prober.base_s))
+
+
+def _throughput(sent: Sent, duration_s: float) -> float:
+    done = ~np.isnan(sent.latency[: sent.count]) & ~sent.failed[: sent.count]
+    return float(done.sum()) / duration_s
+
+
+def _at_rates(prober: OpenLoopProber, plan: LoadPlan) -> Found:
+    """Every rate for its full time; no rate's failure ends the others."""
+    probed = [prober.probe(rate, plan.rate_s, whole=True) for rate in plan.rates_qps if prober.remaining_s() > 1]
+    if not probed:
+        return Found("invalid", "the time was over before the first probe")
+    probes = tuple(one.probe for one in probed)
+    held = [one.probe for one in probed if one.holds]
+    return Found("measured", best=max(held, key=lambda probe: probe.rate_qps, default=None), probes=probes)
+
+
+def _with_users(prober: OpenLoopProber, users: int) -> Found:
+    """A closed loop: the throughput of so many users, if they are served within the SLO."""
+    probed = prober.probe(users / max(1e-3, prober.base_s), min(_CLOSED_S, prober.remaining_s()), whole=True)
+    probe = probed.probe
+    if probed.verdict == "invalid":
+        return Found("invalid", probe.reason, probes=(probe,))
+    if not probed.holds:
+        return Found("infeasible", f"with {users} users, {missed_by(probed)}", probes=(probe,))
+    spread = 1.96 * probe.achieved_qps / max(1, probe.requests) ** 0.5
+    capacity = Interval(
+        value=probe.achieved_qps, low=max(0.0, probe.achieved_qps - spread), high=probe.achieved_qps + spread
+    )
+    return Found("measured", capacity=capacity, best=probe, probes=(probe,))
+
+
+def describe(
+    plan: LoadPlan, found: Found, saturated_qps: float | None, started: float, warm_at: float, warm: WarmUp
+) -> Measurement:
+    """What was found, as an answer to the plan; times are those of this process's clock."""
+    best = found.best
+    return Measurement(
+        outcome=found.outcome,
+        reason=found.reason,
+        capacity_qps=found.capacity,
+        bound_qps=found.bound_qps,
+        saturated_qps=saturated_qps,
+        p50_ms=best.p50_ms if best else None,
+        p95_ms=best.p95_ms if best else None,
+        p99_ms=best.p99_ms if best else None,
+        error_rate=best.errors / best.requests if best and best.requests else None,
+        base_latency_ms=None if warm.base_s is None else warm.base_s * 1e3,
+        client_limited=found.client_limited,
+        settled=warm.settled,
+        warmup=warm.points,
+        warmup_s=warm_at - started,
+        load_s=time.perf_counter() - warm_at,
+        load_started_s=warm_at - started,
+        probes=found.probes,
+        notes=tuple(_notes(plan, found, warm)),
+    )
+
+
+def _notes(plan: LoadPlan, found: Found, warm: WarmUp) -> list[str]:
+    notes = []
+    if not warm.settled:
+        notes.append(f"Latency or throughput had not settled when {plan.max_warmup_s:g} s of warm-up were over.")
+    if plan.shares_cores:
+        notes.append("The load generator shared CPU cores with the server, so the capacity may be understated.")
+    if found.client_limited:
+        notes.append("The load generator was the limit: the capacity is a lower bound.")
+    if found.capacity is not None and found.capacity.value < _SLOW_QPS and plan.users is None:
+        notes.append("Below one request per second a load test sees few requests; the interval says how few.")
+    spoiled = Counter(probe.reason for probe in found.probes if probe.verdict == "invalid")
+    notes.extend(f"{count} of {len(found.probes)} probes did not count: {why}." for why, count in spoiled.items())
+    return notes

@@ -1,0 +1,204 @@
+"""Several endpoints, loaded at the same time: what they hold together, and what each would hold if the others idled.
+
+A common rate holds when every endpoint holds its own SLO at its share of it, so the search for one endpoint's capacity
+serves here too: a probe of a common rate is one of each endpoint's, all at once, and its evidence is that of them all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import gevent
+
+from loadtest.generator.probe import OpenLoopProber
+from loadtest.generator.pulse import Pulse
+from loadtest.generator.search import describe, refusal, saturate
+from loadtest.generator.warmup import WarmUp, warm_up
+from loadtest.judge.capacity import CapacitySearch, Found, Probed
+from loadtest.plan import Interval, JointPlan, LoadPlan, Measurement, Target, TargetMeasurement, Verdict
+
+_ALONE_PRECISION = 0.08
+T = TypeVar("T")
+
+
+def common(plan: JointPlan) -> JointPlan:
+    """The plan, with what is common to all targets in the plan of each."""
+    shared = {
+        "max_s": plan.max_s, "max_warmup_s": plan.max_warmup_s, "cores": plan.cores,
+        "shares_cores": plan.shares_cores,
+    }  # fmt: skip
+    targets = [one.model_copy(update={"plan": one.plan.model_copy(update=shared)}) for one in plan.targets]
+    return plan.model_copy(update={"targets": tuple(targets)})
+
+
+@dataclass(frozen=True)
+class Member:
+    """One endpoint and what loads it."""
+
+    target: Target
+    prober: OpenLoopProber
+
+    @property
+    def plan(self) -> LoadPlan:
+        """Its own."""
+        return self.target.plan
+
+
+def measure_together(plan: JointPlan, members: Sequence[Member], pulse: Pulse) -> Measurement:
+    """Blocks for at most about `plan.max_s`."""
+    warm, saturated = [], []
+    for member in members:
+        warm.append(found := warm_up(member.prober, member.plan, pulse))
+        if why := refusal(member.plan, found):
+            return _answer(members, Found("infeasible", f"{member.target.name}: {why}"), None, pulse, warm)
+        member.prober.base_s = found.base_s or 0.0
+        saturated.append(saturate(member.prober, member.plan, pulse))
+    for member in members:
+        member.prober.share = member.target.share
+    most_qps = min(qps / member.target.share for qps, member in zip(saturated, members, strict=True))
+    begun = time.perf_counter()
+    # As much as for two of them alone, since it is this that a configuration is judged by.
+    together = _Together(members, begun + 2 / (2 + len(members)) * pulse.remaining_s())
+    least = min(member.target.share for member in members)
+    search = CapacitySearch(together, most_qps, plan.precision, plan.first_rate_qps, least)
+    answer = _answer(members, search.run(), most_qps, pulse, warm, together, begun)
+    if answer.outcome != "measured":
+        return answer
+    targets = list(answer.targets)
+    for number, (member, qps) in enumerate(zip(members, saturated, strict=True)):
+        _all([one.prober.drain for one in members])  # what the one before has left must not burden this one
+        slice_s = pulse.remaining_s() / (len(members) - number)
+        targets[number] = targets[number].model_copy(update={"alone_qps": _alone(member, qps, slice_s)})
+    return answer.model_copy(update={"targets": tuple(targets), "load_s": time.perf_counter() - begun})
+
+
+def _alone(member: Member, saturated_qps: float, slice_s: float) -> Interval | None:
+    """What it holds while the others are idle; None where its time did not suffice."""
+    member.prober.share = 1.0
+    slice_ = _Slice(member.prober, time.perf_counter() + slice_s)
+    return CapacitySearch(slice_, saturated_qps, _ALONE_PRECISION).run().capacity
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A `Prober` that has a part of the time only."""
+
+    prober: OpenLoopProber
+    ends: float
+
+    def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float) -> Probed:
+        return self.prober.probe(rate_qps, at_most_s, edge_utilisation)
+
+    def remaining_s(self) -> float:
+        return min(self.prober.remaining_s(), self.ends - time.perf_counter())
+
+
+@dataclass(frozen=True)
+class _Together:
+    """A `Prober` of common rates. `parts` holds every endpoint's own part of each probe."""
+
+    members: Sequence[Member]
+    ends: float
+    parts: list[list[Probed]] = field(default_factory=list)
+
+    def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float) -> Probed:
+        # All are drained before any is loaded, or one would have a stretch of the machine to itself.
+        _all([member.prober.drain for member in self.members])
+        ballot = _Ballot(len(self.members))
+        longest_s = at_most_s + max(member.prober.wait_s for member in self.members)
+
+        def part(number: int) -> Callable[[], Probed]:
+            prober, own_qps = self.members[number].prober, rate_qps * self.members[number].target.share
+
+            def load() -> Probed:
+                at_most, vote = longest_s - prober.wait_s, partial(ballot.vote, number)
+                try:
+                    return prober.probe(own_qps, at_most, edge_utilisation, enough=vote, ended=lambda: ballot.over)
+                finally:
+                    ballot.over = True
+
+            return load
+
+        found = _all([part(number) for number in range(len(self.members))])
+        self.parts.append(found)
+        return _common(rate_qps, found, [member.target.name for member in self.members])
+
+    def remaining_s(self) -> float:
+        return min(self.members[0].prober.remaining_s(), self.ends - time.perf_counter())
+
+
+class _Ballot:
+    """When a common probe may end: one endpoint has surely missed its SLO, or all have surely met theirs; and when the
+    part of one is over, since the others would have the machine to themselves.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._verdicts: list[Verdict] = ["undecided"] * count
+        self.over = False
+
+    def vote(self, number: int, verdict: Verdict) -> bool:
+        self._verdicts[number] = verdict
+        self.over = self.over or verdict == "missed" or set(self._verdicts) == {"met"}
+        return self.over
+
+
+def _common(rate_qps: float, parts: Sequence[Probed], names: Sequence[str]) -> Probed:
+    """The probe of the endpoint that is worst off, at the common rate, with the evidence of them all."""
+    spoiled = [(name, one.probe) for name, one in zip(names, parts, strict=True) if one.verdict == "invalid"]
+    worst = max(range(len(parts)), key=lambda number: (parts[number].too_many_errors, parts[number].tightest.distance))
+    one = parts[worst]
+    whole = Probed(one.probe, tuple(sample for part in parts for sample in part.evidence), one.failures, names[worst])
+    probe = one.probe.model_copy(
+        update={
+            "rate_qps": rate_qps,
+            "verdict": "invalid" if spoiled else whole.verdict,
+            "reason": f"{spoiled[0][0]}: {spoiled[0][1].reason}" if spoiled else "",
+            "achieved_qps": sum(part.probe.achieved_qps for part in parts),
+        }
+    )
+    fewest = min(part.probe.requests for part in parts)
+    return Probed(probe, whole.evidence, whole.failures, whole.target, fewest)
+
+
+def _answer(
+    members: Sequence[Member], found: Found, saturated_qps: float | None, pulse: Pulse,
+    warm: Sequence[WarmUp], together: _Together | None = None, begun: float | None = None,
+) -> Measurement:  # fmt: skip
+    slowest = max(warm, key=lambda one: one.base_s or 0.0)
+    settled = all(one.settled for one in warm)
+    whole = WarmUp(slowest.base_s, slowest.kinds, settled, next((one.points for one in warm if not one.settled), ()))
+    since = time.perf_counter() if begun is None else begun
+    answer = describe(members[0].plan, found, saturated_qps, pulse.started, since, whole)
+    parts = [] if together is None else together.parts
+    best = next((number for number, probe in enumerate(found.probes) if probe is found.best), None)
+    targets = []
+    for number, member in enumerate(members):
+        own = None if best is None else parts[best][number].probe
+        base_s = warm[number].base_s if number < len(warm) else None
+        targets.append(
+            TargetMeasurement(
+                name=member.target.name,
+                share=member.target.share,
+                base_latency_ms=None if base_s is None else base_s * 1e3,
+                p50_ms=own.p50_ms if own else None,
+                p95_ms=own.p95_ms if own else None,
+                p99_ms=own.p99_ms if own else None,
+                error_rate=own.errors / own.requests if own and own.requests else None,
+                probes=tuple(part[number].probe for part in parts),
+            )
+        )
+    return answer.model_copy(update={"targets": tuple(targets)})
+
+
+def _all(jobs: Sequence[Callable[[], T]]) -> list[T]:
+    """What each returns, all having run at the same time. Raises what one of them raised."""
+    running = [gevent.spawn(job) for job in jobs]
+    try:
+        gevent.joinall(running, raise_error=True)
+        return [one.value for one in running]
+    finally:
+        gevent.killall(running)

@@ -1,0 +1,192 @@
+"""Sends one request over pooled connections and says in a user's words what went wrong.
+
+This is the HTTP library below Locust's FastHttpUser (geventhttpclient), without that user's session: the session
+follows redirects to pages that nobody asked to measure, counts an answer that breaks off in its body as good, repeats
+what failed (thousands of times, for a GET whose connection is closed), carries cookies from one independent user to
+the next, and spends the generator's time on all that.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import gevent
+from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
+from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPResponse, HTTPSocketPoolResponse
+
+from loadtest.plan import LoadPlan, RequestPlan
+from loadtest.request.answers import checker
+from loadtest.request.auth import secret_headers
+from loadtest.request.bodies import Body, in_turn
+from loadtest.request.reply import GOOD, NO_PORT, Reply
+from loadtest.request.request_check import PlanError
+from loadtest.request.streams import read_stream
+
+_MOST_CONNECTIONS = 20_000  # the library's default would turn an open loop into a closed one
+_CONNECT_S = 5.0
+_READ_BYTES = 65_536
+_MOST_CHECKED_BYTES = 64 << 20
+_OURS = (errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE)  # no port, no file left on this machine
+
+
+class _Pool(ConnectionPool):
+    def _is_socket_alive(self, sock: Any) -> bool:
+        return _is_open(sock)
+
+
+class _SecurePool(SSLConnectionPool):
+    def _is_socket_alive(self, sock: Any) -> bool:
+        return _is_open(sock)
+
+
+class Transport:
+    """Sends the plan's request, with the next of its bodies. Raises PlanError for what cannot be sent."""
+
+    def __init__(self, plan: LoadPlan, bodies: Sequence[Body]) -> None:
+        parts, request = urlsplit(plan.url), plan.request
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        self._timeout_s = plan.request_timeout_s
+        made: dict[str, Any] = {
+            "size": _MOST_CONNECTIONS,
+            "connection_timeout": min(_CONNECT_S, self._timeout_s),
+            "network_timeout": self._timeout_s,
+        }
+        self._pool: ConnectionPool = (
+            _SecurePool(
+                host, port, host, port, insecure=not request.verify_tls, ssl_context_factory=_trust(request), **made
+            )
+            if parts.scheme == "https"
+            else _Pool(host, port, host, port, **made)
+        )
+        self._method = request.method.upper()
+        target = parts.path.rstrip("/") + request.path
+        secret = secret_headers(request.auth)
+        # Made once: to build the head anew for every request would cost more than to send it.
+        messages = [_message(request, secret, target, parts.netloc, body) for body in bodies]
+        self._next = in_turn(messages, request, plan.seed)
+        self._check = None if request.check is None else checker(request.check)
+        self._streamed = request.stream is not None
+
+    def send(self) -> Reply:
+        """Block this greenlet until the answer is complete, at most `request_timeout_s`; what came of it."""
+        timeout = gevent.Timeout.start_new(self._timeout_s)
+        try:
+            return self._exchange(self._next())
+        except gevent.Timeout as expired:
+            if expired is not timeout:
+                raise  # the caller's
+            return Reply("timeout")
+        except Exception as error:  # noqa: BLE001 (whatever it is, the request failed; the kind says how)
+            return Reply(_kind(error))
+        finally:
+            timeout.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept for the next request."""
+        self._pool.close()
+
+    def _exchange(self, message: bytes) -> Reply:
+        sock = self._pool.get_socket()
+        sent = time.perf_counter()
+        try:
+            begun = sock.send(message)  # sendall() asks the kernel for its buffer's size each time
+            if begun < len(message):
+                sock.sendall(message[begun:])
+        except BaseException:
+            self._pool.release_socket(sock)
+            raise
+        answer = _Answer(sock, self._pool, block_size=_READ_BYTES, method=self._method)
+        status: int = answer.get_code()
+        if self._streamed and 200 <= status < 300:
+            return read_stream(answer, sent)
+        if self._check is not None:
+            failure = self._check(status, _whole(answer))
+            return GOOD if failure is None else Reply(failure)
+        _to_the_end(answer)
+        return GOOD if 200 <= status < 300 else Reply(f"http {status}")
+
+
+class _Answer(HTTPSocketPoolResponse):  # type: ignore[misc,unused-ignore]
+    """One whose connection goes back to the pool after the answer itself, not after a 1xx before it."""
+
+    def _on_message_complete(self) -> None:
+        HTTPResponse._on_message_complete(self)
+        if self.get_code() >= 200:
+            self.release()
+
+
+def _to_the_end(answer: Any) -> None:
+    """Nobody looks at the body: it is read in pieces, and forgotten."""
+    if answer.message_complete:
+        return
+    while answer.read(_READ_BYTES):
+        pass
+
+
+def _whole(answer: Any) -> bytes:
+    body = bytearray()
+    while piece := answer.read(_READ_BYTES):
+        body += piece
+        if len(body) > _MOST_CHECKED_BYTES:
+            raise ValueError(f"an answer of more than {_MOST_CHECKED_BYTES >> 20} MiB cannot be checked")
+    return bytes(body)
+
+
+def _trust(request: RequestPlan) -> Callable[..., ssl.SSLContext]:
+    """Makes the TLS context: the system's certificates, those of `ca_file`, or any."""
+    try:
+        context = ssl.create_default_context(cafile=request.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise PlanError(f"request.tls: {request.ca_file} holds no certificates: {error}") from error
+    if not request.verify_tls:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return lambda **_: context
+
+
+def _is_open(sock: Any) -> bool:
+    """Whether an idle connection is still good. The library asks select(), which refuses descriptors over 1,024."""
+    try:
+        # What is readable while no answer is due is the end of the connection, or rubbish.
+        sock._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)  # below gevent, which would wait
+    except BlockingIOError:
+        return True
+    except (OSError, AttributeError):  # broken; closed on this side
+        return False
+    return False
+
+
+def _message(request: RequestPlan, secret: dict[str, str], target: str, host: str, body: Body) -> bytes:
+    headers = {"Host": host, "User-Agent": "tune-loadtest", "Accept": "*/*", "Accept-Encoding": "identity"}
+    if body.content_type is not None:
+        headers["Content-Type"] = body.content_type
+    given = request.headers | secret
+    names = {name.lower() for name in given}
+    headers = {name: value for name, value in headers.items() if name.lower() not in names} | given
+    if body.content or request.method.upper() in ("POST", "PUT", "PATCH"):
+        headers["Content-Length"] = str(len(body.content))
+    lines = [f"{request.method.upper()} {target} HTTP/1.1", *(f"{key}: {value}" for key, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body.content
+
+
+def _kind(error: Exception) -> str:
+    """A failure without an answer. The order matters: many of these are kinds of OSError."""
+    if isinstance(error, OSError) and error.errno in _OURS:
+        return NO_PORT
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS error: {error.verify_message}"
+    kinds: list[tuple[type[Exception], str]] = [
+        (ConnectionRefusedError, "connection refused"),
+        (TimeoutError, "timeout"),
+        (ssl.SSLError, "TLS error"),
+        (socket.gaierror, "unknown host"),
+        (HTTPConnectionClosed, "connection closed"),
+        (HTTPParseError, "broken answer"),
+        (ConnectionError, "connection reset"),
+    ]
+    return next((text for kind, text in kinds if isinstance(error, kind)), f"{type(error).__name__}: {error}"[:80])

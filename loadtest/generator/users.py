@@ -1,0 +1,147 @@
+"""The Locust side: a user whose one task is the search, on Locust's local runner; more processes where they help.
+
+Importing Locust patches the whole process (gevent), so only the generator's process does, before anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import gevent
+import locust
+import locust.stats
+from gevent.event import AsyncResult
+from locust import User, task
+from locust.env import Environment
+
+from loadtest.arrivals.arrivals import Arrivals
+from loadtest.arrivals.trace import TraceError, read_trace
+from loadtest.generator.fleet import Fleet, GeneratorLost, Worker
+from loadtest.generator.load import LocalLoad
+from loadtest.generator.locustfile import LocustTasks, load_users
+from loadtest.generator.probe import OpenLoopProber, tolerance_s
+from loadtest.generator.pulse import Pulse
+from loadtest.generator.search import measure
+from loadtest.generator.together import Member, common, measure_together
+from loadtest.generator.transport import Transport
+from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
+from loadtest.request.bodies import read_bodies
+from loadtest.request.reply import Send
+from loadtest.request.request_check import PlanError
+
+_GC_THRESHOLD = 50_000  # a collection stops every request that is in flight
+
+
+def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measurement:
+    """Blocks until the search ends. Raises PlanError, and GeneratorLost when a worker process dies."""
+    started = time.perf_counter()
+    _prepare_process()
+    done: AsyncResult[Measurement] = AsyncResult()
+    environment = Environment(events=locust.events)
+    plan = plan if isinstance(plan, LoadPlan) else common(plan)
+    sources = [(one, read_arrivals(one), sender(one, environment)) for one in plan.plans]
+
+    class Searcher(User):
+        host = plan.plans[0].url
+
+        @task
+        def search(self) -> None:
+            try:
+                with contextlib.ExitStack() as stack:
+                    pulse = stack.enter_context(Pulse(report, started, plan.max_s))
+                    probers = [_prober(*source, pulse, stack) for source in sources]
+                    done.set(_measure(plan, probers, pulse))
+            except Exception as error:  # noqa: BLE001 (carried to the caller, who raises it)
+                done.set_exception(error)
+            gevent.sleep(3600)
+
+    environment.user_classes = [Searcher]
+    runner = environment.create_local_runner()
+    runner.start(1, spawn_rate=1)
+    try:
+        found: Measurement = done.get()
+        return found
+    finally:
+        runner.stop()
+
+
+def _measure(plan: LoadPlan | JointPlan, probers: Sequence[OpenLoopProber], pulse: Pulse) -> Measurement:
+    if isinstance(plan, LoadPlan):
+        return measure(plan, probers[0], pulse)
+    members = [Member(target, prober) for target, prober in zip(plan.targets, probers, strict=True)]
+    return measure_together(plan, members, pulse)
+
+
+def _prober(
+    plan: LoadPlan, arrivals: Arrivals, send: Send, pulse: Pulse, stack: contextlib.ExitStack
+) -> OpenLoopProber:
+    """What loads one endpoint: this process, and more of them where it asks for them; they end with the stack."""
+    alone = LocalLoad(send, arrivals, tolerance_s(plan), streaming=plan.request.stream is not None)
+    prober = OpenLoopProber(plan, send, alone, arrivals, pulse)
+
+    def reinforce(processes: int) -> None:
+        prober.load = stack.enter_context(Fleet(plan, processes))
+
+    if plan.workers > 1 or plan.remote_workers:
+        reinforce(plan.workers if plan.workers > 1 or not plan.remote_workers else 0)
+    elif (cores := len(plan.cores) or len(os.sched_getaffinity(0))) > 1:
+        prober.reinforce = lambda: reinforce(cores)
+    return prober
+
+
+def work(address: str, core: int | None) -> None:
+    """Be a worker of the master at `host:port` until it quits. Raises GeneratorLost when there is none."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    _prepare_process()
+    host, _, port = address.rpartition(":")
+    try:
+        Worker(host, int(port)).serve()
+    except (ConnectionError, ValueError) as error:
+        raise GeneratorLost(f"no master at {address}: {error}") from error
+
+
+def local_load(plan: LoadPlan, *, part: int, parts: int) -> LocalLoad:
+    """A worker's part of the load."""
+    send = sender(plan, Environment(events=locust.events))
+    return LocalLoad(
+        send, read_arrivals(plan), tolerance_s(plan), streaming=plan.request.stream is not None, part=part, parts=parts
+    )
+
+
+def read_arrivals(plan: LoadPlan) -> Arrivals:
+    """The plan's arrivals. Raises PlanError for a trace that is none."""
+    try:
+        return Arrivals(plan, None if plan.trace is None else read_trace(Path(plan.trace)))
+    except TraceError as error:
+        raise PlanError(f"trace: {error}") from error
+
+
+def sender(plan: LoadPlan, environment: Environment) -> Send:
+    """What sends one request: ours, or a task of the user's locustfile. Raises PlanError."""
+    if plan.request.protocol == "v2-grpc":
+        from loadtest.generator.grpc_transport import GrpcTransport
+
+        return GrpcTransport(plan, read_bodies(plan.request)).send
+    if plan.locustfile is None:
+        return Transport(plan, read_bodies(plan.request)).send
+    users = load_users(plan.locustfile)
+    return LocustTasks(environment, users, plan.url, plan.request_timeout_s, plan.seed).send
+
+
+def _prepare_process() -> None:
+    # Locust's own statistics round percentiles; ours come from the histogram, and no console is there to print on.
+    locust.stats.CONSOLE_STATS_INTERVAL_SEC = 3600
+    sys.setswitchinterval(1e-4)
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,0 +1,65 @@
+"""Is an answer good? The checks that a user asks for, on status, JSON paths (RFC 9535) and JSON Schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from loadtest.plan import AnswerCheck
+from loadtest.request.request_check import PlanError
+
+Check = Callable[[int, bytes], str | None]  # of a status and a body: what is wrong, or None
+
+
+def checker(asked: AnswerCheck) -> Check:
+    """The checks as one function. Raises PlanError for a path or schema that is none."""
+    paths = [(path, _finder(path), _validator(_as_schema(wanted), path)) for path, wanted in asked.json_paths.items()]
+    whole = None if asked.json_schema is None else _validator(asked.json_schema, "schema")
+
+    def check(status: int, body: bytes) -> str | None:
+        if not (status in asked.status if asked.status else 200 <= status < 300):
+            return f"http {status}"
+        if not paths and whole is None:
+            return None
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            return "the answer is not JSON"
+        if whole is not None and not whole(document):
+            return "the answer does not match the schema"
+        for path, find, holds in paths:
+            found = find(document)
+            if not found or not all(map(holds, found)):
+                return f"the answer fails the check of {path}"
+        return None
+
+    return check
+
+
+def _as_schema(wanted: Any) -> Any:
+    """A mapping is a schema; anything else is the value itself."""
+    return wanted if isinstance(wanted, dict) else {"const": wanted}
+
+
+def _finder(path: str) -> Callable[[Any], list[Any]]:
+    import jsonpath_rfc9535
+
+    try:
+        query = jsonpath_rfc9535.compile(path)
+    except jsonpath_rfc9535.JSONPathError as error:
+        raise PlanError(f"request.check.json: {path!r} is not a JSON path: {error}") from error
+    return lambda document: list(query.find(document).values())
+
+
+def _validator(schema: Any, where: str) -> Callable[[Any], bool]:
+    from jsonschema import SchemaError
+    from jsonschema.validators import validator_for
+
+    made = validator_for(schema)
+    try:
+        made.check_schema(schema)
+    except SchemaError as error:
+        raise PlanError(f"request.check: {where}: not a JSON schema: {error.message}") from error
+    valid: Callable[[Any], bool] = made(schema).is_valid
+    return valid

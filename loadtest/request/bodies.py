@@ -1,0 +1,120 @@
+"""What requests carry: the bodies that a plan's `request` names, read and encoded once. Raises PlanError."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, product
+from pathlib import Path
+from typing import Any
+
+from loadtest.plan import FormField, RequestPlan
+from loadtest.request.request_check import PlanError
+
+_MOST_BYTES = 1 << 30  # they are held in memory, so that reading them costs the generator nothing
+_UNKNOWN = "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class Body:
+    """`content_type` is None where the plan's headers say it."""
+
+    content: bytes
+    content_type: str | None = None
+
+
+def read_bodies(request: RequestPlan) -> list[Body]:
+    """The bodies that requests draw from; one empty one for a request without."""
+    if request.multipart:
+        return list(_limited(_forms(request.multipart), "the multipart bodies"))
+    if request.file is not None:
+        return list(_limited(_files(Path(request.file)), request.file))
+    if request.dataset is None:
+        return [Body(b"" if request.body is None else request.body.encode())]
+    path = Path(request.dataset)
+    bodies = _files(path) if path.is_dir() else _lines(path)
+    return list(_limited(bodies, request.dataset))
+
+
+def _lines(path: Path) -> Iterator[Body]:
+    """A line of JSON per body."""
+    found = False
+    for number, line in enumerate(_read(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            json.loads(line)
+        except ValueError as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is not UTF-8"
+            raise PlanError(f"{path}:{number} is not JSON: {reason}") from error
+        found = True
+        yield Body(line.strip())
+    if not found:
+        raise PlanError(f"the data set {path} is empty; it needs a line of JSON per request body")
+
+
+def _files(path: Path) -> Iterator[Body]:
+    """The file, or every file in the folder (not in folders below it), with the type that its name suggests."""
+    if not path.is_dir():
+        yield Body(_read(path), _type(path))
+        return
+    files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+    if not files:
+        raise PlanError(f"the folder {path} has no files; each file is one request body")
+    for one in files:
+        yield Body(_read(one), _type(one))
+
+
+def _forms(fields: dict[str, FormField]) -> Iterator[Body]:
+    """Every combination of the files that the fields name, as multipart/form-data."""
+    import httpx  # only here: it takes a tenth of a second to import
+
+    texts = {name: field.text for name, field in fields.items() if field.text is not None}
+    names = [name for name, field in fields.items() if field.file is not None]
+    choices = [list(_form_files(fields[name])) for name in names]
+    for chosen in product(*choices):
+        # A field without a file makes it multipart even when all of them are texts.
+        files: dict[str, Any] = dict(zip(names, chosen, strict=True))
+        files = files or {name: (None, text) for name, text in texts.items()}
+        request = httpx.Request("POST", "http://x", data=texts if names else None, files=files)
+        yield Body(request.read(), request.headers["content-type"])
+
+
+def _form_files(field: FormField) -> Iterator[tuple[str, bytes, str]]:
+    path = Path(field.file or "")
+    paths = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
+    if not paths:
+        raise PlanError(f"the folder {path} has no files; each file is one part")
+    for one in paths:
+        yield one.name, _read(one), field.type or _type(one)
+
+
+def _limited(bodies: Iterator[Body], where: str) -> Iterator[Body]:
+    total = 0
+    for body in bodies:
+        total += len(body.content)
+        if total > _MOST_BYTES:
+            raise PlanError(f"{where}: more than {_MOST_BYTES >> 30} GiB of request bodies; use fewer")
+        yield body
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PlanError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _type(path: Path) -> str:
+    return mimetypes.guess_type(path.name)[0] or _UNKNOWN
+
+
+def in_turn(messages: Sequence[bytes], request: RequestPlan, seed: int) -> Callable[[], bytes]:
+    """Says which message a request takes: the next one, or one that is drawn."""
+    if len(messages) == 1 or request.order == "sequential":
+        return cycle(messages).__next__
+    choose = random.Random(seed).choice  # noqa: S311 (not for secrets)
+    return lambda: choose(messages)

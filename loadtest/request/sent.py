@@ -1,0 +1,108 @@
+"""What became of the requests of one probe: plain arrays, so that recording costs little and judging is one pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.plan import Metric
+from loadtest.request.reply import Reply
+
+Numbers = NDArray[np.intp]
+Floats = NDArray[np.float64]
+
+_TIMES: dict[Metric, int] = {"ttft": 0, "itl": 1, "per_token": 2}
+
+
+class Sent:
+    """Requests by their number, in the order of their schedule. Times are seconds; latency is from the schedule."""
+
+    def __init__(self, size: int, *, streaming: bool = False) -> None:
+        self.count = 0
+        self.tokens = 0
+        self.scheduled = np.full(size, np.inf)
+        self.latency = np.full(size, np.nan)
+        self.late = np.zeros(size)
+        self.failed = np.zeros(size, dtype=bool)
+        self.stream = np.full((3, size), np.inf) if streaming else None
+        self.kinds: dict[int, str] = {}
+
+    @classmethod
+    def merged(cls, parts: Sequence[Sent]) -> Sent:
+        """What several generators sent, in the order of the schedule."""
+        found = cls(0, streaming=any(part.stream is not None for part in parts))
+        scheduled = np.concatenate([part.scheduled[: part.count] for part in parts])
+        order = np.argsort(scheduled, kind="stable")
+        found.count, found.tokens = len(order), sum(part.tokens for part in parts)
+        found.scheduled = scheduled[order]
+        found.latency = np.concatenate([part.latency[: part.count] for part in parts])[order]
+        found.late = np.concatenate([part.late[: part.count] for part in parts])[order]
+        found.failed = np.concatenate([part.failed[: part.count] for part in parts])[order]
+        if found.stream is not None:
+            streams = [part.stream[:, : part.count] for part in parts if part.stream is not None]
+            found.stream = np.concatenate(streams, axis=1)[:, order]
+        place, begin = np.argsort(order), 0
+        for part in parts:
+            found.kinds |= {int(place[begin + number]): kind for number, kind in part.kinds.items()}
+            begin += part.count
+        return found
+
+    def schedule(self, due: float) -> int:
+        """The number of the next request, due at that time. Room is made when the arrivals outrun what was planned."""
+        number = self.count
+        if number == len(self.scheduled):
+            self._grow()
+        self.scheduled[number] = due
+        self.count += 1
+        return number
+
+    def finish(self, number: int, latency_s: float, reply: Reply) -> None:
+        """The answer is complete, or the request was given up."""
+        self.latency[number] = latency_s
+        if reply.failure is not None:
+            self.failed[number] = True
+            self.kinds[number] = reply.failure
+        elif self.stream is not None and reply.first_token_s is not None and reply.last_token_s is not None:
+            self.tokens += reply.tokens
+            between = (reply.last_token_s - reply.first_token_s) / max(1, reply.tokens - 1)
+            first = float(self.late[number]) + reply.first_token_s
+            self.stream[:, number] = first, between, latency_s / max(1, reply.tokens)
+
+    def between(self, since: float, until: float) -> Numbers:
+        """Which requests were scheduled in that stretch."""
+        first, last = np.searchsorted(self.scheduled[: self.count], (since, until))
+        return np.arange(first, last)
+
+    def values(self, metric: Metric, *, as_sent: bool = False) -> Floats:
+        """What a limit on that metric bounds, for all requests; infinite where it failed or is not there yet.
+
+        `as_sent` forgives the generator's lateness.
+        """
+        rows = slice(0, self.count)
+        if metric == "latency" or self.stream is None:
+            found = self.latency[rows] - self.late[rows] if as_sent else self.latency[rows]
+        else:
+            found = self.stream[_TIMES[metric], rows]
+        return np.asarray(np.where(self.failed[rows] | np.isnan(found), np.inf, found))
+
+    def waited(self, counted: Numbers, now: float) -> Floats:
+        """Latencies, where a request that has no answer yet has waited until now."""
+        latency = self.latency[counted]
+        return np.asarray(np.where(np.isnan(latency), now - self.scheduled[counted], latency))
+
+    def kinds_of(self, counted: Numbers) -> dict[str, int]:
+        """How many of the counted failed, and how, the most frequent first."""
+        numbers = set(counted.tolist())
+        return dict(Counter(kind for number, kind in self.kinds.items() if number in numbers).most_common())
+
+    def _grow(self) -> None:
+        more = max(1000, len(self.scheduled))
+        self.scheduled = np.concatenate([self.scheduled, np.full(more, np.inf)])
+        self.latency = np.concatenate([self.latency, np.full(more, np.nan)])
+        self.late = np.concatenate([self.late, np.zeros(more)])
+        self.failed = np.concatenate([self.failed, np.zeros(more, dtype=bool)])
+        if self.stream is not None:
+            self.stream = np.concatenate([self.stream, np.full((3, more), np.inf)], axis=1)

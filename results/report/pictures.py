@@ -1,0 +1,226 @@
+"""The report's charts, from the series to marks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from results.report.chart import Axis, Chart, Mark, Note, area, box, dot, line, steps
+from results.series import LatencyCurve, Point, front_of_cost_and_p99, points, progress
+from results.summary import StudySummary
+from results.text import NONE, duration, figure, given, milliseconds, money
+
+_SHADES = 8
+_METRICS = {
+    "cost_per_million_requests": "cost per million requests",
+    "cost_per_hour": "cost per hour",
+    "capacity_qps": "requests/s within the SLO",
+    "p99_ms": "p99, ms",
+}
+
+
+def metric_name(metric: str) -> str:
+    """A metric in words."""
+    return _METRICS.get(metric, metric)
+
+
+def metric_text(study: StudySummary, metric: str) -> Callable[[float], str]:
+    """How its values are written."""
+    return (lambda value: money(value, study.currency)) if metric.startswith("cost") else figure
+
+
+def cost_over_p99(study: StudySummary) -> Chart | None:
+    """Every complete trial; the front is a line."""
+    shown = [one for one in points(study) if one.cost and one.p99_ms is not None and one.p99_ms.value > 0]
+
+    def p99(one: Point) -> float:
+        return one.p99_ms.value if one.p99_ms else 0.0
+
+    front = [(p99(one), one.cost or 0.0) for one in front_of_cost_and_p99(study) if one.cost and p99(one) > 0]
+    return _scatter(study, shown, p99, lambda one: (p99(one), p99(one)), "p99 at the capacity, ms", front)
+
+
+def cost_over_capacity(study: StudySummary) -> Chart | None:
+    """Every complete trial with the interval of its capacity."""
+    shown = [one for one in points(study) if one.cost]
+    return _scatter(
+        study, shown, lambda one: one.capacity.value, lambda one: (one.capacity.low, one.capacity.high),
+        "capacity, requests/s", [],
+    )  # fmt: skip
+
+
+def _scatter(
+    study: StudySummary, shown: list[Point], value: Callable[[Point], float],
+    ends: Callable[[Point], tuple[float, float]], name: str, front: list[tuple[float, float]],
+) -> Chart | None:  # fmt: skip
+    if len(shown) < 2:
+        return None
+    x = Axis.over([end for one in shown for end in ends(one)], Chart.left, Chart.right, logarithmic=True)
+    y = Axis.over([one.cost or 0.0 for one in shown], Chart.bottom, Chart.top, logarithmic=True)
+    marks, notes = [], []
+    if len(front) > 1:
+        marks.append(Mark(steps([(x(at), y(cost)) for at, cost in front]), "front-line", "nothing is better in both"))
+    for one in shown:
+        at, height = x(value(one)), y(one.cost or 0.0)
+        low, high = (x(end) for end in ends(one))
+        latency = milliseconds(one.p99_ms.value if one.p99_ms else None)
+        paid = f"{money(one.cost, study.currency)} per million requests"
+        title = f"trial {one.trial}: {figure(one.capacity.value)} requests/s, p99 {latency}, {paid}; {one.words}"
+        if high > low:
+            marks.append(Mark(f"M{low} {height}H{high}", f"span {one.kind}", title))
+        marks.append(Mark(_shape(one, at, height), f"point {one.kind}", title))
+        if one.kind in ("best", "current"):
+            right = at < (Chart.left + Chart.right) / 2
+            notes.append(
+                Note(
+                    at + (14 if right else -14), height + (-8 if one.kind == "best" else 18),
+                    "recommended" if one.kind == "best" else "today", "start" if right else "end", "name",
+                )
+            )  # fmt: skip
+    return Chart(
+        label=f"Cost per million requests over {name}, a point for every complete trial",
+        x_name=name,
+        y_name="cost per million requests",
+        x_ticks=x.ticks(figure),
+        y_ticks=y.ticks(lambda cost: money(cost, study.currency)),
+        marks=tuple(marks),
+        notes=tuple(notes),
+    )
+
+
+def _shape(one: Point, x: float, y: float) -> str:
+    return f"M{x} {y - 9}l9 9l-9 9l-9 -9z" if one.kind == "current" else dot(x, y, 9 if one.kind == "best" else 5)
+
+
+def latency_picture(curve: LatencyCurve) -> Chart:
+    """p50, p95 and p99 with its interval over the rate; the limit, the capacity and the knee."""
+    values = [
+        value
+        for one in curve.points
+        for value in (one.p50_ms, one.p95_ms, one.p99_ms.value)
+        if value is not None and value > 0
+    ]
+    values += [curve.limit_ms] if curve.limit_ms else []
+    x = Axis.over([0.0, *(one.rate_qps for one in curve.points)], Chart.left, Chart.right, zero=True)
+    y = Axis.over(values, Chart.bottom, Chart.top, logarithmic=True)
+    marks = []
+    held = [(x(one.rate_qps), y(one.p99_ms.high)) for one in curve.points]
+    marks.append(
+        Mark(area(held, [(x(one.rate_qps), y(one.p99_ms.low)) for one in curve.points]), "tint", "95% interval")
+    )
+    for css, get in (("faint", "p50_ms"), ("middle", "p95_ms")):
+        at = [(x(one.rate_qps), y(value)) for one in curve.points if (value := getattr(one, get))]
+        if len(at) > 1:
+            marks.append(Mark(line(at), css, get.removesuffix("_ms")))
+    marks.append(Mark(line([(x(one.rate_qps), y(one.p99_ms.value)) for one in curve.points]), "curve", "p99"))
+    for one in curve.points:
+        said = {True: "held", False: "missed", None: "open"}[one.held]
+        title = f"{figure(one.rate_qps)} requests/s: p99 {milliseconds(one.p99_ms.value)}, SLO {said}"
+        marks.append(Mark(dot(x(one.rate_qps), y(one.p99_ms.value), 4), f"point {said}", title))
+    notes = []
+    if curve.limit_ms:
+        marks.append(Mark(f"M{Chart.left} {y(curve.limit_ms)}H{Chart.right}", "limit", "the SLO's limit"))
+        notes.append(Note(Chart.left + 6, y(curve.limit_ms) - 6, f"SLO: {milliseconds(curve.limit_ms)}"))
+    rules = [("knee", curve.knee_qps, 58.0), ("capacity", curve.capacity.value if curve.capacity else None, 40.0)]
+    for name, rate, height in rules:
+        if rate is not None and rate <= x.high:
+            right = x(rate) > (Chart.left + Chart.right) / 2
+            marks.append(Mark(f"M{x(rate)} {Chart.top - 8}V{Chart.bottom}", f"rule {name}", name))
+            place = x(rate) + (-5 if right else 5)
+            notes.append(Note(place, height, f"{name} {figure(rate)}", "end" if right else "start"))
+    return Chart(
+        label="Latency over the arrival rate: p50, p95, p99 with its interval, the limit, the capacity and the knee",
+        x_name="requests/s",
+        y_name="latency, ms",
+        x_ticks=x.ticks(figure),
+        y_ticks=y.ticks(figure),
+        marks=tuple(marks),
+        notes=tuple(notes),
+    )
+
+
+def search_picture(study: StudySummary) -> Chart | None:
+    """The best value so far over the trials, and what each trial found."""
+    shown = progress(study)
+    known = [(one.trial, one.best) for one in shown if one.best is not None]
+    values = [one.value for one in shown if one.value is not None and one.value > 0]
+    if len(shown) < 2 or not values:
+        return None
+    text = metric_text(study, study.metrics[0])
+    x = Axis.over([0.0, float(shown[-1].trial)], Chart.left, Chart.right)
+    y = Axis.over(values, Chart.bottom, Chart.top, logarithmic=True)
+    best = [(x(trial), y(value)) for trial, value in known if value]
+    marks = [Mark(steps([*best, (x(shown[-1].trial), best[-1][1])]), "curve", "the best so far")]
+    for one in shown:
+        if one.value:
+            said = f"trial {one.trial}: {text(one.value)}, after {duration(one.seconds)}"
+            marks.append(Mark(dot(x(one.trial), y(one.value), 4), "point other", said))
+    return Chart(
+        label="The best value so far over the trials",
+        x_name="trial",
+        y_name=metric_name(study.metrics[0]),
+        x_ticks=tuple(tick for tick in x.ticks(lambda value: f"{value:g}") if "." not in tick[1]),
+        y_ticks=y.ticks(text),
+        marks=tuple(marks),
+    )
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A parameter's share, for a row of the page."""
+
+    name: str
+    words: str
+    percent: float
+
+
+def importance_bars(study: StudySummary) -> list[Bar]:
+    """The most important first."""
+    if study.explanation is None:
+        return []
+    shares = sorted(study.explanation.importance.items(), key=lambda item: -item[1])
+    return [Bar(name, f"{share:.0%}", round(100 * min(1.0, share), 1)) for name, share in shares]
+
+
+def surface_picture(study: StudySummary) -> Chart | None:
+    """The predicted metric over the two parameters that matter most: darker is better."""
+    surface = None if study.explanation is None else study.explanation.surface
+    if study.explanation is None or surface is None:
+        return None
+    metric = study.explanation.metric
+    known = [value for row in surface.value for value in row if value is not None]
+    if not known:
+        return None
+    text = metric_text(study, metric)
+    ranked = sorted(known, reverse=metric != "capacity_qps")  # the last is the best
+    width = (Chart.right - Chart.left) / len(surface.x_values)
+    height = (Chart.bottom - Chart.top + 8) / len(surface.y_values)
+    marks, notes = [], []
+    for row, (y_value, values) in enumerate(zip(surface.y_values, surface.value, strict=True)):
+        for column, (x_value, value) in enumerate(zip(surface.x_values, values, strict=True)):
+            left, top = round(Chart.left + column * width, 1), round(Chart.bottom - (row + 1) * height, 1)
+            shade = "none" if value is None else str(_SHADES * ranked.index(value) // len(ranked))
+            low, high = surface.low[row][column], surface.high[row][column]
+            between = "" if low is None or high is None else f" ({text(low)} to {text(high)})"
+            said = "nothing is expected to serve" if value is None else f"{text(value)}{between}"
+            title = f"{surface.x}={given(x_value)} {surface.y}={given(y_value)}: {said}"
+            marks.append(Mark(box(left, top, width, height), f"cell heat-{shade}", title))
+            if width > 56 and height > 18:
+                css = "strong" if shade != "none" and int(shade) >= _SHADES // 2 else "weak"
+                shown = NONE if value is None else text(value)
+                notes.append(Note(left + width / 2, top + height / 2 + 5, shown, "middle", f"cell-{css}"))
+    x_ticks = tuple(
+        (round(Chart.left + (at + 0.5) * width, 1), given(value)) for at, value in enumerate(surface.x_values)
+    )
+    y_ticks = tuple(
+        (round(Chart.bottom - (at + 0.5) * height, 1), given(value)) for at, value in enumerate(surface.y_values)
+    )
+    return Chart(
+        label=f"Predicted {metric_name(metric)} over {surface.x} and {surface.y}, the others at their best",
+        x_name=surface.x,
+        y_name=surface.y,
+        x_ticks=x_ticks[:: max(1, len(x_ticks) // 10)],
+        y_ticks=y_ticks[:: max(1, len(y_ticks) // 10)],
+        marks=tuple(marks),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,220 @@
+"""The report of a study: one HTML file that opens offline, and the same in Markdown. One script sorts its tables.
+
+Every text that a template prints goes through its environment's `finalize`, so that a template cannot forget to make
+hostile text harmless; markup is escaped besides, by autoescape in HTML and by `markdown` in Markdown.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from results.files import write_text
+from results.records import Estimate
+from results.report.findings import findings
+from results.report.listing import (
+    alternatives_table,
+    comparison_table,
+    confirmations_table,
+    services_table,
+    trials_table,
+)
+from results.report.pictures import (
+    cost_over_capacity,
+    cost_over_p99,
+    importance_bars,
+    latency_picture,
+    search_picture,
+    surface_picture,
+)
+from results.report.settling import settlings
+from results.series import progress, recommended_curve, total_spent
+from results.summary import StudySummary
+from results.text import (
+    NONE,
+    assigned,
+    duration,
+    figure,
+    given,
+    interval,
+    markdown,
+    milliseconds,
+    money,
+    share,
+    visible,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+_NEAR = 0.05  # a regret that nobody would search on for
+# The report's only script; its hash is all that the page's policy lets run.
+_SORT = (Path(__file__).parent / "templates" / "sort.js").read_text(encoding="utf-8").strip()
+
+
+@dataclass(frozen=True)
+class Highlight:
+    """A figure of the recommendation: `$0.164`, `per hour`, and how sure it is."""
+
+    value: str
+    meaning: str
+    note: str | None = None
+
+
+def write_report(folder: Path, summary: StudySummary) -> None:
+    """`report.html` and `report.md`. Raises OSError when they cannot be written."""
+    curve = recommended_curve(summary)
+    values: dict[str, Any] = {
+        "study": summary,
+        "best": summary.recommendation,
+        "question": question(summary),
+        "verdict": verdict(summary),
+        "highlights": highlights(summary),
+        "comparison": comparison_table(summary),
+        "today": _today(summary),
+        "alternatives": alternatives_table(summary),
+        "services": services_table(summary.recommendation.services),
+        "sentence": sentence(summary),
+        "findings": findings(summary),
+        "cost_over_p99": cost_over_p99(summary),
+        "cost_over_capacity": cost_over_capacity(summary),
+        "latency": None if curve is None else (latency_picture(curve), curve),
+        "search": search_picture(summary),
+        "search_words": _search(summary),
+        "importance": importance_bars(summary),
+        "surface": surface_picture(summary),
+        "sort_script": _SORT,
+        "sort_hash": base64.b64encode(hashlib.sha256(_SORT.encode()).digest()).decode(),
+        "trials": trials_table(summary),
+        "settlings": settlings(summary),
+        "confirmations": confirmations_table(summary),
+        "provenance": _provenance(summary),
+    }
+    for name in ("report.html", "report.md"):
+        text = environment(html=name.endswith(".html")).get_template(f"{name}.j2").render(values)
+        write_text(folder / name, text)
+
+
+def environment(*, html: bool) -> Environment:
+    """Templates whose every text is made harmless: for HTML and SVG, or for Markdown."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def harmless(value: Any) -> Any:
+        if value is None:
+            return NONE
+        if isinstance(value, Markup):  # what a macro of ours has made out of texts that came through here
+            return value
+        if not isinstance(value, str):
+            return value
+        return visible(value) if html else markdown(value)
+
+    environment = Environment(
+        loader=PackageLoader("results.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, finalize=harmless, autoescape=html,  # noqa: S701 (Markdown has `markdown` instead)
+    )  # fmt: skip
+    environment.filters["given"] = given
+    return environment
+
+
+def sentence(study: StudySummary) -> str | None:
+    """The recommendation in one sentence: what, how much, for how much money, how sure."""
+    best = study.recommendation
+    if best.configuration is None or best.capacity_qps is None:
+        return None
+    sure = interval(best.capacity_qps)
+    within = f" within {' and '.join(study.slo)}" if study.slo else ""
+    parts = [f"Deploy {assigned(best.configuration)}: it holds {figure(best.capacity_qps.value)} requests/s{within}"]
+    if sure:
+        parts.append(f" (95% sure of {sure})")
+    if best.cost_per_hour is not None:
+        parts.append(f", for {money(best.cost_per_hour, study.currency)} an hour")
+    if best.cost_per_million_requests is not None:
+        parts.append(f", {money(best.cost_per_million_requests, study.currency)} per million requests")
+    return "".join(parts) + "."
+
+
+def _search(study: StudySummary) -> str:
+    """How long it took, and what the servers cost meanwhile."""
+    seconds, spent = total_spent(study)
+    text = f"{duration(seconds)} of measuring" if seconds else "No time was measured"
+    if spent:
+        text += f", {money(spent, study.currency)} at the servers' prices"
+    steps = progress(study)
+    final = steps[-1].best if steps else None
+    near = [one.trial for one in steps if final and one.best and abs(one.best / final - 1) <= _NEAR]
+    better = [one.trial for one in steps if one.value is not None and one.value == one.best]
+    if near and better:
+        text += f"; within 5% of the best found from trial {near[0]} on, found in trial {better[-1]}"
+    return f"{text}."
+
+
+def question(study: StudySummary) -> str:
+    """What was asked, in one line."""
+    within = f", within {' and '.join(study.slo)}" if study.slo else ""
+    noun = "trial" if len(study.records) == 1 else "trials"
+    return f"{study.objective}{within}; {len(study.records)} {noun} of {study.space_size} valid configurations"
+
+
+def verdict(study: StudySummary) -> tuple[str, str]:
+    """How far the recommendation can be trusted: a word for its colour, and the sentence."""
+    best = study.recommendation
+    if best.configuration is None:
+        return "bad", "No configuration met the SLO"
+    if not best.meets_slo:
+        return "bad", "It does not meet the SLO"
+    if not best.confirmed:
+        return "fair", "Not confirmed: measured once only"
+    return "good", "Confirmed: measured again on a fresh launch"
+
+
+def highlights(study: StudySummary) -> list[Highlight]:
+    """The recommendation's figures; none where there is none."""
+    best = study.recommendation
+    if best.configuration is None:
+        return []
+    shown = [Highlight(_value(best.capacity_qps, figure), "requests/s within the SLO", _sure(best.capacity_qps))]
+    if best.p99_ms is not None:
+        shown.append(Highlight(_value(best.p99_ms, milliseconds), "p99 at that rate", _sure(best.p99_ms)))
+    if best.error_rate is not None:
+        shown.append(Highlight(share(best.error_rate), "of requests failed"))
+    if best.cost_per_hour is not None:
+        shown.append(Highlight(money(best.cost_per_hour, study.currency), "per hour and container"))
+    if best.cost_per_million_requests is not None:
+        shown.append(Highlight(money(best.cost_per_million_requests, study.currency), "per million requests"))
+    return shown
+
+
+def _value(estimate: Estimate | None, text: Any) -> str:
+    return str(text(estimate.value if estimate else None))
+
+
+def _sure(estimate: Estimate | None) -> str | None:
+    ends = interval(estimate)
+    return None if ends is None else f"95% interval {ends}"
+
+
+def _today(study: StudySummary) -> str | None:
+    """What is to be said about the current configuration besides, or in place of, the comparison."""
+    if study.current is None:
+        return None
+    today = study.latest(study.current)
+    if study.current.number == study.recommendation.trial:
+        return "The recommendation is the current configuration: nothing measured was better."
+    if today.state != "complete":
+        return f"The current configuration (trial {today.number}) is {today.state}: {today.reason or 'no reason known'}"
+    return None
+
+
+def _provenance(study: StudySummary) -> dict[str, str]:
+    """When, then whatever else the study recorded about its origin."""
+    known = {"started": study.started, "ended": study.ended}
+    times = {name: value or study.provenance.get(name) for name, value in known.items()}
+    others = {name: value for name, value in study.provenance.items() if name not in times}
+    best = next((study.latest(one) for one in study.records if one.number == study.recommendation.trial), None)
+    image = {"image": best.image} if best is not None and best.image else {}
+    return {name: value for name, value in times.items() if value} | image | others

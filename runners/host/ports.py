@@ -1,0 +1,83 @@
+"""Free ports for servers, and whose a port is."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+from runners.host.process_table import Entry
+from runners.protocol import RunnerUnavailable
+
+_PORTS = range(20_000, 32_000)
+_ALL_PORTS = range(1_024, 65_536)
+
+
+class Ports:
+    """Hands out ports, each to one caller at a time. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+        self._lock = threading.Lock()
+
+    def take(self) -> int:
+        """A free port outside the range from which the kernel gives ports to outgoing connections, such as those of the
+        load generator. Where that range is nearly all there is, one of it.
+        """
+        low, high = _ephemeral()
+        with self._lock:
+            for ports in candidates(low, high):
+                free = [port for port in ports if port not in self._taken]
+                for port in random.sample(free, len(free)):
+                    if _is_free(port):
+                        self._taken.add(port)
+                        return port
+        raise RunnerUnavailable("no port is free on 127.0.0.1")
+
+    def give_back(self, port: int) -> None:
+        """The port's server is gone. May be called twice."""
+        with self._lock:
+            self._taken.discard(port)
+
+
+def candidates(low: int, high: int) -> list[list[int]]:
+    """Where to look for a port, the best first, when outgoing connections get ports from `low` to `high`."""
+    outside = [port for port in _ALL_PORTS if not low <= port <= high]
+    usual = [port for port in outside if port in _PORTS]
+    return [usual, outside, list(_ALL_PORTS)]
+
+
+def listens(entries: Iterable[Entry], port: int) -> bool:
+    """Whether one of these processes listens on the port; True as well where one of them may not be looked into."""
+    for entry in entries:
+        try:
+            connections = psutil.Process(entry.pid).net_connections("tcp")
+        except psutil.NoSuchProcess:
+            continue
+        except psutil.AccessDenied:
+            return True
+        if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections):
+            return True
+    return False
+
+
+def _ephemeral() -> tuple[int, int]:
+    with contextlib.suppress(OSError, ValueError):
+        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+        return int(low), int(high)
+    return 32_768, 60_999
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free to a server
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

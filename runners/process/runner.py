@@ -1,0 +1,264 @@
+"""Servers as plain processes: cores by affinity, memory by watching, a session and a log of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners.host.cgroup import Cgroups
+from runners.host.cores import Allotment, Cores
+from runners.host.gpu import gpu_names, is_of_type
+from runners.host.machine import has_gpu, usable_cores, usable_memory_bytes
+from runners.host.ports import Ports, listens
+from runners.leftovers.cleanup import remove_leftovers
+from runners.leftovers.ownership import TEMPORARY_PREFIX, lease, ownership_environment
+from runners.leftovers.process_tree import ProcessTree
+from runners.process.usage import Watch
+from runners.protocol import (
+    Beside,
+    Container,
+    Endpoint,
+    Infeasible,
+    Leftover,
+    Placement,
+    Recorded,
+    Resources,
+    ServerFailed,
+    Usage,
+)
+from runners.readiness import await_server, last_words
+from runners.starting import environment, start, write_files
+
+_GRACE_S = 0.3  # a measured server has nothing to save, and the wait is part of every trial
+_LOG_TAIL_BYTES = 2000
+_MORE_PORTS = 2  # beside the one that is loaded: management or gRPC, and metrics
+_GIB = 2**30
+
+
+class ProcessRunner:
+    """Servers at the same time get different cores while there are any; a load generator is offered those left over."""
+
+    def __init__(self) -> None:
+        self._ports, self._cores = Ports(), Cores()
+
+    def refuses(self, resources: Resources) -> str | None:
+        """More cores or memory than there are, part of a core, or a GPU that is not here."""
+        cores, asked = len(usable_cores()), resources.cpu_cores
+        if asked is not None and asked > cores:
+            return f"asks for {asked:g} CPU cores, and there are {cores} here"
+        if asked is not None and (asked <= 0 or asked != int(asked)):
+            return f"asks for {asked:g} CPU cores, and the process runner gives whole cores only"
+        memory = usable_memory_bytes()
+        if resources.memory_bytes is not None and resources.memory_bytes > memory:
+            return f"asks for {resources.memory_bytes / _GIB:.3g} GiB of memory, and there are {memory / _GIB:.3g} here"
+        gpu = resources.gpu_type if resources.gpu_type is not None else resources.gpu_memory
+        if gpu is not None and not has_gpu():
+            return f"asks for a GPU ({gpu}), and there is none here"
+        asked_type, names = resources.gpu_type, gpu_names()
+        if asked_type is not None and names and not any(is_of_type(name, asked_type) for name in names):
+            return f"asks for the GPU {asked_type}, and here is {', '.join(sorted(set(names)))}"
+        return None
+
+    @property
+    def near(self) -> bool:
+        """They are here."""
+        return True
+
+    def close(self) -> None:
+        """Nothing is held beside what runs."""
+
+    def remove_leftovers(self) -> list[Leftover]:
+        """Processes."""
+        return remove_leftovers()
+
+    def place(self, folder: Path) -> Placement:
+        """Free ports of this machine alone, that outgoing connections do not take."""
+        more = tuple(self._ports.take() for _ in range(_MORE_PORTS))
+        folder = folder.resolve()
+        return Placement("127.0.0.1", self._ports.take(), str(folder / "files"), more, str(folder / "scratch"))
+
+    @contextlib.contextmanager
+    def launch(self, container: Container) -> Iterator[Endpoint]:
+        """See `runners.protocol.Runner.launch`."""
+        asked = container.resources.cpu_cores
+        try:
+            if refusal := self.refuses(container.resources):
+                raise Infeasible(refusal)
+            with (
+                self._cores.take(None if asked is None else int(asked), container.go_on) as cores,
+                _running(container, cores) as server,
+            ):
+                yield server
+        finally:
+            for port in (container.placement.port, *container.placement.more):
+                self._ports.give_back(port)
+            shutil.rmtree(container.folder / "scratch", ignore_errors=True)
+
+
+@dataclass
+class _Server:
+    """A launched server; an Endpoint once it is ready."""
+
+    container: Container
+    tree: ProcessTree
+    watch: Watch
+    cores: Allotment
+    pid: int
+    oom_kills_before: int
+    cold_start_s: float = 0.0
+    image: str | None = None
+    recorded: Recorded | None = None
+    reused_from: int | None = None
+    beside: Beside | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        placement = self.container.placement
+        return f"{self.container.readiness.scheme}://{placement.host}:{placement.port}"
+
+    @property
+    def client_cores(self) -> tuple[int, ...]:
+        return self.cores.client
+
+    @property
+    def shares_cores(self) -> bool:
+        return self.cores.shared
+
+    def check(self) -> None:
+        if self.watch.out_of_memory is not None:
+            raise Infeasible(self.watch.out_of_memory)
+        code = _exit_code(self.pid)
+        # A launcher that leaves its server running (a daemon) has done its work; one that leaves nothing has failed.
+        if code is None or (code == 0 and (self.tree.living() or self.tree.search())):
+            return
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL) and Cgroups().oom_kills() > self.oom_kills_before:
+            raise Infeasible("out of memory: the kernel ended the server")
+        tail = self.log_tail()
+        said = last_words(tail)
+        raise ServerFailed(f"the server {_how_it_ended(code)}" + (f": {said}" if said else ""), tail)
+
+    def usage(self, start: float, end: float) -> Usage:
+        return self.watch.samples.usage(start, end)
+
+    def log_tail(self) -> str:
+        """The end of what the server printed."""
+        try:
+            with (self.container.folder / "server.log").open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+                return log.read().decode("utf-8", errors="replace")
+        except OSError:
+            return ""
+
+
+@contextlib.contextmanager
+def _running(container: Container, cores: Allotment) -> Iterator[_Server]:
+    """Start, wait until ready, and leave nothing behind, however the block ends."""
+    write_files(container.files, Path(container.placement.files))
+    marks = ownership_environment(container.study, container.trial)
+    tree, oom_kills = ProcessTree(marks), Cgroups().oom_kills()
+    with contextlib.ExitStack() as stack:  # each end is named before its beginning, lest an interrupt falls between
+        temporary = stack.enter_context(_temporary_folder())
+        held = stack.enter_context(lease(container.study, container.trial, temporary))
+        launched = time.monotonic()
+        process = stack.enter_context(_ended(tree, container, environment(container, marks, temporary), cores))
+        tree.led_by(process.pid)
+        held.name_session(process.pid)
+        watch = stack.enter_context(_watched(container, tree, process.pid))
+        server = _Server(container, tree, watch, cores, process.pid, oom_kills)
+        await_server(server.url, container, server.check, server.log_tail)
+        server.cold_start_s = time.monotonic() - launched
+        _refuse_a_stranger(server)
+        yield server
+
+
+@contextlib.contextmanager
+def _ended(
+    tree: ProcessTree, container: Container, environ: dict[str, str], cores: Allotment
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the process; when the block ends, end its whole tree. A second interrupt only cuts the grace, whether it
+    comes meanwhile or came while samples were written.
+    """
+    process = None
+    try:
+        process = start(container, environ, cores.server)
+        yield process
+    finally:
+        try:
+            tree.stop(0.0 if _interrupted_twice() else _GRACE_S)
+        except KeyboardInterrupt:
+            tree.stop(0.0)
+            raise
+        finally:
+            if process is not None:
+                process.wait()
+
+
+def _interrupted_twice() -> bool:
+    """Whether the interrupt that ends the block came on top of another one."""
+    error, count = sys.exc_info()[1], 0
+    while error is not None:
+        count += isinstance(error, KeyboardInterrupt)
+        error = error.__context__
+    return count > 1
+
+
+@contextlib.contextmanager
+def _watched(container: Container, tree: ProcessTree, pid: int) -> Iterator[Watch]:
+    """Samples are taken for as long as the block runs, and written down after it."""
+    watch = Watch(tree, container.resources.memory_bytes, lambda: bool(_exit_code(pid)))
+    try:
+        watch.start()
+        yield watch
+    finally:
+        watch.stop()
+        watch.samples.write(container.folder / "usage.csv")
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A killed server cannot remove its temporary files, so they lie where they can be removed for it. The path is
+    short because servers put sockets there, whose paths may have 107 characters.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_a_stranger(server: _Server) -> None:
+    """Somebody else's server may have taken the port first and answered in ours' place."""
+    port = server.container.placement.port
+    if not listens(server.tree.search(), port):
+        raise ServerFailed(
+            f"the server does not listen on port {port}, which another process answers on", server.log_tail()
+        )
+
+
+def _exit_code(pid: int) -> int | None:
+    """As `Popen.poll`, but leaves the ended process unreaped: its id stays the session's until all of it is gone."""
+    try:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"exited with code {code}"
+    with contextlib.suppress(ValueError):
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"

@@ -1,0 +1,108 @@
+"""Watches a running server: samples CPU and memory of its whole tree, and ends it when it takes too much memory."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+import psutil
+
+from runners.host.cgroup import Cgroups
+from runners.host.cpu_meter import CpuMeter
+from runners.host.gpu import nvml
+from runners.host.process_table import Entry
+from runners.host.samples import Sample, Samples
+from runners.leftovers.process_tree import ProcessTree
+
+_INTERVAL_S = 0.2
+_FAST_INTERVAL_S = 0.05  # near the limit a server can take gigabytes within one slow interval
+_NEAR = 0.7
+_JUDGED_FOR_S = 1.0
+_LEAST_FREE_BYTES, _LEAST_FREE_SHARE = 256 * 2**20, 0.03
+_MIB = 2**20
+
+
+class Watch(threading.Thread):
+    """Samples until stopped. `out_of_memory` becomes the reason when the limit was passed and the tree was killed.
+
+    Memory is the sum over the tree's resident sets; where that passes the limit, pages that forked workers share are
+    counted once (PSS) before it is judged, as a container's limit would count them.
+    """
+
+    def __init__(self, tree: ProcessTree, limit_bytes: int | None, has_failed: Callable[[], bool]) -> None:
+        super().__init__(name="usage", daemon=True)
+        self._tree, self._limit, self._has_failed = tree, limit_bytes, has_failed
+        self._done = threading.Event()
+        self._cpu, self._cgroups, self._gpus = CpuMeter(), Cgroups(), nvml()
+        self._total_bytes = int(psutil.virtual_memory().total)
+        self._floor_bytes = max(_LEAST_FREE_BYTES, int(_LEAST_FREE_SHARE * self._total_bytes))
+        self._judged: tuple[float, int, int] | None = None
+        self.samples = Samples()
+        self.out_of_memory: str | None = None
+
+    def run(self) -> None:
+        """The thread's own loop; call `start`."""
+        while not self._done.is_set():
+            free = self._free_bytes()
+            near = free < 4 * self._floor_bytes
+            with contextlib.suppress(OSError):  # too many open files here must not end the watch over memory
+                sample = self._look()
+                self.samples.add(sample)
+                near |= self._limit is not None and sample.memory_bytes > _NEAR * self._limit
+                if self.out_of_memory is None:
+                    self.out_of_memory = self._too_much(sample, free)
+                # Children of a server that has failed would keep a client waiting for an answer that never comes.
+                if self.out_of_memory is not None or self._has_failed():
+                    self._tree.kill()
+            self._done.wait(_FAST_INTERVAL_S if near else _INTERVAL_S)
+
+    def stop(self) -> None:
+        """Take no more samples. Blocks for at most one of them. May be called before the start."""
+        self._done.set()
+        if self.is_alive():
+            self.join()
+
+    def _look(self) -> Sample:
+        entries = self._tree.look()
+        at = time.monotonic()
+        running = [entry for entry in entries if not entry.ended]
+        gpu = None if self._gpus is None else self._gpus.look({entry.pid for entry in running})
+        return Sample(at, self._cpu.read(entries), self._memory_bytes(running, at), len(running), gpu=gpu)
+
+    def _too_much(self, sample: Sample, free: int) -> str | None:
+        used = f"out of memory: used {sample.memory_bytes / _MIB:.0f} MiB"
+        if self._limit is not None and sample.memory_bytes > self._limit:
+            return f"{used} of {self._limit / _MIB:.0f} MiB allowed"
+        if sample.memory_bytes > self._floor_bytes and free < self._floor_bytes:
+            return f"{used}, and the machine has hardly any left"
+        return None
+
+    def _memory_bytes(self, running: list[Entry], now: float) -> int:
+        """Resident memory; beyond the limit, with shared pages counted once, which is asked for only when it may have
+        changed: the kernel walks all pages for it.
+        """
+        resident = sum(entry.memory_bytes for entry in running)
+        if self._limit is None or resident <= self._limit:
+            return resident
+        if self._judged is not None:
+            at, resident_then, shared_once = self._judged
+            if now - at < _JUDGED_FOR_S and abs(resident - resident_then) < 0.01 * resident_then:
+                return shared_once
+        shared_once = sum(_proportional_bytes(entry) for entry in running)
+        self._judged = (now, resident, shared_once)
+        return shared_once
+
+    def _free_bytes(self) -> int:
+        free, in_cgroup = int(psutil.virtual_memory().available), self._cgroups.memory_free_bytes()
+        return free if in_cgroup is None else min(free, in_cgroup)
+
+
+def _proportional_bytes(entry: Entry) -> int:
+    try:
+        return int(psutil.Process(entry.pid).memory_full_info().pss)
+    except psutil.NoSuchProcess:
+        return 0
+    except psutil.AccessDenied:  # not ours to look into, so taken as sharing nothing
+        return entry.memory_bytes

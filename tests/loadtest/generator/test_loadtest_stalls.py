@@ -1,0 +1,90 @@
+"""A generator that stood still does not blame the server for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Progress, RequestPlan, Slo
+from loadtest.request.reply import GOOD, Reply
+from loadtest.request.sent import Sent
+
+SERVER = Path(__file__).parent.parent / "timed_server.py"
+
+
+def test_a_generator_that_was_stopped_for_a_moment_leaves_that_moment_out() -> None:
+    """4 ms of service at 60 requests/s: p99 is 10 ms, and no request would miss 40 ms. The stops last 120 ms."""
+    server = subprocess.Popen([sys.executable, str(SERVER), "--service-ms", "4"], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    plan = LoadPlan(
+        url=f"http://127.0.0.1:{int(server.stdout.readline())}", request=RequestPlan(body="{}"),
+        slo=Slo(latency=(LatencyLimit(percentile=99, limit_ms=40),)), first_rate_qps=60, max_s=14, precision=0.9,
+    )  # fmt: skip
+    probing = threading.Event()
+
+    def note(progress: Progress) -> None:
+        if progress.phase == "probe":
+            probing.set()
+
+    with LoadGenerator() as generator:
+        (child,) = [one for one in psutil.Process().children() if one.cmdline()[-1] == "loadtest"]
+
+        def stop_it() -> None:
+            probing.wait(20)
+            time.sleep(0.3)
+            os.kill(child.pid, signal.SIGSTOP)
+            time.sleep(0.12)
+            os.kill(child.pid, signal.SIGCONT)
+
+        stopper = threading.Thread(target=stop_it)
+        stopper.start()
+        found = generator.measure(plan, note)
+        stopper.join()
+    server.kill()
+    server.communicate()
+    first = found.probes[0]
+    assert first.disturbed > 0
+    assert first.misses <= 0.02 * first.requests
+    assert found.outcome == "measured"
+
+
+def test_a_request_without_an_answer_has_waited_until_now_and_missed() -> None:
+    sent = Sent(1)
+    for due in (1.0, 2.0, 3.0):
+        sent.schedule(due)
+    sent.finish(0, 0.010, GOOD)
+    sent.finish(1, 0.010, Reply("http 500"))
+    counted = sent.between(0.0, 10.0)
+    assert sent.values("latency").tolist() == [0.010, float("inf"), float("inf")]
+    assert sent.waited(counted, 5.0).tolist() == [0.010, 0.010, 2.0]
+    assert sent.kinds_of(counted) == {"http 500": 1}
+    assert sent.kinds_of(sent.between(0.0, 1.5)) == {}
+
+
+def test_what_several_generators_sent_is_one_in_the_order_of_the_schedule() -> None:
+    one, other = Sent(10), Sent(10)
+    for due in (1.0, 3.0):
+        one.finish(one.schedule(due), due / 100, GOOD)
+    other.finish(other.schedule(2.0), 0.02, Reply("http 500"))
+    both = Sent.merged([one, other])
+    assert both.scheduled.tolist() == [1.0, 2.0, 3.0]
+    assert both.latency.tolist() == [0.01, 0.02, 0.03]
+    assert both.kinds == {1: "http 500"}
+
+
+def test_times_of_a_stream_count_from_the_schedule() -> None:
+    sent = Sent(10, streaming=True)
+    number = sent.schedule(1.0)
+    sent.late[number] = 0.5
+    sent.finish(number, 1.6, Reply(first_token_s=0.1, last_token_s=1.1, tokens=11))
+    assert sent.values("ttft").tolist() == pytest.approx([0.6])
+    assert sent.values("itl").tolist() == pytest.approx([0.1])
+    assert sent.values("per_token").tolist() == pytest.approx([1.6 / 11])

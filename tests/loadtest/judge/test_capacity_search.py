@@ -1,0 +1,102 @@
+"""The search on queues whose capacity is known, without a network and in simulated time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from benchmarks.truth.queues import capacity_qps
+from benchmarks.truth.sequential import SimulatedProber
+from loadtest.judge.capacity import CapacitySearch, Found, Probed
+
+SERVICE_S, LIMIT_S = 0.004, 0.050
+CAPACITY = capacity_qps("M/D/1", SERVICE_S, LIMIT_S)
+
+
+def search(
+    seed: int, *, kind: str = "M/D/1", first: float | None = None, seconds: float = 40.0, limit_s: float = LIMIT_S
+) -> Found:
+    prober = SimulatedProber(kind, SERVICE_S, limit_s, seconds, seed)
+    return CapacitySearch(prober, saturated_qps=0.95 / SERVICE_S, precision=0.03, first_rate_qps=first).run()
+
+
+@pytest.mark.parametrize(("kind", "off"), [("M/D/1", 0.03), ("M/D/4", 0.04), ("M/M/1", 0.2), ("batch", 0.2)])
+def test_the_capacity_is_found_and_its_interval_covers_the_truth(kind: str, off: float) -> None:
+    truth = capacity_qps(kind, SERVICE_S, LIMIT_S)
+    capacities = [found.capacity for found in (search(seed, kind=kind) for seed in range(10)) if found.capacity]
+    assert len(capacities) == 10
+    assert all(abs(one.value / truth - 1) < off for one in capacities)
+    assert sum(one.low <= truth <= one.high for one in capacities) >= 8
+    assert all(one.low <= one.value <= one.high for one in capacities)
+
+
+def test_a_search_ends_when_it_knows_enough() -> None:
+    prober = SimulatedProber("M/D/1", SERVICE_S, LIMIT_S, 100.0, 1)
+    CapacitySearch(prober, 0.95 / SERVICE_S, precision=0.03).run()
+    assert prober.remaining_s() > 50
+
+
+def test_a_rate_far_above_capacity_prunes_at_once() -> None:
+    for seed in range(10):
+        found = search(seed, first=1.3 * CAPACITY)
+        assert found.outcome == "pruned"
+        assert found.bound_qps == pytest.approx(1.3 * CAPACITY)
+        assert len(found.probes) == 1
+        assert "missed the limit" in found.reason
+
+
+def test_a_rate_far_below_capacity_is_never_pruned() -> None:
+    for seed in range(10):
+        found = search(seed, first=0.7 * CAPACITY)
+        assert found.outcome == "measured"
+        assert found.probes[0].rate_qps == pytest.approx(0.7 * CAPACITY)
+
+
+def test_a_limit_that_nothing_holds_is_infeasible() -> None:
+    found = search(0, limit_s=0.003)
+    assert found.outcome == "infeasible"
+    assert found.capacity is None
+    assert "missed the limit" in found.reason
+
+
+def test_without_time_nothing_is_claimed() -> None:
+    found = search(0, seconds=1.0)
+    assert found.outcome == "invalid"
+    assert found.probes == ()
+
+
+@dataclass
+class SlowGenerator:
+    """It spoils every probe above a rate."""
+
+    prober: SimulatedProber
+    most_qps: float
+
+    def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float) -> Probed:
+        found = self.prober.probe(rate_qps, at_most_s, edge_utilisation)
+        if rate_qps <= self.most_qps:
+            return found
+        return replace(found, probe=found.probe.model_copy(update={"verdict": "invalid", "reason": "late"}))
+
+    def remaining_s(self) -> float:
+        return self.prober.remaining_s()
+
+
+def test_a_generator_that_is_slower_than_the_server_finds_a_lower_bound() -> None:
+    prober = SlowGenerator(SimulatedProber("M/D/1", SERVICE_S, LIMIT_S, 60.0, 0), 0.4 * CAPACITY)
+    found = CapacitySearch(prober, 0.95 / SERVICE_S, precision=0.03).run()
+    assert found.outcome == "measured"
+    assert found.client_limited
+    assert found.capacity is not None
+    assert 0.2 * CAPACITY < found.capacity.value <= 0.4 * CAPACITY
+    useless = SlowGenerator(SimulatedProber("M/D/1", SERVICE_S, LIMIT_S, 60.0, 0), 0.0)
+    nothing = CapacitySearch(useless, 0.95 / SERVICE_S, precision=0.03).run()
+    assert (nothing.outcome, nothing.reason) == ("invalid", "the load generator itself was too slow")
+
+
+def test_the_p99_is_that_of_a_probe_which_held_within_the_capacity() -> None:
+    found = search(3)
+    assert found.best is not None
+    assert found.capacity is not None
+    assert found.best.rate_qps <= found.capacity.value * 1.001

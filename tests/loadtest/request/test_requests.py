@@ -1,0 +1,264 @@
+"""What is sent, and what counts as a good answer: a transport against a real server."""
+
+from __future__ import annotations
+
+import email
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest import (
+    AnswerCheck,
+    Auth,
+    FormField,
+    LatencyLimit,
+    LoadGenerator,
+    LoadPlan,
+    LoadTestError,
+    PlanError,
+    RequestPlan,
+    Slo,
+    checker,
+)
+from loadtest.generator.transport import Transport
+from loadtest.request.bodies import read_bodies
+from loadtest.request.reply import Reply
+from tests.loadtest.api_server import BETWEEN_S, FIRST_S, TOKENS, Api, Request, serving
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Api]:
+    with serving() as one:
+        yield one
+
+
+def plan(url: str, **request: Any) -> LoadPlan:
+    slo = Slo(latency=(LatencyLimit(percentile=99, limit_ms=500),))
+    return LoadPlan(url=url, request=RequestPlan(**request), slo=slo, request_timeout_s=2.0)
+
+
+def send(api: Api, times: int = 1, **request: Any) -> list[Reply]:
+    api.asked.clear()
+    asked = plan(api.url, **request)
+    with closing(Transport(asked, read_bodies(asked.request))) as transport:
+        return [transport.send() for _ in range(times)]
+
+
+def sent(api: Api, times: int = 1, **request: Any) -> list[Request]:
+    assert [reply.failure for reply in send(api, times, **request)] == [None] * times
+    return api.asked
+
+
+def test_a_body_and_headers_arrive_as_they_are(api: Api) -> None:
+    (one,) = sent(api, body='{"x": "ü"}', headers={"X-Model": "small"})
+    assert json.loads(one.body) == {"x": "ü"}
+    assert one.headers["x-model"] == "small"
+    assert one.headers["content-length"] == str(len(one.body))
+
+
+def test_a_get_has_no_body(api: Api) -> None:
+    (one,) = sent(api, method="GET")
+    assert one.method == "GET"
+    assert one.body == b""
+    assert "content-length" not in one.headers
+
+
+def test_a_file_is_sent_as_it_is_with_its_type(api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(bytes(range(256)))
+    (one,) = sent(api, file=str(path))
+    assert one.body == path.read_bytes()
+    assert one.headers["content-type"] == "image/png"
+
+
+def test_a_folder_is_sent_file_by_file(api: Api, tmp_path: Path) -> None:
+    for name in ("b.bin", "a.bin", ".hidden"):
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "folder").mkdir()
+    asked = sent(api, 4, dataset=str(tmp_path), order="sequential")
+    assert [one.body for one in asked] == [b"a.bin", b"b.bin", b"a.bin", b"b.bin"]
+
+
+def test_lines_are_drawn_at_random_unless_an_order_is_asked_for(api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_text("\n".join(f'{{"n": {n}}}' for n in range(5)) + "\n\n", encoding="utf-8")
+    in_order = [json.loads(one.body)["n"] for one in sent(api, 10, dataset=str(path), order="sequential")]
+    drawn = [json.loads(one.body)["n"] for one in sent(api, 40, dataset=str(path))]
+    assert in_order == [0, 1, 2, 3, 4] * 2
+    assert set(drawn) == set(range(5))
+    assert drawn != [0, 1, 2, 3, 4] * 8
+
+
+def parts(request: Request) -> dict[str, Message]:
+    head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
+    message = email.message_from_bytes(head + request.body)
+    assert message.is_multipart()
+    found = [part for part in message.get_payload() if isinstance(part, Message)]
+    return {str(part.get_param("name", header="content-disposition")): part for part in found}
+
+
+def test_a_form_has_texts_and_files_of_which_each_request_takes_one(api: Api, tmp_path: Path) -> None:
+    for name in ("one.wav", "two.wav"):
+        (tmp_path / name).write_bytes(b"\0\xff" + name.encode())
+    fields = {"language": FormField(text="en"), "audio": FormField(file=str(tmp_path), type="audio/x-test")}
+    first, second = (parts(one) for one in sent(api, 2, multipart=fields, order="sequential"))
+    assert first["language"].get_payload(decode=True) == b"en"
+    assert first["audio"].get_payload(decode=True) == b"\0\xffone.wav"
+    assert first["audio"].get_content_type() == "audio/x-test"
+    assert second["audio"].get_filename() == "two.wav"
+
+
+def test_a_form_of_texts_alone_is_still_a_form(api: Api) -> None:
+    (one,) = sent(api, multipart={"a": FormField(text="1"), "b": FormField(text="2")})
+    assert {name: part.get_payload(decode=True) for name, part in parts(one).items()} == {"a": b"1", "b": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("auth", "header", "value"),
+    [
+        (Auth(bearer="T_TOKEN"), "authorization", "Bearer s3cret"),
+        (Auth(user="T_USER", password="T_TOKEN"), "authorization", "Basic bWU6czNjcmV0"),
+        (Auth(header="X-Api-Key", env="T_TOKEN"), "x-api-key", "s3cret"),
+    ],
+)
+def test_secrets_come_from_the_environment(
+    api: Api, monkeypatch: pytest.MonkeyPatch, auth: Auth, header: str, value: str
+) -> None:
+    monkeypatch.setenv("T_TOKEN", "s3cret")
+    monkeypatch.setenv("T_USER", "me")
+    (one,) = sent(api, auth=auth)
+    assert one.headers[header] == value
+
+
+@pytest.mark.parametrize("held", [None, "", "s3cret\nX-Other: 1"])
+def test_a_secret_that_cannot_be_sent_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, held: str | None) -> None:
+    monkeypatch.delenv("T_TOKEN", raising=False)
+    if held is not None:
+        monkeypatch.setenv("T_TOKEN", held)
+    with pytest.raises(PlanError, match="T_TOKEN") as raised:
+        Transport(plan("http://127.0.0.1:1", auth=Auth(bearer="T_TOKEN")), read_bodies(RequestPlan()))
+    assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("path", ["/empty", "/huge", "/204", "/201", "/ok?with=query"])
+def test_any_2xx_is_good_however_long_its_body(api: Api, path: str) -> None:
+    assert send(api, 2, path=path) == [Reply(), Reply()]
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 429, 500, 503])
+def test_every_other_status_is_an_error_and_redirects_are_not_followed(api: Api, status: int) -> None:
+    assert send(api, path=f"/{status}") == [Reply(f"http {status}")]
+    assert len(api.asked) == 1
+
+
+GOOD = AnswerCheck(json_paths={"$.outputs[*].score": {"type": "number"}})
+
+
+@pytest.mark.parametrize(
+    ("path", "check", "failure"),
+    [
+        ("/404", AnswerCheck(status=(404,)), None),
+        ("/ok", AnswerCheck(status=(201, 202)), "http 200"),
+        ("/ok", GOOD, None),
+        ("/failed", GOOD, "the answer fails the check of $.outputs[*].score"),
+        ("/ok", AnswerCheck(json_paths={"$.outputs[0].score": 0.5}), None),
+        (
+            "/ok",
+            AnswerCheck(json_paths={"$.outputs[*].score": 0.5}),
+            "the answer fails the check of $.outputs[*].score",
+        ),
+        ("/text", GOOD, "the answer is not JSON"),
+        ("/empty", GOOD, "the answer is not JSON"),
+        ("/deep", GOOD, "the answer is not JSON"),
+        ("/500", GOOD, "http 500"),
+        ("/ok", AnswerCheck(json_schema={"required": ["outputs"]}), None),
+        ("/failed", AnswerCheck(json_schema={"not": {"required": ["error"]}}), "the answer does not match the schema"),
+    ],
+)
+def test_an_answer_is_good_when_the_checks_say_so(api: Api, path: str, check: AnswerCheck, failure: str | None) -> None:
+    assert send(api, path=path, check=check) == [Reply(failure)]
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        (AnswerCheck(json_paths={"$.[": 1}), r"'\$\.\[' is not a JSON path"),
+        (AnswerCheck(json_paths={"$.a": {"type": "numbr"}}), "not a JSON schema"),
+        (AnswerCheck(json_schema={"required": "outputs"}), "not a JSON schema"),
+    ],
+)
+def test_a_check_that_is_none_is_refused(check: AnswerCheck, said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        checker(check)
+
+
+def test_a_stream_gives_the_times_of_its_tokens(api: Api) -> None:
+    (reply,) = send(api, path="/stream", stream="openai")
+    assert reply.failure is None
+    assert reply.tokens == TOKENS
+    assert reply.first_token_s == pytest.approx(FIRST_S, abs=0.02)
+    assert reply.last_token_s == pytest.approx(FIRST_S + (TOKENS - 1) * BETWEEN_S, abs=0.05)
+
+
+def test_the_server_knows_better_how_many_tokens_there_were(api: Api) -> None:
+    (reply,) = send(api, path="/stream-usage", stream="openai")
+    assert reply.tokens == 50
+
+
+@pytest.mark.parametrize(
+    ("path", "failure"),
+    [
+        ("/stream-nothing", "the stream had no tokens"),
+        ("/stream-fails", "an error in the stream"),
+        ("/stream-rubbish", "a streamed event is not JSON"),
+        ("/stream-breaks-off", "broken answer"),
+        ("/stream-ends-early", "the stream broke off"),
+        ("/ok", "the stream had no tokens"),
+        ("/503", "http 503"),
+    ],
+)
+def test_a_stream_that_is_none_has_failed(api: Api, path: str, failure: str) -> None:
+    assert send(api, path=path, stream="openai") == [Reply(failure)]
+
+
+def test_a_certificate_is_checked_unless_told_otherwise(certificate: Path) -> None:
+    with serving(certificate) as secure:
+        (refused,) = send(secure)
+        assert refused.failure == "TLS error: self-signed certificate"
+        assert send(secure, ca_file=str(certificate)) == [Reply()]
+        assert send(secure, verify_tls=False) == [Reply()]
+
+
+def test_plain_http_where_tls_is_expected_is_an_error(api: Api) -> None:
+    secure = Api(api.url.replace("http", "https"))
+    (reply,) = send(secure)
+    assert reply.failure is not None
+    assert "TLS" in reply.failure
+
+
+def test_a_file_of_certificates_that_has_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("nothing", encoding="utf-8")
+    with pytest.raises(PlanError, match=r"ca.pem holds no certificates"):
+        Transport(plan("https://127.0.0.1:1", ca_file=str(path)), read_bodies(RequestPlan()))
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"dataset": "{folder}"}, "has no files"),
+        ({"file": "{folder}/none.png"}, "cannot read"),
+        ({"multipart": {"image": {"file": "{folder}"}}}, "has no files"),
+        ({"auth": {"bearer": "NO_SUCH_VARIABLE"}}, "NO_SUCH_VARIABLE is not set"),
+        ({"check": {"json_paths": {"$$": 1}}}, "is not a JSON path"),
+    ],
+)
+def test_the_program_refuses_what_is_the_users_mistake(tmp_path: Path, request_: dict[str, Any], said: str) -> None:
+    asked = json.loads(json.dumps(request_).replace("{folder}", str(tmp_path)))
+    with LoadGenerator() as generator, pytest.raises(LoadTestError, match=said):
+        generator.measure(plan("http://127.0.0.1:1", **asked), lambda _: None)

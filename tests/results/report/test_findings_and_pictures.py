@@ -1,0 +1,212 @@
+"""What the report finds and draws: true to the records, and silent where there is nothing to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from results import (
+    Choice,
+    Estimate,
+    Evidence,
+    Explanation,
+    ProbeRecord,
+    Recommendation,
+    StudySummary,
+    Surface,
+    TrialCounts,
+    TrialRecord,
+    UsageSample,
+    WarmupSample,
+)
+from results.dashboard import figures
+from results.report.findings import findings
+from results.report.pictures import cost_over_p99, importance_bars, latency_picture, search_picture, surface_picture
+from results.report.report import sentence
+from results.series import front_of_cost_and_p99, latency_curve, progress, total_spent
+from tuner.trial.evidence import memory_growth
+
+HOSTILE = "<b>x</b>\x1b[31m"
+
+
+def trial(number: int, capacity: float = 100.0, p99: float = 40.0, **fields: Any) -> TrialRecord:
+    base: dict[str, Any] = {
+        "state": "complete", "configuration": {"cores": number}, "cost_per_hour": 0.36,
+        "capacity_qps": Estimate(value=capacity, low=0.9 * capacity, high=1.1 * capacity),
+        "p99_ms": Estimate.exactly(p99), "cost_per_million_requests": 100 / capacity, "wall_s": 60.0,
+    }  # fmt: skip
+    return TrialRecord(number=number, **{**base, **fields})
+
+
+def study(*records: TrialRecord, again: Mapping[int, TrialRecord] | None = None, best: int = 0) -> StudySummary:
+    chosen = records[best]
+    found = Recommendation(
+        service="s", configuration=chosen.configuration, capacity_qps=chosen.capacity_qps, p99_ms=chosen.p99_ms,
+        error_rate=0.0, cost_per_hour=chosen.cost_per_hour, meets_slo=True, confirmed=True, trial=chosen.number,
+        cost_per_million_requests=chosen.cost_per_million_requests, trials=TrialCounts(complete=len(records)),
+    )  # fmt: skip
+    return StudySummary(
+        service="s", recommendation=found, records=records, confirmations=again or {}, parameters=("cores",),
+        slo=("p99 <= 50 ms",), objective="", current=None, space_size="9", slo_p99_ms=50.0, gpu_parameters=("gpu",),
+        values={one.number: one.cost_per_million_requests or 0.0 for one in records},
+    )  # fmt: skip
+
+
+def probe(rate: float, p99: float, verdict: Any = "met") -> ProbeRecord:
+    return ProbeRecord(
+        rate_qps=rate, verdict=verdict, started_s=0, duration_s=5, requests=100, misses=0, errors=0, p50_ms=p99 / 3,
+        p95_ms=p99 / 1.5, p99_ms=Estimate(value=p99, low=0.9 * p99, high=1.2 * p99), histogram=((10.0, 60), (20.0, 40)),
+    )  # fmt: skip
+
+
+EVIDENCE = Evidence(
+    probes=(probe(80, 20), probe(40, 12), probe(110, 70, "missed"), probe(60, 1, "invalid")),
+    usage=(
+        UsageSample(at_s=1, cpu_cores=0.5, memory_bytes=2**20),
+        UsageSample(at_s=2, cpu_cores=1, memory_bytes=2**21),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "title"),
+    [
+        ({"gpu_utilization": 0.1}, "A GPU is paid for and mostly idle"),
+        ({"throttled_share": 0.4}, "The CPU quota was used up"),
+        ({"memory_growth_bytes_per_s": 1e5, "memory_peak_bytes": 2**28}, "Memory grew under load"),
+        ({"unsettled": tuple(WarmupSample(at_s=n, p50_ms=n, qps=1) for n in range(3))}, "A server never settled"),
+        ({"bottleneck": "client"}, "The load generator was the limit"),
+    ],
+)
+def test_each_finding_is_found_with_its_evidence(fields: dict[str, Any], title: str) -> None:
+    found = findings(study(trial(0), trial(1, **fields), best=1))
+    assert [one.title for one in found] == [title]
+    assert found[0].trials == (1,)
+    assert "trial 1" in found[0].words.lower()
+    assert findings(study(trial(0), trial(1))) == ()
+
+
+def test_memory_that_a_framework_takes_is_told_from_what_it_needs() -> None:
+    def held(slices: dict[str, float], *, state: str = "complete") -> tuple[str, ...]:
+        records = [
+            trial(
+                number, configuration={"gpu": name}, gpu_memory_peak_bytes=int(gib * 2**30), gpu_utilization=0.9,
+                state=state if number == 0 else "complete",
+            )
+            for number, (name, gib) in enumerate(slices.items())
+        ]  # fmt: skip
+        return tuple(f"{one.title}: {one.words}" for one in findings(study(*records, best=len(records) - 1)))
+
+    [taken] = held({"5Gi": 4.5, "10Gi": 9.0, "20Gi": 18.2}, state="infeasible")
+    assert taken.startswith(
+        "GPU memory is taken as it is given: With gpu=5Gi the server held 4.50 GiB, with 20Gi it held"
+    )
+    assert taken.endswith("The smallest slice that served is 10Gi, found by trial.")
+    assert len(held({"1g.10gb": 9.0, "3g.40gb": 36.5})) == 1
+    assert len(held({"25%": 20.0, "100%": 78.0})) == 1
+    assert held({"5Gi": 3.0, "20Gi": 3.1}) == (), "what is needed is the same whatever there is"
+    assert held({"5Gi": 4.5}) == ()
+
+
+def test_measurements_that_disagree_are_said() -> None:
+    assert findings(study(trial(0), again={0: trial(0, 70.0)}))[0].title == "Two measurements disagree"
+    gone = trial(0, state="infeasible", reason="too slow", capacity_qps=None)
+    assert "too slow" in findings(study(trial(0), again={0: gone}))[0].words
+
+
+def test_memory_growth_is_a_leak_and_not_a_step() -> None:
+    def samples(sizes: list[float]) -> list[UsageSample]:
+        return [UsageSample(at_s=at, cpu_cores=1, memory_bytes=int(size)) for at, size in enumerate(sizes)]
+
+    leak = memory_growth(samples([1e8 + 1e6 * at for at in range(60)]), 0.0)
+    assert leak == pytest.approx(1e6, rel=0.01)
+    assert memory_growth(samples([1e8 + 1e3 * (at % 7) for at in range(60)]), 0.0) is None
+    assert memory_growth(samples([1e8] * 10 + [1.3e8] * 50), 0.0) is None
+    assert memory_growth(samples([1e8] * 3), 0.0) is None
+
+
+def test_the_sentence_has_money_and_confidence() -> None:
+    assert sentence(study(trial(0))) == (
+        "Deploy cores=0: it holds 100 requests/s within p99 <= 50 ms (95% sure of 90.0 to 110), for $0.360 an hour, "
+        "$1.00 per million requests."
+    )
+
+
+def test_the_front_holds_what_nothing_beats_in_cost_and_p99() -> None:
+    one = study(trial(0, 100, 40), trial(1, 80, 20), trial(2, 90, 45), trial(3, 50, 20))
+    assert [point.trial for point in front_of_cost_and_p99(one)] == [1, 0]
+    chart = cost_over_p99(one)
+    assert chart is not None
+    assert sum(mark.css.startswith("point") for mark in chart.marks) == 4
+    assert cost_over_p99(study(trial(0))) is None
+
+
+def test_the_curve_has_a_knee_and_leaves_spoiled_probes_out() -> None:
+    curve = latency_curve(study(trial(0)), 0, EVIDENCE)
+    assert curve is not None
+    assert [one.rate_qps for one in curve.points] == [40, 80, 110]
+    assert curve.knee_qps == 80  # 40/12, 80/20, 110/70
+    words = [note.words for note in latency_picture(curve).notes]
+    assert words == ["SLO: 50.0 ms", "knee 80.0", "capacity 100"]
+    assert latency_curve(study(trial(0)), 0, Evidence()) is None
+
+
+def test_the_search_and_what_it_spent() -> None:
+    one = study(trial(0, 50), trial(1, 100), trial(2, 80))
+    assert [step.best for step in progress(one)] == [2.0, 1.0, 1.0]
+    assert total_spent(one) == pytest.approx((180.0, 0.018))
+    assert search_picture(one) is not None
+
+
+def test_parameters_are_drawn_where_they_are_known() -> None:
+    one = study(trial(0), trial(1))
+    assert importance_bars(one) == []
+    assert surface_picture(one) is None
+    grid: Any = ((1.0, None), (2.0, 3.0))
+    known = replace(
+        one, explanation=Explanation(metric="cost_per_million_requests", importance={"a": 0.2, HOSTILE: 0.9}, trust=1.0,
+        surface=Surface(
+            x="a", y=HOSTILE, x_values=(1, 2), y_values=(HOSTILE, "z"), value=grid,
+            low=grid, high=grid,
+        )),
+    )  # fmt: skip
+    assert [bar.percent for bar in importance_bars(known)] == [90.0, 20.0]
+    chart = surface_picture(known)
+    assert chart is not None
+    assert sum(mark.css.startswith("cell") for mark in chart.marks) == 4
+    for picture in (figures.surface(known), figures.importance(known)):
+        assert "<b>" not in str(picture)
+        assert "\x1b" not in str(picture)
+
+
+def test_plotly_gets_no_markup_from_a_configuration() -> None:
+    one = study(trial(0, configuration={"engine": HOSTILE}), trial(1, configuration={"engine": HOSTILE}))
+    for picture in (figures.cost_over(one, "p99_ms"), figures.cost_over(one, "capacity_qps"), figures.search(one)):
+        assert "<b>" not in str(picture)
+    curve = latency_curve(one, 0, EVIDENCE)
+    for picture in (figures.latency(curve), figures.usage(one.records[0], EVIDENCE)):
+        assert picture["data"]
+    assert figures.histogram(EVIDENCE.probes[0], 50.0)["data"][0]["y"] == [60, 40]
+
+
+def test_thousands_of_points_are_thinned_and_the_best_stays() -> None:
+    many = [trial(number, 50 + number % 97, 20 + number % 29) for number in range(5000)]
+    drawn = figures.cost_over(study(*many), "p99_ms")["data"]
+    assert sum(len(one["x"]) for one in drawn if one["mode"] == "markers") < 4000
+    assert any(one["name"] == "recommended" for one in drawn)
+
+
+def test_a_choice_is_an_alternative_in_the_picture() -> None:
+    one = study(trial(0), trial(1, 80, 20))
+    other = one.records[1]
+    assert other.capacity_qps is not None
+    choice = Choice(
+        configuration=other.configuration, capacity_qps=other.capacity_qps, p99_ms=other.p99_ms, error_rate=0.0,
+        cost_per_hour=1.0, cost_per_million_requests=1.2, meets_slo=True, confirmed=False, trial=1,
+    )  # fmt: skip
+    best = one.recommendation.model_copy(update={"alternatives": (choice,)})
+    names = {trace["name"] for trace in figures.cost_over(replace(one, recommendation=best), "p99_ms")["data"]}
+    assert names == {"Pareto front", "alternatives", "recommended"}

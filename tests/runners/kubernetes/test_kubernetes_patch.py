@@ -1,0 +1,78 @@
+"""A patch over a cluster's workload: what no other binding reaches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runners import Placement
+from runners.kubernetes.objects import LAUNCH, STUDY, TRIAL, laid_over, patched, plain_deployment
+from tuner.launch.checks import check
+from tuner.launch.render import render
+from tuner.launch.requests import request_source
+from tuner.launch.runner import kubernetes_options
+from tuner.spec.reading import load_spec
+
+SPEC = """\
+version: 1
+service: {name: patched, image: "small:1", command: [serve, "{port}"]}
+request: {path: /p, json: {x: 1}}
+slo: {p99: 50ms}
+space: {parameters: {cpu_cores: [1, 2], class: [slow, fast], spare: [1, 2]}}
+prices: {cpu_core_hour: 0.04}
+runner:
+  type: kubernetes
+  kubernetes:
+    patch:
+      spec:
+        template:
+          spec:
+            priorityClassName: "{class}"
+            activeDeadlineSeconds: "{spare}"
+            containers:
+              - {name: server, env: [{name: SPARE, value: "of {spare}"}], stdin: true}
+              - {name: beside, image: "beside:{class}"}
+"""
+
+
+def test_a_patch_merges_as_kubectl_does() -> None:
+    before = {"a": {"b": 1, "c": 2}, "list": [1, 2], "named": [{"name": "x", "v": 1}, {"name": "y"}]}
+    patch = {"a": {"b": None, "d": 3}, "list": [9], "named": [{"name": "x", "w": 2}, {"name": "z"}]}
+    assert laid_over(before, patch) == {
+        "a": {"c": 2, "d": 3}, "list": [9], "named": [{"name": "x", "v": 1, "w": 2}, {"name": "y"}, {"name": "z"}]
+    }  # fmt: skip
+    assert before["a"] == {"b": 1, "c": 2}, "what is patched stays as it was"
+
+
+def test_parameters_reach_what_a_patch_names(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    loaded = load_spec(tmp_path / "spec.yaml")
+    check(loaded)
+    source, here = request_source(loaded), Placement("0.0.0.0", 8000, "/f")
+    configuration: dict[str, bool | int | float | str] = {"cpu_cores": 2, "class": "fast", "spare": 2}
+    container = render(loaded, configuration, here, source, study="patched", trial=0, folder=tmp_path, cache=tmp_path)
+    labels = {"tune/launch": "abc"}
+    made = patched(plain_deployment(None), "tune-1", container, kubernetes_options(loaded), labels, None)
+    pod = made["spec"]["template"]["spec"]
+    server, beside = pod["containers"]
+    assert pod["priorityClassName"] == "fast"
+    assert pod["activeDeadlineSeconds"] == 2, "a placeholder alone keeps its type"
+    assert {"name": "SPARE", "value": "of 2"} in server["env"]
+    assert (server["stdin"], server["command"], beside["image"]) == (True, ["serve", "8000"], "beside:fast")
+    assert made["metadata"]["name"] == "tune-1"
+
+
+def test_servers_of_one_group_share_a_node(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    loaded = load_spec(tmp_path / "spec.yaml")
+    configuration: dict[str, bool | int | float | str] = {"cpu_cores": 2, "class": "fast", "spare": 2}
+    container = render(
+        loaded, configuration, Placement("0.0.0.0", 8000, "/f"), request_source(loaded), study="both", trial=3,
+        folder=tmp_path, cache=tmp_path, group="both/0003",
+    )  # fmt: skip
+    labels = {STUDY: "both", TRIAL: "3", LAUNCH: "abc"}
+    made = patched(plain_deployment(None), "tune-1", container, kubernetes_options(loaded), labels, None)
+    affinity = made["spec"]["template"]["spec"]["affinity"]["podAffinity"]
+    [term] = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["labelSelector"]["matchLabels"] == {STUDY: "both", TRIAL: "3"}, "those of its trial"
+    assert term["topologyKey"] == "kubernetes.io/hostname"
+    assert labels.items() <= made["spec"]["template"]["metadata"]["labels"].items()

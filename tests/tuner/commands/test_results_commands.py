@@ -1,0 +1,226 @@
+"""What a finished study is used for: plan, gate and export, and what a running one shows to Prometheus."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from results import Evidence
+from tests.conftest import SERVER, Tune, recommendation, tune_command, tune_environment
+from tuner.study.archive import Archive
+from tuner.study.storage import sqlite_url
+
+TABLE = """\
+cpu_cores,batch,capacity_qps,p99_ms,status,trial_s
+1,1,50,40,ok,60
+1,4,80,45,ok,60
+2,1,95,40,ok,60
+2,4,150,44,ok,60
+"""
+SPEC = """\
+version: 1
+service: {name: finished, image: "finished:1", command: [serve, --port, "{port}", --batch, "{batch}"]}
+slo: {p99: 50ms}
+space: {parameters: {cpu_cores: [1, 2], batch: {choices: [1, 4], role: batch_size}}}
+prices: {cpu_core_hour: 0.04}
+runner: {type: replay, table: table.csv}
+"""
+REAL = f"""\
+version: 1
+service:
+  name: real
+  command: [{sys.executable}, {SERVER}, --port, "{{port}}", --service-ms, "{{service_ms}}"]
+  ready: {{path: /healthz, timeout: 10s}}
+request: {{path: /predict, json: {{x: 1}}}}
+slo: {{p99: 150ms}}
+objective: {{maximize: capacity_qps}}
+space: {{parameters: {{cpu_cores: [1], service_ms: [10]}}}}
+load: {{max_trial: 8s, max_warmup: 2s}}
+"""
+
+
+@pytest.fixture
+def finished(tmp_path: Path, tune: Tune) -> Path:
+    (tmp_path / "table.csv").write_text(TABLE, encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", "4", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "out"
+
+
+def test_a_plan_is_made_of_a_finished_directory(finished: Path, tune: Tune) -> None:
+    done = tune("plan", "out", "--qps", "1000", "--pattern", "daily", "--spot", "40%", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["configuration"] == {"cpu_cores": 1, "batch": 4}
+    assert document["replicas"]["max"] >= 13
+    assert {offer["name"] for offer in document["offers"]} == {"on demand", "spot"}
+    assert document["miss_share"] <= 0.01
+    assert (finished / "plan.csv").is_file()
+    text = tune("plan", "out", "--qps", "1000")
+    assert "Run cpu_cores=1 batch=4: 14 replicas all the time." in text.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "which traffic?"),
+        (("--traffic", "nowhere.csv"), "cannot read nowhere.csv"),
+        (("--traffic", "table.csv"), "no column for the time"),
+        (("--qps", "0"), "--qps"),
+        (("--qps", "10", "--valley", "20", "--pattern", "daily"), "the valley must not be above the peak"),
+        (("--qps", "10", "--misses", "5"), "no % in"),
+        (("--traffic", "table.csv", "--pattern", "burst"), "brings its own pattern"),
+    ],
+)
+def test_a_plan_that_cannot_be_made_says_why(finished: Path, tune: Tune, arguments: tuple[str, ...], said: str) -> None:
+    done = tune("plan", finished, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_exports_are_written(finished: Path, tune: Tune) -> None:
+    done = tune("export", finished, "--format", "kubernetes", "--qps", "300")
+    assert done.returncode == 0, done.stderr
+    kinds = {one["kind"]: one for one in YAML(typ="safe", pure=True).load_all(done.stdout)}
+    server = kinds["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    assert server["command"] == ["serve", "--port", "8000", "--batch", "4"]
+    assert server["resources"]["requests"] == {"cpu": "1000m"}
+    assert kinds["Deployment"]["spec"]["replicas"] == 5
+    assert tune("export", finished, "--format", "compose", "--output", "files").returncode == 0
+    assert (finished.parent / "files" / "compose.yaml").is_file()
+    assert "kustomization.yaml" in tune("export", finished, "--format", "kustomize").stdout
+    refused = tune("export", finished, "--format", "triton")
+    assert refused.returncode == 2
+    assert "does not run triton" in refused.stderr
+
+
+def test_the_gate_judges_a_finished_directory(finished: Path, tune: Tune) -> None:
+    baseline = finished.parent / "baseline.json"
+    content = recommendation(finished)
+    baseline.write_text(json.dumps(content), encoding="utf-8")
+    assert tune("gate", finished, "--baseline", baseline).returncode == 0
+    better: dict[str, Any] = content | {"capacity_qps": dict.fromkeys(("value", "low", "high"), 100.0)}
+    baseline.write_text(json.dumps(better), encoding="utf-8")
+    failed = tune("gate", finished, "--baseline", baseline)
+    assert failed.returncode == 5
+    assert "failed: it has become worse" in failed.stdout
+    assert 'failures="2"' in (finished / "gate" / "junit.xml").read_text(encoding="utf-8")
+
+
+def test_a_gate_without_a_baseline_says_so(finished: Path, tune: Tune) -> None:
+    assert tune("gate", finished, "--baseline", "nowhere.json").returncode == 2
+    other = recommendation(finished) | {"service": "other"}
+    (finished.parent / "other.json").write_text(json.dumps(other), encoding="utf-8")
+    done = tune("gate", finished, "--baseline", "other.json")
+    assert done.returncode == 2
+    assert "the baseline is of other, not of finished" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_real_server_is_gated_and_its_evidence_is_kept(tmp_path: Path, tune: Tune) -> None:
+    (tmp_path / "spec.yaml").write_text(REAL, encoding="utf-8")
+    assert tune("--service", "spec.yaml", "--budget", "1", "--output", "out").returncode == 0
+    archive = Archive(sqlite_url(tmp_path / "out"))
+    evidence = archive.evidence(0)
+    assert evidence != Evidence()
+    assert any(one.histogram for one in evidence.probes)
+    assert all(sum(count for _, count in one.histogram) == one.requests for one in evidence.probes)
+    assert evidence.usage
+    assert "Latency of the recommendation" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    slower = REAL.replace('"{service_ms}"', '"50"')  # far beyond the noise of a busy machine
+    (tmp_path / "slower.yaml").write_text(slower, encoding="utf-8")
+    baseline = tmp_path / "out" / "recommendation.json"
+    done = tune("gate", "out", "--baseline", baseline, "--service", "slower.yaml", "--json")
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert json.loads(done.stdout)["measurements"] == 2
+
+
+@pytest.mark.slow
+def test_a_gate_whose_load_generator_dies_has_found_no_regression(tmp_path: Path, tune: Tune) -> None:
+    (tmp_path / "spec.yaml").write_text(REAL, encoding="utf-8")
+    assert tune("--service", "spec.yaml", "--budget", "1", "--output", "out").returncode == 0
+    words = ("gate", "out", "--baseline", tmp_path / "out" / "recommendation.json", "--service", "spec.yaml")
+    with subprocess.Popen(
+        tune_command(*words), cwd=tmp_path, env=tune_environment(tmp_path), stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+    ) as run:  # fmt: skip
+        while run.poll() is None:
+            for child in _children(run.pid):
+                if "loadtest" in child.cmdline():
+                    child.kill()
+            time.sleep(0.2)
+        assert run.stderr is not None
+        said = run.stderr.read()
+    assert run.returncode == 4, said
+    assert "the load generator was the limit of this measurement, not the server: once more" in said
+    assert "the load generator did not get as far as the baseline: the load test could not run: " in said
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.slow
+def test_a_running_study_shows_metrics(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(REAL, encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ("--service", "spec.yaml", "--budget", "1", "--output", "out", "--metrics-port", str(port))
+    with subprocess.Popen(
+        tune_command(*words), cwd=tmp_path, env=tune_environment(tmp_path), stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+    ) as run:  # fmt: skip
+        assert run.stderr is not None
+        try:
+            next(line for line in run.stderr if line.startswith("[ 1/1]") or "[1/1]" in line)
+            text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+            assert 'tune_trials{state="complete"} 1.0' in text
+            assert "tune_load_test_seconds_total" in text
+            assert "tune_best_capacity_qps" in text
+        finally:
+            run.send_signal(signal.SIGINT)
+            run.stderr.read()
+            assert run.wait(60) in (0, 130)
+    with socket.socket() as again, pytest.raises(ConnectionRefusedError):
+        again.connect(("127.0.0.1", port))
+
+
+def test_a_metrics_port_that_is_taken_is_said(finished: Path, tune: Tune) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = tune(
+            "--service", "spec.yaml", "--budget", "1", "--metrics-port", taken.getsockname()[1], "--output", "x"
+        )
+    assert done.returncode == 4
+    assert "--metrics-port names another port" in done.stderr
+
+
+def test_many_trials_are_read_fast(tmp_path: Path) -> None:
+    from benchmarks.dashboard import write_study
+
+    write_study(tmp_path / "many", 2_000)
+    archive = Archive(sqlite_url(tmp_path / "many"))
+    begun = time.monotonic()
+    assert len(archive.snapshot().records) == 2_000
+    first = time.monotonic() - begun
+    begun = time.monotonic()
+    assert len(archive.snapshot().records) == 2_000
+    assert time.monotonic() - begun < first  # only what is new is read again

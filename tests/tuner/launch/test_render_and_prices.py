@@ -1,0 +1,111 @@
+"""From a configuration to a container and its price."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runners import Placement
+from search_spaces import ParameterValue
+from tests.tuner.spec.test_spec_file import GOOD, load
+from tuner.errors import SpecError
+from tuner.launch.checks import check, warnings
+from tuner.launch.price import gpu_share, price_per_hour
+from tuner.launch.render import placeholders, render, resources, substitute
+from tuner.launch.requests import request_source
+from tuner.spec.model import GpuPrice
+
+GPU = """\
+version: 1
+service: {name: gpu, command: [python3, s.py, "{port}", "{gpu_type}", "{slice}"]}
+request: {path: /p, json: {a: 1}}
+slo: {p99: 50ms}
+space:
+  parameters:
+    gpu_type: [T4, A100]
+    slice: {choices: ["25%", 20Gi, 1], role: gpu_memory}
+    cpu_cores: [2]
+    memory: [4Gi]
+    replicas: [1, 3]
+prices:
+  cpu_core_hour: 0.04
+  memory_gib_hour: 0.005
+  gpu_hour: {T4: {price: 0.4, memory: 20Gi}, A100: {price: 3.6, memory: 80Gi}}
+"""
+
+
+def test_placeholders_are_replaced_once_and_doubled_braces_stay() -> None:
+    values = {"a": "{b}", "b": "2"}
+    assert substitute('{a} {b} {{b}} {"json": {b}} {c d} ${b}', values) == '{b} 2 {b} {"json": 2} {c d} $2'
+    assert placeholders("{a} {{b}} {c d} {1x}") == ["a"]
+
+
+def test_a_container_is_rendered_from_command_environment_and_files(tmp_path: Path) -> None:
+    (tmp_path / "conf.tpl").write_text('{"batch": {batch_size}, "port": {port}}', encoding="utf-8")
+    loaded = load(tmp_path, GOOD.replace("  ready:", "  files: {conf/a.json: conf.tpl}\n  ready:"))
+    found = {"cpu_cores": 2, "threads": 1, "batch_size": 8, "workers": 1}
+    container = render(
+        loaded, found, Placement("127.0.0.1", 21000, "/trial/files"), request_source(loaded), study="s", trial=3,
+        folder=tmp_path, cache=tmp_path,
+    )  # fmt: skip
+    assert container.command == ("python", "server.py", "--port", "21000", "--batch", "8")
+    assert container.env == {"OMP_NUM_THREADS": "4"}
+    assert container.files == {"conf/a.json": '{"batch": 8, "port": 21000}'}
+    assert container.resources.cpu_cores == 2
+    assert container.readiness.timeout_s == 120
+    assert container.readiness.request is not None
+    assert container.readiness.request.body == b'{"text": "hello"}'
+    assert container.readiness.request.headers == {"Content-Type": "application/json"}
+
+
+def test_an_unknown_placeholder_in_a_file_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "conf.tpl").write_text("{batchsize}", encoding="utf-8")
+    loaded = load(tmp_path, GOOD.replace("  ready:", "  files: {a.json: conf.tpl}\n  ready:"))
+    with pytest.raises(
+        SpecError, match=r"service.files.a.json: unknown placeholder .batchsize.; did you mean .batch_size.\?"
+    ):
+        check(loaded)
+
+
+def test_a_parameter_that_reaches_nothing_is_warned_about(tmp_path: Path) -> None:
+    assert any("threads reaches nothing" in text for text in warnings(load(tmp_path, GOOD)))
+
+
+def test_a_trace_of_which_only_the_beginning_is_measured_is_warned_of(tmp_path: Path) -> None:
+    for step_s, said in ((10, False), (3600, True)):
+        (tmp_path / "day.csv").write_text(f"time,rate\n0,20\n{step_s},180\n", encoding="utf-8")
+        loaded = load(tmp_path, GOOD.replace("{max_trial: 90s}", "{arrivals: trace, trace: day.csv}"))
+        assert any("only how it begins is measured" in text for text in warnings(loaded)) == said
+
+
+def test_a_price_is_cores_and_memory_and_the_share_of_a_gpu_times_replicas(tmp_path: Path) -> None:
+    loaded = load(tmp_path, GPU)
+    found: dict[str, ParameterValue] = {
+        "gpu_type": "A100",
+        "slice": "20Gi",
+        "cpu_cores": 2,
+        "memory": "4Gi",
+        "replicas": 3,
+    }
+    assert price_per_hour(loaded.space, found, loaded.spec.prices) == pytest.approx(3 * (0.08 + 0.02 + 0.9))
+    assert resources(loaded.space, found).gpu_type == "A100"
+
+
+@pytest.mark.parametrize(("asked", "share"), [(None, 1.0), ("25%", 0.25), (0.5, 0.5), ("20Gi", 0.25), (1, 1.0)])
+def test_a_slice_is_a_share_or_bytes_of_the_whole(asked: str | float | None, share: float) -> None:
+    assert gpu_share(asked, GpuPrice(price=3.6, memory="80Gi")) == pytest.approx(share)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("T4: {price: 0.4, memory: 20Gi}", "L4: 0.4", "gpu_hour has no price for T4"),
+        ("T4: {price: 0.4, memory: 20Gi}", "T4: 0.4", "its price needs the GPU's whole memory"),
+        ("memory: 80Gi", "memory: 10Gi", "20Gi is more than the GPU's memory"),
+    ],
+)
+def test_a_price_that_is_missing_is_said_before_the_first_trial(tmp_path: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        check(load(tmp_path, GPU.replace(old, new)))
+    assert said in str(caught.value)

@@ -1,0 +1,69 @@
+"""The objective: what ranks, and from which rate on a configuration is worth measuring."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from results import Estimate, TrialRecord
+from tuner.search.objective import Objective, cost_per_million_requests, pareto_front, replicas_for
+
+CHEAPEST = Objective(("cost_per_million_requests",))
+
+
+def record(number: int, capacity: float, price: float, p99: float = 20.0) -> TrialRecord:
+    return TrialRecord(
+        number=number, state="complete", configuration={"x": number}, cost_per_hour=price,
+        capacity_qps=Estimate(value=capacity, low=capacity, high=capacity),
+        p99_ms=Estimate(value=p99, low=p99, high=p99),
+        cost_per_million_requests=cost_per_million_requests(price, capacity),
+    )  # fmt: skip
+
+
+def test_a_million_requests_at_100_per_second_take_10_000_seconds() -> None:
+    assert cost_per_million_requests(0.36, 100) == pytest.approx(0.36 * 10_000 / 3600)
+
+
+def test_the_cheapest_ranks_first_and_what_is_not_complete_never_ranks() -> None:
+    pruned = TrialRecord(number=9, state="pruned", configuration={}, capacity_bound_qps=1e6, cost_per_hour=0.001)
+    ranked = CHEAPEST.ranked([record(0, 100, 0.2), record(1, 100, 0.1), pruned, record(2, 400, 0.2)])
+    assert [one.number for one in ranked] == [2, 1, 0]
+
+
+def test_at_the_break_even_rate_the_costs_are_equal() -> None:
+    best = record(0, 100, 0.1)
+    rate = CHEAPEST.break_even_qps(0.25, best)
+    assert rate == pytest.approx(250)
+    assert record(1, 250, 0.25).cost_per_million_requests == pytest.approx(best.cost_per_million_requests)
+
+
+def test_without_a_best_or_a_price_nothing_breaks_even() -> None:
+    assert CHEAPEST.break_even_qps(0.25, None) is None
+    assert CHEAPEST.break_even_qps(None, record(0, 100, 0.1)) is None
+    assert Objective(("cost_per_million_requests", "p99_ms")).break_even_qps(0.1, record(0, 100, 0.1)) is None
+
+
+def test_the_largest_capacity_breaks_even_at_that_of_the_best() -> None:
+    assert Objective(("capacity_qps",)).break_even_qps(None, record(0, 123, 1)) == 123
+
+
+def test_a_fleet_is_whole_containers() -> None:
+    fleet = Objective(("cost_per_hour",), target_qps=1000)
+    best = record(0, 300, 0.10)
+    assert replicas_for(1000, 300) == 4
+    assert fleet.values(best) == pytest.approx((0.40,))
+    # At 0.15 an hour, two are cheaper than 0.40: each has to carry half of the target.
+    assert fleet.break_even_qps(0.15, best) == pytest.approx(500)
+    assert fleet.break_even_qps(0.40, best) == math.inf
+
+
+def test_bounds_of_pruned_trials_are_losses_that_they_cannot_beat() -> None:
+    pruned = TrialRecord(number=1, state="pruned", configuration={}, capacity_bound_qps=100, cost_per_hour=0.2)
+    bound, losses = CHEAPEST.bound_losses(pruned), CHEAPEST.losses(record(0, 100, 0.2))
+    assert bound == pytest.approx(losses)
+
+
+def test_the_front_leaves_out_what_another_beats_in_everything() -> None:
+    cheap, large, fast, worse = record(0, 100, 0.1), record(1, 300, 0.6), record(2, 90, 0.3, p99=5), record(3, 90, 0.5)
+    assert [one.number for one in pareto_front([cheap, large, fast, worse])] == [0, 1, 2]

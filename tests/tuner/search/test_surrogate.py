@@ -1,0 +1,242 @@
+"""The surrogate: any space, honest probabilities, and a fallback where services are unlike what it learned from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from results import Estimate, TrialRecord
+from search_spaces import Parameter, ParameterValue, SearchSpace
+from training.search.prior import draw_tasks, draw_trials
+from training.search.train import make_batch
+from tuner.search.objective import Objective, cost_per_million_requests
+from tuner.search.surrogate.features import CONFIGURATION_WIDTH, MEASURED, Trials, encode_configurations, gpu_physics
+from tuner.search.surrogate.gaussian_process import GaussianProcess
+from tuner.search.surrogate.mixture import Surrogate
+from tuner.search.surrogate.predict import Prediction, Predictor
+from tuner.search.surrogate.space import candidates_of
+from tuner.study.optuna_sampler import SpaceSampler
+
+SPACES = {
+    "five configurations": SearchSpace((Parameter("batch_size", (1, 2, 4, 8, 16), "batch_size"),)),
+    "nothing known": SearchSpace(
+        (Parameter("a", (True, False)), Parameter("b", ("x", "y", "z")), Parameter("c", (1, 5, 9)))
+    ),
+    "more than there are slots": SearchSpace(
+        (*(Parameter(f"number{n}", (1, 2, 3)) for n in range(8)), Parameter("word", tuple("abcdefghij")))
+    ),
+    "sizes and slices": SearchSpace(
+        (
+            Parameter("memory", ("512Mi", "1Gi"), "memory"),
+            Parameter("gpu", ("T4", "A100", "unheard-of"), "gpu_type"),
+            Parameter("mig", ("1g.10gb", "3g.40gb"), "gpu_memory"),
+            Parameter("dtype", ("fp32", "int8"), "precision"),
+            Parameter("wait", ("0ms", "5ms"), "batch_delay"),
+        )
+    ),
+}
+
+
+def trials(index: list[int], log_capacity: list[float]) -> Trials:
+    count = len(index)
+    return Trials(
+        np.array(index), np.zeros(count, dtype=np.int64), np.array(log_capacity), np.full(count, np.nan),
+        np.full((count, len(MEASURED)), np.nan), np.zeros(count, dtype=bool),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+@pytest.mark.parametrize("priced", [True, False])
+def test_it_takes_any_space(name: str, priced: bool) -> None:
+    space = SPACES[name]
+    configurations = space.sample(300, 0)
+    candidates = candidates_of(space, configurations, lambda _: 1.5 if priced else None)
+    encoded = encode_configurations(candidates)
+    assert encoded.shape == (len(configurations), CONFIGURATION_WIDTH)
+    assert np.isfinite(encoded).all()
+    for model in (Predictor(candidates), GaussianProcess(candidates)):
+        for known in (Trials.none(), trials([0], [3.0]), trials([0, 1, 2], [3.0, 3.5, 2.5])):
+            check(model.predict(known), len(configurations))
+
+
+def check(prediction: Prediction, count: int) -> None:
+    assert prediction.mean.shape[0] == count
+    assert (prediction.spread > 0).all()
+    assert (prediction.p99_spread > 0).all()
+    assert prediction.weight.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert prediction.outcome.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    every = np.arange(count)
+    assert (prediction.quantiles(every, 0.05) < prediction.quantiles(every, 0.95)).all()
+
+
+def test_a_pruned_trial_tells_of_all_that_is_below_its_bound() -> None:
+    one = np.ones((1, 1))
+    prediction = Prediction(0 * one, one, one, one[0], one[0], one)
+    nothing = np.array([0])
+    assert prediction.log_density(nothing, np.array([0.0]), below=np.array([True]))[0] == pytest.approx(np.log(0.5))
+    assert prediction.log_density(nothing, np.array([0.0]), below=np.array([False]))[0] == pytest.approx(
+        -0.5 * np.log(2 * np.pi)
+    )
+
+
+def test_services_are_drawn_the_same_from_a_seed_and_siblings_share_their_configurations() -> None:
+    first, again = (draw_tasks(np.random.default_rng(5)) for _ in range(2))
+    for one, other in zip(first, again, strict=True):
+        assert np.array_equal(one.log_capacity, other.log_capacity, equal_nan=True)
+    task, sibling = first
+    assert np.array_equal(
+        encode_configurations(task.candidates)[:, :9], encode_configurations(sibling.candidates)[:, :9]
+    )
+    assert not np.array_equal(task.log_capacity, sibling.log_capacity, equal_nan=True)
+
+
+def test_drawn_trials_prune_only_what_is_dearer_than_the_best() -> None:
+    generator = np.random.default_rng(1)
+    for _ in range(30):
+        task, _ = draw_tasks(generator)
+        found = draw_trials(generator, task, 32)
+        pruned = found.state == 1
+        true = task.log_capacity[found.index]
+        assert (true[pruned] < found.log_capacity[pruned] + 0.5).all()  # noise and a margin apart
+        assert len(set(found.index.tolist())) == len(found)
+
+
+def test_a_batch_holds_nothing_that_is_not_finite() -> None:
+    batch = make_batch(3, tasks=6)
+    for part in (batch.trials, batch.queries):
+        assert np.isfinite(part.numpy()).all()
+    assert np.isnan(batch.log_capacity.numpy()).any()
+
+
+def test_the_network_learns_from_what_was_measured() -> None:
+    space = SearchSpace(
+        (Parameter("batch_size", (1, 2, 4, 8, 16, 32), "batch_size"), Parameter("workers", (1, 2, 4), "workers"))
+    )
+    configurations = space.sample(100, 0)
+    candidates = candidates_of(space, configurations, lambda _: 1.0)
+    capacity = np.array([np.log(100 * one["workers"]) for one in configurations])
+    known = np.arange(0, len(configurations), 2)
+    prediction = Predictor(candidates).predict(trials(known.tolist(), capacity[known].tolist()))
+    unknown = np.setdiff1d(np.arange(len(configurations)), known)
+    assert np.abs(prediction.middle()[unknown] - capacity[unknown]).mean() < 0.25
+
+
+def unlike_any_server(space: SearchSpace) -> dict[tuple[int, ...], float]:
+    """Log capacities that alternate wildly along every parameter, in the way of no server."""
+    return {space.ranks(one): 5.0 + 2.0 * (-1) ** sum(space.ranks(one)) for one in space}
+
+
+def test_trust_moves_to_the_gaussian_process_where_predictions_fail() -> None:
+    space = SearchSpace(
+        (Parameter("batch_size", tuple(range(1, 9)), "batch_size"), Parameter("workers", tuple(range(1, 9)), "workers"))
+    )
+    configurations = space.sample(100, 0)
+    candidates = candidates_of(space, configurations, lambda _: 1.0)
+    truth = unlike_any_server(space)
+    index = list(range(40))
+    judged = Surrogate(candidates).judge(trials(index, [truth[space.ranks(configurations[one])] for one in index]))
+    assert min(one.trust for one in judged) < 0.5
+
+
+def record(
+    number: int, configuration: dict[str, ParameterValue], capacity: float, price: float, p99: float = 20.0
+) -> TrialRecord:
+    return TrialRecord(
+        number=number,
+        state="complete",
+        configuration=configuration,
+        cost_per_hour=price,
+        capacity_qps=Estimate(value=capacity, low=capacity, high=capacity),
+        p99_ms=Estimate(value=p99, low=p99, high=p99),
+        cost_per_million_requests=cost_per_million_requests(price, capacity),
+    )
+
+
+GRID = SearchSpace(
+    (Parameter("cpu_cores", (1, 2, 4, 8), "cpu_cores"), Parameter("batch_size", (1, 2, 4, 8, 16), "batch_size"))
+)
+
+
+def measured(number: int, configuration: dict[str, ParameterValue], scale: float = 1.0) -> TrialRecord:
+    cores, batch = float(configuration["cpu_cores"]), float(configuration["batch_size"])
+    return record(number, configuration, scale * 40 * cores**0.8 * batch / (batch + 3), 0.04 * cores, 5 + 2 * batch)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(("capacity_qps",)),
+        Objective(("p99_ms",)),
+        Objective(("cost_per_hour",), target_qps=500.0),
+        Objective(("cost_per_million_requests", "p99_ms")),
+        Objective(("cost_per_million_requests", "capacity_qps")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("limit_ms", [50.0, None])
+def test_every_objective_is_searched_for(objective: Objective, limit_ms: float | None) -> None:
+    sampler = SpaceSampler(GRID, objective, price=lambda one: 0.04 * float(one["cpu_cores"]), limit_ms=limit_ms)
+    records: list[TrialRecord] = []
+    for number in range(14):
+        records.append(measured(number, sampler.propose(records, [], number).configuration))
+    best = min(losses for one in records if (losses := objective.losses(one)))[0]
+    optimum = min(losses for one in GRID if (losses := objective.losses(measured(0, one))))[0]
+    assert best <= optimum + 0.06
+
+
+def test_a_second_process_goes_on_as_the_first_would_have() -> None:
+    objective = Objective(("cost_per_million_requests",))
+    records = [measured(number, one) for number, one in enumerate(GRID.sample(6, 1))]
+    first, second = (SpaceSampler(GRID, objective, seed=3, limit_ms=50.0) for _ in range(2))
+    for count in range(1, 6):
+        first.propose(records[:count], [], count)
+    assert first.propose(records, [], 6) == second.propose(records, [], 6)
+
+
+def test_several_at_once_are_different_questions() -> None:
+    sampler = SpaceSampler(
+        GRID, Objective(("cost_per_million_requests",)), price=lambda one: 0.04 * float(one["cpu_cores"])
+    )
+    records = [measured(number, one) for number, one in enumerate(GRID.sample(4, 1))]
+    pending: list[dict[str, ParameterValue]] = []
+    for turn in range(8):
+        pending.append(sampler.propose(records, pending, turn).configuration)
+    assert len({GRID.ranks(one) for one in pending}) == 8
+
+
+def test_an_earlier_study_says_where_to_look_first() -> None:
+    before = [measured(number, one, scale=0.5) for number, one in enumerate(GRID)]
+    optimum = min(one.cost_per_million_requests or np.inf for one in (measured(0, each) for each in GRID))
+
+    def first_cost(earlier: list[TrialRecord]) -> float:
+        objective = Objective(("cost_per_million_requests",))
+        sampler = SpaceSampler(GRID, objective, price=lambda one: 0.04 * float(one["cpu_cores"]), earlier=earlier)
+        return (measured(0, sampler.propose([], [], 0).configuration).cost_per_million_requests or np.inf) / optimum
+
+    assert first_cost(before) < 1.2 < first_cost([])
+
+
+def test_an_explanation_names_what_matters() -> None:
+    space = SearchSpace((*GRID.parameters, Parameter("idle", (1, 2, 3))))
+    sampler = SpaceSampler(space, Objective(("capacity_qps",)), limit_ms=50.0)
+    records = [measured(number, one) for number, one in enumerate(space.sample(30, 1))]
+    found = sampler.explain(records)
+    assert found is not None
+    assert list(found.importance)[-1] == "idle"
+    assert found.surface is not None
+    assert len(found.surface.value) == len(found.surface.y_values)
+    values: NDArray[np.float64] = np.array(found.surface.value, dtype=float)
+    assert (np.array(found.surface.low, dtype=float) <= values * 1.001).all()
+    assert (values <= np.array(found.surface.high, dtype=float) * 1.001).all()
+    assert sampler.explain([]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "memory"), [("NVIDIA-A100-SXM4-80GB", 80), ("Tesla T4", 16), ("NVIDIA A100-PCIE-40GB", 40), ("H100", 80)]
+)
+def test_a_gpu_is_known_by_what_it_is_called(name: str, memory: float) -> None:
+    found = gpu_physics(name)
+    assert found is not None
+    assert found[2] == memory
+    assert gpu_physics("a potato") is None

@@ -1,0 +1,175 @@
+"""What can be known to be wrong before the first server is launched, so that it costs no trial."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from loadtest import read_trace
+from results import RESERVED_COLUMNS
+from runners import Placement
+from search_spaces import Parameter, quantity
+from tuner.launch.adapter import Serving, check_serving, serving
+from tuner.launch.price import check_prices
+from tuner.launch.quality import check_quality
+from tuner.launch.render import RESOURCE_ROLES, RUNNER_PLACEHOLDERS, placeholders, rendered_texts, templates
+from tuner.launch.requests import adapter_request, must_describe
+from tuner.spec.reading import LoadedSpec
+
+
+def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
+    """Raises SpecError. A data set is checked where it is read (`tuner.launch.requests`), a table by its runner."""
+    for service in loaded.services:
+        for parameter in service.loaded.space.parameters:
+            name = service.prefix + parameter.name
+            if name in RESERVED_COLUMNS or parameter.name in RUNNER_PLACEHOLDERS:
+                key = ("space", "parameters", parameter.name)
+                raise service.loaded.error(key, f"{name} is a name that the outputs use; name the parameter otherwise")
+        _check_placeholders(service.loaded)
+    if not table_has_prices:
+        check_prices(loaded)
+    if loaded.spec.runner.type == "replay":
+        return
+    for service in loaded.services:
+        _check_service(service.loaded)
+
+
+def _check_service(loaded: LoadedSpec) -> None:
+    """What is one service's own, where it is really launched."""
+    if loaded.spec.slo is None:
+        raise loaded.error(
+            ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
+        )
+    _check_secrets(loaded)
+    _check_reference(loaded)
+    check_quality(loaded)
+    found = serving(loaded)
+    if found is not None:
+        check_serving(loaded, found, _used(loaded))
+        _check_bodies(loaded, found)
+    elif loaded.spec.request.protocol == "grpc":
+        raise loaded.error(("request", "protocol"), "grpc needs a server that speaks V2, such as server: triton")
+    if loaded.spec.runner.type == "process":
+        if not loaded.at:
+            _check_slices(loaded)
+        _check_program(loaded)
+
+
+def warnings(loaded: LoadedSpec) -> Iterator[str]:
+    """What is allowed but probably not meant."""
+    if loaded.spec.runner.type != "replay":
+        if loaded.spec.load.trace is not None:
+            yield from _unseen(loaded, loaded.folder / loaded.spec.load.trace)
+        for service in loaded.services:
+            yield from _warnings(service.loaded)
+
+
+def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
+    cycle_s, most_s = read_trace(trace).cycle_s, loaded.spec.load.max_trial
+    if cycle_s > most_s:
+        yield (
+            f"load.trace: its rates take {cycle_s:.0f} s to come round, and a trial loads for {most_s:g} s at most: "
+            "only how it begins is measured; cut out the part that matters, or lengthen load.max_trial"
+        )
+
+
+def _warnings(loaded: LoadedSpec) -> Iterator[str]:
+    used, found = _used(loaded), serving(loaded)
+    if found is not None:
+        return  # what reaches none of its knobs is an error
+    for parameter in loaded.space.parameters:
+        if parameter.name not in used and parameter.role not in RESOURCE_ROLES and len(parameter.choices) > 1:
+            yield f"the parameter {parameter.name} reaches nothing: {{{parameter.name}}} is in no command, env or file"
+    if "port" not in used and loaded.spec.runner.type == "process":
+        yield "{port} is in no command, env or file, so the server cannot know where to listen"
+
+
+def _used(loaded: LoadedSpec) -> set[str]:
+    """Parameters that a placeholder names, or whose role is a resource."""
+    named = {name for _, text in templates(loaded) for name in placeholders(text)}
+    return named | {one.name for one in loaded.space.parameters if one.role in RESOURCE_ROLES}
+
+
+def _check_secrets(loaded: LoadedSpec) -> None:
+    for index, name in enumerate(loaded.spec.service.secrets):
+        if not os.environ.get(name):
+            raise loaded.error(
+                ("service", "secrets", index), f"the server needs {name}, which is not set: export {name}=..."
+            )
+
+
+def _check_slices(loaded: LoadedSpec) -> None:
+    """Services that are tuned together do share a GPU; a process by itself has all of it, whatever is paid for."""
+    slices = loaded.space.with_role("gpu_memory")
+    for choice in slices.choices if slices else ():
+        if quantity(choice) != 1.0:
+            raise loaded.error(
+                ("space", "parameters", slices.name if slices else ""),
+                f"a process gets whole GPUs, so {choice} of one would be measured as all of it; use the docker or "
+                "kubernetes runner",
+            )
+
+
+def _check_bodies(loaded: LoadedSpec, found: Serving) -> None:
+    asked = adapter_request(loaded)
+    if must_describe(loaded) and not (asked and asked.bodies) and not found.adapter.describes_models:
+        raise loaded.error(
+            ("service", "server"),
+            f"{found.adapter.title} does not say what its models take; write request: {{json: {{text: hello}}}} or a "
+            "dataset",
+        )
+
+
+def _check_reference(loaded: LoadedSpec) -> None:
+    quality = loaded.spec.quality
+    reference = None if quality is None else quality.reference
+    if reference is not None and (problem := loaded.space.why_invalid(reference)):
+        raise loaded.error(("quality", "reference"), f"{problem}; the reference must lie in the space")
+
+
+def _check_placeholders(loaded: LoadedSpec) -> None:
+    for key, text in templates(loaded):
+        # What a running server is told, and what a cluster is, has nothing to do with where this launch lies.
+        late = key[1] == "manage" or key[0] == "runner"
+        known = [*loaded.space.names, *(() if late else RUNNER_PLACEHOLDERS)]
+        for name in placeholders(text):
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {{{close[0]}}}?" if close else f"there are {', '.join(known)}"
+                raise loaded.error(
+                    key, f"unknown placeholder {{{name}}}; {hint} (write {{{{{name}}}}} to keep the braces)"
+                )
+
+
+def _check_program(loaded: LoadedSpec) -> None:
+    """Only what is the same for every configuration can be known now."""
+    configuration = next(iter(loaded.space.sample(1, seed=0)))
+    texts = rendered_texts(loaded, configuration, Placement("127.0.0.1", 1, "files"))
+    if not texts.command:
+        raise loaded.error(
+            ("service", "command"), "is missing; the process runner needs one, as in [python, server.py]"
+        )
+    given = loaded.spec.service.command
+    program = texts.command[0]
+    if given and placeholders(given[0]):
+        return
+    path = texts.env.get("PATH", os.environ.get("PATH", os.defpath))
+    if "/" in program:
+        found = (loaded.folder / program).is_file() and os.access(loaded.folder / program, os.X_OK)
+    else:
+        found = shutil.which(program, path=os.pathsep.join((path, str(Path(sys.executable).parent)))) is not None
+    if not found:
+        raise loaded.error(
+            ("service", "command"),
+            f"there is no program {program!r} here that can be run; install it, or name its path",
+        )
+
+
+def widest(parameter: Parameter) -> str:
+    """A parameter's choices, short enough for a line."""
+    shown = [str(choice) for choice in parameter.choices[:8]]
+    return ", ".join(shown) + (f", ... ({len(parameter.choices)})" if len(parameter.choices) > 8 else "")

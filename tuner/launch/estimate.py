@@ -1,0 +1,31 @@
+"""How long a run may take and what its machines cost meanwhile: an upper bound, said before the run begins."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from tuner.launch.price import price_of
+from tuner.spec.reading import LoadedSpec
+
+_CONFIRMATIONS = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`seconds` of warm-up and load at most (the servers' own start is not known before), and `cost` of that time at
+    the mean price of the space's configurations; None where they have no price.
+    """
+
+    seconds: float
+    cost: float | None
+
+
+def estimate_run(loaded: LoadedSpec, trials: int) -> Estimate | None:
+    """None for a replay, which takes no load at all."""
+    if loaded.spec.runner.type == "replay":
+        return None
+    seconds = loaded.most_load_s(again=False) * trials + loaded.most_load_s(again=True) * _CONFIRMATIONS
+    sample = loaded.space.sample(1000, seed=0)
+    prices = [price for found in sample if (price := price_of(loaded, found))]
+    return Estimate(seconds, statistics.fmean(prices) * seconds / 3600 if prices else None)

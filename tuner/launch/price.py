@@ -1,0 +1,116 @@
+"""What a configuration costs per hour: known before it is launched, from its roles and the spec's prices."""
+
+from __future__ import annotations
+
+import re
+
+from runners import Runner
+from search_spaces import Configuration, SearchSpace, parse_size, quantity
+from tuner.launch.render import NO_GPU, resources
+from tuner.spec.model import GpuPrice, PriceSpec
+from tuner.spec.reading import LoadedSpec
+
+_GIB = 2**30
+_MIG = re.compile(r"([1-7])g\.([0-9]+)gb(?:\+.*)?")
+_MIG_SHARES = 7  # an A100, or an H100, has seven of compute
+
+
+def price_per_hour(space: SearchSpace, configuration: Configuration, prices: PriceSpec) -> float | None:
+    """Cores, memory and the share of a GPU, times the replicas. None where nothing in it, or its GPU, has a price."""
+    asked = resources(space, configuration)
+    price = prices.cpu_core_hour * (asked.cpu_cores or 0.0)
+    price += prices.memory_gib_hour * (asked.memory_bytes or 0) / _GIB
+    if asked.gpu_type is not None or asked.gpu_memory is not None:
+        gpu = prices.gpu_hour.get(asked.gpu_type or _only_gpu(prices) or "")
+        if gpu is None:
+            return None
+        price += gpu.price * gpu_share(asked.gpu_memory, gpu, prices.slices)
+    replicas = space.with_role("replicas")
+    return price * (float(configuration[replicas.name]) if replicas else 1.0) or None
+
+
+def _only_gpu(prices: PriceSpec) -> str | None:
+    """The type of a slice whose type is not said: where one alone has a price, it is that."""
+    return next(iter(prices.gpu_hour)) if len(prices.gpu_hour) == 1 else None
+
+
+def known_price(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> float | None:
+    """What the runner itself knows, as a replayed table may; else by the spec's prices."""
+    recorded = getattr(runner, "price_per_hour", None)
+    price = None if recorded is None else recorded(configuration)
+    if price is not None:
+        return float(price)
+    try:
+        return price_of(loaded, configuration)
+    except ValueError:  # a slice in bytes of a GPU whose memory is not said: only where a table has prices of its own
+        return None
+
+
+def price_of(loaded: LoadedSpec, configuration: Configuration) -> float | None:
+    """That of all its services together; None where one of them has none."""
+    prices = [
+        price_per_hour(service.loaded.space, service.own(configuration), loaded.spec.prices)
+        for service in loaded.services
+    ]
+    return None if None in prices else sum(price for price in prices if price is not None)
+
+
+def gpu_share(slice_: bool | int | float | str | None, gpu: GpuPrice, by: str = "memory") -> float:
+    """A slice as a share of its GPU: a share already (`0.5`, `"50%"`), bytes over the GPU's whole memory, or a MIG
+    profile (`2g.10gb`), which has two of seven shares of the compute, and 10 GB of the memory.
+
+    No slice is the whole GPU. Raises ValueError where bytes are asked for and the GPU's memory is not given.
+    """
+    if slice_ is None:
+        return 1.0
+    if isinstance(slice_, str) and (profile := _MIG.fullmatch(slice_)):
+        if by == "compute":
+            return min(1.0, int(profile[1]) / _MIG_SHARES)
+        slice_ = f"{profile[2]}Gi"
+        if gpu.memory is not None and parse_size(slice_) > gpu.memory:
+            return 1.0  # its profile is named in decimal units, or rounded up
+    share = quantity(slice_)
+    if isinstance(share, float) and 0 < share <= 1:
+        return share
+    size = parse_size(slice_)  # QuantityError is a ValueError
+    if gpu.memory is None:
+        raise ValueError("its price needs the GPU's whole memory: write {price: 0.35, memory: 16Gi}")
+    if size > gpu.memory:
+        raise ValueError(f"{slice_} is more than the GPU's memory")
+    return size / gpu.memory
+
+
+def check_prices(loaded: LoadedSpec) -> None:
+    """Raises SpecError where a cost is asked for and some configuration has no price, or none has."""
+    needs_cost = any(metric.startswith("cost") for metric in loaded.spec.objective.metrics)
+    for service in loaded.services:
+        if needs_cost or loaded.spec.prices.gpu_hour:
+            _check_gpu_prices(service.loaded)
+    if needs_cost and not any(price_of(loaded, found) for found in loaded.space.sample(100, seed=0)):
+        raise loaded.error(
+            ("prices",),
+            "nothing in the space has a price: set cpu_core_hour, memory_gib_hour or gpu_hour, and give a parameter "
+            "the role cpu_cores, memory or gpu_type" + (", in every service" if loaded.members else ""),
+        )
+
+
+def _check_gpu_prices(loaded: LoadedSpec) -> None:
+    space, prices = loaded.space, loaded.spec.prices
+    gpu_type, gpu_memory = space.with_role("gpu_type"), space.with_role("gpu_memory")
+    types = gpu_type.choices if gpu_type else (_only_gpu(prices),) if gpu_memory else ()
+    for name in types:
+        if name == NO_GPU:
+            continue
+        if name is None:
+            raise loaded.error(
+                ("prices",),
+                f"which GPU is {gpu_memory.name} a slice of? Give a parameter the role gpu_type, as in "  # type: ignore[union-attr]
+                "gpu_type: [T4], or gpu_hour one price",
+            )
+        if str(name) not in prices.gpu_hour:
+            raise loaded.error(("prices",), f"gpu_hour has no price for {name}, which {gpu_type.name} may choose")  # type: ignore[union-attr]
+        for slice_ in gpu_memory.choices if gpu_memory else ():
+            try:
+                gpu_share(slice_, prices.gpu_hour[str(name)], prices.slices)
+            except ValueError as error:
+                raise loaded.error(("prices", "gpu_hour", str(name)), f"{gpu_memory.name}={slice_}: {error}") from error  # type: ignore[union-attr]

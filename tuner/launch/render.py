@@ -1,0 +1,266 @@
+"""From a configuration to plain text: placeholders in the command, the environment and the rendered files.
+
+`{name}` is replaced by a parameter's value, or by `{port}`, `{host}` and `{files}` (the folder of the rendered files).
+`{{name}}` stays as `{name}`. No other brace is special, so JSON and most configuration formats need no escaping.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runners import Container, Placement, Readiness, Resources, Runner, SampleRequest, Tls
+from runners.servers import Launch
+from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size
+from search_spaces.parameter import text_of
+from tuner.launch.adapter import image_of, serving
+from tuner.launch.requests import RequestSource
+from tuner.spec.reading import LoadedSpec
+from tuner.spec.yaml_file import KeyPath
+
+RUNNER_PLACEHOLDERS = ("port", "host", "files", "port2", "port3", "cache_dir")
+RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "replicas")
+NO_GPU = "none"  # among the choices of a gpu_type: the same server on CPU cores alone
+_READY_S = 120.0
+_PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_]*)\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def placeholders(text: str) -> list[str]:
+    """The names that `substitute` would look up, in order."""
+    return [match[2] for match in _PLACEHOLDER.finditer(text) if match[2]]
+
+
+def substitute(text: str, values: Mapping[str, str]) -> str:
+    """Every `{name}` replaced in one pass, so that a value with braces in it is never substituted again."""
+    return _PLACEHOLDER.sub(lambda match: f"{{{match[1]}}}" if match[1] else values[match[2]], text)
+
+
+def templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
+    """Every text of the spec that placeholders are replaced in, with the key that it stands at."""
+    yield from _start_templates(loaded)
+    for index, request in enumerate(loaded.spec.service.manage):
+        for name, text in (("path", request.path), ("body", request.body), ("json", _json_text(request.json_body))):
+            if text is not None:
+                yield ("service", "manage", index, name), text
+
+
+def _start_templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
+    """Those that a server is started with."""
+    service, patch = loaded.spec.service, loaded.spec.runner.kubernetes.patch
+    if patch and loaded.spec.runner.type == "kubernetes":
+        yield ("runner", "kubernetes", "patch"), json.dumps(patch)
+    for index, word in enumerate(service.command):
+        yield ("service", "command", index), word
+    for name, text in service.env.items():
+        yield ("service", "env", name), text
+    for name, template in service.files.items():
+        try:
+            yield ("service", "files", name), (loaded.folder / template).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "is not UTF-8 text"
+            raise loaded.error(("service", "files", name), f"cannot read the template {template}: {why}") from error
+
+
+def roles(space: SearchSpace, configuration: Configuration) -> dict[str, ParameterValue]:
+    """The values of the parameters that have a role."""
+    return {parameter.role: configuration[parameter.name] for parameter in space.parameters if parameter.role}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a configuration makes of command, environment and files: the adapter's, and over them the spec's."""
+
+    command: tuple[str, ...]
+    env: dict[str, str]
+    files: dict[str, str]
+    note: str = ""
+
+
+def rendered_texts(loaded: LoadedSpec, configuration: Configuration, placement: Placement) -> Texts:
+    """The spec was checked before, so every placeholder has a value. Raises SpecError for a template that is gone."""
+    values = _texts(configuration)
+    values |= {"port": str(placement.port), "host": placement.host, "files": placement.files}
+    values["cache_dir"] = placement.cache or placement.scratch
+    more = placement.more or (placement.port + 1, placement.port + 2)
+    values |= {"port2": str(more[0]), "port3": str(more[1])}
+    texts = {key: substitute(text, values) for key, text in _start_templates(loaded)}
+
+    def named(section: str) -> dict[str, str]:
+        return {str(key[2]): text for key, text in texts.items() if key[1] == section}
+
+    found = serving(loaded)
+    base = Launch(()) if found is None else found.launch(configuration, placement)
+    env = {**_environment(loaded), **_compiled(loaded, placement), **base.env, **named("env")}
+    return Texts(tuple(named("command").values()) or base.command, env, {**base.files, **named("files")}, base.note)
+
+
+def _compiled(loaded: LoadedSpec, placement: Placement) -> dict[str, str]:
+    """Where torch.compile, and the compiler beneath it, keep what they made."""
+    if loaded.space.with_role("compile") is None or placement.cache is None:
+        return {}
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": f"{placement.cache}/inductor",
+        "TRITON_CACHE_DIR": f"{placement.cache}/triton",
+        "VLLM_CACHE_ROOT": f"{placement.cache}/vllm",
+    }
+
+
+def _with_cache(loaded: LoadedSpec, placement: Placement, cache: Path) -> Placement:
+    """The placement of a process with its cache, which then exists. A container has files of its own alone: what it
+    wrote to a folder of this machine would belong to whoever it runs as.
+    """
+    used = loaded.space.with_role("compile") is not None or any(
+        "cache_dir" in placeholders(text) for _, text in templates(loaded)
+    )
+    if not used or loaded.spec.runner.type != "process":
+        return placement
+    cache.mkdir(parents=True, exist_ok=True)
+    return replace(placement, cache=str(cache.resolve()))
+
+
+def _environment(loaded: LoadedSpec) -> dict[str, str]:
+    """What a process is started with from `service.venv`; containers have their own."""
+    venv = loaded.spec.service.venv
+    if venv is None or loaded.spec.runner.type != "process":
+        return {}
+    folder = loaded.folder / venv
+    return {
+        "VIRTUAL_ENV": str(folder),
+        "PATH": os.pathsep.join((str(folder / "bin"), os.environ.get("PATH", os.defpath))),
+    }
+
+
+def resources(space: SearchSpace, configuration: Configuration) -> Resources:
+    """What the parameters with a resource role ask for."""
+    by_role = roles(space, configuration)
+    cores, memory, gpu_type = by_role.get("cpu_cores"), by_role.get("memory"), by_role.get("gpu_type")
+    if gpu_type == NO_GPU:
+        return Resources(
+            float(cores) if cores is not None else None, parse_size(memory) if memory is not None else None
+        )
+    return Resources(
+        cpu_cores=None if cores is None else float(cores),
+        memory_bytes=None if memory is None else parse_size(memory),
+        gpu_type=None if gpu_type is None else str(gpu_type),
+        gpu_memory=by_role.get("gpu_memory"),
+    )
+
+
+def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> str | None:
+    """Why it can never run there, or None: what a service asks for, or on one machine all of them together."""
+    asked = [resources(one.loaded.space, one.own(configuration)) for one in loaded.services]
+    for service, one in zip(loaded.services, asked, strict=True):
+        if reason := runner.refuses(one):
+            return f"{service.name} {reason}" if service.name else reason
+    if len(asked) == 1 or loaded.spec.runner.type not in ("process", "docker"):
+        return None
+    cores = float(sum(math.ceil(one.cpu_cores or 0.0) for one in asked))  # each gets whole ones of its own
+    memory = sum(one.memory_bytes or 0 for one in asked)
+    reason = runner.refuses(Resources(cores or None, memory or None))
+    return f"all services together: it {reason}" if reason else None
+
+
+def render(
+    loaded: LoadedSpec, configuration: Configuration, placement: Placement, source: RequestSource, *, study: str,
+    trial: int, folder: Path, cache: Path, prepare: Callable[[str, Container], SampleRequest | None] | None = None,
+    go_on: Callable[[], None] = lambda: None, fresh: bool = False, group: str | None = None,
+) -> Container:  # fmt: skip
+    """The container of one configuration. `cache` is a folder for what is compiled."""
+    placement = _with_cache(loaded, placement, cache)
+    texts = rendered_texts(loaded, configuration, placement)
+    return Container(
+        study=study,
+        trial=trial,
+        folder=folder,
+        workdir=loaded.folder,
+        parameters=dict(configuration),
+        resources=resources(loaded.space, configuration),
+        placement=placement,
+        readiness=Readiness(
+            path=ready_path(loaded),
+            timeout_s=ready_timeout_s(loaded),
+            request=sample_request(loaded, source),
+            tls=Tls(source.plan.verify_tls, source.plan.ca_file) if source.tls else None,
+        ),
+        command=texts.command,
+        env=texts.env,
+        secrets=loaded.spec.service.secrets,
+        files=texts.files,
+        image=image_of(loaded),
+        go_on=go_on,
+        fresh=fresh,
+        group=group,
+        live=live_parameters(loaded),
+        patch=_filled(loaded.spec.runner.kubernetes.patch, configuration, _texts(configuration))
+        if loaded.spec.runner.type == "kubernetes"
+        else {},
+        prepare=prepare,
+    )
+
+
+def managed(loaded: LoadedSpec, configuration: Configuration) -> Iterator[SampleRequest]:
+    """The requests of `service.manage` for a configuration."""
+    values = _texts(configuration)
+    for request in loaded.spec.service.manage:
+        body = None if request.body is None else substitute(request.body, values).encode()
+        headers = {}
+        if request.json_body is not None:
+            body = json.dumps(_filled(request.json_body, configuration, values)).encode()
+            headers = {"Content-Type": "application/json"}
+        yield SampleRequest(request.method, substitute(request.path, values), headers, body)
+
+
+def live_parameters(loaded: LoadedSpec) -> frozenset[str]:
+    """Those that a running server can be told: by its adapter, or because they stand in `service.manage` alone."""
+    found = serving(loaded)
+    told = {name for key, text in templates(loaded) if key[1] == "manage" for name in placeholders(text)}
+    at_start = {name for _, text in _start_templates(loaded) for name in placeholders(text)}
+    resource = {one.name for one in loaded.space.parameters if one.role in RESOURCE_ROLES}
+    live = frozenset() if found is None else found.live
+    return (live | (told & set(loaded.space.names))) - at_start - resource
+
+
+def _texts(configuration: Configuration) -> dict[str, str]:
+    return {name: text_of(value) for name, value in configuration.items()}
+
+
+def _json_text(content: Any) -> str | None:
+    return None if content is None else json.dumps(content)
+
+
+def _filled(content: Any, configuration: Configuration, values: Mapping[str, str]) -> Any:
+    """JSON with its placeholders replaced; a text that is one placeholder becomes the value itself, a number as one."""
+    if isinstance(content, Mapping):
+        return {key: _filled(value, configuration, values) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_filled(value, configuration, values) for value in content]
+    if isinstance(content, str):
+        whole = _PLACEHOLDER.fullmatch(content)
+        return configuration[whole[2]] if whole and whole[2] else substitute(content, values)
+    return content
+
+
+def ready_path(loaded: LoadedSpec) -> str | None:
+    """The spec's, or else the adapter's."""
+    found, given = serving(loaded), loaded.spec.service.ready.path
+    return given if given is not None or found is None else found.adapter.ready_path(found.model)
+
+
+def ready_timeout_s(loaded: LoadedSpec) -> float:
+    """The spec's, or else the adapter's."""
+    found, given = serving(loaded), loaded.spec.service.ready.timeout
+    return given if given is not None else _READY_S if found is None else found.adapter.ready_timeout_s
+
+
+def sample_request(loaded: LoadedSpec, source: RequestSource) -> SampleRequest | None:
+    """None where a locustfile makes the requests and the spec names none of its own."""
+    if loaded.spec.load.locustfile is not None and "request" not in loaded.spec.model_fields_set:
+        return None
+    good = source.plan.check.status if source.plan.check else ()
+    return SampleRequest(source.method, source.path, source.headers, source.sample, good)

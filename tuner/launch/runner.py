@@ -1,0 +1,122 @@
+"""From the spec's `runner:` to a runner: the one place that knows them all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, TableError
+from tuner.errors import SpecError, UnfitEnvironmentError
+from tuner.launch.adapter import image_of, mounted_model
+from tuner.spec.reading import LoadedSpec
+from tuner.spec.yaml_file import read_documents
+
+if TYPE_CHECKING:
+    from runners.kubernetes.options import KubernetesOptions
+
+
+def make_runner(loaded: LoadedSpec) -> Runner:
+    """Raises SpecError for a replay table, a mount or a manifest that is missing or wrong, UnfitEnvironmentError where
+    there is no engine and no cluster.
+    """
+    runner = loaded.spec.runner
+    try:
+        if runner.type == "docker":
+            return _docker(loaded)
+        if runner.type == "kubernetes":
+            return _kubernetes(loaded)
+    except RunnerUnavailable as error:
+        raise UnfitEnvironmentError(str(error)) from error
+    if runner.type == "replay":
+        assert runner.table is not None  # noqa: S101 (the model's validator)
+        try:
+            table = ReplayRunner(loaded.folder / runner.table, loaded.space.names)
+        except TableError as error:
+            raise SpecError(f"runner.table: {error} ({loaded.file.place(('runner', 'table'))})") from error
+        if "p99_ms" in loaded.spec.objective.metrics and not table.has_p99:
+            raise loaded.error(("runner", "table"), f"{runner.table} has no p99_ms, which the objective asks for")
+        return table
+    return ProcessRunner()
+
+
+def _docker(loaded: LoadedSpec) -> Runner:
+    from runners.docker.runner import DockerOptions, DockerRunner
+
+    spec, key = loaded.spec.runner.docker, ("runner", "docker")
+    if loaded.members and spec.build is not None:
+        raise loaded.error((*key, "build"), "builds one image; with several services, name each one's image")
+    mounts: dict[str, Path] = {}
+    images: list[str] = []
+    for service in loaded.services:
+        if (image := image_of(service.loaded)) is None:
+            raise service.loaded.error(
+                ("service", "image"), "is missing; Docker needs one, or runner.docker.build to build it from"
+            )
+        images.append(image)
+        for target, source in mounted_model(service.loaded).items():
+            if mounts.setdefault(target, source) != source:
+                raise service.loaded.error(
+                    ("service", "model", "path"), f"another service's model is called {source.name} too; rename one"
+                )
+    build = None if spec.build is None else loaded.folder / spec.build
+    if build is not None and not (build / "Dockerfile").is_file():
+        raise loaded.error((*key, "build"), f"there is no {build / 'Dockerfile'}")
+    mounts |= {target: loaded.folder / source for target, source in spec.mounts.items()}
+    for target, source in mounts.items():
+        if not source.exists():
+            raise loaded.error((*key, "mounts", target), f"there is no {source}")
+    return DockerRunner(DockerOptions(images[0], build, spec.shm_size, mounts, spec.gpus))
+
+
+def _kubernetes(loaded: LoadedSpec) -> Runner:
+    from runners.kubernetes import KubernetesRunner
+
+    spec, key = loaded.spec.runner.kubernetes, ("runner", "kubernetes")
+    documents: tuple[Any, ...] = ()
+    if spec.manifest is not None:
+        if loaded.members:
+            raise loaded.error((*key, "manifest"), "is one service's; with several, name each one's image")
+        documents = read_documents(loaded.folder / spec.manifest)
+    for service in loaded.services:
+        if spec.manifest is None and image_of(service.loaded) is None:
+            raise service.loaded.error(
+                ("service", "image"), "is missing; a pod needs one, or runner.kubernetes.manifest"
+            )
+    try:
+        return KubernetesRunner(kubernetes_options(loaded, documents))
+    except ValueError as error:
+        raise loaded.error((*key, "manifest"), str(error)) from error
+
+
+def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> KubernetesOptions:
+    """What the spec says of a cluster, as plain values; `documents` is the user's manifest."""
+    from runners.kubernetes.options import PRESETS, ClusterGpus, KubernetesOptions, Slices
+
+    spec = loaded.spec.runner.kubernetes
+    slices = spec.gpu.slices
+    return KubernetesOptions(
+        # A manifest has an image of its own.
+        image=loaded.spec.service.image if spec.manifest is not None else image_of(loaded.services[0].loaded),
+        namespace=spec.namespace,
+        context=spec.context,
+        manifest=documents,
+        container=spec.container,
+        port=spec.port,
+        gpus=ClusterGpus(
+            spec.gpu.type_label,
+            {name: (given,) if isinstance(given, str) else tuple(given) for name, given in spec.gpu.types.items()},
+            PRESETS[slices] if isinstance(slices, str) else Slices(slices.resources, slices.env),
+        ),
+        dcgm=spec.gpu.dcgm,
+        shm_bytes=spec.shm_size,
+        node_selector=spec.node_selector,
+        tolerations=spec.tolerations,
+        service_account=spec.service_account,
+        image_pull_policy=spec.image_pull_policy,
+        image_pull_secrets=spec.image_pull_secrets,
+        load_job=spec.load == "job",
+        load_image=spec.load_image or os.environ.get("TUNE_IMAGE", "tune:1"),
+        load_cpu=spec.load_cpu,
+        room_timeout_s=spec.room_timeout,
+    )

@@ -1,0 +1,110 @@
+"""From a study and its spec to what can be exported: the recommended configuration, rendered as for a container."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from results import Estimate, StudySummary
+from results.exports import Deployable
+from results.series import recommended_curve
+from runners import Placement
+from search_spaces import Configuration
+from tuner.errors import UsageError
+from tuner.launch.adapter import image_of, mounted_model
+from tuner.launch.render import ready_path, ready_timeout_s, rendered_texts, resources, roles
+from tuner.spec.reading import LoadedSpec
+
+_PORT, _FILES = 8000, "/etc/tune"
+
+
+def deployables(study: StudySummary, loaded: LoadedSpec, qps: float | None = None) -> dict[str, Deployable]:
+    """Every service by its name; the only one has none. `qps` is the traffic that replicas are for, that of all
+    services together; without it the objective's, where it has one.
+
+    Raises UsageError where no configuration held the SLO, SpecError where a template is not beside the spec any more.
+    """
+    best = study.recommendation
+    if best.configuration is None or best.capacity_qps is None or best.trial is None:
+        raise UsageError(
+            f"no configuration of {study.service} held its SLO, so there is nothing to export\n"
+            "report.md says what was found; a longer run (--budget) or a wider SLO may find one"
+        )
+    record = study.latest(next(one for one in study.records if one.number == best.trial))
+    qps = qps if qps is not None else loaded.spec.objective.target_qps
+    measured = {one.name: one for one in record.services}
+    curve = recommended_curve(study)
+    if not loaded.members:
+        capacity, used = best.capacity_qps, _Measured(record.p50_ms, record.cpu_cores_used)
+        knee_qps = curve.knee_qps if curve else None
+        return {"": _deployable(study, loaded, best.configuration, capacity, used, knee_qps, qps)}
+    found = {}
+    for member in loaded.members:
+        one = measured.get(member.name)
+        used = _Measured(one.p50_ms, one.cpu_cores_used) if one else _Measured(None, None)
+        ends = {end: getattr(best.capacity_qps, end) * member.share for end in ("value", "low", "high")}
+        found[member.name] = _deployable(
+            study, member.loaded, member.own(best.configuration), Estimate(**ends), used, None,
+            None if qps is None else qps * member.share,
+        )  # fmt: skip
+    return found
+
+
+class _Measured(NamedTuple):
+    """What one service showed at its capacity."""
+
+    p50_ms: float | None
+    cores_used: float | None
+
+
+def _where(loaded: LoadedSpec) -> str:
+    """Where the container must find a model that lies on this machine."""
+    return "".join(f"the model {source.name} has to be at {target}" for target, source in mounted_model(loaded).items())
+
+
+def _deployable(
+    study: StudySummary, loaded: LoadedSpec, configuration: Configuration, capacity: Estimate, measured: _Measured,
+    knee_qps: float | None, qps: float | None,
+) -> Deployable:  # fmt: skip
+    from runners.kubernetes.objects import resource_section
+    from tuner.launch.runner import kubernetes_options
+
+    if loaded.spec.runner.type in ("process", "replay"):
+        # This machine's paths and environments are of no use there; a container has its own.
+        loaded = loaded.with_runner("docker")
+    spec, asked = loaded.spec, resources(loaded.space, configuration)
+    options = kubernetes_options(loaded)
+    port = options.port or _PORT
+    texts = rendered_texts(loaded, configuration, Placement("0.0.0.0", port, _FILES))  # noqa: S104 (in a container)
+    selector = dict(options.node_selector)
+    if asked.gpu_type is not None:
+        selector[options.gpus.type_label] = options.gpus.label_values(asked.gpu_type)[0]
+    return Deployable(
+        service=spec.service.name,
+        configuration=configuration,
+        image=image_of(loaded),
+        command=texts.command,
+        env={**options.gpus.asked(asked.gpu_type, asked.gpu_memory)[1], **texts.env},
+        secrets=spec.service.secrets,
+        files=texts.files,
+        files_folder=_FILES,
+        notes=tuple(note for note in (texts.note, _where(loaded)) if note),
+        port=port,
+        https=spec.request.tls is not None,
+        ready_path=ready_path(loaded),
+        ready_timeout_s=ready_timeout_s(loaded),
+        requests=resource_section(asked, options).get("requests", {}),
+        cpu_cores=asked.cpu_cores,
+        memory_bytes=asked.memory_bytes,
+        gpu_type=asked.gpu_type,
+        node_selector=selector,
+        tolerations=options.tolerations,
+        shm_bytes=options.shm_bytes,
+        capacity=capacity,
+        knee_qps=knee_qps,
+        p50_ms=measured.p50_ms,
+        cores_used=measured.cores_used,
+        limit=" and ".join(loaded.slo_texts) or "the SLO",
+        confirmed=study.recommendation.confirmed,
+        qps=qps,
+        roles=roles(loaded.space, configuration),
+    )

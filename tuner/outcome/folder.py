@@ -1,0 +1,104 @@
+"""The output folder: what lies in it, and how an earlier run's files are kept when another begins."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from results import StudySummary, write_recommendation, write_report, write_trials
+from tuner.errors import UnfitEnvironmentError, UsageError
+from tuner.outcome.summary import summarise
+from tuner.spec.reading import LoadedSpec
+from tuner.study.archive import Archive
+
+# What is compiled (`cache`) stays, for the next run to find.
+_OURS = (
+    "recommendation.json", "trials.csv", "trials.parquet", "trials", "report.html", "report.md", "study.db",
+    "reference", "plan.json", "plan.csv", "plan.svg", "gate",
+)  # fmt: skip
+
+
+def prepare_output(folder: Path, *, resume: bool) -> str | None:
+    """Make the folder; move an earlier run's files aside, unless this run goes on with them. Returns what was done.
+
+    Raises UsageError where the path is a file, UnfitEnvironmentError where it cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output {folder} is a file; name a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+        earlier = [folder / name for name in _OURS if (folder / name).exists()]
+        if resume or not earlier:
+            return None
+        kept = _unused(folder / "earlier" / f"{datetime.datetime.now(tz=datetime.UTC):%Y%m%dT%H%M%SZ}")
+        kept.mkdir(parents=True)
+        for path in earlier:
+            shutil.move(path, kept / path.name)
+    except OSError as error:
+        raise UnfitEnvironmentError(
+            f"cannot write to {folder}: {error.strerror}; --output names another folder"
+        ) from error
+    return f"an earlier run's files were moved to {kept} (--resume would have gone on with it)"
+
+
+def _unused(path: Path) -> Path:
+    return next(
+        candidate for number in range(1, 1000)
+        if not (candidate := path if number == 1 else path.with_name(f"{path.name}-{number}")).exists()
+    )  # fmt: skip
+
+
+def provenance(loaded: LoadedSpec, seed: int) -> dict[str, str]:
+    """Where, when and with what a study is begun."""
+    versions = {name: metadata.version(name) for name in ("tune-inference", "optuna", "locust")}
+    return {
+        "spec": str(loaded.file.path.resolve()),
+        "seed": str(seed),
+        "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpu cores": str(len(os.sched_getaffinity(0))),
+        **_gpus(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def _processor() -> str:
+    """The CPU's model as the kernel names it; Python's platform.processor() is empty on Debian."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _gpus() -> dict[str, str]:
+    """This machine's GPUs and their driver, as NVIDIA's own tool names them; nothing where it is absent."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return {}
+    asked = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        lines = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    found = [line.rsplit(", ", 1) for line in lines if ", " in line]
+    return {"gpus": ", ".join(name for name, _ in found), "driver": found[0][1]} if found else {}
+
+
+def write_outputs(folder: Path, loaded: LoadedSpec, archive: Archive) -> StudySummary:
+    """Every file of the contract, from what is stored. Raises OSError when the disk is full."""
+    summary = summarise(loaded, archive)
+    write_trials(folder, summary.records, loaded.space.names)
+    write_recommendation(folder, summary.recommendation)
+    write_report(folder, summary)
+    return summary

@@ -1,0 +1,178 @@
+"""What is optimised: from a trial's measurement to numbers that a search compares.
+
+Losses are logarithms and lower is better, since capacities and costs are ratios: twice as cheap is the same step
+everywhere. `break_even_qps` turns the best so far into the rate at which a configuration of a known price would equal
+it: the first rate worth probing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results import Estimate, TrialRecord
+from tuner.spec.model import Metric, ObjectiveSpec
+
+Floats = NDArray[np.float64]
+
+_SECONDS_PER_HOUR = 3600.0
+_MAXIMISED: tuple[Metric, ...] = ("capacity_qps",)
+
+
+def cost_per_million_requests(price_per_hour: float, capacity_qps: float) -> float:
+    """Money for a million requests at full load: price / (capacity x 3600 s/h) x 10^6."""
+    return price_per_hour / (capacity_qps * _SECONDS_PER_HOUR) * 1e6
+
+
+def capacity_at_cost(price_per_hour: float, cost: float) -> float:
+    """The capacity in requests/s at which a million requests cost so much: the inverse of the above."""
+    return price_per_hour / (cost * _SECONDS_PER_HOUR) * 1e6
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One metric, or several for a Pareto front; the first one ranks. `target_qps` goes with cost_per_hour."""
+
+    metrics: tuple[Metric, ...]
+    target_qps: float | None = None
+
+    @classmethod
+    def of(cls, spec: ObjectiveSpec) -> Objective:
+        """From the spec's `objective:`."""
+        return cls(spec.metrics, spec.target_qps)
+
+    @property
+    def maximised(self) -> tuple[bool, ...]:
+        """Per metric, whether more is better."""
+        return tuple(metric in _MAXIMISED for metric in self.metrics)
+
+    def __str__(self) -> str:
+        words = [
+            f"{'maximize' if up else 'minimize'} {metric}"
+            for metric, up in zip(self.metrics, self.maximised, strict=True)
+        ]
+        return " and ".join(words) + (f" for {self.target_qps:g} requests/s" if self.target_qps else "")
+
+    def values(self, record: TrialRecord) -> tuple[float, ...] | None:
+        """The metrics of a complete trial; None for any other, and where a metric was not measured."""
+        if record.state != "complete" or record.capacity_qps is None:
+            return None
+        found = [self._metric(metric, record, record.capacity_qps.value) for metric in self.metrics]
+        return None if None in found else tuple(value for value in found if value is not None)
+
+    def losses(self, record: TrialRecord) -> tuple[float, ...] | None:
+        """The metrics as logarithms of which lower is better."""
+        values = self.values(record)
+        if values is None:
+            return None
+        return tuple(-_log(value) if up else _log(value) for value, up in zip(values, self.maximised, strict=True))
+
+    def bound_losses(self, record: TrialRecord) -> tuple[float, ...] | None:
+        """Lower bounds of the losses of a pruned trial, from the capacity that it proved not to reach."""
+        if record.capacity_bound_qps is None:
+            return None
+        at_bound = record.model_copy(
+            update={"state": "complete", "capacity_qps": Estimate.exactly(record.capacity_bound_qps)}
+            | {"cost_per_million_requests": self._cost_at(record, record.capacity_bound_qps)}
+        )
+        return self.losses(at_bound)
+
+    def losses_at(self, log_capacity: Floats, p99_ms: Floats, log_price: Floats) -> list[Floats]:
+        """The losses where configurations had these log capacities, p99 and log prices per hour: arrays that broadcast.
+
+        A price that is nan is taken to be the mean of the others: then only the capacity counts.
+        """
+        known = log_price[~np.isnan(log_price)]
+        price = np.nan_to_num(log_price, nan=float(known.mean()) if known.size else 0.0)
+        found: list[Floats] = []
+        for metric in self.metrics:
+            if metric == "capacity_qps":
+                found.append(-log_capacity)
+            elif metric == "p99_ms":
+                found.append(np.log(p99_ms))
+            elif metric == "cost_per_million_requests":
+                found.append(price - log_capacity + math.log(1e6 / _SECONDS_PER_HOUR))
+            else:
+                fleet = np.ceil((self.target_qps or 1.0) / np.exp(log_capacity) - 1e-9)
+                found.append(price + np.log(np.maximum(1.0, fleet)))
+        return found
+
+    def ranked(self, records: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """The complete trials that have all metrics, best first; ties go to the earlier trial."""
+        scored = [(losses[0], record.number, record) for record in records if (losses := self.losses(record))]
+        return [record for _, _, record in sorted(scored, key=lambda item: item[:2])]
+
+    def break_even_qps(self, price_per_hour: float | None, best: TrialRecord | None) -> float | None:
+        """The capacity at which a configuration of this price equals the best; infinite where none can.
+
+        None where there is nothing to compare with: no best yet, several metrics, or no price.
+        """
+        if best is None or best.capacity_qps is None or len(self.metrics) > 1:
+            return None
+        (best_value,) = self.values(best) or (None,)
+        if self.metrics == ("capacity_qps",):
+            return best.capacity_qps.value
+        if best_value is None or not best_value or price_per_hour is None:
+            return None
+        if self.metrics == ("cost_per_million_requests",):
+            return capacity_at_cost(price_per_hour, best_value) or None
+        return self._break_even_fleet(price_per_hour, best_value)
+
+    def _break_even_fleet(self, price_per_hour: float, best_cost: float) -> float | None:
+        """A fleet is whole containers: as many as are still cheaper than the best must carry the target."""
+        if price_per_hour == 0 or self.target_qps is None:
+            return None
+        containers = math.ceil(best_cost / price_per_hour - 1e-9) - 1
+        return self.target_qps / containers if containers else math.inf
+
+    def _metric(self, metric: Metric, record: TrialRecord, capacity_qps: float) -> float | None:
+        if metric == "capacity_qps":
+            return capacity_qps
+        if metric == "p99_ms":
+            return record.p99_ms.value if record.p99_ms else None
+        if metric == "cost_per_million_requests":
+            return record.cost_per_million_requests
+        if record.cost_per_hour is None or self.target_qps is None:
+            return None
+        return record.cost_per_hour * replicas_for(self.target_qps, capacity_qps)
+
+    @staticmethod
+    def _cost_at(record: TrialRecord, capacity_qps: float) -> float | None:
+        return None if record.cost_per_hour is None else cost_per_million_requests(record.cost_per_hour, capacity_qps)
+
+
+def replicas_for(target_qps: float, capacity_qps: float) -> int:
+    """Whole containers that carry the target."""
+    return max(1, math.ceil(target_qps / capacity_qps - 1e-9))
+
+
+def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The complete trials that no other beats in cost per million, capacity and p99 at once, cheapest first.
+
+    A trial without a price or a p99 counts as equal in that respect.
+    """
+    front: list[tuple[tuple[float, float, float], TrialRecord]] = []
+    complete = [(_coordinates(record), record) for record in records if record.state == "complete"]
+    for point, record in sorted(complete, key=lambda pair: (pair[0], pair[1].number)):
+        # Who dominates another comes before it in this order, and is on the front itself, or one is that beats both.
+        if not any(_dominates(other, point) for other, _ in front):
+            front.append((point, record))
+    return [record for _, record in front]
+
+
+def _coordinates(record: TrialRecord) -> tuple[float, float, float]:
+    capacity = record.capacity_qps.value if record.capacity_qps else 0.0
+    p99 = record.p99_ms.value if record.p99_ms else 0.0
+    return record.cost_per_million_requests or 0.0, -capacity, p99
+
+
+def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+
+def _log(value: float) -> float:
+    return math.log(max(value, 1e-12))  # a free configuration has cost 0: far better than any, but finite

@@ -1,0 +1,55 @@
+"""When another trial is not worth what it costs, or will fail as all did.
+
+Worth: the share that the next trial is expected to save, times what the best so far costs in a month. Cost: the time
+that a trial takes, at the price of its container and of somebody who waits for the result. What is expected to save
+less than a measurement can tell apart is worth nothing; where there are no prices that alone decides.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from results import TrialRecord
+from tuner.search.objective import Objective
+
+LEAST_TRIALS, MOST_TRIALS = 8, 100
+WAITING_PER_HOUR = 20.0  # in the currency of the prices: what an hour of waiting for the tuner is worth
+LEAST_SHARE = 0.005  # of the best: two measurements of one configuration differ by more
+_ALIKE = 5  # failures with the same reason, and nothing else: the service is at fault, not a configuration
+_HOURS_A_MONTH = 730.0
+_USUAL_TRIAL_S = 60.0
+
+
+def why_give_up(records: Sequence[TrialRecord]) -> str | None:
+    """A sentence where no server has served at all, and every trial says the same of it; None else."""
+    reasons = {record.reason for record in records}
+    never = all(record.state == "failed" and record.launch_s is None for record in records)
+    if len(records) < _ALIKE or len(reasons) > 1 or not never:
+        return None
+    return f"Stopped after {len(records)} trials: no server served, and all failed alike: {reasons.pop()}"
+
+
+def why_stop(
+    expected_improvement: float, objective: Objective, best: TrialRecord, records: Sequence[TrialRecord]
+) -> str | None:
+    """A sentence, or None where another trial is worth it. `expected_improvement` is a share of the best's figure."""
+    if len(records) < LEAST_TRIALS:
+        return None
+    begun = (
+        f"Stopped after {len(records)} trials: the next is expected to better the best by {expected_improvement:.2%}"
+    )
+    values = objective.values(best)
+    hourly = values[0] if values and objective.metrics[0] == "cost_per_hour" else best.cost_per_hour
+    if expected_improvement < LEAST_SHARE:
+        return f"{begun}, which is less than {LEAST_SHARE:.1%}."
+    if not hourly:
+        return None
+    seconds = statistics.median(
+        [max(record.wall_s, record.load_s or 0.0) for record in records if record.wall_s] or [_USUAL_TRIAL_S]
+    )
+    worth = expected_improvement * hourly * _HOURS_A_MONTH
+    cost = seconds / 3600 * (hourly + WAITING_PER_HOUR)
+    if worth >= cost:
+        return None
+    return f"{begun}, {worth:.2g} a month; it would cost {cost:.2g} ({seconds:.0f} s of a container and of waiting)."

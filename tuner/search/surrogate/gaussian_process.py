@@ -1,0 +1,113 @@
+"""The model to fall back on: scikit-learn's Gaussian process of the log capacity over the choices' ranks.
+
+It expects nothing of services but smoothness. Outcomes are predicted by those of the trials nearby.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+from tuner.search.surrogate.features import OUTCOMES, Candidates, Floats, Ints, Trials
+from tuner.search.surrogate.predict import Prediction
+
+_OPTIMIZER = "fmin_l_bfgs_b"  # scikit-learn's own; None where the kernel is not to be fitted
+_LEAST = 2  # trials with a capacity, for a regression
+_PRUNED_BELOW = 0.3  # in logs: so much below its bound a pruned trial is taken to be while nothing says better
+# What a trial's outcome counts within _NEAR ranges of it, what anywhere, and the counts before any trial.
+_NEAR, _NEARBY, _ANYWHERE, _BEFORE_ANY = 0.35, 4.0, 0.5, np.array([2.0, 0.3, 0.5, 0.1])
+_FIT_AT = (2, 4, 6, 8, 11, 15, 20, 27, 36, 48, 64, 85, 113, 150)  # numbers of trials at which length scales are fitted
+
+
+class GaussianProcess:
+    """Predictions from the trials alone. What was fitted depends only on the trials, not on what was asked before."""
+
+    def __init__(self, candidates: Candidates) -> None:
+        self._places = places(candidates)
+        self._kernels: dict[tuple[int, ...], Any] = {}
+
+    def predict(self, trials: Trials, which: Ints | None = None) -> Prediction:
+        """For some configurations, or all."""
+        at = self._places if which is None else self._places[which]
+        known = trials.only(trials.state <= 1)
+        outcome = self._outcomes(trials, at)
+        if len(known) < _LEAST:
+            mean, spread = np.full(len(at), known.log_capacity.mean() if len(known) else 0.0), np.ones(len(at))
+        else:
+            fit_at = max(one for one in _FIT_AT if one <= len(known))
+            kernel = self._kernel(known.only(np.arange(fit_at)))
+            mean, spread = self._regression(known.index, self._values(known, kernel), kernel).predict(
+                at, return_std=True
+            )
+        seen = trials.measured[:, 0][~np.isnan(trials.measured[:, 0])]
+        p99_mean, p99_spread = (seen.mean(), max(0.1, seen.std())) if len(seen) else (0.0, 1.0)
+        ones = np.ones(len(at))
+        return Prediction(
+            mean[:, None], np.maximum(spread, 1e-3)[:, None], ones[:, None], p99_mean * ones, p99_spread * ones, outcome
+        )
+
+    def _kernel(self, known: Trials) -> Any:
+        """Fitted twice where trials were pruned: once on guesses of what they would have shown, once on better ones."""
+        key = tuple(known.index.tolist())
+        if key not in self._kernels:
+            kernel: Any = ConstantKernel(1.0, (0.05, 20)) * Matern(
+                np.ones(self._places.shape[1]), (0.1, 20), nu=2.5
+            ) + WhiteKernel(1e-3, (1e-5, 0.1))
+            kernel = self._regression(known.index, _guessed(known), kernel, _OPTIMIZER).kernel_
+            if (known.state == 1).any():
+                kernel = self._regression(known.index, self._values(known, kernel), kernel, _OPTIMIZER).kernel_
+            self._kernels[key] = kernel
+        return self._kernels[key]
+
+    def _values(self, known: Trials, kernel: Any) -> Floats:
+        """Log capacities; of a pruned trial what the complete ones make one expect of it, below the bound it proved:
+        from its own throughput at full load, else from theirs (the mean of a normal distribution that ends there).
+        """
+        pruned = known.state == 1
+        complete = known.only(~pruned)
+        values = _guessed(known)
+        if len(complete) >= _LEAST and pruned.any():
+            model = self._regression(complete.index, complete.log_capacity, kernel)
+            mean, spread = model.predict(self._places[known.index[pruned]], return_std=True)
+            z = (known.log_capacity[pruned] - mean) / spread
+            values[pruned] = mean - spread * np.exp(norm.logpdf(z) - norm.logcdf(z))
+        usable = complete.log_capacity - complete.log_saturated
+        usable = usable[~np.isnan(usable)]
+        shown = known.log_saturated + (usable.mean() if len(usable) else 0.0)
+        return np.where(pruned & ~np.isnan(shown), np.minimum(known.log_capacity, shown), values)
+
+    def _regression(
+        self, index: Ints, values: Floats, kernel: Any, optimizer: str | None = None
+    ) -> GaussianProcessRegressor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = GaussianProcessRegressor(kernel, optimizer=optimizer, normalize_y=True)
+            return model.fit(self._places[index], values)
+
+    def _outcomes(self, trials: Trials, at: Floats) -> Floats:
+        """Shares of the outcomes of trials, those nearby counting most; before any, most serve."""
+        squared = ((at[:, None, :] - self._places[trials.index][None]) ** 2).sum(axis=2)
+        seen = np.eye(len(OUTCOMES))[np.maximum(trials.state - 1, 0)]
+        counts = (_NEARBY * np.exp(-squared / (2 * _NEAR**2)) + _ANYWHERE) @ seen + _BEFORE_ANY
+        return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
+
+def _guessed(known: Trials) -> Floats:
+    return np.asarray(known.log_capacity - _PRUNED_BELOW * (known.state == 1))
+
+
+def places(candidates: Candidates) -> Floats:
+    """Configurations as points: ranks from 0 to 1 where choices are ordered, a corner of a simplex where not."""
+    parts = []
+    for column in candidates.columns:
+        if column.categories is None:
+            parts.append(np.nan_to_num(column.positions)[:, None])
+        else:
+            parts.append(np.eye(int(column.categories.max()) + 1)[column.categories] / np.sqrt(2))
+    return np.hstack(parts)

@@ -1,0 +1,156 @@
+"""Three experts, each weighted by how well it has predicted the trials so far: the network, the network with its doubts
+doubled, and a Gaussian process that knows nothing of services.
+
+The weights are those of Bayes' rule with a fixed share (Herbster and Warmuth, Tracking the Best Expert, 1998): some of
+each is returned with every trial, so that an expert that was wrong early is heard again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
+from tuner.search.surrogate.gaussian_process import GaussianProcess
+from tuner.search.surrogate.predict import Prediction, Predictor
+
+_AT_FIRST = (0.55, 0.35, 0.1)
+_DOUBLED = 2.0
+_SHARE = 0.03
+_MOST = 4.0  # how much one trial's log density may count: one outlier decides nothing
+_HEARD = 0.02  # the least weight for which a model is asked
+_TAIL = 0.05  # on either side of a 90% interval
+Weights = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How one trial compared with what was predicted of it: each expert's prediction, and the weight it had by then.
+
+    `measured` is its log capacity, None where it had none; `weights` are those after it.
+    """
+
+    predicted: list[tuple[float, Prediction]]
+    measured: float | None
+    weights: Weights
+
+    @property
+    def trust(self) -> float:
+        """In the network, doubted or not, after this trial."""
+        return _in_network(self.weights)
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the capacity lay in the 90% interval; None where there was none."""
+        if self.measured is None:
+            return None
+        return bool(inside(self.predicted, np.arange(1), np.array([self.measured]))[0])
+
+
+class Surrogate:
+    """Predictions for one space. The same trials in the same order give the same predictions."""
+
+    def __init__(self, candidates: Candidates, before: Candidates | None = None, earlier: Trials | None = None) -> None:
+        self._candidates, self._before, self._earlier = candidates, before, earlier
+        self._gaussian_process = GaussianProcess(candidates)
+        self._judged: dict[tuple[tuple[int, int], ...], Judgement] = {}
+
+    @cached_property
+    def network(self) -> Predictor:
+        """Loaded when it is first asked."""
+        return Predictor(self._candidates, self._before, self._earlier)
+
+    def predict(self, trials: Trials, pending: Ints) -> list[tuple[float, Prediction]]:
+        """The experts' predictions with their weights. Pending trials are taken to show what is expected of them."""
+        weights = self.weights(trials)
+        found: list[tuple[float, Prediction]] = []
+        if _in_network(weights) > _HEARD:
+            network = self.network.predict(self._with_pending(self.network, trials, pending))
+            found += [(weights[0], network), (weights[1], _doubted(network))]
+        if weights[2] > _HEARD:
+            known = self._with_pending(self._gaussian_process, trials, pending)
+            found.append((weights[2], self._gaussian_process.predict(known)))
+        return found
+
+    def weights(self, trials: Trials) -> Weights:
+        """What each expert has earned by its predictions of these trials."""
+        return self.judge(trials)[-1].weights if len(trials) else _AT_FIRST
+
+    def trust(self, trials: Trials) -> float:
+        """In the network, doubted or not."""
+        return _in_network(self.weights(trials))
+
+    def judge(self, trials: Trials) -> list[Judgement]:
+        """Each trial against what the experts predicted from those before it."""
+        found: list[Judgement] = []
+        weights: Weights = _AT_FIRST
+        for number in range(len(trials)):
+            key = tuple(zip(trials.index[: number + 1].tolist(), trials.state[: number + 1].tolist(), strict=True))
+            if key not in self._judged:
+                before, trial = trials.only(np.arange(number)), trials.only(np.array([number]))
+                self._judged[key] = self._judge(before, trial, weights)
+            found.append(self._judged[key])
+            weights = found[-1].weights
+        return found
+
+    def _judge(self, before: Trials, trial: Trials, weights: Weights) -> Judgement:
+        network = self.network.predict(before, trial.index)
+        experts = [network, _doubted(network), self._gaussian_process.predict(before, trial.index)]
+        level_known = len(before.throughputs) > 0
+        density = np.array([_log_density(one, trial, level_known=level_known) for one in experts])
+        raised = np.array(weights) * np.exp(np.maximum(density - density.max(), -_MOST))
+        after = (1 - _SHARE) * raised / raised.sum() + _SHARE * np.array(_AT_FIRST)
+        measured = float(trial.log_capacity[0]) if trial.state[0] == 0 else None
+        return Judgement(list(zip(weights, experts, strict=True)), measured, tuple(after.tolist()))
+
+    def _with_pending(self, model: Predictor | GaussianProcess, trials: Trials, pending: Ints) -> Trials:
+        if not len(pending):
+            return trials
+        expected = model.predict(trials, pending)
+        serves = expected.outcome[:, 0] > 0.5
+        state = np.where(serves, 0, 1 + np.maximum(1, expected.outcome.argmax(axis=1)))
+        return trials.plus(
+            Trials(
+                pending, state, np.where(serves, expected.middle(), 0.0), np.full(len(pending), np.nan),
+                np.full((len(pending), trials.measured.shape[1]), np.nan), np.zeros(len(pending), dtype=bool),
+            )
+        )  # fmt: skip
+
+
+def inside(predictions: list[tuple[float, Prediction]], which: Ints, log_capacity: Floats) -> NDArray[np.bool_]:
+    """Whether log capacities of some configurations lie in the 90% intervals predicted for them."""
+    every = np.ones(len(which), dtype=bool)
+    below = [np.exp(one.log_density(which, log_capacity, below=every)) for _, one in predictions]
+    return np.asarray(np.abs(mixed(predictions, below) - 0.5) <= 0.5 - _TAIL)
+
+
+def _in_network(weights: Weights) -> float:
+    return weights[0] + weights[1]
+
+
+def _doubted(prediction: Prediction) -> Prediction:
+    """The same middle, with all spreads doubled and all odds square-rooted."""
+    outcome = np.sqrt(prediction.outcome)
+    return replace(
+        prediction, spread=prediction.spread * _DOUBLED, p99_spread=prediction.p99_spread * _DOUBLED,
+        outcome=outcome / outcome.sum(axis=1, keepdims=True),
+    )  # fmt: skip
+
+
+def _log_density(prediction: Prediction, trial: Trials, *, level_known: bool) -> float:
+    """Of the outcome, and of the capacity where it is known and there was something to predict it from."""
+    outcome = np.log(prediction.outcome[0] + 1e-3)
+    state = int(trial.state[0])
+    found = float(outcome[0] if state <= 1 else outcome[state - 1])
+    if state <= 1 and level_known:
+        found += float(prediction.log_density(np.arange(1), trial.log_capacity, below=trial.state == 1)[0])
+    return found
+
+
+def mixed(predictions: list[tuple[float, Prediction]], figures: list[Floats]) -> Floats:
+    """The models' figures, averaged by their weights."""
+    total = sum(weight for weight, _ in predictions)
+    return np.asarray(sum(weight / total * figure for (weight, _), figure in zip(predictions, figures, strict=True)))

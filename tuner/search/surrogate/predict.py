@@ -1,0 +1,115 @@
+"""What a model of a service predicts, and the network's predictions for one space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from scipy.special import log_ndtr, logsumexp
+
+from tuner.search.surrogate.features import (
+    Candidates,
+    Floats,
+    Ints,
+    Trials,
+    encode_configurations,
+    encode_trials,
+    mean_price,
+)
+from tuner.search.surrogate.network import Network
+
+WEIGHTS = Path(__file__).parent / "weights.safetensors"
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
+_AT_ONCE = 16_384
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Per configuration: the log capacity (a mixture of normal distributions: configurations, components), the log of
+    p99 over its limit (one normal distribution), and the probabilities of OUTCOMES (configurations, len(OUTCOMES)).
+    """
+
+    mean: Floats
+    spread: Floats
+    weight: Floats
+    p99_mean: Floats
+    p99_spread: Floats
+    outcome: Floats
+
+    def nodes(self) -> tuple[Floats, Floats]:
+        """Log capacities and their probabilities: (configurations, nodes), by which any loss can be averaged."""
+        log_capacity = self.mean[:, :, None] + self.spread[:, :, None] * _NODES
+        probability = self.weight[:, :, None] * (_WEIGHTS / _WEIGHTS.sum())
+        return log_capacity.reshape(len(self.mean), -1), probability.reshape(len(self.mean), -1)
+
+    def p99_nodes(self) -> tuple[Floats, Floats]:
+        """The same of the log p99 over its limit; the probabilities are those of every configuration."""
+        return self.p99_mean[:, None] + self.p99_spread[:, None] * _NODES, _WEIGHTS / _WEIGHTS.sum()
+
+    def middle(self) -> Floats:
+        """The mean log capacity."""
+        return np.asarray((self.mean * self.weight).sum(axis=1))
+
+    def log_density(self, which: Ints, log_capacity: Floats, *, below: NDArray[np.bool_]) -> Floats:
+        """Of capacities of some configurations; of the capacity being `below` that value, for pruned trials."""
+        z = (log_capacity[:, None] - self.mean[which]) / self.spread[which]
+        exact = -0.5 * z**2 - np.log(self.spread[which] * np.sqrt(2 * np.pi))
+        each = np.where(below[:, None], log_ndtr(z), exact)
+        return np.asarray(logsumexp(each, axis=1, b=self.weight[which]))
+
+    def quantiles(self, which: Ints, probability: float) -> Floats:
+        """Of the log capacity, by bisection over the mixture."""
+        low = (self.mean - 9 * self.spread)[which].min(axis=1)
+        high = (self.mean + 9 * self.spread)[which].max(axis=1)
+        for _ in range(50):
+            middle = (low + high) / 2
+            everywhere = np.zeros(len(which), dtype=bool)
+            below = np.exp(self.log_density(which, middle, below=~everywhere)) < probability
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return np.asarray((low + high) / 2)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The work is small: more threads would only wait for each other, and for ever where another program computes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Predictor:
+    """The network with one space's configurations encoded. `earlier` are trials of other studies, of `before`."""
+
+    def __init__(self, candidates: Candidates, before: Candidates | None = None, earlier: Trials | None = None) -> None:
+        self._network = Network()
+        self._network.load_state_dict(load_file(WEIGHTS))
+        self._network.eval()
+        self._encoded = encode_configurations(candidates)
+        self._earlier = Trials.none() if earlier is None else earlier
+        encoded = None if before is None else encode_configurations(before, mean_price(candidates))
+        self._earlier_encoded = self._encoded[:0] if encoded is None else encoded[self._earlier.index]
+
+    def predict(self, trials: Trials, which: Ints | None = None) -> Prediction:
+        """For some configurations, or all."""
+        encoded = self._encoded if which is None else self._encoded[which]
+        rows, middle = encode_trials(trials.plus(self._earlier))
+        context = np.hstack([np.vstack([self._encoded[trials.index], self._earlier_encoded]), rows])[None]
+        present = torch.ones(1, context.shape[1], dtype=torch.bool)
+        with torch.inference_mode(), _one_thread():
+            parts = [
+                self._network(torch.from_numpy(context), present, torch.from_numpy(encoded[at : at + _AT_ONCE])[None])
+                for at in range(0, max(1, len(encoded)), _AT_ONCE)
+            ]
+        mean, spread, weight, p99_mean, p99_spread, outcome = (
+            np.concatenate([part[0].double().numpy() for part in found]) for found in zip(*parts, strict=True)
+        )
+        return Prediction(mean + middle, spread, np.exp(weight), p99_mean, p99_spread, np.exp(outcome))

@@ -1,0 +1,176 @@
+"""A search space and its records in the network's terms."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from results import TrialRecord
+from search_spaces import Configuration, Parameter, ParameterValue, Role, SearchSpace, quantity
+from tuner.search.surrogate.features import STATES, Candidates, Column, Floats, Trials, gpu_physics, log_physics
+
+_GIB = 2**30
+_LEAST_BYTES = 2**20  # a smaller slice is no size of memory but a share or a count
+_BITS = {"fp64": 64, "fp32": 32, "float32": 32, "tf32": 19, "fp16": 16, "float16": 16, "bf16": 16, "bfloat16": 16,
+         "half": 16, "fp8": 8, "int8": 8, "awq": 4, "gptq": 4, "int4": 4, "nf4": 4, "fp4": 4}  # fmt: skip
+_MIG = re.compile(r"(\d)g\.(\d+)gb")
+_NAMES: dict[Role, re.Pattern[str]] = {
+    "batch_delay": re.compile(r"delay|batch_wait|batch_timeout"),
+    "batch_size": re.compile(r"batch|max_num_seqs|concurrent_seq"),
+    "gpu_memory": re.compile(r"gpu_(slice|share|fraction|mem)|mig|slice"),
+    "gpu_type": re.compile(r"gpu_(type|model|kind)|accelerator"),
+    "workers": re.compile(r"worker|process|instance"),
+    "threads": re.compile(r"thread"),
+    "cpu_cores": re.compile(r"cores?$|cpus?$|vcpu"),
+    "memory": re.compile(r"^(memory|ram|mem)"),
+    "precision": re.compile(r"precision|dtype|quantiz"),
+    "replicas": re.compile(r"replica"),
+}
+_CPU_BOUND, _GPU_BOUND = ("cpu", "throttling"), ("gpu",)
+_OUT_OF_MEMORY = re.compile(r"memory|oom", re.IGNORECASE)
+
+
+def candidates_of(
+    space: SearchSpace, configurations: Sequence[Configuration], price: Callable[[Configuration], float | None]
+) -> Candidates:
+    """`price` is per hour, None where it is not known."""
+    columns = tuple(_column(parameter, configurations) for parameter in space.parameters)
+    prices = [price(configuration) for configuration in configurations]
+    log_price = np.array([math.log(one) if one else math.nan for one in prices])
+    return Candidates(columns, log_price, _gpu(space, configurations))
+
+
+def trials_of(
+    records: Sequence[TrialRecord],
+    number_of: Callable[[TrialRecord], int | None],
+    space: SearchSpace,
+    limit_ms: float | None,
+    *,
+    earlier: bool = False,
+) -> Trials:
+    """Those that proved something. `number_of` says where a record's configuration stands among the candidates."""
+    rows: list[tuple[int, int, float, float, list[float]]] = []
+    for record in records:
+        where = number_of(record)
+        state, capacity = _state(record), record.capacity_qps
+        proved = capacity.value if capacity else record.capacity_bound_qps
+        if where is None or (state <= 1 and not proved):
+            continue
+        saturated = math.log(record.saturated_qps) if record.saturated_qps else math.nan
+        rows.append((where, state, math.log(proved) if proved else 0.0, saturated, _measured(record, space, limit_ms)))
+    if not rows:
+        return Trials.none()
+    index, states, log_capacity, log_saturated, measured = (np.array(column) for column in zip(*rows, strict=True))
+    return Trials(index, states, log_capacity, log_saturated, measured, np.full(len(rows), earlier))
+
+
+def _state(record: TrialRecord) -> int:
+    if record.state == "infeasible":
+        return STATES.index("oom" if _OUT_OF_MEMORY.search(record.reason or "") else "slow")
+    return STATES.index(record.state)
+
+
+def _measured(record: TrialRecord, space: SearchSpace, limit_ms: float | None) -> list[float]:
+    """In the order of MEASURED; nan where it is not known."""
+    cores, memory = _granted(record, space, "cpu_cores"), _granted(record, space, "memory")
+    p99 = record.p99_ms.value if record.p99_ms else None
+    bound = record.bottleneck
+    return [
+        math.log(p99 / limit_ms) if p99 and limit_ms else math.nan,
+        math.log(record.p50_ms / limit_ms) if record.p50_ms and limit_ms else math.nan,
+        math.log(record.base_latency_ms / limit_ms) if record.base_latency_ms and limit_ms else math.nan,
+        record.cpu_cores_used / cores if record.cpu_cores_used is not None and cores else math.nan,
+        math.nan if record.gpu_utilization is None else record.gpu_utilization,
+        record.memory_peak_bytes / memory if record.memory_peak_bytes and memory else math.nan,
+        math.nan if bound is None else float(bound in _CPU_BOUND),
+        math.nan if bound is None else float(bound in _GPU_BOUND),
+    ]
+
+
+def _granted(record: TrialRecord, space: SearchSpace, role: Role) -> float | None:
+    """Cores, or bytes."""
+    parameter = _with_role(space, role)
+    value = record.configuration.get(parameter.name) if parameter else None
+    found = None if value is None else quantity(value)
+    return found if isinstance(found, float | int) else None
+
+
+def _column(parameter: Parameter, configurations: Sequence[Configuration]) -> Column:
+    """A value that is none of the choices, as an earlier study may have it, stands between its neighbours."""
+    role = _role(parameter)
+    numbers = [_number(role, choice) for choice in parameter.choices]
+    found = [one.get(parameter.name) for one in configurations]
+    if any(number is None for number in numbers) or role == "gpu_type":
+        ranks = [-1 if value is None else SearchSpace.rank(parameter, value) for value in found]
+        categories = np.array([-1 if rank is None else rank for rank in ranks])
+        return Column(role, categories * 1.0, categories * 0.0, categories)
+    choices = np.unique(np.array([number for number in numbers if number is not None]))
+    known = dict(zip(parameter.choices, numbers, strict=True))
+    values = np.array([math.nan if one is None else _value(known, role, one) for one in found])
+    places = np.interp(values, choices, np.linspace(0, 1, len(choices))) if len(choices) > 1 else values * 0.0
+    return Column(role, values, places)
+
+
+def _value(known: dict[ParameterValue, float | None], role: str | None, value: ParameterValue) -> float:
+    found = known.get(value)
+    found = _number(role, value) if found is None else found
+    return math.nan if found is None else found
+
+
+def _role(parameter: Parameter) -> Role | None:
+    """As the spec says, or what the name suggests. Only the network hears of a guess, as what to expect at first."""
+    suggested = (role for role, pattern in _NAMES.items() if pattern.search(parameter.name.lower()))
+    return parameter.role or next(suggested, None)
+
+
+def _with_role(space: SearchSpace, role: Role) -> Parameter | None:
+    return next((parameter for parameter in space.parameters if _role(parameter) == role), None)
+
+
+def _number(role: str | None, choice: ParameterValue) -> float | None:
+    """In the unit that the network knows: GiB, milliseconds, bits; a slice's size in any unit."""
+    if role == "precision" and isinstance(choice, str):
+        return _BITS.get(choice.lower())
+    if role == "gpu_memory" and isinstance(choice, str) and (slice_ := _MIG.search(choice.lower())):
+        return float(slice_[1])
+    found = quantity(choice)
+    if isinstance(found, str):
+        return None
+    if role == "memory":
+        return found / _GIB
+    if role == "batch_delay" and isinstance(choice, str):
+        return found * 1e3
+    return float(found)
+
+
+def _gpu(space: SearchSpace, configurations: Sequence[Configuration]) -> Floats:
+    kind, slice_ = _with_role(space, "gpu_type"), _with_role(space, "gpu_memory")
+    if kind is None:
+        return np.full((len(configurations), 3), math.nan)
+    rows = []
+    for one in configurations:
+        name = str(one.get(kind.name))
+        compute, memory = (1.0, 1.0) if slice_ is None else _shares(slice_, one, gpu_physics(name))
+        rows.append(log_physics(name, compute, memory))
+    return np.array(rows, dtype=float)
+
+
+def _shares(
+    parameter: Parameter, configuration: Configuration, physics: tuple[float, float, float] | None
+) -> tuple[float, float]:
+    """Of the GPU's compute and memory that a slice is: a share, a MIG profile (3g.40gb), a size of memory, or a number
+    of slices of which the largest choice is the whole.
+    """
+    gib, value = physics[2] if physics else None, configuration.get(parameter.name)
+    if isinstance(value, str) and (found := _MIG.search(value.lower())):
+        return float(found[1]) / 7, min(1.0, float(found[2]) / gib) if gib else 1.0
+    size = None if value is None else quantity(value)
+    sizes = [choice for choice in map(quantity, parameter.choices) if not isinstance(choice, str)]
+    if size is None or isinstance(size, str) or not sizes:
+        return 1.0, 1.0
+    whole = 1.0 if max(sizes) <= 1 else (max(sizes) if max(sizes) < _LEAST_BYTES else (gib or 0.0) * _GIB)
+    share = min(1.0, max(size / whole, 1e-3)) if whole else 1.0
+    return share, share

@@ -1,0 +1,158 @@
+"""Several services on one machine (`services:`): one search space of all their parameters, within one budget."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from search_spaces import Constraint, SearchSpace, mig_memory, quantity
+from search_spaces.expression import Value
+from tuner.spec.model import BudgetSpec, MemberSpec
+from tuner.spec.yaml_file import KeyPath
+
+_SHARES_ADD_UP = 0.005
+
+
+class SeveralError(ValueError):
+    """The services do not go together. `key` is where, in the spec."""
+
+    def __init__(self, message: str, key: KeyPath) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Part:
+    """A service's own space within the common one: its parameters have the prefix there."""
+
+    name: str
+    prefix: str
+    space: SearchSpace
+
+
+def prefix_of(name: str) -> str:
+    """What a service's parameters begin with: `rank` makes `workers` into `rank_workers`."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", name if name[:1].isalpha() else f"s{name}") + "_"
+
+
+def shares_of(members: Sequence[MemberSpec]) -> tuple[float, ...]:
+    """Of the requests; they add up to 1. Raises SeveralError."""
+    given = [member.share for member in members]
+    if all(share is None for share in given):
+        return tuple(1 / len(members) for _ in members)
+    if None in given:
+        key = ("services", given.index(None), "share")
+        raise SeveralError("is missing; give every service its share, or none", key)
+    shares = [share for share in given if share is not None]
+    if 0 in shares:
+        raise SeveralError("must be above 0", ("services", shares.index(0), "share"))
+    if abs(sum(shares) - 1) > _SHARES_ADD_UP:
+        raise SeveralError(f"the shares add up to {sum(shares):.4g} of the requests, not to 100%", ("services",))
+    return tuple(share / sum(shares) for share in shares)
+
+
+def common_space(parts: Sequence[Part], budget: BudgetSpec, constraints: Sequence[Constraint]) -> SearchSpace:
+    """All parameters of all services. Raises SeveralError, and SpaceError.
+
+    Roles stay with the services: a price, or what a server asks for, is each service's own.
+    """
+    _check_cores(parts)
+    seen: dict[str, str] = {}
+    for index, part in enumerate(parts):
+        for parameter in part.space.parameters:
+            name = part.prefix + parameter.name
+            if name in seen:
+                raise SeveralError(
+                    f"its {parameter.name} and a parameter of {seen[name]} are both called {name}; name one otherwise",
+                    ("services", index, "service", "name"),
+                )
+            seen[name] = part.name
+        if part.space.with_role("replicas") is not None:
+            raise SeveralError(
+                "several services are measured with one container each; remove replicas", ("services", index, "space")
+            )
+    parameters = [
+        replace(parameter, name=part.prefix + parameter.name, role=None)
+        for part in parts
+        for parameter in part.space.parameters
+    ]
+    own = [constraint.prefixed(part.prefix) for part in parts for constraint in part.space.constraints]
+    return SearchSpace(tuple(parameters), (*constraints, *own, *_within(parts, budget)))
+
+
+def _check_cores(parts: Sequence[Part]) -> None:
+    """A server without a number of cores may use all, so none would be left for one that asks for its own."""
+    without = [index for index, part in enumerate(parts) if part.space.with_role("cpu_cores") is None]
+    if 0 < len(without) < len(parts):
+        raise SeveralError(
+            "has no parameter of the role cpu_cores, and others have; give every service one, or none",
+            ("services", without[0], "space"),
+        )
+
+
+def _within(parts: Sequence[Part], budget: BudgetSpec) -> Iterator[Constraint]:
+    """A constraint for everything that the budget bounds."""
+    if budget.cpu_cores is not None:
+        yield _sum_within("cpu_cores", budget.cpu_cores, [_sized(part, "cpu_cores") for part in parts])
+    if budget.memory is not None:
+        yield _sum_within("memory", budget.memory, [_sized(part, "memory") for part in parts])
+    if budget.gpu_memory is not None:
+        yield _sum_within("gpu_memory", budget.gpu_memory, [_on_gpu(part, _bytes) for part in parts])
+    if budget.gpus is not None:
+        yield _sum_within("gpus", budget.gpus, [_on_gpu(part, _share) for part in parts])
+
+
+_Use = tuple[frozenset[str], Callable[[Mapping[str, Value]], float]]
+
+
+def _sum_within(what: str, most: float, uses: Sequence[_Use]) -> Constraint:
+    names = frozenset().union(*(names for names, _ in uses))
+    return Constraint.of(
+        f"budget.{what} <= {most:g}", names, lambda values: sum(use(values) for _, use in uses) <= most * (1 + 1e-9)
+    )
+
+
+def _sized(part: Part, role: str) -> _Use:
+    """What a service asks for of cores or memory."""
+    parameter = next((one for one in part.space.parameters if one.role == role), None)
+    if parameter is None:
+        raise SeveralError(
+            f"{part.name} has no parameter of the role {role}, so nothing bounds what it takes", ("budget", role)
+        )
+    name = part.prefix + parameter.name
+    return frozenset({name}), lambda values: float(values[name])
+
+
+def _on_gpu(part: Part, amount: Callable[[Value | None], float]) -> _Use:
+    """What a service takes of the GPU: nothing where it chooses none."""
+    kind, slice_ = part.space.with_role("gpu_type"), part.space.with_role("gpu_memory")
+    names = {one.name: part.prefix + one.name for one in (kind, slice_) if one is not None}
+    for one in slice_.choices if slice_ else ():
+        amount(quantity(one))  # what cannot be added up is said now
+
+    def use(values: Mapping[str, Value]) -> float:
+        if kind is None and slice_ is None:
+            return 0.0
+        if kind is not None and values[names[kind.name]] == "none":
+            return 0.0
+        return amount(values[names[slice_.name]] if slice_ else None)
+
+    return frozenset(names.values()), use
+
+
+def _bytes(slice_: Value | None) -> float:
+    if (size := mig_memory(slice_)) is not None:
+        return float(size)
+    if isinstance(slice_, int | float) and slice_ > 1:
+        return float(slice_)
+    shown = slice_ or "of a whole GPU"
+    raise SeveralError(f"the slice {shown} has no size; bound it by budget.gpus", ("budget", "gpu_memory"))
+
+
+def _share(slice_: Value | None) -> float:
+    if slice_ is None:
+        return 1.0
+    if isinstance(slice_, int | float) and 0 < slice_ <= 1:
+        return float(slice_)
+    raise SeveralError(f"the slice {slice_} is no share of a GPU; bound it by budget.gpu_memory", ("budget", "gpus"))

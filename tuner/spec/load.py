@@ -1,0 +1,115 @@
+"""The spec's `slo:` and `load:` sections: what must hold, and under which load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tuner.spec.quantities import Seconds, Share
+from tuner.spec.section import Section
+
+Metric = Literal["latency", "ttft", "itl", "per_token"]
+
+
+@dataclass(frozen=True)
+class SloLimit:
+    """`percentile` of all requests stay within `limit_s` on a metric; see `loadtest.LatencyLimit`."""
+
+    metric: Metric
+    percentile: float
+    limit_s: float
+
+    def __str__(self) -> str:
+        if self.metric == "per_token":
+            return f"p{self.percentile:g} of tokens per second >= {1 / self.limit_s:g}"
+        name = {"latency": "", "ttft": " to the first token", "itl": " between tokens"}[self.metric]
+        return f"p{self.percentile:g}{name} <= {self.limit_s * 1e3:g} ms"
+
+
+class Percentiles(Section):
+    """Limits by percentile."""
+
+    p50: Seconds | None = None
+    p90: Seconds | None = None
+    p95: Seconds | None = None
+    p99: Seconds | None = None
+    p999: Seconds | None = Field(default=None, alias="p99.9")
+
+    @property
+    def by_percentile(self) -> tuple[tuple[float, float], ...]:
+        """(percentile, seconds) of those that are set."""
+        pairs = ((50.0, self.p50), (90.0, self.p90), (95.0, self.p95), (99.0, self.p99), (99.9, self.p999))
+        return tuple((percentile, limit) for percentile, limit in pairs if limit is not None)
+
+
+class LeastRates(Section):
+    """At least so many tokens per second for that percentage of all answers."""
+
+    p50: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    p90: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    p95: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    p99: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
+class SloSpec(Percentiles):
+    """Latency limits by percentile, and the share of errors; errors count as misses of every limit as well."""
+
+    ttft: Percentiles | None = None
+    itl: Percentiles | None = None
+    tokens_per_second: LeastRates | None = None
+    error_rate: Share | None = None
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> SloSpec:
+        if not self.limits:
+            raise ValueError("needs a latency limit, such as p99: 50ms")
+        return self
+
+    @property
+    def limits(self) -> tuple[SloLimit, ...]:
+        """All of them."""
+        found = [SloLimit("latency", *pair) for pair in self.by_percentile]
+        found += [SloLimit("ttft", *pair) for pair in (self.ttft.by_percentile if self.ttft else ())]
+        found += [SloLimit("itl", *pair) for pair in (self.itl.by_percentile if self.itl else ())]
+        rates = self.tokens_per_second or LeastRates()
+        pairs = ((50.0, rates.p50), (90.0, rates.p90), (95.0, rates.p95), (99.0, rates.p99))
+        return (*found, *(SloLimit("per_token", percentile, 1 / rate) for percentile, rate in pairs if rate))
+
+
+class BurstSpec(Section):
+    """For `share` of the time, `length` at a time on average, the rate is `factor` times the mean."""
+
+    factor: float = Field(default=3.0, gt=1, allow_inf_nan=False)
+    share: Share = 0.1
+    length: Seconds = 1.0
+
+    @model_validator(mode="after")
+    def _leaves_the_mean(self) -> BurstSpec:
+        if not 0 < self.factor * self.share <= 1:
+            raise ValueError("factor times share must be above 0 and at most 1, so that the mean can be kept")
+        return self
+
+
+class LoadSpec(Section):
+    """How a trial loads the server. `max_trial` bounds warm-up and load of one trial, not the server's start."""
+
+    max_trial: Seconds = 90.0
+    max_warmup: Seconds = 15.0
+    arrivals: Literal["poisson", "constant", "bursty", "trace", "closed"] = "poisson"
+    burst: BurstSpec | None = None
+    trace: str | None = None
+    users: int | None = Field(default=None, ge=1, le=10_000)
+    locustfile: str | None = None
+    workers: int = Field(default=1, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> LoadSpec:
+        for key, kind in (("burst", "bursty"), ("trace", "trace"), ("users", "closed")):
+            given = getattr(self, key) is not None
+            if given and self.arrivals != kind:
+                raise ValueError(f"{key} goes with arrivals: {kind} only")
+            if not given and self.arrivals == kind and kind != "bursty":
+                raise ValueError(f"arrivals: {kind} needs {key}")
+        return self

@@ -1,0 +1,380 @@
+"""From the path of a spec to a checked spec with its search space, or an error that names file, line and key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from runners.servers import AdapterError, adapter_named, adapter_names, server_preset
+from search_spaces import (
+    ROLES,
+    Configuration,
+    Constraint,
+    ExpressionError,
+    Parameter,
+    ParameterValue,
+    SearchSpace,
+    SpaceError,
+    load_preset,
+    preset_names,
+)
+from tuner.errors import SpecError, UsageError
+from tuner.spec.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
+from tuner.spec.colocation import Part, SeveralError, common_space, prefix_of, shares_of
+from tuner.spec.load import SloLimit
+from tuner.spec.model import MemberSpec, ParameterSpec, Spec
+from tuner.spec.runner import RunnerSpec
+from tuner.spec.yaml_file import KeyPath, YamlFile
+
+_SHOWN_ERRORS = 3
+_LONGER = 1.5
+
+
+@dataclass(frozen=True)
+class LoadedSpec:
+    """A spec that is right as far as can be known without launching anything.
+
+    `content` is what the file says, with a named price file's contents in place: enough to read it again elsewhere.
+    """
+
+    file: YamlFile
+    content: dict[str, Any]
+    spec: Spec
+    space: SearchSpace
+    members: tuple[Member, ...] = ()
+    at: KeyPath = ()  # where in the file it stands, as one of several
+
+    @property
+    def services(self) -> tuple[Member, ...]:
+        """What a configuration launches: the members, or this spec itself."""
+        return self.members or (Member("", "", 1.0, self),)
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths of the spec start."""
+        return self.file.path.resolve().parent
+
+    @property
+    def tail_limit(self) -> SloLimit | None:
+        """The limit on latency that the SLO sets at the 99th percentile, or else at the nearest to it from the 95th up;
+        None where it sets none.
+        """
+        limits = self.spec.slo.limits if self.spec.slo else ()
+        high = [one for one in limits if one.metric == "latency" and one.percentile >= 95]
+        return min(high, key=lambda one: abs(one.percentile - 99), default=None)
+
+    @property
+    def p99_limit_ms(self) -> float | None:
+        """That limit; None where there is none, or where several services have different ones."""
+        if self.members:
+            found = {member.loaded.p99_limit_ms for member in self.members}
+            return found.pop() if len(found) == 1 else None
+        return None if self.tail_limit is None else self.tail_limit.limit_s * 1e3
+
+    def error(self, key: KeyPath, message: str) -> SpecError:
+        """An error at a key of this spec."""
+        shared = self.at and key and key[0] not in MemberSpec.model_fields
+        return self.file.error(key if shared else (*self.at, *key), message)
+
+    def most_load_s(self, *, again: bool) -> float:
+        """The most that one trial loads its servers, longer when it measures `again`. Several are loaded together, and
+        then one after the other.
+        """
+        loads = len(self.members) + 1 if self.members else 1
+        return self.spec.load.max_trial * loads * (_LONGER if again else 1.0)
+
+    @property
+    def slo_texts(self) -> tuple[str, ...]:
+        """What must hold, in words."""
+        if self.members:
+            return tuple(f"{one.name}: {text}" for one in self.members for text in one.loaded.slo_texts)
+        slo = self.spec.slo
+        errors = () if slo is None or slo.error_rate is None else (f"error rate <= {slo.error_rate:.3%}",)
+        return (*map(str, slo.limits), *errors) if slo else ()
+
+    def with_runner(self, runner: str | None) -> LoadedSpec:
+        """The same spec on another runner (`--runner`)."""
+        if runner is None or runner == self.spec.runner.type:
+            return self
+        try:
+            table = self.spec.runner.table if runner == "replay" else None
+            chosen = RunnerSpec.model_validate(dict(self.spec.runner) | {"type": runner, "table": table})
+        except ValidationError as error:
+            raise SpecError(
+                f"--runner {runner}: {_message(error.errors()[0])} ({self.file.place(('runner',))})"
+            ) from error
+        members = tuple(
+            replace(one, loaded=replace(one.loaded, spec=one.loaded.spec.model_copy(update={"runner": chosen})))
+            for one in self.members
+        )
+        return replace(self, spec=self.spec.model_copy(update={"runner": chosen}), members=members)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One service of a spec. `share` is its part of the requests; its parameters have the prefix in the common space.
+    The only service of a spec has no name and no prefix.
+    """
+
+    name: str
+    prefix: str
+    share: float
+    loaded: LoadedSpec = field(repr=False)
+
+    def own(self, configuration: Configuration) -> dict[str, ParameterValue]:
+        """Its part of a configuration."""
+        return {name: configuration[self.prefix + name] for name in self.loaded.space.names}
+
+
+def load_spec(path: Path) -> LoadedSpec:
+    """Raises SpecError of at most three problems, one a line."""
+    file = YamlFile.read(path)
+    if not isinstance(file.content, dict):
+        raise SpecError(f"a spec is a mapping that begins with `version: 1` ({path}:1)")
+    content = dict(file.content)
+    content["prices"] = _prices(file, content.get("prices"))
+    if content["prices"] is None:
+        del content["prices"]
+    return check_content(file, content)
+
+
+def check_content(file: YamlFile, content: dict[str, Any]) -> LoadedSpec:
+    """A spec from plain values. Raises SpecError of at most three problems, one a line."""
+    try:
+        spec = Spec.model_validate(content)
+    except ValidationError as error:
+        problems = _without_echoes(error.errors())
+        lines = [str(file.error(_known_part(problem["loc"], file), _describe(problem))) for problem in problems]
+        more = len(lines) - _SHOWN_ERRORS
+        shown = lines if more <= 0 else [*lines[: _SHOWN_ERRORS - 1], f"{more + 1} more problems"]
+        raise SpecError("\n".join(shown)) from error
+    try:
+        if "services" in content:
+            return _several(file, content, spec)
+        if "budget" in content:
+            raise SeveralError("is that of several services; one is bounded by its choices", ("budget",))
+        return LoadedSpec(file, content, spec, _space(file, spec, ()))
+    except SeveralError as error:
+        raise file.error(error.key, str(error)) from error
+
+
+def _several(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpec:
+    """Every service as a spec of its own, with the sections that all share. Raises SeveralError."""
+    own = {"request", "slo", "quality"} & spec.model_fields_set
+    if len(spec.services) < 2:
+        raise SeveralError("has one service only; write it as service:, request:, slo: and space:", ("services",))
+    if "service" in content:
+        raise SeveralError("goes with services: no more; each of them has its own", ("service",))
+    if own or spec.space.parameters or spec.space.preset:
+        key = min(own) if own else "space"
+        raise SeveralError("belongs to each of the services; only space.constraints is common to all", (key,))
+    if spec.load.users is not None or spec.load.locustfile is not None:
+        raise SeveralError("several services are loaded in an open loop; remove users and locustfile", ("load",))
+    if spec.runner.type == "replay":
+        raise SeveralError("a table replays one service; measure several on a real runner", ("runner", "type"))
+    if "p99_ms" in spec.objective.metrics:
+        raise SeveralError("p99_ms is each service's own, so there is none to optimise", ("objective",))
+    names = [one.service.name for one in spec.services]
+    if len(set(names)) < len(names):
+        raise SeveralError("two services have one name; name each differently", ("services",))
+    members = []
+    for index, (member, share) in enumerate(zip(spec.services, shares_of(spec.services), strict=True)):
+        at: KeyPath = ("services", index)
+        common = {name: getattr(spec, name) for name in ("objective", "prices", "load", "runner")}
+        given = {name: getattr(member, name) for name in member.model_fields_set - {"share"}}
+        try:
+            alone = Spec.model_validate({"version": 1, **common, **given})
+        except ValidationError as error:
+            raise SeveralError(_message(error.errors()[0]), at) from error
+        loaded = LoadedSpec(file, content, alone, _space(file, alone, at), at=at)
+        members.append(Member(member.service.name, prefix_of(member.service.name), share, loaded))
+    parts = [Part(one.name, one.prefix, one.loaded.space) for one in members]
+
+    def build(constraints: Sequence[Constraint]) -> SearchSpace:
+        return common_space(parts, spec.budget, constraints)
+
+    return LoadedSpec(file, content, spec, _checked_space(file, spec, (), (), build), tuple(members))
+
+
+def _prices(file: YamlFile, given: Any) -> Any:
+    """What the spec writes of prices, and beneath it those of a catalogue or of a machine: complete without either."""
+    if isinstance(given, str):
+        path = file.path.parent / given
+        content = YamlFile.read(path).content if path.is_file() and given not in catalogue_names() else None
+        if content is None or is_catalogue(content):
+            return _prices(file, {"catalogue": given})
+        if not isinstance(content, dict):
+            raise file.error(("prices",), f"{path} holds no prices")
+        return _prices(file, content)
+    if not isinstance(given, dict):
+        return given
+    beneath: dict[str, Any] = {}
+    if isinstance(name := given.get("catalogue"), str):
+        try:
+            catalogue = load_catalogue(name, file.path.parent)
+        except UsageError as error:
+            raise file.error(("prices",), str(error)) from error
+        terms = given.get("terms", "on_demand")
+        if terms in TERMS:
+            source = f"{catalogue.title}, {catalogue.region}, {terms}, {catalogue.date}: {catalogue.source}"
+            beneath = catalogue.parts(terms) | {"source": source, "currency": catalogue.currency}
+    if isinstance(own := given.get("own"), dict):
+        try:
+            parts = OwnHardware.model_validate(own).parts()
+        except ValidationError:
+            return given  # it is said with the other errors, where it stands
+        beneath = {**beneath, **parts, "gpu_hour": {**beneath.get("gpu_hour", {}), **parts.get("gpu_hour", {})}}
+    own_gpus = given.get("gpu_hour") or {}
+    if not isinstance(own_gpus, dict):
+        return given  # it is said with the other errors, where it stands
+    gpus = {**beneath.get("gpu_hour", {}), **own_gpus}
+    return {**beneath, **given, **({"gpu_hour": gpus} if gpus else {})}
+
+
+def _space(file: YamlFile, spec: Spec, at: KeyPath) -> SearchSpace:
+    """The space of one service."""
+
+    def build(constraints: Sequence[Constraint]) -> SearchSpace:
+        parameters = tuple(_parameter(name, value) for name, value in described.items())
+        return SearchSpace(parameters, tuple(constraints))
+
+    described: dict[str, ParameterSpec] = {}
+    from_preset: tuple[str, ...] = ()
+    if (name := _preset_name(spec)) is not None:
+        try:
+            parameters, from_preset = _preset(name)
+        except SpaceError as error:
+            raise file.error((*at, "space", *error.where), str(error)) from error
+        described = {name: ParameterSpec.model_validate(value) for name, value in parameters.items()}
+    described |= spec.space.parameters
+    return _checked_space(file, spec, at, from_preset, build)
+
+
+def _checked_space(
+    file: YamlFile, spec: Spec, at: KeyPath, from_preset: Sequence[str],
+    build: Callable[[Sequence[Constraint]], SearchSpace],
+) -> SearchSpace:  # fmt: skip
+    """The space, with the spec's constraints after those of a preset. Errors name their place in the file."""
+    try:
+        constraints = [Constraint.parse(text) for text in from_preset]
+        for index, text in enumerate(spec.space.constraints):
+            try:
+                constraints.append(Constraint.parse(text))
+            except ExpressionError as error:
+                raise SpaceError(str(error), ("constraints", len(from_preset) + index)) from error
+        space = build(constraints)
+        if space.size.count == 0:
+            raise SpaceError("no configuration satisfies all the constraints; loosen one", ("constraints",))
+    except SpaceError as error:
+        where = error.where
+        if where[:1] == ("constraints",) and len(where) > 1 and from_preset:
+            where = ("constraints", int(where[1]) - len(from_preset))
+        raise file.error((*at, "space", *where), str(error)) from error
+    except ExpressionError as error:
+        raise file.error((*at, "space", "constraints"), str(error)) from error
+    if spec.current is not None and (problem := space.why_invalid(spec.current)):
+        raise file.error(("current",), f"{problem}; the current configuration must lie in the space")
+    return space
+
+
+def _preset_name(spec: Spec) -> str | None:
+    """A server with an adapter has a preset of its own, which holds where the spec names no parameter."""
+    server = spec.service.server
+    return spec.space.preset or (server if server != "custom" and not spec.space.parameters else None)
+
+
+def _preset(name: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Parameters and constraints, of a server or of a file of ours."""
+    if name in preset_names():
+        preset = load_preset(name)
+        return preset.parameters, preset.constraints
+    try:
+        return server_preset(adapter_named(name))
+    except AdapterError as error:
+        known = ", ".join((*preset_names(), *adapter_names()))
+        raise SpaceError(f"no preset is named {name!r}; there are {known}", ("preset",)) from error
+
+
+def _parameter(name: str, described: ParameterSpec) -> Parameter:
+    choices: Any = described.choices
+    if choices is None:
+        assert described.low is not None and described.high is not None  # noqa: S101, PT018 (the model's validator)
+        choices = range(described.low, described.high + 1, described.step)
+    role: Any = described.role
+    if role is None and name in ROLES:
+        role = name  # a parameter named like a role has it, unless it says `role: none`
+    return Parameter(name, choices, None if role == "none" else role)
+
+
+def _without_echoes(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """A value that fits no member of a union is reported once per member; the first report says enough."""
+    seen: set[KeyPath] = set()
+    kept = []
+    for problem in problems:
+        place = tuple(part for part in problem["loc"] if part not in ("bool", "int", "float", "str"))
+        if place not in seen:
+            seen.add(place)
+            kept.append(problem)
+    return kept
+
+
+def _known_part(loc: KeyPath, file: YamlFile) -> KeyPath:
+    """The error's path without what pydantic adds (a union's member); a missing key keeps its own name."""
+    return tuple(part for part in loc if part not in ("bool", "int", "float", "str")) if loc not in file.lines else loc
+
+
+def _describe(problem: ErrorDetails) -> str:
+    if problem["type"] == "extra_forbidden":
+        name, known = str(problem["loc"][-1]), _keys_at(problem["loc"][:-1])
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        return f"unknown key; did you mean {close[0]}?" if close else f"unknown key; there are {', '.join(known)}"
+    return _message(problem)
+
+
+def _message(problem: ErrorDetails) -> str:
+    if problem["type"] == "missing":
+        return "is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message
+    if {"auth", "secrets"} & set(problem["loc"]):
+        return f"{message[0].lower()}{message[1:]}"  # perhaps the secret itself stands where its variable belongs
+    shown = repr(problem["input"])
+    return f"{message[0].lower()}{message[1:]}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
+
+
+def _keys_at(loc: KeyPath) -> list[str]:
+    """The keys that the model at a path of the spec knows, as they are written in YAML."""
+    model: Any = Spec
+    for part in loc:
+        model = _inside(model, part)
+    model = _known(model)
+    fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
+    return [info.alias or name for name, info in fields.items()]
+
+
+def _known(model: Any) -> Any:
+    """Of a section that may be left out, the section."""
+    if get_origin(model) in (Union, UnionType):
+        return next((one for one in get_args(model) if one is not NoneType), None)
+    return model
+
+
+def _inside(model: Any, part: str | int) -> Any:
+    model = _known(model)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        by_key = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+        return by_key.get(str(part))
+    origin = getattr(model, "__origin__", None)
+    if origin in (dict, Mapping):
+        return model.__args__[1]
+    if origin is tuple:
+        return model.__args__[0]
+    return None

@@ -1,0 +1,112 @@
+"""The spec's `request:` section: what is sent, how it authenticates, and what a good answer is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tuner.spec.quantities import Seconds
+from tuner.spec.section import Section, Text
+
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class FormFieldSpec(Section):
+    """A text, or a file with its type; of a folder each request takes one file."""
+
+    text: Text | None = None
+    file: str | None = None
+    type: str | None = Field(default=None, pattern=r"^[\w.+-]+/[\w.+-]+$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_text(cls, value: object) -> object:
+        return value if isinstance(value, Mapping) else {"text": value}
+
+    @model_validator(mode="after")
+    def _one_content(self) -> FormFieldSpec:
+        if (self.text is None) == (self.file is None):
+            raise ValueError("needs either text or file")
+        return self
+
+
+class BasicSpec(Section):
+    """Names of environment variables."""
+
+    user: EnvironmentName
+    password: EnvironmentName
+
+
+class AuthSpec(Section):
+    """Where the secret is: names of environment variables, so that it stands in no file."""
+
+    bearer: EnvironmentName | None = None
+    basic: BasicSpec | None = None
+    header: str | None = Field(default=None, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+    env: EnvironmentName | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> AuthSpec:
+        named = self.header is not None or self.env is not None
+        if [self.bearer is not None, self.basic is not None, named].count(True) != 1 or (
+            named and (self.header is None or self.env is None)
+        ):
+            raise ValueError("needs one of bearer: VARIABLE, basic: {user: VARIABLE, password: VARIABLE}, "
+                             "and header: NAME with env: VARIABLE")  # fmt: skip
+        return self
+
+
+class CheckSpec(Section):
+    """What a good answer is: its status (2xx without one), values at JSON paths, a JSON schema or a file with one."""
+
+    status: tuple[Annotated[int, Field(ge=100, le=599)], ...] = ()
+    json_paths: Mapping[str, Any] = Field(default_factory=dict, alias="json")
+    json_schema: Mapping[str, Any] | str | None = Field(default=None, alias="schema")
+
+    @field_validator("status", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: object) -> object:
+        return (value,) if isinstance(value, int) else value
+
+
+class TlsSpec(Section):
+    """The server speaks https: a file of certificates to trust in place of the system's, or no check at all."""
+
+    verify: bool = True
+    ca: str | None = None
+
+
+class RequestSpec(Section):
+    """One request, or a source of bodies of which every request takes one."""
+
+    protocol: Literal["http", "grpc"] = "http"
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = "POST"
+    path: str = Field(default="/", pattern=r"^/")
+    headers: Mapping[str, Text] = Field(default_factory=dict)
+    json_body: Any = Field(default=None, alias="json")
+    body: str | None = None
+    dataset: str | None = None
+    file: str | None = None
+    multipart: Mapping[str, FormFieldSpec] | None = Field(default=None, min_length=1)
+    order: Literal["random", "sequential"] = "random"
+    auth: AuthSpec | None = None
+    check: CheckSpec | None = None
+    stream: Literal["openai"] | None = None
+    tls: TlsSpec | None = None
+    timeout: Seconds = 10.0
+
+    @model_validator(mode="after")
+    def _one_body(self) -> RequestSpec:
+        given = [name for name, value in (("json", self.json_body), ("body", self.body), ("dataset", self.dataset),
+                                          ("file", self.file), ("multipart", self.multipart))
+                 if value is not None]  # fmt: skip
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other; keep one")
+        plain = (self.stream, self.check, self.multipart, self.tls)
+        if self.protocol == "grpc" and any(one is not None for one in plain):
+            raise ValueError("protocol: grpc goes without stream, check, multipart and tls; remove them")
+        if self.stream is not None and self.check is not None:
+            raise ValueError("stream and check exclude each other: what a stream must hold is known; remove check")
+        return self

@@ -1,0 +1,107 @@
+"""The spec's `runner:` section: where servers run, and what each place needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from tuner.spec.quantities import Bytes, Seconds
+from tuner.spec.section import Section, Text
+
+SlicePreset = Literal["mig", "shared", "aliyun-gpu-mem", "hami-gpumem", "mps"]
+
+
+class DockerSpec(Section):
+    """Containers of Docker's engine; `DOCKER_HOST` says where that is, if not here."""
+
+    build: str | None = Field(default=None, description="folder with a Dockerfile, to build service.image from")
+    shm_size: Bytes | None = None
+    mounts: Mapping[str, str] = Field(default_factory=dict, description="path in the container -> file or folder here")
+    gpus: Mapping[str, tuple[Text, ...]] = Field(
+        default_factory=dict, description="GPU type, slice, or type/slice -> the devices: indices, GPU or MIG UUIDs"
+    )
+
+    @field_validator("mounts", mode="after")
+    @classmethod
+    def _absolute(cls, mounts: Mapping[str, str]) -> Mapping[str, str]:
+        if relative := next((target for target in mounts if not target.startswith("/")), None):
+            raise ValueError(f"{relative} is no absolute path in the container")
+        return mounts
+
+
+class SliceSpec(Section):
+    """What a slice of a GPU is in this cluster. `{value}` is the slice as the spec writes it, `{gib}` and `{mib}` its
+    memory.
+    """
+
+    resources: Mapping[str, Text] = Field(default_factory=dict, description="extended resource -> how many")
+    env: Mapping[str, Text] = Field(default_factory=dict)
+
+
+class ClusterGpuSpec(Section):
+    """How a GPU type and a slice are asked of the cluster."""
+
+    type_label: str = Field(default="nvidia.com/gpu.product", min_length=1)
+    types: Mapping[str, str | tuple[str, ...]] = Field(default_factory=dict, description="GPU type -> label's values")
+    slices: SlicePreset | SliceSpec = "mig"
+    dcgm: str | None = Field(
+        default=None, pattern=r"^https?://", description="metrics of DCGM's exporter, to see use by"
+    )
+
+    @field_validator("slices", mode="before")
+    @classmethod
+    def _known(cls, value: object) -> object:
+        presets = get_args(SlicePreset)
+        if isinstance(value, str) and value not in presets:
+            raise ValueError(f"{value!r} is none of {', '.join(presets)}, and no mapping of resources and env")
+        return value
+
+
+class KubernetesSpec(Section):
+    """Pods of the cluster that the kubeconfig (or the pod's own service account) names."""
+
+    namespace: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="default: the kubeconfig's, or the tuner's own pod's",
+    )
+    context: str | None = None
+    manifest: str | None = Field(
+        default=None, description="Deployment or InferenceService, alone or in a rendered chart, to patch and launch"
+    )
+    patch: Mapping[str, Any] = Field(
+        default_factory=dict, description="laid over the workload, as kubectl patch does; may have placeholders"
+    )
+    container: str | None = Field(default=None, description="the manifest's container to tune; default: its first")
+    port: int | None = Field(default=None, ge=1, le=65535, description="where the server listens; default: 8000")
+    gpu: ClusterGpuSpec = ClusterGpuSpec()
+    shm_size: Bytes | None = None
+    node_selector: Mapping[str, Text] = Field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    service_account: str | None = None
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    image_pull_secrets: tuple[str, ...] = ()
+    load: Literal["job", "port-forward"] = "job"
+    load_image: str | None = Field(
+        default=None, description="the load test's image; default: $TUNE_IMAGE, or else tune:1"
+    )
+    load_cpu: float = Field(default=0.5, ge=0, description="cores that the load test's pod asks for")
+    room_timeout: Seconds = 600.0
+
+
+class RunnerSpec(Section):
+    """Where servers run. `table` is the replay runner's CSV file."""
+
+    type: Literal["process", "docker", "kubernetes", "replay"] = "process"
+    table: str | None = None
+    reuse: bool = Field(default=True, description="trials share a server where they differ only in what it can be told")
+    docker: DockerSpec = DockerSpec()
+    kubernetes: KubernetesSpec = KubernetesSpec()
+
+    @model_validator(mode="after")
+    def _table_for_replay(self) -> RunnerSpec:
+        if (self.type == "replay") != (self.table is not None):
+            raise ValueError("type: replay needs table: FILE.csv, and nothing else has one")
+        return self

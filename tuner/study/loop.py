@@ -1,0 +1,138 @@
+"""The tuning loop: ask, launch, measure, tell; then measure the best again and recommend.
+
+One configuration flows through this file from top to bottom; everything that a step needs to know is in its arguments.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from results import TrialRecord
+from tuner.display import Display
+from tuner.search.objective import Objective
+from tuner.search.stopping import MOST_TRIALS, why_give_up, why_stop
+from tuner.study.optuna_sampler import SpaceExhausted
+from tuner.study.store import StudyStore
+from tuner.trial.pool import Crew
+from tuner.trial.trial import NotRemovedError, Question, TrialSetup, run_trial
+
+_DOUBT = 0.5  # the trust below which the Gaussian process decides
+_LOOK_S = 1.0
+_CONFIRMED = 3  # how many of the best are measured again
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the loop works with. `budget` counts trials of every state, those of earlier runs included; None: until
+    another trial is not worth what it costs.
+    """
+
+    setup: TrialSetup
+    store: StudyStore
+    objective: Objective
+    display: Display
+    budget: int | None
+    parallel: int = 1
+
+    def search(self) -> None:
+        """Spend the budget. Every finished trial is stored before another one takes its place."""
+        spec = self.setup.loaded.spec
+        if spec.current is not None and not self.store.records():
+            self.store.enqueue(spec.current)
+        if self.budget is not None and self.store.stopped:
+            self.store.stop(None)  # an earlier run's own end
+        self.help()
+
+    def help(self) -> None:
+        """Take trials, as every process that shares the study does, until its budget is spent."""
+        try:
+            with Crew(self.setup, self.parallel, self.display) as crew:
+                self._search(crew, MOST_TRIALS if self.budget is None else self.budget)
+        finally:
+            self.store.give_up()
+
+    def _search(self, crew: Crew, most: int) -> None:
+        doubted = exhausted = stopped = False
+        while True:
+            records, others = self.store.records(), self.store.others()
+            wanted = len(records) + crew.running + others < most and not stopped
+            if wanted and crew.has_room and (not exhausted or self.store.waiting()):
+                try:
+                    stopped = self._start_trial(crew, records, most)
+                except SpaceExhausted:
+                    exhausted = True
+            elif crew.running:
+                try:
+                    record = crew.finished()
+                except NotRemovedError as error:
+                    self.store.tell(error.record)
+                    raise
+                if not self.store.tell(record):
+                    self.display.notice(
+                        f"trial {record.number} does not count: another process has taken it up meanwhile"
+                    )
+                    continue
+                records = self.store.records()
+                self.display.trial_finished(record, self._best(records))
+                doubted = self._say_trust(records, doubted)
+            elif others and len(records) < most:
+                time.sleep(_LOOK_S)  # theirs may yet be ours
+            else:
+                break
+        if exhausted:
+            self.display.notice(f"all {len(records)} configurations of the space have been tried")
+
+    def _start_trial(self, crew: Crew, records: list[TrialRecord], most: int) -> bool:
+        """Ask, and begin. True when another trial is not worth what it costs. Raises SpaceExhausted."""
+        hopeless = None if self.setup.replayed else why_give_up(records)
+        if reason := hopeless or (self.budget is None and (self.store.stopped or self._why_stop(records))):
+            self.store.stop(reason)
+            self.display.notice(reason)
+            return True
+        asked = self.store.ask(most)
+        if asked is not None:
+            number, configuration = asked
+            break_even = partial(self.objective.break_even_qps, best=self._best(records))
+            self.display.trial_started(number, configuration, len(records) + crew.running + 1, most)
+            crew.start(Question(number, configuration, break_even))
+        return False
+
+    def _why_stop(self, records: list[TrialRecord]) -> str | None:
+        best = self._best(records)
+        improvement = None if best is None else self.store.expected_improvement(records)
+        return None if best is None or improvement is None else why_stop(improvement, self.objective, best, records)
+
+    def _say_trust(self, records: list[TrialRecord], doubted: bool) -> bool:
+        """Say when predictions stop fitting what is measured, and when they fit again."""
+        judged = self.store.judge(records)
+        if not judged or (judged[-1].trust < _DOUBT) == doubted:
+            return doubted
+        if doubted:
+            self.display.notice("the service is as predicted again: the search trusts what it knows of services")
+        else:
+            self.display.notice(
+                "the service is unlike those that the search has learned from: it goes on with a Gaussian process"
+            )
+        return not doubted
+
+    def confirm(self) -> None:
+        """Measure the best few again, on fresh launches, longer and without pruning: the luckiest of many noisy
+        measurements looks better than it is. Where none of them holds the SLO again, the next best follow.
+        """
+        again = self.store.confirmations()
+        ranked = self.objective.ranked(self.store.records())
+        for position, first in enumerate(ranked, start=1):
+            if position > _CONFIRMED and any(self.objective.losses(record) is not None for record in again.values()):
+                return
+            if first.number in again:
+                continue
+            self.display.confirmation_started(first, position, max(position, min(_CONFIRMED, len(ranked))))
+            question = Question(first.number, first.configuration, again=True)
+            again[first.number] = run_trial(self.setup, question, partial(self.display.phase, first.number))
+            self.store.confirm(first.number, again[first.number])
+            self.display.confirmation_finished(first, again[first.number])
+
+    def _best(self, records: list[TrialRecord]) -> TrialRecord | None:
+        return next(iter(self.objective.ranked(records)), None)

@@ -1,0 +1,311 @@
+"""Which configuration to measure next. The one place where a sampler is chosen.
+
+`SpaceSampler` is an Optuna sampler over a `SearchSpace`: it proposes valid configurations only, and none twice. The
+surrogate (`tuner/search/surrogate/`) predicts what every configuration would do from everything that the trials
+showed; the one with the highest expected improvement is tried next.
+
+All state is in the study's storage: what is asked depends on the seed and the stored trials alone, so that a second
+process can go on. In a study of one's own:
+
+    space = SearchSpace((Parameter("batch", (1, 2, 4, 8), "batch_size"), Parameter("cores", (1, 2, 4), "cpu_cores")))
+    sampler = SpaceSampler(space, Objective(("capacity_qps",)), seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.optimize(lambda trial: measure(trial.suggest_categorical("batch", (1, 2, 4, 8)), ...), n_trials=20)
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from results import Estimate, Explanation, Surface, TrialRecord
+from search_spaces import Configuration, ParameterValue, SearchSpace
+from tuner.search.objective import Objective, capacity_at_cost
+from tuner.study.archive import RECORD, SPEC
+
+if TYPE_CHECKING:
+    from tuner.search.surrogate.acquisition import Scale
+    from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
+    from tuner.search.surrogate.mixture import Judgement, Surrogate
+    from tuner.search.surrogate.predict import Prediction
+
+_MOST_CANDIDATES = 50_000
+_MOST_CELLS = 10_000  # of the surface over the two parameters that matter most
+# Before anything was measured, one of so large a share of the most promising is drawn; where others are under way, that
+# which is least like them, of more.
+_GOOD_START, _SPREAD_START = 0.005, 0.3
+
+
+class SpaceExhausted(Exception):
+    """Every configuration was asked."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to try, and what is expected of it: the share of the best's cost (or other first metric) that it
+    is expected to save, None before there is a best.
+    """
+
+    configuration: dict[str, ParameterValue]
+    expected_improvement: float | None
+
+
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """The space as Optuna stores and shows it, with the values as the spec writes them."""
+    found: dict[str, BaseDistribution] = {}
+    for parameter in space.parameters:
+        choices = parameter.choices
+        if isinstance(choices, range):
+            found[parameter.name] = IntDistribution(choices[0], choices[-1], step=choices.step)
+        else:
+            found[parameter.name] = CategoricalDistribution(tuple(choices))
+    return found
+
+
+def records_of(trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
+    """The finished trials' records; a trial that a crash interrupted has none."""
+    return [TrialRecord.model_validate(trial.user_attrs[RECORD]) for trial in trials if RECORD in trial.user_attrs]
+
+
+class SpaceSampler(optuna.samplers.BaseSampler):
+    """What the runner `refuses` is proposed only when nothing else is left. `price` is per hour, `limit_ms` the p99's.
+
+    `earlier` are records of other studies, which say what to expect at first.
+    """
+
+    def __init__(
+        self, space: SearchSpace, objective: Objective, *, seed: int = 0,
+        refuses: Callable[[Configuration], bool] | None = None,
+        price: Callable[[Configuration], float | None] | None = None,
+        limit_ms: float | None = None, earlier: Sequence[TrialRecord] = (),
+    ) -> None:  # fmt: skip
+        self._space, self._objective, self._seed = space, objective, seed
+        self._price, self._limit_ms, self._earlier = price or (lambda _: None), limit_ms, earlier
+        self._reference_ms = limit_ms
+        everything = space.size.exact and space.size.count <= _MOST_CANDIDATES
+        # Some of a larger space: the same ones for every seed, and so for every process that shares a study.
+        self.candidates = space.sample(_MOST_CANDIDATES, seed if everything else 0)
+        if not everything:
+            random.Random(seed).shuffle(self.candidates)  # noqa: S311 (not for secrets)
+        self._numbers = {space.ranks(candidate): number for number, candidate in enumerate(self.candidates)}
+        self._runnable = np.array([refuses is None or not refuses(candidate) for candidate in self.candidates])
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+        """All parameters, always: they are chosen together."""
+        return distributions(self._space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Never needed: no parameter is outside the relative space."""
+        raise NotImplementedError(f"{param_name} is not a parameter of the space")
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002
+    ) -> dict[str, ParameterValue]:
+        """The next configuration. Raises SpaceExhausted when there is none left."""
+        trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        # In our own study a trial without a record is one that a crash interrupted: it proved nothing.
+        ours = SPEC in study.user_attrs
+        told = [] if ours else [found for other in trials if (found := self._told(other)) is not None]
+        records = records_of(trials) + told
+        pending = [dict(other.params) for other in trials if other.state == TrialState.RUNNING]
+        return self.propose(records, pending, trial.number).configuration
+
+    def propose(self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int) -> Proposal:
+        """The next configuration, from what was measured and what is being measured. `turn` varies the draw.
+
+        Raises SpaceExhausted when there is none left.
+        """
+        from tuner.search.surrogate.acquisition import chebyshev, expected_improvement, expected_loss, promise
+        from tuner.search.surrogate.mixture import mixed
+
+        waiting = [
+            number for one in pending if one and (number := self._numbers.get(self._space.ranks(one))) is not None
+        ]
+        free = self._free(records, waiting)
+        trials = self._trials(records)
+        predictions = self._surrogate.predict(trials, np.array(waiting, dtype=np.int64))
+        seen = np.array([found for record in records if (found := self._objective.losses(record)) is not None])
+        metrics = len(self._objective.metrics)
+        if metrics == 1 or len(seen) == 0:
+            scale: Scale = _first
+        else:
+            weights = np.random.default_rng([self._seed, turn]).dirichlet(np.ones(metrics))
+            scale = chebyshev(weights, seen.min(axis=0), seen.max(axis=0))
+        if len(seen) == 0:
+            told = bool(self._earlier)
+            # Of earlier studies only the network has heard.
+            heard = predictions[:2] if told else predictions
+            score = mixed(heard, [promise(one, self._losses, scale, level_known=told) for _, one in heard])[free]
+            share = _SPREAD_START if waiting else _GOOD_START
+            good = free[score >= (score.max() if told else np.quantile(score, 1 - share))]
+            generator = np.random.default_rng([self._seed, turn])
+            chosen = self._farthest(good, waiting) if waiting else generator.choice(good)
+            return Proposal(dict(self.candidates[chosen]), None)
+        best = float(scale(list(seen.T)).min())
+        score = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
+        chosen = free[score[free].argmax()]
+        if score[chosen] <= 1e-9:
+            loss = mixed(predictions, [expected_loss(one, self._losses, scale) for _, one in predictions])
+            chosen = free[loss[free].argmin()]
+        return Proposal(dict(self.candidates[chosen]), float(score[chosen]))
+
+    def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
+        """What each expert predicts for all `candidates`, in their order, with its weight."""
+        return self._surrogate.predict(self._trials(records), np.zeros(0, dtype=np.int64))
+
+    def judge(self, records: Sequence[TrialRecord]) -> list[Judgement]:
+        """What was predicted of each trial that proved something, before it, and the trust in the network since."""
+        trials = self._trials(records)
+        return self._surrogate.judge(trials) if len(trials) else []
+
+    def explain(self, records: Sequence[TrialRecord]) -> Explanation | None:
+        """What was learned of the first metric; None before anything was measured."""
+        from tuner.search.surrogate.explain import as_rows, best_over, total_effects
+        from tuner.search.surrogate.mixture import mixed
+
+        trials = self._trials(records)
+        if not any(self._objective.losses(record) for record in records):
+            return None
+        predictions = self.predict(records)
+        every = np.arange(len(self.candidates))
+
+        def figure(which: Callable[[Prediction], tuple[Floats, Floats]]) -> Floats:
+            at = [which(one) for _, one in predictions]
+            return mixed(
+                predictions, [self._losses(cap[:, None, None], p99[:, None, None])[0][:, 0, 0] for cap, p99 in at]
+            )
+
+        loss = figure(lambda one: (one.middle(), one.p99_mean))
+        low = figure(lambda one: (one.quantiles(every, 0.95), one.p99_mean - 1.645 * one.p99_spread))
+        high = figure(lambda one: (one.quantiles(every, 0.05), one.p99_mean + 1.645 * one.p99_spread))
+        serves = mixed(predictions, [one.outcome[:, 0] for _, one in predictions])
+        ranks = self._ranks
+        expected = serves > 0.5
+        effects = total_effects(ranks[expected], loss[expected]) if expected.any() else [0.0] * ranks.shape[1]
+        order = np.argsort(effects)[::-1]
+        sign = -1.0 if self._objective.maximised[0] else 1.0
+        surface = None
+        if (
+            len(order) > 1
+            and len(self._space.parameters[order[0]].choices) * len(self._space.parameters[order[1]].choices)
+            <= _MOST_CELLS
+        ):
+            pair = (int(order[0]), int(order[1]))
+            x, y = (self._space.parameters[one] for one in pair)
+            where = best_over(ranks, pair, (len(x.choices), len(y.choices)), loss, serves)
+            surface = Surface(
+                x=x.name, y=y.name, x_values=tuple(x.choices), y_values=tuple(y.choices),
+                value=as_rows(np.exp(sign * loss), where),
+                low=as_rows(np.exp(sign * (high if sign < 0 else low)), where),
+                high=as_rows(np.exp(sign * (low if sign < 0 else high)), where),
+            )  # fmt: skip
+        return Explanation(
+            metric=self._objective.metrics[0], surface=surface, trust=self._surrogate.trust(trials),
+            importance={self._space.names[one]: effects[one] for one in order},
+        )  # fmt: skip
+
+    @cached_property
+    def _ranks(self) -> Ints:
+        """A row per candidate."""
+        return np.array(list(self._numbers))
+
+    @cached_property
+    def _surrogate(self) -> Surrogate:
+        # torch and scikit-learn take a second to import: not before the first question.
+        from tuner.search.surrogate.mixture import Surrogate
+        from tuner.search.surrogate.space import candidates_of, trials_of
+
+        if not self._earlier:
+            return Surrogate(self._described)
+        configurations = [record.configuration for record in self._earlier]
+        numbers = {id(record): number for number, record in enumerate(self._earlier)}
+        before = candidates_of(self._space, configurations, lambda _: None)
+        before = type(before)(
+            before.columns, np.log([one.cost_per_hour or np.nan for one in self._earlier]), before.gpu
+        )
+        earlier = trials_of(self._earlier, lambda one: numbers[id(one)], self._space, self._limit_ms, earlier=True)
+        return Surrogate(self._described, before, earlier)
+
+    @cached_property
+    def _described(self) -> Candidates:
+        from tuner.search.surrogate.space import candidates_of
+
+        return candidates_of(self._space, self.candidates, self._price)
+
+    def _trials(self, records: Sequence[TrialRecord]) -> Trials:
+        from tuner.search.surrogate.space import trials_of
+
+        def number_of(record: TrialRecord) -> int | None:
+            return self._numbers.get(self._space.ranks(record.configuration))
+
+        ordered = sorted(records, key=lambda record: record.number)
+        if self._limit_ms is None:  # no SLO, as in a table: what is usual here stands for it
+            self._reference_ms = next((record.p99_ms.value for record in ordered if record.p99_ms), None)
+        return trials_of(ordered, number_of, self._space, self._reference_ms)
+
+    def _losses(self, log_capacity: Floats, log_p99: Floats) -> list[Floats]:
+        p99_ms = np.exp(log_p99) * (self._reference_ms or 1.0)
+        return self._objective.losses_at(log_capacity, p99_ms, self._described.log_price[:, None, None])
+
+    def _farthest(self, numbers: Ints, others: Sequence[int]) -> int:
+        """Of some candidates the one that is least like any of the others: several first trials show more apart."""
+        ranks = self._ranks / [max(1, len(one.choices) - 1) for one in self._space.parameters]
+        steps = np.abs(ranks[numbers][:, None] - ranks[list(others)][None]).sum(axis=2)
+        return int(numbers[steps.min(axis=1).argmax()])
+
+    def _free(self, records: Sequence[TrialRecord], waiting: Sequence[int]) -> Ints:
+        free = np.ones(len(self.candidates), dtype=bool)
+        free[list(waiting)] = False
+        for record in records:
+            number = self._numbers.get(self._space.ranks(record.configuration))
+            if number is not None:
+                free[number] = False
+        if not free.any():
+            raise SpaceExhausted
+        runnable = free & self._runnable
+        return np.flatnonzero(runnable if runnable.any() else free)
+
+    def _told(self, trial: FrozenTrial) -> TrialRecord | None:
+        """What the values of a trial say, in a study of the user's own; None of one that is not over."""
+        if (
+            RECORD in trial.user_attrs
+            or trial.state not in (TrialState.COMPLETE, TrialState.FAIL)
+            or set(trial.params) != set(self._space.names)
+        ):
+            return None
+        shared: dict[str, Any] = {"number": trial.number, "configuration": trial.params}
+        values = dict(zip(self._objective.metrics, trial.values or (), strict=False))
+        price = self._price(trial.params)
+        capacity = values.get("capacity_qps")
+        if capacity is None and price and (cost := values.get("cost_per_million_requests")):
+            capacity = capacity_at_cost(price, cost)
+        if capacity is None or not capacity > 0:
+            # Nobody told why; that it cannot serve is likelier than that it failed by chance.
+            return TrialRecord(state="infeasible", reason="no capacity was told", **shared)
+        p99 = values.get("p99_ms")
+        return TrialRecord(
+            state="complete", capacity_qps=Estimate.exactly(capacity), cost_per_hour=price,
+            p99_ms=None if p99 is None else Estimate.exactly(p99),
+            cost_per_million_requests=values.get("cost_per_million_requests"), **shared,
+        )  # fmt: skip
+
+
+def _first(losses: Sequence[Floats]) -> Floats:
+    return losses[0]

@@ -1,0 +1,75 @@
+"""Measures the recommended configuration again, on fresh launches, until the gate can decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from results import TrialRecord
+from results.gate import Decision, Measurement, Setting, decide
+from search_spaces import Configuration
+from tuner.display import Display
+from tuner.errors import UnfitEnvironmentError
+from tuner.trial.trial import Question, TrialSetup, run_trial
+
+_FEWEST = 2  # an A/A comparison takes two
+_SPOILED = 2  # in a row: then this machine cannot say
+
+
+@dataclass(frozen=True)
+class GateRun:
+    """What the gate works with. `pairs` are earlier double measurements of one configuration."""
+
+    setup: TrialSetup
+    configuration: Configuration
+    baseline: Measurement
+    setting: Setting
+    display: Display
+    pairs: tuple[tuple[float, float], ...] = ()
+
+    def decide(self) -> Decision:
+        """Blocks for two launches at least, and `looks` + 1 at most; what the load generator spoiled is made again.
+
+        Raises RunnerUnavailable, UnfitEnvironmentError where the generator is too slow time and again.
+        """
+        measured: list[Measurement] = []
+        most = self.setting.looks + _FEWEST - 1
+        for number in range(most):
+            record = self._measure_well(number, most)
+            one = Measurement.of(record)
+            if one is None:
+                return Decision("regressed", (), number + 1, _why(record))
+            measured.append(one)
+            if len(measured) < _FEWEST:
+                continue
+            decision = decide(self.baseline, measured, self.setting, last=number + 1 == most, pairs=self.pairs)
+            if decision.outcome != "undecided":
+                break
+        return decision
+
+    def _measure_well(self, number: int, most: int) -> TrialRecord:
+        """A slow generator makes a server look worse than it is: that is no regression."""
+        for _ in range(_SPOILED):
+            record = self._measure(number, most)
+            if record.bottleneck != "client" or not self._looks_worse(record):
+                return record
+            self.display.notice("the load generator was the limit of this measurement, not the server: once more")
+        raise UnfitEnvironmentError(
+            f"the load generator did not get as far as the baseline: {record.reason or 'it was the limit'}\n"
+            "Run the gate where nothing else runs, or give the generator more processes (load.workers)."
+        )
+
+    def _looks_worse(self, record: TrialRecord) -> bool:
+        one = Measurement.of(record)
+        return one is None or one.capacity.value < self.baseline.capacity.value
+
+    def _measure(self, number: int, most: int) -> TrialRecord:
+        self.display.trial_started(number, self.configuration, number + 1, most)
+        question = Question(number, self.configuration)
+        record = run_trial(self.setup, question, partial(self.display.phase, number))
+        self.display.trial_finished(record, None)
+        return record
+
+
+def _why(record: TrialRecord) -> str:
+    return f"the configuration does not hold its SLO any more: {record.reason or record.state}"

@@ -1,0 +1,143 @@
+"""One server of a trial: how its service is launched for a configuration, and how it is loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtest import Burst, LatencyLimit, LoadPlan, Slo
+from runners import Container, Endpoint, Readiness, Resources, Runner, SampleRequest, ServerFailed
+from runners.servers import Reach, Statistics
+from search_spaces import ParameterValue
+from tuner.launch.adapter import reach, serving
+from tuner.launch.prepare import counted, counters, prepare
+from tuner.launch.quality import Quality
+from tuner.launch.render import render, resources
+from tuner.launch.requests import RequestSource
+from tuner.spec.reading import LoadedSpec, Member
+
+
+@dataclass(frozen=True)
+class Served:
+    """What all trials share of one service: the spec's part, its requests, its quality guard."""
+
+    member: Member
+    source: RequestSource
+    quality: Quality | None = None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a trial decides of a launch. `group` joins servers that run at the same time."""
+
+    study: str
+    trial: int
+    folder: Path
+    cache: Path
+    fresh: bool
+    group: str | None
+    go_on: Callable[[], None]
+
+
+class TrialServer:
+    """`endpoint` is valid from `launch` until its stack is closed."""
+
+    endpoint: Endpoint
+
+    def __init__(self, served: Served, configuration: Mapping[str, ParameterValue], launch: Launch) -> None:
+        self.member, self.source, self.folder = served.member, served.source, launch.folder / served.member.name
+        self.configuration = served.member.own(configuration)
+        self.asked = resources(self.loaded.space, self.configuration)
+        self._served, self._launch = served, launch
+        self._at: Reach | None = None
+        self._counted_before: Statistics | None = None
+        self.launch_s = 0.0
+
+    @property
+    def loaded(self) -> LoadedSpec:
+        """The service's spec."""
+        return self.member.loaded
+
+    def launch(self, runner: Runner, stack: ExitStack) -> None:
+        """Blocks until it serves; closing the stack ends it. Raises as `Runner.launch`."""
+        begun = time.monotonic()
+        self.endpoint = stack.enter_context(runner.launch(self._container(runner)))
+        self.launch_s = time.monotonic() - begun
+
+    def check_quality(self, begin: Callable[[], None]) -> None:
+        """Raises Infeasible where its answers are not good enough. Calls `begin` where there is a guard at all."""
+        if self._served.quality is not None:
+            begin()
+            self._served.quality.check(self.endpoint.url, self.source, self.endpoint.check)
+
+    def begin(self) -> None:
+        """The load test begins: note what the server has counted so far."""
+        self._counted_before = counters(self.loaded, self._at)
+
+    def counted(self) -> Mapping[str, float]:
+        """The record's figures of what it has counted since."""
+        return counted(self._counted_before, counters(self.loaded, self._at))
+
+    def plan(self, url: str, cores: tuple[int, ...], *, shares_cores: bool, max_s: float, seed: int) -> LoadPlan:
+        """How it is loaded; the first rate is left open."""
+        load, slo = self.loaded.spec.load, self.loaded.spec.slo
+        assert slo is not None  # noqa: S101 (checked before the first launch; only replay does without)
+        return LoadPlan(
+            url=url if self.source.plan.protocol == "http" else self._grpc_url(),
+            request=self.source.plan,
+            slo=Slo(
+                latency=tuple(
+                    LatencyLimit(metric=one.metric, percentile=one.percentile, limit_ms=one.limit_s * 1e3)
+                    for one in slo.limits
+                ),
+                error_rate=slo.error_rate,
+            ),
+            arrivals=load.arrivals,
+            burst=Burst()
+            if load.burst is None
+            else Burst(factor=load.burst.factor, share=load.burst.share, length_s=load.burst.length),
+            trace=_path(self.loaded, load.trace),
+            users=load.users,
+            locustfile=_path(self.loaded, load.locustfile),
+            workers=load.workers,
+            max_s=max_s,
+            max_warmup_s=min(load.max_warmup, load.max_trial / 2),
+            request_timeout_s=self.loaded.spec.request.timeout,
+            seed=seed,
+            cores=cores,
+            shares_cores=shares_cores,
+        )
+
+    def _grpc_url(self) -> str:
+        found = serving(self.loaded)
+        port = None if found is None else found.adapter.grpc_port
+        url = None if port is None or self._at is None else self._at.more[port]
+        if url is None:
+            raise ServerFailed("its port for gRPC cannot be reached from here: something is between (use http)")
+        return url
+
+    def _container(self, runner: Runner) -> Container:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.loaded.spec.runner.type == "replay":  # nothing is started
+            return Container(
+                self._launch.study, self._launch.trial, self.folder, self.loaded.folder, dict(self.configuration),
+                Resources(), runner.place(self.folder), Readiness(None, 0.0, None),
+            )  # fmt: skip
+        return render(
+            self.loaded, self.configuration, runner.place(self.folder), self.source, study=self._launch.study,
+            trial=self._launch.trial, folder=self.folder, cache=self._launch.cache / self.member.name,
+            prepare=self._prepare, go_on=self._launch.go_on, fresh=self._launch.fresh, group=self._launch.group,
+        )  # fmt: skip
+
+    def _prepare(self, url: str, container: Container) -> SampleRequest | None:
+        """Tell a server with an adapter what it can only be told while it runs, and learn from it what it takes."""
+        self._at = reach(url, container.placement)
+        self.source, sample = prepare(self.loaded, self.configuration, self.source, self._at, container)
+        return sample
+
+
+def _path(loaded: LoadedSpec, name: str | None) -> str | None:
+    return None if name is None else str(loaded.folder / name)

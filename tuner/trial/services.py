@@ -1,0 +1,86 @@
+"""What the record of a trial says of each of several services, and of all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from loadtest import Interval, Measurement
+from results import Estimate, ServiceRecord
+from runners import Usage
+from tuner.trial.server import TrialServer
+
+
+def estimate(interval: Interval | None) -> Estimate | None:
+    """A load test's interval as a record has it."""
+    return None if interval is None else Estimate(value=interval.value, low=interval.low, high=interval.high)
+
+
+def service_records(
+    measurement: Measurement, servers: Sequence[TrialServer], usages: Sequence[Usage],
+    bottlenecks: Sequence[str | None],
+) -> tuple[ServiceRecord, ...]:  # fmt: skip
+    """Each of several; nothing where there is one."""
+    capacity = measurement.capacity_qps
+    return tuple(
+        ServiceRecord(
+            name=target.name,
+            share=target.share,
+            capacity_qps=None if capacity is None else capacity.value * target.share,
+            alone_qps=estimate(target.alone_qps),
+            p50_ms=target.p50_ms,
+            p95_ms=target.p95_ms,
+            p99_ms=estimate(target.p99_ms),
+            error_rate=target.error_rate,
+            base_latency_ms=target.base_latency_ms,
+            cpu_cores_used=usage.cpu_cores_mean,
+            memory_peak_bytes=usage.memory_peak_bytes,
+            bottleneck=bottleneck,
+            cold_start_s=server.endpoint.cold_start_s,
+        )
+        for target, usage, bottleneck, server in zip(
+            measurement.targets, usages, bottlenecks, servers, strict=bool(measurement.targets)
+        )
+    )
+
+
+def tightest(servers: Sequence[TrialServer], services: Sequence[ServiceRecord]) -> int:
+    """The place of the service that is nearest to its limit; 0 where there is one."""
+
+    def nearness(number: int) -> float:
+        limit_ms, p99 = servers[number].loaded.p99_limit_ms, services[number].p99_ms
+        return p99.value / limit_ms if p99 is not None and limit_ms else 0.0
+
+    return max(range(len(services)), key=nearness, default=0)
+
+
+def interference(measurement: Measurement) -> float | None:
+    """1 - R / min(alone_i / share_i): R is what all hold together, the minimum what they would hold if each did as
+    well beside the others as alone. Less than 0 (noise) is 0. None where something was not measured.
+    """
+    alone = [one.alone_qps.value / one.share for one in measurement.targets if one.alone_qps is not None]
+    if measurement.capacity_qps is None or not alone or len(alone) < len(measurement.targets):
+        return None
+    return max(0.0, 1 - measurement.capacity_qps.value / min(alone))
+
+
+def used_by_all(usages: Sequence[Usage]) -> Usage:
+    """What several servers used together. A GPU that they share is seen whole by each."""
+
+    def most(name: str) -> Any:
+        return max((value for one in usages if (value := getattr(one, name)) is not None), default=None)
+
+    def total(name: str) -> Any:
+        found = [getattr(one, name) for one in usages]
+        return None if None in found else sum(found)
+
+    return Usage(
+        cpu_cores_mean=total("cpu_cores_mean"),
+        memory_peak_bytes=total("memory_peak_bytes"),
+        throttled_share=most("throttled_share"),
+        gpu_utilization=most("gpu_utilization"),
+        gpu_memory_peak_bytes=most("gpu_memory_peak_bytes"),
+        gpu_power_w=most("gpu_power_w"),
+        gpu_clock_mhz=most("gpu_clock_mhz"),
+        gpu_throttling=tuple(dict.fromkeys(why for one in usages for why in one.gpu_throttling)),
+    )

@@ -1,0 +1,401 @@
+"""One trial: launch a configuration, measure it, and say what came of it.
+
+What a server does wrong becomes a record with a reason; only what no trial could survive (the runner itself is
+unavailable) is raised.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest import (
+    JointPlan,
+    LoadGenerator,
+    LoadPlan,
+    LoadTestError,
+    Measurement,
+    PlanError,
+    Progress,
+    Target,
+    pack,
+    read_log,
+    variables,
+)
+from results import Estimate, Evidence, State, TrialRecord, WarmupSample
+from runners import (
+    Beside,
+    Infeasible,
+    NotBeside,
+    Program,
+    Recorded,
+    Runner,
+    RunnerUnavailable,
+    ServerFailed,
+    Usage,
+)
+from search_spaces import Configuration
+from tuner.launch.price import known_price
+from tuner.launch.render import why_refused
+from tuner.search.objective import cost_per_million_requests
+from tuner.spec.reading import LoadedSpec
+from tuner.trial.bottleneck import name_bottleneck
+from tuner.trial.evidence import gather, memory_growth
+from tuner.trial.server import Launch, Served, TrialServer
+from tuner.trial.services import estimate, interference, service_records, tightest, used_by_all
+
+# A first rate a little below break-even, so that noise does not throw away a configuration that equals the best.
+BREAK_EVEN_MARGIN = 0.97
+_OVERTIME_S = 60.0  # a load test elsewhere that is this late hangs
+
+OnPhase = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What all trials of a study share. `trials` is the folder that holds one folder per trial."""
+
+    loaded: LoadedSpec
+    served: tuple[Served, ...]
+    runner: Runner
+    trials: Path
+    seed: int
+    replayed: bool
+
+    def price(self, configuration: Configuration) -> float | None:
+        """Per hour, known before it is launched."""
+        return known_price(self.loaded, self.runner, configuration)
+
+    @property
+    def cache(self) -> Path:
+        """The folder where servers keep what they compile, for the trials that follow."""
+        return self.trials.parent / "cache"
+
+
+def _never(_price: float | None) -> None:
+    """Nothing is pruned."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one trial is to find out. `break_even_qps` is the rate that a configuration of a price must hold, or it is
+    pruned. `again` marks the second measurement of a trial: longer, and never pruned.
+    """
+
+    number: int
+    configuration: Configuration
+    break_even_qps: Callable[[float | None], float | None] = _never
+    again: bool = False
+
+    @property
+    def folder_name(self) -> str:
+        """`0007`, or `0007-again` for the second measurement of trial 7."""
+        return f"{self.number:04d}" + ("-again" if self.again else "")
+
+
+class NotRemovedError(RunnerUnavailable):
+    """What a trial launched could not be removed, so no other may follow; what it measured counts."""
+
+    def __init__(self, reason: str, record: TrialRecord) -> None:
+        super().__init__(reason)
+        self.record = record
+
+
+def run_trial(setup: TrialSetup, question: Question, on_phase: OnPhase) -> TrialRecord:
+    """Launch, measure, stop. Raises RunnerUnavailable (NotRemovedError with the record), and KeyboardInterrupt with
+    everything stopped.
+    """
+    begun = time.monotonic()
+    folder = setup.trials / question.folder_name
+    folder.mkdir(parents=True, exist_ok=True)
+    trial = _Trial(setup, question, folder, on_phase)
+    try:
+        record = trial.run()
+    except NotRemovedError as error:
+        (folder / "trial.json").write_text(error.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        raise
+    found, growth = trial.evidence()
+    growth = growth if record.state == "complete" else None  # a queue that is overrun grows by itself
+    update = {"wall_s": time.monotonic() - begun, "evidence": found, "memory_growth_bytes_per_s": growth}
+    record = record.model_copy(update=update)
+    (folder / "trial.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+class _Trial:
+    def __init__(self, setup: TrialSetup, question: Question, folder: Path, on_phase: OnPhase) -> None:
+        self._setup, self._question, self._folder, self._on_phase = setup, question, folder, on_phase
+        self._spec = setup.loaded.spec
+        self._price = setup.price(question.configuration)
+        self._times: dict[str, Any] = {}
+        self._measurement: Measurement | None = None
+        study = self._spec.service.name
+        group = f"{study}/{question.folder_name}" if setup.loaded.members else None
+        # A second measurement starts as a container does that is deployed: nothing is compiled yet.
+        cache = folder / "cache" if question.again else setup.cache
+        if question.again:
+            shutil.rmtree(cache, ignore_errors=True)  # of a measurement that was interrupted
+        launch = Launch(study, question.number, folder, cache, question.again, group, lambda: on_phase("launch", 0.0))
+        self._servers = [TrialServer(served, question.configuration, launch) for served in setup.served]
+
+    def run(self) -> TrialRecord:
+        if refusal := why_refused(self._setup.loaded, self._setup.runner, self._question.configuration):
+            return self._record("infeasible", reason=refusal)
+        try:
+            return self._launch_and_measure()
+        except Infeasible as error:
+            p99 = None if error.p99_ms is None else Estimate.exactly(error.p99_ms)
+            return self._record("infeasible", reason=str(error), p99_ms=p99)
+        except ServerFailed as error:
+            return self._record("failed", reason=error.reason, log_tail=error.log_tail or None)
+        except LoadTestError as error:
+            return self._record("failed", reason=f"the load test could not run: {error}", bottleneck="client")
+
+    def evidence(self) -> tuple[Evidence, float | None]:
+        """Once the launch is over: what the figures rest on, and how fast memory grew under load."""
+        found = gather([(server.folder, server.launch_s) for server in self._servers], self._measurement)
+        if self._measurement is None:
+            return found, None
+        loaded_s = self._times.get("launch_s", 0.0) + self._measurement.load_started_s
+        return found, memory_growth(found.usage, loaded_s)
+
+    def _launch_and_measure(self) -> TrialRecord:
+        if self._break_even() == float("inf"):
+            return self._record("pruned", reason="one such container alone costs more than the best configuration")
+        record = None
+        try:
+            with ExitStack() as stack:
+                record = self._launched(stack)
+                self._on_phase("stop", 1.0)
+                stopping = time.monotonic()
+            return record.model_copy(update={"teardown_s": time.monotonic() - stopping})
+        except RunnerUnavailable as error:
+            if record is None:
+                raise
+            raise NotRemovedError(str(error), record) from error
+
+    def _launched(self, stack: ExitStack) -> TrialRecord:
+        """What is launched is stopped when the stack is closed."""
+        self._on_phase("launch", 0.0)
+        # The generator takes a second to import what it needs; it does so while the server starts.
+        generator = LoadGenerator() if self._setup.runner.near and not self._setup.replayed else None
+        if generator is not None:
+            stack.enter_context(generator)
+        for server in self._servers:
+            with _named(server):
+                server.launch(self._setup.runner, stack)
+        first = self._servers[0].endpoint
+        self._times["launch_s"] = sum(server.launch_s for server in self._servers)
+        self._times |= {"image": first.image, "reused_from": first.reused_from}
+        if first.reused_from is None:
+            self._times["cold_start_s"] = max(server.endpoint.cold_start_s for server in self._servers)
+        if self._setup.replayed:
+            return self._replay(first.recorded)
+        if generator is not None:
+            # First the clients go: many servers, asked to stop, wait for those that are still connected.
+            stack.callback(generator.close)
+        for server in self._servers:
+            with _named(server):
+                server.check_quality(lambda: self._on_phase("quality", 0.0))
+        record = self._measure(generator)
+        if generator is not None:
+            generator.close()
+        return record
+
+    def _break_even(self) -> float | None:
+        return None if self._question.again else self._question.break_even_qps(self._price)
+
+    def _check(self) -> None:
+        """Raises where a server lives no more."""
+        for server in self._servers:
+            with _named(server):
+                server.endpoint.check()
+
+    def _measure(self, generator: LoadGenerator | None) -> TrialRecord:
+        begun = time.monotonic()
+
+        def on_progress(progress: Progress) -> None:
+            self._check()
+            self._on_phase(_phase(progress), progress.fraction)
+
+        for server in self._servers:
+            server.begin()
+        measurement, notes = None, tuple(note for server in self._servers for note in server.endpoint.notes)
+        besides = [server.endpoint.beside for server in self._servers if server.endpoint.beside is not None]
+        if elsewhere := len(besides) == len(self._servers):
+            try:
+                measurement, notes = self._measure_beside(besides, on_progress), ()
+            except NotBeside as error:
+                notes = (*notes, f"The load test did not run in the cluster: {error}")
+        if measurement is None:
+            cores, shared = self._client_cores()
+            plan = self._plan([server.endpoint.url for server in self._servers], cores, shares_cores=shared)
+            with ExitStack() as stack:
+                ours = generator or stack.enter_context(LoadGenerator())
+                measurement = ours.measure(plan, on_progress)
+        measurement = measurement.model_copy(update={"notes": (*measurement.notes, *dict.fromkeys(notes))})
+        self._measurement = measurement
+        if len(self._servers) == 1:
+            self._times |= self._servers[0].counted()
+        (self._folder / "probes.json").write_text(measurement.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        self._check()
+        self._times |= {"warmup_s": measurement.warmup_s, "load_s": measurement.load_s}
+        # Seen from here, a load test elsewhere ended just now.
+        ended = time.monotonic()
+        begun = ended - measurement.load_started_s - measurement.load_s if elsewhere else begun
+        return self._judge(measurement, [_usage_at_capacity(server, measurement, begun) for server in self._servers])
+
+    def _client_cores(self) -> tuple[tuple[int, ...], bool]:
+        """The cores that no server was given, for the load generator, and whether it shares some all the same."""
+        endpoints = [server.endpoint for server in self._servers]
+        offered = [set(one.client_cores) for one in endpoints if one.client_cores]
+        common = set.intersection(*offered) if offered else set()
+        return tuple(sorted(common)), any(one.shares_cores for one in endpoints) or (bool(offered) and not common)
+
+    def _measure_beside(self, besides: list[Beside], on_progress: Callable[[Progress], None]) -> Measurement:
+        """The load test as a program near the servers. Raises NotBeside where it cannot run there."""
+        plan = self._plan([one.url for one in besides], (), shares_cores=any(one.shares_cores for one in besides))
+        secrets = {name for server in self._servers for name in variables(server.source.plan.auth)}
+        try:
+            program = Program(
+                "loadtest", ("--bundle", "{bundle}"), pack(plan), tuple(sorted(secrets)), plan.max_s + _OVERTIME_S
+            )
+        except PlanError as error:
+            raise LoadTestError(str(error)) from error
+
+        def go_on() -> None:
+            self._check()
+            self._on_phase("load", 0.0)
+
+        lines = besides[0].run(program, go_on)
+        with closing(lines):  # type: ignore[type-var]  # a generator
+            measurement = read_log(lines, on_progress)
+        if measurement.base_latency_ms is None:
+            # It has answered us: either it fails everybody now, which is seen from here too, or a network is between.
+            raise NotBeside(measurement.reason)
+        return measurement
+
+    def _plan(self, urls: list[str], cores: tuple[int, ...], *, shares_cores: bool) -> LoadPlan | JointPlan:
+        load = self._spec.load
+        max_s = self._setup.loaded.most_load_s(again=self._question.again)
+        seed = self._setup.seed * 1_000_003 + 2 * self._question.number + self._question.again
+        plans = [
+            server.plan(url, cores, shares_cores=shares_cores, max_s=max_s, seed=seed + number * 7_000_003)
+            for number, (server, url) in enumerate(zip(self._servers, urls, strict=True))
+        ]
+        first = self._break_even()
+        # In a closed loop there is no rate to ask for.
+        first_qps = None if first is None or load.users is not None else first * BREAK_EVEN_MARGIN
+        if len(plans) == 1:
+            return plans[0].model_copy(update={"first_rate_qps": first_qps})
+        targets = [
+            Target(name=server.member.name, share=server.member.share, plan=plan)
+            for server, plan in zip(self._servers, plans, strict=True)
+        ]
+        return JointPlan(
+            targets=tuple(targets), first_rate_qps=first_qps, max_s=max_s, max_warmup_s=plans[0].max_warmup_s,
+            cores=cores, shares_cores=shares_cores,
+        )  # fmt: skip
+
+    def _judge(self, measurement: Measurement, usages: list[Usage]) -> TrialRecord:
+        usage = usages[0] if len(usages) == 1 else used_by_all(usages)
+        bottlenecks = [
+            name_bottleneck(measurement, one, server.asked) for one, server in zip(usages, self._servers, strict=True)
+        ]
+        services = service_records(measurement, self._servers, usages, bottlenecks)
+        shared: dict[str, Any] = {
+            "cpu_cores_used": usage.cpu_cores_mean,
+            "memory_peak_bytes": usage.memory_peak_bytes,
+            "gpu_utilization": usage.gpu_utilization,
+            "gpu_memory_peak_bytes": usage.gpu_memory_peak_bytes,
+            "gpu_power_w": usage.gpu_power_w,
+            "gpu_clock_mhz": usage.gpu_clock_mhz,
+            "gpu_throttling": usage.gpu_throttling,
+            "throttled_share": usage.throttled_share,
+            "bottleneck": bottlenecks[tightest(self._servers, services)],
+            "saturated_qps": measurement.saturated_qps,
+            "base_latency_ms": measurement.base_latency_ms,
+            "p50_ms": measurement.p50_ms,
+            "p95_ms": measurement.p95_ms,
+            "p99_ms": estimate(measurement.p99_ms),
+            "error_rate": measurement.error_rate,
+            "notes": measurement.notes,
+            "services": services,
+            "interference": interference(measurement),
+            "unsettled": ()
+            if measurement.settled
+            else tuple(
+                WarmupSample(at_s=point.at_s, p50_ms=point.p50_ms, qps=point.qps) for point in measurement.warmup
+            ),
+        }
+        if measurement.outcome == "measured" and measurement.capacity_qps is not None:
+            return self._record("complete", capacity=estimate(measurement.capacity_qps), **shared)
+        if measurement.outcome == "pruned":
+            reason = measurement.reason or "it cannot hold the rate at which it would equal the best"
+            return self._record("pruned", reason=reason, capacity_bound_qps=measurement.bound_qps, **shared)
+        state: State = "infeasible" if measurement.outcome == "infeasible" else "failed"
+        return self._record(state, reason=measurement.reason or "no verdict was reached", **shared)
+
+    def _replay(self, recorded: Recorded | None) -> TrialRecord:
+        """A table's row in place of a load test, pruned by the same rule."""
+        assert recorded is not None  # noqa: S101 (the replay runner's endpoint always has one)
+        self._price = recorded.price_per_hour if recorded.price_per_hour is not None else self._price
+        self._times["load_s"] = recorded.trial_s or 0.0
+        break_even = self._break_even()
+        bound = None if break_even is None else break_even * BREAK_EVEN_MARGIN
+        if bound is not None and recorded.capacity_qps < bound:
+            reason = "it cannot hold the rate at which it would equal the best"
+            return self._record("pruned", reason=reason, capacity_bound_qps=bound, saturated_qps=recorded.saturated_qps)
+        p99 = None if recorded.p99_ms is None else Estimate.exactly(recorded.p99_ms)
+        capacity = Estimate.exactly(recorded.capacity_qps)
+        return self._record("complete", capacity=capacity, p99_ms=p99, saturated_qps=recorded.saturated_qps)
+
+    def _record(self, state: State, *, capacity: Estimate | None = None, **fields: Any) -> TrialRecord:
+        cost = None
+        if capacity is not None and self._price is not None and capacity.value > 0:
+            cost = cost_per_million_requests(self._price, capacity.value)
+        return TrialRecord(
+            number=self._question.number,
+            state=state,
+            configuration=dict(self._question.configuration),
+            capacity_qps=capacity,
+            cost_per_hour=self._price,
+            cost_per_million_requests=cost,
+            **self._times,
+            **fields,
+        )
+
+
+@contextmanager
+def _named(server: TrialServer) -> Iterator[None]:
+    """What goes wrong with one of several servers says which."""
+    name = server.member.name
+    try:
+        yield
+    except Infeasible as error:
+        if not name:
+            raise
+        raise Infeasible(f"{name}: {error}", error.p99_ms) from error
+    except ServerFailed as error:
+        if not name:
+            raise
+        raise ServerFailed(f"{name}: {error.reason}", error.log_tail) from error
+
+
+def _usage_at_capacity(server: TrialServer, measurement: Measurement, begun: float) -> Usage:
+    """What the server used at the highest rate that it held; over all the load where it held none."""
+    met = [probe for probe in measurement.probes if probe.verdict == "met"]
+    if not met:
+        return server.endpoint.usage(begun + measurement.load_started_s, time.monotonic())
+    highest = max(met, key=lambda probe: probe.rate_qps)
+    start = begun + highest.started_s
+    return server.endpoint.usage(start, start + highest.duration_s)
+
+
+def _phase(progress: Progress) -> str:
+    return progress.phase if progress.rate_qps is None else f"{progress.phase} {progress.rate_qps:.3g}/s"
