@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
@@ -159,7 +159,9 @@ class Fleet:
 class Worker:
     """One worker: does what the master says until it is told to quit."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, make_load: Callable[[LoadPlan, int, int], LocalLoad]) -> None:
+        """`make_load` makes this worker's part of a plan's load: the how-many-eth of how many."""
+        self._make_load = make_load
         self._runner = Environment(events=Events()).create_worker_runner(host, port)
         self._load: LocalLoad | None = None
         self._reporting: gevent.Greenlet | None = None
@@ -176,10 +178,8 @@ class Worker:
 
     def _on_message(self, msg: Any, **_: object) -> None:
         if msg.type == "load_plan":
-            from loadtest.generator.users import local_load
-
             plan = LoadPlan.model_validate_json(msg.data["plan"])
-            self._load = local_load(plan, part=msg.data["part"], parts=msg.data["parts"])
+            self._load = self._make_load(plan, msg.data["part"], msg.data["parts"])
             self._runner.send_message("armed")
             return
         assert self._load is not None  # noqa: S101 (the plan comes first)

@@ -103,12 +103,12 @@ def work(address: str, core: int | None) -> None:
     _prepare_process()
     host, _, port = address.rpartition(":")
     try:
-        Worker(host, int(port)).serve()
+        Worker(host, int(port), local_load).serve()
     except (ConnectionError, ValueError) as error:
         raise GeneratorLost(f"no master at {address}: {error}") from error
 
 
-def local_load(plan: LoadPlan, *, part: int, parts: int) -> LocalLoad:
+def local_load(plan: LoadPlan, part: int, parts: int) -> LocalLoad:
     """A worker's part of the load."""
     send = sender(plan, Environment(events=locust.events))
     return LocalLoad(

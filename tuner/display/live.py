@@ -10,10 +10,10 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from results import Recommendation, TrialRecord
+from results.text import assigned
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
 from tuner.display.wording import confirmation_line, duration, harmless, outcome, result_lines, trial_line
-from tuner.outcome.recommendation import describe
 
 _STYLES = {"complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red"}
 
@@ -48,7 +48,7 @@ class LiveDisplay:
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
         """The running trial appears below."""
         self._positions[number] = f"[{position:>{len(str(budget))}}/{budget}]"
-        self._begin(number, describe(configuration))
+        self._begin(number, assigned(configuration))
         self._progress.update(self._study, visible=True)
 
     def phase(self, number: int, name: str, fraction: float) -> None:
@@ -63,14 +63,14 @@ class LiveDisplay:
         style = "bold green" if is_best else _STYLES[record.state]
         self._console.print(escape(trial_line(record, self._positions.pop(record.number, ""))), style=style)
         shown = (
-            "nothing meets the SLO yet" if best is None else f"best: {describe(best.configuration)}: {outcome(best)}"
+            "nothing meets the SLO yet" if best is None else f"best: {assigned(best.configuration)}: {outcome(best)}"
         )
         self._progress.update(self._study, advance=1, description=escape(harmless(shown)))
         self._end(record.number)
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """The running bar says that this is a second measurement."""
-        self._begin(first.number, f"again {position}/{count}: {describe(first.configuration)}")
+        self._begin(first.number, f"again {position}/{count}: {assigned(first.configuration)}")
 
     def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
         """Both measurements in one line."""

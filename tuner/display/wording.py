@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from results import Recommendation, TrialRecord
-from tuner.outcome.recommendation import describe
+from results.text import assigned
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -38,18 +38,18 @@ def outcome(record: TrialRecord) -> str:
 
 def trial_line(record: TrialRecord, position: str) -> str:
     """One line per finished trial."""
-    return f"{position} {record.state:<10} {harmless(describe(record.configuration))}: {outcome(record)}"
+    return f"{position} {record.state:<10} {harmless(assigned(record.configuration))}: {outcome(record)}"
 
 
 def confirmation_line(first: TrialRecord, again: TrialRecord) -> str:
     """Both measurements of one configuration in one line."""
-    return f"again      {harmless(describe(first.configuration))}: {outcome(again)} (at first {outcome(first)})"
+    return f"again      {harmless(assigned(first.configuration))}: {outcome(again)} (at first {outcome(first)})"
 
 
 def result_lines(recommendation: Recommendation) -> list[str]:
     """The recommendation as lines: the configuration first, then the reasons."""
     if recommendation.configuration is None:
         return ["No configuration met the SLO.", *(f"  {harmless(reason)}" for reason in recommendation.reasons)]
-    lines = [f"Recommended: {harmless(describe(recommendation.configuration))}"]
+    lines = [f"Recommended: {harmless(assigned(recommendation.configuration))}"]
     lines += [f"  {harmless(reason)}" for reason in recommendation.reasons]
     return [*lines, f"  confirmed: {str(recommendation.confirmed).lower()}"]

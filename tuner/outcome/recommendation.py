@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from results import Choice, Recommendation, State, TrialCounts, TrialRecord
-from search_spaces import Configuration
-from search_spaces.parameter import text_of
+from results.text import assigned
 from tuner.search.objective import Objective, pareto_front, replicas_for
 from tuner.spec.reading import LoadedSpec
 
@@ -47,11 +46,6 @@ def recommend(
         reasons=(*_reasons(loaded, objective, best, records, confirmations), *([stopped] if stopped else [])),
         **{name: getattr(chosen, name) for name in Choice.model_fields},
     )
-
-
-def describe(configuration: Configuration) -> str:
-    """`cpu_cores=2 threads=1`, for sentences and lines."""
-    return " ".join(f"{name}={text_of(value)}" for name, value in configuration.items())
 
 
 def find_current(loaded: LoadedSpec, records: Sequence[TrialRecord]) -> TrialRecord | None:
@@ -125,7 +119,7 @@ def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:
     assert best.capacity_qps is not None  # noqa: S101
     capacity = best.capacity_qps
     within = " and ".join(loaded.slo_texts) or "the SLO"
-    text = f"{describe(best.configuration)} holds {capacity.value:.4g} requests/s within {within}"
+    text = f"{assigned(best.configuration)} holds {capacity.value:.4g} requests/s within {within}"
     if capacity.low < capacity.high:
         text += f" (95% interval {capacity.low:.4g} to {capacity.high:.4g})"
     if best.cost_per_hour is not None and best.cost_per_million_requests is not None:
@@ -171,7 +165,7 @@ def _against_current(
     if loaded.spec.current is None:
         return []
     today = find_current(loaded, records)
-    shown = describe(loaded.spec.current)
+    shown = assigned(loaded.spec.current)
     if today is None:
         return [f"The current configuration ({shown}) was not measured."]
     if today.number == best.number:
@@ -196,4 +190,4 @@ def _against_next(
     if ours is None or theirs is None or len(objective.metrics) > 1 or not ours[0]:
         return []
     apart = abs(theirs[0] / ours[0] - 1)
-    return [f"The next best, {describe(ranked[0].configuration)}, is {apart:.1%} away in {objective.metrics[0]}."]
+    return [f"The next best, {assigned(ranked[0].configuration)}, is {apart:.1%} away in {objective.metrics[0]}."]
