@@ -21,7 +21,7 @@ from results.records import (
 )
 from results.report.report import write_report
 from results.summary import StudySummary
-from results.tables import RESERVED_COLUMNS, trials_frame, write_trials
+from results.tables import RESERVED_COLUMNS, trials_frame, write_trials, writes_parquet
 
 __all__ = [
     "RESERVED_COLUMNS",
@@ -45,4 +45,5 @@ __all__ = [
     "write_recommendation",
     "write_report",
     "write_trials",
+    "writes_parquet",
 ]
