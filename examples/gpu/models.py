@@ -1,5 +1,5 @@
-"""Two models with random weights: ResNet-50 (He et al. 2015, figure 5 and table 1) for images, and a transformer encoder
-of MiniLM's size (six layers of width 384) for texts. Only torch is needed.
+"""Two models with random weights: ResNet-50 (He et al. 2015, figure 5 and table 1) for images, and a transformer
+encoder of MiniLM's size (six layers of width 384) for texts. Only torch is needed.
 
 What is measured of a model does not depend on what it has learnt, so nothing has to be downloaded.
 """

@@ -152,7 +152,7 @@ class Batcher:
             task.add_done_callback(self._tasks.discard)
 
     def _ready(self, now: float) -> str | None:
-        """The model whose batch is full or has waited long enough, the longest wait first; sets the clock for the next."""
+        """The model whose batch is full or has waited long enough, the longest wait first; else sets the clock."""
         delay_s = self.knobs.batch_delay_ms / 1e3
         oldest = sorted((queue[0][0], model) for model, queue in self._waiting.items() if queue)
         for since, model in oldest:
