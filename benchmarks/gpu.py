@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,13 +33,11 @@ from benchmarks.on_gpu.table import Row, fleet, measure
 from benchmarks.on_gpu.tuning import replayed, tuned
 
 _BUDGET = 20
-_TABLE_SHARE = 0.62  # of all the time is over when the first table has to be done
-_TUNE_S = 75.0  # that the real run should have at least
+_TUNE_S = 125.0  # that the real run has at least, once as many rows as are wanted stand in the table
+_LEAST_TUNE_S = 100.0
 
 
 def _provenance(run: Run, commit: str | None) -> None:
-    import torch
-
     from runners.gpu import gpu_names
 
     smi = ["nvidia-smi", "--query-gpu=name,driver_version,compute_mode,mig.mode.current", "--format=csv,noheader"]
@@ -48,7 +47,7 @@ def _provenance(run: Run, commit: str | None) -> None:
         "commit": commit or _said(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or "not known",
         "gpu": ", ".join(gpu_names()) or "none",
         "nvidia-smi (name, driver, compute mode, MIG)": _said(smi) or "not there",
-        "torch": f"{torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}",
+        "torch": metadata.version("torch"),
         "python": platform.python_version(),
         "cpu cores": len(os.sched_getaffinity(0)),
         "platform": platform.platform(),
@@ -119,14 +118,9 @@ def _mps(run: Run, stack: contextlib.ExitStack) -> dict[str, str]:
 def _tables(run: Run, env: dict[str, str]) -> tuple[Any, list[Row]]:
     plan = design(on_gpu=run.on_gpu, shares=bool(env))
     rows: list[Row] = []
-    with run.section("A table of configurations"), fleet(run, plan, env) as servers:
-        whole_s = run.ends - run.begun
-        run.say(f"{len(servers.servers)} servers are ready after {time.monotonic() - run.begun:.0f} s.")
-        ends = run.begun + min(_TABLE_SHARE * whole_s, whole_s - _TUNE_S)
-        rows = measure(run, plan, servers, "vision", ends)
-        if time.monotonic() < ends - 5:
-            run.say()
-            measure(run, plan, servers, "encode", ends)
+    with run.section("Tables of configurations"), fleet(run, plan, env) as servers:
+        run.say(f"{len(servers)} servers are ready after {time.monotonic() - run.begun:.0f} s.\n")
+        rows = measure(run, plan, servers, run.ends - _TUNE_S, run.ends - _LEAST_TUNE_S)["vision"]
     return plan, rows
 
 

@@ -76,23 +76,29 @@ def _memory(device: Any, look: Callable[[], GpuLook]) -> None:
 
 def _busy(look: Callable[[], GpuLook]) -> None:
     """Under matrix products, on a thread that never waits for the readings."""
-    ended = threading.Event()
+    ended, done = threading.Event(), 0
     one = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
 
     def multiply() -> None:
+        nonlocal done
         while not ended.is_set():
             for _ in range(8):
                 one @ one
             torch.cuda.synchronize()
+            done += 8
 
     thread = threading.Thread(target=multiply, daemon=True)
     thread.start()
-    time.sleep(2.0)  # NVML's utilisation is that of the last second at most
-    busy = look()
+    time.sleep(0.5)
+    begun, before = time.perf_counter(), done
+    time.sleep(1.5)
+    tflops = (done - before) * 2 * 8192**3 / (time.perf_counter() - begun) / 1e12
+    busy = look()  # NVML's utilisation is that of the last second at most
     utilization, power = _asked(torch.cuda.utilization), _asked(torch.cuda.power_draw)
     clock = _asked(torch.cuda.clock_rate)
     ended.set()
     thread.join()
+    _row("bf16 matrix products, 8192 x 8192 (TFLOPS)", "no part of NVML", tflops, tflops > 0)
     _row(
         "utilisation, under matrix products",
         busy.utilization,
@@ -154,7 +160,7 @@ def main() -> None:
     about = {
         "name": properties.name, "multiprocessors": properties.multi_processor_count,
         "memory_gib": round(properties.total_memory / _GIB, 1), "capability": f"{properties.major}.{properties.minor}",
-        "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+        "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
     }  # fmt: skip
     print(json.dumps({"rows": _ROWS, "device": about}))
 

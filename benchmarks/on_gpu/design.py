@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 DELAY_MS = 2.0
+WANTED = 64  # rows of the table of images, however little time there is
 GPU_HOUR, CORE_HOUR, CORES = 3.0, 0.04, 8  # assumed prices; they only weigh slices and cores against each other
 
 
@@ -37,7 +38,14 @@ class Design:
     precisions: tuple[str, ...]
     batches: tuple[int, ...]
 
-    def configurations(self) -> Iterator[Configuration]:
+    def order(self) -> Iterator[tuple[str, Configuration]]:
+        """Model and configuration: images until there are `WANTED`, texts on the whole GPU, then the rest of both."""
+        images = [("vision", one) for one in self._configurations()]
+        texts = [("encode", one) for one in self._configurations()]
+        whole = [one for one in texts if one[1].server == self.servers[0]]
+        yield from (*images[:WANTED], *whole, *images[WANTED:], *(one for one in texts if one not in whole))
+
+    def _configurations(self) -> Iterator[Configuration]:
         """Server by server."""
         for server, threads in itertools.product(self.servers, self.threads):
             for precision, batch in itertools.product(self.precisions, self.batches):

@@ -62,7 +62,7 @@ def service() -> Iterator[dict[str, str]]:
                 )
 
 
-def measured(env: dict[str, str], percentages: tuple[int, ...], timeout_s: float = 40.0) -> dict[int, dict[str, float]]:
+def measured(env: dict[str, str], percentages: tuple[int, ...], timeout_s: float = 30.0) -> dict[int, dict[str, float]]:
     """Multiprocessors, and TFLOPS of a matrix product, that a process of such a percentage has, one after the other.
 
     Raises NoMps where one of them fails.

@@ -8,11 +8,10 @@ import csv
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.on_gpu.design import CORE_HOUR, CORES, DELAY_MS, GPU_HOUR, Configuration, Design, Server
+from benchmarks.on_gpu.design import CORE_HOUR, CORES, DELAY_MS, GPU_HOUR, WANTED, Configuration, Design, Server
 from benchmarks.on_gpu.load import Client, capacity, told
 from benchmarks.on_gpu.run import Run, until
 from benchmarks.on_gpu.servers import Launched, launched
@@ -26,17 +25,14 @@ COLUMNS = (
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Fleet:
-    """The servers of a design, which run at the same time and are loaded one after the other."""
-
-    servers: Mapping[Server, Launched]
-    mps: bool
+Fleet = Mapping[Server, Launched]
 
 
 @contextlib.contextmanager
 def fleet(run: Run, plan: Design, mps: Mapping[str, str]) -> Iterator[Fleet]:
-    """All servers, started at once. One that does not start is said and left out."""
+    """The servers of a design, all started at once, to be loaded one after the other. One that does not start is said
+    and left out.
+    """
     with contextlib.ExitStack() as stack:
         started = {server: stack.enter_context(_server(run, plan, server, mps)) for server in plan.servers}
         ready: dict[Server, Launched] = {}
@@ -49,13 +45,13 @@ def fleet(run: Run, plan: Design, mps: Mapping[str, str]) -> Iterator[Fleet]:
                     run.say(f"- {server}: not ready in {_READY_S:.0f} s: {one.last_words()}")
             except RuntimeError as error:
                 run.say(f"- {server}: {error}")
-        yield Fleet(ready, bool(mps))
+        yield ready
 
 
 def _server(
     run: Run, plan: Design, server: Server, mps: Mapping[str, str]
 ) -> contextlib.AbstractContextManager[Launched]:
-    arguments = server_arguments(run, plan, server.workers)
+    arguments = [*server_arguments(run, plan, server.workers), "--warm", plan.warm]
     env: dict[str, str] = {}
     if server.gpu_share < 1:
         arguments += ["--memory-fraction", f"{server.gpu_share:g}"]
@@ -68,7 +64,7 @@ def server_arguments(run: Run, plan: Design, workers: int) -> list[str]:
     """The same for a table and for a real run."""
     return [
         "--device", run.device, "--size", "full" if run.on_gpu else "tiny", "--workers", str(workers),
-        "--batch-delay-ms", f"{DELAY_MS:g}", "--threads", str(plan.threads[-1]), "--warm", plan.warm,
+        "--batch-delay-ms", f"{DELAY_MS:g}", "--threads", str(plan.threads[-1]),
     ]  # fmt: skip
 
 
@@ -77,29 +73,36 @@ def price(server: Server, *, on_gpu: bool) -> float:
     return (GPU_HOUR * server.gpu_share if on_gpu else 0.0) + CORE_HOUR * CORES
 
 
-def measure(run: Run, plan: Design, servers: Fleet, model: str, ends: float) -> list[Row]:
-    """Row by row into `gpu-MODEL.csv`, until all are measured or the time is over; then some of them once more."""
-    path = run.output / f"gpu-{model}.csv"
-    rows: list[Row] = []
-    again: list[float] = []
-    wanted = [one for one in plan.configurations() if one.server in servers.servers]
-    with path.open("w", newline="", encoding="utf-8") as file:
+def measure(run: Run, plan: Design, servers: Fleet, ends: float, at_last: float) -> dict[str, list[Row]]:
+    """Row by row into `gpu-MODEL.csv`, until all are measured or the time is over: at `ends`, or `at_last` while there
+    are fewer of images than are wanted. Then some of them once more, to tell the scatter.
+    """
+    measured: dict[str, list[tuple[Configuration, Row]]] = {"vision": [], "encode": []}
+    wanted = [one for one in plan.order() if one[1].server in servers]
+    for model, one in wanted:
+        if time.monotonic() > (ends if len(measured["vision"]) >= WANTED else at_last):
+            break
+        row = asyncio.run(_row(run, servers[one.server].port, model, one))
+        measured[model].append((one, row))
+        _append(run.output / f"gpu-{model}.csv", row, first=len(measured[model]) == 1)
+    for model, pairs in measured.items():
+        again: list[float] = []
+        good = [pair for pair in pairs if pair[1]["capacity_qps"]]
+        for one, row in good[:: max(1, len(good) // _REPEATS)]:
+            if time.monotonic() < ends:
+                second = asyncio.run(_row(run, servers[one.server].port, model, one, seed=1000))
+                again.append(second["capacity_qps"] / row["capacity_qps"] - 1)
+        if pairs:
+            _tell(run, plan, model, [row for _, row in pairs], sum(name == model for name, _ in wanted), again)
+    return {model: [row for _, row in pairs] for model, pairs in measured.items()}
+
+
+def _append(path: Path, row: Row, *, first: bool) -> None:
+    with path.open("w" if first else "a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        for one in wanted:
-            if time.monotonic() > ends:
-                break
-            rows.append(asyncio.run(_row(run, servers.servers[one.server].port, model, one)))
-            writer.writerow(rows[-1])
-            file.flush()
-    for one, row in [(one, row) for one, row in zip(wanted, rows, strict=False) if row["capacity_qps"]][
-        :: max(1, len(rows) // _REPEATS)
-    ]:
-        if time.monotonic() < ends + 8:
-            second = asyncio.run(_row(run, servers.servers[one.server].port, model, one, seed=1000))
-            again.append(second["capacity_qps"] / row["capacity_qps"] - 1)
-    _tell(run, plan, model, rows, len(wanted), again)
-    return rows
+        if first:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 async def _row(run: Run, port: int, model: str, one: Configuration, seed: int = 0) -> Row:
@@ -171,9 +174,3 @@ space:
 """,
         encoding="utf-8",
     )
-
-
-def read(path: Path) -> list[Row]:
-    """A table that was written here."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

@@ -24,7 +24,7 @@ _KNOBS = ("workers", "threads", "precision", "batch_size")
 def tuned(run: Run, plan: Design, model: str, rows: list[Row], gpu_type: str | None, budget: int) -> None:
     """`tune --budget N` with the process runner: one server, which is told each configuration."""
     folder = run.output / "tune"
-    each_s = min(10.0, max(1.5, (run.left_s - _START_S - 10) / (budget + 3) - _BESIDE_S))
+    each_s = min(10.0, max(4.0, (run.left_s - _START_S - 10) / (budget + 3) - _BESIDE_S))
     spec = run.output / "tune.yaml"
     spec.write_text(_spec(run, plan, model, gpu_type, each_s), encoding="utf-8")
     began = time.monotonic()
@@ -62,7 +62,7 @@ space:
     cpu_cores: {{choices: [{cores}], role: cpu_cores}}
 {gpu}{chr(10).join(lines)}
 prices: {{cpu_core_hour: {CORE_HOUR}{gpu_price}}}
-load: {{max_trial: {each_s:.1f}s, max_warmup: 1s}}
+load: {{max_trial: {each_s:.1f}s, max_warmup: {min(1.0, each_s / 4):.2f}s}}
 runner: {{type: process}}
 """
 
@@ -160,8 +160,8 @@ def replayed(run: Run, model: str, budget: int, seeds: int, reserve_s: float) ->
     if first:
         within = [one for one in first if one is not None]
         run.say(
-            f"`tune --service gpu-{model}.yaml --budget {budget}` with {len(first)} seeds: {len(within)} came within 5% "
-            f"of the cheapest row; trials until then: {', '.join('-' if one is None else str(one) for one in first)}"
+            f"`tune --service gpu-{model}.yaml --budget {budget}` with {len(first)} seeds: {len(within)} came within "
+            f"5% of the cheapest row; trials until then: {', '.join('-' if one is None else str(one) for one in first)}"
         )
         run.note(f"replay {model}", first)
 
