@@ -38,7 +38,7 @@ _LEAST_TUNE_S = 100.0
 
 
 def _provenance(run: Run, commit: str | None) -> None:
-    from runners.gpu import gpu_names
+    from runners.host.gpu import gpu_names
 
     smi = ["nvidia-smi", "--query-gpu=name,driver_version,compute_mode,mig.mode.current", "--format=csv,noheader"]
     about: dict[str, Any] = {
@@ -126,7 +126,7 @@ def _tables(run: Run, env: dict[str, str]) -> tuple[Any, list[Row]]:
 
 def _gpu_type(run: Run) -> str | None:
     """A word of the device's name that the process runner knows it by: `H100` of `NVIDIA H100 80GB HBM3`."""
-    from runners.gpu import gpu_names
+    from runners.host.gpu import gpu_names
 
     words = [word for name in gpu_names()[:1] for word in name.split() if word not in ("NVIDIA", "Tesla")]
     return words[0] if run.on_gpu and words else None

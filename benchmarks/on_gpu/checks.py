@@ -1,4 +1,4 @@
-"""What `runners.gpu` reads of a GPU through NVML against what torch says of it, in a process of its own.
+"""What `runners` reads of a GPU through NVML against what torch says of it, in a process of its own.
 
     python -m benchmarks.on_gpu.checks
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from runners.gpu import GpuLook, nvml
+from runners.host.gpu import GpuLook, nvml
 
 _GIB = 2**30
 _ROWS: list[tuple[str, str, str, bool]] = []
@@ -136,6 +136,7 @@ def main() -> None:
     if device is None:
         raise SystemExit("NVML finds no driver")
     torch.zeros(1, device="cuda")
+    cudnn: Any = torch.backends.cudnn
     properties = torch.cuda.get_device_properties(0)
 
     def look() -> GpuLook:
@@ -152,7 +153,8 @@ def main() -> None:
     )
     power = _asked(torch.cuda.power_draw)
     _row("power, at rest (W)", idle.power_w, power and power / 1e3, _near(idle.power_w, power and power / 1e3, 0.1))
-    for check in (lambda: _memory(device, look), lambda: _busy(look), _slice):
+    checks: tuple[Callable[[], None], ...] = (lambda: _memory(device, look), lambda: _busy(look), _slice)
+    for check in checks:
         try:
             check()
         except Exception as error:  # noqa: BLE001 (a check that fails is a row)
@@ -160,7 +162,7 @@ def main() -> None:
     about = {
         "name": properties.name, "multiprocessors": properties.multi_processor_count,
         "memory_gib": round(properties.total_memory / _GIB, 1), "capability": f"{properties.major}.{properties.minor}",
-        "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+        "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": cudnn.version(),
     }  # fmt: skip
     print(json.dumps({"rows": _ROWS, "device": about}))
 
