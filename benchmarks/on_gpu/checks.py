@@ -117,6 +117,7 @@ def _busy(look: Callable[[], GpuLook]) -> None:
 
 def _slice() -> None:
     """A process that holds itself to a twentieth of the memory, as the server's --memory-fraction does."""
+    torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(0.05)
     fits = torch.empty(int(0.04 * total), dtype=torch.uint8, device="cuda")

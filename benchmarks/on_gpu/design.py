@@ -76,4 +76,4 @@ def design(*, on_gpu: bool, shares: bool) -> Design:
     precisions, batches = ("fp32", "tf32", "fp16", "bf16"), (1, 4, 16, 64)
     if not shares:
         return Design(whole, (1, 4), precisions, batches)
-    return Design((*whole, Server(0.25, 1), Server(0.5, 1), Server(0.125, 1)), (4,), precisions, batches)
+    return Design((*whole, Server(0.25, 1), Server(0.5, 1), Server(0.1, 1)), (4,), precisions, batches)

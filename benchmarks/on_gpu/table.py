@@ -20,7 +20,7 @@ _READY_S = 120.0
 _REPEATS = 4
 COLUMNS = (
     "gpu_share", "workers", "threads", "precision", "batch_size", "status", "capacity_qps", "saturated_qps", "p99_ms",
-    "price_per_hour", "trial_s", "gpu_memory_mib",
+    "price_per_hour", "trial_s", "gpu_memory_mib", "multiprocessors",
 )  # fmt: skip
 Row = dict[str, Any]
 
@@ -111,6 +111,7 @@ async def _row(run: Run, port: int, model: str, one: Configuration, seed: int = 
         "gpu_share": one.server.gpu_share, "workers": one.server.workers, "threads": one.threads,
         "precision": one.precision, "batch_size": one.batch_size, "status": "ok", "capacity_qps": 0, "p99_ms": "",
         "saturated_qps": "", "price_per_hour": round(price(one.server, on_gpu=run.on_gpu), 4), "gpu_memory_mib": "",
+        "multiprocessors": "",
     }  # fmt: skip
     status, answer = await told(
         port, {"batch_size": one.batch_size, "precision": one.precision, "threads": one.threads, "models": [model]}
@@ -124,6 +125,7 @@ async def _row(run: Run, port: int, model: str, one: Configuration, seed: int = 
         row |= {"capacity_qps": round(found.capacity_qps, 1), "saturated_qps": round(found.saturated_qps, 1)}
         row["p99_ms"] = "" if found.p99_ms is None else round(found.p99_ms, 2)
         reserved = [worker.get("reserved_bytes") for worker in answer["workers"]]
+        row["multiprocessors"] = answer["workers"][0].get("multiprocessors", "")
         row["gpu_memory_mib"] = "" if None in reserved else round(sum(reserved) / 2**20)
     return row | {"trial_s": round(time.monotonic() - began, 2)}
 
