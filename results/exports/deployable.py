@@ -23,7 +23,8 @@ class Deployable:
     `requests` are Kubernetes' requests and limits, GPU resources included; `files` are rendered, by their path under
     `files_folder`; `notes` say what else has to be; `secrets` names variables whose values only the environment has.
     `roles` has the values of the parameters with a role. `limit` is the SLO in words, `qps` the traffic that replicas
-    are for (None: not said). `cores_used` is what the capacity took.
+    are for (None: not said). `cores_used` is what the capacity took,
+    `gpus` how many GPUs, or slices of one, a replica has.
     """
 
     service: str
@@ -55,6 +56,7 @@ class Deployable:
     qps: float | None
     roles: Mapping[str, ParameterValue] = field(default_factory=dict)
     spare: int = 1
+    gpus: int = 0
 
     @property
     def name(self) -> str:

@@ -109,6 +109,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
             spec.gpu.type_label,
             {name: (given,) if isinstance(given, str) else tuple(given) for name, given in spec.gpu.types.items()},
             PRESETS[slices] if isinstance(slices, str) else Slices(slices.resources, slices.env),
+            spec.gpu.resources,
         ),
         dcgm=spec.gpu.dcgm,
         shm_bytes=spec.shm_size,

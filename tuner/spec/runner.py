@@ -45,6 +45,11 @@ class ClusterGpuSpec(Section):
 
     type_label: str = Field(default="nvidia.com/gpu.product", min_length=1)
     types: Mapping[str, str | tuple[str, ...]] = Field(default_factory=dict, description="GPU type -> label's values")
+    resources: Mapping[str, Text] = Field(
+        default_factory=dict,
+        description="GPU type -> its extended resource, where that is not nvidia.com/gpu: amd.com/gpu, "
+        "gpu.intel.com/i915, google.com/tpu",
+    )
     slices: SlicePreset | SliceSpec = "mig"
     dcgm: str | None = Field(
         default=None, pattern=r"^https?://", description="metrics of DCGM's exporter, to see use by"
