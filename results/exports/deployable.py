@@ -56,13 +56,18 @@ class Deployable:
     qps: float | None
     roles: Mapping[str, ParameterValue] = field(default_factory=dict)
     spare: int = 1
-    gpus: int = 0
+    gpus: int | None = None
 
     @property
     def name(self) -> str:
         """The service's name as Kubernetes takes it: lower case, digits and dashes, at most 50 characters."""
         found = re.sub(r"[^a-z0-9]+", "-", self.service.lower()).strip("-")[:48].strip("-") or "service"
         return found if found[0].isalpha() else f"s-{found}"  # a Service's name begins with a letter
+
+    @property
+    def gpu_count(self) -> int:
+        """How many GPUs, or slices of one, a replica has; one where only a type is said."""
+        return int(self.gpu_type is not None) if self.gpus is None else self.gpus
 
     @property
     def target_qps(self) -> float:

@@ -79,8 +79,8 @@ def ray_serve(one: Deployable) -> dict[str, str]:
     if own:
         return own  # as it was measured
     actor: Document = {"num_cpus": one.cpu_cores or 1.0}
-    if one.gpus:
-        actor["num_gpus"] = float(one.gpus)
+    if one.gpu_count:
+        actor["num_gpus"] = float(one.gpu_count)
     if one.memory_bytes:
         actor["memory"] = one.memory_bytes
     deployment: Document = {
@@ -113,8 +113,8 @@ def compose(one: Deployable) -> dict[str, str]:
     if one.memory_bytes:
         limits["memory"] = f"{one.memory_bytes}b"
     deploy: Document = {"resources": {"limits": limits} if limits else {}}
-    if one.gpus:
-        device = {"driver": "nvidia", "count": one.gpus, "capabilities": ["gpu"]}
+    if one.gpu_count:
+        device = {"driver": "nvidia", "count": one.gpu_count, "capabilities": ["gpu"]}
         deploy["resources"]["reservations"] = {"devices": [device]}
     service: Document = {
         "image": one.image or NO_IMAGE,
