@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Metric = Literal["latency", "ttft", "itl", "per_token"]
+Metric = Literal["latency", "ttft", "tpot", "itl", "per_token"]
 Verdict = Literal["met", "missed", "undecided", "invalid"]
 Phase = Literal["start", "warmup", "probe", "drain"]
 Outcome = Literal["measured", "pruned", "infeasible", "invalid"]
@@ -79,7 +79,7 @@ class LatencyLimit(_Document):
 
     - `latency`: from the scheduled arrival to the end of the answer.
     - `ttft`: from the scheduled arrival to the first token of a streamed answer.
-    - `itl`: the mean time between its tokens.
+    - `tpot`: the mean time between its tokens (time per output token). `itl` is the older name of the same.
     - `per_token`: from the scheduled arrival to its end, over the number of tokens: 1000 over tokens per second.
     """
 
