@@ -32,6 +32,9 @@ def tuned(run: Run, plan: Design, model: str, rows: list[Row], gpu_type: str | N
     run.say(
         f"`tune --service tune.yaml --budget {budget}` ended with code {code} after {time.monotonic() - began:.0f} s."
     )
+    if code:
+        lines = (run.output / "logs" / "tune.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        run.say("\n".join(f"    {line}" for line in lines[-3:]))
     for name in ("recommendation.json", "trials.csv"):
         if (folder / name).is_file():
             shutil.copy(folder / name, run.output / f"tune-{name}")
