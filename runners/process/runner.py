@@ -124,6 +124,16 @@ def _visible(gpus: tuple[str, ...]) -> dict[str, str]:
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
 
 
+def _slice_notes(container: Container) -> tuple[str, ...]:
+    """A process has all of its GPU; whoever reads what was measured in a slice of one has to know who kept it."""
+    slice_ = container.resources.gpu_memory
+    if slice_ is None or slice_ in (1, "100%") or container.group is not None:
+        return ()
+    return (
+        f"The server kept to {slice_} of its GPU by itself, as runner.process.gpu_slices says; nothing checked it.",
+    )
+
+
 @dataclass
 class _Server:
     """A launched server; an Endpoint once it is ready."""
@@ -197,6 +207,7 @@ def _running(container: Container, cores: Allotment, gpus: tuple[str, ...]) -> I
         server = _Server(container, tree, watch, cores, process.pid, oom_kills)
         await_server(server.url, container, server.check, server.log_tail)
         server.cold_start_s = time.monotonic() - launched
+        server.notes = _slice_notes(container)
         _refuse_a_stranger(server)
         yield server
 

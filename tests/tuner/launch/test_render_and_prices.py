@@ -146,3 +146,12 @@ def test_gpus_without_a_type_are_those_of_the_one_price_or_refused(tmp_path: Pat
     assert price_per_hour(loaded.space, {"gpus": 2, "cpu_cores": 2}, loaded.spec.prices) == pytest.approx(0.08 + 7.2)
     with pytest.raises(SpecError, match="gpus: of which GPU"):
         check(load(tmp_path, text.replace("{A100: 3.6}", "{A100: 3.6, T4: 1}")))
+
+
+def test_a_process_has_a_slice_only_where_its_command_is_told_and_the_spec_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"gpu_slices: kept-by-server where its command sees to that"):
+        check(load(tmp_path, GPU))
+    kept = GPU + "runner: {type: process, process: {gpu_slices: kept-by-server}}\n"
+    check(load(tmp_path, kept))
+    with pytest.raises(SpecError, match=r"slice: runner.process.gpu_slices says that the server keeps to its slice"):
+        check(load(tmp_path, kept.replace(', "{slice}"', "")))
