@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-_CONNECTIONS = 1024
+_CONNECTIONS = 400  # with the server's ends, under the 1024 files that a process may often have open
 _SATURATE_S, _PROBE_S, _PROBE_REQUESTS, _PROBE_MOST_S = 0.25, 0.3, 120, 0.6
 _PROBES = 3
 _FIRST = 0.9  # of the burst's rate

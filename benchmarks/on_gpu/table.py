@@ -18,6 +18,7 @@ from benchmarks.on_gpu.servers import Launched, launched
 
 _READY_S = 120.0
 _REPEATS = 4
+_ROW_S = 25.0  # beyond it the server hangs
 COLUMNS = (
     "gpu_share", "workers", "threads", "precision", "batch_size", "status", "capacity_qps", "saturated_qps", "p99_ms",
     "price_per_hour", "trial_s", "gpu_memory_mib", "multiprocessors",
@@ -82,7 +83,7 @@ def measure(run: Run, plan: Design, servers: Fleet, ends: float, at_last: float)
     for model, one in wanted:
         if time.monotonic() > (ends if len(measured["vision"]) >= WANTED else at_last):
             break
-        row = asyncio.run(_row(run, servers[one.server].port, model, one))
+        row = _measured(run, servers[one.server].port, model, one)
         measured[model].append((one, row))
         _append(run.output / f"gpu-{model}.csv", row, first=len(measured[model]) == 1)
     for model, pairs in measured.items():
@@ -90,7 +91,7 @@ def measure(run: Run, plan: Design, servers: Fleet, ends: float, at_last: float)
         good = [pair for pair in pairs if pair[1]["capacity_qps"]]
         for one, row in good[:: max(1, len(good) // _REPEATS)]:
             if time.monotonic() < ends:
-                second = asyncio.run(_row(run, servers[one.server].port, model, one, seed=1000))
+                second = _measured(run, servers[one.server].port, model, one, seed=1000)
                 again.append(second["capacity_qps"] / row["capacity_qps"] - 1)
         if pairs:
             _tell(run, plan, model, [row for _, row in pairs], sum(name == model for name, _ in wanted), again)
@@ -105,14 +106,27 @@ def _append(path: Path, row: Row, *, first: bool) -> None:
         writer.writerow(row)
 
 
-async def _row(run: Run, port: int, model: str, one: Configuration, seed: int = 0) -> Row:
-    began = time.monotonic()
-    row: Row = {
+def _measured(run: Run, port: int, model: str, one: Configuration, seed: int = 0) -> Row:
+    """A row; one that cannot be measured is said, and `failed`."""
+    row = _unmeasured(run, one)
+    try:
+        return row | asyncio.run(asyncio.wait_for(_row(run, port, model, one, seed), _ROW_S))
+    except Exception as error:  # noqa: BLE001 (the other rows are worth having)
+        run.say(f"- {model}, {one}: {type(error).__name__}: {error}")
+        return row | {"status": "failed"}
+
+
+def _unmeasured(run: Run, one: Configuration) -> Row:
+    return {
         "gpu_share": one.server.gpu_share, "workers": one.server.workers, "threads": one.threads,
         "precision": one.precision, "batch_size": one.batch_size, "status": "ok", "capacity_qps": 0, "p99_ms": "",
         "saturated_qps": "", "price_per_hour": round(price(one.server, on_gpu=run.on_gpu), 4), "gpu_memory_mib": "",
-        "multiprocessors": "",
+        "multiprocessors": "", "trial_s": 0.0,
     }  # fmt: skip
+
+
+async def _row(run: Run, port: int, model: str, one: Configuration, seed: int) -> Row:
+    began, row = time.monotonic(), Row()
     status, answer = await told(
         port, {"batch_size": one.batch_size, "precision": one.precision, "threads": one.threads, "models": [model]}
     )

@@ -5,6 +5,7 @@ are tuned together share one where each asks for a share of it.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -12,13 +13,19 @@ from collections.abc import Callable, Iterator
 from runners.protocol import Infeasible, ParameterValue, Resources
 
 _LOOK_S = 0.25
+_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(Ki|Mi|Gi|Ti)B?")
 
 
 class Devices:
-    """Hands out devices; `fitting` names those that would do for a server. Safe to use from several threads."""
+    """Hands out devices; `fitting` names those that would do for a server. `memory_bytes` is what one has, where slices
+    may be given as sizes. Safe to use from several threads.
+    """
 
-    def __init__(self, fitting: Callable[[Resources], tuple[str, ...]]) -> None:
-        self._fitting = fitting
+    def __init__(
+        self, fitting: Callable[[Resources], tuple[str, ...]], memory_bytes: Callable[[], int | None] = lambda: None
+    ) -> None:
+        self._fitting, self._memory_bytes = fitting, memory_bytes
         self._held: defaultdict[str, list[tuple[str | None, float]]] = defaultdict(list)  # whose it is, and how much
         self._freed = threading.Condition()
 
@@ -34,7 +41,7 @@ class Devices:
         if not fitting or not count:
             yield ()
             return
-        taken = (group, _share(resources.gpu_memory) if count == 1 else 1.0)
+        taken = (group, share_of(resources.gpu_memory, self._memory_bytes()) if count == 1 else 1.0)
         with self._freed:
             while (free := self._choose(fitting, count, *taken)) is None:
                 if len(fitting) - sum(self._is_ours(one, group) for one in fitting) < count:
@@ -77,8 +84,12 @@ def gpus_text(resources: Resources) -> str:
     return f"{resources.gpu_count} GPUs{name}" if resources.gpu_count != 1 else f"the GPU{name}"
 
 
-def _share(slice_: ParameterValue | None) -> float:
-    """`0.5` and `"50%"` are shares of a device; a size, a MIG profile or no slice is a whole one."""
+def share_of(slice_: ParameterValue | None, memory_bytes: int | None) -> float:
+    """`0.5` and `"50%"` are shares of a device, and so is a size (`8Gi`) where its memory is known; a MIG profile or no
+    slice is a whole one.
+    """
     if isinstance(slice_, str) and slice_.strip().endswith("%"):
         return float(slice_.strip()[:-1]) / 100
+    if isinstance(slice_, str) and memory_bytes and (size := _SIZE.fullmatch(slice_.strip())):
+        return min(1.0, float(size[1]) * _UNITS[size[2]] / memory_bytes)
     return slice_ if isinstance(slice_, float) and 0 < slice_ <= 1 else 1.0

@@ -38,12 +38,13 @@ class GpuLook:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A device: its index by the place on the bus, its UUID, its name, and whether it is in slices (MIG)."""
+    """A device: its index by the place on the bus, its UUID, its name, whether it is in slices (MIG), its memory."""
 
     index: str
     uuid: str
     name: str
     in_slices: bool
+    memory_bytes: int | None = None
 
 
 class Nvml:
@@ -68,6 +69,7 @@ class Nvml:
                 str(index), _text(self._ask(nvml.nvmlDeviceGetUUID, device)),
                 _text(self._ask(nvml.nvmlDeviceGetName, device)),
                 bool((self._ask(nvml.nvmlDeviceGetMigMode, device) or (0,))[0]),
+                getattr(self._ask(nvml.nvmlDeviceGetMemoryInfo, device), "total", None),
             )
             for index, device in self._whole()
         )  # fmt: skip

@@ -49,7 +49,7 @@ class ProcessRunner:
     """Servers at the same time get different cores while there are any; a load generator is offered those left over."""
 
     def __init__(self) -> None:
-        self._ports, self._cores, self._gpus = Ports(), Cores(), Devices(_fitting)
+        self._ports, self._cores, self._gpus = Ports(), Cores(), Devices(_fitting, _memory_bytes)
 
     def refuses(self, resources: Resources) -> str | None:
         """More cores or memory than there are, part of a core, or a GPU that is not here."""
@@ -117,6 +117,11 @@ def _fitting(resources: Resources) -> tuple[str, ...]:
     """
     asked = resources.gpu_type
     return tuple(one.index for one in usable_gpus() if asked is None or is_of_type(one.name, asked))
+
+
+def _memory_bytes() -> int | None:
+    """Of the smallest GPU here."""
+    return min((one.memory_bytes for one in usable_gpus() if one.memory_bytes), default=None)
 
 
 def _visible(gpus: tuple[str, ...]) -> dict[str, str]:

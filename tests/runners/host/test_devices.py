@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from runners.docker.devices import NamedDevices
-from runners.host.devices import Devices
+from runners.host.devices import Devices, share_of
 from runners.host.gpu import Gpu, visible
 from runners.protocol import Infeasible, Resources
 
@@ -75,3 +75,24 @@ def test_only_those_are_usable_that_we_were_given() -> None:
     assert [one.index for one in visible(gpus, "2,0")] == ["2", "0"]
     assert [one.index for one in visible(gpus, "GPU-1abc")] == ["1"]
     assert visible(gpus, "") == visible(gpus, "-1") == visible(gpus, "3") == ()
+
+
+def test_services_of_one_trial_share_a_gpu_by_sizes_too() -> None:
+    one = Devices(lambda _: ("0",), lambda: 80 * 2**30)
+    small, large = Resources(gpu_type="H100", gpu_memory="30Gi"), Resources(gpu_type="H100", gpu_memory="60Gi")
+    with one.take(small, lambda: None, "t") as first, one.take(small, lambda: None, "t") as second:
+        assert first == second == ("0",)
+    with (
+        one.take(small, lambda: None, "t"),
+        pytest.raises(Infeasible, match="finds no room on the GPU H100/60Gi"),
+        one.take(large, lambda: None, "t"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("slice_", "share"),
+    [("8Gi", 0.1), ("100Gi", 1.0), ("25%", 0.25), (0.5, 0.5), ("1g.10gb", 1.0), (None, 1.0), (1, 1.0)],
+)
+def test_what_a_slice_is_of_80_gib(slice_: str | float | None, share: float) -> None:
+    assert share_of(slice_, 80 * 2**30) == pytest.approx(share)
