@@ -21,6 +21,7 @@ from runners.host.gpu import GpuLook, nvml
 
 _GIB = 2**30
 _ROWS: list[tuple[str, str, str, bool]] = []
+SIDE = 8192  # of the matrices by which the device's speed is told
 
 
 def _near(one: float | None, other: float | None, within: float) -> bool:
@@ -74,10 +75,10 @@ def _memory(device: Any, look: Callable[[], GpuLook]) -> None:
     torch.cuda.empty_cache()
 
 
-def _busy(look: Callable[[], GpuLook]) -> None:
+def _busy(look: Callable[[], GpuLook], about: dict[str, Any]) -> None:
     """Under matrix products, on a thread that never waits for the readings."""
     ended, done = threading.Event(), 0
-    one = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    one = torch.randn(SIDE, SIDE, device="cuda", dtype=torch.bfloat16)
 
     def multiply() -> None:
         nonlocal done
@@ -92,13 +93,14 @@ def _busy(look: Callable[[], GpuLook]) -> None:
     time.sleep(0.5)
     begun, before = time.perf_counter(), done
     time.sleep(1.5)
-    tflops = (done - before) * 2 * 8192**3 / (time.perf_counter() - begun) / 1e12
+    tflops = (done - before) * 2 * SIDE**3 / (time.perf_counter() - begun) / 1e12
     busy = look()  # NVML's utilisation is that of the last second at most
     utilization, power = _asked(torch.cuda.utilization), _asked(torch.cuda.power_draw)
     clock = _asked(torch.cuda.clock_rate)
     ended.set()
     thread.join()
-    _row("bf16 matrix products, 8192 x 8192 (TFLOPS)", "no part of NVML", tflops, tflops > 0)
+    _row(f"bf16 matrix products, {SIDE} x {SIDE} (TFLOPS)", "no part of NVML", tflops, tflops > 0)
+    about["tflops"] = round(tflops, 1)
     _row(
         "utilisation, under matrix products",
         busy.utilization,
@@ -154,17 +156,17 @@ def main() -> None:
     )
     power = _asked(torch.cuda.power_draw)
     _row("power, at rest (W)", idle.power_w, power and power / 1e3, _near(idle.power_w, power and power / 1e3, 0.1))
-    checks: tuple[Callable[[], None], ...] = (lambda: _memory(device, look), lambda: _busy(look), _slice)
+    about: dict[str, Any] = {
+        "name": properties.name, "multiprocessors": properties.multi_processor_count,
+        "memory_gib": round(properties.total_memory / _GIB, 1), "capability": f"{properties.major}.{properties.minor}",
+        "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": cudnn.version(),
+    }  # fmt: skip
+    checks: tuple[Callable[[], None], ...] = (lambda: _memory(device, look), lambda: _busy(look, about), _slice)
     for check in checks:
         try:
             check()
         except Exception as error:  # noqa: BLE001 (a check that fails is a row)
             _row("a check failed", type(error).__name__, str(error).splitlines()[0] if str(error) else "", False)
-    about = {
-        "name": properties.name, "multiprocessors": properties.multi_processor_count,
-        "memory_gib": round(properties.total_memory / _GIB, 1), "capability": f"{properties.major}.{properties.minor}",
-        "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": cudnn.version(),
-    }  # fmt: skip
     print(json.dumps({"rows": _ROWS, "device": about}))
 
 

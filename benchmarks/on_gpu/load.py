@@ -2,7 +2,7 @@
 
 It is no replacement for `loadtest`, which takes the time to be sure; it is a second instrument beside it. Latency
 counts from the scheduled arrival, as there. Timers of asyncio are up to a millisecond late, which counts as latency.
-Stretches of a third of a second do not show how a queue grows next to saturation, so it reads a few percent high there.
+Stretches of a quarter of a second do not show how a queue grows next to saturation: it reads a few percent high there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _CONNECTIONS = 400  # with the server's ends, under the 1024 files that a process may often have open
-_SATURATE_S, _PROBE_S, _PROBE_REQUESTS, _PROBE_MOST_S = 0.25, 0.3, 120, 0.6
+_SATURATE_S, _PROBE_S, _PROBE_REQUESTS, _PROBE_MOST_S = 0.2, 0.25, 100, 0.5
 _PROBES = 3
 _FIRST = 0.9  # of the burst's rate
 _MISSES = 0.01  # p99

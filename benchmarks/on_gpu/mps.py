@@ -19,15 +19,15 @@ _CONTROL = "nvidia-cuda-mps-control"
 _PROBE = """
 import json, time, torch
 count = torch.cuda.get_device_properties(0).multi_processor_count
-one = torch.randn(4096, 4096, device="cuda", dtype=torch.bfloat16)
+one = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
 for _ in range(3):
     one @ one
 torch.cuda.synchronize()
 begun = time.perf_counter()
-for _ in range(30):
+for _ in range(10):
     one @ one
 torch.cuda.synchronize()
-rate = 30 * 2 * 4096**3 / (time.perf_counter() - begun) / 1e12
+rate = 10 * 2 * 8192**3 / (time.perf_counter() - begun) / 1e12
 print(json.dumps({"multiprocessors": count, "tflops": round(rate, 1)}))
 """
 
@@ -62,22 +62,17 @@ def service() -> Iterator[dict[str, str]]:
                 )
 
 
-def measured(env: dict[str, str], percentages: tuple[int, ...], timeout_s: float = 30.0) -> dict[int, dict[str, float]]:
-    """Multiprocessors, and TFLOPS of a matrix product, that a process of such a percentage has, one after the other.
-
-    Raises NoMps where one of them fails.
-    """
-    found: dict[int, dict[str, float]] = {}
-    for percentage in percentages:
-        own = environment() | env | {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(percentage)}
-        try:
-            done = subprocess.run(
-                [PYTHON, "-c", _PROBE], env=own, capture_output=True, text=True, timeout=timeout_s, check=True
-            )
-            found[percentage] = json.loads(done.stdout)
-        except subprocess.TimeoutExpired as error:
-            raise NoMps(f"a process of {percentage}% hung for {timeout_s:.0f} s") from error
-        except (subprocess.CalledProcessError, json.JSONDecodeError) as error:
-            said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-            raise NoMps(f"a process of {percentage}% failed: {said[-1] if said else error}") from error
+def measured(env: dict[str, str], percentage: int, timeout_s: float = 30.0) -> dict[str, float]:
+    """Multiprocessors, and TFLOPS of matrix products, that a process of such a percentage has. Raises NoMps."""
+    own = environment() | env | {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(percentage)}
+    try:
+        done = subprocess.run(
+            [PYTHON, "-c", _PROBE], env=own, capture_output=True, text=True, timeout=timeout_s, check=True
+        )
+        found: dict[str, float] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired as error:
+        raise NoMps(f"a process of {percentage}% hung for {timeout_s:.0f} s") from error
+    except (subprocess.CalledProcessError, json.JSONDecodeError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        raise NoMps(f"a process of {percentage}% failed: {said[-1] if said else error}") from error
     return found
