@@ -111,10 +111,11 @@ class Client:
         _, connection = await asyncio.get_running_loop().create_connection(_Connection, "127.0.0.1", self._port)
         return connection
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Those that are open."""
         while self._idle:
-            self._idle.pop().transport.close()
+            self._idle.pop().transport.abort()
+        await asyncio.sleep(0)  # which is when they are
 
 
 async def told(port: int, knobs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -130,6 +131,7 @@ async def told(port: int, knobs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         text = await reader.readexactly(int(head.rpartition(b"Content-Length: ")[2].split(b"\r\n")[0]))
     finally:
         writer.close()
+        await writer.wait_closed()
     return int(head[9:12]), json.loads(text)
 
 

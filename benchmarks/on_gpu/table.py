@@ -135,7 +135,7 @@ async def _row(run: Run, port: int, model: str, one: Configuration, seed: int) -
     else:
         client = Client(port, f"/{model}")
         found = await capacity(client, one.batch_size * one.server.workers, run.limit_ms / 1e3, seed)
-        client.close()
+        await client.close()
         row |= {"capacity_qps": round(found.capacity_qps, 1), "saturated_qps": round(found.saturated_qps, 1)}
         row["p99_ms"] = "" if found.p99_ms is None else round(found.p99_ms, 2)
         reserved = [worker.get("reserved_bytes") for worker in answer["workers"]]
