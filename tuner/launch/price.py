@@ -103,11 +103,12 @@ def _check_gpu_prices(loaded: LoadedSpec) -> None:
         if name == NO_GPU:
             continue
         if name is None and untyped is not None:
-            of = "of which GPU is it a slice" if untyped is gpu_memory else "of which GPU"
+            asked = (
+                f"which GPU is {untyped.name} a slice of" if untyped is gpu_memory else f"{untyped.name} of which GPU"
+            )
             raise loaded.error(
                 ("prices",),
-                f"{untyped.name}: {of}? Give a parameter the role gpu_type, as in gpu_type: [T4], or gpu_hour one "
-                "price",
+                f"{asked}? Give a parameter the role gpu_type, as in gpu_type: [T4], or gpu_hour one price",
             )
         if str(name) not in prices.gpu_hour:
             raise loaded.error(("prices",), f"gpu_hour has no price for {name}, which {gpu_type.name} may choose")  # type: ignore[union-attr]

@@ -144,7 +144,7 @@ def test_gpus_without_a_type_are_those_of_the_one_price_or_refused(tmp_path: Pat
     text = SEVERAL.replace("gpu_type: [none, A100], gpus: [0, 1", "gpus: [0, 1")
     loaded = load(tmp_path, text)
     assert price_per_hour(loaded.space, {"gpus": 2, "cpu_cores": 2}, loaded.spec.prices) == pytest.approx(0.08 + 7.2)
-    with pytest.raises(SpecError, match="gpus: of which GPU"):
+    with pytest.raises(SpecError, match="gpus of which GPU"):
         check(load(tmp_path, text.replace("{A100: 3.6}", "{A100: 3.6, T4: 1}")))
 
 
