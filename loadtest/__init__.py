@@ -9,6 +9,7 @@ from loadtest.arrivals.trace import TraceError, read_trace
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, read_log
 from loadtest.histogram import LatencyHistogram
+from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses
 from loadtest.plan import (
     Answer,
     AnswerCheck,
@@ -49,11 +50,14 @@ __all__ = [
     "LoadGenerator",
     "LoadPlan",
     "LoadTestError",
+    "MachineSpeed",
     "Measurement",
+    "Neighbours",
     "PlanError",
     "Probe",
     "Progress",
     "RequestPlan",
+    "ServerProcesses",
     "Slo",
     "Target",
     "TargetMeasurement",

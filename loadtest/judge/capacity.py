@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.judge.verdict import Evidence, Failures, judge
+from loadtest.judge.widening import possible_gain, widened
 from loadtest.plan import Interval, Outcome, Probe, Verdict
 
 _LEAST_PROBE_S, _LONGEST_PROBE_S = 1.5, 6.0
@@ -49,11 +50,15 @@ class Probed:
     failures: Failures | None = None
     target: str = ""  # whose probe it is, the worst of several that are loaded at once
     fewest: int | None = None  # requests of any of them
+    unsure: bool = False  # a miss may be the doing of the server's neighbours on the machine
 
     @property
     def verdict(self) -> Verdict:
-        """What the evidence says; a probe that the generator spoiled stays `invalid`."""
-        return "invalid" if self.probe.verdict == "invalid" else judge(self.evidence, self.failures)
+        """What the evidence says; a probe that the generator spoiled stays `invalid`, and no miss is sure that the
+        server's neighbours may have caused.
+        """
+        verdict = "invalid" if self.probe.verdict == "invalid" else judge(self.evidence, self.failures)
+        return "undecided" if self.unsure and verdict == "missed" else verdict
 
     @property
     def too_many_errors(self) -> bool:
@@ -183,7 +188,8 @@ class CapacitySearch:
         """The first rate was given from outside and is missed: by its own probe, or by all of them together."""
         if self.first_rate_qps is None:
             return False
-        return (len(self._probes) == 1 and found.verdict == "missed") or posterior.below(self.first_rate_qps) > _SURE
+        quiet_qps = self.first_rate_qps / possible_gain(one.probe for one in self._probes)
+        return (len(self._probes) == 1 and found.verdict == "missed") or posterior.below(quiet_qps) > _SURE
 
     def _probe(self, rate: float, middle: float) -> Probed:
         remaining = self.prober.remaining_s()
@@ -236,7 +242,8 @@ class CapacitySearch:
             self._client_limited = False
         within = [found for found in held if found.probe.rate_qps <= value] or held
         best = max(within, key=lambda found: found.probe.rate_qps)
-        return self._found("measured", capacity=Interval(value=value, low=low, high=max(high, value)), best=best.probe)
+        capacity = widened(Interval(value=value, low=low, high=max(high, value)), (one.probe for one in valid))
+        return self._found("measured", capacity=capacity, best=best.probe)
 
     def _found(
         self, outcome: Outcome, *, reason: str = "", capacity: Interval | None = None, bound_qps: float | None = None,
