@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from loadtest.judge.capacity import Probed, Prober
+from loadtest.judge.capacity import Probed
+from loadtest.judge.widening import at_least, widened
 from loadtest.neighbours.calibration import machine_speed
 from loadtest.neighbours.documents import MachineSpeed, Neighbours
 from loadtest.neighbours.watch import Look, NeighbourWatch
@@ -66,12 +67,14 @@ class Patience:
 class Quiet:
     """Runs stretches of load and repeats the disturbed ones. Without a `watch` it runs each once and says nothing.
 
-    `begun` is what the watch saw first, `machine` how fast it was then.
+    `allowed` is the share of requests that may miss every limit, `begun` what the watch saw first, `machine` how fast
+    the machine was then.
     """
 
     watch: Watch | None
     patience: Patience
     remaining_s: Callable[[], float]
+    allowed: float = 0.0
     begun: Look | None = None
     machine: MachineSpeed | None = None
 
@@ -83,12 +86,21 @@ class Quiet:
         if watch is None:
             return cls(None, patience, remaining_s)
         speed = machine_speed(watch.cores)
-        return cls(watch, patience, remaining_s, watch.look(), speed)
+        allowed = min(1 - limit.percentile / 100 for one in plan.plans for limit in one.slo.latency)
+        return cls(watch, patience, remaining_s, allowed, watch.look(), speed)
 
     def said(self, measurement: Measurement) -> Measurement:
-        """The measurement with what neighbours did all the while, in figures and in a note, and the machine's speed."""
+        """The measurement with what neighbours did all the while, in figures and in a note, and the machine's speed.
+
+        What rests on disturbed probes is widened.
+        """
         seen = None if self.watch is None else self.watch.since(self.begun)
-        notes = [] if seen is None else list(_notes(measurement.probes, seen))
+        if seen is None:
+            return measurement
+        if seen.disturbed:
+            measurement = at_least(measurement, self.allowed)
+        measurement = widened(measurement)
+        notes = list(_notes(measurement.probes, seen))
         update = {"neighbours": seen, "machine": self.machine, "notes": (*measurement.notes, *notes)}
         return measurement.model_copy(update=update)
 
@@ -128,16 +140,17 @@ class QuietProber:
     that nothing but the probe is watched; `forget` is called when the last probe does not count.
     """
 
-    prober: Prober
+    ask: Callable[..., Probed]
+    remaining_s: Callable[[], float]
     quiet: Quiet
     drain: Callable[[], None]
     forget: Callable[[], object] = _nothing
 
-    def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float) -> Probed:
-        """As the prober's. What was met may stand, and what the generator itself spoiled is repeated by the search."""
+    def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float, **how: Any) -> Probed:
+        """As a `Prober`'s. What was met may stand, and what the generator itself spoiled is repeated by the search."""
 
         def job() -> Probed:
-            return self.prober.probe(rate_qps, at_most_s, edge_utilisation)
+            return self.ask(rate_qps, at_most_s, edge_utilisation, **how)
 
         def again() -> Probed:
             self.forget()
@@ -146,10 +159,6 @@ class QuietProber:
         self.drain()
         found, seen = self.quiet.measured(job, again, may_stand=lambda one: one.verdict in ("met", "invalid"))
         return found if seen is None else marked(found, seen)
-
-    def remaining_s(self) -> float:
-        """Of the prober."""
-        return self.prober.remaining_s()
 
 
 def marked(found: Probed, seen: Neighbours) -> Probed:

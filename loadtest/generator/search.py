@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from loadtest.generator.probe import OpenLoopProber
 from loadtest.generator.pulse import Pulse
 from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.warmup import WarmUp, warm_up
-from loadtest.judge.capacity import CapacitySearch, Found, Probed, Prober, missed_by
+from loadtest.judge.capacity import CapacitySearch, Found, Prober, missed_by
 from loadtest.plan import Interval, LoadPlan, Measurement
 from loadtest.request.sent import Sent
 
@@ -32,12 +32,12 @@ def measure(plan: LoadPlan, prober: OpenLoopProber, pulse: Pulse) -> Measurement
     prober.base_s = warm.base_s or 0.0
     if plan.rates_qps or plan.users is not None:
         saturated_qps, begun = None, time.perf_counter()
-        whole = QuietProber(_Whole(prober), quiet, prober.drain)
+        whole = QuietProber(partial(prober.probe, whole=True), prober.remaining_s, quiet, prober.drain)
         found = _at_rates(whole, plan) if plan.users is None else _with_users(whole, plan.users, prober.base_s)
     else:
         saturated_qps, _ = quiet.measured(lambda: saturate(prober, plan, pulse))
         begun = time.perf_counter()
-        attentive = QuietProber(prober, quiet, prober.drain)
+        attentive = QuietProber(prober.probe, prober.remaining_s, quiet, prober.drain)
         found = CapacitySearch(attentive, saturated_qps, plan.precision, plan.first_rate_qps).run()
     return quiet.said(describe(plan, found, saturated_qps, pulse.started, begun, warm))
 
@@ -71,19 +71,6 @@ def saturate(prober: OpenLoopProber, plan: LoadPlan, pulse: Pulse) -> float:
 def _throughput(sent: Sent, duration_s: float) -> float:
     done = ~np.isnan(sent.latency[: sent.count]) & ~sent.failed[: sent.count]
     return float(done.sum()) / duration_s
-
-
-@dataclass(frozen=True)
-class _Whole:
-    """A `Prober` whose probes last as long as they may, whatever they show."""
-
-    prober: OpenLoopProber
-
-    def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float) -> Probed:
-        return self.prober.probe(rate_qps, at_most_s, edge_utilisation, whole=True)
-
-    def remaining_s(self) -> float:
-        return self.prober.remaining_s()
 
 
 def _at_rates(prober: Prober, plan: LoadPlan) -> Found:

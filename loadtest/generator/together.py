@@ -71,7 +71,7 @@ def _measured(plan: JointPlan, members: Sequence[Member], pulse: Pulse, quiet: Q
     # As much as for two of them alone, since it is this that a configuration is judged by.
     together = _Together(members, begun + 2 / (2 + len(members)) * pulse.remaining_s())
     least = min(member.target.share for member in members)
-    attentive = QuietProber(together, quiet, together.drain, together.parts.pop)
+    attentive = QuietProber(together.probe, together.remaining_s, quiet, together.drain, together.parts.pop)
     search = CapacitySearch(attentive, most_qps, plan.precision, plan.first_rate_qps, least)
     answer = _answer(members, search.run(), most_qps, pulse, warm, together, begun)
     if answer.outcome != "measured":

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.judge.verdict import Evidence, Failures, judge
-from loadtest.judge.widening import possible_gain, widened
+from loadtest.judge.widening import possible_gain
 from loadtest.plan import Interval, Outcome, Probe, Verdict
 
 _LEAST_PROBE_S, _LONGEST_PROBE_S = 1.5, 6.0
@@ -242,8 +242,7 @@ class CapacitySearch:
             self._client_limited = False
         within = [found for found in held if found.probe.rate_qps <= value] or held
         best = max(within, key=lambda found: found.probe.rate_qps)
-        capacity = widened(Interval(value=value, low=low, high=max(high, value)), (one.probe for one in valid))
-        return self._found("measured", capacity=capacity, best=best.probe)
+        return self._found("measured", capacity=Interval(value=value, low=low, high=max(high, value)), best=best.probe)
 
     def _found(
         self, outcome: Outcome, *, reason: str = "", capacity: Interval | None = None, bound_qps: float | None = None,

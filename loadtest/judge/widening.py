@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from loadtest.plan import Interval, Probe
+from loadtest.plan import Interval, Measurement, Probe
 
 # A server that is given a share s less of its cores serves s less, and at a latency limit less than that: where others
 # come in bursts it must hold the limit in the worst of them, when the two take turns. Hence (1 - s) squared.
 _LOSS_POWER = 2.0
 _MAX_TAKEN = 0.9
+_MIN_REQUESTS = 30
 
 
 def taken_share(probes: Iterable[Probe]) -> float:
@@ -32,8 +33,37 @@ def possible_gain(probes: Iterable[Probe]) -> float:
     return 1 / math.pow(1 - min(_MAX_TAKEN, taken_share(probes)), _LOSS_POWER)
 
 
-def widened(interval: Interval, probes: Iterable[Probe]) -> Interval:
-    """The interval of a capacity, with an upper end that allows for what others took. Nobody's neighbours make a
+def widened(measurement: Measurement) -> Measurement:
+    """The measurement, with an upper end of its capacity that allows for what others took. Nobody's neighbours make a
     server faster, so the lower end stays.
     """
-    return interval.model_copy(update={"high": interval.high * possible_gain(probes)})
+    capacity = measurement.capacity_qps
+    gain = possible_gain(measurement.probes)
+    if capacity is None or gain == 1:
+        return measurement
+    wide = capacity.model_copy(update={"high": capacity.high * gain})
+    return measurement.model_copy(update={"capacity_qps": wide})
+
+
+def at_least(measurement: Measurement, allowed: float) -> Measurement:
+    """Where neighbours left no probe that counts: the highest rate at which no more than `allowed` of the requests
+    missed their limit, as a lower bound. To have been disturbed never makes a request faster.
+
+    The generator's own probes do not count where it was late because others used its cores; what held then holds.
+    """
+    held = [one for one in measurement.probes if one.requests >= _MIN_REQUESTS and _held(one, allowed)]
+    if measurement.outcome != "invalid" or not held:
+        return measurement
+    best = max(held, key=lambda one: one.rate_qps)
+    high = max(best.rate_qps, measurement.saturated_qps or 0.0) * possible_gain(measurement.probes)
+    capacity = Interval(value=best.rate_qps, low=min(one.rate_qps for one in held), high=high)
+    return measurement.model_copy(
+        update={
+            "outcome": "measured", "reason": "", "capacity_qps": capacity, "client_limited": True,
+            "p50_ms": best.p50_ms, "p95_ms": best.p95_ms, "p99_ms": best.p99_ms, "error_rate": best.errors / best.requests,
+        }
+    )  # fmt: skip
+
+
+def _held(probe: Probe, allowed: float) -> bool:
+    return max(probe.misses, probe.errors) <= allowed * probe.requests

@@ -10,15 +10,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.truth.queues import capacity_qps
 from benchmarks.truth.sequential import SimulatedProber
-from loadtest import Interval, Neighbours, Probe, ServerProcesses
+from loadtest import Interval, Measurement, Neighbours, Probe, ServerProcesses
 from loadtest.generator.quiet import Patience, Quiet, QuietProber
 from loadtest.judge.capacity import CapacitySearch, Found
-from loadtest.judge.widening import taken_share, widened
+from loadtest.judge.widening import at_least, taken_share, widened
 from loadtest.neighbours.calibration import machine_speed
 from loadtest.neighbours.core_times import highest_clock_khz, read_core_times
 from loadtest.neighbours.pressure import QuotaPeriods, memory_stalled_s, quota_periods
@@ -336,24 +337,33 @@ class SimulatedNeighbour:
         return False
 
 
-def search_beside(share: float, seed: int, *, first: float | None = None) -> tuple[Found, SimulatedNeighbour]:
+def search_beside(
+    share: float, seed: int, *, first: float | None = None
+) -> tuple[Found, Measurement, SimulatedNeighbour]:
     """An M/D/1 queue that is served more slowly by what the neighbour takes."""
     prober = SimulatedProber("M/D/1", SERVICE_S / (1 - share), LIMIT_S, 40.0, seed)
     neighbour = SimulatedNeighbour(share)
     quiet = Quiet(neighbour, Patience(40.0), prober.remaining_s)
-    search = CapacitySearch(QuietProber(prober, quiet, lambda: None), 0.95 * (1 - share) / SERVICE_S, 0.03, first)
-    return search.run(), neighbour
+    attentive = QuietProber(prober.probe, prober.remaining_s, quiet, lambda: None)
+    found = CapacitySearch(attentive, 0.95 * (1 - share) / SERVICE_S, 0.03, first).run()
+    return found, quiet.said(answer(found)), neighbour
+
+
+def answer(found: Found, **more: Any) -> Measurement:
+    fields = {"outcome": found.outcome, "capacity_qps": found.capacity, "probes": found.probes} | more
+    return Measurement(warmup_s=1.0, load_s=30.0, load_started_s=1.0, **fields)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
 def test_a_server_beside_a_neighbour_has_an_interval_that_reaches_its_quiet_capacity(share: float) -> None:
     truth = capacity_qps("M/D/1", SERVICE_S, LIMIT_S)
     for seed in range(6):
-        found, _ = search_beside(share, seed)
+        found, measurement, _ = search_beside(share, seed)
         assert found.outcome == "measured"
-        assert found.capacity is not None
-        assert found.capacity.value < truth
-        assert found.capacity.low < truth < found.capacity.high
+        assert measurement.capacity_qps is not None
+        assert measurement.capacity_qps.value < truth
+        assert measurement.capacity_qps.low < truth < measurement.capacity_qps.high
+        assert "others used" in measurement.notes[-1]
         assert all(probe.verdict != "missed" for probe in found.probes)
         assert any(probe.neighbours and probe.neighbours.disturbed for probe in found.probes)
 
@@ -361,41 +371,60 @@ def test_a_server_beside_a_neighbour_has_an_interval_that_reaches_its_quiet_capa
 def test_without_neighbours_nothing_is_repeated_or_widened() -> None:
     for seed in range(4):
         plain = CapacitySearch(SimulatedProber("M/D/1", SERVICE_S, LIMIT_S, 40.0, seed), 0.95 / SERVICE_S, 0.03).run()
-        found, neighbour = search_beside(0.0, seed)
-        assert found.capacity == plain.capacity
-        assert neighbour.looks == len(found.probes) == len(plain.probes)
+        _, found, neighbour = search_beside(0.0, seed)
+        assert found.capacity_qps == plain.capacity
+        assert not found.notes
+        assert len(found.probes) == len(plain.probes) == neighbour.looks - 1  # the last look is over all of it
 
 
 def test_a_configuration_is_not_pruned_for_what_a_neighbour_took() -> None:
     truth = capacity_qps("M/D/1", SERVICE_S, LIMIT_S)
     for seed in range(6):
-        beside, _ = search_beside(0.4, seed, first=0.8 * truth)
+        beside, _, _ = search_beside(0.4, seed, first=0.8 * truth)
         assert beside.outcome == "measured"
-        alone, _ = search_beside(0.0, seed, first=1.3 * truth)
+        alone, _, _ = search_beside(0.0, seed, first=1.3 * truth)
         assert alone.outcome == "pruned"
 
 
 def test_repeating_ends_where_the_machine_never_is_quiet() -> None:
-    found, neighbour = search_beside(0.3, 0)
-    thrown_away = neighbour.looks - len(found.probes)
+    found, _, neighbour = search_beside(0.3, 0)
+    thrown_away = neighbour.looks - 1 - len(found.probes)
     assert 1 <= thrown_away <= 4
     assert any(probe.neighbours and probe.neighbours.repeats for probe in found.probes)
 
 
-def test_only_what_was_taken_while_a_rate_did_not_hold_widens_an_interval() -> None:
-    def probe(verdict: str, taken: float, duration_s: float) -> Probe:
-        seen = neighbours(others_cores=taken)
-        seen = seen.model_copy(update={"reason": why_disturbed(seen)})
-        return Probe.model_validate(
-            {"rate_qps": 10, "verdict": verdict, "started_s": 0, "duration_s": duration_s, "requests": 9,
-             "completed": 9, "misses": 0, "errors": 0, "achieved_qps": 10, "p50_ms": None, "p95_ms": None,
-             "p99_ms": None, "late_p99_ms": 0, "generator_cpu": 0, "histogram": "", "neighbours": seen}
-        )  # fmt: skip
+def probe(verdict: str, taken: float, duration_s: float, *, rate_qps: float = 10, misses: int = 0) -> Probe:
+    """One in which others used `taken` of the core and the server half of it."""
+    seen = neighbours(others_cores=taken)
+    seen = seen.model_copy(update={"reason": why_disturbed(seen)})
+    return Probe.model_validate(
+        {"rate_qps": rate_qps, "verdict": verdict, "started_s": 0, "duration_s": duration_s, "requests": 100,
+         "completed": 100, "misses": misses, "errors": 0, "achieved_qps": 10, "p50_ms": 5.0, "p95_ms": 6.0,
+         "p99_ms": None, "late_p99_ms": 0, "generator_cpu": 0, "histogram": "", "neighbours": seen}
+    )  # fmt: skip
 
+
+def test_only_what_was_taken_while_a_rate_did_not_hold_widens_an_interval() -> None:
     # Beside half a core that it used it lost half of its speed.
-    probes = [probe("met", 0.9, 30.0), probe("undecided", 0.5, 2.0), probe("missed", 0.01, 2.0)]
+    probes = (probe("met", 0.9, 30.0), probe("undecided", 0.5, 2.0), probe("missed", 0.01, 2.0))
     assert taken_share(probes) == pytest.approx(0.25)
-    wide = widened(Interval(value=10, low=9, high=12), probes)
+    found = Found("measured", capacity=Interval(value=10, low=9, high=12), probes=probes)
+    wide = widened(answer(found)).capacity_qps
+    assert wide is not None
     assert wide.low == 9
     assert wide.high == pytest.approx(12 / 0.75**2)
-    assert widened(Interval(value=10, low=9, high=12), probes[:1]).high == 12
+    alone = answer(Found("measured", capacity=Interval(value=10, low=9, high=12), probes=probes[:1]))
+    assert widened(alone) == alone
+
+
+def test_what_held_although_the_generator_was_held_up_is_a_lower_bound() -> None:
+    probes = tuple(
+        probe("invalid", 0.9, 3.0, rate_qps=rate, misses=misses) for rate, misses in ((100, 40), (60, 1), (40, 0))
+    )
+    found = at_least(answer(Found("invalid", "spoiled", probes=probes), saturated_qps=120.0), 0.01)
+    assert found.outcome == "measured"
+    assert found.client_limited
+    assert found.p50_ms == 5.0
+    assert found.capacity_qps == Interval(value=60, low=40, high=120)
+    nothing = answer(Found("invalid", "spoiled", probes=probes[:1]))
+    assert at_least(nothing, 0.01) == nothing
