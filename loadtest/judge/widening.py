@@ -60,7 +60,8 @@ def at_least(measurement: Measurement, allowed: float) -> Measurement:
     return measurement.model_copy(
         update={
             "outcome": "measured", "reason": "", "capacity_qps": capacity, "client_limited": True,
-            "p50_ms": best.p50_ms, "p95_ms": best.p95_ms, "p99_ms": best.p99_ms, "error_rate": best.errors / best.requests,
+            "p50_ms": best.p50_ms, "p95_ms": best.p95_ms, "p99_ms": best.p99_ms,
+            "error_rate": best.errors / best.requests,
         }
     )  # fmt: skip
 
