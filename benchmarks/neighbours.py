@@ -1,9 +1,9 @@
 """Are neighbours blamed on the server? Real servers, real neighbours: `python -m benchmarks.neighbours --trials 40`.
 
 A neighbour burns the server's core for 0.3 s of every second, or fills the memory's bandwidth, or everything runs in a
-cgroup whose CPU quota is too small. Each trial's capacity must be within 5% of the quiet one, or be marked as disturbed;
-none may fail, none may be low in silence. Quiet trials are taken too: they are the reference, where they really were
-quiet. A trial takes about 25 s; `--keep FILE` adds to what earlier calls have measured, so that it can be done in pieces.
+cgroup whose CPU quota is too small. Each trial's capacity must be within 5% of the quiet one, or be marked as
+disturbed; none may fail, none may be low in silence. Quiet trials are taken too: they are the reference, where they
+really were quiet. A trial takes about 25 s; `--keep FILE` adds to what earlier calls have measured: pieces will do.
 Needs two cores; the quota needs the right to make a cgroup (version 1, or version 2 with the cpu controller).
 """
 
@@ -96,11 +96,16 @@ def quota() -> Iterator[None]:
         yield
     finally:
         (base / "cgroup.procs").write_text(str(os.getpid()))
-        for _ in range(50):
-            with contextlib.suppress(OSError):
-                group.rmdir()
-                return
-            time.sleep(0.1)
+        remove(group)
+
+
+def remove(group: Path) -> None:
+    """Once its processes are gone, which takes the kernel a moment."""
+    for _ in range(50):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager
