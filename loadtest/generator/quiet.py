@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from loadtest.judge.capacity import Probed
-from loadtest.judge.widening import at_least, widened
+from loadtest.judge.widening import at_least, gain_of, widened
 from loadtest.neighbours.calibration import machine_speed
 from loadtest.neighbours.documents import MachineSpeed, Neighbours
 from loadtest.neighbours.watch import Look, NeighbourWatch
@@ -24,7 +24,7 @@ _MAX_SHARE = 0.3  # of the load test's time, for waits and for what was thrown a
 _MAX_WAIT_S, _WAIT_SHARE = 2.0, 0.05  # for a quiet moment, and at most this share of what time is left
 _HOPELESS = 2  # stretches in a row that stayed disturbed however often they were repeated
 
-_UNSURE = 0.01  # of its speed: a server that lost no more is to blame for its misses itself
+_HARM = 0.01  # of its speed: a server that lost no more is to blame for its misses itself
 
 T = TypeVar("T")
 
@@ -100,6 +100,9 @@ class Quiet:
         if seen.disturbed:
             measurement = at_least(measurement, self.allowed)
         measurement = widened(measurement)
+        if seen.disturbed and measurement.outcome == "invalid":
+            reason = f"{seen.reason} while this was measured, so nothing is said about the server: {measurement.reason}"
+            measurement = measurement.model_copy(update={"reason": reason})
         notes = list(_notes(measurement.probes, seen))
         update = {"neighbours": seen, "machine": self.machine, "notes": (*measurement.notes, *notes)}
         return measurement.model_copy(update=update)
@@ -110,7 +113,7 @@ class Quiet:
     ) -> tuple[T, Neighbours | None]:  # fmt: skip
         """What the job (`again`: its repetition) returns, the last time it ran, and what neighbours did meanwhile.
 
-        What `may_stand` is not repeated though it was disturbed.
+        What `may_stand` is not repeated though it was disturbed, nor what cost the server nothing.
         """
         if self.watch is None:
             return job(), None
@@ -121,7 +124,7 @@ class Quiet:
             if seen is None:
                 return result, None
             seen = seen.model_copy(update={"repeats": repeats})
-            if not seen.disturbed:
+            if not _harmed(seen):
                 self.patience.in_vain = 0
                 break
             if may_stand(result):
@@ -164,11 +167,14 @@ class QuietProber:
 def marked(found: Probed, seen: Neighbours) -> Probed:
     """The probe with what neighbours did in it; a miss that they may have caused is not sure."""
     update: dict[str, Any] = {"neighbours": seen}
-    unsure = seen.disturbed and seen.taken > _UNSURE
-    if unsure and found.probe.verdict == "missed":
+    gain = gain_of(seen.taken) if _harmed(seen) else 1.0
+    if gain > 1 and found.probe.verdict == "missed":
         update |= {"verdict": "undecided", "reason": seen.reason}
-    probe = found.probe.model_copy(update=update)
-    return dataclasses.replace(found, probe=probe, unsure=unsure)
+    return dataclasses.replace(found, probe=found.probe.model_copy(update=update), gain=gain)
+
+
+def _harmed(seen: Neighbours) -> bool:
+    return seen.disturbed and seen.taken > _HARM
 
 
 def _notes(probes: Sequence[Probe], seen: Neighbours) -> Iterator[str]:

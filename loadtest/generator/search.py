@@ -13,6 +13,8 @@ from loadtest.generator.pulse import Pulse
 from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.warmup import WarmUp, warm_up
 from loadtest.judge.capacity import CapacitySearch, Found, Prober, missed_by
+from loadtest.judge.widening import gain_of
+from loadtest.neighbours import Neighbours
 from loadtest.plan import Interval, LoadPlan, Measurement
 from loadtest.request.sent import Sent
 
@@ -27,7 +29,7 @@ def measure(plan: LoadPlan, prober: OpenLoopProber, pulse: Pulse) -> Measurement
     """Blocks for at most about `plan.max_s`."""
     quiet = Quiet.of(plan, pulse.remaining_s)
     warm, disturbed = quiet.measured(lambda: warm_up(prober, plan, pulse))
-    if (why := refusal(plan, warm)) and not (disturbed and disturbed.reason and warm.base_s):
+    if why := refusal(plan, warm, disturbed):
         return quiet.said(describe(plan, Found("infeasible", why), None, pulse.started, time.perf_counter(), warm))
     prober.base_s = warm.base_s or 0.0
     if plan.rates_qps or plan.users is not None:
@@ -42,13 +44,14 @@ def measure(plan: LoadPlan, prober: OpenLoopProber, pulse: Pulse) -> Measurement
     return quiet.said(describe(plan, found, saturated_qps, pulse.started, begun, warm))
 
 
-def refusal(plan: LoadPlan, warm: WarmUp) -> str:
-    """Why there is nothing to search for."""
+def refusal(plan: LoadPlan, warm: WarmUp, disturbed: Neighbours | None) -> str:
+    """Why there is nothing to search for; never what neighbours alone may have caused."""
     if warm.base_s is None:
         shown = ", ".join(f"{kind} ({count})" for kind, count in warm.kinds.most_common(3))
         return f"most requests of the warm-up failed: {shown or 'none was answered in time'}"
     limits = [limit.limit_ms for limit in plan.slo.latency if limit.percentile >= 50 and limit.metric == "latency"]
-    if limits and warm.base_s * 1e3 > min(limits):
+    alone_s = warm.base_s / gain_of(disturbed.taken if disturbed and disturbed.disturbed else 0.0)
+    if limits and alone_s * 1e3 > min(limits):
         return f"a lone request takes {warm.base_s * 1e3:.3g} ms at the median, the limit is {min(limits):g} ms"
     return ""
 

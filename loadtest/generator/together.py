@@ -60,7 +60,7 @@ def _measured(plan: JointPlan, members: Sequence[Member], pulse: Pulse, quiet: Q
     for member in members:
         found, disturbed = quiet.measured(partial(warm_up, member.prober, member.plan, pulse))
         warm.append(found)
-        if (why := refusal(member.plan, found)) and not (disturbed and disturbed.reason and found.base_s):
+        if why := refusal(member.plan, found, disturbed):
             return _answer(members, Found("infeasible", f"{member.target.name}: {why}"), None, pulse, warm)
         member.prober.base_s = found.base_s or 0.0
         saturated.append(quiet.measured(partial(saturate, member.prober, member.plan, pulse))[0])

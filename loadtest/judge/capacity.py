@@ -50,7 +50,7 @@ class Probed:
     failures: Failures | None = None
     target: str = ""  # whose probe it is, the worst of several that are loaded at once
     fewest: int | None = None  # requests of any of them
-    unsure: bool = False  # a miss may be the doing of the server's neighbours on the machine
+    gain: float = 1.0  # how many times as much it might hold if its neighbours on the machine were quiet, at most
 
     @property
     def verdict(self) -> Verdict:
@@ -58,7 +58,14 @@ class Probed:
         server's neighbours may have caused.
         """
         verdict = "invalid" if self.probe.verdict == "invalid" else judge(self.evidence, self.failures)
-        return "undecided" if self.unsure and verdict == "missed" else verdict
+        return "undecided" if verdict == "missed" and self.gain > 1 else verdict
+
+    @property
+    def missed_below_qps(self) -> float:
+        """The capacity is surely below this rate, whatever neighbours did; infinite where nothing was surely missed."""
+        if self.probe.verdict == "invalid" or judge(self.evidence, self.failures) != "missed":
+            return math.inf
+        return self.probe.rate_qps * self.gain
 
     @property
     def too_many_errors(self) -> bool:
@@ -189,7 +196,8 @@ class CapacitySearch:
         if self.first_rate_qps is None:
             return False
         quiet_qps = self.first_rate_qps / possible_gain(one.probe for one in self._probes)
-        return (len(self._probes) == 1 and found.verdict == "missed") or posterior.below(quiet_qps) > _SURE
+        at_once = len(self._probes) == 1 and found.missed_below_qps <= self.first_rate_qps
+        return at_once or posterior.below(quiet_qps) > _SURE
 
     def _probe(self, rate: float, middle: float) -> Probed:
         remaining = self.prober.remaining_s()
@@ -223,9 +231,8 @@ class CapacitySearch:
         valid = [found for found in self._probes if found.verdict != "invalid"]
         held = [found for found in valid if found.holds]
         if not held:
-            missed = [found for found in valid if found.verdict == "missed"]
-            slowest = min(missed, key=lambda found: found.probe.rate_qps, default=None)
-            if slowest is not None and slowest.probe.rate_qps <= _HOPELESS_SHARE * self.saturated_qps:
+            slowest = min(valid, key=lambda found: found.missed_below_qps, default=None)
+            if slowest is not None and slowest.missed_below_qps <= _HOPELESS_SHARE * self.saturated_qps:
                 return self._found("infeasible", reason=missed_by(slowest))
             why = "the load generator itself was too slow" if self._client_limited else _nothing_held(valid)
             return self._found("invalid", reason=why)

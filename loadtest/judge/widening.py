@@ -29,8 +29,13 @@ def taken_share(probes: Iterable[Probe]) -> float:
 
 
 def possible_gain(probes: Iterable[Probe]) -> float:
-    """How many times as much the server might hold if its neighbours were quiet, at most."""
-    return 1 / math.pow(1 - min(_MAX_TAKEN, taken_share(probes)), _LOSS_POWER)
+    """How many times as much the server might hold if its neighbours were quiet, at most, by all its probes."""
+    return gain_of(taken_share(probes))
+
+
+def gain_of(taken: float) -> float:
+    """How many times as much a server might hold that others cost so large a share of its speed."""
+    return 1 / math.pow(1 - min(_MAX_TAKEN, taken), _LOSS_POWER)
 
 
 def widened(measurement: Measurement) -> Measurement:

@@ -404,6 +404,14 @@ def probe(verdict: str, taken: float, duration_s: float, *, rate_qps: float = 10
     )  # fmt: skip
 
 
+def test_a_server_that_is_far_too_slow_is_infeasible_whatever_its_neighbours_took() -> None:
+    """8 ms of service where 6 ms are allowed: a tenth more speed would not help."""
+    prober = SimulatedProber("M/D/1", 0.008, 0.006, 40.0, 1)
+    quiet = Quiet(SimulatedNeighbour(0.1), Patience(40.0), prober.remaining_s)
+    attentive = QuietProber(prober.probe, prober.remaining_s, quiet, lambda: None)
+    assert CapacitySearch(attentive, 120.0, 0.03).run().outcome == "infeasible"
+
+
 def test_only_what_was_taken_while_a_rate_did_not_hold_widens_an_interval() -> None:
     # Beside half a core that it used it lost half of its speed.
     probes = (probe("met", 0.9, 30.0), probe("undecided", 0.5, 2.0), probe("missed", 0.01, 2.0))
