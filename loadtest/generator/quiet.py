@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from loadtest.judge.capacity import Probed
-from loadtest.judge.widening import at_least, gain_of, widened
+from loadtest.judge.widening import despite_neighbours, gain_of, widened
 from loadtest.neighbours.calibration import machine_speed
 from loadtest.neighbours.documents import MachineSpeed, Neighbours
 from loadtest.neighbours.watch import Look, NeighbourWatch
@@ -25,6 +25,7 @@ _MAX_WAIT_S, _WAIT_SHARE = 2.0, 0.05  # for a quiet moment, and at most this sha
 _HOPELESS = 2  # stretches in a row that stayed disturbed however often they were repeated
 
 _HARM = 0.01  # of its speed: a server that lost no more is to blame for its misses itself
+_STARVED = 0.1  # of the time: the generator waited for a core that others used
 
 T = TypeVar("T")
 
@@ -97,12 +98,10 @@ class Quiet:
         seen = None if self.watch is None else self.watch.since(self.begun)
         if seen is None:
             return measurement
-        if seen.disturbed:
-            measurement = at_least(measurement, self.allowed)
-        measurement = widened(measurement)
-        if seen.disturbed and measurement.outcome == "invalid":
-            reason = f"{seen.reason} while this was measured, so nothing is said about the server: {measurement.reason}"
-            measurement = measurement.model_copy(update={"reason": reason})
+        if measurement.outcome == "invalid" and _held_up(measurement.probes):
+            measurement = despite_neighbours(measurement, self.allowed)
+        else:
+            measurement = widened(measurement)
         notes = list(_notes(measurement.probes, seen))
         update = {"neighbours": seen, "machine": self.machine, "notes": (*measurement.notes, *notes)}
         return measurement.model_copy(update=update)
@@ -171,6 +170,13 @@ def marked(found: Probed, seen: Neighbours) -> Probed:
     if gain > 1 and found.probe.verdict == "missed":
         update |= {"verdict": "undecided", "reason": seen.reason}
     return dataclasses.replace(found, probe=found.probe.model_copy(update=update), gain=gain)
+
+
+def _held_up(probes: Sequence[Probe]) -> bool:
+    """Whether neighbours took the time of the server in some probe, or that of the generator."""
+    return any(
+        (one.neighbours is not None and _harmed(one.neighbours)) or one.generator_starved > _STARVED for one in probes
+    )
 
 
 def _harmed(seen: Neighbours) -> bool:

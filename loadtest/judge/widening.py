@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from loadtest.plan import Interval, Measurement, Probe
 
@@ -12,6 +13,7 @@ from loadtest.plan import Interval, Measurement, Probe
 _LOSS_POWER = 2.0
 _MAX_TAKEN = 0.9
 _MIN_REQUESTS = 30
+_USUAL, _LEAST = 0.7, 0.15  # of a burst's throughput: where latency limits bite, as a rule and at the least
 
 
 def taken_share(probes: Iterable[Probe]) -> float:
@@ -50,25 +52,35 @@ def widened(measurement: Measurement) -> Measurement:
     return measurement.model_copy(update={"capacity_qps": wide})
 
 
-def at_least(measurement: Measurement, allowed: float) -> Measurement:
-    """Where neighbours left no probe that counts: the highest rate at which no more than `allowed` of the requests
-    missed their limit, as a lower bound. To have been disturbed never makes a request faster.
+def despite_neighbours(measurement: Measurement, allowed: float) -> Measurement:
+    """What can be said of a server whose neighbours left no probe that counts: not nothing, or it would pay for them.
 
-    The generator's own probes do not count where it was late because others used its cores; what held then holds.
+    At least, it holds the highest rate at which no more than `allowed` of the requests missed their limit: to have been
+    disturbed never makes a request faster, and a generator that was late only makes them look slower. Where no rate
+    held, its lone requests are within the limit all the same (else it was refused), so its capacity is some part of
+    what it answered in bursts.
     """
-    held = [one for one in measurement.probes if one.requests >= _MIN_REQUESTS and _held(one, allowed)]
-    if measurement.outcome != "invalid" or not held:
+    if measurement.outcome != "invalid":
         return measurement
-    best = max(held, key=lambda one: one.rate_qps)
-    high = max(best.rate_qps, measurement.saturated_qps or 0.0) * possible_gain(measurement.probes)
-    capacity = Interval(value=best.rate_qps, low=min(one.rate_qps for one in held), high=high)
-    return measurement.model_copy(
-        update={
-            "outcome": "measured", "reason": "", "capacity_qps": capacity, "client_limited": True,
-            "p50_ms": best.p50_ms, "p95_ms": best.p95_ms, "p99_ms": best.p99_ms,
-            "error_rate": best.errors / best.requests,
-        }
-    )  # fmt: skip
+    held = [one for one in measurement.probes if one.requests >= _MIN_REQUESTS and _held(one, allowed)]
+    burst_qps = measurement.saturated_qps
+    gain = gain_of(max((one.neighbours.taken for one in measurement.probes if one.neighbours), default=0.0))
+    update: dict[str, Any] = {"outcome": "measured", "reason": "", "client_limited": True}
+    if held:
+        best = max(held, key=lambda one: one.rate_qps)
+        high = max(best.rate_qps, burst_qps or 0.0)
+        capacity = Interval(value=best.rate_qps, low=min(one.rate_qps for one in held), high=high * gain)
+        update |= {"p50_ms": best.p50_ms, "p95_ms": best.p95_ms, "p99_ms": best.p99_ms}
+        update["error_rate"] = best.errors / best.requests
+    elif burst_qps:
+        capacity = Interval(value=_USUAL * burst_qps, low=_LEAST * burst_qps, high=burst_qps * gain)
+        update["notes"] = (
+            *measurement.notes,
+            "No rate was seen to hold: the capacity is guessed from the bursts alone.",
+        )
+    else:
+        return measurement
+    return measurement.model_copy(update={**update, "capacity_qps": capacity})
 
 
 def _held(probe: Probe, allowed: float) -> bool:

@@ -19,7 +19,7 @@ from benchmarks.truth.sequential import SimulatedProber
 from loadtest import Interval, Measurement, Neighbours, Probe, ServerProcesses
 from loadtest.generator.quiet import Patience, Quiet, QuietProber
 from loadtest.judge.capacity import CapacitySearch, Found
-from loadtest.judge.widening import at_least, taken_share, widened
+from loadtest.judge.widening import despite_neighbours, gain_of, taken_share, widened
 from loadtest.neighbours.calibration import machine_speed
 from loadtest.neighbours.core_times import highest_clock_khz, read_core_times
 from loadtest.neighbours.pressure import QuotaPeriods, memory_stalled_s, quota_periods
@@ -429,10 +429,17 @@ def test_what_held_although_the_generator_was_held_up_is_a_lower_bound() -> None
     probes = tuple(
         probe("invalid", 0.9, 3.0, rate_qps=rate, misses=misses) for rate, misses in ((100, 40), (60, 1), (40, 0))
     )
-    found = at_least(answer(Found("invalid", "spoiled", probes=probes), saturated_qps=120.0), 0.01)
+    found = despite_neighbours(answer(Found("invalid", "spoiled", probes=probes), saturated_qps=120.0), 0.01)
     assert found.outcome == "measured"
     assert found.client_limited
     assert found.p50_ms == 5.0
-    assert found.capacity_qps == Interval(value=60, low=40, high=120)
-    nothing = answer(Found("invalid", "spoiled", probes=probes[:1]))
-    assert at_least(nothing, 0.01) == nothing
+    gain = gain_of(0.9 / 1.4)
+    assert found.capacity_qps == Interval(value=60, low=40, high=120 * gain)
+    nothing = despite_neighbours(answer(Found("invalid", "spoiled", probes=probes[:1]), saturated_qps=120.0), 0.01)
+    assert nothing.outcome == "measured"
+    assert nothing.capacity_qps is not None
+    assert nothing.capacity_qps.low == 18
+    assert nothing.capacity_qps.high == 120 * gain
+    assert "No rate was seen to hold" in nothing.notes[0]
+    hopeless = answer(Found("infeasible", "too slow", probes=probes), saturated_qps=120.0)
+    assert despite_neighbours(hopeless, 0.01) == hopeless
