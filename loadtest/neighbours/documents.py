@@ -59,13 +59,11 @@ class Neighbours(_Document):
 
     @property
     def taken(self) -> float:
-        """The share of its speed that the server lost to others, 0 to 1, at most.
-
-        Where the CPU is its limit it lost what it waited over what it wanted. Where it is not, as with a server that
-        waits for a disk or a GPU, each of its workers lost no more of its time than they waited together.
+        """The share of its speed that the server lost to others, 0 to 1, at most: what it waited for a core over what
+        it wanted. Where the CPU is not its limit, as with a server that waits for a disk or a GPU, it lost less.
         """
         lost = self.lost_cores
-        share = min(lost, lost / max(1e-9, self.server_used_cores + lost))
+        share = lost / max(1e-9, self.server_used_cores + lost)
         slowed = 1 - (1.0 if self.frequency is None else self.frequency)
         return min(1.0, max(share, self.quota_throttled or 0.0, self.memory_stalled or 0.0, slowed))
 

@@ -190,7 +190,7 @@ def neighbours(**fields: float) -> Neighbours:
     ("used", "others", "waited", "taken"),
     [
         (0.7, 0.3, 0.3, 0.3),  # the CPU is its limit, and others had it for a third of the time
-        (0.2, 0.8, 0.02, 0.02),  # it hardly wanted the core that others used
+        (0.2, 0.8, 0.02, 1 / 11),  # it hardly wanted the core that others used
         (0.2, 0.8, None, 0.8),  # nobody knows whether it waited
         (2.8, 1.2, 1.2, 0.3),  # four cores
         (0.9, 0.0, 5.0, 0.0),  # its own threads waited for each other
