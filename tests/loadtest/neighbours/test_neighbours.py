@@ -148,6 +148,24 @@ def test_what_a_neighbour_burns_on_the_servers_core_is_seen_and_what_the_server_
     assert 0 < seen.taken <= 1
 
 
+def test_what_the_generator_uses_of_the_servers_cores_is_not_the_neighbours() -> None:
+    """This process is the generator here: half of its cores are the server's, or all of them."""
+    own = tuple(sorted(os.sched_getaffinity(0)))
+    with burning(0.0) as server:
+        for cores in (own, own[: max(1, len(own) // 2)]):
+            watch = NeighbourWatch.of([ServerProcesses(cores=cores, pids=(server.pid,))])
+            assert watch is not None
+            before, begun = watch.look(), time.process_time()
+            while time.process_time() - begun < 0.3:
+                pass
+            seen = watch.since(before)
+            burnt = time.process_time() - begun
+            assert seen is not None
+            share = len(cores) / len(own)
+            assert seen.generator_cores * seen.duration_s == pytest.approx(burnt * share, abs=0.05)
+            assert seen.server_cores == len(cores)
+
+
 def times_of(process: subprocess.Popen[str]) -> float:
     seconds = ProcessTimes([process.pid]).cpu_s()
     assert seconds is not None
