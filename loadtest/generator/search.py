@@ -15,7 +15,7 @@ from loadtest.generator.warmup import WarmUp, warm_up
 from loadtest.judge.capacity import CapacitySearch, Found, Prober, missed_by
 from loadtest.judge.widening import gain_of
 from loadtest.neighbours import Neighbours
-from loadtest.plan import Interval, LoadPlan, Measurement
+from loadtest.plan import Interval, LoadPlan, Measurement, Outcome
 from loadtest.request.sent import Sent
 
 _BURST_S = 1.0
@@ -93,7 +93,8 @@ def _with_users(prober: Prober, users: int, base_s: float) -> Found:
     if probed.verdict == "invalid":
         return Found("invalid", probe.reason, probes=(probe,))
     if not probed.holds:
-        return Found("infeasible", f"with {users} users, {missed_by(probed)}", probes=(probe,))
+        outcome: Outcome = "infeasible" if probed.gain == 1 else "invalid"  # neighbours may have caused it
+        return Found(outcome, f"with {users} users, {missed_by(probed)}", probes=(probe,))
     spread = 1.96 * probe.achieved_qps / max(1, probe.requests) ** 0.5
     capacity = Interval(
         value=probe.achieved_qps, low=max(0.0, probe.achieved_qps - spread), high=probe.achieved_qps + spread
