@@ -9,7 +9,7 @@ from loadtest.arrivals.trace import TraceError, read_trace
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, read_log
 from loadtest.histogram import LatencyHistogram
-from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses
+from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses, Slowness
 from loadtest.plan import (
     Answer,
     AnswerCheck,
@@ -59,6 +59,7 @@ __all__ = [
     "RequestPlan",
     "ServerProcesses",
     "Slo",
+    "Slowness",
     "Target",
     "TargetMeasurement",
     "TraceError",

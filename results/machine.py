@@ -9,6 +9,14 @@ from results.records import TrialRecord
 
 def machine_speeds(records: Sequence[TrialRecord]) -> list[float | None]:
     """Relative to the first of these trials whose machine was timed: 0.8 did the same work in a quarter more time."""
-    times_ms = [None if one.machine is None else one.machine.work_ms for one in records]
-    first_ms = next((work_ms for work_ms in times_ms if work_ms), None)
-    return [first_ms / work_ms if first_ms and work_ms else None for work_ms in times_ms]
+    return _relative([None if one.machine is None else one.machine.work_ms for one in records])
+
+
+def memory_speeds(records: Sequence[TrialRecord]) -> list[float | None]:
+    """As `machine_speeds`, of a copy through memory."""
+    return _relative([None if one.machine is None else one.machine.copy_ms for one in records])
+
+
+def _relative(times_ms: Sequence[float | None]) -> list[float | None]:
+    first_ms = next((time_ms for time_ms in times_ms if time_ms), None)
+    return [first_ms / time_ms if first_ms and time_ms else None for time_ms in times_ms]

@@ -105,6 +105,7 @@ class MachineRecord(_Record):
     server_cores: int = Field(description="how many cores the server could use")
     others_cores: float = Field(description="what others used of them, neither the server nor the load generator")
     stolen_cores: float = Field(default=0.0, description="what a hypervisor gave to other virtual machines")
+    elsewhere_cores: float = Field(default=0.0, description="what others used of the machine's other cores")
     generator_cores_shared: float = Field(default=0.0, description="what the load generator used of the server's cores")
     memory_stalled: float | None = Field(default=None, description="share of time in which a task waited for memory")
     quota_throttled: float | None = Field(

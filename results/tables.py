@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.files import replacing
-from results.machine import machine_speeds
+from results.machine import machine_speeds, memory_speeds
 from results.records import Estimate, ParameterValue, TrialRecord
 from results.text import given, visible
 
@@ -21,7 +21,7 @@ _FIGURES = (
     "cpu_cores_used", "gpu_utilization", "throttled_share", "memory_growth_bytes_per_s",
     "server_batch_size", "server_queue_ms", "gpu_power_w", "gpu_clock_mhz", "interference",
 )  # fmt: skip
-_MACHINE = ("others_cores", "stolen_cores", "generator_cores_shared")
+_MACHINE = ("others_cores", "stolen_cores", "elsewhere_cores", "generator_cores_shared")
 _BYTES = ("memory_peak_bytes", "gpu_memory_peak_bytes")
 _TEXTS = ("state", "reason", "bottleneck")
 # Besides the columns above, those that a replay table gives a meaning to: trials.csv can become one.
@@ -32,6 +32,7 @@ RESERVED_COLUMNS = frozenset(
         "price_per_hour",
         "trial_s",
         "machine_speed",
+        "memory_speed",
         "disturbed",
         *_TEXTS,
         *_FIGURES,
@@ -66,6 +67,7 @@ def trials_frame(records: Sequence[TrialRecord], parameters: Sequence[str]) -> p
         name: pd.Series([getattr(one.machine, name, None) for one in records], dtype="float64") for name in _MACHINE
     }
     columns["machine_speed"] = pd.Series(machine_speeds(records), dtype="float64")
+    columns["memory_speed"] = pd.Series(memory_speeds(records), dtype="float64")
     columns["disturbed"] = pd.array([one.machine.disturbed if one.machine else None for one in records], dtype="string")
     columns |= {name: pd.Series(values, dtype="float64") for name, values in _services(records).items()}
     return pd.DataFrame(columns)

@@ -25,6 +25,7 @@ _MAX_WAIT_S, _WAIT_SHARE = 2.0, 0.05  # for a quiet moment, and at most this sha
 _HOPELESS = 2  # stretches in a row that stayed disturbed however often they were repeated
 
 _HARM = 0.01  # of its speed: a server that lost no more is to blame for its misses itself
+_ELSEWHERE = 0.5  # cores that are not the server's
 _STARVED = 0.1  # of the time: the generator waited for a core that others used
 
 T = TypeVar("T")
@@ -193,3 +194,8 @@ def _notes(probes: Sequence[Probe], seen: Neighbours) -> Iterator[str]:
         )
     elif seen.disturbed:
         yield f"Neighbours were there, though not in the probes that count: {seen.reason}."
+    if seen.elsewhere_cores > _ELSEWHERE:
+        yield (
+            f"Others used {seen.elsewhere_cores:.2g} of the machine's other cores meanwhile: they share its memory and "
+            "caches with the server, which may be slower for it."
+        )

@@ -8,6 +8,6 @@ It never judges a server: it marks a stretch of load as disturbed, has it repeat
 
 from __future__ import annotations
 
-from loadtest.neighbours.documents import MachineSpeed, Neighbours, ServerProcesses
+from loadtest.neighbours.documents import MachineSpeed, Neighbours, ServerProcesses, Slowness
 
-__all__ = ["MachineSpeed", "Neighbours", "ServerProcesses"]
+__all__ = ["MachineSpeed", "Neighbours", "ServerProcesses", "Slowness"]

@@ -17,7 +17,7 @@ def machine_speed(cores: Sequence[int]) -> MachineSpeed | None:
     """The best of several rounds, since whatever else runs only prolongs them. None where the cores cannot be used."""
     try:
         work_s = [_on(core, _work_s) for core in cores[:_MAX_CORES]]
-        copy_s = _on(cores[0], _copy_s)
+        copy_s = _on(cores[0], Copy().seconds)
     except OSError:
         return None
     return MachineSpeed(work_ms=sum(work_s) / len(work_s) * 1e3, copy_ms=copy_s * 1e3)
@@ -44,11 +44,17 @@ def _work_s() -> float:
     return best_s
 
 
-def _copy_s() -> float:
-    source, target = bytearray(_COPY_BYTES), bytearray(_COPY_BYTES)
-    best_s = float("inf")
-    for _ in range(_COPIES):
-        begun = time.thread_time()
-        target[:] = source
-        best_s = min(best_s, time.thread_time() - begun)
-    return best_s
+class Copy:
+    """Copies 16 MiB, which is more than most caches hold, so that it takes as long as the memory lets it."""
+
+    def __init__(self) -> None:
+        self._source, self._target = bytearray(_COPY_BYTES), bytearray(_COPY_BYTES)
+
+    def seconds(self, times: int = _COPIES) -> float:
+        """CPU time of the best of several."""
+        best_s = float("inf")
+        for _ in range(times):
+            begun = time.thread_time()
+            self._target[:] = self._source
+            best_s = min(best_s, time.thread_time() - begun)
+        return best_s

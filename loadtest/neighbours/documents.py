@@ -21,6 +21,22 @@ class ServerProcesses(_Document):
     environ: dict[str, str] = Field(default_factory=dict)
 
 
+class Slowness(_Document):
+    """What slowed everything on the machine down during a stretch of time. None: the kernel does not say."""
+
+    memory_stalled: float | None = Field(default=None, description="share of time in which a task waited for memory")
+    quota_throttled: float | None = Field(
+        default=None, description="share of periods in which a CPU quota that the generator shares was used up"
+    )
+    frequency: float | None = Field(
+        default=None, description="highest clock of the server's cores, over the highest seen in this load test"
+    )
+    memory_speed: float | None = Field(
+        default=None, description="of a copy before and after it, the slower, over the fastest in this load test"
+    )
+    lost: float = Field(default=0.0, description="share of its speed that a server lost by it, beyond its noise")
+
+
 class Neighbours(_Document):
     """What others did on the server's cores during a stretch of time. All `_cores` are means over it, in cores.
 
@@ -36,13 +52,8 @@ class Neighbours(_Document):
     others_cores: float = Field(description="what neither the server nor the generator used and was not idle")
     generator_cores: float = Field(default=0.0, description="what the generator used of the server's cores")
     stolen_cores: float = Field(default=0.0, description="what a hypervisor gave to other virtual machines")
-    memory_stalled: float | None = Field(default=None, description="share of time in which a task waited for memory")
-    quota_throttled: float | None = Field(
-        default=None, description="share of periods in which a CPU quota that the generator shares was used up"
-    )
-    frequency: float | None = Field(
-        default=None, description="highest clock of the server's cores, over the highest seen in this load test"
-    )
+    elsewhere_cores: float = Field(default=0.0, description="what others used of the machine's other cores")
+    slowness: Slowness = Slowness()
     repeats: int = Field(default=0, description="how often this was measured again, because others disturbed it")
     reason: str = ""
 
@@ -64,8 +75,7 @@ class Neighbours(_Document):
         """
         lost = self.lost_cores
         share = lost / max(1e-9, self.server_used_cores + lost)
-        slowed = 1 - (1.0 if self.frequency is None else self.frequency)
-        return min(1.0, max(share, self.quota_throttled or 0.0, self.memory_stalled or 0.0, slowed))
+        return min(1.0, max(share, self.slowness.lost))
 
 
 class MachineSpeed(_Document):

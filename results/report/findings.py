@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from results.machine import machine_speeds
+from results.machine import machine_speeds, memory_speeds
 from results.records import ParameterValue, TrialRecord
 from results.summary import StudySummary
 from results.text import assigned, figure, given, money, share, size
@@ -20,7 +20,7 @@ _WIDER, _SAME_SHARE = 1.5, 0.1  # slices so far apart, of which a framework hold
 _MOST_TRIALS = 6
 _HOUR_S = 3600
 _SHARED = 0.02  # of the server's cores that the load generator used
-_SPEED = 0.1  # relative difference of the machine's speed from the first trial's
+_SPEED, _MEMORY_SPEED = 0.1, 0.5  # relative difference from the first trial's; caches make copies noisy
 
 
 @dataclass(frozen=True)
@@ -212,21 +212,24 @@ def _generator_share(one: TrialRecord) -> float:
 
 
 def _machine_speed(study: StudySummary) -> Iterator[Finding]:
+    """Of the processor, and of the memory, which neighbours on other cores use too."""
     records = [study.latest(one) for one in study.records]
-    changed = {
-        one.number: speed
-        for one, speed in zip(records, machine_speeds(records), strict=True)
-        if speed is not None and abs(math.log(speed)) > math.log(1 + _SPEED)
-    }
-    if seen := [one for one in records if one.number in changed]:
-        worst = max(seen, key=lambda one: abs(math.log(changed[one.number])))
-        yield Finding(
-            "The machine's speed changed",
-            f"Before trial {worst.number} the same work ran at {share(changed[worst.number])} of the speed that it had "
-            "before the first: another machine, another clock, or neighbours on the same processor. Capacities "
-            f"measured then do not compare with the others as they stand.{_others(seen, worst)}",
-            _numbers(seen),
-        )
+    for title, work, speeds, noise in (
+        ("The machine's speed changed", "the same work", machine_speeds(records), _SPEED),
+        ("The memory's speed changed", "the same copy through memory", memory_speeds(records), _MEMORY_SPEED),
+    ):
+        known = {one.number: speed for one, speed in zip(records, speeds, strict=True) if speed is not None}
+        changed = {number: speed for number, speed in known.items() if abs(math.log(speed)) > math.log(1 + noise)}
+        seen = [one for one in records if one.number in changed]
+        if seen:
+            worst = max(seen, key=lambda one: abs(math.log(changed[one.number])))
+            yield Finding(
+                title,
+                f"Before trial {worst.number} {work} ran at {share(changed[worst.number])} of the speed that it had "
+                "before the first: another machine, another clock, or neighbours on the same processor. Capacities "
+                f"measured then do not compare with the others as they stand.{_others(seen, worst)}",
+                _numbers(seen),
+            )
 
 
 _LOOKS: Sequence[Callable[[StudySummary], Iterator[Finding]]] = (

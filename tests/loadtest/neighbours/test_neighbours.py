@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.truth.queues import capacity_qps
 from benchmarks.truth.sequential import SimulatedProber
-from loadtest import Interval, Measurement, Neighbours, Probe, ServerProcesses
+from loadtest import Interval, Measurement, Neighbours, Probe, ServerProcesses, Slowness
 from loadtest.generator.quiet import Patience, Quiet, QuietProber
 from loadtest.judge.capacity import CapacitySearch, Found
 from loadtest.judge.widening import despite_neighbours, gain_of, taken_share, widened
@@ -145,6 +145,8 @@ def test_what_a_neighbour_burns_on_the_servers_core_is_seen_and_what_the_server_
     assert seen.others_cores + seen.server_used_cores + seen.generator_cores < 1.02
     assert seen.disturbed
     assert "of the server's core" in seen.reason
+    assert 0 < (seen.slowness.memory_speed or 0) <= 1
+    assert 0 <= seen.elsewhere_cores < (os.cpu_count() or 1)
     assert 0 < seen.taken <= 1
 
 
@@ -192,6 +194,8 @@ def test_a_quiet_moment_is_awaited_and_not_for_ever() -> None:
         ({"stolen_cores": 0.2}, "a hypervisor gave 0.2 of the server's core to others"),
         ({"memory_stalled": 0.1}, "tasks waited for memory 10% of the time"),
         ({"quota_throttled": 0.25}, "the CPU quota that the server shares was used up in 25% of the periods"),
+        ({"memory_speed": 0.8}, ""),
+        ({"memory_speed": 0.5}, "the memory was at most 50% as fast as it had been"),
         ({"frequency": 0.7}, "the clock of the server's core was at most 70% of what it had been"),
     ],
 )
@@ -200,8 +204,9 @@ def test_what_disturbs_is_said_in_words(fields: dict[str, float], words: str) ->
 
 
 def neighbours(**fields: float) -> Neighbours:
-    given = {"duration_s": 4.0, "server_cores": 1, "server_used_cores": 0.5, "others_cores": 0.0} | fields
-    return Neighbours.model_validate(given)
+    slowness = {name: fields.pop(name) for name in Slowness.model_fields if name in fields}
+    given = {"duration_s": 4.0, "server_cores": 1, "server_used_cores": 0.5, "others_cores": 0.0, **fields}
+    return Neighbours.model_validate(given | {"slowness": slowness})
 
 
 @pytest.mark.parametrize(
@@ -304,25 +309,50 @@ def test_a_cgroup_of_its_own_says_what_a_server_used_in_both_versions(tmp_path: 
         assert CgroupTimes.own_of(79, proc, root) is None
 
 
-@pytest.mark.skipif(not os.access("/sys/fs/cgroup/cpuacct", os.W_OK), reason="no cgroup can be made here")
-def test_a_real_cgroup_of_a_process_is_told_from_ours() -> None:
-    group = Path("/sys/fs/cgroup/cpuacct") / f"tune-test-{os.getpid()}"
+QUOTA = """
+import sys, time
+from loadtest.neighbours.pressure import quota_periods
+open(sys.argv[1] + "/cgroup.procs", "w").write("0")
+before, begun = quota_periods(), time.process_time()
+while time.process_time() - begun < 0.1:
+    pass
+after = quota_periods()
+print(after.share_since(before) if before else after.throttled / after.periods)
+"""
+
+
+@pytest.mark.skipif(not os.access("/sys/fs/cgroup/cpu", os.W_OK), reason="no cgroup of version 1 can be made here")
+def test_a_real_quota_that_is_used_up_is_seen() -> None:
+    with cgroup("cpu") as group:
+        (group / "cpu.cfs_quota_us").write_text("5000")
+        ran = subprocess.run([sys.executable, "-c", QUOTA, str(group)], capture_output=True, text=True, check=True)
+    assert float(ran.stdout) > 0.5
+
+
+@contextlib.contextmanager
+def cgroup(controller: str) -> Iterator[Path]:
+    group = Path("/sys/fs/cgroup") / controller / f"tune-test-{os.getpid()}"
     group.mkdir()
     try:
-        with burning(0.3) as process:
-            (group / "cgroup.procs").write_text(str(process.pid))
-            found = CgroupTimes.own_of(process.pid)
-            assert found is not None
-            ended(process)
-            seconds = found.cpu_s()
-            assert seconds is not None
-            assert 0.1 < seconds < 0.4
+        yield group
     finally:
         for _ in range(100):
             with contextlib.suppress(OSError):
                 group.rmdir()
                 break
             time.sleep(0.02)
+
+
+@pytest.mark.skipif(not os.access("/sys/fs/cgroup/cpuacct", os.W_OK), reason="no cgroup can be made here")
+def test_a_real_cgroup_of_a_process_is_told_from_ours() -> None:
+    with cgroup("cpuacct") as group, burning(0.3) as process:
+        (group / "cgroup.procs").write_text(str(process.pid))
+        found = CgroupTimes.own_of(process.pid)
+        assert found is not None
+        ended(process)
+        seconds = found.cpu_s()
+        assert seconds is not None
+        assert 0.1 < seconds < 0.4
 
 
 def test_the_machines_speed_is_the_same_twice_and_this_thread_stays_where_it_was() -> None:
