@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses
 
-Metric = Literal["latency", "ttft", "itl", "per_token"]
+Metric = Literal["latency", "ttft", "tpot", "itl", "per_token"]
 Verdict = Literal["met", "missed", "undecided", "invalid"]
 Phase = Literal["start", "warmup", "probe", "drain"]
 Outcome = Literal["measured", "pruned", "infeasible", "invalid"]
@@ -81,7 +81,7 @@ class LatencyLimit(_Document):
 
     - `latency`: from the scheduled arrival to the end of the answer.
     - `ttft`: from the scheduled arrival to the first token of a streamed answer.
-    - `itl`: the mean time between its tokens.
+    - `tpot`: the mean time between its tokens (time per output token). `itl` is the older name of the same.
     - `per_token`: from the scheduled arrival to its end, over the number of tokens: 1000 over tokens per second.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,16 +77,23 @@ def trials_frame(records: Sequence[TrialRecord], parameters: Sequence[str]) -> p
 def write_trials(folder: Path, records: Sequence[TrialRecord], parameters: Sequence[str]) -> None:
     """`trials.csv` and `trials.parquet`, each replaced as a whole. Raises OSError when they cannot be written.
 
-    Parquet keeps text as it was; in the CSV it can neither run in a spreadsheet nor steer a terminal.
+    Parquet keeps text as it was; in the CSV it can neither run in a spreadsheet nor steer a terminal. Without pyarrow
+    there is no Parquet file.
     """
     frame = trials_frame(records, parameters)
-    with replacing(folder / "trials.parquet") as path:
-        frame.to_parquet(path, engine="pyarrow", index=False)
+    if writes_parquet():
+        with replacing(folder / "trials.parquet") as path:
+            frame.to_parquet(path, engine="pyarrow", index=False)
     safe = frame.rename(columns=_as_text)
     for name in safe.columns[safe.dtypes == "string"]:
         safe[name] = safe[name].map(_as_text, na_action="ignore")
     with replacing(folder / "trials.csv") as path:
         safe.to_csv(path, index=False, lineterminator="\n")
+
+
+def writes_parquet() -> bool:
+    """Whether pyarrow, which pandas writes Parquet with, is installed."""
+    return importlib.util.find_spec("pyarrow") is not None
 
 
 def _row(record: TrialRecord) -> dict[str, Any]:

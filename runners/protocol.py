@@ -40,12 +40,22 @@ class RunnerUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Resources:
-    """What the configuration asks for. None: not limited by the spec."""
+    """What the configuration asks for. None: not limited by the spec. `gpus` is how many GPUs of that type, or slices
+    of that size; None: one, where a type or a slice is asked for.
+    """
 
     cpu_cores: float | None = None
     memory_bytes: int | None = None
     gpu_type: str | None = None
     gpu_memory: ParameterValue | None = None
+    gpus: int | None = None
+
+    @property
+    def gpu_count(self) -> int:
+        """How many GPUs, or slices of one, the server is to be given."""
+        if self.gpus is not None:
+            return self.gpus
+        return int(self.gpu_type is not None or self.gpu_memory is not None)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import psutil
 from docker.errors import APIError, BuildError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount
 
-from runners.docker.devices import Devices
+from runners.docker.devices import NamedDevices
 from runners.docker.engine import Engine, refusal
 from runners.host.cores import Allotment, Cores
 from runners.host.gpu import Nvml, nvml
@@ -69,7 +69,7 @@ class DockerRunner:
     def __init__(self, options: DockerOptions) -> None:
         self._options, self._engine = options, Engine()
         self._cores = Cores(lambda: self._engine.cores)
-        self._devices = Devices(options.gpus)
+        self._devices = NamedDevices(options.gpus)
         self._images: dict[str, str] = {}  # the id of each, by its name
         self._lock = threading.Lock()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from loadtest import RequestPlan
 from results import TrialRecord
 from runners import ReusingRunner, Runner
+from runners.host.gpu import usable_gpus
 from tuner.errors import UsageError
 from tuner.launch.price import known_price
 from tuner.launch.quality import make_quality
@@ -90,8 +91,8 @@ def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:
         return
     if loaded.members:
         raise UsageError("--parallel: several services take the whole budget of their machine; measure one at a time")
-    gpu = any(resources(loaded.space, one).gpu_type for one in loaded.space.sample(100, seed=0))
-    if gpu and loaded.spec.runner.type == "process":
+    gpu = any(resources(loaded.space, one).gpu_count for one in loaded.space.sample(100, seed=0))
+    if gpu and loaded.spec.runner.type == "process" and not usable_gpus():  # else each gets devices of its own
         raise UsageError(
             "--parallel: processes would share this machine's GPU; measure one at a time, or use --runner docker, "
             "which gives each a device of its own"

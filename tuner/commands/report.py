@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from results import writes_parquet
 from tuner.commands.stored import open_archive
 from tuner.errors import ExitCode
 from tuner.outcome.folder import write_outputs
@@ -15,5 +16,6 @@ def report(folder: Path, storage: str | None, study: str | None) -> ExitCode:
     """Raises UsageError where the folder holds no study and no storage is named."""
     archive = open_archive(folder, storage, study)
     write_outputs(folder, archive.loaded, archive)
-    click.echo(f"wrote report.html, report.md, trials.csv, trials.parquet and recommendation.json in {folder}")
+    parquet = "trials.parquet" if writes_parquet() else "(no pyarrow here, so no trials.parquet)"
+    click.echo(f"wrote report.html, report.md, trials.csv, {parquet} and recommendation.json in {folder}")
     return ExitCode.DONE

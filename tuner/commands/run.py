@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from results import TrialRecord
+from results import TrialRecord, writes_parquet
 from runners import Runner, RunnerUnavailable
 from tuner.commands.opening import has_prices, open_study, refuse_at_once, request_sources, study_runner, with_quality
 from tuner.display import Display, StudyOutline, make_display
@@ -147,5 +147,7 @@ def _announce(
     )
     for text in (*([moved] if moved else []), *warnings(loaded)):
         display.notice(text)
+    if not writes_parquet():
+        display.notice("pyarrow is not installed: trials.csv is written, trials.parquet is not")
     for leftover in runner.remove_leftovers():
         display.notice(f"removed what a crashed run left: {leftover}")

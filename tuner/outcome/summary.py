@@ -45,7 +45,7 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
             service.prefix + one.name
             for service in loaded.services
             for one in service.loaded.space.parameters
-            if one.role in ("gpu_type", "gpu_memory")
+            if one.role in ("gpu_type", "gpu_memory", "gpus")
         ),
         metrics=objective.metrics,
         maximised=objective.maximised[0],

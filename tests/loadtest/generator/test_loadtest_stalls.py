@@ -86,5 +86,6 @@ def test_times_of_a_stream_count_from_the_schedule() -> None:
     sent.late[number] = 0.5
     sent.finish(number, 1.6, Reply(first_token_s=0.1, last_token_s=1.1, tokens=11))
     assert sent.values("ttft").tolist() == pytest.approx([0.6])
-    assert sent.values("itl").tolist() == pytest.approx([0.1])
+    assert sent.values("tpot").tolist() == pytest.approx([0.1])
+    assert sent.values("itl").tolist() == sent.values("tpot").tolist(), "the older name"
     assert sent.values("per_token").tolist() == pytest.approx([1.6 / 11])

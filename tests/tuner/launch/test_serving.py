@@ -278,3 +278,32 @@ def test_a_service_that_never_serves_is_given_up_after_a_few_trials(tmp_path: Pa
         "Stopped after 5 trials: no server served, and all failed alike: the server exited with code 1" in done.stderr
     )
     assert len(list(tmp_path.glob("tuning/broken/trials/*"))) == 5
+
+
+PARALLEL = "space: {parameters: {gpu_type: [H100], SPACE}}\n"
+
+
+@pytest.mark.parametrize("server", ["vllm", "sglang"])
+def test_a_parallel_knob_without_a_number_of_gpus_is_refused(tmp_path: Path, server: str) -> None:
+    for knob in ("tensor_parallel", "pipeline_parallel", "data_parallel"):
+        loaded = load(tmp_path, server, more=PARALLEL.replace("SPACE", f"{knob}: [1, 4]"))
+        with pytest.raises(SpecError, match=f"{knob}: takes up to 4 GPUs, and no parameter says how many"):
+            check(loaded, table_has_prices=True)
+    one = load(tmp_path, server, more=PARALLEL.replace("SPACE", "tensor_parallel: [1]"))
+    if server == "sglang":  # which is started as `python -m sglang`, so that nothing else is wrong here
+        check(one, table_has_prices=True)
+
+
+@pytest.mark.parametrize("server", ["vllm", "sglang"])
+def test_as_many_gpus_as_the_parallel_knobs_take(tmp_path: Path, server: str) -> None:
+    knobs = "cards: {choices: [1, 2, 4, 8], role: gpus}, tensor_parallel: [1, 2, 4], pipeline_parallel: [1, 2]"
+    loaded = load(tmp_path, server, more=PARALLEL.replace("SPACE", knobs))
+    found = [(one["cards"], one["tensor_parallel"], one["pipeline_parallel"]) for one in loaded.space]
+    assert found == [(1, 1, 1), (2, 1, 2), (2, 2, 1), (4, 2, 2), (4, 4, 1), (8, 4, 2)]
+    texts = rendered_texts(loaded, next(one for one in loaded.space if one["cards"] == 8), HERE)
+    assert "4 2" in " ".join(word for word in texts.command if word.isdecimal())
+    own = load(
+        tmp_path, server, more=PARALLEL.replace("SPACE", knobs),
+        model='{path: models}, command: [serve, "{cards}", "{tensor_parallel}", "{pipeline_parallel}"]',
+    )  # fmt: skip
+    assert own.space.size.count == 24, "a command of the spec's own knows what it does"
