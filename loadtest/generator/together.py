@@ -20,6 +20,7 @@ from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.search import describe, refusal, saturate
 from loadtest.generator.warmup import WarmUp, warm_up
 from loadtest.judge.capacity import CapacitySearch, Found, Probed
+from loadtest.judge.widening import widened_interval
 from loadtest.plan import Interval, JointPlan, LoadPlan, Measurement, Target, TargetMeasurement, Verdict
 
 _ALONE_PRECISION = 0.08
@@ -80,15 +81,17 @@ def _measured(plan: JointPlan, members: Sequence[Member], pulse: Pulse, quiet: Q
     for number, (member, qps) in enumerate(zip(members, saturated, strict=True)):
         _all([one.prober.drain for one in members])  # what the one before has left must not burden this one
         slice_s = pulse.remaining_s() / (len(members) - number)
-        targets[number] = targets[number].model_copy(update={"alone_qps": _alone(member, qps, slice_s)})
+        targets[number] = targets[number].model_copy(update={"alone_qps": _alone(member, qps, slice_s, quiet)})
     return answer.model_copy(update={"targets": tuple(targets), "load_s": time.perf_counter() - begun})
 
 
-def _alone(member: Member, saturated_qps: float, slice_s: float) -> Interval | None:
+def _alone(member: Member, saturated_qps: float, slice_s: float, quiet: Quiet) -> Interval | None:
     """What it holds while the others are idle; None where its time did not suffice."""
     member.prober.share = 1.0
     slice_ = _Slice(member.prober, time.perf_counter() + slice_s)
-    return CapacitySearch(slice_, saturated_qps, _ALONE_PRECISION).run().capacity
+    attentive = QuietProber(slice_.probe, slice_.remaining_s, quiet, member.prober.drain)
+    found = CapacitySearch(attentive, saturated_qps, _ALONE_PRECISION).run()
+    return None if found.capacity is None else widened_interval(found.capacity, found.probes)
 
 
 @dataclass(frozen=True)

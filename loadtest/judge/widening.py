@@ -40,15 +40,19 @@ def gain_of(taken: float) -> float:
     return 1 / math.pow(1 - min(_MAX_TAKEN, taken), _LOSS_POWER)
 
 
-def widened(measurement: Measurement) -> Measurement:
-    """The measurement, with an upper end of its capacity that allows for what others took. Nobody's neighbours make a
-    server faster, so the lower end stays.
+def widened_interval(capacity: Interval, probes: Iterable[Probe]) -> Interval:
+    """With an upper end that allows for what others took. Nobody's neighbours make a server faster, so the lower end
+    stays.
     """
+    return capacity.model_copy(update={"high": capacity.high * possible_gain(probes)})
+
+
+def widened(measurement: Measurement) -> Measurement:
+    """The measurement, its capacity with such an interval."""
     capacity = measurement.capacity_qps
-    gain = possible_gain(measurement.probes)
-    if capacity is None or gain == 1:
+    if capacity is None or possible_gain(measurement.probes) == 1:
         return measurement
-    wide = capacity.model_copy(update={"high": capacity.high * gain})
+    wide = widened_interval(capacity, measurement.probes)
     return measurement.model_copy(update={"capacity_qps": wide})
 
 
