@@ -1,16 +1,21 @@
-# `make demo` tunes a real model, `make test` runs every check. Both set up what they need in .venv first.
+# `make demo` tunes a real model. `make check` is what to run before a commit (minutes): ruff, mypy, the import contract and
+# all tests that stay in their process. `make test` adds those that start servers, load and engines. Each sets up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint clean docs servers
+.PHONY: demo check test lint clean docs servers
 
 demo: $(INSTALLED)
 	PATH="$(BIN):$$PATH" $(BIN)/tune --service examples/minilm/spec.yaml --budget 20
 
-test: lint
-	$(BIN)/python -m pytest
+check: lint
+	$(BIN)/python -m pytest -n 2 -m "not machine and not engine"
+
+# These measure, so nothing runs beside them. Where there is no Docker, cluster, PostgreSQL or browser, its tests are skipped.
+test: check
+	$(BIN)/python -m pytest -m "machine or engine"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

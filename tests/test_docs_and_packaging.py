@@ -58,6 +58,7 @@ def test_every_export_is_documented(name: str) -> None:
     assert f"`{name}`" in (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("needs_machine")
 @pytest.mark.parametrize(
     ("schema", "path"), [("github-workflows", "github-actions.yml"), ("gitlab-ci", "gitlab-ci.yml")]
 )
@@ -83,6 +84,7 @@ def test_the_example_has_space_and_requests_enough() -> None:
     assert len((ROOT / "examples/minilm/sentences.jsonl").read_text(encoding="utf-8").splitlines()) >= 500
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_the_wheel_holds_the_five_packages_and_their_data(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True,

@@ -83,7 +83,7 @@ def test_what_is_no_request_is_said(path: str, body: str, said: str) -> None:
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
+def url(needs_machine: None) -> Iterator[str]:
     """A server that takes 5 ms a request, one after the other."""
     port = Ports().take()
     with subprocess.Popen([sys.executable, str(SERVER), "--port", str(port)], stdout=subprocess.PIPE) as server:

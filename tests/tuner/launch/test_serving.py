@@ -166,7 +166,7 @@ def test_an_image_that_is_built_has_a_name_of_its_own(tmp_path: Path) -> None:
 
 
 def test_what_is_exported_after_a_process_run_is_a_containers(
-    tmp_path: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tune_in_process: Tune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "env" / "bin").mkdir(parents=True)
     load(tmp_path, "mlserver")
@@ -176,16 +176,16 @@ def test_what_is_exported_after_a_process_run_is_a_containers(
     (tmp_path / "spec.yaml").write_text(spec, encoding="utf-8")
     lines = "cpu_cores,workers,batch_size,batch_delay,capacity_qps\n1,1,4,0,10\n1,2,4,0,20\n"
     (tmp_path / "table.csv").write_text(lines, encoding="utf-8")
-    assert tune("--service", "spec.yaml", "--budget", 2).returncode == 0
+    assert tune_in_process("--service", "spec.yaml", "--budget", 2).returncode == 0
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    text = tune("export", "tuning/digits", "--format", "kubernetes").stdout
+    text = tune_in_process("export", "tuning/digits", "--format", "kubernetes").stdout
     assert "seldonio/mlserver:1.7.1" in text
     assert "/mnt/models/models" in text
     assert "the model models has to be at /mnt/models/models" in text
     assert "VIRTUAL_ENV" not in text
     assert "name: PATH" not in text
     assert str(tmp_path) not in text
-    settings = tune("export", "tuning/digits", "--format", "mlserver").stdout
+    settings = tune_in_process("export", "tuning/digits", "--format", "mlserver").stdout
     assert '"max_batch_time": 0.0001' in settings
 
 
