@@ -107,11 +107,12 @@ def tune_in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
 
     def run(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         words = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["tune", *words])
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         shown, errors = io.StringIO(), io.StringIO()
         try:
             with contextlib.chdir(tmp_path), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(errors):
-                cli.main(words)
+                cli.main()
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
         finally:

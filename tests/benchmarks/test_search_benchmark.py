@@ -35,6 +35,7 @@ def test_every_search_asks_nothing_twice_and_reports(searcher: str) -> None:
     assert 0 <= asked.ask() < len(surface.configurations)
 
 
+@pytest.mark.timeout(900)
 def test_twenty_trials_suffice_on_services_never_seen() -> None:
     runs = [
         search(Job(family, seed, False, "ours", seed, 20))

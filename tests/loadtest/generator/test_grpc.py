@@ -119,6 +119,7 @@ def test_a_server_that_refuses_is_quoted_by_its_status(url: str) -> None:
     assert "grpc not found" in found.reason
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_nobody_at_the_port_is_refused() -> None:
     with LoadGenerator() as generator:
         found = generator.measure(plan("http://127.0.0.1:9", max_s=5.0), lambda _: None)

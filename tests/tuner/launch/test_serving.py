@@ -151,6 +151,7 @@ def test_a_slice_of_a_gpu_is_none_of_a_process(tmp_path: Path) -> None:
     check(loaded.with_runner("docker"))
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_another_flavour_of_a_package_is_the_server_too(tmp_path: Path) -> None:
     environment(tmp_path, "onnxruntime_gpu", "1.20.0", "uvicorn")
     load(tmp_path, "onnxruntime")
@@ -189,6 +190,7 @@ def test_what_is_exported_after_a_process_run_is_a_containers(
     assert '"max_batch_time": 0.0001' in settings
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_a_version_without_a_knob_and_a_missing_package_are_said(tmp_path: Path) -> None:
     environment(tmp_path, "mlserver", "0.5.2", "mlserver")
     old = SPEC.replace("server: SERVER, model: MODEL", "server: mlserver, venv: env, model: {path: models}")
