@@ -18,6 +18,8 @@ from runners import Endpoint, Infeasible, Placement, ProcessRunner, Resources, R
 from runners.testing import RunnerCase, RunnerContract
 from tests.runners.support import container, listens, marked
 
+pytestmark = pytest.mark.usefixtures("needs_machine")
+
 
 class TestProcessRunnerContract(RunnerContract):
     @pytest.fixture
