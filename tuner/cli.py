@@ -73,21 +73,41 @@ class _Format(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class _Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A number of trials, or `auto` (None)."""
+    """A number of trials, a time in seconds (a float), or `auto` (None)."""
 
-    name = "N|auto"
+    name = "N|TIME|auto"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float | None:
         """Raises BadParameter."""
-        return None if value == "auto" else click.IntRange(min=1).convert(value, param, ctx)
+        if value is None or isinstance(value, int | float):
+            return value
+        if str(value) == "auto":
+            return None
+        if str(value).strip()[-1:].isalpha():
+            found = _Parsed("duration").convert(value, param, ctx)
+            return found if found > 0 else self.fail(f"{value!r} is no time to spend", param, ctx)
+        return int(click.IntRange(min=1).convert(value, param, ctx))
+
+
+def _whichever_first(
+    context: click.Context, parameter: click.Parameter, values: tuple[int | float | None, ...]
+) -> int | None:
+    """Of several budgets the smallest number of trials; the shortest time goes to another parameter."""
+    del parameter
+    context.params["max_time"] = min((one for one in values if isinstance(one, float)), default=None)
+    return min((one for one in values if isinstance(one, int)), default=None)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--service", type=_PATH, metavar="SPEC", help="The service spec, a YAML file.")
 @click.option(
-    "--budget", type=_Budget(), default="auto", show_default=True,
-    help="How many trials to spend; auto: until another is not worth what it costs.",
+    "--budget", type=_Budget(), multiple=True, callback=_whichever_first, show_default="auto",
+    help="How many trials (20), or how much time (2h, 90m) to spend; both, when it is given twice, whichever comes "
+    "first. auto: until another trial is not worth what it costs.",
 )  # fmt: skip
+@click.option(
+    "--max-cost", type=_Parsed("money"), metavar="MONEY", help="What the machines may cost, at the spec's prices."
+)
 @click.option("--output", type=_PATH, metavar="DIR", help="Where results go.  [default: tuning/SERVICE]")
 @click.option("--storage", metavar="URL", help="Optuna storage.  [default: SQLite, study.db in the output folder]")
 @click.option("--runner", type=_RUNNERS, help="Where servers run, instead of what the spec says.")
@@ -118,7 +138,8 @@ def cli(context: click.Context, /, service: Path | None, *, debug: bool, **optio
     search picks, loads it, and ends with a recommendation.
 
     Exit codes: 0 done, 2 the command line or the spec is wrong, 3 no configuration met the SLO, 4 the environment
-    cannot run it, 5 the gate failed, 130 interrupted (what was measured is kept; --resume goes on).
+    cannot run it, 5 the gate failed, 6 it could not tell, 130 interrupted (what was measured is kept:
+    --resume goes on).
     """
     context.obj = {"debug": debug}
     if context.invoked_subcommand is not None:
@@ -258,6 +279,9 @@ def plan(context: click.Context, /, **options: Any) -> None:
     type=_Rate(),
     metavar="N",
     help="Traffic that replicas are for, at the peak.",
+)
+@click.option(
+    "--trial", type=click.IntRange(min=0), metavar="N", help="Another trial's configuration than the recommended one."
 )
 @click.option("--output", type=_PATH, metavar="DIR", help="Write files there.  [default: standard output]")
 @click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")

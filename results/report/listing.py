@@ -74,13 +74,15 @@ class Table:
 
 
 def trials_table(study: StudySummary) -> Table:
-    """Every trial, as it was first measured."""
+    """Every trial, as it was first measured; beside its capacity that which all launches make one believe of it."""
     best, current = study.recommendation.trial, study.current.number if study.current else None
     columns: list[Column[TrialRecord]] = [
         Column("trial", lambda one: str(one.number)),
         Column("state", lambda one: _state(one, best, current), numeric=False),
         *_parameters(study),
         Column("requests/s", _capacity_or_bound),
+        Column("all launches", lambda one: _pooled(study, one)),
+        Column("launches", lambda one: _launches(study, one)),
         *_latency_and_money(study),
         Column("errors", lambda one: share(one.error_rate)),
         Column("cores used", lambda one: figure(one.cpu_cores_used, 2)),
@@ -112,6 +114,7 @@ def alternatives_table(study: StudySummary) -> Table | None:
         *_latency_and_money(study),
         Column("cost against it", lambda one: NONE if one is chosen else change(cost, one.cost_per_million_requests)),
         Column("confirmed", lambda one: "yes" if one.confirmed else "no", numeric=False),
+        Column("launches", lambda one: str(one.launches)),
         Column("trial", lambda one: str(one.trial)),
     ]
     choices = [chosen, *study.recommendation.alternatives]
@@ -119,9 +122,9 @@ def alternatives_table(study: StudySummary) -> Table | None:
 
 
 def confirmations_table(study: StudySummary) -> Table | None:
-    """Second measurements beside the first; None where there are none."""
+    """Further launches beside the first; None where there are none."""
     firsts = {record.number: record for record in study.records}
-    again = [study.confirmations[number] for number in sorted(study.confirmations)]
+    again = [one for number in sorted(study.confirmations) for one in study.confirmations[number]]
     best = study.recommendation.trial
     columns: list[Column[TrialRecord]] = [
         Column("trial", lambda one: str(one.number)),
@@ -224,6 +227,18 @@ def _state(record: TrialRecord, best: int | None, current: int | None) -> str:
 
 def _capacity(record: TrialRecord | None) -> str:
     return figure(record.capacity_qps.value if record and record.capacity_qps else None)
+
+
+def _pooled(study: StudySummary, record: TrialRecord) -> str:
+    """A capacity and its interval by all launches; a dash where the trial's own is taken as it is."""
+    known = study.pooled.get(record.number)
+    ends = interval(known.capacity_qps) if known else None
+    return NONE if ends is None else f"{_capacity(known)} ({ends})"
+
+
+def _launches(study: StudySummary, record: TrialRecord) -> str:
+    again = len(study.confirmations.get(record.number, ()))
+    return str(1 + again) if again else NONE
 
 
 def _capacity_or_bound(record: TrialRecord) -> str:
