@@ -267,7 +267,7 @@ def _check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
     first_s = 0.0 if loaded.spec.runner.type == "replay" else loaded.most_load_s(again=False)
     if limits.seconds is not None and limits.seconds < first_s:
         raise UsageError(
-            f"a budget of {duration(limits.seconds)} is less than one trial may take: {duration(first_s)} of load alone\n"
+            f"a budget of {duration(limits.seconds)} buys no trial: one may take {duration(first_s)} of load alone\n"
             "Give more time, or make trials shorter (load.max_trial)."
         )
     priced = any(known_price(loaded, runner, one) for one in loaded.space.sample(_FEW, seed=0))

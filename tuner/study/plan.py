@@ -19,8 +19,8 @@ from tuner.study.keys import BUDGET, PLAN, PROVENANCE, SPEC
 @dataclass(frozen=True)
 class StudyPlan:
     """`content` is what the spec's file says. `budget` counts trials of all processes and runs together; None: until
-    another trial is not worth what it costs. `limits` are those of time and money. `warm_start` holds records of other studies to learn from. `provenance`
-    says where, when and with what the study was begun.
+    another trial is not worth what it costs. `limits` are those of time and money. `warm_start` holds records of other
+    studies to learn from. `provenance` says where, when and with what the study was begun.
     """
 
     content: Mapping[str, Any]
