@@ -34,7 +34,7 @@ def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:
     if expected is not None:
         money = "" if expected.cost is None else f", about {expected.cost:.2g} in machine time at the spec's prices"
         click.echo(
-            f"{budget} trials and measuring the best three again: at most {duration(expected.seconds)} of warm-up and "
+            f"{budget} trials, and the best launched again: at most {duration(expected.seconds)} of warm-up and "
             f"load{money}; the servers' own start comes on top"
         )
     for text in warnings(loaded):

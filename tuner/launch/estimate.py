@@ -6,9 +6,8 @@ import statistics
 from dataclasses import dataclass
 
 from tuner.launch.price import price_of
+from tuner.spec.model import final_launches
 from tuner.spec.reading import LoadedSpec
-
-_CONFIRMATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,8 @@ def estimate_run(loaded: LoadedSpec, trials: int) -> Estimate | None:
     """None for a replay, which takes no load at all."""
     if loaded.spec.runner.type == "replay":
         return None
-    seconds = loaded.most_load_s(again=False) * trials + loaded.most_load_s(again=True) * _CONFIRMATIONS
+    again = final_launches(loaded.spec.objective.final, trials)
+    seconds = loaded.most_load_s(again=False) * trials + loaded.most_load_s(again=True) * again
     sample = loaded.space.sample(1000, seed=0)
     prices = [price for found in sample if (price := price_of(loaded, found))]
     return Estimate(seconds, statistics.fmean(prices) * seconds / 3600 if prices else None)
