@@ -34,7 +34,7 @@ _LEAST_PREDICTED = 30  # requests, for a prediction of quantiles to be judged
 _SURPRISE, _SURPRISES = 3.5, 2  # spreads off; how many of them make a server unlike the known ones
 _UNLIKE = 0.5  # weight of the network below which it is not trusted
 _WIDEN = 0.35  # for each surprise, of the spreads
-# Of all spreads: on families that it was not trained on the network is too sure of itself (`benchmarks.truth.validate`).
+# Of all spreads: on families that it was not trained on the network is too sure (`benchmarks.truth.validate`).
 _CAUTION = 1.2
 _REFUSED = {"missed": 0.01, "undecided": 0.3}  # what is left of the density above a rate at which too many failed
 _CLEAR_SHARE, _CLEAR_EXPECTED = 1 / 3, 3.0  # a percentile at a third of the limit, with three misses to be expected

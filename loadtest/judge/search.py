@@ -157,7 +157,10 @@ class ServerSearch:
         else:
             self._client_limited = False
         within = [found for found in held if found.probe.rate_qps <= 1.02 * value] or held
-        best = max((found.probe for found in within), key=lambda probe: probe.rate_qps, default=None)
+        if within:
+            best = max((found.probe for found in within), key=lambda probe: probe.rate_qps)
+        else:  # nothing was seen to hold: the nearest to it
+            best = min((found.probe for found in valid), key=lambda probe: probe.rate_qps)
         capacity = Interval(value=value, low=low, high=high)
         return self._bounded(self._found("measured", capacity=capacity, best=best), low, high)
 
@@ -178,6 +181,8 @@ class ServerSearch:
         if self._client_limited:
             return "the load generator itself was too slow"
         slowest = min(valid, key=lambda found: found.probe.rate_qps, default=None)
+        if slowest is None and self._probes:
+            return f"too short to tell: no probe counted, the last because {self._probes[-1].probe.reason}"
         if slowest is None:
             return "too short to tell: the time was over before the first probe"
         return f"too short to tell: no rate was seen to hold; {missed_by(slowest)}"
