@@ -195,7 +195,20 @@ def _luck(times: Floats, logs: Floats, counted: Flags, rate_qps: float) -> list[
 # Where the unit of rates is in the tokens, for training: [0] of a probe and [1] of a burst are the anchors' rates.
 PROBE_RATES, PROBE_WAVES, BURST_RATES, BURST_WAVES = (0, 23), 38, (1,), 13
 QUERY_RATES = {6: 1 / 3, 7: 1.0}  # they rise with the unit
+# Beyond what it was trained on the network would guess: limits this many times a lone request, requests of one probe.
+_WIDEST, _MAX_REQUESTS = 30.0, 3000
 QUERY_WIDTH, BURST_WIDTH, PROBE_WIDTH = 10 + len(METRICS) + len(ARRIVALS), 13 + 2 * len(WAVES), 44
+
+
+def _latest(probe: Requests) -> Requests:
+    """The probe, or the last part of it where it has more requests than any that was trained on."""
+    numbers = np.flatnonzero(probe.counted)
+    if len(numbers) <= _MAX_REQUESTS:
+        return probe
+    first = int(numbers[-_MAX_REQUESTS])
+    times = probe.scheduled_s[first:] - (probe.scheduled_s[first - 1] if first else 0.0)
+    failed = round(probe.failed * _MAX_REQUESTS / len(numbers))
+    return Requests(probe.rate_qps, times, probe.values_s[first:], probe.counted[first:], failed)
 
 
 def tokens(
@@ -204,6 +217,8 @@ def tokens(
     """Everything that a trial has seen, for one query. The unit of rates is `scale_qps` unless another is given."""
     base = float(np.median(lone_s)) if len(lone_s) else asked.limit_s
     scale = scale_qps(bursts, base) if unit_qps is None else unit_qps
+    base = max(base, asked.limit_s / _WIDEST)
+    lone_s, probes = np.maximum(lone_s, asked.limit_s / _WIDEST), [_latest(probe) for probe in probes]
     of_bursts = [burst_token(burst, asked, base, scale) for burst in bursts]
     of_probes = [probe_token(probe, asked, base, scale) for probe in probes]
     return Tokens(

@@ -137,7 +137,10 @@ class ServerPosterior:
         # What one limit allows hangs together with what another does: the tightest decides.
         network = np.max([one.below(self._rates, widen) for one in inferred], axis=0)
         counted = counts.below_all(self._rates)
-        mixed = self.trust * network + (1 - self.trust) * counted
+        trust = self.trust
+        if _width(counted) < _width(network):
+            trust = 1 - max(trust, 0.5)  # many requests: then counts know more, and their errors are known
+        mixed = trust * network + (1 - trust) * counted
         for rate, left in self._refused:
             density = np.diff(mixed, prepend=0.0) * np.where(self._rates > rate, left, 1.0)
             mixed = np.cumsum(density)
@@ -155,6 +158,12 @@ class ServerPosterior:
                 self._scores[number] += max(score, _WORST)
         for one, inferred, query in zip(found.requests, self._view.inferred, self._queries, strict=False):
             self._surprises += _surprised(one, inferred, query)
+
+
+def _width(below: Floats) -> float:
+    """The length of the 95% interval, in steps of the grid."""
+    low, high = np.searchsorted(below, (0.025, 0.975))
+    return float(high - low)
 
 
 def _hopeless(requests: Requests, query: Query) -> bool:
