@@ -32,6 +32,7 @@ _TRUSTED = 0.98  # weight of the network before anything was predicted
 _WORST = math.log(0.02)  # no single prediction counts more against its model
 _LEAST_PREDICTED = 30  # requests, for a prediction of quantiles to be judged
 _SURPRISE, _SURPRISES = 3.5, 2  # spreads off; how many of them make a server unlike the known ones
+_TRAINED_QPS, _TRAINED_SHARES = 1500.0, (0.0008, 0.55)  # the fastest servers, and the shares that may miss a limit
 _UNLIKE = 0.5  # weight of the network below which it is not trusted
 _WIDEN = 0.35  # for each surprise, of the spreads
 # Of all spreads: on families that it was not trained on the network is too sure (`benchmarks.truth.validate`).
@@ -76,13 +77,21 @@ class ServerPosterior:
     @property
     def trust(self) -> float:
         """The weight of the network: what its predictions are worth beside those of the counts."""
+        if not self._trained:
+            return 0.0
         odds = math.log(_TRUSTED / (1 - _TRUSTED)) + self._scores[0] - self._scores[1]
         return 1 / (1 + math.exp(-odds))
 
     @property
+    def _trained(self) -> bool:
+        """Whether servers that fast and percentiles like these were in its training."""
+        low, high = _TRAINED_SHARES
+        return self.scale_qps <= _TRAINED_QPS and all(low <= query.allowed <= high for query in self._queries)
+
+    @property
     def unlike(self) -> bool:
         """Whether this is a server unlike any that the network knows."""
-        return self.trust < _UNLIKE or self._surprises >= _SURPRISES
+        return self._trained and (self.trust < _UNLIKE or self._surprises >= _SURPRISES)
 
     def add(self, found: Probed) -> None:
         """A probe that counts: first what each would have said of it, then what it says."""
@@ -139,7 +148,7 @@ class ServerPosterior:
         counted = counts.below_all(self._rates)
         trust = self.trust
         if _width(counted) < _width(network):
-            trust = 1 - max(trust, 0.5)  # many requests: then counts know more, and their errors are known
+            trust = min(1 - trust, 0.005)  # many requests: then counts know more, and their errors are known
         mixed = trust * network + (1 - trust) * counted
         for rate, left in self._refused:
             density = np.diff(mixed, prepend=0.0) * np.where(self._rates > rate, left, 1.0)
