@@ -20,6 +20,9 @@ from tuner.launch.render import RESOURCE_ROLES, RUNNER_PLACEHOLDERS, placeholder
 from tuner.launch.requests import adapter_request, must_describe
 from tuner.spec.reading import LoadedSpec
 
+_DECIDED_BY, _PROBED_SHARE = 3.0, 0.5  # requests beyond the percentile, in that share of a trial
+_MODEST_QPS = 25.0  # a server that carries no more is usual
+
 
 def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
     """Raises SpecError. A data set is checked where it is read (`tuner.launch.requests`), a table by its runner."""
@@ -65,6 +68,7 @@ def warnings(loaded: LoadedSpec) -> Iterator[str]:
         if loaded.spec.load.trace is not None:
             yield from _unseen(loaded, loaded.folder / loaded.spec.load.trace)
         for service in loaded.services:
+            yield from _undecided(service.loaded)
             yield from _warnings(service.loaded)
 
 
@@ -74,6 +78,21 @@ def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
         yield (
             f"load.trace: its rates take {cycle_s:.0f} s to come round, and a trial loads for {most_s:g} s at most: "
             "only how it begins is measured; cut out the part that matters, or lengthen load.max_trial"
+        )
+
+
+def _undecided(loaded: LoadedSpec) -> Iterator[str]:
+    """A percentile is decided by the few requests beyond it, so that a slow server needs time."""
+    spec = loaded.spec
+    if spec.slo is None or spec.load.users is not None:
+        return
+    tail = 1 - max((limit.percentile for limit in spec.slo.limits), default=0.0) / 100
+    slowest_qps = _DECIDED_BY / tail / (_PROBED_SHARE * spec.load.max_trial)
+    expected_qps = spec.objective.target_qps
+    if slowest_qps > (_MODEST_QPS if expected_qps is None else expected_qps):
+        yield (
+            f"load.max_trial: in {spec.load.max_trial:g} s a p{100 * (1 - tail):g} is decided of servers that answer "
+            f"about {slowest_qps:.2g} requests/s or more; trials of slower ones end uncertain: lengthen it"
         )
 
 
