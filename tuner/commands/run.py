@@ -12,18 +12,15 @@ from runners import Runner, RunnerUnavailable
 from tuner.commands.opening import has_prices, open_study, refuse_at_once, request_sources, study_runner, with_quality
 from tuner.display import Display, StudyOutline, make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError
-from tuner.launch.checks import check, warnings
 from tuner.launch.estimate import estimate_run
-from tuner.launch.render import why_refused
+from tuner.launch.runnable import Runnable, runnable
 from tuner.outcome.folder import prepare_output, provenance, write_outputs
 from tuner.search.objective import Objective
 from tuner.search.stopping import MOST_TRIALS
 from tuner.spec.reading import LoadedSpec, load_spec
-from tuner.study.archive import Archive
 from tuner.study.loop import Study
 from tuner.study.storage import sqlite_url
 from tuner.study.store import StudyStore
-from tuner.study.warm_start import read_earlier
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def run(options: RunOptions) -> ExitCode:
     sources = request_sources(loaded)
     folder = options.output or Path("tuning") / loaded.spec.service.name
     with _fit():
-        _refuse_the_impossible(loaded, runner)
+        fit = runnable(loaded, runner)
     earlier = [record for path in options.warm_start for record in read_earlier(path, loaded)]
     with ExitStack() as stack:
         stack.callback(runner.close)
@@ -69,7 +66,7 @@ def run(options: RunOptions) -> ExitCode:
             moved = prepare_output(folder, resume=options.resume)
         store.budget = options.budget
         with _fit():
-            _announce(display, runner, loaded, store, options.budget, folder, moved)
+            _announce(display, runner, loaded, store, options.budget, folder, moved, fit)
             setup = with_quality(setup)
         study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget, options.parallel)
         return _tune(study, loaded, folder, options.storage or sqlite_url(folder))
@@ -116,22 +113,14 @@ def _tune(study: Study, loaded: LoadedSpec, folder: Path, storage: str) -> ExitC
     return ExitCode.DONE if summary.recommendation.meets_slo else ExitCode.NOTHING_MEETS_SLO
 
 
-def _refuse_the_impossible(loaded: LoadedSpec, runner: Runner) -> None:
-    """Where the runner refuses every configuration there is nothing to try."""
-    refusals = {why_refused(loaded, runner, found) for found in loaded.space.sample(2000, seed=0)}
-    if None not in refusals:
-        reason = min(text for text in refusals if text)
-        raise UnfitEnvironmentError(f"no configuration of the space can run here: {reason}")
-
-
 def _announce(
     display: Display, runner: Runner, loaded: LoadedSpec, store: StudyStore, budget: int | None, folder: Path,
-    moved: str | None,
+    moved: str | None, fit: Runnable,
 ) -> None:  # fmt: skip
     finished: list[TrialRecord] = store.records()
     most = MOST_TRIALS if budget is None else budget
-    left = min(max(0, most - len(finished)), loaded.space.size.count)
-    expected = estimate_run(loaded, left)
+    left = min(max(0, most - len(finished)), fit.count)
+    expected = estimate_run(loaded, left, fit.configurations)
     display.study_started(
         StudyOutline(
             service=loaded.spec.service.name,

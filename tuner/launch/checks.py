@@ -14,10 +14,13 @@ from results import RESERVED_COLUMNS
 from runners import Placement
 from search_spaces import Parameter, quantity
 from tuner.launch.adapter import Serving, check_serving, serving
+from tuner.launch.advice import unchecked, unreachable
+from tuner.launch.files import check_environment, check_script
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
 from tuner.launch.render import RESOURCE_ROLES, RUNNER_PLACEHOLDERS, placeholders, rendered_texts, templates
 from tuner.launch.requests import adapter_request, must_describe
+from tuner.launch.times import check_times, too_short
 from tuner.spec.reading import LoadedSpec
 
 
@@ -44,6 +47,7 @@ def _check_service(loaded: LoadedSpec) -> None:
         raise loaded.error(
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
         )
+    check_times(loaded)
     _check_secrets(loaded)
     _check_reference(loaded)
     check_quality(loaded)
@@ -56,7 +60,9 @@ def _check_service(loaded: LoadedSpec) -> None:
     if loaded.spec.runner.type == "process":
         if not loaded.at:
             _check_slices(loaded)
+        check_environment(loaded)
         _check_program(loaded)
+        check_script(loaded)
 
 
 def warnings(loaded: LoadedSpec) -> Iterator[str]:
@@ -77,8 +83,17 @@ def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
         )
 
 
+def hints(loaded: LoadedSpec) -> Iterator[str]:
+    """What a spec might say besides; for `validate` alone."""
+    if loaded.spec.runner.type != "replay":
+        for service in loaded.services:
+            yield from unchecked(service.loaded)
+
+
 def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     used, found = _used(loaded), serving(loaded)
+    yield from too_short(loaded)
+    yield from unreachable(loaded, used)
     if found is not None:
         return  # what reaches none of its knobs is an error
     for parameter in loaded.space.parameters:

@@ -1,0 +1,76 @@
+"""What the command line's options take: quantities as a spec writes them, rates, formats and budgets."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+RUNNERS = click.Choice(["process", "docker", "kubernetes", "replay"])
+PATH = click.Path(path_type=Path)
+FORMATS = (
+    "kubernetes", "patch", "helm-values", "kserve", "kubedl", "seldon", "ray-serve", "compose", "triton", "torchserve",
+    "tf-serving", "mlserver",
+)  # fmt: skip
+_ALIASES = {
+    "k8s": "kubernetes", "kustomize": "patch", "helm": "helm-values", "ray": "ray-serve", "rayserve": "ray-serve",
+    "docker-compose": "compose", "tensorflow-serving": "tf-serving", "tfserving": "tf-serving",
+}  # fmt: skip
+
+
+class Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A quantity as a spec writes it: `30s`, `0.1%`, `$2000`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises BadParameter."""
+        from search_spaces import QuantityError, parse_duration, parse_percentage
+        from tuner.spec.quantities import parse_money
+
+        if isinstance(value, float):
+            return value
+        try:
+            return {"duration": parse_duration, "share": parse_percentage, "money": parse_money}[self.name](value)
+        except QuantityError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Rate(click.FloatRange):
+    """Requests per second: a number, and one that somebody could send."""
+
+    name = "N"
+
+    def __init__(self, *, above_zero: bool = True) -> None:
+        super().__init__(min=0, min_open=above_zero, max=1e9)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises BadParameter."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail("it is not a number", param, ctx)
+        return found
+
+
+class Format(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """An export's format, by its name or by one that people know it by."""
+
+    name = "format"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises BadParameter."""
+        known = str(value).lower().replace("_", "-")
+        return str(click.Choice(FORMATS).convert(_ALIASES.get(known, known), param, ctx))
+
+
+class Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number of trials, or `auto` (None)."""
+
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Raises BadParameter."""
+        return None if value == "auto" else click.IntRange(min=1).convert(value, param, ctx)
