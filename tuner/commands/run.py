@@ -11,16 +11,20 @@ from results import TrialRecord, writes_parquet
 from runners import Runner, RunnerUnavailable
 from tuner.commands.opening import has_prices, open_study, refuse_at_once, request_sources, study_runner, with_quality
 from tuner.display import Display, StudyOutline, make_display
+from tuner.display.wording import spent_on
 from tuner.errors import ExitCode, UnfitEnvironmentError
+from tuner.launch.checks import check, warnings
 from tuner.launch.estimate import estimate_run
 from tuner.launch.runnable import Runnable, runnable
 from tuner.outcome.folder import prepare_output, provenance, write_outputs
 from tuner.search.objective import Objective
 from tuner.search.stopping import MOST_TRIALS
 from tuner.spec.reading import LoadedSpec, load_spec
+from tuner.study.archive import Archive
 from tuner.study.loop import Study
 from tuner.study.storage import sqlite_url
 from tuner.study.store import StudyStore
+from tuner.study.warm_start import read_earlier
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def run(options: RunOptions) -> ExitCode:
             moved = prepare_output(folder, resume=options.resume)
         store.budget = options.budget
         with _fit():
-            _announce(display, runner, loaded, store, options.budget, folder, moved, fit)
+            _announce(display, runner, loaded, store, options.budget, folder, moved, fit, options.parallel)
             setup = with_quality(setup)
         study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget, options.parallel)
         return _tune(study, loaded, folder, options.storage or sqlite_url(folder))
@@ -115,7 +119,7 @@ def _tune(study: Study, loaded: LoadedSpec, folder: Path, storage: str) -> ExitC
 
 def _announce(
     display: Display, runner: Runner, loaded: LoadedSpec, store: StudyStore, budget: int | None, folder: Path,
-    moved: str | None, fit: Runnable,
+    moved: str | None, fit: Runnable, parallel: int,
 ) -> None:  # fmt: skip
     finished: list[TrialRecord] = store.records()
     most = MOST_TRIALS if budget is None else budget
@@ -132,6 +136,9 @@ def _announce(
             finished=len(finished),
             seconds_at_most=expected.seconds if expected else None,
             output=folder,
+            currency=loaded.spec.prices.currency,
+            spent=sum(spent_on(record) for record in finished),
+            parallel=parallel,
         )
     )
     for text in (*([moved] if moved else []), *warnings(loaded)):

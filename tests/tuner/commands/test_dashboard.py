@@ -146,7 +146,7 @@ def test_a_live_runs_trials_appear_without_a_reload(tmp_path: Path) -> None:
         env=tune_environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as run:  # fmt: skip
         assert run.stderr is not None
-        next(line for line in run.stderr if "[ 1/20]" in line)
+        next(line for line in run.stderr if "[ 1/20 done]" in line)
         run.send_signal(signal.SIGSTOP)  # so that the browser is there before the rest
         with dashboard(tmp_path, "out") as address, browser(address) as seen:
             page = seen.page
