@@ -11,12 +11,16 @@ import click
 RUNNERS = click.Choice(["process", "docker", "kubernetes", "replay"])
 PATH = click.Path(path_type=Path)
 FORMATS = (
-    "kubernetes", "patch", "helm-values", "kserve", "kubedl", "seldon", "ray-serve", "compose", "triton", "torchserve",
+    "kubernetes", "patch", "helm-values", "kserve", "kubedl", "seldon", "ray-serve", "compose", "keda",
+    "leader-worker-set", "inference-pool", "llm-inference-service", "vllm", "sglang", "json", "triton", "torchserve",
     "tf-serving", "mlserver",
 )  # fmt: skip
 _ALIASES = {
     "k8s": "kubernetes", "kustomize": "patch", "helm": "helm-values", "ray": "ray-serve", "rayserve": "ray-serve",
     "docker-compose": "compose", "tensorflow-serving": "tf-serving", "tfserving": "tf-serving",
+    "lws": "leader-worker-set", "leaderworkerset": "leader-worker-set", "inferencepool": "inference-pool",
+    "llminferenceservice": "llm-inference-service", "llmisvc": "llm-inference-service", "scaledobject": "keda",
+    "terraform": "json", "pulumi": "json",
 }  # fmt: skip
 
 
