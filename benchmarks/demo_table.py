@@ -22,8 +22,8 @@ from pathlib import Path
 from runners import ProcessRunner
 from search_spaces import Configuration
 from tuner.commands.opening import request_sources, trial_setup
-from tuner.spec_file import LoadedSpec, load_spec
-from tuner.trial import Question, run_trial
+from tuner.spec.reading import LoadedSpec, load_spec
+from tuner.trial.trial import Question, run_trial
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = ROOT / "tuner" / "demo" / "minilm.csv"
