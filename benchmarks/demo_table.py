@@ -17,6 +17,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from runners import ProcessRunner
@@ -101,7 +102,7 @@ def main() -> None:
             print({key: str(value) for key, value in row.items()}, record.reason or "", flush=True)
 
 
-def write(path: Path, row: dict[str, object], configuration: Configuration) -> None:
+def write(path: Path, row: Mapping[str, object], configuration: Configuration) -> None:
     """Add a row; a new file gets its columns, and beside it a note of where it was measured."""
     fresh = not path.is_file()
     path.parent.mkdir(parents=True, exist_ok=True)

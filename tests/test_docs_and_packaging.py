@@ -70,6 +70,15 @@ def test_the_documented_pipelines_are_what_their_schemas_want(schema: str, path:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_action_is_what_githubs_schema_wants() -> None:
+    checker = Path(sys.executable).parent / "check-jsonschema"
+    done = subprocess.run(
+        [checker, "--builtin-schema", "vendor.github-actions", ROOT / "action.yml"], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("path", [*ROOT.glob("examples/*/spec.yaml"), ROOT / "tuner" / "commands" / "starter.yaml"])
 def test_every_spec_that_ships_is_valid_and_fits_the_schema(path: Path) -> None:
     assert load_spec(path).space.size.count > 1

@@ -58,6 +58,29 @@ def run_command(context: click.Context, /, spec: Path, **options: Any) -> None:
 
 
 @cli.command()
+@click.option(
+    "--replay", is_flag=True, help="From measurements that come with tune; this is what there is without servers."
+)
+@click.option(
+    "--budget", type=click.IntRange(min=1), default=12, show_default=True, metavar="N", help="Trials to spend."
+)
+@click.option("--output", type=PATH, metavar="DIR", help="Where results go.  [default: tuning/demo]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Makes the search repeatable.")
+@click.pass_context
+def demo(context: click.Context, /, budget: int, output: Path | None, seed: int, *, replay: bool) -> None:
+    """Tune a recorded service in seconds: no server, no load, the same search and the same report.
+
+    The measurements are of a sentence-embedding service on two cores. `make demo`, in a checkout of tune, measures that
+    service on this machine.
+    """
+    if not replay:
+        raise click.UsageError("tune demo replays recorded measurements: say tune demo --replay.")
+    from tuner.commands.demo import demo as command
+
+    context.exit(command(budget, output, seed))
+
+
+@cli.command()
 @click.argument("file", type=PATH, default=Path("spec.yaml"))
 @click.pass_context
 def init(context: click.Context, file: Path) -> None:
@@ -68,15 +91,15 @@ def init(context: click.Context, file: Path) -> None:
 
 
 @cli.command()
-@click.argument("spec", type=PATH, default=Path("spec.yaml"))
+@click.argument("specs", metavar="[SPEC]...", nargs=-1, type=PATH)
 @click.option("--budget", type=click.IntRange(min=1), default=20, show_default=True, help="Trials to estimate for.")
 @click.option("--runner", type=RUNNERS, help="Where servers would run, instead of what the spec says.")
-@click.pass_context
-def validate(context: click.Context, spec: Path, budget: int, runner: str | None) -> None:
+def validate(specs: tuple[Path, ...], budget: int, runner: str | None) -> None:
     """Check a spec (spec.yaml), and show the space's size and what a run takes."""
     from tuner.commands.validate import validate as command
 
-    context.exit(command(spec, budget, runner))
+    for spec in specs or (Path("spec.yaml"),):
+        command(spec, budget, runner)
 
 
 @cli.command()
@@ -275,6 +298,17 @@ def worker(context: click.Context, /, **options: Any) -> None:
     from tuner.commands.worker import worker as command
 
     context.exit(command(WorkerOptions(**options)))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.option("--install", is_flag=True, help="Write it to where the shell looks for it, for this user.")
+@click.pass_context
+def completion(context: click.Context, shell: str, *, install: bool) -> None:
+    """Print what completes tune's commands and options in a shell, or install it."""
+    from tuner.commands.completion import completion as command
+
+    context.exit(command(cli, shell, install=install))
 
 
 @cli.command()

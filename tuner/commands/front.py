@@ -39,7 +39,11 @@ _OPTIONS = (
     ),
     click.option(
         "--metrics-port", type=click.IntRange(1, 65535), metavar="PORT",
-        help="Serve metrics of the run for Prometheus on 127.0.0.1.",
+        help="Serve metrics of the run for Prometheus, on --metrics-host.",
+    ),
+    click.option(
+        "--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST",
+        help="Where metrics are served: 0.0.0.0 in a container, so that Prometheus can read them.",
     ),
 )  # fmt: skip
 

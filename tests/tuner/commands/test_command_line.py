@@ -185,3 +185,25 @@ def test_the_tuner_never_imports_the_load_generator() -> None:
 def test_the_generated_pages_are_up_to_date() -> None:
     for path, text in pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date: run `make docs`"
+
+
+def test_a_shell_is_told_how_to_complete(tmp_path: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert "_TUNE_COMPLETE=bash_complete" in tune("completion", "bash").stdout
+    assert tune("completion", "bash", "--install").returncode == 0
+    script = tmp_path / "data" / "bash-completion" / "completions" / "tune"
+    assert script.read_text(encoding="utf-8").strip() == tune("completion", "bash").stdout.strip()
+    monkeypatch.setenv("_TUNE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "tune val")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert tune().stdout.split() == ["plain,validate"]
+
+
+@pytest.mark.usefixtures("server")
+def test_metrics_are_served_where_it_is_said_and_a_host_that_is_not_ours_is_an_error(
+    tmp_path: Path, tune: Tune
+) -> None:
+    (tmp_path / "spec.yaml").write_text(MINIMAL, encoding="utf-8")
+    done = tune("spec.yaml", "--metrics-port", 9999, "--metrics-host", "192.0.2.1")
+    assert done.returncode == 4
+    assert "cannot serve metrics on 192.0.2.1:9999" in done.stderr
