@@ -70,6 +70,7 @@ def write_report(folder: Path, summary: StudySummary) -> None:
     curve = recommended_curve(summary)
     values: dict[str, Any] = {
         "study": summary,
+        "none_text": NONE,
         "best": summary.recommendation,
         "question": question(summary),
         "verdict": verdict(summary),
