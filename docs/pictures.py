@@ -21,7 +21,7 @@ from playwright.sync_api import sync_playwright
 _ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run")
 _WIDTHS = {"wide": 1400, "phone": 390}
 _PORT = 8391
-_TABS = ("Overview", "Trials", "Capacity plan")
+_TABS = ("Overview", "Trials")
 
 
 @contextlib.contextmanager
@@ -56,6 +56,8 @@ def main() -> None:
                 page = context.new_page()
                 page.goto((options.folder / "report.html").resolve().as_uri())
                 _shoot(page, options.output / f"report-{size}-{scheme}.png")
+                if (size, scheme) == ("wide", "light"):
+                    _shoot(page, options.output / "report-top.png", whole=False)
                 page.goto(address)
                 for tab in _TABS:
                     page.wait_for_selector("#hero .sentence, #hero .verdict")

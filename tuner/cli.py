@@ -68,13 +68,13 @@ def run_command(context: click.Context, /, spec: Path, **options: Any) -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Makes the search repeatable.")
 @click.pass_context
 def demo(context: click.Context, /, budget: int, output: Path | None, seed: int, *, replay: bool) -> None:
-    """Tune a recorded service in seconds: no server, no load, the same search and the same report.
+    """Tune from a table in seconds: no server, no load, the same search and the same report.
 
-    The measurements are of a sentence-embedding service on two cores. `make demo`, in a checkout of tune, measures that
-    service on this machine.
+    The table comes with tune, and where it is from is said first. `make demo`, in a checkout of tune, launches and
+    measures a real service on this machine.
     """
     if not replay:
-        raise click.UsageError("tune demo replays recorded measurements: say tune demo --replay.")
+        raise click.UsageError("tune demo replays a table and launches nothing: say tune demo --replay.")
     from tuner.commands.demo import demo as command
 
     context.exit(command(budget, output, seed))

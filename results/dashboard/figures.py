@@ -376,7 +376,9 @@ def _figure(
             else []
         )
         if values:  # Plotly's own ticks on a logarithmic axis are powers of ten and single digits
-            at = round_values(min(values) / 1.1, max(values) * 1.1)
+            low, high = min(values) / 1.1, max(values) * 1.1
+            at = round_values(low, high)
+            found["range"] = [math.log10(low), math.log10(high)]
             found |= {"tickvals": list(at), "ticktext": [f"{prefix if axis == 'y' else ''}{number(one)}" for one in at]}
     return {"data": list(traces), "layout": layout}
 
