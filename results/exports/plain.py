@@ -29,6 +29,7 @@ def plain_json(one: Deployable) -> dict[str, str]:
             "cpu_cores": one.cpu_cores,
             "memory_bytes": one.memory_bytes,
             "gpu_type": one.gpu_type,
+            "gpus": one.gpu_count,
             "shared_memory_bytes": one.shm_bytes,
             "kubernetes": dict(one.requests),
         },

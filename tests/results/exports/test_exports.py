@@ -213,6 +213,7 @@ def test_plain_json_has_numbers_where_yaml_has_quantities() -> None:
     found = json.loads(FORMATS["json"](example())["mini-lm-v2.json"])
     assert found["resources"]["memory_bytes"] == 2**31
     assert found["scaling"]["target_requests_per_second"] == 70.0
+    assert found["resources"]["gpus"] == 1
     assert found["configuration"]["note"] == HOSTILE
 
 
@@ -275,6 +276,7 @@ def test_every_format_asks_for_as_many_gpus_as_a_replica_has(count: int) -> None
     [service] = documents(FORMATS["compose"](one)["compose.yaml"])[0]["services"].values()
     [device] = service["deploy"]["resources"]["reservations"]["devices"]
     assert device["count"] == count
-    [application] = documents(FORMATS["ray-serve"](one)["serve.yaml"])[0]["applications"]
+    rayed = replace(one, command=ENGINES["ray-serve"])
+    [application] = documents(FORMATS["ray-serve"](rayed)["serve.yaml"])[0]["applications"]
     assert application["deployments"][0]["ray_actor_options"]["num_gpus"] == count
     assert str(count) in FORMATS["helm-values"](one)["values.yaml"].split("nvidia.com/gpu:")[1].splitlines()[0]
