@@ -9,6 +9,7 @@ from loadtest.arrivals.trace import TraceError, read_trace
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, read_log
 from loadtest.histogram import LatencyHistogram
+from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses, Slowness
 from loadtest.plan import (
     Answer,
     AnswerCheck,
@@ -49,12 +50,16 @@ __all__ = [
     "LoadGenerator",
     "LoadPlan",
     "LoadTestError",
+    "MachineSpeed",
     "Measurement",
+    "Neighbours",
     "PlanError",
     "Probe",
     "Progress",
     "RequestPlan",
+    "ServerProcesses",
     "Slo",
+    "Slowness",
     "Target",
     "TargetMeasurement",
     "TraceError",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.files import replacing
+from results.machine import machine_speeds, memory_speeds
 from results.records import Estimate, ParameterValue, TrialRecord
 from results.text import given, visible
 
@@ -21,10 +22,25 @@ _FIGURES = (
     "cpu_cores_used", "gpu_utilization", "throttled_share", "memory_growth_bytes_per_s",
     "server_batch_size", "server_queue_ms", "gpu_power_w", "gpu_clock_mhz", "interference",
 )  # fmt: skip
+_MACHINE = ("others_cores", "stolen_cores", "elsewhere_cores", "generator_cores_shared")
 _BYTES = ("memory_peak_bytes", "gpu_memory_peak_bytes")
 _TEXTS = ("state", "reason", "bottleneck")
 # Besides the columns above, those that a replay table gives a meaning to: trials.csv can become one.
-RESERVED_COLUMNS = frozenset({"number", "status", "price_per_hour", "trial_s", *_TEXTS, *_FIGURES, *_BYTES})
+RESERVED_COLUMNS = frozenset(
+    {
+        "number",
+        "status",
+        "price_per_hour",
+        "trial_s",
+        "machine_speed",
+        "memory_speed",
+        "disturbed",
+        *_TEXTS,
+        *_FIGURES,
+        *_MACHINE,
+        *_BYTES,
+    }
+)
 # OWASP's list for "CSV injection": what a spreadsheet takes for the start of a formula, full-width forms included.
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
@@ -48,6 +64,12 @@ def trials_frame(records: Sequence[TrialRecord], parameters: Sequence[str]) -> p
     columns["bottleneck"] = pd.array([row["bottleneck"] for row in rows], dtype="string")
     columns |= {name: pd.Series([row[name] for row in rows], dtype="float64") for name in _FIGURES}
     columns |= {name: pd.array([row[name] for row in rows], dtype="Int64") for name in _BYTES}
+    columns |= {
+        name: pd.Series([getattr(one.machine, name, None) for one in records], dtype="float64") for name in _MACHINE
+    }
+    columns["machine_speed"] = pd.Series(machine_speeds(records), dtype="float64")
+    columns["memory_speed"] = pd.Series(memory_speeds(records), dtype="float64")
+    columns["disturbed"] = pd.array([one.machine.disturbed if one.machine else None for one in records], dtype="string")
     columns |= {name: pd.Series(values, dtype="float64") for name, values in _services(records).items()}
     return pd.DataFrame(columns)
 

@@ -17,6 +17,7 @@ COMMANDS = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("needs_machine")
 @pytest.mark.timeout(400)
 def test_the_tutorials_commands_do_what_it_says(tmp_path: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fastapi", reason="pip install fastapi uvicorn")

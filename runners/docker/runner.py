@@ -28,6 +28,7 @@ from runners.protocol import (
     Endpoint,
     Infeasible,
     Leftover,
+    LocalProcesses,
     Placement,
     Recorded,
     Resources,
@@ -250,6 +251,15 @@ class _Server:
     def shares_cores(self) -> bool:
         return self.here and self.cores.shared
 
+    @property
+    def processes(self) -> LocalProcesses | None:
+        """The engine names its first process as its own machine counts, which may be another one than ours."""
+        found = self._inspect() if self.here else {}
+        pid = found.get("State", {}).get("Pid")
+        if not pid or not _is_of_container(pid, found["Id"]):
+            return None
+        return LocalProcesses(self.cores.server, (pid,))
+
     def locate(self) -> None:
         """Its own address where that can be reached from here, since Docker's proxy would be part of every answer;
         else the port that is published on 127.0.0.1.
@@ -308,6 +318,14 @@ class _Server:
         )
         with contextlib.closing(events):
             return next(iter(events), None) is not None
+
+
+def _is_of_container(pid: int, container_id: str) -> bool:
+    """Whether the process that has this id here is in that container: its cgroup is named after it."""
+    try:
+        return container_id in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def _log(engine: Engine, name: str, **more: Any) -> Iterator[bytes]:

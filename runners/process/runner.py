@@ -30,6 +30,7 @@ from runners.protocol import (
     Endpoint,
     Infeasible,
     Leftover,
+    LocalProcesses,
     Placement,
     Recorded,
     Resources,
@@ -149,6 +150,7 @@ class _Server:
     cores: Allotment
     pid: int
     oom_kills_before: int
+    marks: dict[str, str]
     cold_start_s: float = 0.0
     image: str | None = None
     recorded: Recorded | None = None
@@ -168,6 +170,10 @@ class _Server:
     @property
     def shares_cores(self) -> bool:
         return self.cores.shared
+
+    @property
+    def processes(self) -> LocalProcesses:
+        return LocalProcesses(self.cores.server, (self.pid,), self.marks)
 
     def check(self) -> None:
         if self.watch.out_of_memory is not None:
@@ -209,7 +215,7 @@ def _running(container: Container, cores: Allotment, gpus: tuple[str, ...]) -> I
         tree.led_by(process.pid)
         held.name_session(process.pid)
         watch = stack.enter_context(_watched(container, tree, process.pid, gpus))
-        server = _Server(container, tree, watch, cores, process.pid, oom_kills)
+        server = _Server(container, tree, watch, cores, process.pid, oom_kills, marks)
         await_server(server.url, container, server.check, server.log_tail)
         server.cold_start_s = time.monotonic() - launched
         server.notes = _slice_notes(container)

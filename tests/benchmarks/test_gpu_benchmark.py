@@ -25,6 +25,7 @@ def test_a_run_cut_short_has_measured_sixty_images_first(on_gpu: bool, shares: b
     assert len({one for _, one in order[:WANTED]}) == WANTED
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_the_server_batches_and_is_told_while_it_runs(tmp_path: Path) -> None:
     arguments = ["--device", "cpu", "--size", "tiny", "--batch-size", "4", "--batch-delay-ms", "5"]
     with launched(arguments, tmp_path, "server", {"OMP_NUM_THREADS": "1"}) as server:

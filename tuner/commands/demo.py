@@ -16,7 +16,7 @@ _FOLDER = Path("tuning") / "demo"
 def demo(budget: int, output: Path | None, seed: int) -> ExitCode:
     """The main job on the shipped table, and what to do next. Raises as `run`."""
     shipped = resources.files("tuner") / "demo"
-    click.echo((shipped / "minilm.provenance.txt").read_text(encoding="utf-8").strip(), err=True)
+    click.echo((shipped / "provenance.txt").read_text(encoding="utf-8").strip(), err=True)
     folder = output or _FOLDER
     with resources.as_file(shipped / "spec.yaml") as spec:
         code = run(RunOptions(service=spec, budget=budget, output=folder, seed=seed))

@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from results.text import duration, money
-from tuner.commands.opening import has_prices, request_sources
 from tuner.errors import ExitCode
 from tuner.launch.checks import check, hints, warnings, widest
 from tuner.launch.estimate import estimate_run
 from tuner.launch.runnable import Runnable, runnable
 from tuner.launch.runner import make_runner
 from tuner.spec.reading import LoadedSpec, load_spec
+from tuner.study.opening import has_prices, request_sources
 
 
 def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:

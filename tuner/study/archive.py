@@ -18,17 +18,22 @@ from results import Evidence, TrialRecord
 from tuner.errors import UsageError
 from tuner.spec.reading import LoadedSpec, check_content
 from tuner.spec.yaml_file import YamlFile
+from tuner.study.keys import (
+    BUDGET,
+    CONFIRMATION,
+    CONFIRMATION_EVIDENCE,
+    EVIDENCE,
+    EXPLANATION,
+    PLAN,
+    PROVENANCE,
+    RECORD,
+    STOPPED,
+)
+from tuner.study.plan import StudyPlan
 from tuner.study.storage import reaching, with_driver
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
-
-# The attributes of a study and of a trial, in Optuna's storage, that are ours.
-SPEC, PROVENANCE, EXPLANATION, STOPPED, BUDGET = (
-    "tune:spec", "tune:provenance", "tune:explanation", "tune:stopped", "tune:budget"
-)  # fmt: skip
-CONFIRMATION, CONFIRMATION_EVIDENCE = "tune:confirmation:", "tune:confirmation-evidence:"
-RECORD, EVIDENCE = "record", "tune:evidence"
 
 _STUDIES = "SELECT study_name, study_id FROM studies ORDER BY study_id"
 _ATTRIBUTES = "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key NOT LIKE :large"
@@ -86,16 +91,16 @@ class Archive:
         self._study = studies[self.name]
         self._seen = 0
         self._records: dict[int, TrialRecord] = {}
-        content = self._attribute(SPEC)
-        if content is None:
+        known = self._plan()
+        if known is None:
             raise UsageError(f"the study {self.name} was not made by tune: it holds no spec")
-        self._content = content
+        self._content, self._spec_path = known.content, known.provenance.get("spec", "spec of the stored study")
 
     @cached_property
     def loaded(self) -> LoadedSpec:
         """The spec as it was when the study began."""
-        known = self._attribute(PROVENANCE) or {}  # files that the spec names lie beside it
-        return check_content(YamlFile(Path(known.get("spec", "spec of the stored study"))), self._content)
+        # Files that the spec names lie beside it.
+        return check_content(YamlFile(Path(self._spec_path)), dict(self._content))
 
     def snapshot(self) -> Snapshot:
         """All that is known now. Raises UnfitEnvironmentError when the storage is lost."""
@@ -104,13 +109,14 @@ class Archive:
             found = dict(self._attributes(connection))
             running = int(_scalar(connection, _RUNNING, study=self._study) or 0)
             last = _scalar(connection, _LAST, study=self._study)
+        plan = found.get(PLAN) or {"provenance": found.get(PROVENANCE) or {}, "budget": found.get(BUDGET)}
         return Snapshot(
             records=tuple(self._records[number] for number in sorted(self._records)),
             confirmations=confirmations(found),
-            provenance=found.get(PROVENANCE) or {},
+            provenance=plan["provenance"],
             explanation=found.get(EXPLANATION),
             stopped=found.get(STOPPED),
-            budget=found.get(BUDGET),
+            budget=plan["budget"],
             running=running,
             ended=None if last is None else str(last)[:19].replace(" ", "T"),
         )
@@ -121,7 +127,7 @@ class Archive:
         """
         with reaching(self.url), _engine(self.url).connect() as connection:
             row = connection.execute(_text(_VERSION), {"study": self._study}).one()
-            run = _scalar(connection, _ATTRIBUTE, study=self._study, key=PROVENANCE)
+            run = [_scalar(connection, _ATTRIBUTE, study=self._study, key=key) for key in (PLAN, PROVENANCE)]
         return " ".join(map(str, row)), str(run)
 
     def evidence(self, number: int) -> Evidence:
@@ -143,14 +149,13 @@ class Archive:
         if unseen is not None:
             self._seen = min(self._seen, int(unseen) - 1)
 
-    def _attribute(self, key: str) -> Any:
+    def _plan(self) -> StudyPlan | None:
         with reaching(self.url), _engine(self.url).connect() as connection:
-            found = _scalar(connection, _ATTRIBUTE, study=self._study, key=key)
-        return None if found is None else json.loads(found)
+            return StudyPlan.read(dict(self._attributes(connection)))
 
     def _attributes(self, connection: Connection) -> list[tuple[str, Any]]:
         rows = connection.execute(_text(_ATTRIBUTES), {"study": self._study, "large": f"{CONFIRMATION_EVIDENCE}%"})
-        return [(key, json.loads(value)) for key, value in rows if value is not None and key != SPEC]
+        return [(key, json.loads(value)) for key, value in rows if value is not None]
 
 
 def confirmations(attributes: Mapping[str, Any]) -> dict[int, TrialRecord]:

@@ -28,7 +28,7 @@ _RUNNERS: list[DockerRunner] = []
 
 
 @pytest.fixture(autouse=True)
-def _engine() -> Iterator[None]:
+def _engine(needs_engine: None) -> Iterator[None]:
     docker_with(IMAGE)
     yield
     while _RUNNERS:

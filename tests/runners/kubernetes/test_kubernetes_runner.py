@@ -30,7 +30,7 @@ _RUNNERS: list[KubernetesRunner] = []
 
 
 @pytest.fixture(autouse=True)
-def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[client.CoreV1Api]:
+def core(monkeypatch: pytest.MonkeyPatch, needs_engine: None) -> Iterator[client.CoreV1Api]:
     path = cluster()
     monkeypatch.setenv("KUBECONFIG", path)
     config.load_kube_config(path)

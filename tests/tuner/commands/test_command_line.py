@@ -29,6 +29,12 @@ def server(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def tune(tune_in_process: Tune) -> Tune:
+    """No server is launched: nothing here needs a process."""
+    return tune_in_process
+
+
 @pytest.mark.usefixtures("server")
 def test_init_writes_a_spec_that_is_valid_but_for_its_server(tmp_path: Path, tune: Tune) -> None:
     assert tune("init").returncode == 0
@@ -156,8 +162,8 @@ def test_the_time_out_follows_the_slowest_limit_unless_it_is_given(tmp_path: Pat
 
 
 @pytest.mark.parametrize("arguments", [("--debug", "report", "nowhere"), ("report", "nowhere", "--debug")])
-def test_debug_stands_before_a_command_or_after_it(tune: Tune, arguments: tuple[str, ...]) -> None:
-    assert "Traceback" in tune(*arguments).stderr
+def test_debug_stands_before_a_command_or_after_it(tune_process: Tune, arguments: tuple[str, ...]) -> None:
+    assert "Traceback" in tune_process(*arguments).stderr
 
 
 @pytest.mark.usefixtures("server")
@@ -170,12 +176,14 @@ def test_a_bad_data_set_is_named_with_its_line(tmp_path: Path, tune: Tune, conte
     assert (f"data.jsonl:{line} is not JSON" if line else "is empty") in done.stderr
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys, tuner.cli; print([m for m in ('optuna','torch','locust','pandas','numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_the_tuner_never_imports_the_load_generator() -> None:
     code = "import sys, tuner.commands.run; print([m for m in ('locust', 'gevent', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -187,16 +195,16 @@ def test_the_generated_pages_are_up_to_date() -> None:
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date: run `make docs`"
 
 
-def test_a_shell_is_told_how_to_complete(tmp_path: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shell_is_told_how_to_complete(tmp_path: Path, tune_process: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert "_TUNE_COMPLETE=bash_complete" in tune("completion", "bash").stdout
-    assert tune("completion", "bash", "--install").returncode == 0
+    assert "_TUNE_COMPLETE=bash_complete" in tune_process("completion", "bash").stdout
+    assert tune_process("completion", "bash", "--install").returncode == 0
     script = tmp_path / "data" / "bash-completion" / "completions" / "tune"
-    assert script.read_text(encoding="utf-8").strip() == tune("completion", "bash").stdout.strip()
+    assert script.read_text(encoding="utf-8").strip() == tune_process("completion", "bash").stdout.strip()
     monkeypatch.setenv("_TUNE_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", "tune val")
     monkeypatch.setenv("COMP_CWORD", "1")
-    assert tune().stdout.split() == ["plain,validate"]
+    assert tune_process().stdout.split() == ["plain,validate"]
 
 
 @pytest.mark.usefixtures("server")
@@ -207,3 +215,15 @@ def test_metrics_are_served_where_it_is_said_and_a_host_that_is_not_ours_is_an_e
     done = tune("spec.yaml", "--metrics-port", 9999, "--metrics-host", "192.0.2.1")
     assert done.returncode == 4
     assert "cannot serve metrics on 192.0.2.1:9999" in done.stderr
+
+
+def test_the_demo_replays_what_was_measured_on_a_gpu(tmp_path: Path, tune: Tune) -> None:
+    assert tune("demo").returncode == 2
+    done = tune("demo", "--replay", "--budget", 6)
+    assert done.returncode == 0, done.stderr
+    assert "NVIDIA H100" in done.stderr
+    assert "Recommended: gpu_share=" in done.stdout
+    assert (tmp_path / "tuning" / "demo" / "report.html").is_file()
+    root = Path(__file__).parents[3]
+    shipped, published = root / "tuner/demo/h100-vision.csv", root / "docs/gpu-h100/gpu-vision.csv"
+    assert shipped.read_bytes() == published.read_bytes()

@@ -151,6 +151,7 @@ def test_a_slice_of_a_gpu_is_none_of_a_process(tmp_path: Path) -> None:
     check(loaded.with_runner("docker"))
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_another_flavour_of_a_package_is_the_server_too(tmp_path: Path) -> None:
     environment(tmp_path, "onnxruntime_gpu", "1.20.0", "uvicorn")
     load(tmp_path, "onnxruntime")
@@ -166,7 +167,7 @@ def test_an_image_that_is_built_has_a_name_of_its_own(tmp_path: Path) -> None:
 
 
 def test_what_is_exported_after_a_process_run_is_a_containers(
-    tmp_path: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tune_in_process: Tune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "env" / "bin").mkdir(parents=True)
     load(tmp_path, "mlserver")
@@ -176,19 +177,20 @@ def test_what_is_exported_after_a_process_run_is_a_containers(
     (tmp_path / "spec.yaml").write_text(spec, encoding="utf-8")
     lines = "cpu_cores,workers,batch_size,batch_delay,capacity_qps\n1,1,4,0,10\n1,2,4,0,20\n"
     (tmp_path / "table.csv").write_text(lines, encoding="utf-8")
-    assert tune("--service", "spec.yaml", "--budget", 2).returncode == 0
+    assert tune_in_process("--service", "spec.yaml", "--budget", 2).returncode == 0
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    text = tune("export", "tuning/digits", "--format", "kubernetes").stdout
+    text = tune_in_process("export", "tuning/digits", "--format", "kubernetes").stdout
     assert "seldonio/mlserver:1.7.1" in text
     assert "/mnt/models/models" in text
     assert "the model models has to be at /mnt/models/models" in text
     assert "VIRTUAL_ENV" not in text
     assert "name: PATH" not in text
     assert str(tmp_path) not in text
-    settings = tune("export", "tuning/digits", "--format", "mlserver").stdout
+    settings = tune_in_process("export", "tuning/digits", "--format", "mlserver").stdout
     assert '"max_batch_time": 0.0001' in settings
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_a_version_without_a_knob_and_a_missing_package_are_said(tmp_path: Path) -> None:
     environment(tmp_path, "mlserver", "0.5.2", "mlserver")
     old = SPEC.replace("server: SERVER, model: MODEL", "server: mlserver, venv: env, model: {path: models}")
