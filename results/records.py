@@ -187,7 +187,10 @@ class TrialCounts(_Record):
 
 
 class Choice(_Record):
-    """One configuration as it is offered to the user: the recommendation itself, or an alternative to it."""
+    """One configuration as it is offered to the user: the recommendation itself, or an alternative to it.
+
+    `capacity_qps` and the costs are those of all its `launches` together.
+    """
 
     configuration: dict[str, ParameterValue]
     capacity_qps: Estimate
@@ -200,6 +203,10 @@ class Choice(_Record):
     trial: int
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
+    launches: int = 1
+
+
+Action = Literal["deploy", "keep", "uncertain"]
 
 
 class Recommendation(_Record):
@@ -207,6 +214,13 @@ class Recommendation(_Record):
 
     Where no configuration met the SLO, `configuration` and the figures are null, `meets_slo` and `confirmed` are
     false, and `reasons` says what was found instead.
+
+    The figures rest on all `launches` of the configuration together. `decision` is what to do with it: deploy it, keep
+    it since it is today's and nothing is surely cheaper, or neither with the `confidence` that was asked for.
+    `probability_best` is that nothing else of what was measured is better, `probability_near_best` that nothing is by
+    more than 2%. Against today's configuration, where the spec names another: `probability_cheaper` is that it is
+    better by the objective, `saving` the share by which it is, with the interval of the difference (negative: worse).
+    `untried_improvement` is the share by which the best configuration that was not tried is expected to be better.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -223,5 +237,13 @@ class Recommendation(_Record):
     trials: TrialCounts
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
+    launches: int = 0
+    decision: Action | None = None
+    confidence: float | None = None
+    probability_best: float | None = None
+    probability_near_best: float | None = None
+    probability_cheaper: float | None = None
+    saving: Estimate | None = None
+    untried_improvement: float | None = None
     alternatives: tuple[Choice, ...] = ()
     reasons: tuple[str, ...] = ()

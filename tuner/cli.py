@@ -29,7 +29,8 @@ def cli(context: click.Context, /, service: Path | None, *, debug: bool, **optio
     search picks, loads it, and ends with a recommendation. tune spec.yaml and tune run spec.yaml do the same.
 
     Exit codes: 0 done, 2 the command line or the spec is wrong, 3 no configuration met the SLO, 4 the environment
-    cannot run it, 5 the gate failed, 130 interrupted (what was measured is kept; --resume goes on).
+    cannot run it, 5 the gate failed, 6 it could not tell, 130 interrupted (what was measured is kept:
+    --resume goes on).
     """
     context.obj = {"debug": debug}
     if context.invoked_subcommand is not None:
@@ -199,6 +200,9 @@ def plan(context: click.Context, /, **options: Any) -> None:
     type=Rate(),
     metavar="N",
     help="Traffic that replicas are for, at the peak.",
+)
+@click.option(
+    "--trial", type=click.IntRange(min=0), metavar="N", help="Another trial's configuration than the recommended one."
 )
 @click.option("--output", type=PATH, metavar="DIR", help="Write files there.  [default: standard output]")
 @click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")

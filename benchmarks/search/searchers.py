@@ -103,15 +103,20 @@ class OurSearch:
     def __init__(self, surface: Surface, seed: int) -> None:
         self._space = surface.space
         self._numbers = {self._space.ranks(one): number for number, one in enumerate(surface.configurations)}
-        self._sampler = _our_sampler(surface, seed)
+        self.sampler = _our_sampler(surface, seed)
+        self._surface = surface
         self._records: list[TrialRecord] = []
         self._pending: list[dict[str, Any]] = []
 
     def ask(self) -> int:
         """What is asked before it is told of is pending."""
-        proposal = self._sampler.propose(self._records, self._pending, len(self._records) + len(self._pending))
+        proposal = self.sampler.propose(self._records, self._pending, len(self._records) + len(self._pending))
         self._pending.append(proposal.configuration)
         return self._numbers[self._space.ranks(proposal.configuration)]
+
+    def pend(self, number: int) -> None:
+        """A configuration that is tried without having been asked for, as today's is."""
+        self._pending.append(dict(self._surface.configurations[number]))
 
     def tell(self, record: TrialRecord, number: int) -> None:
         """In any order."""
@@ -120,14 +125,14 @@ class OurSearch:
 
     def coverage(self, capacity_qps: Floats) -> float:
         """The share of the capacities of all configurations that serve in the 90% interval predicted for them now."""
-        numbers = np.array([self._numbers[self._space.ranks(one)] for one in self._sampler.candidates])
+        numbers = np.array([self._numbers[self._space.ranks(one)] for one in self.sampler.candidates])
         which = np.flatnonzero(capacity_qps[numbers] > 0)
-        found = inside(self._sampler.predict(self._records), which, np.log(capacity_qps[numbers][which]))
+        found = inside(self.sampler.predict(self._records), which, np.log(capacity_qps[numbers][which]))
         return float(found.mean())
 
     def calibration(self) -> tuple[float, float]:
         """The share of capacities in the 90% interval predicted for them, and the trust in the network at the end."""
-        judged = self._sampler.judge(self._records)
+        judged = self.sampler.judge(self._records)
         inside = [one.inside for one in judged[1:] if one.inside is not None]
         return (float(np.mean(inside)) if inside else float("nan")), judged[-1].trust
 

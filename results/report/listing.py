@@ -83,13 +83,15 @@ class Table:
 
 
 def trials_table(study: StudySummary) -> Table:
-    """Every trial, as it was first measured."""
+    """Every trial, as it was first measured; beside its capacity that which all launches make one believe of it."""
     best, current = study.recommendation.trial, study.current.number if study.current else None
     columns: list[Column[TrialRecord]] = [
         Column("trial", lambda one: str(one.number)),
         Column("state", lambda one: _state(one, best, current), numeric=False),
         Column("requests/s", _capacity_or_bound),
         Column("95% interval", lambda one: interval(one.capacity_qps) or NONE),
+        Column("all launches", lambda one: _pooled(study, one)),
+        Column("launches", lambda one: _launches(study, one)),
         *_latency_and_money(study),
         Column("errors", lambda one: share(one.error_rate)),
         *_parameters(study),
@@ -128,6 +130,7 @@ def alternatives_table(study: StudySummary) -> Table | None:
         *_latency_and_money(study),
         Column("cost against it", lambda one: NONE if one is chosen else change(cost, one.cost_per_million_requests)),
         Column("confirmed", lambda one: "yes" if one.confirmed else "no", numeric=False),
+        Column("launches", lambda one: str(one.launches)),
         Column("trial", lambda one: str(one.trial)),
         *_parameters(study),
     ]
@@ -136,9 +139,9 @@ def alternatives_table(study: StudySummary) -> Table | None:
 
 
 def confirmations_table(study: StudySummary) -> Table | None:
-    """Second measurements beside the first; None where there are none."""
+    """Further launches beside the first; None where there are none."""
     firsts = {record.number: record for record in study.records}
-    again = [study.confirmations[number] for number in sorted(study.confirmations)]
+    again = [one for number in sorted(study.confirmations) for one in study.confirmations[number]]
     best = study.recommendation.trial
     columns: list[Column[TrialRecord]] = [
         Column("trial", lambda one: str(one.number)),
@@ -242,6 +245,18 @@ def _state(record: TrialRecord, best: int | None, current: int | None) -> str:
 
 def _capacity(record: TrialRecord | None) -> str:
     return figure(record.capacity_qps.value if record and record.capacity_qps else None)
+
+
+def _pooled(study: StudySummary, record: TrialRecord) -> str:
+    """A capacity and its interval by all launches; a dash where the trial's own is taken as it is."""
+    known = study.pooled.get(record.number)
+    ends = interval(known.capacity_qps) if known else None
+    return NONE if ends is None else f"{_capacity(known)} ({ends})"
+
+
+def _launches(study: StudySummary, record: TrialRecord) -> str:
+    again = len(study.confirmations.get(record.number, ()))
+    return str(1 + again) if again else NONE
 
 
 def _capacity_or_bound(record: TrialRecord) -> str:

@@ -26,12 +26,13 @@ class ExportOptions:
     output: Path | None = None
     storage: str | None = None
     study: str | None = None
+    trial: int | None = None
 
 
 def export(options: ExportOptions) -> ExitCode:
     """Raises UsageError where there is nothing to export, or the spec does not run that server."""
     summary, loaded = read_study(options.folder, options.storage, options.study)
-    services = deployables(summary, loaded, options.qps)
+    services = deployables(summary, loaded, options.qps, options.trial)
     try:
         files = exported(services, options.format)
     except NotExportable as error:

@@ -8,14 +8,18 @@ from typing import Any, TypeVar
 
 import click
 
-from tuner.commands.option_types import PATH, RUNNERS, Budget
+from tuner.commands.option_types import PATH, RUNNERS, Budget, Parsed, whichever_first
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option(
-        "--budget", type=Budget(), default="auto", show_default=True,
-        help="How many trials to spend; auto: until another is not worth what it costs.",
+        "--budget", type=Budget(), multiple=True, callback=whichever_first, show_default="auto",
+        help="How many trials (20), or how much time (2h, 90m) to spend; both, when it is given twice, whichever comes "
+        "first. auto: until another trial is not worth what it costs.",
+    ),
+    click.option(
+        "--max-cost", type=Parsed("money"), metavar="MONEY", help="What the machines may cost, at the spec's prices."
     ),
     click.option("--output", type=PATH, metavar="DIR", help="Where results go.  [default: tuning/SERVICE]"),
     click.option("--storage", metavar="URL", help="Optuna storage.  [default: SQLite, study.db in the output folder]"),

@@ -71,10 +71,26 @@ class Format(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A number of trials, or `auto` (None)."""
+    """A number of trials, a time in seconds (a float), or `auto` (None)."""
 
-    name = "N|auto"
+    name = "N|TIME|auto"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float | None:
         """Raises BadParameter."""
-        return None if value == "auto" else click.IntRange(min=1).convert(value, param, ctx)
+        if value is None or isinstance(value, int | float):
+            return value
+        if str(value) == "auto":
+            return None
+        if str(value).strip()[-1:].isalpha():
+            found = Parsed("duration").convert(value, param, ctx)
+            return found if found > 0 else self.fail(f"{value!r} is no time to spend", param, ctx)
+        return int(click.IntRange(min=1).convert(value, param, ctx))
+
+
+def whichever_first(
+    context: click.Context, parameter: click.Parameter, values: tuple[int | float | None, ...]
+) -> int | None:
+    """Of several budgets the smallest number of trials; the shortest time goes to another parameter."""
+    del parameter
+    context.params["max_time"] = min((one for one in values if isinstance(one, float)), default=None)
+    return min((one for one in values if isinstance(one, int)), default=None)

@@ -105,7 +105,8 @@ class LiveDisplay:
         body = "\n".join(
             [f"[bold]{escape(first)}[/]", *(escape(line) for line in rest), f"  files: {escape(str(output))}"]
         )
-        style = "green" if recommendation.meets_slo else "red"
+        sure = recommendation.decision == "deploy"
+        style = "red" if not recommendation.meets_slo else "green" if sure else "yellow"
         self._result.print(Panel(body, border_style=style))
 
     def close(self) -> None:

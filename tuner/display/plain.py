@@ -44,7 +44,9 @@ class PlainDisplay:
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:  # noqa: ARG002
         """Said once, before the first."""
         if position == 1:
-            _say(f"measuring the best {count} again, on fresh launches" if count > 1 else "measuring the best again")
+            _say(
+                f"the final: up to {count} fresh launches of the best, in turns" if count > 1 else "measuring it again"
+            )
 
     def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
         """Both measurements."""

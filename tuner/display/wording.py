@@ -74,6 +74,9 @@ def result_lines(recommendation: Recommendation) -> list[str]:
     """The recommendation as lines: the configuration first, then the reasons."""
     if recommendation.configuration is None:
         return ["No configuration met the SLO.", *(f"  {harmless(reason)}" for reason in recommendation.reasons)]
-    lines = [f"Recommended: {harmless(assigned(recommendation.configuration))}"]
+    start = {"keep": "Keep what you have", "uncertain": "Recommended, though uncertain"}.get(
+        recommendation.decision or "", "Recommended"
+    )
+    lines = [f"{start}: {harmless(assigned(recommendation.configuration))}"]
     lines += [f"  {harmless(reason)}" for reason in recommendation.reasons]
     return [*lines, f"  confirmed: {str(recommendation.confirmed).lower()}"]

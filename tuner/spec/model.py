@@ -103,6 +103,12 @@ class ObjectiveSpec(Section):
     maximize: Literal["capacity_qps"] | None = None
     pareto: tuple[Metric, ...] | None = Field(default=None, min_length=2)
     target_qps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    confidence: Share = Field(
+        default=0.95, ge=0.5, lt=1, description="probability with which a recommendation must be the better one"
+    )
+    final: Share = Field(
+        default=0.4, ge=0, le=1, description="launches of the best after the search, as a share of its trials"
+    )
 
     @model_validator(mode="after")
     def _one_aim(self) -> ObjectiveSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from results import Evidence, TrialRecord
 from tuner.errors import UsageError
+from tuner.search.beliefs import Expectation
 from tuner.spec.reading import LoadedSpec, check_content
 from tuner.spec.yaml_file import YamlFile
 from tuner.study.keys import (
@@ -24,6 +25,7 @@ from tuner.study.keys import (
     CONFIRMATION_EVIDENCE,
     EVIDENCE,
     EXPLANATION,
+    OUTLOOK,
     PLAN,
     PROVENANCE,
     RECORD,
@@ -47,6 +49,10 @@ _UNSEEN = """
     SELECT min(a.trial_user_attribute_id) FROM trial_user_attributes a JOIN trials t ON t.trial_id = a.trial_id
     WHERE t.study_id = :study AND t.state IN ('RUNNING', 'WAITING') AND a.key = :key
 """
+_LATEST = """
+    SELECT value_json FROM study_user_attributes WHERE study_id = :study AND (key = :name OR key LIKE :further)
+    ORDER BY length(key) DESC, key DESC LIMIT 1
+"""
 _TRIAL_ATTRIBUTE = """
     SELECT a.value_json FROM trial_user_attributes a JOIN trials t ON t.trial_id = a.trial_id
     WHERE t.study_id = :study AND t.number = :number AND a.key = :key
@@ -64,13 +70,36 @@ class Snapshot:
     """A study at one moment. `ended` is when the last trial was over, an ISO time."""
 
     records: tuple[TrialRecord, ...]
-    confirmations: Mapping[int, TrialRecord]
+    confirmations: Mapping[int, tuple[TrialRecord, ...]]
+    outlook: Outlook
     provenance: Mapping[str, str]
     explanation: Mapping[str, Any] | None
     stopped: str | None
     budget: int | None
     running: int
     ended: str | None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What the search expected when it ended: of each trial's log capacity by the other trials, and of the best
+    configuration that was not tried, as a share of the best's cost (None: not known).
+    """
+
+    expected: Mapping[int, Expectation] = field(default_factory=dict)
+    untried_improvement: float | None = None
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any]) -> Outlook:
+        """Nothing is expected where the attributes hold no outlook, as in an older study."""
+        stored = attributes.get(OUTLOOK) or {}
+        expected = {int(number): Expectation(*pair) for number, pair in stored.get("expected", {}).items()}
+        return cls(expected, stored.get("untried_improvement"))
+
+    def stored(self) -> dict[str, Any]:
+        """The attribute's content."""
+        expected = {str(number): [one.mean, one.spread] for number, one in self.expected.items()}
+        return {"expected": expected, "untried_improvement": self.untried_improvement}
 
 
 class Archive:
@@ -113,6 +142,7 @@ class Archive:
         return Snapshot(
             records=tuple(self._records[number] for number in sorted(self._records)),
             confirmations=confirmations(found),
+            outlook=Outlook.of(found),
             provenance=plan["provenance"],
             explanation=found.get(EXPLANATION),
             stopped=found.get(STOPPED),
@@ -133,7 +163,8 @@ class Archive:
     def evidence(self, number: int) -> Evidence:
         """What the latest measurement of a trial rests on; empty where the trial left none."""
         with reaching(self.url), _engine(self.url).connect() as connection:
-            text = _scalar(connection, _ATTRIBUTE, study=self._study, key=f"{CONFIRMATION_EVIDENCE}{number}")
+            keys = {"study": self._study, "name": f"{CONFIRMATION_EVIDENCE}{number}"}
+            text = connection.execute(_text(_LATEST), {**keys, "further": f"{keys['name']}:%"}).scalar()
             if text is None:
                 text = _scalar(connection, _TRIAL_ATTRIBUTE, study=self._study, key=EVIDENCE, number=number)
         return Evidence() if text is None else Evidence.model_validate_json(text)
@@ -158,13 +189,21 @@ class Archive:
         return [(key, json.loads(value)) for key, value in rows if value is not None]
 
 
-def confirmations(attributes: Mapping[str, Any]) -> dict[int, TrialRecord]:
-    """The second measurements among a study's attributes, by the number of their trial."""
-    return {
-        int(key.removeprefix(CONFIRMATION)): TrialRecord.model_validate(value)
-        for key, value in attributes.items()
-        if key.startswith(CONFIRMATION)
-    }
+def confirmations(attributes: Mapping[str, Any]) -> dict[int, tuple[TrialRecord, ...]]:
+    """The further launches among a study's attributes, in their order, by the number of their trial."""
+    found: dict[int, dict[int, TrialRecord]] = {}
+    for key, value in attributes.items():
+        if key.startswith(CONFIRMATION):
+            number, _, place = key.removeprefix(CONFIRMATION).partition(":")
+            found.setdefault(int(number), {})[int(place or 1)] = TrialRecord.model_validate(value)
+    return {number: tuple(launches[place] for place in sorted(launches)) for number, launches in found.items()}
+
+
+def confirmation_key(start: str, number: int, place: int) -> str:
+    """The attribute of the launch at that place (1: the first after the trial itself) of a trial's further launches.
+    The first one's is what it was when there was one only.
+    """
+    return f"{start}{number}" if place == 1 else f"{start}{number}:{place}"
 
 
 def study_names(url: str) -> dict[str, int]:

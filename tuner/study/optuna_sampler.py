@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results import Estimate, Explanation, Surface, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
+from tuner.search.beliefs import Expectation
 from tuner.search.objective import Objective, capacity_at_cost
 from tuner.study.keys import PLAN, RECORD, SPEC
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _MOST_CANDIDATES = 50_000
 _MOST_CELLS = 10_000  # of the surface over the two parameters that matter most
+_LEAST_EXPECTED = 4  # complete trials, for an expectation of each from the others
 # Before anything was measured, one of so large a share of the most promising is drawn; where others are under way, that
 # which is least like them, of more.
 _GOOD_START, _SPREAD_START = 0.005, 0.3
@@ -174,6 +176,23 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         """What was predicted of each trial that proved something, before it, and the trust in the network since."""
         trials = self._trials(records)
         return self._surrogate.judge(trials) if len(trials) else []
+
+    def expected(self, records: Sequence[TrialRecord]) -> dict[int, Expectation]:
+        """What the other trials make one expect of the log capacity of each that served or was pruned, by its number;
+        empty while there are too few to say.
+        """
+        shown = [one for one in records if one.state in ("complete", "pruned")]
+        ordered = sorted(records, key=lambda record: record.number)
+        known = [one for one in ordered if len(self._trials([one]))]
+        trials = self._trials(ordered)
+        if sum(one.state == "complete" for one in known) < _LEAST_EXPECTED or len(known) != len(trials):
+            return {}
+        wanted = {one.number for one in shown}
+        found = {}
+        for number, record in enumerate(known):
+            if record.number in wanted:
+                found[record.number] = Expectation(*self._surrogate.expected(trials, number))
+        return found
 
     def explain(self, records: Sequence[TrialRecord]) -> Explanation | None:
         """What was learned of the first metric; None before anything was measured."""

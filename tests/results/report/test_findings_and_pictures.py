@@ -55,7 +55,8 @@ def study(*records: TrialRecord, again: Mapping[int, TrialRecord] | None = None,
         cost_per_million_requests=chosen.cost_per_million_requests, trials=TrialCounts(complete=len(records)),
     )  # fmt: skip
     return StudySummary(
-        service="s", recommendation=found, records=records, confirmations=again or {}, parameters=("cores",),
+        service="s", recommendation=found, records=records, parameters=("cores",),
+        confirmations={number: (one,) for number, one in (again or {}).items()},
         slo=("p99 <= 50 ms",), objective="", current=None, space_size="9", slo_p99_ms=50.0, gpu_parameters=("gpu",),
         values={one.number: one.cost_per_million_requests or 0.0 for one in records},
     )  # fmt: skip
@@ -147,7 +148,7 @@ def test_memory_that_a_framework_takes_is_told_from_what_it_needs() -> None:
 
 
 def test_measurements_that_disagree_are_said() -> None:
-    assert findings(study(trial(0), again={0: trial(0, 70.0)}))[0].title == "Two measurements disagree"
+    assert findings(study(trial(0), again={0: trial(0, 70.0)}))[0].title == "Measurements disagree"
     gone = trial(0, state="infeasible", reason="too slow", capacity_qps=None)
     assert "too slow" in findings(study(trial(0), again={0: gone}))[0].words
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.browser import browser, inaccessible, until
-from tests.conftest import Tune, tune_command, tune_environment
+from tests.conftest import Tune, call_tune, tune_command, tune_environment
 
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202e=1+1'
 SPEC = """\
@@ -88,11 +89,19 @@ def tune(tune_in_process: Tune) -> Tune:
     return tune_in_process
 
 
-@pytest.fixture
-def study(tmp_path: Path, tune: Tune) -> Path:
-    write_study(tmp_path)
-    done = tune("--service", "spec.yaml", "--budget", "12", "--output", "out")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a run has ended, made once; each test works on a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_study(folder)
+    done = call_tune(folder, "--service", "spec.yaml", "--budget", "12", "--output", "out")
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path: Path, finished: Path) -> Path:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -32,16 +32,17 @@ class GaussianProcess:
         self._places = places(candidates)
         self._kernels: dict[tuple[int, ...], Any] = {}
 
-    def predict(self, trials: Trials, which: Ints | None = None) -> Prediction:
-        """For some configurations, or all."""
+    def predict(self, trials: Trials, which: Ints | None = None, fitted_to: Trials | None = None) -> Prediction:
+        """For some configurations, or all. `fitted_to`: trials whose length scales are used; these trials' own else."""
         at = self._places if which is None else self._places[which]
         known = trials.only(trials.state <= 1)
         outcome = self._outcomes(trials, at)
         if len(known) < _LEAST:
             mean, spread = np.full(len(at), known.log_capacity.mean() if len(known) else 0.0), np.ones(len(at))
         else:
-            fit_at = max(one for one in _FIT_AT if one <= len(known))
-            kernel = self._kernel(known.only(np.arange(fit_at)))
+            others = known if fitted_to is None else fitted_to.only(fitted_to.state <= 1)
+            fit_at = max(one for one in _FIT_AT if one <= len(others))
+            kernel = self._kernel(others.only(np.arange(fit_at)))
             mean, spread = self._regression(known.index, self._values(known, kernel), kernel).predict(
                 at, return_std=True
             )

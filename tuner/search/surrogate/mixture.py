@@ -75,6 +75,22 @@ class Surrogate:
             found.append((weights[2], self._gaussian_process.predict(known)))
         return found
 
+    def expected(self, trials: Trials, number: int) -> tuple[float, float]:
+        """Mean and standard deviation of the log capacity that the other trials make one expect of one of them."""
+        others = trials.only(np.arange(len(trials)) != number)
+        others, at = others.only(others.index != trials.index[number]), trials.index[[number]]
+        weights = self.weights(trials)
+        experts: list[tuple[float, Prediction]] = []
+        if _in_network(weights) > _HEARD:
+            network = self.network.predict(others, at)
+            experts += [(weights[0], network), (weights[1], _doubted(network))]
+        if weights[2] > _HEARD:
+            experts.append((weights[2], self._gaussian_process.predict(others, at, fitted_to=trials)))
+        means = [one.middle() for _, one in experts]
+        squares = [((one.mean**2 + one.spread**2) * one.weight).sum(axis=1) for _, one in experts]
+        mean = float(mixed(experts, means)[0])
+        return mean, float(np.sqrt(max(0.0, float(mixed(experts, squares)[0]) - mean**2)))
+
     def weights(self, trials: Trials) -> Weights:
         """What each expert has earned by its predictions of these trials."""
         return self.judge(trials)[-1].weights if len(trials) else _AT_FIRST
