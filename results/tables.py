@@ -86,11 +86,20 @@ def write_trials(folder: Path, records: Sequence[TrialRecord], parameters: Seque
     if writes_parquet():
         with replacing(folder / "trials.parquet") as path:
             frame.to_parquet(path, engine="pyarrow", index=False)
+    with replacing(folder / "trials.csv") as path:
+        path.write_text(_csv(frame), encoding="utf-8", newline="")
+
+
+def trials_csv(records: Sequence[TrialRecord], parameters: Sequence[str]) -> str:
+    """The text of `trials.csv`."""
+    return _csv(trials_frame(records, parameters))
+
+
+def _csv(frame: pd.DataFrame) -> str:
     safe = frame.rename(columns=_as_text)
     for name in safe.columns[safe.dtypes == "string"]:
         safe[name] = safe[name].map(_as_text, na_action="ignore")
-    with replacing(folder / "trials.csv") as path:
-        safe.to_csv(path, index=False, lineterminator="\n")
+    return str(safe.to_csv(index=False, lineterminator="\n"))
 
 
 def writes_parquet() -> bool:

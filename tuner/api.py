@@ -16,11 +16,12 @@ from results import Recommendation, ResultsError, StudySummary, TrialRecord, wri
 from results.text import duration
 from runners import Runner, RunnerUnavailable
 from tuner.display import Display, Observer, StudyOutline
+from tuner.display.wording import spent_on
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.launch.checks import check, warnings
 from tuner.launch.estimate import estimate_run
 from tuner.launch.price import known_price
-from tuner.launch.render import why_refused
+from tuner.launch.runnable import Runnable, runnable
 from tuner.outcome.folder import prepare_output, provenance, write_outputs
 from tuner.outcome.summary import summarise
 from tuner.search.objective import Objective
@@ -93,15 +94,19 @@ class Study:
         """The recommendation's manifests (or those of another `trial`), or a server's own configuration: texts by file
         name. `qps` is the traffic that replicas are for.
 
-        Raises UsageError for a format that there is not, and where the spec does not run that server.
+        Raises UsageError for a format that there is not, where the spec does not run that server, and where a format
+        would have to guess.
         """
-        from results.exports import FORMATS, exported, offered
+        from results.exports import FORMATS, NotExportable, exported, offered
         from tuner.outcome.deployable import deployables
 
         if format not in FORMATS:
             raise UsageError(f"there is no format {format}; there are {', '.join(FORMATS)}")
         services = deployables(self.summary, self.spec, qps, trial)
-        files = exported(services, format)
+        try:
+            files = exported(services, format)
+        except NotExportable as error:
+            raise UsageError(str(error)) from error
         if not files:
             raise UsageError(
                 f"the spec does not run {format}: nothing in its image, command or files says so\n"
@@ -241,7 +246,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
     folder = request.output or Path("tuning") / loaded.spec.service.name
     url = request.storage or sqlite_url(folder)
     with _fit():
-        _refuse_the_impossible(loaded, runner)
+        fit = runnable(loaded, runner)
     earlier = tuple(record for path in request.warm_start for record in read_earlier(path, loaded))
     with ExitStack() as stack:
         stack.callback(runner.close)
@@ -255,7 +260,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
             moved = prepare_output(folder, resume=request.resume)
         setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
         with _fit():
-            _announce(display, runner, loaded, store, folder, moved)
+            _announce(display, runner, loaded, _outline(loaded, store, folder, fit, request.parallel), moved)
             setup = with_quality(setup)
         objective = Objective.of(loaded.spec.objective)
         loop = TuningLoop(setup, store, objective, display, store.plan.budget, request.parallel, store.plan.limits)
@@ -323,34 +328,29 @@ def _fit() -> Iterator[None]:
         raise UnfitEnvironmentError(str(error)) from error
 
 
-def _refuse_the_impossible(loaded: LoadedSpec, runner: Runner) -> None:
-    """Where the runner refuses every configuration there is nothing to try."""
-    refusals = {why_refused(loaded, runner, found) for found in loaded.space.sample(2000, seed=0)}
-    if None not in refusals:
-        reason = min(text for text in refusals if text)
-        raise UnfitEnvironmentError(f"no configuration of the space can run here: {reason}")
-
-
-def _announce(
-    display: Display, runner: Runner, loaded: LoadedSpec, store: StudyStore, folder: Path, moved: str | None
-) -> None:
+def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable, parallel: int) -> StudyOutline:
+    """What is known of the study before its first trial."""
     finished = store.records()
     most = MOST_TRIALS if store.plan.budget is None else store.plan.budget
-    left = min(max(0, most - len(finished)), loaded.space.size.count)
-    expected = estimate_run(loaded, left)
-    display.study_started(
-        StudyOutline(
-            service=loaded.spec.service.name,
-            objective=str(Objective.of(loaded.spec.objective)),
-            slo=", ".join(loaded.slo_texts) or "the table's SLO",
-            parameters=len(loaded.space.parameters),
-            space_size=str(loaded.space.size),
-            budget=most,
-            finished=len(finished),
-            seconds_at_most=expected.seconds if expected else None,
-            output=folder,
-        )
+    expected = estimate_run(loaded, min(max(0, most - len(finished)), fit.count), fit.configurations)
+    return StudyOutline(
+        service=loaded.spec.service.name,
+        objective=str(Objective.of(loaded.spec.objective)),
+        slo=", ".join(loaded.slo_texts) or "the table's SLO",
+        parameters=len(loaded.space.parameters),
+        space_size=str(loaded.space.size),
+        budget=most,
+        finished=len(finished),
+        seconds_at_most=expected.seconds if expected else None,
+        output=folder,
+        currency=loaded.spec.prices.currency,
+        spent=sum(spent_on(record) for record in finished),
+        parallel=parallel,
     )
+
+
+def _announce(display: Display, runner: Runner, loaded: LoadedSpec, outline: StudyOutline, moved: str | None) -> None:
+    display.study_started(outline)
     for text in (*([moved] if moved else []), *warnings(loaded)):
         display.notice(text)
     if not writes_parquet():

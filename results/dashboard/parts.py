@@ -102,12 +102,12 @@ def columns(study: StudySummary) -> list[dict[str, Any]]:
         {"field": "number", "headerName": "trial", "pinned": "left", "sort": "asc", **numeric},
         {"field": "state", "headerName": "state"},
     ]
+    rounded = {"valueFormatter": {"function": "params.value == null ? '' : d3.format('.4~g')(params.value)"}}
+    found += [{"field": field, "headerName": title, **numeric, **rounded} for field, title in names.items()]
     for name in study.parameters:
         values = [record.configuration.get(name) for record in study.records[:200]]
         plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
         found.append({"field": f"parameter:{name}", "headerName": visible(name), **(numeric if plain else {})})
-    rounded = {"valueFormatter": {"function": "params.value == null ? '' : d3.format('.4~g')(params.value)"}}
-    found += [{"field": field, "headerName": title, **numeric, **rounded} for field, title in names.items()]
     return [
         *found,
         {"field": "bottleneck", "headerName": "bottleneck"},

@@ -72,6 +72,7 @@ def write_report(folder: Path, summary: StudySummary) -> None:
     curve = recommended_curve(summary)
     values: dict[str, Any] = {
         "study": summary,
+        "none_text": NONE,
         "best": summary.recommendation,
         "question": question(summary),
         "verdict": verdict(summary),
@@ -208,11 +209,14 @@ def highlights(study: StudySummary) -> list[Highlight]:
 
 
 def _at_rate(study: StudySummary) -> str:
-    """At which rate the p99 was measured: the highest that held, which is below the capacity."""
+    """At which rate the p99 was measured, and of how many requests: the highest that held, below the capacity."""
     number = study.recommendation.trial
     evidence = None if number is None else study.evidence.get(number)
-    held = [one.rate_qps for one in evidence.probes if one.verdict == "met"] if evidence else []
-    return f"at {figure(max(held))} requests/s" if held else "at the highest rate that held"
+    held = [one for one in evidence.probes if one.verdict == "met"] if evidence else []
+    if not held:
+        return "at the highest rate that held"
+    probe = max(held, key=lambda one: one.rate_qps)
+    return f"at {figure(probe.rate_qps)} requests/s, of {probe.requests:,} requests"
 
 
 def _cost_sure(study: StudySummary) -> str | None:

@@ -31,6 +31,7 @@ class RunOptions:
     warm_start: tuple[Path, ...] = ()
     parallel: int = 1
     metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
 
 
 def run(options: RunOptions) -> ExitCode:
@@ -60,7 +61,7 @@ def _display(options: RunOptions) -> Display:
     from tuner.display.metrics import MetricsDisplay
 
     try:
-        return MetricsDisplay(shown, options.metrics_port)
+        return MetricsDisplay(shown, options.metrics_port, options.metrics_host)
     except UnfitEnvironmentError:
         shown.close()
         raise

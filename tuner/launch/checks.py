@@ -14,14 +14,14 @@ from results import RESERVED_COLUMNS
 from runners import Placement
 from search_spaces import Parameter, quantity
 from tuner.launch.adapter import Serving, check_serving, serving
+from tuner.launch.advice import unchecked, unreachable
+from tuner.launch.files import check_environment, check_script
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
 from tuner.launch.render import RESOURCE_ROLES, RUNNER_PLACEHOLDERS, placeholders, rendered_texts, templates
 from tuner.launch.requests import adapter_request, must_describe
+from tuner.launch.times import check_times, too_short, undecided
 from tuner.spec.reading import LoadedSpec
-
-_DECIDED_BY, _PROBED_SHARE = 3.0, 0.5  # requests beyond the percentile, in that share of a trial
-_MODEST_QPS = 25.0  # a server that carries no more is usual
 
 
 def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
@@ -47,6 +47,7 @@ def _check_service(loaded: LoadedSpec) -> None:
         raise loaded.error(
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
         )
+    check_times(loaded)
     _check_secrets(loaded)
     _check_reference(loaded)
     check_quality(loaded)
@@ -59,7 +60,9 @@ def _check_service(loaded: LoadedSpec) -> None:
     if loaded.spec.runner.type == "process":
         if not loaded.at:
             _check_slices(loaded)
+        check_environment(loaded)
         _check_program(loaded)
+        check_script(loaded)
 
 
 def warnings(loaded: LoadedSpec) -> Iterator[str]:
@@ -68,7 +71,6 @@ def warnings(loaded: LoadedSpec) -> Iterator[str]:
         if loaded.spec.load.trace is not None:
             yield from _unseen(loaded, loaded.folder / loaded.spec.load.trace)
         for service in loaded.services:
-            yield from _undecided(service.loaded)
             yield from _warnings(service.loaded)
 
 
@@ -81,23 +83,17 @@ def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
         )
 
 
-def _undecided(loaded: LoadedSpec) -> Iterator[str]:
-    """A percentile is decided by the few requests beyond it, so that a slow server needs time."""
-    spec = loaded.spec
-    if spec.slo is None or spec.load.users is not None:
-        return
-    tail = 1 - max((limit.percentile for limit in spec.slo.limits), default=0.0) / 100
-    slowest_qps = _DECIDED_BY / tail / (_PROBED_SHARE * spec.load.max_trial)
-    expected_qps = spec.objective.target_qps
-    if slowest_qps > (_MODEST_QPS if expected_qps is None else expected_qps):
-        yield (
-            f"load.max_trial: in {spec.load.max_trial:g} s a p{100 * (1 - tail):g} is decided of servers that answer "
-            f"about {slowest_qps:.2g} requests/s or more; trials of slower ones end uncertain: lengthen it"
-        )
+def hints(loaded: LoadedSpec) -> Iterator[str]:
+    """What a spec might say besides; for `validate` alone."""
+    if loaded.spec.runner.type != "replay":
+        for service in loaded.services:
+            yield from unchecked(service.loaded)
 
 
 def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     used, found = _used(loaded), serving(loaded)
+    yield from list(too_short(loaded)) or undecided(loaded)
+    yield from unreachable(loaded, used)
     if found is not None:
         return  # what reaches none of its knobs is an error
     for parameter in loaded.space.parameters:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from search_spaces import Configuration
 from tuner.launch.price import price_of
 from tuner.spec.model import final_launches
 from tuner.spec.reading import LoadedSpec
@@ -20,12 +22,12 @@ class Estimate:
     cost: float | None
 
 
-def estimate_run(loaded: LoadedSpec, trials: int) -> Estimate | None:
-    """None for a replay, which takes no load at all."""
+def estimate_run(loaded: LoadedSpec, trials: int, among: Sequence[Configuration] | None = None) -> Estimate | None:
+    """None for a replay, which takes no load at all. `among` is a sample of what can run; without it, of the space."""
     if loaded.spec.runner.type == "replay":
         return None
     again = final_launches(loaded.spec.objective.final, trials)
     seconds = loaded.most_load_s(again=False) * trials + loaded.most_load_s(again=True) * again
-    sample = loaded.space.sample(1000, seed=0)
+    sample = loaded.space.sample(1000, seed=0) if among is None else among
     prices = [price for found in sample if (price := price_of(loaded, found))]
     return Estimate(seconds, statistics.fmean(prices) * seconds / 3600 if prices else None)

@@ -279,6 +279,20 @@ class Spec(Section):
         names = [str(one.get("name")) for one in sections if isinstance(one, Mapping)]
         return {**value, "service": {"name": "-".join(names)[:63].rstrip("-._") or "services"}}
 
+    @property
+    def request_timeout_s(self) -> float:
+        """After how long a request is given up: as `request.timeout` says, or twice the slowest limit where that is
+        longer than the default, so that a late answer has a latency instead of being an error.
+        """
+        given = "timeout" in self.request.model_fields_set
+        return self.request.timeout if given else max(self.request.timeout, 2 * self.slowest_limit_s)
+
+    @property
+    def slowest_limit_s(self) -> float:
+        """The longest that an answer, or its first token, may take by any limit; 0 without one."""
+        limits = self.slo.limits if self.slo else ()
+        return max((one.limit_s for one in limits if one.metric in ("latency", "ttft")), default=0.0)
+
     @model_validator(mode="after")
     def _streams_have_tokens(self) -> Spec:
         custom = self.service.server == "custom" or not adapter_named(self.service.server).streams

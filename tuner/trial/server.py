@@ -107,7 +107,7 @@ class TrialServer:
             max_s=max_s,
             precision=load.precision,
             max_warmup_s=min(load.max_warmup, load.max_trial / 2),
-            request_timeout_s=self.loaded.spec.request.timeout,
+            request_timeout_s=self.loaded.spec.request_timeout_s,
             seed=seed,
             cores=cores,
             shares_cores=shares_cores,

@@ -28,6 +28,7 @@ from loadtest import (
     variables,
 )
 from results import Estimate, Evidence, State, TrialRecord, WarmupSample
+from results.text import figure
 from runners import (
     Beside,
     Infeasible,
@@ -416,4 +417,8 @@ def _usage_at_capacity(server: TrialServer, measurement: Measurement, begun: flo
 
 
 def _phase(progress: Progress) -> str:
-    return progress.phase if progress.rate_qps is None else f"{progress.phase} {progress.rate_qps:.3g}/s"
+    """`probe 86.1 req/s, p99 212 ms`."""
+    if progress.rate_qps is None:
+        return progress.phase
+    p99 = "" if progress.p99_ms is None else f", p99 {figure(progress.p99_ms)} ms"
+    return f"{progress.phase} {figure(progress.rate_qps)} req/s{p99}"

@@ -186,7 +186,7 @@ def test_the_curve_has_a_knee_and_leaves_spoiled_probes_out() -> None:
     assert [one.rate_qps for one in curve.points] == [40, 80, 110]
     assert curve.knee_qps == 80  # 40/12, 80/20, 110/70
     words = [note.words for note in latency_picture(curve).notes]
-    assert words == ["SLO: 50.0 ms", "knee 80.0", "capacity 100"]
+    assert words == ["p99", "p95", "p50", "SLO: 50.0 ms", "knee 80.0", "capacity 100"]
     assert latency_curve(study(trial(0)), 0, Evidence()) is None
 
 

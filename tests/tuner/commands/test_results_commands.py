@@ -205,7 +205,7 @@ def test_a_running_study_shows_metrics(tmp_path: Path) -> None:
     ) as run:  # fmt: skip
         assert run.stderr is not None
         try:
-            next(line for line in run.stderr if line.startswith("[ 1/1]") or "[1/1]" in line)
+            next(line for line in run.stderr if "[1/1 done]" in line)
             text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
             assert 'tune_trials{state="complete"} 1.0' in text
             assert "tune_load_test_seconds_total" in text
