@@ -7,7 +7,7 @@ asked and what it answers are the plain values of `loadtest.plan`.
 
 from loadtest.arrivals.trace import TraceError, read_trace
 from loadtest.bundle import pack, variables
-from loadtest.client import LoadGenerator, LoadTestError, read_log
+from loadtest.client import LoadGenerator, LoadTestError, WrongLocustfile, check_locustfile, read_log
 from loadtest.histogram import LatencyHistogram
 from loadtest.plan import (
     Answer,
@@ -60,6 +60,8 @@ __all__ = [
     "TraceError",
     "Verdict",
     "WarmupPoint",
+    "WrongLocustfile",
+    "check_locustfile",
     "checker",
     "infer_request",
     "pack",

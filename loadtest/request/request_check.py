@@ -16,6 +16,10 @@ class PlanError(Exception):
     """The plan cannot be carried out, and not because of the server."""
 
 
+class LocustfileError(PlanError):
+    """The user's locustfile is wrong; the message begins with `locustfile: ` and names its line where it has one."""
+
+
 def check_request(plan: LoadPlan) -> None:
     """Raises PlanError with one sentence that names the field."""
     request = plan.request

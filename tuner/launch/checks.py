@@ -44,6 +44,7 @@ def _check_service(loaded: LoadedSpec) -> None:
         raise loaded.error(
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
         )
+    _check_timeout(loaded)
     _check_secrets(loaded)
     _check_reference(loaded)
     check_quality(loaded)
@@ -100,6 +101,17 @@ def _check_secrets(loaded: LoadedSpec) -> None:
             raise loaded.error(
                 ("service", "secrets", index), f"the server needs {name}, which is not set: export {name}=..."
             )
+
+
+def _check_timeout(loaded: LoadedSpec) -> None:
+    """A request that is given up counts as an error, so it must not be given up while it could still be in time."""
+    timeout_s, limit_s = loaded.request_timeout_s, loaded.slowest_limit_s
+    if timeout_s < limit_s:
+        raise loaded.error(
+            ("request", "timeout"),
+            f"{timeout_s:g} s is below the SLO's slowest limit of {limit_s:g} s, so answers in time would count as "
+            "errors; raise it, or leave it out",
+        )
 
 
 def _check_slices(loaded: LoadedSpec) -> None:

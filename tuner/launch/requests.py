@@ -16,6 +16,8 @@ from loadtest import (
     PlanError,
     RequestPlan,
     TraceError,
+    WrongLocustfile,
+    check_locustfile,
     checker,
     infer_request,
     read_bodies,
@@ -177,8 +179,14 @@ def _check_arrivals(loaded: LoadedSpec) -> None:
             read_trace(loaded.folder / load.trace)
         except TraceError as error:
             raise loaded.error(("load", "trace"), str(error)) from error
-    if load.locustfile is not None and not (loaded.folder / load.locustfile).is_file():
+    if load.locustfile is None:
+        return
+    if not (loaded.folder / load.locustfile).is_file():
         raise loaded.error(("load", "locustfile"), f"there is no file {loaded.folder / load.locustfile}")
+    try:
+        check_locustfile(str(loaded.folder / load.locustfile))
+    except WrongLocustfile as error:
+        raise loaded.error(("load", "locustfile"), str(error).removeprefix("locustfile: ")) from error
 
 
 def _check_certificates(loaded: LoadedSpec, path: str | None) -> None:

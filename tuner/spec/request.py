@@ -95,7 +95,7 @@ class RequestSpec(Section):
     check: CheckSpec | None = None
     stream: Literal["openai"] | None = None
     tls: TlsSpec | None = None
-    timeout: Seconds = 10.0
+    timeout: Seconds | None = Field(default=None, description="default: 10s, or twice the slowest limit of the SLO")
 
     @model_validator(mode="after")
     def _one_body(self) -> RequestSpec:

@@ -105,7 +105,7 @@ class TrialServer:
             workers=load.workers,
             max_s=max_s,
             max_warmup_s=min(load.max_warmup, load.max_trial / 2),
-            request_timeout_s=self.loaded.spec.request.timeout,
+            request_timeout_s=self.loaded.request_timeout_s,
             seed=seed,
             cores=cores,
             shares_cores=shares_cores,

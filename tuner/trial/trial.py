@@ -23,6 +23,7 @@ from loadtest import (
     PlanError,
     Progress,
     Target,
+    WrongLocustfile,
     pack,
     read_log,
     variables,
@@ -107,8 +108,8 @@ class NotRemovedError(RunnerUnavailable):
 
 
 def run_trial(setup: TrialSetup, question: Question, on_phase: OnPhase) -> TrialRecord:
-    """Launch, measure, stop. Raises RunnerUnavailable (NotRemovedError with the record), and KeyboardInterrupt with
-    everything stopped.
+    """Launch, measure, stop. Raises RunnerUnavailable (NotRemovedError with the record), SpecError for a wrong
+    locustfile, and KeyboardInterrupt; always with everything stopped.
     """
     begun = time.monotonic()
     folder = setup.trials / question.folder_name
@@ -153,6 +154,9 @@ class _Trial:
             return self._record("infeasible", reason=str(error), p99_ms=p99)
         except ServerFailed as error:
             return self._record("failed", reason=error.reason, log_tail=error.log_tail or None)
+        except WrongLocustfile as error:
+            what = str(error).removeprefix("locustfile: ")
+            raise self._setup.loaded.error(("load", "locustfile"), what) from error
         except LoadTestError as error:
             return self._record("failed", reason=f"the load test could not run: {error}", bottleneck="client")
 
