@@ -29,11 +29,10 @@ from loadtest.plan import (
     Verdict,
     WarmupPoint,
 )
-from loadtest.request.answers import checker
-from loadtest.request.auth import secret_headers
-from loadtest.request.bodies import Body, read_bodies
+from loadtest.arrivals.recorded import Recorded, TraceError, read_recorded
 from loadtest.request.request_check import PlanError
-from loadtest.request.v2 import infer_request
+from loadtest.arrivals.trace import read_trace
+from loadtest.v2 import infer_request
 
 __all__ = [
     "Answer",
@@ -53,6 +52,7 @@ __all__ = [
     "PlanError",
     "Probe",
     "Progress",
+    "Recorded",
     "RequestPlan",
     "Slo",
     "Target",
@@ -67,6 +67,7 @@ __all__ = [
     "pack",
     "read_bodies",
     "read_log",
+    "read_recorded",
     "read_trace",
     "secret_headers",
     "variables",
