@@ -20,6 +20,7 @@ class StudySummary:
     `current` is the trial of the configuration that is deployed today; None where none was named or measured.
     `started` and `ended` are ISO times; `running` trials are under way, of a `budget` (None: as many as are worth it).
     `evidence` is that of the recommendation and its alternatives. `gpu_parameters` ask for a GPU or a share of one.
+    `damaged` says what of the study cannot be read, and was left out.
     `currency` is a sign (`$`, written before) or a code (`EUR`, written after).
     """
 
@@ -47,6 +48,7 @@ class StudySummary:
     evidence: Mapping[int, Evidence] = field(default_factory=dict)
     gpu_parameters: tuple[str, ...] = ()
     currency: str = "$"
+    damaged: tuple[str, ...] = ()
 
     def latest(self, record: TrialRecord) -> TrialRecord:
         """The second measurement of a trial where there is one: longer, and so the better estimate."""

@@ -10,10 +10,16 @@ from tuner.commands.stored import open_archive
 from tuner.errors import ExitCode
 from tuner.outcome.folder import write_outputs
 
+_SHOWN = 3
+
 
 def report(folder: Path, storage: str | None, study: str | None) -> ExitCode:
     """Raises UsageError where the folder holds no study and no storage is named."""
     archive = open_archive(folder, storage, study)
-    write_outputs(folder, archive.loaded, archive)
+    summary = write_outputs(folder, archive.loaded, archive)
+    for problem in summary.damaged[:_SHOWN]:
+        click.echo(f"warning: left out, since it cannot be read: {problem}", err=True)
+    if len(summary.damaged) > _SHOWN:
+        click.echo(f"warning: and {len(summary.damaged) - _SHOWN} more", err=True)
     click.echo(f"wrote report.html, report.md, trials.csv, trials.parquet and recommendation.json in {folder}")
     return ExitCode.DONE

@@ -9,21 +9,21 @@ from pathlib import Path
 
 from results import TrialRecord
 from runners import Runner, RunnerUnavailable
+from tuner.study.archive import Archive, damaged, study_names
+from tuner.launch.checks import check, warnings
 from tuner.commands.opening import has_prices, open_study, refuse_at_once, request_sources, study_runner, with_quality
 from tuner.display import Display, StudyOutline, make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError
-from tuner.launch.checks import check, warnings
 from tuner.launch.estimate import estimate_run
-from tuner.launch.render import why_refused
-from tuner.outcome.folder import prepare_output, provenance, write_outputs
 from tuner.search.objective import Objective
-from tuner.search.stopping import MOST_TRIALS
+from tuner.outcome.folder import prepare_output, provenance, write_outputs
+from tuner.launch.render import why_refused
 from tuner.spec.reading import LoadedSpec, load_spec
-from tuner.study.archive import Archive
-from tuner.study.loop import Study
+from tuner.search.stopping import MOST_TRIALS
 from tuner.study.storage import sqlite_url
 from tuner.study.store import StudyStore
-from tuner.study.warm_start import read_earlier
+from tuner.study.loop import Study
+from tuner.outcome.summary import summarise
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ def run(options: RunOptions) -> ExitCode:
         stack.callback(display.close)
         # In a database a study of this name may be there already: then nothing is moved.
         moved = prepare_output(folder, resume=options.resume) if options.storage is None else None
+        if options.resume:
+            _refuse_damaged(loaded, options.storage or sqlite_url(folder), folder if options.storage is None else None)
         store, setup = open_study(
             loaded, runner, sources, folder, options.storage or sqlite_url(folder), seed=options.seed,
             resume=options.resume, provenance=provenance(loaded, options.seed), earlier=earlier,
@@ -73,6 +75,15 @@ def run(options: RunOptions) -> ExitCode:
             setup = with_quality(setup)
         study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget, options.parallel)
         return _tune(study, loaded, folder, options.storage or sqlite_url(folder))
+
+
+def _refuse_damaged(loaded: LoadedSpec, url: str, folder: Path | None) -> None:
+    """A study that cannot be read whole is not gone on with. Raises UnfitEnvironmentError."""
+    if folder is not None and not (folder / "study.db").exists():
+        return
+    name = loaded.spec.service.name
+    if name in study_names(url) and (problems := summarise(loaded, Archive(url, name)).damaged):
+        raise damaged(name, "; ".join(problems[:2]))
 
 
 @contextmanager

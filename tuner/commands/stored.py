@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from results import StudySummary
+from tuner.study.archive import Archive, damaged
 from tuner.errors import UsageError
 from tuner.outcome.summary import summarise
 from tuner.spec.reading import LoadedSpec
@@ -22,6 +23,11 @@ def open_archive(folder: Path, storage: str | None, study: str | None) -> Archiv
 
 
 def read_study(folder: Path, storage: str | None, study: str | None) -> tuple[StudySummary, LoadedSpec]:
-    """The study and its spec. Raises UsageError, UnfitEnvironmentError."""
+    """The study and its spec, to decide by. Raises UsageError, UnfitEnvironmentError, also where part of it cannot be
+    read: a decision from the rest would be another one.
+    """
     archive = open_archive(folder, storage, study)
-    return summarise(archive.loaded, archive), archive.loaded
+    found = summarise(archive.loaded, archive)
+    if found.damaged:
+        raise damaged(archive.name, "; ".join(found.damaged[:2]))
+    return found, archive.loaded

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from results import Explanation, StudySummary
-from tuner.outcome.recommendation import find_current, recommend
-from tuner.search.objective import Objective
-from tuner.spec.reading import LoadedSpec
-from tuner.study.archive import Archive
+from dataclasses import replace
 
+from results import Explanation, StudySummary, TrialRecord
+from results.text import visible
+from search_spaces.reading import quoted
+from tuner.study.archive import Archive, Snapshot
+from tuner.search.objective import Objective
+from tuner.outcome.recommendation import find_current, recommend
+from tuner.spec.reading import LoadedSpec
+
+_SHOWN = 3
 _NOTABLE = 0.02  # the least share of the variance that is worth a word
 
 
@@ -16,7 +21,7 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
 
     Raises UnfitEnvironmentError when the storage is lost.
     """
-    found = archive.snapshot()
+    found = _of_this_space(loaded, archive.snapshot())
     objective = Objective.of(loaded.spec.objective)
     recommendation = recommend(loaded, found.records, found.confirmations, found.stopped)
     shown = (recommendation.trial, *(one.trial for one in recommendation.alternatives))
@@ -36,7 +41,8 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         space_size=str(loaded.space.size),
         provenance=found.provenance,
         ended=None if found.running else found.ended,
-        notes=_what_mattered(explanation),
+        notes=(*_left_out(found.damaged), *_what_mattered(explanation)),
+        damaged=found.damaged,
         budget=found.budget,
         running=found.running,
         explanation=explanation,
@@ -51,6 +57,36 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         maximised=objective.maximised[0],
         values={record.number: values[0] for record in found.records if (values := objective.values(record))},
     )
+
+
+def _of_this_space(loaded: LoadedSpec, found: Snapshot) -> Snapshot:
+    """Without the records whose configuration the space does not have: nothing could be computed from them."""
+
+    def why(record: TrialRecord) -> str | None:
+        names, ours = set(record.configuration), set(loaded.space.names)
+        if names != ours:
+            return f"its parameters are {quoted(sorted(names))}, and those of the spec {quoted(sorted(ours))}"
+        return loaded.space.why_invalid(record.configuration)
+
+    numbers = {one.number for one in found.records}
+    wrong = [f"trial {one.number}: configuration: {visible(problem)}" for one in found.records if (problem := why(one))]
+    wrong += [f"trial {key}, measured again: configuration: {visible(problem)}"
+              for key, one in found.confirmations.items() if (problem := why(one))]  # fmt: skip
+    wrong += [f"trial {key}: it was measured again, and has no record itself" for key in found.confirmations
+              if key not in numbers]  # fmt: skip
+    if not wrong:
+        return found
+    return replace(
+        found,
+        records=tuple(one for one in found.records if not why(one)),
+        confirmations={key: one for key, one in found.confirmations.items() if key in numbers and not why(one)},
+        damaged=(*found.damaged, *wrong),
+    )
+
+
+def _left_out(damaged: tuple[str, ...]) -> tuple[str, ...]:
+    more = f" (and {len(damaged) - _SHOWN} more)" if len(damaged) > _SHOWN else ""
+    return (f"Left out, since it cannot be read: {'; '.join(damaged[:_SHOWN])}{more}.",) if damaged else ()
 
 
 def _what_mattered(explanation: Explanation | None) -> tuple[str, ...]:

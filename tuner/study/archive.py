@@ -6,19 +6,21 @@ with plain SQL, only what is new, and what a trial's figures rest on only when i
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from results import Evidence, TrialRecord
-from tuner.errors import UsageError
+from results import Evidence, Explanation, TrialRecord
+from results.stored import StoredError, plain_json, stored, stored_json
+from results.text import visible
+from search_spaces.reading import quoted
+from tuner.errors import SpecError, UnfitEnvironmentError, UsageError
 from tuner.spec.reading import LoadedSpec, check_content
-from tuner.spec.yaml_file import YamlFile
 from tuner.study.storage import reaching, with_driver
+from tuner.spec.yaml_file import YamlFile
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -34,7 +36,8 @@ _STUDIES = "SELECT study_name, study_id FROM studies ORDER BY study_id"
 _ATTRIBUTES = "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key NOT LIKE :large"
 _ATTRIBUTE = "SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key = :key"
 _RECORDS = """
-    SELECT a.trial_user_attribute_id, a.value_json FROM trial_user_attributes a JOIN trials t ON t.trial_id = a.trial_id
+    SELECT a.trial_user_attribute_id, a.value_json, t.number FROM trial_user_attributes a
+    JOIN trials t ON t.trial_id = a.trial_id
     WHERE t.study_id = :study AND t.state NOT IN ('RUNNING', 'WAITING') AND a.key = :key
     AND a.trial_user_attribute_id > :after ORDER BY a.trial_user_attribute_id
 """
@@ -51,12 +54,15 @@ _VERSION = """
     SELECT count(*), sum(CASE WHEN state = 'RUNNING' THEN 1 ELSE 0 END), max(datetime_complete),
     (SELECT count(*) FROM study_user_attributes WHERE study_id = :study) FROM trials WHERE study_id = :study
 """
+_SCHEMA = 12  # the version of the tables that these statements read
 _LAST = "SELECT max(datetime_complete) FROM trials WHERE study_id = :study"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A study at one moment. `ended` is when the last trial was over, an ISO time."""
+    """A study at one moment. `ended` is when the last trial was over, an ISO time. `damaged` says what of it cannot be
+    read, with its field, and was left out.
+    """
 
     records: tuple[TrialRecord, ...]
     confirmations: Mapping[int, TrialRecord]
@@ -66,6 +72,7 @@ class Snapshot:
     budget: int | None
     running: int
     ended: str | None
+    damaged: tuple[str, ...] = ()
 
 
 class Archive:
@@ -86,33 +93,45 @@ class Archive:
         self._study = studies[self.name]
         self._seen = 0
         self._records: dict[int, TrialRecord] = {}
+        self._damaged: dict[int, str] = {}
         content = self._attribute(SPEC)
         if content is None:
             raise UsageError(f"the study {self.name} was not made by tune: it holds no spec")
+        if not isinstance(content, dict):
+            raise damaged(self.name, "its spec is not a mapping")
         self._content = content
 
     @cached_property
     def loaded(self) -> LoadedSpec:
         """The spec as it was when the study began."""
-        known = self._attribute(PROVENANCE) or {}  # files that the spec names lie beside it
-        return check_content(YamlFile(Path(known.get("spec", "spec of the stored study"))), self._content)
+        known = self._attribute(PROVENANCE)
+        spec = known.get("spec") if isinstance(known, dict) else None  # files that the spec names lie beside it
+        file = YamlFile(Path(spec if isinstance(spec, str) and spec.isprintable() else "spec of the stored study"))
+        try:
+            return check_content(file, self._content)
+        except SpecError as error:
+            raise damaged(self.name, f"its spec is not one of this version: {error}") from error
 
     def snapshot(self) -> Snapshot:
         """All that is known now. Raises UnfitEnvironmentError when the storage is lost."""
         with reaching(self.url), _engine(self.url).connect() as connection:
             self._read_new(connection)
-            found = dict(self._attributes(connection))
+            problems: list[str] = []
+            found = dict(self._attributes(connection, problems))
             running = int(_scalar(connection, _RUNNING, study=self._study) or 0)
             last = _scalar(connection, _LAST, study=self._study)
+        again = _readable_confirmations(found, problems)
+        explanation = _checked(found, EXPLANATION, problems, _is_explanation)
         return Snapshot(
             records=tuple(self._records[number] for number in sorted(self._records)),
-            confirmations=confirmations(found),
-            provenance=found.get(PROVENANCE) or {},
-            explanation=found.get(EXPLANATION),
-            stopped=found.get(STOPPED),
-            budget=found.get(BUDGET),
+            confirmations=again,
+            provenance=_checked(found, PROVENANCE, problems, _is_provenance) or {},
+            explanation=explanation,
+            stopped=_checked(found, STOPPED, problems, lambda value: isinstance(value, str)),
+            budget=_checked(found, BUDGET, problems, lambda value: isinstance(value, int) and value > 0),
             running=running,
             ended=None if last is None else str(last)[:19].replace(" ", "T"),
+            damaged=(*(self._damaged[key] for key in sorted(self._damaged)), *problems),
         )
 
     def version(self) -> tuple[str, str]:
@@ -130,14 +149,22 @@ class Archive:
             text = _scalar(connection, _ATTRIBUTE, study=self._study, key=f"{CONFIRMATION_EVIDENCE}{number}")
             if text is None:
                 text = _scalar(connection, _TRIAL_ATTRIBUTE, study=self._study, key=EVIDENCE, number=number)
-        return Evidence() if text is None else Evidence.model_validate_json(text)
+        try:
+            return Evidence() if text is None else stored_json(Evidence, text)
+        except StoredError:
+            return Evidence()  # it is shown beside the figures, which stand in the record
 
     def _read_new(self, connection: Connection) -> None:
         """A record is stored a moment before its trial is over: what is still open is looked at again."""
         asked = {"study": self._study, "key": RECORD}
-        for place, value in connection.execute(_text(_RECORDS), {**asked, "after": self._seen}):
-            record = TrialRecord.model_validate_json(value)
-            self._records[record.number] = record
+        for place, value, number in connection.execute(_text(_RECORDS), {**asked, "after": self._seen}):
+            try:
+                record = stored_json(TrialRecord, value)
+                if record.number != number or number in self._records:
+                    raise StoredError(f"number is {record.number}, which is not its own")
+                self._records[record.number] = record
+            except StoredError as error:
+                self._damaged[int(place)] = f"trial {number}: {error}"
             self._seen = max(self._seen, int(place))
         unseen = connection.execute(_text(_UNSEEN), asked).scalar()
         if unseen is not None:
@@ -146,20 +173,75 @@ class Archive:
     def _attribute(self, key: str) -> Any:
         with reaching(self.url), _engine(self.url).connect() as connection:
             found = _scalar(connection, _ATTRIBUTE, study=self._study, key=key)
-        return None if found is None else json.loads(found)
+        try:
+            return None if found is None else plain_json(found)
+        except StoredError as error:
+            raise damaged(self.name, f"{key}: {error}") from error
 
-    def _attributes(self, connection: Connection) -> list[tuple[str, Any]]:
+    def _attributes(self, connection: Connection, problems: list[str]) -> list[tuple[str, Any]]:
         rows = connection.execute(_text(_ATTRIBUTES), {"study": self._study, "large": f"{CONFIRMATION_EVIDENCE}%"})
-        return [(key, json.loads(value)) for key, value in rows if value is not None and key != SPEC]
+        found = []
+        for key, value in rows:
+            if value is None or key == SPEC:
+                continue
+            try:
+                found.append((key, plain_json(value)))
+            except StoredError as error:
+                problems.append(f"{visible(str(key))[:60]}: {error}")
+        return found
+
+
+def damaged(name: str, what: str) -> UnfitEnvironmentError:
+    """What to tell a user whose study cannot be used as it is."""
+    return UnfitEnvironmentError(
+        f"the study {visible(name)} is damaged, or of another version: {what}\n"
+        "`tune report` shows what can be read of it; a new run measures anew."
+    )
+
+
+def _checked(found: Mapping[str, Any], key: str, problems: list[str], good: Callable[[Any], bool]) -> Any:
+    """An attribute; None where it is not what it should be, which is then said."""
+    value = found.get(key)
+    if value is None or good(value):
+        return value
+    problems.append(f"{key} is not what it should be: {quoted(value)}")
+    return None
+
+
+def _is_provenance(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+def _is_explanation(value: Any) -> bool:
+    try:
+        stored(Explanation, value)
+    except StoredError:
+        return False
+    return True
+
+
+def _readable_confirmations(found: Mapping[str, Any], problems: list[str]) -> dict[int, TrialRecord]:
+    again = {}
+    for key, value in found.items():
+        if not key.startswith(CONFIRMATION):
+            continue
+        try:
+            again |= confirmations({key: value})
+        except StoredError as error:
+            problems.append(f"{visible(key)[:60]}: {error}")
+    return again
 
 
 def confirmations(attributes: Mapping[str, Any]) -> dict[int, TrialRecord]:
-    """The second measurements among a study's attributes, by the number of their trial."""
-    return {
-        int(key.removeprefix(CONFIRMATION)): TrialRecord.model_validate(value)
-        for key, value in attributes.items()
-        if key.startswith(CONFIRMATION)
-    }
+    """The second measurements among a study's attributes, by the number of their trial. Raises StoredError."""
+    found = {}
+    for key, value in attributes.items():
+        if key.startswith(CONFIRMATION):
+            number = key.removeprefix(CONFIRMATION)
+            if not number.isdecimal():
+                raise StoredError("it is of no trial")
+            found[int(number)] = stored(TrialRecord, value)
+    return found
 
 
 def study_names(url: str) -> dict[str, int]:
@@ -169,7 +251,23 @@ def study_names(url: str) -> dict[str, int]:
     with reaching(url), _engine(url).connect() as connection:
         if not inspect(connection).has_table("studies"):
             return {}
+        version = _schema_version(connection)
+        if version is not None and version != _SCHEMA:
+            raise UnfitEnvironmentError(
+                f"the storage is of another version of Optuna: its tables have version {version}, not {_SCHEMA}\n"
+                "Use the version of tune and of Optuna that wrote it."
+            )
         return {str(name): int(key) for name, key in connection.execute(_text(_STUDIES))}
+
+
+def _schema_version(connection: Connection) -> int | None:
+    """Of Optuna's tables; None where they do not say it."""
+    from sqlalchemy import inspect
+
+    if not inspect(connection).has_table("version_info"):
+        return None
+    found = _scalar(connection, "SELECT max(schema_version) FROM version_info")
+    return None if found is None else int(found)
 
 
 _ENGINES: dict[str, Any] = {}

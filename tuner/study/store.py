@@ -26,10 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from results import TrialRecord
 from runners import is_gone, patiently, this_owner, this_place
 from search_spaces import Configuration, ParameterValue
-from tuner.errors import UsageError
-from tuner.search.objective import Objective
-from tuner.spec.reading import LoadedSpec, check_content
-from tuner.spec.yaml_file import YamlFile
+from search_spaces.reading import quoted
 from tuner.study.archive import (
     BUDGET,
     CONFIRMATION,
@@ -41,6 +38,7 @@ from tuner.study.archive import (
     SPEC,
     STOPPED,
     confirmations,
+    damaged,
 )
 from tuner.study.optuna_sampler import Proposal, SpaceSampler, distributions, records_of
 from tuner.study.storage import reaching, unreachable, with_driver
@@ -92,7 +90,7 @@ class StudyStore:
             earlier=earlier,
         )
         name = loaded.spec.service.name
-        with _reaching(url):
+        with _reaching(url), _readable(name):
             try:
                 study = optuna.create_study(
                     storage=_storage(url),
@@ -106,6 +104,8 @@ class StudyStore:
                     f"the storage already holds a study named {name}: --resume goes on with it\n"
                     "To start another, give it another name (service.name) or another --storage."
                 ) from error
+            study.get_trials(deepcopy=False)
+        with _reaching(url):
             store = cls(study, loaded, url, sampler)
             # A worker, which began nothing and says no provenance, may share the file with others.
             store._adopt(loaded, provenance, resume=resume and bool(provenance))
@@ -370,6 +370,17 @@ def _changed_sections(known: dict[str, Any], loaded: LoadedSpec) -> list[str]:
     before = check_content(YamlFile(Path("spec of the stored study")), known).spec
     pairs = [(key, getattr(before, key), getattr(loaded.spec, key)) for key in type(before).model_fields]
     return [key for key, old, new in pairs if old != new and key not in ("current", "runner")]
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """What Optuna's own reading raises of a storage that is damaged, or of another version."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        if isinstance(error, optuna.exceptions.OptunaError):
+            raise
+        raise damaged(name, f"Optuna cannot read it ({type(error).__name__}: {quoted(str(error), 120)})") from error
 
 
 @contextmanager
