@@ -5,7 +5,8 @@ Locust patches the whole process: only that child does. It knows nothing of runn
 asked and what it answers are the plain values of `loadtest.plan`.
 """
 
-from loadtest.arrivals.trace import TraceError, read_trace
+from loadtest.arrivals.recorded import Recorded, TraceError, read_recorded
+from loadtest.arrivals.trace import read_trace
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, WrongLocustfile, check_locustfile, read_log
 from loadtest.histogram import LatencyHistogram
@@ -29,10 +30,11 @@ from loadtest.plan import (
     Verdict,
     WarmupPoint,
 )
-from loadtest.arrivals.recorded import Recorded, TraceError, read_recorded
+from loadtest.request.answers import checker
+from loadtest.request.auth import secret_headers
+from loadtest.request.bodies import Body, read_bodies
 from loadtest.request.request_check import PlanError
-from loadtest.arrivals.trace import read_trace
-from loadtest.v2 import infer_request
+from loadtest.request.v2 import infer_request
 
 __all__ = [
     "Answer",

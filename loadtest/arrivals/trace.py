@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.recorded import Recorded, TraceError, read_recorded
+from loadtest.arrivals.recorded import Recorded, TraceError, read_recorded
 
 __all__ = ["Recorded", "Trace", "TraceError", "read_recorded", "read_trace", "trace_of"]
 

@@ -20,14 +20,11 @@ import gevent
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPResponse, HTTPSocketPoolResponse
 
-from loadtest.request.answers import checker
-from loadtest.request.auth import secret_headers
-from loadtest.request.bodies import Body, in_turn
-from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, too_large, whole
 from loadtest.plan import LoadPlan, RequestPlan
 from loadtest.request.answers import checker
 from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, in_turn
+from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, too_large, whole
 from loadtest.request.reply import GOOD, NO_PORT, Reply
 from loadtest.request.request_check import PlanError
 from loadtest.request.streams import read_stream

@@ -22,19 +22,19 @@ from locust import User, task
 from locust.env import Environment
 
 from loadtest.arrivals.arrivals import Arrivals
-from loadtest.request.bodies import read_bodies
+from loadtest.arrivals.trace import TraceError, read_trace
 from loadtest.generator.fleet import Fleet, GeneratorLost, Worker
 from loadtest.generator.load import LocalLoad
 from loadtest.generator.locustfile import LocustTasks, load_users, locust_environment, parsed_options, runner_of
-from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
 from loadtest.generator.probe import OpenLoopProber, tolerance_s
 from loadtest.generator.pulse import Pulse
-from loadtest.request.reply import Send
-from loadtest.request.request_check import LocustfileError, PlanError
 from loadtest.generator.search import measure
 from loadtest.generator.together import Member, common, measure_together
-from loadtest.arrivals.trace import TraceError, read_trace
 from loadtest.generator.transport import Transport
+from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
+from loadtest.request.bodies import read_bodies
+from loadtest.request.reply import Send
+from loadtest.request.request_check import LocustfileError, PlanError
 
 __all__ = ["load_users", "local_load", "parsed_options", "read_arrivals", "run", "sender", "work"]
 

@@ -9,21 +9,22 @@ from pathlib import Path
 
 from results import TrialRecord
 from runners import Runner, RunnerUnavailable
-from tuner.study.archive import Archive, damaged, study_names
-from tuner.launch.checks import check, warnings
 from tuner.commands.opening import has_prices, open_study, refuse_at_once, request_sources, study_runner, with_quality
 from tuner.display import Display, StudyOutline, make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError
+from tuner.launch.checks import check, warnings
 from tuner.launch.estimate import estimate_run
-from tuner.search.objective import Objective
-from tuner.outcome.folder import prepare_output, provenance, write_outputs
 from tuner.launch.render import why_refused
-from tuner.spec.reading import LoadedSpec, load_spec
+from tuner.outcome.folder import prepare_output, provenance, write_outputs
+from tuner.outcome.summary import summarise
+from tuner.search.objective import Objective
 from tuner.search.stopping import MOST_TRIALS
+from tuner.spec.reading import LoadedSpec, load_spec
+from tuner.study.archive import Archive, damaged, study_names
+from tuner.study.loop import Study
 from tuner.study.storage import sqlite_url
 from tuner.study.store import StudyStore
-from tuner.study.loop import Study
-from tuner.outcome.summary import summarise
+from tuner.study.warm_start import read_earlier
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from results import StudySummary
-from tuner.study.archive import Archive, damaged
 from tuner.errors import UsageError
 from tuner.outcome.summary import summarise
 from tuner.spec.reading import LoadedSpec
-from tuner.study.archive import Archive
+from tuner.study.archive import Archive, damaged
 from tuner.study.storage import sqlite_url
 
 

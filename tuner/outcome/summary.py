@@ -7,10 +7,10 @@ from dataclasses import replace
 from results import Explanation, StudySummary, TrialRecord
 from results.text import visible
 from search_spaces.reading import quoted
-from tuner.study.archive import Archive, Snapshot
-from tuner.search.objective import Objective
 from tuner.outcome.recommendation import find_current, recommend
+from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec
+from tuner.study.archive import Archive, Snapshot
 
 _SHOWN = 3
 _NOTABLE = 0.02  # the least share of the variance that is worth a word

@@ -19,8 +19,8 @@ from results.text import visible
 from search_spaces.reading import quoted
 from tuner.errors import SpecError, UnfitEnvironmentError, UsageError
 from tuner.spec.reading import LoadedSpec, check_content
-from tuner.study.storage import reaching, with_driver
 from tuner.spec.yaml_file import YamlFile
+from tuner.study.storage import reaching, with_driver
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -221,7 +221,7 @@ def _is_explanation(value: Any) -> bool:
 
 
 def _readable_confirmations(found: Mapping[str, Any], problems: list[str]) -> dict[int, TrialRecord]:
-    again = {}
+    again: dict[int, TrialRecord] = {}
     for key, value in found.items():
         if not key.startswith(CONFIRMATION):
             continue

@@ -27,6 +27,10 @@ from results import TrialRecord
 from runners import is_gone, patiently, this_owner, this_place
 from search_spaces import Configuration, ParameterValue
 from search_spaces.reading import quoted
+from tuner.errors import UsageError
+from tuner.search.objective import Objective
+from tuner.spec.reading import LoadedSpec, check_content
+from tuner.spec.yaml_file import YamlFile
 from tuner.study.archive import (
     BUDGET,
     CONFIRMATION,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Tune, recommendation
-from tuner.checks import check
 from tuner.errors import SpecError
+from tuner.launch.checks import check
 from tuner.launch.requests import request_source
 from tuner.spec.reading import load_spec
 

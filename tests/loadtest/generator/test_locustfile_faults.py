@@ -8,7 +8,7 @@ import pytest
 
 from loadtest import LoadGenerator, LoadTestError, WrongLocustfile, check_locustfile
 from tests.loadtest.api_server import serving
-from tests.loadtest.test_fleet_and_locustfile import plan, write_locustfile
+from tests.loadtest.generator.test_fleet_and_locustfile import plan, write_locustfile
 
 HEAD = """\
 import threading
