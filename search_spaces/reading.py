@@ -72,6 +72,22 @@ def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
         os.close(descriptor)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; not where the path is none that a file can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; not where the path is none that a file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read_text(path: Path, most: int = MAX_TEXT_BYTES) -> str:
     """UTF-8, or what a byte order mark says. Raises InputError, for text that is none with the line."""
     return decoded(path, read_bytes(path, most))

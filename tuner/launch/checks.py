@@ -13,6 +13,7 @@ from loadtest import read_trace
 from results import RESERVED_COLUMNS
 from runners import Placement
 from search_spaces import Parameter, quantity
+from search_spaces.reading import is_file
 from tuner.launch.adapter import Serving, check_serving, serving
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
@@ -171,7 +172,7 @@ def _check_program(loaded: LoadedSpec) -> None:
         return
     path = texts.env.get("PATH", os.environ.get("PATH", os.defpath))
     if "/" in program:
-        found = (loaded.folder / program).is_file() and os.access(loaded.folder / program, os.X_OK)
+        found = is_file(loaded.folder / program) and os.access(loaded.folder / program, os.X_OK)
     else:
         found = shutil.which(program, path=os.pathsep.join((path, str(Path(sys.executable).parent)))) is not None
     if not found:

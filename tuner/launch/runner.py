@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, TableError
+from search_spaces.reading import is_file, is_folder
 from tuner.errors import SpecError, UnfitEnvironmentError
 from tuner.launch.adapter import image_of, mounted_model
 from tuner.spec.reading import LoadedSpec
@@ -60,11 +61,11 @@ def _docker(loaded: LoadedSpec) -> Runner:
                     ("service", "model", "path"), f"another service's model is called {source.name} too; rename one"
                 )
     build = None if spec.build is None else loaded.folder / spec.build
-    if build is not None and not (build / "Dockerfile").is_file():
+    if build is not None and not is_file(build / "Dockerfile"):
         raise loaded.error((*key, "build"), f"there is no {build / 'Dockerfile'}")
     mounts |= {target: loaded.folder / source for target, source in spec.mounts.items()}
     for target, source in mounts.items():
-        if not source.exists():
+        if not (is_file(source) or is_folder(source)):
             raise loaded.error((*key, "mounts", target), f"there is no {source}")
     return DockerRunner(DockerOptions(images[0], build, spec.shm_size, mounts, spec.gpus))
 

@@ -25,6 +25,7 @@ from search_spaces import (
     load_preset,
     preset_names,
 )
+from search_spaces.reading import is_file
 from tuner.errors import SpecError, UsageError
 from tuner.spec.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
 from tuner.spec.colocation import Part, SeveralError, common_space, prefix_of, shares_of
@@ -220,7 +221,7 @@ def _prices(file: YamlFile, given: Any) -> Any:
     """What the spec writes of prices, and beneath it those of a catalogue or of a machine: complete without either."""
     if isinstance(given, str):
         path = file.path.parent / given
-        content = YamlFile.read(path).content if path.is_file() and given not in catalogue_names() else None
+        content = YamlFile.read(path).content if is_file(path) and given not in catalogue_names() else None
         if content is None or is_catalogue(content):
             return _prices(file, {"catalogue": given})
         if not isinstance(content, dict):
@@ -284,7 +285,8 @@ def _checked_space(
                 raise SpaceError(str(error), ("constraints", len(from_preset) + index)) from error
         space = build(constraints)
         if space.size.count == 0:
-            raise SpaceError("no configuration satisfies all the constraints; loosen one", ("constraints",))
+            seen = "no" if space.size.exact else "of many thousands that were tried no"
+            raise SpaceError(f"{seen} configuration satisfies all the constraints; loosen one", ("constraints",))
     except SpaceError as error:
         where = error.where
         if where[:1] == ("constraints",) and len(where) > 1 and from_preset:
