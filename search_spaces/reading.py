@@ -72,6 +72,14 @@ def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
         os.close(descriptor)
 
 
+def why_outside(name: str) -> str | None:
+    """Why a name leads out of the folder that it is meant for, or None: it is relative, and goes nowhere up."""
+    parts = name.replace("\\", "/").split("/")
+    if not name.strip() or name.startswith(("/", "\\", "~")) or "\0" in name or parts[-1] in ("", "."):
+        return "is not the relative name of a file"
+    return "leads out of its folder" if ".." in parts else None
+
+
 def is_folder(path: Path) -> bool:
     """Whether there is such a folder; not where the path is none that a file can have."""
     try:

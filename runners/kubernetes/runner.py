@@ -17,7 +17,7 @@ from kubernetes.stream import stream
 
 from runners.host.gpu import ask_dcgm
 from runners.host.samples import Samples, sampling
-from runners.kubernetes import objects
+from runners.kubernetes import manifest, objects
 from runners.kubernetes.beside import LoadPlace
 from runners.kubernetes.cluster import Cluster, words
 from runners.kubernetes.forward import forwarded, is_reachable
@@ -60,9 +60,11 @@ class KubernetesRunner:
 
     def __init__(self, options: KubernetesOptions) -> None:
         self._options = options
-        self._workload = objects.workload_of(options.manifest or (objects.plain_deployment(options.port),))
-        server = objects.server_container(objects.pod_of(self._workload), options.container)
-        self._port = options.port or objects.server_port(server)
+        self._workload = manifest.workload_of(
+            options.manifest or (objects.plain_deployment(options.port),), options.workload, options.container
+        )
+        server = manifest.server_container(manifest.pod_of(self._workload), options.container)
+        self._port = options.port or manifest.server_port(server)
         self._container = str(server.get("name") or "kserve-container")
         self._cluster = Cluster(options.context, options.namespace)
         self._nodes = Nodes(self._cluster, options)
@@ -153,7 +155,7 @@ class KubernetesRunner:
         cluster, options = self._cluster, self._options
         try:
             workload = objects.patched(self._workload, name, container, options, labels, lease.reference)
-            for shared in objects.shared_of(options.manifest):
+            for shared in manifest.shared_of(options.manifest):
                 self._create_shared(shared)
             if container.files:
                 cluster.create(

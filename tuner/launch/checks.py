@@ -86,8 +86,6 @@ def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     for parameter in loaded.space.parameters:
         if parameter.name not in used and parameter.role not in RESOURCE_ROLES and len(parameter.choices) > 1:
             yield f"the parameter {parameter.name} reaches nothing: {{{parameter.name}}} is in no command, env or file"
-    if "port" not in used and loaded.spec.runner.type == "process":
-        yield "{port} is in no command, env or file, so the server cannot know where to listen"
 
 
 def _used(loaded: LoadedSpec) -> set[str]:
@@ -165,6 +163,12 @@ def _check_program(loaded: LoadedSpec) -> None:
     if not texts.command:
         raise loaded.error(
             ("service", "command"), "is missing; the process runner needs one, as in [python, server.py]"
+        )
+    if serving(loaded) is None and "port" not in _used(loaded):
+        raise loaded.error(
+            ("service", "command"),
+            "{port} is in no command, env or file, so the server cannot know where to listen; pass it, as in "
+            '[python, server.py, --port, "{port}"]',
         )
     given = loaded.spec.service.command
     program = texts.command[0]

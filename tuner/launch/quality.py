@@ -56,9 +56,10 @@ class Quality:
 
 
 def make_quality(
-    loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path, cache: Path
+    loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path, cache: Path, *, fresh: bool = False
 ) -> Quality | None:
-    """The spec's guard, or None. Launches its reference, unless `folder` has its answers from an earlier run.
+    """The spec's guard, or None. Launches its reference, unless `folder` has its answers from an earlier run (and
+    `fresh` is not asked for: the model may be another one since).
 
     Raises SpecError for a data set that is none, UnfitEnvironmentError where the reference does not serve.
     """
@@ -69,7 +70,7 @@ def make_quality(
         return _labelled(loaded, spec, loaded.folder / spec.dataset)
     known = folder / "answers.json"
     try:
-        return _reference(loaded, source, runner, folder, known, cache)
+        return _reference(loaded, source, runner, folder, known, cache, fresh=fresh)
     except (Infeasible, ServerFailed) as error:
         raise UnfitEnvironmentError(
             f"the reference configuration (quality.reference) does not serve: {error}"
@@ -143,7 +144,14 @@ def _labelled(loaded: LoadedSpec, spec: QualitySpec, path: Path) -> Quality:
 
 
 def _reference(
-    loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path, known: Path, cache: Path
+    loaded: LoadedSpec,
+    source: RequestSource,
+    runner: Runner,
+    folder: Path,
+    known: Path,
+    cache: Path,
+    *,
+    fresh: bool,
 ) -> Quality:
     """The answers of the reference, on a launch of its own."""
     spec = loaded.spec.quality
@@ -156,7 +164,7 @@ def _reference(
         complete[0], sample = prepare(loaded, spec.reference or {}, source, at, container)
         return sample
 
-    if source.described and (found := _read(known, spec, _bodies(loaded, source))) is not None:
+    if source.described and not fresh and (found := _read(known, spec, _bodies(loaded, source))) is not None:
         return found
     container = render(
         loaded, spec.reference, runner.place(folder), source, study=loaded.spec.service.name, trial=0, folder=folder,

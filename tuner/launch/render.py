@@ -19,7 +19,7 @@ from runners import Container, Placement, Readiness, Resources, Runner, SampleRe
 from runners.servers import Launch
 from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size
 from search_spaces.parameter import text_of
-from search_spaces.reading import InputError, read_text
+from search_spaces.reading import InputError, quoted, read_text
 from tuner.launch.adapter import image_of, serving
 from tuner.launch.requests import RequestSource
 from tuner.spec.reading import LoadedSpec
@@ -63,9 +63,23 @@ def _start_templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
         yield ("service", "env", name), text
     for name, template in service.files.items():
         try:
+            _refuse_outside(loaded, name, template)
             yield ("service", "files", name), read_text(loaded.folder / template, _MAX_TEMPLATE_BYTES)
         except InputError as error:
             raise loaded.error(("service", "files", name), f"cannot read the template: {error}") from error
+
+
+def _refuse_outside(loaded: LoadedSpec, name: str, template: str) -> None:
+    """What a template holds is written into exports and trials, so none may be any other file of this machine."""
+    try:
+        inside = (loaded.folder / template).resolve().is_relative_to(loaded.folder)
+    except (OSError, ValueError, RuntimeError):  # no path that a file can have, or links in a circle
+        inside = False
+    if not inside:
+        raise loaded.error(
+            ("service", "files", name),
+            f"the template {quoted(template)} does not lie in the spec's folder; copy it there",
+        )
 
 
 def roles(space: SearchSpace, configuration: Configuration) -> dict[str, ParameterValue]:

@@ -103,6 +103,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
         context=spec.context,
         manifest=documents,
         container=spec.container,
+        workload=spec.workload,
         port=spec.port,
         gpus=ClusterGpus(
             spec.gpu.type_label,

@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema
 
 from runners.servers import adapter_named
 from search_spaces import ParameterValue, Role
+from search_spaces.reading import quoted, why_outside
 from tuner.spec.catalogue import OwnHardware, Terms
 from tuner.spec.load import LoadSpec, SloSpec
 from tuner.spec.quality import QualitySpec
@@ -86,6 +87,23 @@ class ServiceSpec(Section):
         if name != "custom":
             adapter_named(name)  # AdapterError is a ValueError
         return name
+
+    @field_validator("env", mode="after")
+    @classmethod
+    def _are_variables(cls, env: Mapping[str, str]) -> Mapping[str, str]:
+        for name in env:
+            if not name or "=" in name or "\0" in name:
+                raise ValueError(f"{quoted(name)} is not the name of a variable")
+        return env
+
+    @field_validator("files", mode="after")
+    @classmethod
+    def _stay_inside(cls, files: Mapping[str, str]) -> Mapping[str, str]:
+        """Their names; where templates lie is known with the spec's folder."""
+        for name in files:
+            if (problem := why_outside(name)) is not None:
+                raise ValueError(f"{quoted(name)} {problem}; name the file within the folder {{files}}")
+        return files
 
     @field_validator("command", mode="before")
     @classmethod

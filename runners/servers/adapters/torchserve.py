@@ -48,7 +48,9 @@ _LOGGING = """\
   </Loggers>
 </Configuration>
 """
-_IN_ARCHIVE = {"batch_size": "batchSize", "batch_delay": "maxBatchDelay", "workers": "minWorkers"}
+_IN_ARCHIVE = (
+    ("batch_size", "batchSize"), ("batch_delay", "maxBatchDelay"), ("workers", "minWorkers"), ("workers", "maxWorkers")
+)  # fmt: skip
 
 
 class TorchServe(ServerAdapter):
@@ -84,7 +86,7 @@ class TorchServe(ServerAdapter):
         if model.local is None:
             return
         settings = _settings(model.local)
-        for knob, key in _IN_ARCHIVE.items():
+        for knob, key in _IN_ARCHIVE:
             if knob in values and key in settings:
                 raise AdapterError(
                     f"{model.local} has {key} in its own configuration, which beats what is tuned; archive it without"
