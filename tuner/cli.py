@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 
+from search_spaces.masking import MaskedStream
+from search_spaces.reading import shown
 from tuner import __version__
 from tuner.errors import ExitCode, TuneError
 
@@ -89,7 +93,10 @@ class _Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     help="How many trials to spend; auto: until another is not worth what it costs.",
 )  # fmt: skip
 @click.option("--output", type=_PATH, metavar="DIR", help="Where results go.  [default: tuning/SERVICE]")
-@click.option("--storage", metavar="URL", help="Optuna storage.  [default: SQLite, study.db in the output folder]")
+@click.option(
+    "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True,
+    help="Optuna storage.  [default: SQLite, study.db in the output folder]",
+)  # fmt: skip
 @click.option("--runner", type=_RUNNERS, help="Where servers run, instead of what the spec says.")
 @click.option(
     "--parallel", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N",
@@ -310,7 +317,9 @@ def gate(context: click.Context, /, **options: Any) -> None:
 
 @cli.command()
 @click.argument("folders", metavar="[DIR]...", nargs=-1, type=_PATH)
-@click.option("--storage", metavar="URL", help="Show the studies of this storage.")
+@click.option(
+    "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True, help="Show the studies of this storage."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others than this need a token.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Where to listen.")
 @click.option(
@@ -340,7 +349,10 @@ def clean(context: click.Context) -> None:
 
 
 @cli.command()
-@click.option("--storage", metavar="URL", required=True, help="Where the study lies, such as postgresql://...")
+@click.option(
+    "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True, required=True,
+    help="Where the study lies, such as postgresql://...",
+)  # fmt: skip
 @click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
 @click.option("--service", type=_PATH, metavar="SPEC", help="The spec, where it names files.  [default: as stored]")
 @click.option("--output", type=_PATH, metavar="DIR", help="Where logs go.  [default: tuning/SERVICE]")
@@ -374,6 +386,13 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    out, err = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
+    with contextlib.redirect_stdout(cast("TextIO", out)), contextlib.redirect_stderr(cast("TextIO", err)):
+        _run(arguments)
+
+
+def _run(arguments: list[str]) -> None:
     try:
         code = cli.main(arguments, prog_name="tune", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
@@ -385,16 +404,17 @@ def main(arguments: list[str] | None = None) -> None:
     except TuneError as error:
         _fail(str(error), error.exit_code, arguments)
     except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
+        what = f"{shown(str(error.filename))}: " if error.filename else ""
         _fail(f"{what}{error.strerror or error}", ExitCode.ENVIRONMENT, arguments)
     except Exception as error:  # noqa: BLE001 (a user can do nothing with a traceback; --debug shows it)
         _fail(f"internal error: {type(error).__name__}: {error}\n--debug shows where; please report it.", 1, arguments)
 
 
 def _fail(message: str, code: int, arguments: list[str]) -> None:
-    if "--debug" in arguments:
-        raise  # noqa: PLE0704 (called while the error is handled)
     from results.text import visible
+
+    if "--debug" in arguments:
+        traceback.print_exc()
 
     click.echo(f"tune: {visible(message)}", err=True)
     sys.exit(code)
@@ -402,8 +422,8 @@ def _fail(message: str, code: int, arguments: list[str]) -> None:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     """The first interrupt stops the run in good order; another one during that would leave servers running."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -28,11 +28,11 @@ NO_IMAGE = "IMAGE"
 def to_yaml(documents: Sequence[Document], head: str) -> str:
     """Documents under a comment. Text is quoted where YAML would take it for something else."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Quoting
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 4096
     yaml.representer.ignore_aliases = lambda *_: True  # type: ignore[method-assign,unused-ignore]
-    yaml.Representer = _Quoting
     yaml.allow_unicode = not _any_text(documents, _UNPRINTABLE.search)
     text = io.StringIO()
     yaml.dump_all(list(documents), text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import threading
 import time
@@ -48,7 +49,8 @@ from runners.protocol import (
     Usage,
 )
 from runners.readiness import await_server
-from runners.starting import write_files
+from runners.starting import opened_private, write_files
+from search_spaces.masking import masked
 
 _LOOK_S, _SAMPLE_S = 0.5, 1.0
 _GONE_S = 90.0
@@ -312,7 +314,8 @@ class _Server:
     def write_log(self) -> None:
         """Keep what the server printed."""
         text = log_tail(self.runner.cluster, self.pod.metadata.name, self.name, lines=20_000)
-        (self.container.folder / "server.log").write_text(text, encoding="utf-8")
+        with os.fdopen(opened_private(self.container.folder / "server.log"), "w", encoding="utf-8") as log:
+            log.write(masked(text))
 
     def looker(self) -> Callable[[], None]:
         """Adds a sample each time it is called, by a command in the container that reads the container's own cgroup.

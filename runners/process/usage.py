@@ -28,12 +28,18 @@ class Watch(threading.Thread):
     """Samples until stopped. `out_of_memory` becomes the reason when the limit was passed and the tree was killed.
 
     Memory is the sum over the tree's resident sets; where that passes the limit, pages that forked workers share are
-    counted once (PSS) before it is judged, as a container's limit would count them.
+    counted once (PSS) before it is judged, as a container's limit would count them. `each_time` is called beside.
     """
 
-    def __init__(self, tree: ProcessTree, limit_bytes: int | None, has_failed: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        tree: ProcessTree,
+        limit_bytes: int | None,
+        has_failed: Callable[[], bool],
+        each_time: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(name="usage", daemon=True)
-        self._tree, self._limit, self._has_failed = tree, limit_bytes, has_failed
+        self._tree, self._limit, self._has_failed, self._each_time = tree, limit_bytes, has_failed, each_time
         self._done = threading.Event()
         self._cpu, self._cgroups, self._gpus = CpuMeter(), Cgroups(), nvml()
         self._total_bytes = int(psutil.virtual_memory().total)
@@ -45,6 +51,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """The thread's own loop; call `start`."""
         while not self._done.is_set():
+            self._each_time()
             free = self._free_bytes()
             near = free < 4 * self._floor_bytes
             with contextlib.suppress(OSError):  # too many open files here must not end the watch over memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from results import StudySummary
@@ -14,6 +15,8 @@ from tuner.study.storage import sqlite_url
 
 def open_archive(folder: Path, storage: str | None, study: str | None) -> Archive:
     """Raises UsageError where the folder holds no study and no storage is named."""
+    if storage is None and not (folder / "study.db").is_file():
+        storage = os.environ.get("TUNE_STORAGE")
     if storage is None and not (folder / "study.db").is_file():
         raise UsageError(
             f"{folder} holds no study.db; name a run's folder, or --storage and --study where it lies elsewhere"

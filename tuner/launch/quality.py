@@ -21,6 +21,8 @@ from loadtest import Body, PlanError, read_bodies
 from runners import Container, Infeasible, Runner, SampleRequest, ServerFailed
 from runners.readiness import encoded
 from runners.servers import Reach
+from search_spaces.masking import masked_values
+from search_spaces.reading import InputError, parsed_json, read_json, read_text, shown
 from tuner.errors import UnfitEnvironmentError
 from tuner.launch.adapter import reach
 from tuner.launch.prepare import prepare
@@ -123,23 +125,22 @@ def ask(url: str, source: RequestSource, answer: str, bodies: Sequence[Body], al
 def _labelled(loaded: LoadedSpec, spec: QualitySpec, path: Path) -> Quality:
     key = ("quality", "dataset")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise loaded.error(key, f"cannot read {path}: {why}") from error
+        lines = read_text(path).splitlines()
+    except InputError as error:
+        raise loaded.error(key, str(error)) from error
     bodies, labels = [], []
     says = any(name.lower() == "content-type" for name in loaded.spec.request.headers)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            content = json.loads(line)
+            content = parsed_json(path, line, number)
             bodies.append(Body(json.dumps(content["request"]).encode(), None if says else "application/json"))
             labels.append(content["label"])
         except (ValueError, KeyError, TypeError) as error:
-            raise loaded.error(key, f'{path}:{number} is not {{"request": ..., "label": ...}}') from error
+            raise loaded.error(key, f'{shown(path)}:{number} is not {{"request": ..., "label": ...}}') from error
     if not bodies:
-        raise loaded.error(key, f"{path} is empty")
+        raise loaded.error(key, f"{shown(path)} is empty")
     return Quality(spec, tuple(bodies[:_MOST]), tuple(labels[:_MOST]))
 
 
@@ -175,7 +176,8 @@ def _reference(
         answers = ask(endpoint.url, complete[0], spec.answer, bodies, endpoint.check)
     if any(one is None for one in answers):
         raise ServerFailed(f"its answers have nothing at {spec.answer}")
-    known.write_text(json.dumps(_asked(spec, bodies) | {"answers": answers}) + "\n", encoding="utf-8")
+    kept = masked_values(_asked(spec, bodies) | {"answers": answers})
+    known.write_text(json.dumps(kept) + "\n", encoding="utf-8")
     return Quality(spec, bodies, tuple(answers))
 
 
@@ -196,10 +198,13 @@ def _asked(spec: QualitySpec, bodies: tuple[Body, ...]) -> dict[str, Any]:
 def _read(path: Path, spec: QualitySpec, bodies: tuple[Body, ...]) -> Quality | None:
     """An earlier run's answers to the same questions."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path)
+    except InputError:
         return None
     asked = _asked(spec, bodies)
-    if not isinstance(content, dict) or {key: content.get(key) for key in asked} != asked:
+    answers = content.get("answers") if isinstance(content, dict) else None
+    if not isinstance(answers, list) or len(answers) != len(bodies):
         return None
-    return Quality(spec, bodies, tuple(content["answers"]))
+    if {key: content.get(key) for key in asked} != masked_values(asked):
+        return None
+    return Quality(spec, bodies, tuple(answers))

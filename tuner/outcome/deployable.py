@@ -65,8 +65,8 @@ def _check_templates(loaded: LoadedSpec) -> None:
         found = {}
     if found != wanted:
         raise UsageError(
-            f"the templates of service.files lie beside the spec, and {shown(loaded.file.path)} is not there any more, or "
-            "names others\nExport where the run was made, or run again with the spec as it is now."
+            f"the templates of service.files lie beside the spec, and {shown(loaded.file.path)} is not there any more, "
+            "or names others\nExport where the run was made, or run again with the spec as it is now."
         )
 
 

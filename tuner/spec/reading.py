@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from search_spaces import (
     load_preset,
     preset_names,
 )
+from search_spaces.masking import remember, remember_pair
 from search_spaces.reading import is_file
 from tuner.errors import SpecError, UsageError
 from tuner.spec.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
@@ -169,6 +171,7 @@ def check_content(file: YamlFile, content: dict[str, Any]) -> LoadedSpec:
         more = len(lines) - _SHOWN_ERRORS
         shown = lines if more <= 0 else [*lines[: _SHOWN_ERRORS - 1], f"{more + 1} more problems"]
         raise SpecError("\n".join(shown)) from error
+    _remember_secrets(spec)
     try:
         if "services" in content:
             return _several(file, content, spec)
@@ -177,6 +180,18 @@ def check_content(file: YamlFile, content: dict[str, Any]) -> LoadedSpec:
         return LoadedSpec(file, content, spec, _space(file, spec, ()))
     except SeveralError as error:
         raise file.error(error.key, str(error)) from error
+
+
+def _remember_secrets(spec: Spec) -> None:
+    """The values of the variables that it names are masked from now on, wherever a server may echo them."""
+    parts: tuple[Spec | MemberSpec, ...] = (spec, *spec.services)
+    for one in parts:
+        services = [one.service] if one.service is not None else []
+        remember(*(os.environ.get(name) for service in services for name in service.secrets))
+        if (auth := one.request.auth) is not None:
+            remember(*(os.environ.get(name) for name in (auth.bearer, auth.env) if name is not None))
+            if auth.basic is not None:
+                remember_pair(os.environ.get(auth.basic.user), os.environ.get(auth.basic.password))
 
 
 def _several(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpec:

@@ -185,8 +185,9 @@ def _read_text(path: Path) -> str:
     try:
         return read_text(path, _MAX_BYTES)
     except InputError as error:
-        hint = "\n`tune init` writes a spec to start from." if "no such file" in error.reason else ""
-        raise SpecError(f"{error}{hint}") from error
+        if "no such file" in error.reason:
+            raise SpecError(f"there is no file {shown(path)}\n`tune init` writes a spec to start from.") from error
+        raise SpecError(str(error)) from error
 
 
 def _scalar(node: Any) -> Any:

@@ -41,6 +41,7 @@ from runners import (
     Usage,
 )
 from search_spaces import Configuration
+from search_spaces.masking import masked_values
 from tuner.launch.price import known_price
 from tuner.launch.render import why_refused
 from tuner.search.objective import cost_per_million_requests
@@ -118,14 +119,20 @@ def run_trial(setup: TrialSetup, question: Question, on_phase: OnPhase) -> Trial
     try:
         record = trial.run()
     except NotRemovedError as error:
-        (folder / "trial.json").write_text(error.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        raise
+        record = _masked(error.record)
+        (folder / "trial.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        raise NotRemovedError(str(error), record) from error
     found, growth = trial.evidence()
     growth = growth if record.state == "complete" else None  # a queue that is overrun grows by itself
     update = {"wall_s": time.monotonic() - begun, "evidence": found, "memory_growth_bytes_per_s": growth}
-    record = record.model_copy(update=update)
+    record = _masked(record).model_copy(update=update)
     (folder / "trial.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return record
+
+
+def _masked(record: TrialRecord) -> TrialRecord:
+    """Without secrets that a server echoed."""
+    return TrialRecord.model_validate(masked_values(record.model_dump(mode="json")))
 
 
 class _Trial:
@@ -243,6 +250,7 @@ class _Trial:
                 ours = generator or stack.enter_context(LoadGenerator())
                 measurement = ours.measure(plan, on_progress)
         measurement = measurement.model_copy(update={"notes": (*measurement.notes, *dict.fromkeys(notes))})
+        measurement = Measurement.model_validate(masked_values(measurement.model_dump(mode="json")))
         self._measurement = measurement
         if len(self._servers) == 1:
             self._times |= self._servers[0].counted()
