@@ -18,8 +18,9 @@ import httpx
 from jsonpath_rfc9535 import JSONPathEnvironment
 
 from loadtest import Body, PlanError, read_bodies
-from runners import Container, Infeasible, Runner, SampleRequest, ServerFailed
-from runners.readiness import encoded
+from runners import Container, Infeasible, Runner, SampleRequest, ServerFailed, Tls
+from runners.host.bounded_http import bounded_client
+from runners.readiness import encoded, trust
 from runners.servers import Reach
 from search_spaces.masking import masked_values
 from search_spaces.reading import InputError, parsed_json, read_json, read_text, shown
@@ -101,11 +102,10 @@ def close(given: Any, right: Any, tolerance: float) -> bool:
 def ask(url: str, source: RequestSource, answer: str, bodies: Sequence[Body], alive: Callable[[], None]) -> list[Any]:
     """What the JSON path finds in each answer; None where it finds nothing, or the request failed."""
     path = JSONPathEnvironment().compile(answer)
-    verify: Any = (source.plan.ca_file or source.plan.verify_tls) if source.tls else True
-    settings: dict[str, Any] = {"base_url": url, "verify": verify}
+    verify = trust(Tls(source.plan.verify_tls, source.plan.ca_file) if source.tls else None)
     others = {name: value for name, value in source.headers.items() if name.lower() != "content-type"}
     with (
-        httpx.Client(**settings, timeout=_TIMEOUT_S, trust_env=False) as client,
+        bounded_client(url, timeout_s=_TIMEOUT_S, verify=verify) as client,
         ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="quality") as pool,
     ):
 
@@ -115,7 +115,7 @@ def ask(url: str, source: RequestSource, answer: str, bodies: Sequence[Body], al
             try:
                 found = client.request(source.method, source.path, headers=encoded(headers), content=body.content)
                 node = path.find_one(found.json()) if found.is_success else None
-            except (httpx.HTTPError, ValueError):
+            except (httpx.HTTPError, ValueError, RecursionError):
                 return None
             return None if node is None else node.value
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from runners.host.bounded_http import bounded_client
 from runners.protocol import Placement
 from runners.servers.exposition import counted
 from runners.servers.protocol import (
@@ -137,7 +138,7 @@ class TorchServe(ServerAdapter):
             asked["batch_size"] = batch
         if (delay := values.get("batch_delay")) is not None:
             asked["max_batch_delay"] = max(1, round(float(delay)))
-        with httpx.Client(base_url=management, timeout=_REGISTERING_S, trust_env=False) as client:
+        with bounded_client(management, timeout_s=_REGISTERING_S) as client:
             try:
                 client.delete(f"/models/{model.quoted}")  # 404 where there is none yet
                 answer = client.post("/models", params=asked)

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from runners.host.bounded_http import bounded_client
 from runners.protocol import Placement
 from runners.servers import v2
 from runners.servers.protocol import (
@@ -99,7 +100,8 @@ class Triton(v2.V2Server):
         body = {"parameters": {"config": json.dumps(wanted)}}
         path = f"/v2/repository/models/{model.quoted}/load"
         try:
-            answer = httpx.post(reach.url + path, json=body, timeout=_LOADING_S, trust_env=False)
+            with bounded_client(timeout_s=_LOADING_S) as client:
+                answer = client.post(reach.url + path, json=body)
         except httpx.HTTPError as error:
             raise AdapterError(f"Triton did not load {model.name} anew: {error or type(error).__name__}") from error
         if not answer.is_success:
