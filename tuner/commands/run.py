@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,8 @@ def run(options: RunOptions) -> ExitCode:
     folder = options.output or Path("tuning") / loaded.spec.service.name
     with _fit():
         _refuse_the_impossible(loaded, runner)
-    earlier = [record for path in options.warm_start for record in read_earlier(path, loaded)]
+    warm = [read_earlier(path, loaded) for path in options.warm_start]
+    earlier = [record for one in warm for record in one.records]
     with ExitStack() as stack:
         stack.callback(runner.close)
         display = _display(options)  # before anything is moved or made: its port may be taken
@@ -72,7 +73,8 @@ def run(options: RunOptions) -> ExitCode:
             moved = prepare_output(folder, resume=options.resume)
         store.budget = options.budget
         with _fit():
-            _announce(display, runner, loaded, store, options.budget, folder, moved)
+            notes = [*([moved] if moved else []), *(one.note for one in warm)]
+            _announce(display, runner, loaded, store, options.budget, folder, notes)
             setup = with_quality(setup)
         study = Study(setup, store, Objective.of(loaded.spec.objective), display, options.budget, options.parallel)
         return _tune(study, loaded, folder, options.storage or sqlite_url(folder))
@@ -138,7 +140,7 @@ def _refuse_the_impossible(loaded: LoadedSpec, runner: Runner) -> None:
 
 def _announce(
     display: Display, runner: Runner, loaded: LoadedSpec, store: StudyStore, budget: int | None, folder: Path,
-    moved: str | None,
+    notes: Sequence[str],
 ) -> None:  # fmt: skip
     finished: list[TrialRecord] = store.records()
     most = MOST_TRIALS if budget is None else budget
@@ -157,7 +159,7 @@ def _announce(
             output=folder,
         )
     )
-    for text in (*([moved] if moved else []), *warnings(loaded)):
+    for text in (*notes, *warnings(loaded)):
         display.notice(text)
     for leftover in runner.remove_leftovers():
         display.notice(f"removed what a crashed run left: {leftover}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import time
 import zlib
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from runners.host.bounded_http import MAX_ANSWER_BYTES, bounded_client, bounded_get
-from tests.loadtest.request.test_hostile_answers import CHUNKED, HOSTILE, endless, head, serving
+from tests.loadtest.request.test_hostile_answers import CHUNK, CHUNKED, HOSTILE, after, endless, head, serving
 
 BOMB = gzip.compress(bytes(2 * MAX_ANSWER_BYTES))
 
@@ -26,8 +27,13 @@ def test_a_hostile_answer_ends_in_time(kind: str) -> None:
 
 def test_a_connection_that_is_used_again_has_its_own_time() -> None:
     answer = head(b"200 OK", b"Content-Length: 2") + b"{}"
+
+    def slow(client: socket.socket) -> None:
+        time.sleep(0.2)
+        client.sendall(answer)
+
     with (
-        serving(lambda client: (time.sleep(0.2), client.sendall(answer))[1]) as url,
+        serving(slow) as url,
         bounded_client(url, timeout_s=0.5) as client,
     ):
         assert [client.get("/").json() for _ in range(4)] == [{}] * 4
@@ -51,9 +57,8 @@ def test_a_small_answer_that_unpacks_to_gigabytes_is_refused() -> None:
 
 
 def test_an_endless_answer_is_refused_before_it_fills_the_memory() -> None:
-    piece = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     with (
-        serving(lambda client: (client.sendall(CHUNKED), endless(piece)(client))[1]) as url,
+        serving(after(CHUNKED, endless(CHUNK))) as url,
         pytest.raises(httpx.HTTPError, match=r"64 MiB|longer than"),
     ):
         bounded_get(url, timeout_s=10)
