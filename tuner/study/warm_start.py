@@ -125,26 +125,28 @@ def _model_analyzer(text: str, loaded: LoadedSpec) -> _Best:
                 f"column {needed}; it has {quoted(', '.join(map(str, columns)), 120)}"
             )
     best = _Best()
-    for row in reader:
-        if not any(row.values()):
-            continue
+    rows = [row for row in reader if any(row.values())]
+    # A file about one model is about ours, whatever it calls it, unless the spec says what the model is called.
+    named = loaded.spec.service.model.name
+    several = len({_plain(row.get("Model") or "") for row in rows}) > 1
+    model = named or (loaded.spec.service.name if several else None)
+    for row in rows:
         best.read += 1
         try:
-            best.add(*_analyzed(row, loaded))
+            best.add(*_analyzed(row, loaded, model))
         except _LeftOutError as error:
             best.left_out[str(error)] += 1
     return best
 
 
-def _analyzed(row: Mapping[str, str | None], loaded: LoadedSpec) -> tuple[Configuration, _Measured]:
-    """What a row proves. Raises _LeftOutError."""
+def _analyzed(row: Mapping[str, str | None], loaded: LoadedSpec, model: str | None) -> tuple[Configuration, _Measured]:
+    """What a row proves of that model (None: of whichever it is of). Raises _LeftOutError."""
     if None in row or any(value is None for value in row.values()):
         raise _LeftOutError("the line has not as many cells as the heading")
     cells = {name: (value or "").strip() for name, value in row.items()}
-    model = loaded.spec.service.model.name or loaded.spec.service.name
     if "," in cells.get("Model", "") or "," in cells["Instance Group"]:
         raise _LeftOutError("several models were measured at once")
-    if cells.get("Model") and _plain(cells["Model"]) != _plain(model):
+    if model is not None and cells.get("Model") and _plain(cells["Model"]) != _plain(model):
         raise _LeftOutError(f"they are of the model {quoted(cells['Model'], 40)[1:-1]}, and not of {model}")
     copies: Role = "workers" if loaded.space.with_role("workers") else "instances"
     values: dict[Role, ParameterValue] = {
