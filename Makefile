@@ -1,16 +1,21 @@
-# `make demo` tunes a real model, `make test` runs every check. Both set up what they need in .venv first.
+# `make demo` tunes a real model. `make check` is what to run before a commit (minutes): ruff, mypy, the import contract and
+# all tests that stay in their process. `make test` adds those that start servers, load and engines. Each sets up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint clean docs servers
+.PHONY: demo check test lowest lint clean docs servers
 
 demo: $(INSTALLED)
 	PATH="$(BIN):$$PATH" $(BIN)/tune --service examples/minilm/spec.yaml --budget 20
 
-test: lint
-	$(BIN)/python -m pytest
+check: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not machine and not engine"
+
+# The rest measures, so nothing runs beside them. Where there is no Docker, cluster, PostgreSQL or browser, its tests are skipped.
+test: check
+	$(BIN)/python -m pytest -m "machine or engine"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -18,6 +23,16 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	cd examples/minilm && $(BIN)/mypy --config-file ../../pyproject.toml server.py make_sentences.py
 	$(BIN)/lint-imports
+
+# The same tests with the lowest versions that pyproject.toml claims; KEEP names packages that stay as constraints.txt has them.
+LOWEST := .venv-lowest
+KEEP :=
+lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) .ci/lowest.py $(KEEP) >$(LOWEST)/constraints.txt
+	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[postgresql,optuna-dashboard]" \
+	  pytest pytest-timeout pytest-xdist hypothesis mpmath matplotlib playwright kubernetes-validate check-jsonschema hatchling
+	$(LOWEST)/bin/python -m pytest -n 2 -m "not machine and not engine"
 
 # Seven real servers, each in an environment of its own (several gigabytes; Java 17 for TorchServe). For the night.
 SERVERS := triton torchserve mlserver kserve ray-serve litserve mosec
@@ -35,4 +50,4 @@ $(INSTALLED): pyproject.toml constraints.txt examples/minilm/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

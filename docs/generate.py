@@ -24,7 +24,10 @@ def command_line_reference() -> str:
 
 
 def _section(title: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=title, max_content_width=100, terminal_width=100)
+    names = cli.context_settings["help_option_names"]  # the group's, of which a command hears only when it is run
+    context = click.Context(
+        command, info_name=title, max_content_width=100, terminal_width=100, help_option_names=names
+    )
     return f"## {title}\n\n```\n{command.get_help(context)}\n```\n"
 
 

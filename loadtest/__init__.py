@@ -10,6 +10,7 @@ from loadtest.arrivals.trace import read_trace
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, WrongLocustfile, check_locustfile, read_log
 from loadtest.histogram import LatencyHistogram
+from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses, Slowness
 from loadtest.plan import (
     Answer,
     AnswerCheck,
@@ -50,13 +51,17 @@ __all__ = [
     "LoadGenerator",
     "LoadPlan",
     "LoadTestError",
+    "MachineSpeed",
     "Measurement",
+    "Neighbours",
     "PlanError",
     "Probe",
     "Progress",
     "Recorded",
     "RequestPlan",
+    "ServerProcesses",
     "Slo",
+    "Slowness",
     "Target",
     "TargetMeasurement",
     "TraceError",

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Metric = Literal["latency", "ttft", "itl", "per_token"]
+from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses
+
+Metric = Literal["latency", "ttft", "tpot", "itl", "per_token"]
 Verdict = Literal["met", "missed", "undecided", "invalid"]
 Phase = Literal["start", "warmup", "probe", "drain"]
 Outcome = Literal["measured", "pruned", "infeasible", "invalid"]
@@ -79,7 +81,7 @@ class LatencyLimit(_Document):
 
     - `latency`: from the scheduled arrival to the end of the answer.
     - `ttft`: from the scheduled arrival to the first token of a streamed answer.
-    - `itl`: the mean time between its tokens.
+    - `tpot`: the mean time between its tokens (time per output token). `itl` is the older name of the same.
     - `per_token`: from the scheduled arrival to its end, over the number of tokens: 1000 over tokens per second.
     """
 
@@ -123,6 +125,7 @@ class LoadPlan(_Document):
     `cores` are the CPU cores that the generator may use (empty: all that it was given); `shares_cores` says that the
     server uses them too. The load comes from one process, and from one per core when that cannot keep up; `workers`
     asks for so many from the start. `remote_workers` are awaited at `listen` (see `python -m loadtest --worker`).
+    `server` says where the server runs on this machine, so that what others do there is seen; else nothing is said.
     """
 
     schema_version: Literal[1] = 1
@@ -144,6 +147,7 @@ class LoadPlan(_Document):
     seed: int = 0
     cores: tuple[int, ...] = ()
     shares_cores: bool = False
+    server: ServerProcesses | None = None
     workers: int = Field(default=1, ge=1, le=64)
     remote_workers: int = Field(default=0, ge=0, le=256)
     listen: str = Field(default="127.0.0.1:0", pattern=r"^[^:/ ]+:\d+$")
@@ -261,6 +265,7 @@ class Probe(_Document):
     generator_cpu: float = Field(description="cores used by the busiest generator process")
     generator_starved: float = Field(default=0.0, description="share of time that it waited for a core others used")
     workers: int = Field(default=1, description="generator processes that shared this load")
+    neighbours: Neighbours | None = Field(default=None, description="what others did meanwhile, where that is known")
     streaming: dict[Metric, Percentiles] = Field(default_factory=dict, description="of streamed answers")
     tokens_per_s: float | None = Field(default=None, description="output tokens of all streams together")
     histogram: str
@@ -312,6 +317,8 @@ class Measurement(_Document):
     load_started_s: float = Field(description="when warm-up ended, seconds after the plan was read")
     probes: tuple[Probe, ...] = ()
     targets: tuple[TargetMeasurement, ...] = ()
+    neighbours: Neighbours | None = Field(default=None, description="what others did, all the time together")
+    machine: MachineSpeed | None = Field(default=None, description="before the server was loaded")
     notes: tuple[str, ...] = ()
 
 

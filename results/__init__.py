@@ -10,6 +10,7 @@ from results.records import (
     Choice,
     Estimate,
     Evidence,
+    MachineRecord,
     ProbeRecord,
     Recommendation,
     ServiceRecord,
@@ -21,7 +22,7 @@ from results.records import (
 )
 from results.report.report import write_report
 from results.summary import StudySummary
-from results.tables import RESERVED_COLUMNS, trials_frame, write_trials
+from results.tables import RESERVED_COLUMNS, trials_frame, write_trials, writes_parquet
 
 __all__ = [
     "RESERVED_COLUMNS",
@@ -29,6 +30,7 @@ __all__ = [
     "Estimate",
     "Evidence",
     "Explanation",
+    "MachineRecord",
     "ProbeRecord",
     "Recommendation",
     "ResultsError",
@@ -45,4 +47,5 @@ __all__ = [
     "write_recommendation",
     "write_report",
     "write_trials",
+    "writes_parquet",
 ]

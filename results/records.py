@@ -56,6 +56,7 @@ class ProbeRecord(_Record):
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: Estimate | None = None
+    disturbed: str = Field(default="", description="what neighbours on the machine did meanwhile")
     histogram: tuple[tuple[float, int], ...] = ()
 
 
@@ -92,6 +93,28 @@ class ServiceRecord(_Record):
     memory_peak_bytes: int | None = None
     bottleneck: str | None = None
     cold_start_s: float | None = None
+
+
+class MachineRecord(_Record):
+    """The machine while a trial was measured on it, where that could be seen. `_cores` are means over the load test.
+
+    `disturbed` says what neighbours did in the probes that count: what was measured then may be their doing. It is
+    empty where they left them alone.
+    """
+
+    server_cores: int = Field(description="how many cores the server could use")
+    others_cores: float = Field(description="what others used of them, neither the server nor the load generator")
+    stolen_cores: float = Field(default=0.0, description="what a hypervisor gave to other virtual machines")
+    elsewhere_cores: float = Field(default=0.0, description="what others used of the machine's other cores")
+    generator_cores_shared: float = Field(default=0.0, description="what the load generator used of the server's cores")
+    memory_stalled: float | None = Field(default=None, description="share of time in which a task waited for memory")
+    quota_throttled: float | None = Field(
+        default=None, description="share of periods in which a shared quota was used up"
+    )
+    disturbed: str = ""
+    disturbed_probes: int = 0
+    work_ms: float | None = Field(default=None, description="fixed integer work on the server's cores, before the load")
+    copy_ms: float | None = Field(default=None, description="a copy of 16 MiB, before the load")
 
 
 class TrialRecord(_Record):
@@ -148,6 +171,7 @@ class TrialRecord(_Record):
     server_queue_ms: float | None = None
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
+    machine: MachineRecord | None = None
     notes: tuple[str, ...] = ()
     unsettled: tuple[WarmupSample, ...] = ()
     evidence: Evidence | None = Field(default=None, exclude=True, repr=False, description="not in the record's JSON")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.files import replacing
+from results.machine import machine_speeds, memory_speeds
 from results.records import Estimate, ParameterValue, TrialRecord
 from results.text import given, visible
 
@@ -20,10 +22,25 @@ _FIGURES = (
     "cpu_cores_used", "gpu_utilization", "throttled_share", "memory_growth_bytes_per_s",
     "server_batch_size", "server_queue_ms", "gpu_power_w", "gpu_clock_mhz", "interference",
 )  # fmt: skip
+_MACHINE = ("others_cores", "stolen_cores", "elsewhere_cores", "generator_cores_shared")
 _BYTES = ("memory_peak_bytes", "gpu_memory_peak_bytes")
 _TEXTS = ("state", "reason", "bottleneck")
 # Besides the columns above, those that a replay table gives a meaning to: trials.csv can become one.
-RESERVED_COLUMNS = frozenset({"number", "status", "price_per_hour", "trial_s", *_TEXTS, *_FIGURES, *_BYTES})
+RESERVED_COLUMNS = frozenset(
+    {
+        "number",
+        "status",
+        "price_per_hour",
+        "trial_s",
+        "machine_speed",
+        "memory_speed",
+        "disturbed",
+        *_TEXTS,
+        *_FIGURES,
+        *_MACHINE,
+        *_BYTES,
+    }
+)
 # OWASP's list for "CSV injection": what a spreadsheet takes for the start of a formula, full-width forms included.
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
@@ -47,6 +64,12 @@ def trials_frame(records: Sequence[TrialRecord], parameters: Sequence[str]) -> p
     columns["bottleneck"] = pd.array([row["bottleneck"] for row in rows], dtype="string")
     columns |= {name: pd.Series([row[name] for row in rows], dtype="float64") for name in _FIGURES}
     columns |= {name: pd.array([row[name] for row in rows], dtype="Int64") for name in _BYTES}
+    columns |= {
+        name: pd.Series([getattr(one.machine, name, None) for one in records], dtype="float64") for name in _MACHINE
+    }
+    columns["machine_speed"] = pd.Series(machine_speeds(records), dtype="float64")
+    columns["memory_speed"] = pd.Series(memory_speeds(records), dtype="float64")
+    columns["disturbed"] = pd.array([one.machine.disturbed if one.machine else None for one in records], dtype="string")
     columns |= {name: pd.Series(values, dtype="float64") for name, values in _services(records).items()}
     return pd.DataFrame(columns)
 
@@ -54,16 +77,23 @@ def trials_frame(records: Sequence[TrialRecord], parameters: Sequence[str]) -> p
 def write_trials(folder: Path, records: Sequence[TrialRecord], parameters: Sequence[str]) -> None:
     """`trials.csv` and `trials.parquet`, each replaced as a whole. Raises OSError when they cannot be written.
 
-    Parquet keeps text as it was; in the CSV it can neither run in a spreadsheet nor steer a terminal.
+    Parquet keeps text as it was; in the CSV it can neither run in a spreadsheet nor steer a terminal. Without pyarrow
+    there is no Parquet file.
     """
     frame = trials_frame(records, parameters)
-    with replacing(folder / "trials.parquet") as path:
-        frame.to_parquet(path, engine="pyarrow", index=False)
+    if writes_parquet():
+        with replacing(folder / "trials.parquet") as path:
+            frame.to_parquet(path, engine="pyarrow", index=False)
     safe = frame.rename(columns=_as_text)
     for name in safe.columns[safe.dtypes == "string"]:
         safe[name] = safe[name].map(_as_text, na_action="ignore")
     with replacing(folder / "trials.csv") as path:
         safe.to_csv(path, index=False, lineterminator="\n")
+
+
+def writes_parquet() -> bool:
+    """Whether pyarrow, which pandas writes Parquet with, is installed."""
+    return importlib.util.find_spec("pyarrow") is not None
 
 
 def _row(record: TrialRecord) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 ParameterValue = bool | int | float | str
 
@@ -40,12 +40,22 @@ class RunnerUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Resources:
-    """What the configuration asks for. None: not limited by the spec."""
+    """What the configuration asks for. None: not limited by the spec. `gpus` is how many GPUs of that type, or slices
+    of that size; None: one, where a type or a slice is asked for.
+    """
 
     cpu_cores: float | None = None
     memory_bytes: int | None = None
     gpu_type: str | None = None
     gpu_memory: ParameterValue | None = None
+    gpus: int | None = None
+
+    @property
+    def gpu_count(self) -> int:
+        """How many GPUs, or slices of one, the server is to be given."""
+        if self.gpus is not None:
+            return self.gpus
+        return int(self.gpu_type is not None or self.gpu_memory is not None)
 
 
 @dataclass(frozen=True)
@@ -214,6 +224,27 @@ class Usage:
     gpu_power_w: float | None = None
     gpu_clock_mhz: float | None = None
     gpu_throttling: tuple[str, ...] = ()  # why it was slowed down, in at least a tenth of the looks
+
+
+@dataclass(frozen=True)
+class LocalProcesses:
+    """A server's processes on this machine, by which its own use of the cores can be told from that of others.
+
+    They are those of `pids`, whatever descends from them, and whatever has all of `environ` in its environment.
+    """
+
+    cores: tuple[int, ...]
+    pids: tuple[int, ...]
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class RunsHere(Protocol):
+    """An endpoint that may be able to say which of this machine's processes its server is: an ability, not a duty."""
+
+    @property
+    def processes(self) -> LocalProcesses | None:
+        """None where it runs elsewhere, or where its processes may not be seen from here."""
 
 
 class Endpoint(Protocol):

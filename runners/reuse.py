@@ -19,11 +19,13 @@ from runners.protocol import (
     Endpoint,
     Infeasible,
     Leftover,
+    LocalProcesses,
     ParameterValue,
     Placement,
     Recorded,
     Resources,
     Runner,
+    RunsHere,
     ServerFailed,
     Usage,
 )
@@ -63,6 +65,10 @@ class _Said:
     @property
     def shares_cores(self) -> bool:
         return self.endpoint.shares_cores
+
+    @property
+    def processes(self) -> LocalProcesses | None:
+        return self.endpoint.processes if isinstance(self.endpoint, RunsHere) else None
 
     @property
     def beside(self) -> Beside | None:

@@ -10,14 +10,16 @@ Inherit `RunnerContract` in a test module and fill in its one fixture:
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
-from runners.protocol import Container, Infeasible, Placement, Recorded, Resources, Runner, ServerFailed
+from runners.protocol import Container, Infeasible, Placement, Recorded, Resources, Runner, RunsHere, ServerFailed
 
 MakeContainer = Callable[[Placement, Path], Container]
 
@@ -88,6 +90,15 @@ class RunnerContract:
         with case.runner.launch(_make(case, case.good)) as endpoint:
             now = time.monotonic()
             assert endpoint.usage(now, now).cpu_cores_mean is None
+
+    def test_processes_that_an_endpoint_names_run_on_the_cores_that_it_names(self, case: RunnerCase) -> None:
+        with case.runner.launch(_make(case, case.good)) as endpoint:
+            named = endpoint.processes if isinstance(endpoint, RunsHere) else None
+            if named is not None:
+                assert set(named.cores) <= set(range(os.cpu_count() or 1))
+                assert named.pids
+                assert all(psutil.pid_exists(pid) for pid in named.pids)
+        assert named is None or not any(psutil.pid_exists(pid) for pid in named.pids)
 
     def test_a_recorded_capacity_is_never_zero(self, case: RunnerCase) -> None:
         with case.runner.launch(_make(case, case.good)) as endpoint:

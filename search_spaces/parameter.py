@@ -13,12 +13,12 @@ ParameterValue = bool | int | float | str
 Configuration = Mapping[str, ParameterValue]
 Role = Literal[
     "cpu_cores", "memory", "gpu_type", "gpu_memory", "batch_size", "batch_delay", "threads", "workers", "replicas",
-    "precision", "instances", "concurrency", "gpu_memory_share", "engine", "compile",
+    "precision", "instances", "concurrency", "gpu_memory_share", "engine", "compile", "gpus",
 ]  # fmt: skip
 ROLES: tuple[Role, ...] = get_args(Role)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_COUNTS = ("batch_size", "threads", "workers", "replicas", "instances", "concurrency")
+_COUNTS = ("batch_size", "threads", "workers", "replicas", "instances", "concurrency", "gpus")
 
 
 class SpaceError(ValueError):

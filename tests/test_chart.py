@@ -54,11 +54,13 @@ def documents(text: str) -> list[dict[str, Any]]:
     return [one for one in YAML(typ="safe", pure=True).load_all(text) if one]
 
 
+@pytest.mark.usefixtures("needs_engine")
 def test_the_plain_manifests_are_what_the_chart_renders(tmp_path: Path) -> None:
     values = YAML(typ="safe", pure=True).load(ROOT / "deploy" / "values.yaml")
     assert (ROOT / "deploy" / "tune.yaml").read_text(encoding="utf-8") == render(tmp_path, values)
 
 
+@pytest.mark.usefixtures("needs_engine")
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_manifest_fits_kubernetes_schemas(tmp_path: Path, release: str) -> None:
     values = {
@@ -79,6 +81,7 @@ def test_every_manifest_fits_kubernetes_schemas(tmp_path: Path, release: str) ->
     assert config_map["spec.yaml"] == SPEC
 
 
+@pytest.mark.usefixtures("needs_engine")
 def test_pods_have_no_more_rights_than_they_need(tmp_path: Path) -> None:
     values = {"spec": SPEC, "storage": {"secret": "db"}, "dashboard": {"enabled": True, "tokenSecret": "token"}}
     found = documents(render(tmp_path, values))
@@ -104,6 +107,7 @@ def test_pods_have_no_more_rights_than_they_need(tmp_path: Path) -> None:
         render(tmp_path, {"spec": SPEC, "dashboard": {"enabled": True}})
 
 
+@pytest.mark.usefixtures("needs_engine")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_tuner_runs_in_the_cluster_with_these_rights_alone(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from results.exports import FORMATS
 from search_spaces import ROLES, preset_names
+from tuner import __version__
 from tuner.errors import ExitCode
 from tuner.spec.model import Spec
 from tuner.spec.reading import load_spec
@@ -58,6 +59,7 @@ def test_every_export_is_documented(name: str) -> None:
     assert f"`{name}`" in (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("needs_machine")
 @pytest.mark.parametrize(
     ("schema", "path"), [("github-workflows", "github-actions.yml"), ("gitlab-ci", "gitlab-ci.yml")]
 )
@@ -83,12 +85,14 @@ def test_the_example_has_space_and_requests_enough() -> None:
     assert len((ROOT / "examples/minilm/sentences.jsonl").read_text(encoding="utf-8").splitlines()) >= 500
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_the_wheel_holds_the_five_packages_and_their_data(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True,
         capture_output=True,
     )  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.split("-")[1] == __version__
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"tuner", "search_spaces", "runners", "loadtest", "results"}
@@ -99,6 +103,16 @@ def test_the_wheel_holds_the_five_packages_and_their_data(tmp_path: Path) -> Non
     ):  # fmt: skip
         assert wanted in names
     assert (ROOT / "tuner" / "search" / "surrogate" / "weights.safetensors").stat().st_size <= 4_000_000
+
+
+def test_the_version_is_written_in_one_place_and_what_is_deployed_follows_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "version" not in project
+    assert "version" in project["dynamic"]
+    chart: Any = YAML(typ="safe", pure=True).load((ROOT / "charts" / "tune" / "Chart.yaml").read_text(encoding="utf-8"))
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+    deployed = (ROOT / "deploy" / "tune.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"app\.kubernetes\.io/version: \"(.+)\"", deployed)) == {__version__}
 
 
 def test_what_is_installed_for_the_demo_is_pinned() -> None:

@@ -11,6 +11,8 @@ three lines: what is wrong, where, what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -43,3 +45,14 @@ class SpecError(UsageError):
 
 class UnfitEnvironmentError(TuneError):
     """Nothing is wrong with the spec, but this machine cannot run it."""
+
+
+@contextmanager
+def needing_packages(what: str) -> Iterator[None]:
+    """Imports of packages that only `what` needs. Raises UnfitEnvironmentError where one of them is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UnfitEnvironmentError(
+            f"{what} needs {error.name}, which is not installed: pip install {error.name}"
+        ) from error

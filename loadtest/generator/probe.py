@@ -37,7 +37,7 @@ _DRAIN_S, _RECOVER_S = 5.0, 2.0  # at most
 _LEAST_TOLERANCE_S = 0.005  # the generator's own lateness, else a tenth of the tightest limit
 _BUSY = 0.95  # of one core: a generator process has one thread of work
 _STARVED = 0.1  # of the time: answers are then read late, which looks as if they had come late
-_STREAM_METRICS: tuple[Metric, ...] = ("ttft", "itl", "per_token")
+_STREAM_METRICS: tuple[Metric, ...] = ("ttft", "tpot", "itl", "per_token")
 
 
 @dataclass(frozen=True)

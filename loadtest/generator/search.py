@@ -4,45 +4,54 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import partial
 
 import numpy as np
 
 from loadtest.generator.probe import OpenLoopProber
 from loadtest.generator.pulse import Pulse
+from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.warmup import WarmUp, warm_up
-from loadtest.judge.capacity import CapacitySearch, Found, missed_by
-from loadtest.plan import Interval, LoadPlan, Measurement
+from loadtest.judge.capacity import CapacitySearch, Found, Prober, missed_by
+from loadtest.judge.widening import gain_of
+from loadtest.neighbours import Neighbours
+from loadtest.plan import Interval, LoadPlan, Measurement, Outcome
 from loadtest.request.sent import Sent
 
 _BURST_S = 1.0
 _FIRST_USERS, _LEAST_USERS, _MOST_USERS = 8, 12, 512
 _CLOSED_S = 30.0
 _SLOW_QPS = 1.0
+_EDGE = 0.85  # of what it can do: where a server's limit usually is, as long as nothing is known
 
 
 def measure(plan: LoadPlan, prober: OpenLoopProber, pulse: Pulse) -> Measurement:
     """Blocks for at most about `plan.max_s`."""
-    warm = warm_up(prober, plan, pulse)
-    if why := refusal(plan, warm):
-        return describe(plan, Found("infeasible", why), None, pulse.started, time.perf_counter(), warm)
+    quiet = Quiet.of(plan, pulse.remaining_s)
+    warm, disturbed = quiet.measured(lambda: warm_up(prober, plan, pulse))
+    if why := refusal(plan, warm, disturbed):
+        return quiet.said(describe(plan, Found("infeasible", why), None, pulse.started, time.perf_counter(), warm))
     prober.base_s = warm.base_s or 0.0
     if plan.rates_qps or plan.users is not None:
         saturated_qps, begun = None, time.perf_counter()
-        found = _at_rates(prober, plan) if plan.users is None else _with_users(prober, plan.users)
+        whole = QuietProber(partial(prober.probe, whole=True), prober.remaining_s, quiet, prober.drain)
+        found = _at_rates(whole, plan) if plan.users is None else _with_users(whole, plan.users, prober.base_s)
     else:
-        saturated_qps = saturate(prober, plan, pulse)
+        saturated_qps, _ = quiet.measured(lambda: saturate(prober, plan, pulse))
         begun = time.perf_counter()
-        found = CapacitySearch(prober, saturated_qps, plan.precision, plan.first_rate_qps).run()
-    return describe(plan, found, saturated_qps, pulse.started, begun, warm)
+        attentive = QuietProber(prober.probe, prober.remaining_s, quiet, prober.drain)
+        found = CapacitySearch(attentive, saturated_qps, plan.precision, plan.first_rate_qps).run()
+    return quiet.said(describe(plan, found, saturated_qps, pulse.started, begun, warm))
 
 
-def refusal(plan: LoadPlan, warm: WarmUp) -> str:
-    """Why there is nothing to search for."""
+def refusal(plan: LoadPlan, warm: WarmUp, disturbed: Neighbours | None) -> str:
+    """Why there is nothing to search for; never what neighbours alone may have caused."""
     if warm.base_s is None:
         shown = ", ".join(f"{kind} ({count})" for kind, count in warm.kinds.most_common(3))
         return f"most requests of the warm-up failed: {shown or 'none was answered in time'}"
     limits = [limit.limit_ms for limit in plan.slo.latency if limit.percentile >= 50 and limit.metric == "latency"]
-    if limits and warm.base_s * 1e3 > min(limits):
+    alone_s = warm.base_s / gain_of(disturbed.taken if disturbed and disturbed.disturbed else 0.0)
+    if limits and alone_s * 1e3 > min(limits):
         return f"a lone request takes {warm.base_s * 1e3:.3g} ms at the median, the limit is {min(limits):g} ms"
     return ""
 
@@ -67,9 +76,9 @@ def _throughput(sent: Sent, duration_s: float) -> float:
     return float(done.sum()) / duration_s
 
 
-def _at_rates(prober: OpenLoopProber, plan: LoadPlan) -> Found:
+def _at_rates(prober: Prober, plan: LoadPlan) -> Found:
     """Every rate for its full time; no rate's failure ends the others."""
-    probed = [prober.probe(rate, plan.rate_s, whole=True) for rate in plan.rates_qps if prober.remaining_s() > 1]
+    probed = [prober.probe(rate, plan.rate_s, _EDGE) for rate in plan.rates_qps if prober.remaining_s() > 1]
     if not probed:
         return Found("invalid", "the time was over before the first probe")
     probes = tuple(one.probe for one in probed)
@@ -77,14 +86,15 @@ def _at_rates(prober: OpenLoopProber, plan: LoadPlan) -> Found:
     return Found("measured", best=max(held, key=lambda probe: probe.rate_qps, default=None), probes=probes)
 
 
-def _with_users(prober: OpenLoopProber, users: int) -> Found:
+def _with_users(prober: Prober, users: int, base_s: float) -> Found:
     """A closed loop: the throughput of so many users, if they are served within the SLO."""
-    probed = prober.probe(users / max(1e-3, prober.base_s), min(_CLOSED_S, prober.remaining_s()), whole=True)
+    probed = prober.probe(users / max(1e-3, base_s), min(_CLOSED_S, prober.remaining_s()), _EDGE)
     probe = probed.probe
     if probed.verdict == "invalid":
         return Found("invalid", probe.reason, probes=(probe,))
     if not probed.holds:
-        return Found("infeasible", f"with {users} users, {missed_by(probed)}", probes=(probe,))
+        outcome: Outcome = "infeasible" if probed.gain == 1 else "invalid"  # neighbours may have caused it
+        return Found(outcome, f"with {users} users, {missed_by(probed)}", probes=(probe,))
     spread = 1.96 * probe.achieved_qps / max(1, probe.requests) ** 0.5
     capacity = Interval(
         value=probe.achieved_qps, low=max(0.0, probe.achieved_qps - spread), high=probe.achieved_qps + spread

@@ -16,9 +16,11 @@ import gevent
 
 from loadtest.generator.probe import OpenLoopProber
 from loadtest.generator.pulse import Pulse
+from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.search import describe, refusal, saturate
 from loadtest.generator.warmup import WarmUp, warm_up
 from loadtest.judge.capacity import CapacitySearch, Found, Probed
+from loadtest.judge.widening import widened_interval
 from loadtest.plan import Interval, JointPlan, LoadPlan, Measurement, Target, TargetMeasurement, Verdict
 
 _ALONE_PRECISION = 0.08
@@ -50,13 +52,19 @@ class Member:
 
 def measure_together(plan: JointPlan, members: Sequence[Member], pulse: Pulse) -> Measurement:
     """Blocks for at most about `plan.max_s`."""
+    quiet = Quiet.of(plan, pulse.remaining_s)
+    return quiet.said(_measured(plan, members, pulse, quiet))
+
+
+def _measured(plan: JointPlan, members: Sequence[Member], pulse: Pulse, quiet: Quiet) -> Measurement:
     warm, saturated = [], []
     for member in members:
-        warm.append(found := warm_up(member.prober, member.plan, pulse))
-        if why := refusal(member.plan, found):
+        found, disturbed = quiet.measured(partial(warm_up, member.prober, member.plan, pulse))
+        warm.append(found)
+        if why := refusal(member.plan, found, disturbed):
             return _answer(members, Found("infeasible", f"{member.target.name}: {why}"), None, pulse, warm)
         member.prober.base_s = found.base_s or 0.0
-        saturated.append(saturate(member.prober, member.plan, pulse))
+        saturated.append(quiet.measured(partial(saturate, member.prober, member.plan, pulse))[0])
     for member in members:
         member.prober.share = member.target.share
     most_qps = min(qps / member.target.share for qps, member in zip(saturated, members, strict=True))
@@ -64,7 +72,8 @@ def measure_together(plan: JointPlan, members: Sequence[Member], pulse: Pulse) -
     # As much as for two of them alone, since it is this that a configuration is judged by.
     together = _Together(members, begun + 2 / (2 + len(members)) * pulse.remaining_s())
     least = min(member.target.share for member in members)
-    search = CapacitySearch(together, most_qps, plan.precision, plan.first_rate_qps, least)
+    attentive = QuietProber(together.probe, together.remaining_s, quiet, together.drain, together.parts.pop)
+    search = CapacitySearch(attentive, most_qps, plan.precision, plan.first_rate_qps, least)
     answer = _answer(members, search.run(), most_qps, pulse, warm, together, begun)
     if answer.outcome != "measured":
         return answer
@@ -72,15 +81,17 @@ def measure_together(plan: JointPlan, members: Sequence[Member], pulse: Pulse) -
     for number, (member, qps) in enumerate(zip(members, saturated, strict=True)):
         _all([one.prober.drain for one in members])  # what the one before has left must not burden this one
         slice_s = pulse.remaining_s() / (len(members) - number)
-        targets[number] = targets[number].model_copy(update={"alone_qps": _alone(member, qps, slice_s)})
+        targets[number] = targets[number].model_copy(update={"alone_qps": _alone(member, qps, slice_s, quiet)})
     return answer.model_copy(update={"targets": tuple(targets), "load_s": time.perf_counter() - begun})
 
 
-def _alone(member: Member, saturated_qps: float, slice_s: float) -> Interval | None:
+def _alone(member: Member, saturated_qps: float, slice_s: float, quiet: Quiet) -> Interval | None:
     """What it holds while the others are idle; None where its time did not suffice."""
     member.prober.share = 1.0
     slice_ = _Slice(member.prober, time.perf_counter() + slice_s)
-    return CapacitySearch(slice_, saturated_qps, _ALONE_PRECISION).run().capacity
+    attentive = QuietProber(slice_.probe, slice_.remaining_s, quiet, member.prober.drain)
+    found = CapacitySearch(attentive, saturated_qps, _ALONE_PRECISION).run()
+    return None if found.capacity is None else widened_interval(found.capacity, found.probes)
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,7 @@ class _Together:
 
     def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float) -> Probed:
         # All are drained before any is loaded, or one would have a stretch of the machine to itself.
-        _all([member.prober.drain for member in self.members])
+        self.drain()
         ballot = _Ballot(len(self.members))
         longest_s = at_most_s + max(member.prober.wait_s for member in self.members)
 
@@ -126,6 +137,10 @@ class _Together:
         found = _all([part(number) for number in range(len(self.members))])
         self.parts.append(found)
         return _common(rate_qps, found, [member.target.name for member in self.members])
+
+    def drain(self) -> None:
+        """Let every endpoint answer what it was sent."""
+        _all([member.prober.drain for member in self.members])
 
     def remaining_s(self) -> float:
         return min(self.members[0].prober.remaining_s(), self.ends - time.perf_counter())

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.judge.verdict import Evidence, Failures, judge
+from loadtest.judge.widening import possible_gain
 from loadtest.plan import Interval, Outcome, Probe, Verdict
 
 _LEAST_PROBE_S, _LONGEST_PROBE_S = 1.5, 6.0
@@ -49,11 +50,22 @@ class Probed:
     failures: Failures | None = None
     target: str = ""  # whose probe it is, the worst of several that are loaded at once
     fewest: int | None = None  # requests of any of them
+    gain: float = 1.0  # how many times as much it might hold if its neighbours on the machine were quiet, at most
 
     @property
     def verdict(self) -> Verdict:
-        """What the evidence says; a probe that the generator spoiled stays `invalid`."""
-        return "invalid" if self.probe.verdict == "invalid" else judge(self.evidence, self.failures)
+        """What the evidence says; a probe that the generator spoiled stays `invalid`, and no miss is sure that the
+        server's neighbours may have caused.
+        """
+        verdict = "invalid" if self.probe.verdict == "invalid" else judge(self.evidence, self.failures)
+        return "undecided" if verdict == "missed" and self.gain > 1 else verdict
+
+    @property
+    def missed_below_qps(self) -> float:
+        """The capacity is surely below this rate, whatever neighbours did; infinite where nothing was surely missed."""
+        if self.probe.verdict == "invalid" or judge(self.evidence, self.failures) != "missed":
+            return math.inf
+        return self.probe.rate_qps * self.gain
 
     @property
     def too_many_errors(self) -> bool:
@@ -183,7 +195,9 @@ class CapacitySearch:
         """The first rate was given from outside and is missed: by its own probe, or by all of them together."""
         if self.first_rate_qps is None:
             return False
-        return (len(self._probes) == 1 and found.verdict == "missed") or posterior.below(self.first_rate_qps) > _SURE
+        quiet_qps = self.first_rate_qps / possible_gain(one.probe for one in self._probes)
+        at_once = len(self._probes) == 1 and found.missed_below_qps <= self.first_rate_qps
+        return at_once or posterior.below(quiet_qps) > _SURE
 
     def _probe(self, rate: float, middle: float) -> Probed:
         remaining = self.prober.remaining_s()
@@ -217,9 +231,8 @@ class CapacitySearch:
         valid = [found for found in self._probes if found.verdict != "invalid"]
         held = [found for found in valid if found.holds]
         if not held:
-            missed = [found for found in valid if found.verdict == "missed"]
-            slowest = min(missed, key=lambda found: found.probe.rate_qps, default=None)
-            if slowest is not None and slowest.probe.rate_qps <= _HOPELESS_SHARE * self.saturated_qps:
+            slowest = min(valid, key=lambda found: found.missed_below_qps, default=None)
+            if slowest is not None and slowest.missed_below_qps <= _HOPELESS_SHARE * self.saturated_qps:
                 return self._found("infeasible", reason=missed_by(slowest))
             why = "the load generator itself was too slow" if self._client_limited else _nothing_held(valid)
             return self._found("invalid", reason=why)

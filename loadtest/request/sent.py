@@ -14,7 +14,7 @@ from loadtest.request.reply import Reply
 Numbers = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
-_TIMES: dict[Metric, int] = {"ttft": 0, "itl": 1, "per_token": 2}
+_TIMES: dict[Metric, int] = {"ttft": 0, "tpot": 1, "itl": 1, "per_token": 2}
 
 
 class Sent:

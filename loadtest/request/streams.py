@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from loadtest.request.reply import Reply
 
 _DONE = b"[DONE]"
+_TEXTS = ("content", "reasoning_content", "reasoning", "tool_calls")
 
 
 class Lines(Protocol):
@@ -76,7 +77,8 @@ def _pieces(event: Any) -> tuple[int, bool]:
             continue
         delta = choice.get("delta")
         delta = delta if isinstance(delta, dict) else {}
-        texts = (choice.get("text"), delta.get("content"), delta.get("reasoning_content"), delta.get("tool_calls"))
+        # What a model thinks before it answers are tokens too; a server that sends it by both names sends it once.
+        texts = (choice.get("text"), *(delta.get(name) for name in _TEXTS))
         pieces += any(texts)
         finished = finished or choice.get("finish_reason") is not None
     return pieces, finished

@@ -155,12 +155,16 @@ def trial(study: StudySummary, record: TrialRecord, evidence: Evidence) -> list[
         ("memory at most", size(latest.memory_peak_bytes)),
         ("throttled", share(latest.throttled_share)),
         ("bottleneck", latest.bottleneck or NONE),
+        (
+            "others used of its cores",
+            NONE if latest.machine is None else f"{figure(latest.machine.others_cores)} cores",
+        ),
     ]
     probes = [
         (
             figure(one.rate_qps), one.verdict, str(one.requests), str(one.misses), str(one.errors),
             milliseconds(one.p50_ms), milliseconds(one.p99_ms.value if one.p99_ms else None), duration(one.duration_s),
-            one.reason,
+            one.reason or one.disturbed,
         )
         for one in evidence.probes
     ]  # fmt: skip

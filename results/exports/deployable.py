@@ -23,7 +23,8 @@ class Deployable:
     `requests` are Kubernetes' requests and limits, GPU resources included; `files` are rendered, by their path under
     `files_folder`; `notes` say what else has to be; `secrets` names variables whose values only the environment has.
     `roles` has the values of the parameters with a role. `limit` is the SLO in words, `qps` the traffic that replicas
-    are for (None: not said). `cores_used` is what the capacity took.
+    are for (None: not said). `cores_used` is what the capacity took,
+    `gpus` how many GPUs, or slices of one, a replica has.
     """
 
     service: str
@@ -55,12 +56,18 @@ class Deployable:
     qps: float | None
     roles: Mapping[str, ParameterValue] = field(default_factory=dict)
     spare: int = 1
+    gpus: int | None = None
 
     @property
     def name(self) -> str:
         """The service's name as Kubernetes takes it: lower case, digits and dashes, at most 50 characters."""
         found = re.sub(r"[^a-z0-9]+", "-", self.service.lower()).strip("-")[:48].strip("-") or "service"
         return found if found[0].isalpha() else f"s-{found}"  # a Service's name begins with a letter
+
+    @property
+    def gpu_count(self) -> int:
+        """How many GPUs, or slices of one, a replica has; one where only a type is said."""
+        return int(self.gpu_type is not None) if self.gpus is None else self.gpus
 
     @property
     def target_qps(self) -> float:

@@ -79,8 +79,8 @@ def ray_serve(one: Deployable) -> dict[str, str]:
     if own:
         return own  # as it was measured
     actor: Document = {"num_cpus": one.cpu_cores or 1.0}
-    if one.gpu_type is not None:
-        actor["num_gpus"] = 1.0
+    if one.gpu_count:
+        actor["num_gpus"] = float(one.gpu_count)
     if one.memory_bytes:
         actor["memory"] = one.memory_bytes
     deployment: Document = {
@@ -113,8 +113,9 @@ def compose(one: Deployable) -> dict[str, str]:
     if one.memory_bytes:
         limits["memory"] = f"{one.memory_bytes}b"
     deploy: Document = {"resources": {"limits": limits} if limits else {}}
-    if one.gpu_type is not None:
-        deploy["resources"]["reservations"] = {"devices": [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]}
+    if one.gpu_count:
+        device = {"driver": "nvidia", "count": one.gpu_count, "capabilities": ["gpu"]}
+        deploy["resources"]["reservations"] = {"devices": [device]}
     service: Document = {
         "image": one.image or NO_IMAGE,
         "ports": [f"127.0.0.1:{one.port}:{one.port}"],

@@ -37,7 +37,7 @@ def triton(one: Deployable) -> dict[str, str]:
         inside += [f"  max_queue_delay_microseconds: {delay}"] if delay is not None else []
         lines += ["dynamic_batching {", *inside, "}"]
     if (workers := _whole(one, "workers")) is not None:
-        kind = "KIND_CPU" if one.gpu_type is None else "KIND_GPU"
+        kind = "KIND_GPU" if one.gpu_count else "KIND_CPU"
         lines += ["instance_group [", f"  {{ count: {workers} kind: {kind} }}", "]"]
     return _own(one, "config.pbtxt") or {"config.pbtxt": "\n".join(lines) + "\n"}
 

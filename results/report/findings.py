@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from results.machine import machine_speeds, memory_speeds
 from results.records import ParameterValue, TrialRecord
 from results.summary import StudySummary
 from results.text import assigned, figure, given, money, share, size
@@ -17,6 +19,8 @@ _AGREES = 0.15  # relative difference of two measurements that is worth a word
 _WIDER, _SAME_SHARE = 1.5, 0.1  # slices so far apart, of which a framework holds the same part
 _MOST_TRIALS = 6
 _HOUR_S = 3600
+_SHARED = 0.02  # of the server's cores that the load generator used
+_SPEED, _MEMORY_SPEED = 0.1, 0.5  # relative difference from the first trial's; caches make copies noisy
 
 
 @dataclass(frozen=True)
@@ -173,9 +177,64 @@ def _same_failure(study: StudySummary) -> Iterator[Finding]:
             yield Finding("Servers failed for one reason", f"{count} trials: {reason}", numbers)
 
 
+def _neighbours(study: StudySummary) -> Iterator[Finding]:
+    if seen := _latest(study, lambda one: one.machine is not None and bool(one.machine.disturbed)):
+        worst = max(seen, key=lambda one: one.machine.others_cores + one.machine.stolen_cores if one.machine else 0.0)
+        assert worst.machine is not None  # noqa: S101 (it is among those that were seen)
+        yield Finding(
+            "Neighbours disturbed the measurement",
+            f"In trial {worst.number}, {worst.machine.disturbed} while this was measured, and it never became quiet "
+            "for long enough. That is not the server's fault: it may hold more, its interval allows for that, and "
+            f"no miss of those moments counts as sure. Measure again on a quiet machine.{_others(seen, worst)}",
+            _numbers(seen),
+        )
+
+
+def _shared_cores(study: StudySummary) -> Iterator[Finding]:
+    """The generator takes a part of the server's cores; of those configurations only that use all of them."""
+    if seen := _latest(study, lambda one: _generator_share(one) > _SHARED):
+        worst = max(seen, key=_generator_share)
+        rest = [one for one in map(study.latest, study.records) if one.machine and one.capacity_qps and one not in seen]
+        unfair = (
+            " Configurations with fewer cores had them for themselves, so they look better beside it than they are."
+        )
+        yield Finding(
+            "The load generator used the server's cores",
+            f"In trial {worst.number} it took {share(_generator_share(worst))} of them: there are no others here. "
+            f"Where its CPU is the limit the server may hold that much more than was measured."
+            f"{unfair if rest else ''} A machine with more cores shows it.{_others(seen, worst)}",
+            _numbers(seen),
+        )
+
+
+def _generator_share(one: TrialRecord) -> float:
+    return 0.0 if one.machine is None else one.machine.generator_cores_shared / one.machine.server_cores
+
+
+def _machine_speed(study: StudySummary) -> Iterator[Finding]:
+    """Of the processor, and of the memory, which neighbours on other cores use too."""
+    records = [study.latest(one) for one in study.records]
+    for title, work, speeds, noise in (
+        ("The machine's speed changed", "the same work", machine_speeds(records), _SPEED),
+        ("The memory's speed changed", "the same copy through memory", memory_speeds(records), _MEMORY_SPEED),
+    ):
+        known = {one.number: speed for one, speed in zip(records, speeds, strict=True) if speed is not None}
+        changed = {number: speed for number, speed in known.items() if abs(math.log(speed)) > math.log(1 + noise)}
+        seen = [one for one in records if one.number in changed]
+        if seen:
+            worst = max(seen, key=lambda one: abs(math.log(changed[one.number])))
+            yield Finding(
+                title,
+                f"Before trial {worst.number} {work} ran at {share(changed[worst.number])} of the speed that it had "
+                "before the first: another machine, another clock, or neighbours on the same processor. Capacities "
+                f"measured then do not compare with the others as they stand.{_others(seen, worst)}",
+                _numbers(seen),
+            )
+
+
 _LOOKS: Sequence[Callable[[StudySummary], Iterator[Finding]]] = (
     _idle_gpu, _gpu_memory_taken, _gpu_throttling, _throttling, _memory_growth, _unsettled, _disagreement, _client,
-    _same_failure,
+    _same_failure, _neighbours, _shared_cores, _machine_speed,
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import psutil
 from docker.errors import APIError, BuildError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount
 
-from runners.docker.devices import Devices
+from runners.docker.devices import NamedDevices
 from runners.docker.engine import Engine, refusal
 from runners.host.cores import Allotment, Cores
 from runners.host.gpu import Nvml, nvml
@@ -29,6 +29,7 @@ from runners.protocol import (
     Endpoint,
     Infeasible,
     Leftover,
+    LocalProcesses,
     Placement,
     Recorded,
     Resources,
@@ -69,7 +70,7 @@ class DockerRunner:
     def __init__(self, options: DockerOptions) -> None:
         self._options, self._engine = options, Engine()
         self._cores = Cores(lambda: self._engine.cores)
-        self._devices = Devices(options.gpus)
+        self._devices = NamedDevices(options.gpus)
         self._images: dict[str, str] = {}  # the id of each, by its name
         self._lock = threading.Lock()
 
@@ -253,6 +254,15 @@ class _Server:
     def shares_cores(self) -> bool:
         return self.here and self.cores.shared
 
+    @property
+    def processes(self) -> LocalProcesses | None:
+        """The engine names its first process as its own machine counts, which may be another one than ours."""
+        found = self._inspect() if self.here else {}
+        pid = found.get("State", {}).get("Pid")
+        if not pid or not _is_of_container(pid, found["Id"]):
+            return None
+        return LocalProcesses(self.cores.server, (pid,))
+
     def locate(self) -> None:
         """Its own address where that can be reached from here, since Docker's proxy would be part of every answer;
         else the port that is published on 127.0.0.1.
@@ -311,6 +321,14 @@ class _Server:
         )
         with contextlib.closing(events):
             return next(iter(events), None) is not None
+
+
+def _is_of_container(pid: int, container_id: str) -> bool:
+    """Whether the process that has this id here is in that container: its cgroup is named after it."""
+    try:
+        return container_id in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def _log(engine: Engine, name: str, **more: Any) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ trial. https://docs.nvidia.com/deploy/nvml-api/, https://docs.nvidia.com/datacen
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -37,6 +38,17 @@ class GpuLook:
     throttled: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """A device: its index by the place on the bus, its UUID, its name, whether it is in slices (MIG), its memory."""
+
+    index: str
+    uuid: str
+    name: str
+    in_slices: bool
+    memory_bytes: int | None = None
+
+
 class Nvml:
     """The GPUs of this machine. Use `nvml()`, which is None where there are none."""
 
@@ -49,7 +61,20 @@ class Nvml:
 
     def names(self) -> tuple[str, ...]:
         """Of the devices, as NVIDIA writes them: `Tesla T4`, `NVIDIA A100-SXM4-80GB`."""
-        return tuple(_text(self._ask(self._nvml.nvmlDeviceGetName, device)) for _, device in self._whole())
+        return tuple(one.name for one in self.gpus())
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """The devices, in the order of the bus."""
+        nvml = self._nvml
+        return tuple(
+            Gpu(
+                str(index), _text(self._ask(nvml.nvmlDeviceGetUUID, device)),
+                _text(self._ask(nvml.nvmlDeviceGetName, device)),
+                bool((self._ask(nvml.nvmlDeviceGetMigMode, device) or (0,))[0]),
+                getattr(self._ask(nvml.nvmlDeviceGetMemoryInfo, device), "total", None),
+            )
+            for index, device in self._whole()
+        )  # fmt: skip
 
     def look(self, pids: Collection[int], devices: Collection[str] = ()) -> GpuLook | None:
         """Of these processes, on the devices that they run on; or of whole devices, by index or UUID, where named (a
@@ -125,8 +150,31 @@ def nvml() -> Nvml | None:
 @cache
 def gpu_names() -> tuple[str, ...]:
     """Of this machine's GPUs; none where there is no driver."""
+    return tuple(one.name for one in _gpus())
+
+
+def usable_gpus() -> tuple[Gpu, ...]:
+    """This machine's whole GPUs: those of CUDA_VISIBLE_DEVICES, by index or UUID, where we were given only some."""
+    return visible(_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible(gpus: tuple[Gpu, ...], named: str | None) -> tuple[Gpu, ...]:
+    """Those that CUDA_VISIBLE_DEVICES names (None: it is not set), in its order; slices (MIG) are left out."""
+    whole = tuple(one for one in gpus if not one.in_slices)
+    if named is None:
+        return whole
+    words = [word.strip() for word in named.split(",") if word.strip()]
+    found = [
+        next((one for one in whole if word == one.index or (len(word) > 4 and one.uuid.startswith(word))), None)
+        for word in words
+    ]
+    return tuple(one for one in found if one is not None)
+
+
+@cache
+def _gpus() -> tuple[Gpu, ...]:
     found = nvml()
-    return () if found is None else found.names()
+    return () if found is None else found.gpus()
 
 
 def is_of_type(name: str, asked: str) -> bool:

@@ -39,7 +39,7 @@ def resource_section(asked: Resources, options: KubernetesOptions) -> Document:
         wanted["cpu"] = f"{math.ceil(asked.cpu_cores * 1000)}m"
     if asked.memory_bytes is not None:
         wanted["memory"] = str(asked.memory_bytes)
-    wanted |= options.gpus.asked(asked.gpu_type, asked.gpu_memory)[0]
+    wanted |= options.gpus.asked(asked)[0]
     return {"requests": dict(wanted), "limits": dict(wanted)} if wanted else {}
 
 
@@ -76,7 +76,7 @@ def patched(
     server = server_container(pod, options.container)
     asked = container.resources
     server["resources"] = _merged(server.get("resources") or {}, resource_section(asked, options))
-    given = options.gpus.asked(asked.gpu_type, asked.gpu_memory)[1] | dict(container.env)
+    given = options.gpus.asked(asked)[1] | dict(container.env)
     kept = [one for one in server.get("env") or () if one.get("name") not in given]
     there = {*given, *(one.get("name") for one in kept)}
     hidden = [

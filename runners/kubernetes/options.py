@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runners.protocol import ParameterValue
+from runners.protocol import ParameterValue, Resources
 
 _MIB = 2**20
+_NVIDIA = "nvidia.com/gpu"
 _UNITS = {
     "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40
 }  # fmt: skip
@@ -42,26 +43,35 @@ PRESETS: Mapping[str, Slices] = {
 
 @dataclass(frozen=True)
 class ClusterGpus:
-    """How a GPU type and a slice are asked for. `types`: GPU type -> values of `type_label` on nodes that have it."""
+    """How GPUs and slices are asked for. `types`: GPU type -> values of `type_label` on nodes that have it.
+    `resources`: GPU type -> the extended resource that its device plugin counts, where it is not NVIDIA's.
+    """
 
     type_label: str = "nvidia.com/gpu.product"
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     slices: Slices = PRESETS["mig"]
+    resources: Mapping[str, str] = field(default_factory=dict)
 
     def label_values(self, gpu_type: str) -> tuple[str, ...]:
         """What the label may say."""
         return self.types.get(gpu_type, (gpu_type,))
 
-    def asked(self, gpu_type: str | None, value: ParameterValue | None) -> tuple[dict[str, str], dict[str, str]]:
-        """Extended resources and environment of a slice, or of one whole GPU where only a type is asked for.
+    def asked(self, asked: Resources) -> tuple[dict[str, str], dict[str, str]]:
+        """Extended resources and environment of so many slices, or of so many whole GPUs where no slice is asked for.
 
         Raises ValueError for a slice whose memory cannot be told, where that is needed.
         """
-        if value is None:
-            return ({} if gpu_type is None else {"nvidia.com/gpu": "1"}), {}
-        fill = _filler(value)
+        if not asked.gpu_count:
+            return {}, {}
+        if asked.gpu_memory is None:
+            return {self.resources.get(asked.gpu_type or "", _NVIDIA): str(asked.gpu_count)}, {}
+        fill = _filler(asked.gpu_memory)
         return (
-            {fill(name): fill(count) for name, count in self.slices.resources.items()},
+            {
+                # A count of slices is one for each GPU; the memory of one is each GPU's own already.
+                fill(name): str(asked.gpu_count) if count == "1" else fill(count)
+                for name, count in self.slices.resources.items()
+            },
             {name: fill(text) for name, text in self.slices.env.items()},
         )
 

@@ -11,12 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runners.host.cgroup import Cgroups
 from runners.host.cores import Allotment, Cores
-from runners.host.gpu import gpu_names, is_of_type
+from runners.host.devices import Devices, gpus_text
+from runners.host.gpu import gpu_names, is_of_type, usable_gpus
 from runners.host.machine import has_gpu, usable_cores, usable_memory_bytes
 from runners.host.ports import Ports, listens
 from runners.host.server_log import BoundedLog, bounded_log
@@ -30,6 +31,7 @@ from runners.protocol import (
     Endpoint,
     Infeasible,
     Leftover,
+    LocalProcesses,
     Placement,
     Recorded,
     Resources,
@@ -49,7 +51,7 @@ class ProcessRunner:
     """Servers at the same time get different cores while there are any; a load generator is offered those left over."""
 
     def __init__(self) -> None:
-        self._ports, self._cores = Ports(), Cores()
+        self._ports, self._cores, self._gpus = Ports(), Cores(), Devices(_fitting, _memory_bytes)
 
     def refuses(self, resources: Resources) -> str | None:
         """More cores or memory than there are, part of a core, or a GPU that is not here."""
@@ -61,13 +63,7 @@ class ProcessRunner:
         memory = usable_memory_bytes()
         if resources.memory_bytes is not None and resources.memory_bytes > memory:
             return f"asks for {resources.memory_bytes / _GIB:.3g} GiB of memory, and there are {memory / _GIB:.3g} here"
-        gpu = resources.gpu_type if resources.gpu_type is not None else resources.gpu_memory
-        if gpu is not None and not has_gpu():
-            return f"asks for a GPU ({gpu}), and there is none here"
-        asked_type, names = resources.gpu_type, gpu_names()
-        if asked_type is not None and names and not any(is_of_type(name, asked_type) for name in names):
-            return f"asks for the GPU {asked_type}, and here is {', '.join(sorted(set(names)))}"
-        return None
+        return _gpu_refusal(resources) if resources.gpu_count else None
 
     @property
     def near(self) -> bool:
@@ -96,13 +92,53 @@ class ProcessRunner:
                 raise Infeasible(refusal)
             with (
                 self._cores.take(None if asked is None else int(asked), container.go_on) as cores,
-                _running(container, cores) as server,
+                self._gpus.take(container.resources, container.go_on, container.group) as gpus,
+                _running(replace(container, env=_visible(gpus) | dict(container.env)), cores, gpus) as server,
             ):
                 yield server
         finally:
             for port in (container.placement.port, *container.placement.more):
                 self._ports.give_back(port)
             shutil.rmtree(container.folder / "scratch", ignore_errors=True)
+
+
+def _gpu_refusal(resources: Resources) -> str | None:
+    if not has_gpu():
+        return f"asks for {gpus_text(resources)}, and there is none here"
+    asked_type, names = resources.gpu_type, gpu_names()
+    if asked_type is not None and names and not any(is_of_type(name, asked_type) for name in names):
+        return f"asks for {gpus_text(resources)}, and here is {', '.join(sorted(set(names)))}"
+    if names and resources.gpu_count > max(1, len(_fitting(resources))):
+        return f"asks for {gpus_text(resources)}, and there are {len(_fitting(resources))} here"
+    return None
+
+
+def _fitting(resources: Resources) -> tuple[str, ...]:
+    """The GPUs of that type, by index. None where a driver does not tell, or where all are in slices (MIG): then the
+    server sees what we see.
+    """
+    asked = resources.gpu_type
+    return tuple(one.index for one in usable_gpus() if asked is None or is_of_type(one.name, asked))
+
+
+def _memory_bytes() -> int | None:
+    """Of the smallest GPU here."""
+    return min((one.memory_bytes for one in usable_gpus() if one.memory_bytes), default=None)
+
+
+def _visible(gpus: tuple[str, ...]) -> dict[str, str]:
+    """NVML numbers devices by their place on the bus, CUDA by their speed unless it is told otherwise."""
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+
+
+def _slice_notes(container: Container) -> tuple[str, ...]:
+    """A process has all of its GPU; whoever reads what was measured in a slice of one has to know who kept it."""
+    slice_ = container.resources.gpu_memory
+    if slice_ is None or slice_ in (1, "100%") or container.group is not None:
+        return ()
+    return (
+        f"The server kept to {slice_} of its GPU by itself, as runner.process.gpu_slices says; nothing checked it.",
+    )
 
 
 @dataclass
@@ -115,6 +151,7 @@ class _Server:
     cores: Allotment
     pid: int
     oom_kills_before: int
+    marks: dict[str, str]
     cold_start_s: float = 0.0
     image: str | None = None
     recorded: Recorded | None = None
@@ -134,6 +171,10 @@ class _Server:
     @property
     def shares_cores(self) -> bool:
         return self.cores.shared
+
+    @property
+    def processes(self) -> LocalProcesses:
+        return LocalProcesses(self.cores.server, (self.pid,), self.marks)
 
     def check(self) -> None:
         if self.watch.out_of_memory is not None:
@@ -162,7 +203,7 @@ class _Server:
 
 
 @contextlib.contextmanager
-def _running(container: Container, cores: Allotment) -> Iterator[_Server]:
+def _running(container: Container, cores: Allotment, gpus: tuple[str, ...]) -> Iterator[_Server]:
     """Start, wait until ready, and leave nothing behind, however the block ends."""
     write_files(container.files, Path(container.placement.files))
     marks = ownership_environment(container.study, container.trial)
@@ -175,10 +216,11 @@ def _running(container: Container, cores: Allotment) -> Iterator[_Server]:
         process = stack.enter_context(_ended(tree, container, environment(container, marks, temporary), cores))
         tree.led_by(process.pid)
         held.name_session(process.pid)
-        watch = stack.enter_context(_watched(container, tree, process.pid, log))
-        server = _Server(container, tree, watch, cores, process.pid, oom_kills)
+        watch = stack.enter_context(_watched(container, tree, process.pid, gpus, log))
+        server = _Server(container, tree, watch, cores, process.pid, oom_kills, marks)
         await_server(server.url, container, server.check, server.log_tail)
         server.cold_start_s = time.monotonic() - launched
+        server.notes = _slice_notes(container)
         _refuse_a_stranger(server)
         yield server
 
@@ -215,9 +257,11 @@ def _interrupted_twice() -> bool:
 
 
 @contextlib.contextmanager
-def _watched(container: Container, tree: ProcessTree, pid: int, log: BoundedLog) -> Iterator[Watch]:
+def _watched(
+    container: Container, tree: ProcessTree, pid: int, gpus: tuple[str, ...], log: BoundedLog
+) -> Iterator[Watch]:
     """Samples are taken for as long as the block runs, and written down after it."""
-    watch = Watch(tree, container.resources.memory_bytes, lambda: bool(_exit_code(pid)), log.trim)
+    watch = Watch(tree, container.resources.memory_bytes, lambda: bool(_exit_code(pid)), gpus, log.trim)
     try:
         watch.start()
         yield watch

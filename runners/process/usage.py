@@ -28,18 +28,17 @@ class Watch(threading.Thread):
     """Samples until stopped. `out_of_memory` becomes the reason when the limit was passed and the tree was killed.
 
     Memory is the sum over the tree's resident sets; where that passes the limit, pages that forked workers share are
-    counted once (PSS) before it is judged, as a container's limit would count them. `each_time` is called beside.
+    counted once (PSS) before it is judged, as a container's limit would count them. `gpus` are looked at even where the
+    driver does not know our processes' ids, as in a container. `each_time` is called beside.
     """
 
     def __init__(
-        self,
-        tree: ProcessTree,
-        limit_bytes: int | None,
-        has_failed: Callable[[], bool],
+        self, tree: ProcessTree, limit_bytes: int | None, has_failed: Callable[[], bool], gpus: tuple[str, ...] = (),
         each_time: Callable[[], None] = lambda: None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(name="usage", daemon=True)
-        self._tree, self._limit, self._has_failed, self._each_time = tree, limit_bytes, has_failed, each_time
+        self._devices, self._each_time = gpus, each_time
+        self._tree, self._limit, self._has_failed = tree, limit_bytes, has_failed
         self._done = threading.Event()
         self._cpu, self._cgroups, self._gpus = CpuMeter(), Cgroups(), nvml()
         self._total_bytes = int(psutil.virtual_memory().total)
@@ -75,7 +74,7 @@ class Watch(threading.Thread):
         entries = self._tree.look()
         at = time.monotonic()
         running = [entry for entry in entries if not entry.ended]
-        gpu = None if self._gpus is None else self._gpus.look({entry.pid for entry in running})
+        gpu = None if self._gpus is None else self._gpus.look({entry.pid for entry in running}, self._devices)
         return Sample(at, self._cpu.read(entries), self._memory_bytes(running, at), len(running), gpu=gpu)
 
     def _too_much(self, sample: Sample, free: int) -> str | None:

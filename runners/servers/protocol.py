@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -130,7 +130,8 @@ class ServerAdapter:
     model's path is a file or a folder, not a name. `configures_at_start`: a server that has just been started is
     configured as one that runs. `streams`: its answers are streams of tokens. `grpc_port` says which of the placement's
     further ports answers the V2 protocol over gRPC, where `Model.grpc` asks for it. `variables`: knob -> the variable
-    of the environment by which it reaches the user's own code.
+    of the environment by which it reaches the user's own code. `parallel`: the knobs whose product is the number
+    of GPUs that a server takes.
     """
 
     name: ClassVar[str]
@@ -144,9 +145,18 @@ class ServerAdapter:
     ready_timeout_s: ClassVar[float] = 120.0
     knobs: ClassVar[tuple[Knob, ...]] = ()
     variables: ClassVar[Mapping[str, str]] = {}
+    parallel: ClassVar[tuple[str, ...]] = ()
     configures_at_start: ClassVar[bool] = False
     path_is_file: ClassVar[bool] = False
     streams: ClassVar[bool] = False
+
+    def gpus_constraint(self, names: Collection[str], gpus: str | None) -> str | None:
+        """What the parameter `gpus`, the number of a replica's GPUs, has to equal, as a spec's constraint. `names` are
+        those of all parameters. None where no parameter has that role, or this kind of server takes one GPU only.
+        """
+        if gpus is None or not self.parallel:
+            return None
+        return f"{gpus} == {' * '.join(name for name in self.parallel if name in names) or '1'}"
 
     @property
     def describes_models(self) -> bool:

@@ -35,6 +35,7 @@ def test_every_search_asks_nothing_twice_and_reports(searcher: str) -> None:
     assert 0 <= asked.ask() < len(surface.configurations)
 
 
+@pytest.mark.timeout(900)
 def test_twenty_trials_suffice_on_services_never_seen() -> None:
     runs = [
         search(Job(family, seed, False, "ours", seed, 20))
@@ -56,7 +57,7 @@ def test_a_table_is_read_as_a_spec_would(tmp_path: Path) -> None:
     assert run.within_5 <= 4
 
 
-def test_what_is_compared_is_what_the_product_does(tmp_path: Path, tune: Tune) -> None:
+def test_what_is_compared_is_what_the_product_does(tmp_path: Path, tune_in_process: Tune) -> None:
     """`tune` on a table asks, prunes and refuses what the benchmark's own loop does on it."""
     names = ["gpu_slice", "batch_size", "processes"]
     with (tmp_path / "model-100ms.csv").open("w", newline="", encoding="utf-8") as file:
@@ -76,7 +77,7 @@ def test_what_is_compared_is_what_the_product_does(tmp_path: Path, tune: Tune) -
         "    gpu_slice: {choices: [1, 2, 3, 4, 7]}\n    batch_size: {choices: [1, 2, 4, 8, 16, 32, 64]}\n"
         "    processes: {choices: [1, 2, 3]}\nrunner: {type: replay, table: model-100ms.csv}\n"
     )
-    done = tune("--service", "spec.yaml", "--budget", 12, "--seed", 3)
+    done = tune_in_process("--service", "spec.yaml", "--budget", 12, "--seed", 3)
     assert done.returncode == 0, done.stderr
     shown = pd.read_csv(tmp_path / "tuning" / "x" / "trials.csv")
 

@@ -21,6 +21,8 @@ import pytest
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, LoadTestError, Progress, RequestPlan, Slo, pack
 from loadtest.bundle import unpack
 
+pytestmark = pytest.mark.usefixtures("needs_machine")
+
 COMMAND = [sys.executable, "-P", "-m", "loadtest"]
 
 

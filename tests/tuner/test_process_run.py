@@ -62,7 +62,7 @@ def survivors(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_survives(tmp_path: Path) -> Iterator[None]:
+def _nothing_survives(tmp_path: Path, needs_machine: None) -> Iterator[None]:
     yield
     deadline = time.monotonic() + 2  # an ended generator's watchdog looks twice a second
     while (left := survivors(tmp_path)) and time.monotonic() < deadline:

@@ -28,6 +28,12 @@ runner: {type: replay, table: table.csv}
 COLUMNS = ("cpu_cores", "batch_size", "threads", "workers")
 
 
+@pytest.fixture
+def tune(tune_in_process: Tune) -> Tune:
+    """No server is launched: nothing here needs a process."""
+    return tune_in_process
+
+
 def capacity(cores: int, batch: int, threads: int, workers: int) -> float:
     """A made-up server: batching helps up to a point, too many threads fight over the cores, long batches are late."""
     if batch / (cores * workers) > 16:

@@ -17,7 +17,7 @@ from results import Evidence, ResultsError, StudySummary
 from results.exports import Deployable, exported, offered
 from results.text import visible
 from tuner.commands.stored import open_archive
-from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError
+from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError, needing_packages
 from tuner.outcome.deployable import deployables
 from tuner.outcome.summary import summarise
 from tuner.study.archive import Archive, study_names
@@ -117,7 +117,8 @@ def dashboard(options: DashboardOptions) -> ExitCode:
         )
     archives = _archives(options)
     raw = _raw_link(options, archives)
-    from results.dashboard import make_app
+    with needing_packages("the dashboard"):
+        from results.dashboard import make_app
 
     server = _listen(make_app(Studies(archives, raw), options.token or None), options.host, options.port)
     shown = f"http://{'127.0.0.1' if options.host == '0.0.0.0' else options.host}:{options.port}/"  # noqa: S104
@@ -176,7 +177,8 @@ def _raw_link(options: DashboardOptions, archives: Mapping[str, Archive]) -> str
 
 
 def _listen(app: Any, host: str, port: int) -> Any:
-    import waitress
+    with needing_packages("the dashboard"):
+        import waitress
 
     try:
         return waitress.create_server(app, host=host, port=port, threads=_THREADS, ident=None)

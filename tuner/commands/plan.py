@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from loadtest import TraceError, read_recorded
 from results import ResultsError
 from results.planning import (
     Pattern,
@@ -19,11 +18,11 @@ from results.planning import (
     pattern,
     plan_document,
     plan_text,
-    recorded_traffic,
     write_plan,
 )
 from tuner.commands.stored import read_study
 from tuner.errors import ExitCode, UsageError
+from tuner.outcome.traffic import read_traffic
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,3 @@ def _traffic(options: PlanOptions) -> Traffic:
         raise UsageError("--traffic brings its own pattern; --pattern and --valley go with --qps alone")
     read = read_traffic(options.traffic)
     return read if options.qps is None else read.scaled(options.qps)
-
-
-def read_traffic(path: Path) -> Traffic:
-    """A trace for a plan, as the load test reads it. Raises ResultsError that names file and line."""
-    try:
-        found = read_recorded(path)
-    except TraceError as error:
-        raise ResultsError(str(error)) from error
-    return recorded_traffic(found.name, found.times_s, found.steps_s, found.rates, found.begins)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from results import writes_parquet
 from tuner.commands.stored import open_archive
 from tuner.errors import ExitCode
 from tuner.outcome.folder import write_outputs
@@ -21,5 +22,6 @@ def report(folder: Path, storage: str | None, study: str | None) -> ExitCode:
         click.echo(f"warning: left out, since it cannot be read: {problem}", err=True)
     if len(summary.damaged) > _SHOWN:
         click.echo(f"warning: and {len(summary.damaged) - _SHOWN} more", err=True)
-    click.echo(f"wrote report.html, report.md, trials.csv, trials.parquet and recommendation.json in {folder}")
+    parquet = "trials.parquet" if writes_parquet() else "(no pyarrow here, so no trials.parquet)"
+    click.echo(f"wrote report.html, report.md, trials.csv, {parquet} and recommendation.json in {folder}")
     return ExitCode.DONE

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from tuner.commands.opening import has_prices, request_sources
 from tuner.display.wording import duration
 from tuner.errors import ExitCode
 from tuner.launch.checks import check, warnings, widest
@@ -14,6 +13,7 @@ from tuner.launch.estimate import estimate_run
 from tuner.launch.render import why_refused
 from tuner.launch.runner import make_runner
 from tuner.spec.reading import load_spec
+from tuner.study.opening import has_prices, request_sources
 
 
 def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:

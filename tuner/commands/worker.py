@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners import RunnerUnavailable
-from tuner.commands.opening import has_prices, open_study, refuse_at_once, request_sources, study_runner, with_quality
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError
 from tuner.launch.checks import check
@@ -14,6 +13,16 @@ from tuner.search.objective import Objective
 from tuner.spec.reading import load_spec
 from tuner.study.archive import Archive
 from tuner.study.loop import Study
+from tuner.study.opening import (
+    has_prices,
+    knows,
+    refuse_at_once,
+    request_sources,
+    study_runner,
+    trial_setup,
+    with_quality,
+)
+from tuner.study.store import StudyStore
 
 
 @dataclass(frozen=True)
@@ -45,13 +54,14 @@ def worker(options: WorkerOptions) -> ExitCode:
     folder = options.output or Path("tuning") / loaded.spec.service.name
     folder.mkdir(parents=True, exist_ok=True)
     sources = request_sources(loaded)
-    store, setup = open_study(loaded, runner, sources, folder, options.storage, seed=0, resume=True, provenance={})
+    store = StudyStore.join(options.storage, loaded, knows(loaded, runner))
+    setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
     display = make_display(as_json=options.as_json)
     objective = Objective.of(loaded.spec.objective)
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
-        Study(with_quality(setup), store, objective, display, store.budget, options.parallel).help()
+        Study(with_quality(setup), store, objective, display, store.plan.budget, options.parallel).help()
         display.notice(f"the study {loaded.spec.service.name} has its {len(store.records())} trials")
     except KeyboardInterrupt:
         display.notice("interrupted: the trials under way are left to others")

@@ -65,6 +65,7 @@ def check_serving(loaded: LoadedSpec, found: Serving, used: set[str]) -> None:
             raise loaded.error(("space", "parameters", parameter.name), _no_knob(found.adapter, parameter))
     if found.model.grpc:
         _check_grpc(loaded, found.adapter)
+    _check_parallel(loaded, found)
     configuration = next(iter(loaded.space.sample(1, seed=0)))
     try:
         found.adapter.check(found.model, found.values(configuration))
@@ -79,6 +80,21 @@ def check_serving(loaded: LoadedSpec, found: Serving, used: set[str]) -> None:
                 found.adapter.launch(found.model, values, _ANYWHERE)
             except ValueError as error:  # AdapterError, or what a float() says of it
                 raise loaded.error(("space", "parameters", parameter.name), str(error)) from error
+
+
+def _check_parallel(loaded: LoadedSpec, found: Serving) -> None:
+    """A server that takes several GPUs must say so, or it is priced, and granted, one of them."""
+    if loaded.space.with_role("gpus") is not None:
+        return
+    for knob in found.adapter.parallel:
+        parameter = found.knobs.get(knob)
+        most = max(map(quantity, parameter.choices), default=1) if parameter is not None else 1
+        if parameter is not None and isinstance(most, int | float) and most > 1:
+            raise loaded.error(
+                ("space", "parameters", parameter.name),
+                f"takes up to {most:g} GPUs, and no parameter says how many a replica has, so one would be paid for: "
+                "add gpus: {choices: [1, 2, 4], role: gpus}; the constraint between them is added by itself",
+            )
 
 
 def _check_grpc(loaded: LoadedSpec, adapter: ServerAdapter) -> None:

@@ -116,12 +116,20 @@ def _check_timeout(loaded: LoadedSpec) -> None:
 def _check_slices(loaded: LoadedSpec) -> None:
     """Services that are tuned together do share a GPU; a process by itself has all of it, whatever is paid for."""
     slices = loaded.space.with_role("gpu_memory")
+    if slices is not None and loaded.spec.runner.process.gpu_slices == "kept-by-server":
+        if slices.name not in {name for _, text in templates(loaded) for name in placeholders(text)}:
+            raise loaded.error(
+                ("space", "parameters", slices.name),
+                f"runner.process.gpu_slices says that the server keeps to its slice, and {{{slices.name}}} is in no "
+                "command, env or file, so it is not told",
+            )
+        return
     for choice in slices.choices if slices else ():
         if quantity(choice) != 1.0:
             raise loaded.error(
                 ("space", "parameters", slices.name if slices else ""),
                 f"a process gets whole GPUs, so {choice} of one would be measured as all of it; use the docker or "
-                "kubernetes runner",
+                "kubernetes runner, or say runner.process.gpu_slices: kept-by-server where its command sees to that",
             )
 
 

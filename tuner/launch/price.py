@@ -16,15 +16,15 @@ _MIG_SHARES = 7  # an A100, or an H100, has seven of compute
 
 
 def price_per_hour(space: SearchSpace, configuration: Configuration, prices: PriceSpec) -> float | None:
-    """Cores, memory and the share of a GPU, times the replicas. None where nothing in it, or its GPU, has a price."""
+    """Cores, memory and GPUs or their shares, times the replicas. None where nothing in it, or its GPU, has a price."""
     asked = resources(space, configuration)
     price = prices.cpu_core_hour * (asked.cpu_cores or 0.0)
     price += prices.memory_gib_hour * (asked.memory_bytes or 0) / _GIB
-    if asked.gpu_type is not None or asked.gpu_memory is not None:
+    if asked.gpu_count:
         gpu = prices.gpu_hour.get(asked.gpu_type or _only_gpu(prices) or "")
         if gpu is None:
             return None
-        price += gpu.price * gpu_share(asked.gpu_memory, gpu, prices.slices)
+        price += asked.gpu_count * gpu.price * gpu_share(asked.gpu_memory, gpu, prices.slices)
     replicas = space.with_role("replicas")
     return price * (float(configuration[replicas.name]) if replicas else 1.0) or None
 
@@ -90,22 +90,25 @@ def check_prices(loaded: LoadedSpec) -> None:
         raise loaded.error(
             ("prices",),
             "nothing in the space has a price: set cpu_core_hour, memory_gib_hour or gpu_hour, and give a parameter "
-            "the role cpu_cores, memory or gpu_type" + (", in every service" if loaded.members else ""),
+            "the role cpu_cores, memory, gpu_type or gpus" + (", in every service" if loaded.members else ""),
         )
 
 
 def _check_gpu_prices(loaded: LoadedSpec) -> None:
     space, prices = loaded.space, loaded.spec.prices
     gpu_type, gpu_memory = space.with_role("gpu_type"), space.with_role("gpu_memory")
-    types = gpu_type.choices if gpu_type else (_only_gpu(prices),) if gpu_memory else ()
+    untyped = gpu_memory or space.with_role("gpus")
+    types = gpu_type.choices if gpu_type else (_only_gpu(prices),) if untyped else ()
     for name in types:
         if name == NO_GPU:
             continue
-        if name is None:
+        if name is None and untyped is not None:
+            asked = (
+                f"which GPU is {untyped.name} a slice of" if untyped is gpu_memory else f"{untyped.name} of which GPU"
+            )
             raise loaded.error(
                 ("prices",),
-                f"which GPU is {gpu_memory.name} a slice of? Give a parameter the role gpu_type, as in "  # type: ignore[union-attr]
-                "gpu_type: [T4], or gpu_hour one price",
+                f"{asked}? Give a parameter the role gpu_type, as in gpu_type: [T4], or gpu_hour one price",
             )
         if str(name) not in prices.gpu_hour:
             raise loaded.error(("prices",), f"gpu_hour has no price for {name}, which {gpu_type.name} may choose")  # type: ignore[union-attr]

@@ -26,7 +26,7 @@ from tuner.spec.reading import LoadedSpec
 from tuner.spec.yaml_file import KeyPath
 
 RUNNER_PLACEHOLDERS = ("port", "host", "files", "port2", "port3", "cache_dir")
-RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "replicas")
+RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpus", "replicas")
 NO_GPU = "none"  # among the choices of a gpu_type: the same server on CPU cores alone
 _READY_S = 120.0
 _MAX_TEMPLATE_BYTES = 1 << 20  # a config map, in which it may travel, holds no more
@@ -155,7 +155,8 @@ def resources(space: SearchSpace, configuration: Configuration) -> Resources:
     """What the parameters with a resource role ask for."""
     by_role = roles(space, configuration)
     cores, memory, gpu_type = by_role.get("cpu_cores"), by_role.get("memory"), by_role.get("gpu_type")
-    if gpu_type == NO_GPU:
+    gpus = by_role.get("gpus")
+    if gpu_type == NO_GPU or gpus == 0:
         return Resources(
             float(cores) if cores is not None else None, parse_size(memory) if memory is not None else None
         )
@@ -164,6 +165,7 @@ def resources(space: SearchSpace, configuration: Configuration) -> Resources:
         memory_bytes=None if memory is None else parse_size(memory),
         gpu_type=None if gpu_type is None else str(gpu_type),
         gpu_memory=by_role.get("gpu_memory"),
+        gpus=None if gpus is None else int(gpus),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, TableError
 from search_spaces.reading import is_file, is_folder
-from tuner.errors import SpecError, UnfitEnvironmentError
+from tuner.errors import SpecError, UnfitEnvironmentError, needing_packages
 from tuner.launch.adapter import image_of, mounted_model
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.yaml_file import read_documents
@@ -42,7 +42,8 @@ def make_runner(loaded: LoadedSpec) -> Runner:
 
 
 def _docker(loaded: LoadedSpec) -> Runner:
-    from runners.docker.runner import DockerOptions, DockerRunner
+    with needing_packages("the docker runner"):
+        from runners.docker.runner import DockerOptions, DockerRunner
 
     spec, key = loaded.spec.runner.docker, ("runner", "docker")
     if loaded.members and spec.build is not None:
@@ -71,7 +72,8 @@ def _docker(loaded: LoadedSpec) -> Runner:
 
 
 def _kubernetes(loaded: LoadedSpec) -> Runner:
-    from runners.kubernetes import KubernetesRunner
+    with needing_packages("the kubernetes runner"):
+        from runners.kubernetes import KubernetesRunner
 
     spec, key = loaded.spec.runner.kubernetes, ("runner", "kubernetes")
     documents: tuple[Any, ...] = ()
@@ -109,6 +111,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
             spec.gpu.type_label,
             {name: (given,) if isinstance(given, str) else tuple(given) for name, given in spec.gpu.types.items()},
             PRESETS[slices] if isinstance(slices, str) else Slices(slices.resources, slices.env),
+            spec.gpu.resources,
         ),
         dcgm=spec.gpu.dcgm,
         shm_bytes=spec.shm_size,

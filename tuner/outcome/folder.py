@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from results import StudySummary, write_recommendation, write_report, write_trials
+from tuner import __version__
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.outcome.summary import summarise
 from tuner.spec.reading import LoadedSpec
@@ -57,7 +58,7 @@ def _unused(path: Path) -> Path:
 
 def provenance(loaded: LoadedSpec, seed: int) -> dict[str, str]:
     """Where, when and with what a study is begun."""
-    versions = {name: metadata.version(name) for name in ("tune-inference", "optuna", "locust")}
+    versions = {name: _version(name) for name in ("tune-inference", "optuna", "locust")}
     return {
         "spec": str(loaded.file.path.resolve()),
         "seed": str(seed),
@@ -70,6 +71,14 @@ def provenance(loaded: LoadedSpec, seed: int) -> dict[str, str]:
         "python": platform.python_version(),
         **versions,
     }
+
+
+def _version(package: str) -> str:
+    """Of an installed package; this product's own may run from its source tree."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return f"{__version__}, not installed" if package == "tune-inference" else "not installed"
 
 
 def _processor() -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from results import Explanation, StudySummary, TrialRecord
-from results.text import visible
-from search_spaces.reading import quoted
+from results import Explanation, StudySummary
 from tuner.outcome.recommendation import find_current, recommend
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec
 from tuner.study.archive import Archive, Snapshot
+from tuner.study.damage import misfits
 
 _SHOWN = 3
 _NOTABLE = 0.02  # the least share of the variance that is worth a word
@@ -51,7 +50,7 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
             service.prefix + one.name
             for service in loaded.services
             for one in service.loaded.space.parameters
-            if one.role in ("gpu_type", "gpu_memory")
+            if one.role in ("gpu_type", "gpu_memory", "gpus")
         ),
         metrics=objective.metrics,
         maximised=objective.maximised[0],
@@ -60,27 +59,15 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
 
 
 def _of_this_space(loaded: LoadedSpec, found: Snapshot) -> Snapshot:
-    """Without the records whose configuration the space does not have: nothing could be computed from them."""
-
-    def why(record: TrialRecord) -> str | None:
-        names, ours = set(record.configuration), set(loaded.space.names)
-        if names != ours:
-            return f"its parameters are {quoted(sorted(names))}, and those of the spec {quoted(sorted(ours))}"
-        return loaded.space.why_invalid(record.configuration)
-
-    numbers = {one.number for one in found.records}
-    wrong = [f"trial {one.number}: configuration: {visible(problem)}" for one in found.records if (problem := why(one))]
-    wrong += [f"trial {key}, measured again: configuration: {visible(problem)}"
-              for key, one in found.confirmations.items() if (problem := why(one))]  # fmt: skip
-    wrong += [f"trial {key}: it was measured again, and has no record itself" for key in found.confirmations
-              if key not in numbers]  # fmt: skip
-    if not wrong:
+    """Without the records whose configuration the space does not have."""
+    trials, again = misfits(loaded, found.records, found.confirmations)
+    if not trials and not again:
         return found
     return replace(
         found,
-        records=tuple(one for one in found.records if not why(one)),
-        confirmations={key: one for key, one in found.confirmations.items() if key in numbers and not why(one)},
-        damaged=(*found.damaged, *wrong),
+        records=tuple(one for one in found.records if one.number not in trials),
+        confirmations={key: one for key, one in found.confirmations.items() if key not in again and key not in trials},
+        damaged=(*found.damaged, *trials.values(), *again.values()),
     )
 
 

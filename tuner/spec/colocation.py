@@ -127,16 +127,19 @@ def _sized(part: Part, role: str) -> _Use:
 def _on_gpu(part: Part, amount: Callable[[Value | None], float]) -> _Use:
     """What a service takes of the GPU: nothing where it chooses none."""
     kind, slice_ = part.space.with_role("gpu_type"), part.space.with_role("gpu_memory")
-    names = {one.name: part.prefix + one.name for one in (kind, slice_) if one is not None}
+    count = part.space.with_role("gpus")
+    names = {one.name: part.prefix + one.name for one in (kind, slice_, count) if one is not None}
     for one in slice_.choices if slice_ else ():
         amount(quantity(one))  # what cannot be added up is said now
 
     def use(values: Mapping[str, Value]) -> float:
-        if kind is None and slice_ is None:
+        if not names:
             return 0.0
         if kind is not None and values[names[kind.name]] == "none":
             return 0.0
-        return amount(values[names[slice_.name]] if slice_ else None)
+        number = values[names[count.name]] if count else 1.0
+        several = number if isinstance(number, int | float) else 1.0
+        return several * amount(values[names[slice_.name]] if slice_ else None) if several else 0.0
 
     return frozenset(names.values()), use
 

@@ -10,7 +10,10 @@ from pydantic import Field, model_validator
 from tuner.spec.quantities import Seconds, Share
 from tuner.spec.section import Section
 
-Metric = Literal["latency", "ttft", "itl", "per_token"]
+Metric = Literal["latency", "ttft", "tpot", "itl", "per_token"]
+
+
+_NAMES = {"latency": "", "ttft": " to the first token", "tpot": " per output token", "itl": " between tokens"}
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,7 @@ class SloLimit:
     def __str__(self) -> str:
         if self.metric == "per_token":
             return f"p{self.percentile:g} of tokens per second >= {1 / self.limit_s:g}"
-        name = {"latency": "", "ttft": " to the first token", "itl": " between tokens"}[self.metric]
-        return f"p{self.percentile:g}{name} <= {self.limit_s * 1e3:g} ms"
+        return f"p{self.percentile:g}{_NAMES[self.metric]} <= {self.limit_s * 1e3:g} ms"
 
 
 class Percentiles(Section):
@@ -57,6 +59,7 @@ class SloSpec(Percentiles):
     """Latency limits by percentile, and the share of errors; errors count as misses of every limit as well."""
 
     ttft: Percentiles | None = None
+    tpot: Percentiles | None = None
     itl: Percentiles | None = None
     tokens_per_second: LeastRates | None = None
     error_rate: Share | None = None
@@ -72,6 +75,7 @@ class SloSpec(Percentiles):
         """All of them."""
         found = [SloLimit("latency", *pair) for pair in self.by_percentile]
         found += [SloLimit("ttft", *pair) for pair in (self.ttft.by_percentile if self.ttft else ())]
+        found += [SloLimit("tpot", *pair) for pair in (self.tpot.by_percentile if self.tpot else ())]
         found += [SloLimit("itl", *pair) for pair in (self.itl.by_percentile if self.itl else ())]
         rates = self.tokens_per_second or LeastRates()
         pairs = ((50.0, rates.p50), (90.0, rates.p90), (95.0, rates.p95), (99.0, rates.p99))

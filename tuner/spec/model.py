@@ -292,7 +292,7 @@ class Spec(Section):
             and self.request.stream is None
             and any(one.metric != "latency" for one in self.slo.limits)
         ):
-            raise ValueError("slo: ttft, itl and tokens_per_second need request: {stream: openai}")
+            raise ValueError("slo: ttft, tpot, itl and tokens_per_second need request: {stream: openai}")
         if self.load.locustfile is not None and self.request.stream is not None:
             raise ValueError("load.locustfile: a locustfile's requests are not read as streams; remove request.stream")
         return self

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -283,7 +284,18 @@ def _space(file: YamlFile, spec: Spec, at: KeyPath) -> SearchSpace:
             raise file.error((*at, "space", *error.where), str(error)) from error
         described = {name: ParameterSpec.model_validate(value) for name, value in parameters.items()}
     described |= spec.space.parameters
+    from_preset = (*from_preset, *_of_server(spec, described))
     return _checked_space(file, spec, at, from_preset, build)
+
+
+def _of_server(spec: Spec, described: Mapping[str, ParameterSpec]) -> Iterator[str]:
+    """Constraints of the server's kind, where its own command is used: as many GPUs as its parallel parts take."""
+    if spec.service.server == "custom" or spec.service.command:
+        return
+    gpus = next((name for name, one in described.items() if (one.role or name) == "gpus"), None)
+    with contextlib.suppress(AdapterError):  # an unknown server is said where it is first needed
+        if constraint := adapter_named(spec.service.server).gpus_constraint(described, gpus):
+            yield constraint
 
 
 def _checked_space(

@@ -31,6 +31,16 @@ class DockerSpec(Section):
         return mounts
 
 
+class ProcessSpec(Section):
+    """Processes of this machine, which get whole GPUs."""
+
+    gpu_slices: Literal["refused", "kept-by-server"] = Field(
+        default="refused",
+        description="kept-by-server: the command holds the server itself to its slice, of memory and of compute; "
+        "nothing here does, and every trial says so",
+    )
+
+
 class SliceSpec(Section):
     """What a slice of a GPU is in this cluster. `{value}` is the slice as the spec writes it, `{gib}` and `{mib}` its
     memory.
@@ -45,6 +55,11 @@ class ClusterGpuSpec(Section):
 
     type_label: str = Field(default="nvidia.com/gpu.product", min_length=1)
     types: Mapping[str, str | tuple[str, ...]] = Field(default_factory=dict, description="GPU type -> label's values")
+    resources: Mapping[str, Text] = Field(
+        default_factory=dict,
+        description="GPU type -> its extended resource, where that is not nvidia.com/gpu: amd.com/gpu, "
+        "gpu.intel.com/i915, google.com/tpu",
+    )
     slices: SlicePreset | SliceSpec = "mig"
     dcgm: str | None = Field(
         default=None, pattern=r"^https?://", description="metrics of DCGM's exporter, to see use by"
@@ -100,6 +115,7 @@ class RunnerSpec(Section):
     type: Literal["process", "docker", "kubernetes", "replay"] = "process"
     table: str | None = None
     reuse: bool = Field(default=True, description="trials share a server where they differ only in what it can be told")
+    process: ProcessSpec = ProcessSpec()
     docker: DockerSpec = DockerSpec()
     kubernetes: KubernetesSpec = KubernetesSpec()
 

@@ -6,31 +6,26 @@ with plain SQL, only what is new, and what a trial's figures rest on only when i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from results import Evidence, Explanation, TrialRecord
-from results.stored import StoredError, plain_json, stored, stored_json
+from results import Evidence, TrialRecord
+from results.stored import StoredError, plain_json, stored_json
 from results.text import visible
-from search_spaces.reading import quoted
 from tuner.errors import SpecError, UnfitEnvironmentError, UsageError
 from tuner.spec.reading import LoadedSpec, check_content
 from tuner.spec.yaml_file import YamlFile
+from tuner.study.damage import damaged, known_confirmations, known_end, known_explanation, known_plan
+from tuner.study.keys import CONFIRMATION_EVIDENCE, EVIDENCE, PLAN, PROVENANCE, RECORD
+from tuner.study.plan import StudyPlan
 from tuner.study.storage import reaching, with_driver
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
-
-# The attributes of a study and of a trial, in Optuna's storage, that are ours.
-SPEC, PROVENANCE, EXPLANATION, STOPPED, BUDGET = (
-    "tune:spec", "tune:provenance", "tune:explanation", "tune:stopped", "tune:budget"
-)  # fmt: skip
-CONFIRMATION, CONFIRMATION_EVIDENCE = "tune:confirmation:", "tune:confirmation-evidence:"
-RECORD, EVIDENCE = "record", "tune:evidence"
 
 _STUDIES = "SELECT study_name, study_id FROM studies ORDER BY study_id"
 _ATTRIBUTES = "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key NOT LIKE :large"
@@ -55,6 +50,7 @@ _VERSION = """
     (SELECT count(*) FROM study_user_attributes WHERE study_id = :study) FROM trials WHERE study_id = :study
 """
 _SCHEMA = 12  # the version of the tables that these statements read
+_NO_PATH = "spec of the stored study"
 _LAST = "SELECT max(datetime_complete) FROM trials WHERE study_id = :study"
 
 
@@ -94,21 +90,18 @@ class Archive:
         self._seen = 0
         self._records: dict[int, TrialRecord] = {}
         self._damaged: dict[int, str] = {}
-        content = self._attribute(SPEC)
-        if content is None:
+        known = self._plan()
+        if known is None:
             raise UsageError(f"the study {self.name} was not made by tune: it holds no spec")
-        if not isinstance(content, dict):
-            raise damaged(self.name, "its spec is not a mapping")
-        self._content = content
+        path = known.provenance.get("spec", "")
+        self._content, self._spec_path = known.content, path if path.isprintable() and path else _NO_PATH
 
     @cached_property
     def loaded(self) -> LoadedSpec:
         """The spec as it was when the study began."""
-        known = self._attribute(PROVENANCE)
-        spec = known.get("spec") if isinstance(known, dict) else None  # files that the spec names lie beside it
-        file = YamlFile(Path(spec if isinstance(spec, str) and spec.isprintable() else "spec of the stored study"))
+        # Files that the spec names lie beside it.
         try:
-            return check_content(file, self._content)
+            return check_content(YamlFile(Path(self._spec_path)), dict(self._content))
         except SpecError as error:
             raise damaged(self.name, f"its spec is not one of this version: {error}") from error
 
@@ -120,15 +113,16 @@ class Archive:
             found = dict(self._attributes(connection, problems))
             running = int(_scalar(connection, _RUNNING, study=self._study) or 0)
             last = _scalar(connection, _LAST, study=self._study)
-        again = _readable_confirmations(found, problems)
-        explanation = _checked(found, EXPLANATION, problems, _is_explanation)
+        plan = self._known_plan(found)
+        again = known_confirmations(found, problems)
+        explanation, stopped = known_explanation(found, problems), known_end(found, problems)
         return Snapshot(
             records=tuple(self._records[number] for number in sorted(self._records)),
             confirmations=again,
-            provenance=_checked(found, PROVENANCE, problems, _is_provenance) or {},
+            provenance={} if plan is None else plan.provenance,
             explanation=explanation,
-            stopped=_checked(found, STOPPED, problems, lambda value: isinstance(value, str)),
-            budget=_checked(found, BUDGET, problems, lambda value: isinstance(value, int) and value > 0),
+            stopped=stopped,
+            budget=None if plan is None else plan.budget,
             running=running,
             ended=None if last is None else str(last)[:19].replace(" ", "T"),
             damaged=(*(self._damaged[key] for key in sorted(self._damaged)), *problems),
@@ -140,7 +134,7 @@ class Archive:
         """
         with reaching(self.url), _engine(self.url).connect() as connection:
             row = connection.execute(_text(_VERSION), {"study": self._study}).one()
-            run = _scalar(connection, _ATTRIBUTE, study=self._study, key=PROVENANCE)
+            run = [_scalar(connection, _ATTRIBUTE, study=self._study, key=key) for key in (PLAN, PROVENANCE)]
         return " ".join(map(str, row)), str(run)
 
     def evidence(self, number: int) -> Evidence:
@@ -170,78 +164,29 @@ class Archive:
         if unseen is not None:
             self._seen = min(self._seen, int(unseen) - 1)
 
-    def _attribute(self, key: str) -> Any:
+    def _plan(self) -> StudyPlan | None:
         with reaching(self.url), _engine(self.url).connect() as connection:
-            found = _scalar(connection, _ATTRIBUTE, study=self._study, key=key)
+            problems: list[str] = []
+            found = dict(self._attributes(connection, problems))
+        if spoiled := [one for one in problems if one.startswith("tune:")]:
+            raise damaged(self.name, spoiled[0])
+        return self._known_plan(found)
+
+    def _known_plan(self, attributes: Mapping[str, Any]) -> StudyPlan | None:
         try:
-            return None if found is None else plain_json(found)
+            return known_plan(attributes)
         except StoredError as error:
-            raise damaged(self.name, f"{key}: {error}") from error
+            raise damaged(self.name, str(error)) from error
 
     def _attributes(self, connection: Connection, problems: list[str]) -> list[tuple[str, Any]]:
         rows = connection.execute(_text(_ATTRIBUTES), {"study": self._study, "large": f"{CONFIRMATION_EVIDENCE}%"})
         found = []
         for key, value in rows:
-            if value is None or key == SPEC:
-                continue
             try:
-                found.append((key, plain_json(value)))
+                found += [(key, plain_json(value))] if value is not None else []
             except StoredError as error:
                 problems.append(f"{visible(str(key))[:60]}: {error}")
         return found
-
-
-def damaged(name: str, what: str) -> UnfitEnvironmentError:
-    """What to tell a user whose study cannot be used as it is."""
-    return UnfitEnvironmentError(
-        f"the study {visible(name)} is damaged, or of another version: {what}\n"
-        "`tune report` shows what can be read of it; a new run measures anew."
-    )
-
-
-def _checked(found: Mapping[str, Any], key: str, problems: list[str], good: Callable[[Any], bool]) -> Any:
-    """An attribute; None where it is not what it should be, which is then said."""
-    value = found.get(key)
-    if value is None or good(value):
-        return value
-    problems.append(f"{key} is not what it should be: {quoted(value)}")
-    return None
-
-
-def _is_provenance(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
-
-
-def _is_explanation(value: Any) -> bool:
-    try:
-        stored(Explanation, value)
-    except StoredError:
-        return False
-    return True
-
-
-def _readable_confirmations(found: Mapping[str, Any], problems: list[str]) -> dict[int, TrialRecord]:
-    again: dict[int, TrialRecord] = {}
-    for key, value in found.items():
-        if not key.startswith(CONFIRMATION):
-            continue
-        try:
-            again |= confirmations({key: value})
-        except StoredError as error:
-            problems.append(f"{visible(key)[:60]}: {error}")
-    return again
-
-
-def confirmations(attributes: Mapping[str, Any]) -> dict[int, TrialRecord]:
-    """The second measurements among a study's attributes, by the number of their trial. Raises StoredError."""
-    found = {}
-    for key, value in attributes.items():
-        if key.startswith(CONFIRMATION):
-            number = key.removeprefix(CONFIRMATION)
-            if not number.isdecimal():
-                raise StoredError("it is of no trial")
-            found[int(number)] = stored(TrialRecord, value)
-    return found
 
 
 def study_names(url: str) -> dict[str, int]:

@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from results import Estimate, Explanation, Surface, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
 from tuner.search.objective import Objective, capacity_at_cost
-from tuner.study.archive import RECORD, SPEC
+from tuner.study.keys import PLAN, RECORD, SPEC
 from tuner.study.plain_study import Proposed, own_part, stop_after_this
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
     def _sample(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, ParameterValue]:
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         # In our own study a trial without a record is one that a crash interrupted: it proved nothing.
-        ours = SPEC in study.user_attrs
+        ours = PLAN in study.user_attrs or SPEC in study.user_attrs
         told = [] if ours else [found for other in trials if (found := self._told(other)) is not None]
         records = records_of(trials) + told
         pending = [dict(other.params) for other in trials if other.state == TrialState.RUNNING]

@@ -14,9 +14,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,20 +33,11 @@ from tuner.errors import UsageError
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec, check_content
 from tuner.spec.yaml_file import YamlFile
-from tuner.study.archive import (
-    BUDGET,
-    CONFIRMATION,
-    CONFIRMATION_EVIDENCE,
-    EVIDENCE,
-    EXPLANATION,
-    PROVENANCE,
-    RECORD,
-    SPEC,
-    STOPPED,
-    confirmations,
-    damaged,
-)
+from tuner.study.archive import Archive
+from tuner.study.damage import damaged, known_confirmations, known_plan, misfits
+from tuner.study.keys import CONFIRMATION, CONFIRMATION_EVIDENCE, EVIDENCE, EXPLANATION, PLAN, RECORD, STOPPED
 from tuner.study.optuna_sampler import Proposal, SpaceSampler, distributions, records_of
+from tuner.study.plan import StudyPlan
 from tuner.study.storage import reaching, unreachable, with_driver
 
 if TYPE_CHECKING:
@@ -53,6 +46,7 @@ if TYPE_CHECKING:
 _OWNER, _PLACE = "tune:owner", "tune:place"
 _BEAT_S, _SILENT_S = 5, 30
 _UNSIGNED_S = 10.0  # a trial says whose it is at once
+_PLAN_S = 10.0  # how long after a study its plan may come
 _AWAY_S = 60.0  # how long a database may be away before a finished trial is given up
 _OPTUNA_STATE = {
     "complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED,
@@ -60,11 +54,34 @@ _OPTUNA_STATE = {
 }  # fmt: skip
 
 
-class StudyStore:
-    """One study, open for asking and telling."""
+class NoSuchStudyError(UsageError):
+    """The storage holds no study of that name."""
 
-    def __init__(self, study: optuna.Study, loaded: LoadedSpec, url: str, sampler: SpaceSampler | None = None) -> None:
-        self._study, self._url, self._sampler = study, url, sampler
+
+@dataclass(frozen=True)
+class Knows:
+    """What this process knows of configurations before they are launched: whether the runner refuses one, and its price
+    per hour (None: unknown).
+    """
+
+    refuses: Callable[[Configuration], bool]
+    price: Callable[[Configuration], float | None]
+
+
+class StudyStore:
+    """One study, open for asking and telling. `plan` is what it was begun with."""
+
+    def __init__(self, study: optuna.Study, plan: StudyPlan, loaded: LoadedSpec, url: str, knows: Knows) -> None:
+        self._study, self._url, self.plan = study, url, plan
+        self._sampler = SpaceSampler(
+            loaded.space,
+            Objective.of(loaded.spec.objective),
+            seed=plan.seed,
+            refuses=knows.refuses,
+            price=knows.price,
+            limit_ms=loaded.p99_limit_ms,
+            earlier=plan.warm_start,
+        )
         self._distributions = distributions(loaded.space)
         self._objective = Objective.of(loaded.spec.objective)
         self._asked: dict[int, optuna.Trial] = {}
@@ -72,61 +89,65 @@ class StudyStore:
         self._heart: Heart | None = None
 
     @classmethod
-    def open(
-        cls, url: str, loaded: LoadedSpec, *, refuses: Callable[[Configuration], bool], seed: int, resume: bool,
-        provenance: Mapping[str, str], price: Callable[[Configuration], float | None],
-        earlier: Sequence[TrialRecord] = (),
-    ) -> StudyStore:  # fmt: skip
-        """Create the study, or go on with it. `price` is per hour; `earlier` are records of other studies to
-        learn from.
+    def create(cls, url: str, loaded: LoadedSpec, plan: StudyPlan, knows: Knows) -> StudyStore:
+        """A new study with its plan.
 
-        Raises UsageError when it exists and `resume` is not said, or when the spec has changed since;
-        UnfitEnvironmentError when the storage cannot be reached.
+        Raises UsageError when it exists, UnfitEnvironmentError when the storage cannot be reached.
         """
-        objective = Objective.of(loaded.spec.objective)
-        sampler = SpaceSampler(
-            loaded.space,
-            objective,
-            seed=seed,
-            refuses=refuses,
-            price=price,
-            limit_ms=loaded.p99_limit_ms,
-            earlier=earlier,
-        )
         name = loaded.spec.service.name
-        with _reaching(url), _readable(name):
+        with _reaching(url):
             try:
-                study = optuna.create_study(
-                    storage=_storage(url),
-                    study_name=name,
-                    sampler=optuna.samplers.RandomSampler(seed=seed),  # never asked: every trial is enqueued
-                    directions=["maximize" if up else "minimize" for up in objective.maximised],
-                    load_if_exists=resume,
-                )
+                study = _create(url, loaded, plan)
             except optuna.exceptions.DuplicatedStudyError as error:
                 raise UsageError(
                     f"the storage already holds a study named {name}: --resume goes on with it\n"
                     "To start another, give it another name (service.name) or another --storage."
                 ) from error
-            study.get_trials(deepcopy=False)
+        return cls(study, plan, loaded, url, knows)
+
+    @classmethod
+    def resume(cls, url: str, loaded: LoadedSpec, change: Callable[[StudyPlan], StudyPlan], knows: Knows) -> StudyStore:
+        """Go on with a study by the plan that it was begun with, as `change` has it now. What a crash left open is
+        closed: on a file that no other process works on, whatever ran elsewhere before is nobody's any more.
+
+        Raises NoSuchStudyError, UsageError when the spec has changed since, and what `change` raises;
+        UnfitEnvironmentError when the storage cannot be reached.
+        """
+        store = cls._open(url, loaded, knows)
+        plan = change(store.plan)
         with _reaching(url):
-            store = cls(study, loaded, url, sampler)
-            # A worker, which began nothing and says no provenance, may share the file with others.
-            store._adopt(loaded, provenance, resume=resume and bool(provenance))
+            if plan != store.plan:
+                store._study.set_user_attr(PLAN, plan.stored())
+                store = cls(store._study, plan, loaded, url, knows)
+            store._retake(ours=True)
         return store
 
-    def _adopt(self, loaded: LoadedSpec, provenance: Mapping[str, str], *, resume: bool) -> None:
-        """Remember the spec, or compare it with the one that the study began with; close what a crash left open."""
-        known = self._study.user_attrs.get(SPEC)
-        if known is None:
-            self._study.set_user_attr(SPEC, loaded.content)
-            self._study.set_user_attr(PROVENANCE, dict(provenance))
-        elif changed := _changed_sections(known, loaded):
+    @classmethod
+    def join(cls, url: str, loaded: LoadedSpec, knows: Knows) -> StudyStore:
+        """Help with a study that another process has begun, and may still work on. Raises as `resume`."""
+        store = cls._open(url, loaded, knows)
+        with _reaching(url):
+            store._retake()
+        return store
+
+    @classmethod
+    def _open(cls, url: str, loaded: LoadedSpec, knows: Knows) -> StudyStore:
+        name = loaded.spec.service.name
+        with _reaching(url), _readable(name):
+            try:
+                study = optuna.load_study(study_name=name, storage=_storage(url), sampler=_never_asked(0))
+            except KeyError as error:
+                raise NoSuchStudyError(f"the storage holds no study named {name}") from error
+            study.get_trials(deepcopy=False)
+            plan = _planned(study)
+        if problems := _damage(url, name, loaded):
+            raise damaged(name, "; ".join(problems[:2]))
+        if changed := _changed_sections(dict(plan.content), loaded):
             raise UsageError(
                 f"the spec has changed since this study began: {', '.join(changed)}\n"
                 "Numbers from before and after cannot be compared: undo the change, or start anew without --resume."
             )
-        self._retake(ours=resume)
+        return cls(study, plan, loaded, url, knows)
 
     def records(self) -> list[TrialRecord]:
         """Every finished trial, by number. This and all below raise UnfitEnvironmentError when the storage is lost."""
@@ -139,17 +160,6 @@ class StudyStore:
         for trial, record in zip((one for one in new if RECORD in one.user_attrs), records_of(new), strict=True):
             self._known[trial.number] = record
         return [self._known[number] for number in sorted(self._known)]
-
-    @property
-    def budget(self) -> int | None:
-        """How many trials all processes together may make; None where that was not said."""
-        found = self._remembered().get(BUDGET)
-        return None if found is None else int(found)
-
-    @budget.setter
-    def budget(self, count: int | None) -> None:
-        with _reaching(self._url):
-            self._study.set_user_attr(BUDGET, count)
 
     def enqueue(self, configuration: Configuration) -> None:
         """Have a configuration asked next, before the sampler's own choice; at most once."""
@@ -224,7 +234,6 @@ class StudyStore:
             self._heart.stop()
 
     def _proposal(self, trials: Sequence[FrozenTrial]) -> Proposal:
-        assert self._sampler is not None  # noqa: S101 (a study that was opened, not read)
         pending = [_configuration(trial) for trial in trials if not trial.state.is_finished()]
         return self._sampler.propose(self._records(trials), pending, len(trials))
 
@@ -275,17 +284,14 @@ class StudyStore:
 
         Raises SpaceExhausted when every configuration was asked.
         """
-        assert self._sampler is not None  # noqa: S101 (a study that was opened, not read)
         return self._sampler.propose(records, [], len(records)).expected_improvement
 
     def judge(self, records: Sequence[TrialRecord]) -> list[Judgement]:
         """What was predicted of each trial, before it."""
-        assert self._sampler is not None  # noqa: S101 (as above)
         return self._sampler.judge(records)
 
     def explain(self, records: Sequence[TrialRecord]) -> None:
         """Store what was learned about the parameters."""
-        assert self._sampler is not None  # noqa: S101 (as above)
         explanation = self._sampler.explain(records)
         if explanation is not None:
             with _reaching(self._url):
@@ -303,7 +309,7 @@ class StudyStore:
 
     def confirmations(self) -> dict[int, TrialRecord]:
         """What the second measurement of a trial's configuration gave, by the trial's number."""
-        return confirmations(self._remembered())
+        return known_confirmations(self._remembered(), [])
 
     def confirm(self, number: int, record: TrialRecord) -> None:
         """Store the second measurement of trial `number`."""
@@ -344,6 +350,51 @@ class Heart(threading.Thread):
         self._done.set()
 
 
+def _create(url: str, loaded: LoadedSpec, plan: StudyPlan) -> optuna.Study:
+    objective = Objective.of(loaded.spec.objective)
+    study = optuna.create_study(
+        storage=_storage(url),
+        study_name=loaded.spec.service.name,
+        sampler=_never_asked(plan.seed),
+        directions=["maximize" if up else "minimize" for up in objective.maximised],
+    )
+    study.set_user_attr(PLAN, plan.stored())
+    return study
+
+
+def _never_asked(seed: int) -> optuna.samplers.BaseSampler:
+    """Every trial is enqueued, so Optuna's own choice is never made."""
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _damage(url: str, name: str, loaded: LoadedSpec) -> list[str]:
+    """What of the study cannot be read, or is not of this spec."""
+    found = Archive(url, name).snapshot()
+    trials, again = misfits(loaded, found.records, found.confirmations)
+    return [*found.damaged, *trials.values(), *again.values()]
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """What Optuna's own reading raises of a storage that is damaged, or of another version."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        if isinstance(error, optuna.exceptions.OptunaError):
+            raise
+        raise damaged(name, f"Optuna cannot read it ({type(error).__name__}: {quoted(str(error), 120)})") from error
+
+
+def _planned(study: optuna.Study) -> StudyPlan:
+    """A study is there a moment before its plan. Raises UsageError where none comes."""
+    end = time.monotonic() + _PLAN_S
+    while (plan := known_plan(study.user_attrs)) is None:
+        if time.monotonic() > end:
+            raise UsageError(f"the study {study.study_name} was not made by tune: it holds no plan")
+        time.sleep(0.2)
+    return plan
+
+
 def _storage(url: str) -> optuna.storages.RDBStorage:
     """With heartbeats where machines share it, and connections that are tried before they are used."""
     if url.startswith("sqlite"):
@@ -374,17 +425,6 @@ def _changed_sections(known: dict[str, Any], loaded: LoadedSpec) -> list[str]:
     before = check_content(YamlFile(Path("spec of the stored study")), known).spec
     pairs = [(key, getattr(before, key), getattr(loaded.spec, key)) for key in type(before).model_fields]
     return [key for key, old, new in pairs if old != new and key not in ("current", "runner")]
-
-
-@contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """What Optuna's own reading raises of a storage that is damaged, or of another version."""
-    try:
-        yield
-    except (ValueError, LookupError, TypeError, RuntimeError) as error:
-        if isinstance(error, optuna.exceptions.OptunaError):
-            raise
-        raise damaged(name, f"Optuna cannot read it ({type(error).__name__}: {quoted(str(error), 120)})") from error
 
 
 @contextmanager

@@ -72,6 +72,7 @@ def _probe(probe: Probe) -> ProbeRecord:
         p50_ms=probe.p50_ms,
         p95_ms=probe.p95_ms,
         p99_ms=None if p99 is None else Estimate(value=p99.value, low=p99.low, high=p99.high),
+        disturbed="" if probe.neighbours is None else probe.neighbours.reason,
         histogram=tuple(LatencyHistogram.decode(probe.histogram).counts_ms(_STEP)),
     )
 

@@ -18,6 +18,7 @@ from tuner.launch.quality import Quality
 from tuner.launch.render import render, resources
 from tuner.launch.requests import RequestSource
 from tuner.spec.reading import LoadedSpec, Member
+from tuner.trial.machine import server_processes
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class TrialServer:
             seed=seed,
             cores=cores,
             shares_cores=shares_cores,
+            server=server_processes(self.endpoint),
         )
 
     def _grpc_url(self) -> str:

@@ -48,6 +48,7 @@ from tuner.search.objective import cost_per_million_requests
 from tuner.spec.reading import LoadedSpec
 from tuner.trial.bottleneck import name_bottleneck
 from tuner.trial.evidence import gather, memory_growth
+from tuner.trial.machine import machine_record
 from tuner.trial.server import Launch, Served, TrialServer
 from tuner.trial.services import estimate, interference, service_records, tightest, used_by_all
 
@@ -339,6 +340,7 @@ class _Trial:
             "notes": measurement.notes,
             "services": services,
             "interference": interference(measurement),
+            "machine": machine_record(measurement),
             "unsettled": ()
             if measurement.settled
             else tuple(

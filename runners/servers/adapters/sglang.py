@@ -26,6 +26,8 @@ _FLAGS = {
     "quantization": "--quantization",
     "kv_cache_dtype": "--kv-cache-dtype",
     "tensor_parallel": "--tp-size",
+    "pipeline_parallel": "--pp-size",
+    "data_parallel": "--dp-size",
     "chunked_prefill_size": "--chunked-prefill-size",
     "schedule_policy": "--schedule-policy",
 }
@@ -40,6 +42,7 @@ class SgLang(ServerAdapter):
     image = "lmsysorg/sglang:v0.5.4"
     ready_timeout_s = 900.0
     streams = True
+    parallel = ("tensor_parallel", "pipeline_parallel", "data_parallel")
     knobs = (
         Knob("batch_size", (16, 64, 128, 256), ("batch_size", "concurrency")),
         Knob("gpu_memory_share", (0.6, 0.75, 0.88), ("gpu_memory_share",)),
@@ -47,6 +50,8 @@ class SgLang(ServerAdapter):
         Knob("quantization", ("none", "fp8")),
         Knob("kv_cache_dtype", ("auto", "fp8_e5m2")),
         Knob("tensor_parallel", (1, 2, 4)),
+        Knob("pipeline_parallel", (1, 2)),
+        Knob("data_parallel", (1, 2)),
         Knob("chunked_prefill_size", (2048, 4096, 8192)),
         Knob("schedule_policy", ("lpm", "fcfs")),
         Knob("compile", (True, False), ("compile",)),

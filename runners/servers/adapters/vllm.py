@@ -27,6 +27,8 @@ _FLAGS = {
     "quantization": "--quantization",
     "kv_cache_dtype": "--kv-cache-dtype",
     "tensor_parallel": "--tensor-parallel-size",
+    "pipeline_parallel": "--pipeline-parallel-size",
+    "data_parallel": "--data-parallel-size",
     "max_model_len": "--max-model-len",
 }
 
@@ -40,6 +42,7 @@ class Vllm(ServerAdapter):
     image = "vllm/vllm-openai:v0.11.0"
     ready_timeout_s = 900.0
     streams = True
+    parallel = ("tensor_parallel", "pipeline_parallel", "data_parallel")
     knobs = (
         Knob("batch_size", (16, 64, 128, 256), ("batch_size", "concurrency")),
         Knob("max_batched_tokens", (2048, 4096, 8192, 16384)),
@@ -48,6 +51,8 @@ class Vllm(ServerAdapter):
         Knob("quantization", ("none", "fp8")),
         Knob("kv_cache_dtype", ("auto", "fp8")),
         Knob("tensor_parallel", (1, 2, 4)),
+        Knob("pipeline_parallel", (1, 2)),
+        Knob("data_parallel", (1, 2)),
         Knob("max_model_len", (2048, 4096, 8192)),
         Knob("prefix_caching", (True, False)),
         Knob("compile", (True, False), ("compile",)),

@@ -21,6 +21,8 @@ from loadtest import LatencyLimit, LoadGenerator, LoadPlan, LoadTestError, Measu
 from tests.loadtest.api_server import serving
 from tests.loadtest.generator.test_loadtest_wire import serving as serving_queue
 
+pytestmark = pytest.mark.usefixtures("needs_machine")
+
 
 def plan(url: str, limit_ms: float = 100, **asked: Any) -> LoadPlan:
     slo = Slo(latency=(LatencyLimit(percentile=99, limit_ms=limit_ms),))

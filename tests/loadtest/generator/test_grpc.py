@@ -83,7 +83,7 @@ def test_what_is_no_request_is_said(path: str, body: str, said: str) -> None:
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
+def url(needs_machine: None) -> Iterator[str]:
     """A server that takes 5 ms a request, one after the other."""
     port = Ports().take()
     with subprocess.Popen([sys.executable, str(SERVER), "--port", str(port)], stdout=subprocess.PIPE) as server:
@@ -119,6 +119,7 @@ def test_a_server_that_refuses_is_quoted_by_its_status(url: str) -> None:
     assert "grpc not found" in found.reason
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_nobody_at_the_port_is_refused() -> None:
     with LoadGenerator() as generator:
         found = generator.measure(plan("http://127.0.0.1:9", max_s=5.0), lambda _: None)

@@ -20,6 +20,8 @@ import pytest
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, LoadTestError, Measurement, Progress, RequestPlan, Slo
 from tests.conftest import SERVER
 
+pytestmark = pytest.mark.usefixtures("needs_machine")
+
 
 @contextmanager
 def serving(mode: str = "ok", service_ms: float = 5, workers: int = 1) -> Iterator[str]:

@@ -14,6 +14,8 @@ import pytest
 
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Measurement, RequestPlan, Slo
 
+pytestmark = pytest.mark.usefixtures("needs_machine")
+
 SERVER = Path(__file__).parent.parent / "timed_server.py"
 
 

@@ -10,6 +10,8 @@ from loadtest import LoadGenerator, LoadTestError, WrongLocustfile, check_locust
 from tests.loadtest.api_server import serving
 from tests.loadtest.generator.test_fleet_and_locustfile import plan, write_locustfile
 
+pytestmark = pytest.mark.usefixtures("needs_machine")
+
 HEAD = """\
 import threading
 import gevent

@@ -23,7 +23,7 @@ LIMIT_MS = 60.0
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[dict[str, str]]:
+def servers(tmp_path: Path, needs_machine: None) -> Iterator[dict[str, str]]:
     """Two servers that stand in one line."""
     with ExitStack() as stack:
         urls = {}

@@ -21,6 +21,7 @@ def search(
     return CapacitySearch(prober, saturated_qps=0.95 / SERVICE_S, precision=0.03, first_rate_qps=first).run()
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("kind", "off"), [("M/D/1", 0.03), ("M/D/4", 0.04), ("M/M/1", 0.2), ("batch", 0.2)])
 def test_the_capacity_is_found_and_its_interval_covers_the_truth(kind: str, off: float) -> None:
     truth = capacity_qps(kind, SERVICE_S, LIMIT_S)

@@ -160,6 +160,7 @@ def sent(url: str, **request: object) -> tuple[float, str]:
     return float(took), failure
 
 
+@pytest.mark.usefixtures("needs_machine")
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("request_", [{}, {"check": {"json_paths": {"$.ok": 1}}}, {"stream": "openai"}])
 def test_a_hostile_answer_ends_in_time(kind: str, request_: dict[str, object]) -> None:
@@ -170,6 +171,7 @@ def test_a_hostile_answer_ends_in_time(kind: str, request_: dict[str, object]) -
     assert failure in said or "64 MiB" in said, said
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_an_answer_that_comes_in_gzip_passes_its_check() -> None:
     body = gzip.compress(GOOD)
     answer = head(b"200 OK", b"Content-Encoding: gzip", b"Content-Length: %d" % len(body)) + body

@@ -197,6 +197,7 @@ def test_a_check_that_is_none_is_refused(check: AnswerCheck, said: str) -> None:
         checker(check)
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_a_stream_gives_the_times_of_its_tokens(api: Api) -> None:
     (reply,) = send(api, path="/stream", stream="openai")
     assert reply.failure is None
@@ -248,6 +249,7 @@ def test_a_file_of_certificates_that_has_none_is_refused(tmp_path: Path) -> None
         Transport(plan("https://127.0.0.1:1", ca_file=str(path)), read_bodies(RequestPlan()))
 
 
+@pytest.mark.usefixtures("needs_machine")
 @pytest.mark.parametrize(
     ("request_", "said"),
     [

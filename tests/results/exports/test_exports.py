@@ -162,3 +162,22 @@ def test_several_services_have_a_folder_each_and_only_the_formats_of_their_serve
     assert set(exported(both, "compose")) == {"embed/compose.yaml", "rank/compose.yaml"}
     assert all(name.startswith("rank/") for name in exported(both, "triton"))
     assert exported({"embed": both["embed"]}, "triton") == {}
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_every_format_asks_for_as_many_gpus_as_a_replica_has(count: int) -> None:
+    import kubernetes_validate
+
+    one = example(gpus=count, requests={"cpu": "2", "nvidia.com/gpu": str(count)})
+    found = documents(FORMATS["kubernetes"](one)["mini-lm-v2.yaml"])
+    for document in found:
+        kubernetes_validate.validate(document, RELEASES[-1], strict=True)
+    [deployment] = [document for document in found if document["kind"] == "Deployment"]
+    [server] = deployment["spec"]["template"]["spec"]["containers"]
+    assert server["resources"]["limits"]["nvidia.com/gpu"] == str(count)
+    [service] = documents(FORMATS["compose"](one)["compose.yaml"])[0]["services"].values()
+    [device] = service["deploy"]["resources"]["reservations"]["devices"]
+    assert device["count"] == count
+    [application] = documents(FORMATS["ray-serve"](one)["serve.yaml"])[0]["applications"]
+    assert application["deployments"][0]["ray_actor_options"]["num_gpus"] == count
+    assert str(count) in FORMATS["helm-values"](one)["values.yaml"].split("nvidia.com/gpu:")[1].splitlines()[0]

@@ -25,7 +25,7 @@ from results.planning import (
     simulate,
     write_plan,
 )
-from tuner.commands.plan import read_traffic
+from tuner.outcome.traffic import read_traffic
 
 
 def trial(number: int, capacity: float, price: float | None, **configuration: int | str) -> TrialRecord:

@@ -13,6 +13,7 @@ from results import (
     Estimate,
     Evidence,
     Explanation,
+    MachineRecord,
     ProbeRecord,
     Recommendation,
     StudySummary,
@@ -21,6 +22,7 @@ from results import (
     TrialRecord,
     UsageSample,
     WarmupSample,
+    trials_frame,
 )
 from results.dashboard import figures
 from results.report.findings import findings
@@ -39,6 +41,10 @@ def trial(number: int, capacity: float = 100.0, p99: float = 40.0, **fields: Any
         "p99_ms": Estimate.exactly(p99), "cost_per_million_requests": 100 / capacity, "wall_s": 60.0,
     }  # fmt: skip
     return TrialRecord(number=number, **{**base, **fields})
+
+
+def machine(**fields: Any) -> MachineRecord:
+    return MachineRecord(**{"server_cores": 1, "others_cores": 0.01, "work_ms": 2.0, **fields})
 
 
 def study(*records: TrialRecord, again: Mapping[int, TrialRecord] | None = None, best: int = 0) -> StudySummary:
@@ -79,6 +85,11 @@ EVIDENCE = Evidence(
         ({"memory_growth_bytes_per_s": 1e5, "memory_peak_bytes": 2**28}, "Memory grew under load"),
         ({"unsettled": tuple(WarmupSample(at_s=n, p50_ms=n, qps=1) for n in range(3))}, "A server never settled"),
         ({"bottleneck": "client"}, "The load generator was the limit"),
+        (
+            {"machine": machine(disturbed="others used 0.9 of the server's core")},
+            "Neighbours disturbed the measurement",
+        ),
+        ({"machine": machine(generator_cores_shared=0.1)}, "The load generator used the server's cores"),
     ],
 )
 def test_each_finding_is_found_with_its_evidence(fields: dict[str, Any], title: str) -> None:
@@ -87,6 +98,30 @@ def test_each_finding_is_found_with_its_evidence(fields: dict[str, Any], title: 
     assert found[0].trials == (1,)
     assert "trial 1" in found[0].words.lower()
     assert findings(study(trial(0), trial(1))) == ()
+
+
+def test_a_machine_that_became_slower_is_said_with_the_trials_that_it_slowed_down() -> None:
+    times_ms = (2.0, 2.1, 2.5, None)
+    records = [trial(n, machine=None if ms is None else machine(work_ms=ms)) for n, ms in enumerate(times_ms)]
+    [found] = findings(study(*records))
+    assert found.title == "The machine's speed changed"
+    assert found.trials == (2,)
+    assert "Before trial 2 the same work ran at 80% of the speed" in found.words
+    slow_memory = [trial(0, machine=machine(copy_ms=1.0)), trial(1, machine=machine(copy_ms=2.5))]
+    [found] = findings(study(*slow_memory))
+    assert found.title == "The memory's speed changed"
+    assert "Before trial 1 the same copy through memory ran at 40%" in found.words
+    assert list(trials_frame(records, ["cores"])["machine_speed"].fillna(0).round(2)) == [1.0, 0.95, 0.8, 0.0]
+
+
+def test_configurations_with_fewer_cores_are_said_to_be_better_off_beside_one_that_shares_them() -> None:
+    alone = trial(0, machine=machine())
+    shared = trial(1, machine=machine(server_cores=2, generator_cores_shared=0.2))
+    [found] = findings(study(alone, shared))
+    assert "In trial 1 it took 10% of them" in found.words
+    assert "Configurations with fewer cores had them for themselves" in found.words
+    [found] = findings(study(shared))
+    assert "fewer cores" not in found.words
 
 
 def test_memory_that_a_framework_takes_is_told_from_what_it_needs() -> None:

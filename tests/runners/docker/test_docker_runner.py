@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from runners import Container, Infeasible, Placement, Resources, RunnerUnavailable, ServerFailed
-from runners.docker.devices import Devices
+from runners.docker.devices import NamedDevices
 from runners.docker.runner import DockerOptions, DockerRunner, as_sample
 from runners.leftovers.ownership import OWNER, TRIAL
 from runners.testing import RunnerCase, RunnerContract
@@ -28,7 +28,7 @@ _RUNNERS: list[DockerRunner] = []
 
 
 @pytest.fixture(autouse=True)
-def _engine() -> Iterator[None]:
+def _engine(needs_engine: None) -> Iterator[None]:
     docker_with(IMAGE)
     yield
     while _RUNNERS:
@@ -238,7 +238,7 @@ def test_no_engine_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpu_goes_to_one_server_at_a_time() -> None:
-    devices = Devices({"A100/1g.10gb": ("MIG-1", "MIG-2"), "T4": ("0",)})
+    devices = NamedDevices({"A100/1g.10gb": ("MIG-1", "MIG-2"), "T4": ("0",)})
     assert "names no device" in str(devices.refuses(Resources(gpu_type="L4")))
     assert "T4" in str(devices.refuses(Resources(gpu_type="L4")))
     assert devices.refuses(Resources(gpu_type="T4", gpu_memory="8Gi")) is None
@@ -261,7 +261,7 @@ def test_a_gpu_goes_to_one_server_at_a_time() -> None:
 
 
 def test_services_of_one_trial_share_a_gpu_where_they_ask_for_shares() -> None:
-    devices = Devices({"T4": ("0", "1"), "A100": ("2",)})
+    devices = NamedDevices({"T4": ("0", "1"), "A100": ("2",)})
     half, whole = Resources(gpu_type="T4", gpu_memory="50%"), Resources(gpu_type="A100")
     with (
         devices.take(half, lambda: None, "s/0001") as first,
@@ -272,7 +272,7 @@ def test_services_of_one_trial_share_a_gpu_where_they_ask_for_shares() -> None:
         assert other != first, "another trial gets another device"
     with (
         devices.take(whole, lambda: None, "s/0001"),
-        pytest.raises(Infeasible, match="finds no room on a GPU A100 beside"),
+        pytest.raises(Infeasible, match="finds no room on the GPU A100 beside"),
         devices.take(whole, lambda: None, "s/0001"),
     ):
         pass

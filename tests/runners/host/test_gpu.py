@@ -110,6 +110,7 @@ def test_a_device_is_known_by_what_a_spec_calls_it(name: str, asked: str, same: 
     assert is_of_type(name, asked) == same
 
 
+@pytest.mark.usefixtures("needs_machine")
 @pytest.mark.skipif(not has_gpu(), reason="there is no GPU here")
 def test_a_process_on_a_gpu_is_seen_with_its_memory_and_work() -> None:
     gpus = nvml()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runners import Placement
-from runners.kubernetes.objects import LAUNCH, STUDY, TRIAL, laid_over, patched, plain_deployment
+import pytest
+
+from runners import Placement, Resources
+from runners.kubernetes import ClusterGpus, KubernetesOptions
+from runners.kubernetes.objects import LAUNCH, STUDY, TRIAL, laid_over, patched, plain_deployment, resource_section
+from runners.kubernetes.options import PRESETS
 from tuner.launch.checks import check
 from tuner.launch.render import render
 from tuner.launch.requests import request_source
@@ -76,3 +80,34 @@ def test_servers_of_one_group_share_a_node(tmp_path: Path) -> None:
     assert term["labelSelector"]["matchLabels"] == {STUDY: "both", TRIAL: "3"}, "those of its trial"
     assert term["topologyKey"] == "kubernetes.io/hostname"
     assert labels.items() <= made["spec"]["template"]["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    ("gpu_type", "resource"),
+    [
+        ("H100", "nvidia.com/gpu"),
+        (None, "nvidia.com/gpu"),
+        ("MI300X", "amd.com/gpu"),
+        ("Flex170", "gpu.intel.com/i915"),
+        ("v5e", "google.com/tpu"),
+    ],
+)
+def test_a_pod_asks_for_so_many_of_the_resource_that_its_type_is(
+    count: int, gpu_type: str | None, resource: str
+) -> None:
+    named = {"MI300X": "amd.com/gpu", "Flex170": "gpu.intel.com/i915", "v5e": "google.com/tpu"}
+    options = KubernetesOptions(image="x:1", gpus=ClusterGpus(resources=named))
+    section = resource_section(Resources(gpu_type=gpu_type, gpus=count), options)
+    assert section == {"requests": {resource: str(count)}, "limits": {resource: str(count)}}
+
+
+def test_slices_are_asked_for_as_often_as_they_are_had() -> None:
+    for preset, slice_, wanted in (
+        ("mig", "1g.10gb", {"nvidia.com/mig-1g.10gb": "3"}),
+        ("hami-gpumem", "8Gi", {"nvidia.com/gpu": "3", "nvidia.com/gpumem": "8192"}),
+    ):
+        options = KubernetesOptions(image="x:1", gpus=ClusterGpus(slices=PRESETS[preset]))
+        asked = Resources(gpu_type="A100", gpu_memory=slice_, gpus=3)
+        assert resource_section(asked, options)["limits"] == wanted
+    assert resource_section(Resources(gpu_type="A100", gpus=0), options) == {}

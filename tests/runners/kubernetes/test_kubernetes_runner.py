@@ -30,7 +30,7 @@ _RUNNERS: list[KubernetesRunner] = []
 
 
 @pytest.fixture(autouse=True)
-def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[client.CoreV1Api]:
+def core(monkeypatch: pytest.MonkeyPatch, needs_engine: None) -> Iterator[client.CoreV1Api]:
     path = cluster()
     monkeypatch.setenv("KUBECONFIG", path)
     config.load_kube_config(path)
@@ -180,7 +180,8 @@ def gpus(core: client.CoreV1Api) -> Iterator[str]:
     """The node claims GPUs, which only the scheduler believes."""
     node = core.list_node().items[0].metadata.name
     claimed = {
-        "nvidia.com/gpu": "1",
+        "nvidia.com/gpu": "8",
+        "amd.com/gpu": "8",
         "nvidia.com/mig-1g.10gb": "3",
         "nvidia.com/gpu.shared": "4",
         "nvidia.com/gpumem": "40000",
@@ -221,6 +222,19 @@ def test_gpu_types_and_slices_are_scheduled(
         assert pod.spec.node_selector == {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}
         assert {key: str(count) for key, count in pod.spec.containers[0].resources.limits.items()} == resources
         assert {one.name: one.value for one in pod.spec.containers[0].env or ()} == env
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+@pytest.mark.parametrize("resource", ["nvidia.com/gpu", "amd.com/gpu"])
+def test_as_many_gpus_are_scheduled_as_a_replica_has(
+    tmp_path: Path, core: client.CoreV1Api, gpus: str, resource: str, count: int
+) -> None:
+    one = runner(gpus=ClusterGpus(types=A100, resources={"A100": resource}))
+    with one.launch(container(one.place(tmp_path), tmp_path, resources=Resources(gpu_type="A100", gpus=count))):
+        [pod] = pods(core)
+        limits = pod.spec.containers[0].resources.limits
+        assert {key: str(value) for key, value in limits.items()} == {resource: str(count)}
+    assert f"asks for 16 {resource}" in str(one.refuses(Resources(gpu_type="A100", gpus=16)))
 
 
 def test_what_no_node_has_is_refused_before_any_launch(gpus: str) -> None:

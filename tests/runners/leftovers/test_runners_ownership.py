@@ -31,12 +31,14 @@ def sleeper(marks: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_a_process_of_a_dead_owner_is_removed_and_named(tmp_path: Path) -> None:
     with sleeper(ownership_environment("lost", 3) | {OWNER: DEAD}) as left:
         assert [str(one) for one in remove_leftovers()] == [f"process {left.pid} of trial 3 of lost"]
         assert left.wait(timeout=5) == -signal.SIGTERM
 
 
+@pytest.mark.usefixtures("needs_machine")
 @pytest.mark.parametrize(
     "different",
     [
@@ -53,6 +55,7 @@ def test_what_is_not_surely_ours_and_dead_is_spared(different: dict[str, str]) -
         assert other.poll() is None
 
 
+@pytest.mark.usefixtures("needs_machine")
 @pytest.mark.skipif(os.geteuid() != 0, reason="a pid namespace of one's own needs root")
 def test_a_run_in_another_pid_namespace_is_spared(tmp_path: Path) -> None:
     script = (
@@ -100,6 +103,7 @@ def test_leases_of_another_machine_stay_and_those_from_before_the_last_boot_go(t
         foreign.unlink()
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_a_server_that_hides_its_marks_is_found_by_its_lease(tmp_path: Path) -> None:
     with sleeper({}) as left, lease("hidden", 2, tmp_path / "tune-none") as held:
         held.name_session(left.pid)
@@ -109,6 +113,7 @@ def test_a_server_that_hides_its_marks_is_found_by_its_lease(tmp_path: Path) -> 
         assert leases() == []
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_a_session_number_given_to_another_process_is_spared(tmp_path: Path) -> None:
     with sleeper({}) as other, lease("reused", 2, tmp_path / "tune-none") as held:
         held.name_session(other.pid)

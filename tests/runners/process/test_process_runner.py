@@ -14,9 +14,11 @@ import httpx
 import psutil
 import pytest
 
-from runners import Endpoint, Infeasible, Placement, ProcessRunner, Resources, ServerFailed, remove_leftovers
+from runners import Endpoint, Infeasible, Placement, ProcessRunner, Resources, RunsHere, ServerFailed, remove_leftovers
 from runners.testing import RunnerCase, RunnerContract
 from tests.runners.support import container, listens, marked
+
+pytestmark = pytest.mark.usefixtures("needs_machine")
 
 
 class TestProcessRunnerContract(RunnerContract):
@@ -148,6 +150,11 @@ def test_the_server_runs_on_its_cores_and_the_client_is_offered_the_others(tmp_p
         assert len(cores) == 1
         assert set(endpoint.client_cores) == (here - cores or here)
         assert endpoint.shares_cores == (len(here) == 1)
+        assert isinstance(endpoint, RunsHere)
+        assert endpoint.processes is not None
+        assert set(endpoint.processes.cores) == cores
+        assert endpoint.processes.pids == (leader.pid,)
+        assert endpoint.processes.environ.items() <= leader.environ().items()
     assert os.sched_getaffinity(0) == here
 
 

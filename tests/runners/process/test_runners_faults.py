@@ -16,6 +16,8 @@ from runners.host.ports import candidates
 from runners.host.process_table import read
 from tests.runners.support import container, listens, marked
 
+pytestmark = pytest.mark.usefixtures("needs_machine")
+
 
 def launch_fails(folder: Path, mode: str, **options: object) -> tuple[str, float]:
     runner = ProcessRunner()

@@ -20,6 +20,12 @@ prices: {cpu_core_hour: 0.04}
 """
 
 
+@pytest.fixture
+def tune(tune_in_process: Tune) -> Tune:
+    """No server is launched: nothing here needs a process."""
+    return tune_in_process
+
+
 def test_init_writes_a_spec_that_is_valid_but_for_its_server(tmp_path: Path, tune: Tune) -> None:
     assert tune("init").returncode == 0
     done = tune("validate", "spec.yaml")
@@ -104,12 +110,14 @@ def test_a_bad_data_set_is_named_with_its_line(tmp_path: Path, tune: Tune, conte
     assert (f"data.jsonl:{line} is not JSON" if line else "is empty") in done.stderr
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys, tuner.cli; print([m for m in ('optuna','torch','locust','pandas','numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_the_tuner_never_imports_the_load_generator() -> None:
     code = "import sys, tuner.commands.run; print([m for m in ('locust', 'gevent', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

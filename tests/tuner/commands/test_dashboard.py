@@ -82,6 +82,12 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 @pytest.fixture
+def tune(tune_in_process: Tune) -> Tune:
+    """No server is launched: nothing here needs a process."""
+    return tune_in_process
+
+
+@pytest.fixture
 def study(tmp_path: Path, tune: Tune) -> Path:
     write_study(tmp_path)
     done = tune("--service", "spec.yaml", "--budget", "12", "--output", "out")
@@ -89,6 +95,7 @@ def study(tmp_path: Path, tune: Tune) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("needs_engine")
 @pytest.mark.slow
 def test_every_tab_works_and_nothing_leaves_the_machine(study: Path, tmp_path: Path) -> None:
     with dashboard(study, "out") as address, browser(address) as seen:
@@ -138,6 +145,7 @@ def _exports(page, folder: Path) -> None:  # type: ignore[no-untyped-def]
     assert "HorizontalPodAutoscaler" in (folder / "got.yaml").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("needs_engine")
 @pytest.mark.slow
 def test_a_live_runs_trials_appear_without_a_reload(tmp_path: Path) -> None:
     write_study(tmp_path)
@@ -164,6 +172,7 @@ def test_a_live_runs_trials_appear_without_a_reload(tmp_path: Path) -> None:
             assert seen.complaints == []
 
 
+@pytest.mark.usefixtures("needs_engine")
 @pytest.mark.slow
 def test_a_new_run_in_the_same_folder_is_followed(study: Path, tune: Tune) -> None:
     with dashboard(study, "out") as address, browser(address) as seen:
@@ -175,6 +184,7 @@ def test_a_new_run_in_the_same_folder_is_followed(study: Path, tune: Tune) -> No
         until(lambda: page.inner_text("#state") == "3 of 3 trials")
 
 
+@pytest.mark.usefixtures("needs_engine")
 @pytest.mark.slow
 def test_it_fits_a_phone_and_a_keyboard(study: Path) -> None:
     with dashboard(study, "out") as address, browser(address, width=390) as seen:
@@ -188,6 +198,7 @@ def test_it_fits_a_phone_and_a_keyboard(study: Path) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_it_answers_to_its_own_name_alone_or_to_who_has_the_token(study: Path, tune: Tune) -> None:
     with dashboard(study, "out") as address:
         assert status(address) == 200
@@ -202,20 +213,21 @@ def test_it_answers_to_its_own_name_alone_or_to_who_has_the_token(study: Path, t
     assert "--token" in refused.stderr
 
 
-def test_what_cannot_be_shown_is_said(tmp_path: Path, tune: Tune) -> None:
-    assert tune("dashboard").returncode == 2
-    assert "no study here" in tune("dashboard").stderr
-    assert "holds no study.db" in tune("dashboard", "nowhere").stderr
+def test_what_cannot_be_shown_is_said(tmp_path: Path, tune_process: Tune) -> None:
+    assert tune_process("dashboard").returncode == 2
+    assert "no study here" in tune_process("dashboard").stderr
+    assert "holds no study.db" in tune_process("dashboard", "nowhere").stderr
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         write_study(tmp_path)
-        tune("--service", "spec.yaml", "--budget", "2", "--output", "out")
-        found = tune("dashboard", "out", "--port", taken.getsockname()[1])
+        tune_process("--service", "spec.yaml", "--budget", "2", "--output", "out")
+        found = tune_process("dashboard", "out", "--port", taken.getsockname()[1])
     assert found.returncode == 4
     assert "--port names another port" in found.stderr
 
 
+@pytest.mark.usefixtures("needs_engine")
 @pytest.mark.slow
 def test_the_report_sorts_and_shows_hostile_text_as_text(study: Path) -> None:
     page_file = study / "out" / "report.html"
@@ -235,6 +247,7 @@ def test_the_report_sorts_and_shows_hostile_text_as_text(study: Path) -> None:
     assert "<img" not in text
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_optunas_own_dashboard_is_for_reading_alone(study: Path) -> None:
     pytest.importorskip("optuna_dashboard", reason="pip install 'tune-inference[optuna-dashboard]'")
     with dashboard(study, "out", "--optuna") as address:

@@ -51,6 +51,12 @@ load: {{max_trial: 8s, max_warmup: 2s}}
 
 
 @pytest.fixture
+def tune(tune_in_process: Tune) -> Tune:
+    """No server is launched: nothing here needs a process."""
+    return tune_in_process
+
+
+@pytest.fixture
 def finished(tmp_path: Path, tune: Tune) -> Path:
     (tmp_path / "table.csv").write_text(TABLE, encoding="utf-8")
     (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
@@ -130,9 +136,9 @@ def test_a_gate_without_a_baseline_says_so(finished: Path, tune: Tune) -> None:
 
 
 @pytest.mark.slow
-def test_a_real_server_is_gated_and_its_evidence_is_kept(tmp_path: Path, tune: Tune) -> None:
+def test_a_real_server_is_gated_and_its_evidence_is_kept(tmp_path: Path, tune_process: Tune) -> None:
     (tmp_path / "spec.yaml").write_text(REAL, encoding="utf-8")
-    assert tune("--service", "spec.yaml", "--budget", "1", "--output", "out").returncode == 0
+    assert tune_process("--service", "spec.yaml", "--budget", "1", "--output", "out").returncode == 0
     archive = Archive(sqlite_url(tmp_path / "out"))
     evidence = archive.evidence(0)
     assert evidence != Evidence()
@@ -143,15 +149,15 @@ def test_a_real_server_is_gated_and_its_evidence_is_kept(tmp_path: Path, tune: T
     slower = REAL.replace('"{service_ms}"', '"50"')  # far beyond the noise of a busy machine
     (tmp_path / "slower.yaml").write_text(slower, encoding="utf-8")
     baseline = tmp_path / "out" / "recommendation.json"
-    done = tune("gate", "out", "--baseline", baseline, "--service", "slower.yaml", "--json")
+    done = tune_process("gate", "out", "--baseline", baseline, "--service", "slower.yaml", "--json")
     assert done.returncode == 5, done.stdout + done.stderr
     assert json.loads(done.stdout)["measurements"] == 2
 
 
 @pytest.mark.slow
-def test_a_gate_whose_load_generator_dies_has_found_no_regression(tmp_path: Path, tune: Tune) -> None:
+def test_a_gate_whose_load_generator_dies_has_found_no_regression(tmp_path: Path, tune_process: Tune) -> None:
     (tmp_path / "spec.yaml").write_text(REAL, encoding="utf-8")
-    assert tune("--service", "spec.yaml", "--budget", "1", "--output", "out").returncode == 0
+    assert tune_process("--service", "spec.yaml", "--budget", "1", "--output", "out").returncode == 0
     words = ("gate", "out", "--baseline", tmp_path / "out" / "recommendation.json", "--service", "spec.yaml")
     with subprocess.Popen(
         tune_command(*words), cwd=tmp_path, env=tune_environment(tmp_path), stderr=subprocess.PIPE, text=True,
@@ -176,6 +182,7 @@ def _children(pid: int) -> list[psutil.Process]:
         return []
 
 
+@pytest.mark.usefixtures("needs_machine")
 @pytest.mark.slow
 def test_a_running_study_shows_metrics(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(REAL, encoding="utf-8")

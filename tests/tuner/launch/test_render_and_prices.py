@@ -109,3 +109,49 @@ def test_a_price_that_is_missing_is_said_before_the_first_trial(tmp_path: Path, 
     with pytest.raises(SpecError) as caught:
         check(load(tmp_path, GPU.replace(old, new)))
     assert said in str(caught.value)
+
+
+SEVERAL = """\
+version: 1
+service: {name: gpu, command: [python3, s.py, "{port}", "{gpus}"]}
+request: {path: /p, json: {a: 1}}
+slo: {p99: 50ms}
+space: {parameters: {gpu_type: [none, A100], gpus: [0, 1, 2, 4, 8], cpu_cores: [2]}}
+prices: {cpu_core_hour: 0.04, gpu_hour: {A100: 3.6}}
+"""
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 2, 4, 8])
+def test_a_price_has_every_gpu_of_a_replica(tmp_path: Path, gpus: int) -> None:
+    loaded = load(tmp_path, SEVERAL)
+    found: dict[str, ParameterValue] = {"gpu_type": "A100", "gpus": gpus, "cpu_cores": 2}
+    assert price_per_hour(loaded.space, found, loaded.spec.prices) == pytest.approx(0.08 + 3.6 * gpus)
+    assert resources(loaded.space, found).gpu_count == gpus
+    none = found | {"gpu_type": "none"}
+    assert resources(loaded.space, none).gpu_count == 0
+    assert price_per_hour(loaded.space, none, loaded.spec.prices) == pytest.approx(0.08)
+
+
+def test_slices_are_paid_for_as_often_as_they_are_had(tmp_path: Path) -> None:
+    loaded = load(tmp_path, GPU.replace("    cpu_cores: [2]\n", "    cpu_cores: [2]\n    gpus: [1, 4]\n"))
+    found: dict[str, ParameterValue] = {
+        "gpu_type": "A100", "slice": "25%", "cpu_cores": 2, "memory": "4Gi", "replicas": 1, "gpus": 4
+    }  # fmt: skip
+    assert price_per_hour(loaded.space, found, loaded.spec.prices) == pytest.approx(0.08 + 0.02 + 3.6)
+
+
+def test_gpus_without_a_type_are_those_of_the_one_price_or_refused(tmp_path: Path) -> None:
+    text = SEVERAL.replace("gpu_type: [none, A100], gpus: [0, 1", "gpus: [0, 1")
+    loaded = load(tmp_path, text)
+    assert price_per_hour(loaded.space, {"gpus": 2, "cpu_cores": 2}, loaded.spec.prices) == pytest.approx(0.08 + 7.2)
+    with pytest.raises(SpecError, match="gpus of which GPU"):
+        check(load(tmp_path, text.replace("{A100: 3.6}", "{A100: 3.6, T4: 1}")))
+
+
+def test_a_process_has_a_slice_only_where_its_command_is_told_and_the_spec_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"gpu_slices: kept-by-server where its command sees to that"):
+        check(load(tmp_path, GPU))
+    kept = GPU + "runner: {type: process, process: {gpu_slices: kept-by-server}}\n"
+    check(load(tmp_path, kept))
+    with pytest.raises(SpecError, match=r"slice: runner.process.gpu_slices says that the server keeps to its slice"):
+        check(load(tmp_path, kept.replace(', "{slice}"', "")))

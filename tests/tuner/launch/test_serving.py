@@ -151,6 +151,7 @@ def test_a_slice_of_a_gpu_is_none_of_a_process(tmp_path: Path) -> None:
     check(loaded.with_runner("docker"))
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_another_flavour_of_a_package_is_the_server_too(tmp_path: Path) -> None:
     environment(tmp_path, "onnxruntime_gpu", "1.20.0", "uvicorn")
     load(tmp_path, "onnxruntime")
@@ -166,7 +167,7 @@ def test_an_image_that_is_built_has_a_name_of_its_own(tmp_path: Path) -> None:
 
 
 def test_what_is_exported_after_a_process_run_is_a_containers(
-    tmp_path: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tune_in_process: Tune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "env" / "bin").mkdir(parents=True)
     load(tmp_path, "mlserver")
@@ -176,19 +177,20 @@ def test_what_is_exported_after_a_process_run_is_a_containers(
     (tmp_path / "spec.yaml").write_text(spec, encoding="utf-8")
     lines = "cpu_cores,workers,batch_size,batch_delay,capacity_qps\n1,1,4,0,10\n1,2,4,0,20\n"
     (tmp_path / "table.csv").write_text(lines, encoding="utf-8")
-    assert tune("--service", "spec.yaml", "--budget", 2).returncode == 0
+    assert tune_in_process("--service", "spec.yaml", "--budget", 2).returncode == 0
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    text = tune("export", "tuning/digits", "--format", "kubernetes").stdout
+    text = tune_in_process("export", "tuning/digits", "--format", "kubernetes").stdout
     assert "seldonio/mlserver:1.7.1" in text
     assert "/mnt/models/models" in text
     assert "the model models has to be at /mnt/models/models" in text
     assert "VIRTUAL_ENV" not in text
     assert "name: PATH" not in text
     assert str(tmp_path) not in text
-    settings = tune("export", "tuning/digits", "--format", "mlserver").stdout
+    settings = tune_in_process("export", "tuning/digits", "--format", "mlserver").stdout
     assert '"max_batch_time": 0.0001' in settings
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_a_version_without_a_knob_and_a_missing_package_are_said(tmp_path: Path) -> None:
     environment(tmp_path, "mlserver", "0.5.2", "mlserver")
     old = SPEC.replace("server: SERVER, model: MODEL", "server: mlserver, venv: env, model: {path: models}")
@@ -278,3 +280,32 @@ def test_a_service_that_never_serves_is_given_up_after_a_few_trials(tmp_path: Pa
         "Stopped after 5 trials: no server served, and all failed alike: the server exited with code 1" in done.stderr
     )
     assert len(list(tmp_path.glob("tuning/broken/trials/*"))) == 5
+
+
+PARALLEL = "space: {parameters: {gpu_type: [H100], SPACE}}\n"
+
+
+@pytest.mark.parametrize("server", ["vllm", "sglang"])
+def test_a_parallel_knob_without_a_number_of_gpus_is_refused(tmp_path: Path, server: str) -> None:
+    for knob in ("tensor_parallel", "pipeline_parallel", "data_parallel"):
+        loaded = load(tmp_path, server, more=PARALLEL.replace("SPACE", f"{knob}: [1, 4]"))
+        with pytest.raises(SpecError, match=f"{knob}: takes up to 4 GPUs, and no parameter says how many"):
+            check(loaded, table_has_prices=True)
+    one = load(tmp_path, server, more=PARALLEL.replace("SPACE", "tensor_parallel: [1]"))
+    if server == "sglang":  # which is started as `python -m sglang`, so that nothing else is wrong here
+        check(one, table_has_prices=True)
+
+
+@pytest.mark.parametrize("server", ["vllm", "sglang"])
+def test_as_many_gpus_as_the_parallel_knobs_take(tmp_path: Path, server: str) -> None:
+    knobs = "cards: {choices: [1, 2, 4, 8], role: gpus}, tensor_parallel: [1, 2, 4], pipeline_parallel: [1, 2]"
+    loaded = load(tmp_path, server, more=PARALLEL.replace("SPACE", knobs))
+    found = [(one["cards"], one["tensor_parallel"], one["pipeline_parallel"]) for one in loaded.space]
+    assert found == [(1, 1, 1), (2, 1, 2), (2, 2, 1), (4, 2, 2), (4, 4, 1), (8, 4, 2)]
+    texts = rendered_texts(loaded, next(one for one in loaded.space if one["cards"] == 8), HERE)
+    assert "4 2" in " ".join(word for word in texts.command if word.isdecimal())
+    own = load(
+        tmp_path, server, more=PARALLEL.replace("SPACE", knobs),
+        model='{path: models}, command: [serve, "{cards}", "{tensor_parallel}", "{pipeline_parallel}"]',
+    )  # fmt: skip
+    assert own.space.size.count == 24, "a command of the spec's own knows what it does"

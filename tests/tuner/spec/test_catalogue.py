@@ -149,14 +149,14 @@ def test_gpu_prices_that_are_no_mapping_are_refused(tmp_path: Path, gpus: str) -
         load(tmp_path, f"{{gpu_hour: {gpus}}}")
 
 
-def test_tune_prices_lists_catalogues_and_their_instances(tmp_path: Path, tune: Tune) -> None:
-    assert {line.split(":")[0] for line in tune("prices").stdout.splitlines()[:3]} == {"aws", "azure", "gcp"}
-    shown = tune("prices", "aws").stdout
+def test_tune_prices_lists_catalogues_and_their_instances(tmp_path: Path, tune_in_process: Tune) -> None:
+    assert {line.split(":")[0] for line in tune_in_process("prices").stdout.splitlines()[:3]} == {"aws", "azure", "gcp"}
+    shown = tune_in_process("prices", "aws").stdout
     assert "g4dn.xlarge" in shown
     assert "1 x T4" in shown
     assert "could not be verified" in shown
-    assert json.loads(tune("prices", "gcp", "--json").stdout)["parts"]["gpu_hour"]["T4"]["price"] == 0.35
-    done = tune("prices", "awz")
+    assert json.loads(tune_in_process("prices", "gcp", "--json").stdout)["parts"]["gpu_hour"]["T4"]["price"] == 0.35
+    done = tune_in_process("prices", "awz")
     assert (done.returncode, "there are aws, azure, gcp" in done.stderr) == (2, True)
 
 

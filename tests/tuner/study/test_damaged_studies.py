@@ -51,6 +51,17 @@ def attribute(key: str, text: str) -> Damage:
     return sql("UPDATE study_user_attributes SET value_json = ? WHERE key = ?", text, key)
 
 
+def plan(**changed: object) -> Damage:
+    """The study's plan, changed."""
+
+    def damage(connection: sqlite3.Connection) -> None:
+        key = "tune:plan"
+        [[text]] = connection.execute("SELECT value_json FROM study_user_attributes WHERE key = ?", (key,)).fetchall()
+        attribute(key, json.dumps(json.loads(text) | changed))(connection)
+
+    return damage
+
+
 def first_record(text: str) -> Damage:
     trial = "(SELECT trial_id FROM trials WHERE number = 0)"
     return sql(f"UPDATE trial_user_attributes SET value_json = ? WHERE key = 'record' AND trial_id = {trial}", text)
@@ -73,11 +84,14 @@ DAMAGED: dict[str, tuple[Damage, str | None]] = {
     "an interval upside down": (record(lambda one: one.update(p99_ms={"value": 5, "low": 50, "high": 1})), "p99_ms: i"),
     "other parameters": (record(lambda one: one.update(configuration={"x": "<script>"})), "configuration: its par"),
     "other values": (record(lambda one: one["configuration"].update(cpu_cores="many")), "cpu_cores=many is not among"),
-    "a spec that is no mapping": (attribute("tune:spec", "[]"), "its spec is not a mapping"),
-    "a spec that is no JSON": (attribute("tune:spec", "{"), "tune:spec: it is not JSON"),
-    "a spec of another version": (attribute("tune:spec", '{"version": 2}'), "its spec is not one of this version"),
-    "an explanation that is none": (attribute("tune:explanation", '{"a": 1}'), "tune:explanation is not what it"),
-    "a budget that is none": (attribute("tune:budget", '"x"'), "tune:budget is not what it should be"),
+    "a spec that is no mapping": (plan(spec=[]), "its spec is not what it should be"),
+    "a plan that is no JSON": (attribute("tune:plan", "{"), "tune:plan: it is not JSON"),
+    "a spec of another version": (plan(spec={"version": 2}), "its spec is not one of this version"),
+    "a seed that is none": (plan(seed=-1), "its seed is not what it should be"),
+    "a warm start that is none": (plan(warm_start=[{}]), "number: Field required"),
+    "a plan without its parts": (attribute("tune:plan", "{}"), "tune:plan: it has no spec"),
+    "an explanation that is none": (attribute("tune:explanation", '{"a": 1}'), "tune:explanation: metric: Field required"),
+    "a budget that is none": (plan(budget="x"), "its budget is not what it should be"),
     "a confirmation that is none": (
         sql("UPDATE study_user_attributes SET value_json = '{}' WHERE key LIKE 'tune:confirmation:%'"),
         r"tune:confirmation:\d+: number: Field required",
@@ -152,9 +166,11 @@ def test_a_damaged_study_is_named_by_trial_and_field(
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"SQLite format 3\0" + b"\xff" * 200])
-def test_a_file_that_is_no_database_is_an_error_of_its_own(content: bytes, tmp_path: Path, tune: Tune) -> None:
+def test_a_file_that_is_no_database_is_an_error_of_its_own(
+    content: bytes, tmp_path: Path, tune_in_process: Tune
+) -> None:
     (tmp_path / "study.db").write_bytes(content)
-    done = tune("report", tmp_path)
+    done = tune_in_process("report", tmp_path)
     assert done.returncode in (2, 4)
     assert 1 <= len(done.stderr.strip().splitlines()) <= 3
     assert "internal error" not in done.stderr

@@ -10,7 +10,7 @@ import pytest
 from results import Estimate, TrialRecord
 from search_spaces import Constraint, Parameter, ParameterValue, SearchSpace
 from tuner.search.objective import Objective, cost_per_million_requests
-from tuner.study.archive import SPEC
+from tuner.study.keys import PLAN
 from tuner.study.optuna_sampler import SpaceExhausted, SpaceSampler, distributions
 
 SPACE = SearchSpace(
@@ -117,7 +117,7 @@ def test_what_a_crash_interrupted_is_asked_again_and_what_failed_for_a_user_is_n
     small = SearchSpace((Parameter("x", (1, 2)),))
     study = optuna.create_study(sampler=SpaceSampler(small, OBJECTIVE))
     if ours:
-        study.set_user_attr(SPEC, {})
+        study.set_user_attr(PLAN, {})
     for value in (1, 2):
         study.add_trial(
             optuna.create_trial(

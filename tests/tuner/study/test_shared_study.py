@@ -33,7 +33,7 @@ BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), Path("/nowhe
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql(tmp_path_factory: pytest.TempPathFactory, needs_engine: None) -> Iterator[str]:
     """An empty database of a server of our own."""
     if not (BIN / "initdb").exists():
         if os.environ.get("TUNE_TEST_ENGINES") == "required":

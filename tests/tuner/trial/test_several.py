@@ -116,9 +116,11 @@ def test_a_gpu_is_shared_by_shares_by_bytes_and_by_mig(tmp_path: Path, slices: s
         ("load: {", "load: {arrivals: closed, users: 3, ", "load: several services are loaded in an open loop"),
     ],
 )
-def test_what_does_not_go_together_is_said(tmp_path: Path, tune: Tune, before: str, after: str, said: str) -> None:
+def test_what_does_not_go_together_is_said(
+    tmp_path: Path, tune_in_process: Tune, before: str, after: str, said: str
+) -> None:
     assert before in SPEC
-    done = tune("validate", write(tmp_path, SPEC.replace(before, after, 1)))
+    done = tune_in_process("validate", write(tmp_path, SPEC.replace(before, after, 1)))
     assert done.returncode == 2, done.stdout
     assert said in done.stderr
     assert "spec.yaml" in done.stderr
@@ -137,8 +139,8 @@ def test_one_service_is_no_list(tmp_path: Path) -> None:
         load_spec(write(tmp_path, text))
 
 
-def test_they_are_measured_one_trial_at_a_time(tmp_path: Path, tune: Tune) -> None:
-    done = tune("--service", write(tmp_path), "--budget", "2", "--parallel", "2")
+def test_they_are_measured_one_trial_at_a_time(tmp_path: Path, tune_in_process: Tune) -> None:
+    done = tune_in_process("--service", write(tmp_path), "--budget", "2", "--parallel", "2")
     assert done.returncode == 2
     assert "--parallel: several services" in done.stderr
 

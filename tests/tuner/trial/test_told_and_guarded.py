@@ -166,10 +166,10 @@ def test_answers_far_from_the_references_make_a_configuration_infeasible(tmp_pat
     ],
 )
 def test_a_guard_that_cannot_work_is_said_before_the_first_trial(
-    tmp_path: Path, tune: Tune, section: str, said: str
+    tmp_path: Path, tune_in_process: Tune, section: str, said: str
 ) -> None:
     (tmp_path / "bad.jsonl").write_text('{"x": 1}\n', encoding="utf-8")
-    done = run(tune, tmp_path, SPEC + section + "\n")
+    done = run(tune_in_process, tmp_path, SPEC + section + "\n")
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
     assert len(done.stderr.splitlines()) <= 3
     assert not list(tmp_path.glob("tuning/told/trials/*"))

@@ -1,15 +1,15 @@
-"""What the main job and a worker both begin with: the study, open, and what all of its trials share."""
+"""What whoever works on a study begins with: what this process knows of configurations, and what all trials share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from loadtest import RequestPlan
-from results import TrialRecord
 from runners import ReusingRunner, Runner
+from runners.host.gpu import usable_gpus
 from tuner.errors import UsageError
 from tuner.launch.price import known_price
 from tuner.launch.quality import make_quality
@@ -17,7 +17,7 @@ from tuner.launch.render import live_parameters, resources, why_refused
 from tuner.launch.requests import RequestSource, request_source
 from tuner.launch.runner import make_runner
 from tuner.spec.reading import LoadedSpec
-from tuner.study.store import StudyStore
+from tuner.study.store import Knows
 from tuner.trial.server import Served
 from tuner.trial.trial import TrialSetup
 
@@ -27,22 +27,12 @@ def has_prices(runner: Runner) -> bool:
     return bool(getattr(runner, "has_prices", False))
 
 
-def open_study(
-    loaded: LoadedSpec, runner: Runner, sources: Sequence[RequestSource], folder: Path, storage: str, *, seed: int,
-    resume: bool, provenance: Mapping[str, str], earlier: Sequence[TrialRecord] = (),
-) -> tuple[StudyStore, TrialSetup]:  # fmt: skip
-    """Raises as `StudyStore.open`."""
-    store = StudyStore.open(
-        storage,
-        loaded,
+def knows(loaded: LoadedSpec, runner: Runner) -> Knows:
+    """What is known of configurations here, before they are launched."""
+    return Knows(
         refuses=lambda configuration: why_refused(loaded, runner, configuration) is not None,
-        seed=seed,
-        resume=resume,
-        provenance=provenance,
         price=partial(known_price, loaded, runner),
-        earlier=earlier,
     )
-    return store, trial_setup(loaded, sources, runner, folder, seed)
 
 
 def request_sources(loaded: LoadedSpec) -> tuple[RequestSource, ...]:
@@ -92,8 +82,8 @@ def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:
         return
     if loaded.members:
         raise UsageError("--parallel: several services take the whole budget of their machine; measure one at a time")
-    gpu = any(resources(loaded.space, one).gpu_type for one in loaded.space.sample(100, seed=0))
-    if gpu and loaded.spec.runner.type == "process":
+    gpu = any(resources(loaded.space, one).gpu_count for one in loaded.space.sample(100, seed=0))
+    if gpu and loaded.spec.runner.type == "process" and not usable_gpus():  # else each gets devices of its own
         raise UsageError(
             "--parallel: processes would share this machine's GPU; measure one at a time, or use --runner docker, "
             "which gives each a device of its own"

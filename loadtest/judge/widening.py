@@ -1,0 +1,91 @@
+"""How much more a server might hold than was measured while others took a share of its cores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from loadtest.plan import Interval, Measurement, Probe
+
+# A server that is given a share s less of its cores serves s less, and at a latency limit less than that: where others
+# come in bursts it must hold the limit in the worst of them, when the two take turns. Hence (1 - s) squared.
+_LOSS_POWER = 2.0
+_MAX_TAKEN = 0.9
+_MIN_REQUESTS = 30
+_USUAL, _LEAST = 0.7, 0.15  # of a burst's throughput: where latency limits bite, as a rule and at the least
+
+
+def taken_share(probes: Iterable[Probe]) -> float:
+    """The share of the server's cores that others took while it did not hold a rate: the mean over those probes' time.
+
+    Probes in which it held the rate are left out: what was taken then did no harm.
+    """
+    lost = [
+        (probe.neighbours.taken if probe.neighbours.disturbed else 0.0, probe.duration_s)
+        for probe in probes
+        if probe.neighbours is not None and probe.verdict in ("missed", "undecided")
+    ]
+    total_s = sum(duration_s for _, duration_s in lost)
+    return sum(taken * duration_s for taken, duration_s in lost) / total_s if total_s else 0.0
+
+
+def possible_gain(probes: Iterable[Probe]) -> float:
+    """How many times as much the server might hold if its neighbours were quiet, at most, by all its probes."""
+    return gain_of(taken_share(probes))
+
+
+def gain_of(taken: float) -> float:
+    """How many times as much a server might hold that others cost so large a share of its speed."""
+    return 1 / math.pow(1 - min(_MAX_TAKEN, taken), _LOSS_POWER)
+
+
+def widened_interval(capacity: Interval, probes: Iterable[Probe]) -> Interval:
+    """With an upper end that allows for what others took. Nobody's neighbours make a server faster, so the lower end
+    stays.
+    """
+    return capacity.model_copy(update={"high": capacity.high * possible_gain(probes)})
+
+
+def widened(measurement: Measurement) -> Measurement:
+    """The measurement, its capacity with such an interval."""
+    capacity = measurement.capacity_qps
+    if capacity is None or possible_gain(measurement.probes) == 1:
+        return measurement
+    wide = widened_interval(capacity, measurement.probes)
+    return measurement.model_copy(update={"capacity_qps": wide})
+
+
+def despite_neighbours(measurement: Measurement, allowed: float) -> Measurement:
+    """What can be said of a server whose neighbours left no probe that counts: not nothing, or it would pay for them.
+
+    At least, it holds the highest rate at which no more than `allowed` of the requests missed their limit: to have been
+    disturbed never makes a request faster, and a generator that was late only makes them look slower. Where no rate
+    held, its lone requests are within the limit all the same (else it was refused), so its capacity is some part of
+    what it answered in bursts.
+    """
+    if measurement.outcome != "invalid":
+        return measurement
+    held = [one for one in measurement.probes if one.requests >= _MIN_REQUESTS and _held(one, allowed)]
+    burst_qps = measurement.saturated_qps
+    gain = gain_of(max((one.neighbours.taken for one in measurement.probes if one.neighbours), default=0.0))
+    update: dict[str, Any] = {"outcome": "measured", "reason": "", "client_limited": True}
+    if held:
+        best = max(held, key=lambda one: one.rate_qps)
+        high = max(best.rate_qps, burst_qps or 0.0)
+        capacity = Interval(value=best.rate_qps, low=min(one.rate_qps for one in held), high=high * gain)
+        update |= {"p50_ms": best.p50_ms, "p95_ms": best.p95_ms, "p99_ms": best.p99_ms}
+        update["error_rate"] = best.errors / best.requests
+    elif burst_qps:
+        capacity = Interval(value=_USUAL * burst_qps, low=_LEAST * burst_qps, high=burst_qps * gain)
+        update["notes"] = (
+            *measurement.notes,
+            "No rate was seen to hold: the capacity is guessed from the bursts alone.",
+        )
+    else:
+        return measurement
+    return measurement.model_copy(update={**update, "capacity_qps": capacity})
+
+
+def _held(probe: Probe, allowed: float) -> bool:
+    return max(probe.misses, probe.errors) <= allowed * probe.requests

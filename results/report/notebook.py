@@ -1,0 +1,46 @@
+"""A study as a notebook shows it: the recommendation, and the best trials, as a small HTML table."""
+
+from __future__ import annotations
+
+from html import escape
+
+from results.records import Recommendation, TrialRecord
+from results.summary import StudySummary
+from results.text import assigned, figure, interval, visible
+
+_MAX_ROWS = 8
+_HEAD = ("configuration", "capacity, requests/s", "95% interval", "p99, ms", "cost per million requests")
+
+
+def study_html(study: StudySummary) -> str:
+    """Text of the spec and of servers is escaped; nothing in it runs or is fetched."""
+    best = study.recommendation
+    title = "No configuration met the SLO." if best.configuration is None else assigned(best.configuration)
+    ranked = sorted(
+        (record for record in study.records if record.cost_per_million_requests is not None),
+        key=lambda record: record.cost_per_million_requests or 0.0,
+    )
+    rows = [_HEAD, *(_cells(record) for record in ranked[:_MAX_ROWS])]
+    table = "".join(
+        f"<tr>{''.join(f'<{tag}>{escape(visible(cell))}</{tag}>' for cell in row)}</tr>"
+        for row, tag in zip(rows, ("th", *["td"] * len(ranked)), strict=False)
+    )
+    return (
+        f"<p><strong>{escape(visible(study.service))}</strong>: {escape(visible(title))}</p>"
+        f"<p>{escape(visible(_first_reason(best)))}</p><table>{table}</table>"
+    )
+
+
+def _first_reason(best: Recommendation) -> str:
+    return best.reasons[0] if best.reasons else ""
+
+
+def _cells(record: TrialRecord) -> tuple[str, ...]:
+    capacity, p99 = record.capacity_qps, record.p99_ms
+    return (
+        assigned(record.configuration),
+        figure(None if capacity is None else capacity.value),
+        interval(capacity) or "",
+        figure(None if p99 is None else p99.value),
+        figure(record.cost_per_million_requests),
+    )

@@ -1,0 +1,95 @@
+"""Which GPU devices a server gets: as many as it asks for, each held by one server at a time, except that servers which
+are tuned together share one where each asks for a share of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+from runners.protocol import Infeasible, ParameterValue, Resources
+
+_LOOK_S = 0.25
+_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(Ki|Mi|Gi|Ti)B?")
+
+
+class Devices:
+    """Hands out devices; `fitting` names those that would do for a server. `memory_bytes` is what one has, where slices
+    may be given as sizes. Safe to use from several threads.
+    """
+
+    def __init__(
+        self, fitting: Callable[[Resources], tuple[str, ...]], memory_bytes: Callable[[], int | None] = lambda: None
+    ) -> None:
+        self._fitting, self._memory_bytes = fitting, memory_bytes
+        self._held: defaultdict[str, list[tuple[str | None, float]]] = defaultdict(list)  # whose it is, and how much
+        self._freed = threading.Condition()
+
+    @contextlib.contextmanager
+    def take(
+        self, resources: Resources, go_on: Callable[[], None], group: str | None = None
+    ) -> Iterator[tuple[str, ...]]:
+        """The devices for as long as the block runs, or none where none is asked for, or none fits. Waits for those
+        that are held; what `go_on` raises meanwhile ends that. Of a `group`, those that ask for a share of one GPU get
+        the same one.
+        """
+        fitting, count = self._fitting(resources), resources.gpu_count
+        if not fitting or not count:
+            yield ()
+            return
+        taken = (group, share_of(resources.gpu_memory, self._memory_bytes()) if count == 1 else 1.0)
+        with self._freed:
+            while (free := self._choose(fitting, count, *taken)) is None:
+                if len(fitting) - sum(self._is_ours(one, group) for one in fitting) < count:
+                    shown = gpus_text(resources)
+                    raise Infeasible(f"finds no room on {shown} beside the services of its own trial")
+                go_on()
+                self._freed.wait(_LOOK_S)
+            for one in free:
+                self._held[one].append(taken)
+        try:
+            yield free
+        finally:
+            with self._freed:
+                for one in free:
+                    self._held[one].remove(taken)
+                self._freed.notify_all()
+
+    def _is_ours(self, device: str, group: str | None) -> bool:
+        """Whether servers of the same group hold it, which will not give it back while this one waits."""
+        return group is not None and any(holder == group for holder, _ in self._held[device])
+
+    def _choose(self, fitting: tuple[str, ...], count: int, group: str | None, share: float) -> tuple[str, ...] | None:
+        """One that the group has already and that has room for so much, or else free ones."""
+
+        def has_room(one: str) -> bool:
+            held = self._held[one]
+            own = group is not None and all(holder == group for holder, _ in held)
+            return bool(held) and own and sum(part for _, part in held) + share <= 1 + 1e-9
+
+        if count == 1 and (shared := next(filter(has_room, fitting), None)) is not None:
+            return (shared,)
+        free = tuple(one for one in fitting if not self._held[one])[:count]
+        return free if len(free) == count else None
+
+
+def gpus_text(resources: Resources) -> str:
+    """What is asked for, for a message: `the GPU A100/1g.10gb`, `4 GPUs H100`."""
+    parts = [str(part) for part in (resources.gpu_type, resources.gpu_memory) if part is not None]
+    name = " " + "/".join(parts) if parts else ""
+    return f"{resources.gpu_count} GPUs{name}" if resources.gpu_count != 1 else f"the GPU{name}"
+
+
+def share_of(slice_: ParameterValue | None, memory_bytes: int | None) -> float:
+    """`0.5` and `"50%"` are shares of a device, and so is a size (`8Gi`) where its memory is known; a MIG profile or no
+    slice is a whole one.
+    """
+    if isinstance(slice_, str) and slice_.strip().endswith("%"):
+        return float(slice_.strip()[:-1]) / 100
+    if isinstance(slice_, str) and memory_bytes and (size := _SIZE.fullmatch(slice_.strip())):
+        return min(1.0, float(size[1]) * _UNITS[size[2]] / memory_bytes)
+    return slice_ if isinstance(slice_, float) and 0 < slice_ <= 1 else 1.0

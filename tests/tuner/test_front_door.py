@@ -1,0 +1,114 @@
+"""The front door for Python: what a notebook or a script sees."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import tuner
+from results import TrialRecord
+from tests.tuner.test_replay_run import write_table
+from tuner import Observer, SpecError, Study, UsageError, load_spec, load_study, tune
+
+NOTEBOOK = Path(__file__).parent.parent.parent / "docs" / "notebook.ipynb"
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("tuned")
+    write_table(folder)
+    return tune(folder / "spec.yaml", budget=6, output=folder / "out", seed=3)
+
+
+def test_the_public_names_are_these() -> None:
+    assert tuner.__all__ == [
+        "Observer", "SpecError", "Study", "StudyInterrupted", "TuneError", "UnfitEnvironmentError", "UsageError",
+        "load_spec", "load_study", "tune",
+    ]  # fmt: skip
+    assert all(getattr(tuner, name) is not None for name in tuner.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        tuner.nonsense  # noqa: B018
+
+
+def test_importing_it_imports_nothing_that_takes_time() -> None:
+    code = (
+        "import sys, tuner; print([m for m in ('pydantic', 'optuna', 'torch', 'pandas', 'click') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_study_has_its_recommendation_trials_exports_plan_and_report(tuned: Study) -> None:
+    assert tuned.recommendation.meets_slo
+    assert isinstance(tuned.trials, pd.DataFrame)
+    assert len(tuned.trials) == 6
+    assert tuned.trials["cpu_cores"].notna().all()
+    assert tuned.plan(qps=500).options
+    assert tuned.report().read_text(encoding="utf-8").startswith("<!")
+    assert "<table>" in tuned._repr_html_()
+
+
+def test_it_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_table(tmp_path)
+    tune(tmp_path / "spec.yaml", budget=2, output=tmp_path / "out")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_stored_study_gives_the_same(tuned: Study) -> None:
+    again = load_study(tuned.folder)
+    assert again.recommendation == tuned.recommendation
+    pd.testing.assert_frame_equal(again.trials, tuned.trials)
+
+
+def test_an_observer_is_told_of_every_trial(tmp_path: Path) -> None:
+    numbers = []
+
+    class Counts(Observer):
+        def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
+            numbers.append(record.number)
+
+    write_table(tmp_path)
+    tune(tmp_path / "spec.yaml", budget=3, output=tmp_path / "out", observer=Counts())
+    assert numbers == [0, 1, 2]
+
+
+def test_what_is_wrong_is_an_exception_of_one_tree(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("version: 1\nservise: {}\n", encoding="utf-8")
+    with pytest.raises(SpecError, match="servise"):
+        tune(tmp_path / "spec.yaml")
+    with pytest.raises(UsageError, match="holds no study"):
+        load_study(tmp_path)
+    assert issubclass(SpecError, tuner.TuneError)
+
+
+def test_what_a_study_cannot_do_says_what_it_can(tuned: Study) -> None:
+    with pytest.raises(UsageError, match="there is no format nonsense"):
+        tuned.export("nonsense")
+    with pytest.raises(UsageError, match="either qps or traffic"):
+        tuned.plan()
+
+
+def test_text_of_the_spec_is_escaped_in_a_notebook(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("engine,capacity_qps,p99_ms\n<b>x,40,9\ny,20,9\n", encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(
+        "version: 1\nservice: {name: marked}\nspace: {parameters: {engine: ['<b>x', y]}}\n"
+        "objective: {maximize: capacity_qps}\nrunner: {type: replay, table: table.csv}\n",
+        encoding="utf-8",
+    )
+    shown = tune(load_spec(tmp_path / "spec.yaml").file.path, budget=2, output=tmp_path / "out")._repr_html_()
+    assert "&lt;b&gt;x" in shown
+    assert "<b>" not in shown
+
+
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,340 @@
+"""The main job as a function, and a study as a value: what the command line and notebooks both call.
+
+Nothing here prints; whoever wants to see what happens passes an observer. Errors are those of `tuner.errors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from results import Recommendation, ResultsError, StudySummary, TrialRecord, write_report, writes_parquet
+from runners import Runner, RunnerUnavailable
+from tuner.display import Display, Observer, StudyOutline
+from tuner.errors import UnfitEnvironmentError, UsageError
+from tuner.launch.checks import check, warnings
+from tuner.launch.estimate import estimate_run
+from tuner.launch.render import why_refused
+from tuner.outcome.folder import prepare_output, provenance, write_outputs
+from tuner.outcome.summary import summarise
+from tuner.outcome.traffic import read_traffic
+from tuner.search.objective import Objective
+from tuner.search.stopping import MOST_TRIALS
+from tuner.spec.reading import LoadedSpec, load_spec
+from tuner.study.archive import Archive
+from tuner.study.damage import damaged
+from tuner.study.loop import Study as TuningLoop
+from tuner.study.opening import (
+    has_prices,
+    knows,
+    refuse_at_once,
+    request_sources,
+    study_runner,
+    trial_setup,
+    with_quality,
+)
+from tuner.study.plan import StudyPlan
+from tuner.study.storage import sqlite_url
+from tuner.study.store import Knows, NoSuchStudyError, StudyStore
+from tuner.study.warm_start import read_earlier
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from results.planning import Pattern, Plan
+
+
+class StudyInterrupted(KeyboardInterrupt):
+    """The run was interrupted; `study` holds what was measured, and its files are written."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(f"{len(study.summary.records)} trials are kept")
+        self.study = study
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that was run or is stored: what it measured and what it recommends. It is read, never changed.
+
+    `folder` holds the run's files; `spec` is the spec that it was begun with.
+    """
+
+    summary: StudySummary
+    spec: LoadedSpec
+    folder: Path
+
+    def refuse_damaged(self) -> None:
+        """Raises UnfitEnvironmentError where part of what is stored cannot be read: a decision from the rest would be
+        another one.
+        """
+        if self.summary.damaged:
+            raise damaged(self.summary.service, "; ".join(self.summary.damaged[:2]))
+
+    @property
+    def recommendation(self) -> Recommendation:
+        """What to deploy, how sure that is, and why."""
+        return self.summary.recommendation
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row per trial, with the columns of `trials.csv`."""
+        from results import trials_frame
+
+        return trials_frame(self.summary.records, self.spec.space.names)
+
+    def export(self, format: str = "kubernetes", *, qps: float | None = None) -> dict[str, str]:  # noqa: A002
+        """The recommendation's manifests, or a server's own configuration: texts by file name. `qps` is the traffic
+        that replicas are for.
+
+        Raises UsageError for a format that there is not, and where the spec does not run that server.
+        """
+        from results.exports import FORMATS, exported, offered
+        from tuner.outcome.deployable import deployables
+
+        if format not in FORMATS:
+            raise UsageError(f"there is no format {format}; there are {', '.join(FORMATS)}")
+        self.refuse_damaged()
+        services = deployables(self.summary, self.spec, qps)
+        files = exported(services, format)
+        if not files:
+            raise UsageError(
+                f"the spec does not run {format}: nothing in its image, command or files says so\n"
+                f"For this study there are {', '.join(offered(services))}."
+            )
+        return dict(files)
+
+    def plan(
+        self,
+        *,
+        qps: float | None = None,
+        traffic: str | Path | None = None,
+        pattern: Pattern = "steady",
+        recommended_only: bool = False,
+    ) -> Plan:
+        """How many replicas carry `qps` at the peak of a pattern, or recorded traffic (a CSV file with `time` and
+        `rate`), when, and for how much money.
+
+        Raises UsageError for traffic that cannot be read, and where no trial held the SLO.
+        """
+        from results import planning
+
+        if (qps is None) == (traffic is None):
+            raise UsageError("which traffic? Give either qps or traffic")
+        self.refuse_damaged()
+        try:
+            wanted = read_traffic(Path(traffic)) if traffic is not None else planning.pattern(pattern, qps or 0.0)
+            return planning.make_plan(self.summary, wanted, planning.Wishes(), every=not recommended_only)
+        except ResultsError as error:
+            raise UsageError(str(error)) from error
+
+    def report(self) -> Path:
+        """Write `report.html` and `report.md` into the folder again; the path of the page."""
+        write_report(self.folder, self.summary)
+        return self.folder / "report.html"
+
+    def _repr_html_(self) -> str:
+        """A short table for notebooks; text of the spec is escaped."""
+        from results.report.notebook import study_html
+
+        return study_html(self.summary)
+
+
+@dataclass(frozen=True)
+class TuningRequest:
+    """All that the main job may be told. A `seed` or a budget that is not given is that of the study that a run goes on
+    with; of a new study they are 0, and as many trials as are worth what they cost.
+    """
+
+    spec: Path
+    budget: int | None = None
+    budget_given: bool = True
+    output: Path | None = None
+    storage: str | None = None
+    runner: str | None = None
+    seed: int | None = None
+    resume: bool = False
+    warm_start: tuple[Path, ...] = ()
+    parallel: int = 1
+
+
+def tune(
+    spec: str | Path,
+    *,
+    budget: int | None = None,
+    output: str | Path | None = None,
+    storage: str | None = None,
+    runner: str | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    warm_start: Sequence[str | Path] = (),
+    parallel: int = 1,
+    observer: Display | None = None,
+) -> Study:
+    """Find the cheapest container spec that serves a model within its latency objective.
+
+    Blocks until `budget` trials are spent, or, without a budget, until another is not worth what it costs; writes the
+    files of a run into `output` (by default `tuning/SERVICE`), as the command line does.
+
+        study = tune("spec.yaml", budget=20)
+        print(study.recommendation.configuration)
+
+    Raises SpecError and UsageError for what is wrong with the spec or the arguments, UnfitEnvironmentError where this
+    machine cannot run it, and StudyInterrupted (a KeyboardInterrupt) after what was measured is written.
+    """
+    request = TuningRequest(
+        spec=Path(spec),
+        budget=budget,
+        budget_given=budget is not None,
+        output=None if output is None else Path(output),
+        storage=storage,
+        runner=runner,
+        seed=seed,
+        resume=resume,
+        warm_start=tuple(map(Path, warm_start)),
+        parallel=parallel,
+    )
+    return run_study(request, lambda: Observer() if observer is None else observer)
+
+
+def load_study(folder: str | Path, *, storage: str | None = None, name: str | None = None) -> Study:
+    """A finished or running study, from a run's folder, or from another storage.
+
+    Raises UsageError where the folder holds no study and no storage is named, UnfitEnvironmentError where the storage
+    cannot be reached.
+    """
+    folder = Path(folder)
+    archive = open_archive(folder, storage, name)
+    return Study(summarise(archive.loaded, archive), archive.loaded, folder)
+
+
+def open_archive(folder: Path, storage: str | None, name: str | None) -> Archive:
+    """Raises UsageError where the folder holds no study and no storage is named."""
+    if storage is None and not (folder / "study.db").is_file():
+        storage = os.environ.get("TUNE_STORAGE")
+    if storage is None and not (folder / "study.db").is_file():
+        raise UsageError(
+            f"{folder} holds no study.db; name a run's folder, or --storage and --study where it lies elsewhere"
+        )
+    return Archive(storage or sqlite_url(folder), name)
+
+
+def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> Study:
+    """The main job. `make_display` is called once nothing is wrong any more that can be known in advance, and before
+    anything is moved or made. Raises as `tune`.
+    """
+    loaded = load_spec(request.spec).with_runner(request.runner)
+    refuse_at_once(loaded, request.parallel)
+    runner = study_runner(loaded)
+    check(loaded, table_has_prices=has_prices(runner))
+    sources = request_sources(loaded)
+    folder = request.output or Path("tuning") / loaded.spec.service.name
+    url = request.storage or sqlite_url(folder)
+    with _fit():
+        _refuse_the_impossible(loaded, runner)
+    warm = [read_earlier(path, loaded) for path in request.warm_start]
+    earlier = tuple(record for one in warm for record in one.records)
+    with ExitStack() as stack:
+        stack.callback(runner.close)
+        display = make_display()
+        stack.callback(display.close)
+        # In a database a study of this name may be there already: then nothing is moved.
+        moved = prepare_output(folder, resume=request.resume) if request.storage is None else None
+        store = _open(request, url, loaded, earlier, knows(loaded, runner))
+        stack.callback(store.close)
+        if request.storage is not None:
+            moved = prepare_output(folder, resume=request.resume)
+        setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
+        with _fit():
+            notes = [*([moved] if moved else []), *(one.note for one in warm)]
+            _announce(display, runner, loaded, store, folder, notes)
+            setup = with_quality(setup)
+        objective = Objective.of(loaded.spec.objective)
+        loop = TuningLoop(setup, store, objective, display, store.plan.budget, request.parallel)
+        return _tuned(loop, loaded, folder, url)
+
+
+def _open(
+    request: TuningRequest, url: str, loaded: LoadedSpec, earlier: tuple[TrialRecord, ...], known: Knows
+) -> StudyStore:
+    """The study, new or gone on with; one that was killed before it was created is created."""
+    if request.resume:
+        with contextlib.suppress(NoSuchStudyError):
+            return StudyStore.resume(
+                url,
+                loaded,
+                lambda plan: plan.resumed(request.seed, earlier, request.budget, budget_given=request.budget_given),
+                known,
+            )
+    seed = request.seed or 0
+    plan = StudyPlan(loaded.content, seed, request.budget, earlier, provenance(loaded, seed))
+    return StudyStore.create(url, loaded, plan, known)
+
+
+def _tuned(loop: TuningLoop, loaded: LoadedSpec, folder: Path, url: str) -> Study:
+    archive = Archive(url, loaded.spec.service.name)
+    interrupted = False
+    try:
+        loop.search()
+        loop.store.explain(loop.store.records())
+        loop.confirm()
+    except KeyboardInterrupt:
+        interrupted = True
+    except RunnerUnavailable as error:
+        write_outputs(folder, loaded, archive)
+        raise UnfitEnvironmentError(f"{error}\nWhat was measured is kept; --resume goes on.") from error
+    study = Study(write_outputs(folder, loaded, archive), loaded, folder)
+    if interrupted:
+        loop.display.notice(f"interrupted: {len(study.summary.records)} trials are kept; --resume goes on with them")
+        raise StudyInterrupted(study)
+    loop.display.recommended(study.recommendation, folder)
+    return study
+
+
+@contextmanager
+def _fit() -> Iterator[None]:
+    """What a runner cannot do before the first trial is the environment's fault."""
+    try:
+        yield
+    except RunnerUnavailable as error:
+        raise UnfitEnvironmentError(str(error)) from error
+
+
+def _refuse_the_impossible(loaded: LoadedSpec, runner: Runner) -> None:
+    """Where the runner refuses every configuration there is nothing to try."""
+    refusals = {why_refused(loaded, runner, found) for found in loaded.space.sample(2000, seed=0)}
+    if None not in refusals:
+        reason = min(text for text in refusals if text)
+        raise UnfitEnvironmentError(f"no configuration of the space can run here: {reason}")
+
+
+def _announce(
+    display: Display, runner: Runner, loaded: LoadedSpec, store: StudyStore, folder: Path, notes: Sequence[str]
+) -> None:
+    finished = store.records()
+    most = MOST_TRIALS if store.plan.budget is None else store.plan.budget
+    left = min(max(0, most - len(finished)), loaded.space.size.count)
+    expected = estimate_run(loaded, left)
+    display.study_started(
+        StudyOutline(
+            service=loaded.spec.service.name,
+            objective=str(Objective.of(loaded.spec.objective)),
+            slo=", ".join(loaded.slo_texts) or "the table's SLO",
+            parameters=len(loaded.space.parameters),
+            space_size=str(loaded.space.size),
+            budget=most,
+            finished=len(finished),
+            seconds_at_most=expected.seconds if expected else None,
+            output=folder,
+        )
+    )
+    for text in (*notes, *warnings(loaded)):
+        display.notice(text)
+    if not writes_parquet():
+        display.notice("pyarrow is not installed: trials.csv is written, trials.parquet is not")
+    for leftover in runner.remove_leftovers():
+        display.notice(f"removed what a crashed run left: {leftover}")

@@ -1,0 +1,7 @@
+"""The names under which a study and its trials keep what is ours, in Optuna's storage."""
+
+PLAN = "tune:plan"  # the whole `StudyPlan`; studies from before it have the three that follow
+SPEC, PROVENANCE, BUDGET = "tune:spec", "tune:provenance", "tune:budget"
+EXPLANATION, STOPPED = "tune:explanation", "tune:stopped"
+CONFIRMATION, CONFIRMATION_EVIDENCE = "tune:confirmation:", "tune:confirmation-evidence:"
+RECORD, EVIDENCE = "record", "tune:evidence"
