@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from loadtest.bundle import unpack
 from loadtest.plan import Answer, JointPlan, LoadPlan, Progress, read_plan
-from loadtest.request.request_check import PlanError, check_request
+from loadtest.request.request_check import LocustfileError, PlanError, check_request
 
 _WATCH_S = 0.5
 Writer = Callable[[Progress | Answer], None]
@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--worker", metavar="HOST:PORT", help="share the load of the generator that listens there")
     parser.add_argument("--core", type=int, help="with --worker: the CPU core to stay on")
     parser.add_argument("--bundle", metavar="DIR", type=Path, help="read the plan and its files from there instead")
+    parser.add_argument("--check-locustfile", metavar="FILE", help="only load that file, and say what is wrong with it")
     asked = parser.parse_args()
     if asked.schema:
         models: dict[str, type[BaseModel]] = {"plan": LoadPlan, "joint_plan": JointPlan, "answer": Answer}
@@ -46,6 +47,8 @@ def main() -> int:
         return 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(130))  # a busy load has nothing to tidy up
+    if asked.check_locustfile is not None:
+        return _check_locustfile(asked.check_locustfile)
     if asked.worker:
         return _work(parent, asked.worker, asked.core)
     with _answers() as answers:
@@ -72,7 +75,19 @@ def _serve(parent: int, write: Writer, read: Callable[[], str]) -> int:
         _stay_on(plan.cores)
         write(Answer(measurement=users.run(plan, write)))
     except (PlanError, fleet.GeneratorLost) as error:
-        write(Answer(error=str(error)))
+        write(Answer(error=str(error), wrong="locustfile" if isinstance(error, LocustfileError) else None))
+        return 2
+    return 0
+
+
+def _check_locustfile(path: str) -> int:
+    from loadtest.generator.users import load_users, parsed_options
+
+    try:
+        load_users(path)
+        parsed_options(path, "http://127.0.0.1")
+    except LocustfileError as error:
+        print(error, file=sys.stderr)  # noqa: T201
         return 2
     return 0
 

@@ -47,6 +47,8 @@ class Parameter:
         if not self.choices:
             raise SpaceError(f"parameter {self.name} has no choices", where)
         if not isinstance(self.choices, range):
+            if any(value is None for value in self.choices):
+                raise SpaceError(f"parameter {self.name}: None is no choice; write it as text, such as 'none'", where)
             texts = [text_of(value) for value in self.choices]
             repeated = sorted({text for text in texts if texts.count(text) > 1})
             if repeated:

@@ -19,7 +19,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import optuna
@@ -31,12 +31,17 @@ from search_spaces import Configuration, ParameterValue, SearchSpace
 from tuner.search.beliefs import Expectation
 from tuner.search.objective import Objective, capacity_at_cost
 from tuner.study.keys import PLAN, RECORD, SPEC
+from tuner.study.plain_study import Proposed, own_part, stop_after_this
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tuner.search.surrogate.acquisition import Scale
     from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
     from tuner.search.surrogate.mixture import Judgement, Surrogate
     from tuner.search.surrogate.predict import Prediction
+
+Bools: TypeAlias = "NDArray[np.bool_]"
 
 _MOST_CANDIDATES = 50_000
 _MOST_CELLS = 10_000  # of the surface over the two parameters that matter most
@@ -90,7 +95,8 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         limit_ms: float | None = None, earlier: Sequence[TrialRecord] = (),
     ) -> None:  # fmt: skip
         self._space, self._objective, self._seed = space, objective, seed
-        self._price, self._limit_ms, self._earlier = price or (lambda _: None), limit_ms, earlier
+        self._price, self._limit_ms, self._earlier = price or _no_price, limit_ms, earlier
+        self._proposed, self._foreign = Proposed(), optuna.samplers.RandomSampler(seed=seed)
         self._reference_ms = limit_ms
         everything = space.size.exact and space.size.count <= _MOST_CANDIDATES
         # Some of a larger space: the same ones for every seed, and so for every process that shares a study.
@@ -111,8 +117,8 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Never needed: no parameter is outside the relative space."""
-        raise NotImplementedError(f"{param_name} is not a parameter of the space")
+        """At random: a parameter of the user's own, which is not of the space, or has other choices there."""
+        return self._foreign.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
         self,
@@ -120,17 +126,31 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],  # noqa: ARG002
     ) -> dict[str, ParameterValue]:
-        """The next configuration. Raises SpaceExhausted when there is none left."""
+        """The next configuration. Stops the study with the last one; raises SpaceExhausted when there is none left."""
+        with self._proposed.lock:
+            return self._sample(study, trial)
+
+    def _sample(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, ParameterValue]:
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         # In our own study a trial without a record is one that a crash interrupted: it proved nothing.
         ours = PLAN in study.user_attrs or SPEC in study.user_attrs
         told = [] if ours else [found for other in trials if (found := self._told(other)) is not None]
         records = records_of(trials) + told
         pending = [dict(other.params) for other in trials if other.state == TrialState.RUNNING]
-        return self.propose(records, pending, trial.number).configuration
+        if ours:
+            return self.propose(records, pending, trial.number).configuration
+        spent = self._spent(self._proposed.spent(study, trials, self._space.names))
+        chosen = self.propose(records, pending, trial.number, spent).configuration
+        self._proposed.remember(study, trial.number, chosen)
+        if spent.sum() + 1 >= len(self.candidates):
+            stop_after_this(study)
+        return chosen
 
-    def propose(self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int) -> Proposal:
-        """The next configuration, from what was measured and what is being measured. `turn` varies the draw.
+    def propose(
+        self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int, spent: Bools | None = None
+    ) -> Proposal:
+        """The next configuration, from what was measured and what is being measured. `turn` varies the draw, `spent`
+        marks candidates that are not to come again.
 
         Raises SpaceExhausted when there is none left.
         """
@@ -138,9 +158,11 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         from tuner.search.surrogate.mixture import mixed
 
         waiting = [
-            number for one in pending if one and (number := self._numbers.get(self._space.ranks(one))) is not None
+            number
+            for one in pending
+            if len(one) == len(self._space.names) and (number := self._numbers.get(self._space.ranks(one))) is not None
         ]
-        free = self._free(records, waiting)
+        free = self._free(records, waiting, spent)
         trials = self._trials(records)
         predictions = self._surrogate.predict(trials, np.array(waiting, dtype=np.int64))
         seen = np.array([found for record in records if (found := self._objective.losses(record)) is not None])
@@ -289,8 +311,18 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         steps = np.abs(ranks[numbers][:, None] - ranks[list(others)][None]).sum(axis=2)
         return int(numbers[steps.min(axis=1).argmax()])
 
-    def _free(self, records: Sequence[TrialRecord], waiting: Sequence[int]) -> Ints:
-        free = np.ones(len(self.candidates), dtype=bool)
+    def _spent(self, parts: Sequence[Configuration]) -> Bools:
+        """Which candidates have one of these configurations, or of these parts of one."""
+        found = np.zeros(len(self.candidates), dtype=bool)
+        for part in parts:
+            wanted = [(column, self._space.rank(one, part[one.name]))
+                      for column, one in enumerate(self._space.parameters) if one.name in part]  # fmt: skip
+            if all(rank is not None for _, rank in wanted):
+                found |= np.all([self._ranks[:, column] == rank for column, rank in wanted], axis=0)
+        return found
+
+    def _free(self, records: Sequence[TrialRecord], waiting: Sequence[int], spent: Bools | None = None) -> Ints:
+        free = np.ones(len(self.candidates), dtype=bool) if spent is None else ~spent
         free[list(waiting)] = False
         for record in records:
             number = self._numbers.get(self._space.ranks(record.configuration))
@@ -306,12 +338,12 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         if (
             RECORD in trial.user_attrs
             or trial.state not in (TrialState.COMPLETE, TrialState.FAIL)
-            or set(trial.params) != set(self._space.names)
+            or (configuration := own_part(trial, self._space.names)) is None
         ):
             return None
-        shared: dict[str, Any] = {"number": trial.number, "configuration": trial.params}
+        shared: dict[str, Any] = {"number": trial.number, "configuration": configuration}
         values = dict(zip(self._objective.metrics, trial.values or (), strict=False))
-        price = self._price(trial.params)
+        price = self._price(configuration)
         capacity = values.get("capacity_qps")
         if capacity is None and price and (cost := values.get("cost_per_million_requests")):
             capacity = capacity_at_cost(price, cost)
@@ -324,6 +356,10 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             p99_ms=None if p99 is None else Estimate.exactly(p99),
             cost_per_million_requests=values.get("cost_per_million_requests"), **shared,
         )  # fmt: skip
+
+
+def _no_price(_configuration: Configuration) -> None:
+    """Of what costs nobody knows what. A function of the module's, which can be pickled."""
 
 
 def _first(losses: Sequence[Floats]) -> Floats:
