@@ -108,7 +108,8 @@ def test_the_wheel_holds_the_five_packages_and_their_data(tmp_path: Path) -> Non
     assert [name for name in names if name.endswith(".data/data/share/man/man1/tune.1")]
     assert tops == {"tuner", "search_spaces", "runners", "loadtest", "results"}
     for wanted in (
-        "search_spaces/presets/cpu-serving.yaml", "tuner/demo/h100-vision.csv", "tuner/demo/spec.yaml", "results/report/templates/report.html.j2",
+        "search_spaces/presets/cpu-serving.yaml", "tuner/demo/h100-vision.csv", "tuner/demo/spec.yaml",
+        "results/report/templates/report.html.j2",
         "tuner/commands/starter.yaml", "tuner/search/surrogate/weights.safetensors",
         "tuner/search/surrogate/MODEL_CARD.md",
     ):  # fmt: skip
