@@ -121,6 +121,9 @@ class TrialRecord(_Record):
     """One configuration, launched and measured.
 
     `reason` is set unless the state is `complete`; `log_tail` is the end of a failed server's log.
+    A complete trial's `certainty` is `sure` where some rate surely held and one surely did not (or the load generator
+    could send no more), else `uncertain`; the rates are `at_least_qps` and `at_most_qps`. Its latencies were seen at
+    `latencies_at_qps`, on so many requests.
     `capacity_bound_qps` is the upper bound that a pruned trial proved, `saturated_qps` the throughput at full load
     whatever the latency, `base_latency_ms` the median latency of lone requests. Costs are None where no capacity (or no
     price) is known. `launch_s` is the time until the server was ready, `wall_s` the whole trial. `unsettled` is the
@@ -140,12 +143,17 @@ class TrialRecord(_Record):
     log_tail: str | None = None
     configuration: dict[str, ParameterValue]
     capacity_qps: Estimate | None = None
+    certainty: Literal["sure", "uncertain"] | None = None
+    at_least_qps: float | None = None
+    at_most_qps: float | None = None
     capacity_bound_qps: float | None = None
     saturated_qps: float | None = None
     base_latency_ms: float | None = None
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: Estimate | None = None
+    latencies_at_qps: float | None = None
+    latencies_from_requests: int | None = None
     error_rate: float | None = None
     cost_per_hour: float | None = None
     cost_per_million_requests: float | None = None

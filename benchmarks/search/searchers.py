@@ -58,10 +58,12 @@ class OptunaSearch:
     def ask(self) -> int:
         for _ in range(_REPEATS):
             self._trial = self._study.ask(self._distributions)
-            number = self._numbers[self._surface.space.ranks(self._trial.params)]
-            if number not in self._values:
+            number = self._numbers.get(self._surface.space.ranks(self._trial.params))
+            if number is not None and number not in self._values:
                 return number
-            self._study.tell(self._trial, self._values[number])
+            # What the constraints forbid costs nothing either: it is told as the worst.
+            worst = max(self._values.values(), default=0.0) + _WORST
+            self._study.tell(self._trial, worst if number is None else self._values[number])
         number = next(one for one in range(len(self._surface.configurations)) if one not in self._values)
         self._study.enqueue_trial(self._surface.configurations[number])
         self._trial = self._study.ask(self._distributions)

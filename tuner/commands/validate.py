@@ -57,6 +57,6 @@ def _takes(loaded: LoadedSpec, fit: Runnable, budget: int) -> str | None:
     count = "1 trial" if trials == 1 else f"{trials} trials"
     all_of_it = " (all that can run)" if trials == fit.count < budget else ""
     return (
-        f"{count}{all_of_it}, and the best measured again: at most {duration(expected.seconds)} of warm-up and load"
+        f"{count}{all_of_it}, and the best launched again: at most {duration(expected.seconds)} of warm-up and load"
         f"{shown}; the servers' own start comes on top"
     )

@@ -20,7 +20,7 @@ from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
 from tuner.launch.render import RESOURCE_ROLES, RUNNER_PLACEHOLDERS, placeholders, rendered_texts, templates
 from tuner.launch.requests import adapter_request, must_describe
-from tuner.launch.times import check_times, too_short
+from tuner.launch.times import check_times, too_short, undecided
 from tuner.spec.reading import LoadedSpec
 
 
@@ -92,7 +92,7 @@ def hints(loaded: LoadedSpec) -> Iterator[str]:
 
 def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     used, found = _used(loaded), serving(loaded)
-    yield from too_short(loaded)
+    yield from list(too_short(loaded)) or undecided(loaded)
     yield from unreachable(loaded, used)
     if found is not None:
         return  # what reaches none of its knobs is an error

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from search_spaces import Configuration
 from tuner.launch.price import price_of
+from tuner.spec.model import final_launches
 from tuner.spec.reading import LoadedSpec
-
-_CONFIRMATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ def estimate_run(loaded: LoadedSpec, trials: int, among: Sequence[Configuration]
     """None for a replay, which takes no load at all. `among` is a sample of what can run; without it, of the space."""
     if loaded.spec.runner.type == "replay":
         return None
-    again = min(_CONFIRMATIONS, trials)
+    again = final_launches(loaded.spec.objective.final, trials)
     seconds = loaded.most_load_s(again=False) * trials + loaded.most_load_s(again=True) * again
     sample = loaded.space.sample(1000, seed=0) if among is None else among
     prices = [price for found in sample if (price := price_of(loaded, found))]

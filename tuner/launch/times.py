@@ -11,6 +11,9 @@ _LIMITS_PER_PROBE = 5.0  # a probe that is shorter sees the server's queue begin
 _BURSTS_S = 2.0  # both, with what leads to them
 _REQUESTS_PER_MISS = 3.0  # the rule of three: so many requests without a miss show, at 95%, that misses are rarer
 
+_DECIDED_BY, _PROBED_SHARE = 3.0, 0.5  # requests beyond the percentile, in that share of a trial
+_MODEST_QPS = 25.0  # a server that carries no more is usual
+
 
 def check_times(loaded: LoadedSpec) -> None:
     """Raises SpecError where a request is given up, or a trial over, before a limit on latency could be missed."""
@@ -52,3 +55,18 @@ def _needed(loaded: LoadedSpec, left_s: float) -> str:
         return ""
     requests = _REQUESTS_PER_MISS / (1 - tail.percentile / 100)
     return f", in which a server under {requests / left_s:.3g} requests/s cannot show its p{tail.percentile:g}"
+
+
+def undecided(loaded: LoadedSpec) -> Iterator[str]:
+    """A percentile is decided by the few requests beyond it, so that a slow server needs time."""
+    spec = loaded.spec
+    if spec.slo is None or spec.load.users is not None:
+        return
+    tail = 1 - max((limit.percentile for limit in spec.slo.limits), default=0.0) / 100
+    slowest_qps = _DECIDED_BY / tail / (_PROBED_SHARE * spec.load.max_trial)
+    expected_qps = spec.objective.target_qps
+    if slowest_qps > (_MODEST_QPS if expected_qps is None else expected_qps):
+        yield (
+            f"load.max_trial: in {spec.load.max_trial:g} s a p{100 * (1 - tail):g} is decided of servers that answer "
+            f"about {slowest_qps:.2g} requests/s or more; trials of slower ones end uncertain: lengthen it"
+        )

@@ -7,16 +7,15 @@ surely beaten. It ends when the answer is sure, or its share of the budget is sp
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tuner.search.beliefs import Beliefs
+from tuner.spec.model import final_launches
 
 ALIKE = 0.02  # a difference in cost for which nobody would redeploy
 _HOPE = 0.1  # the least probability to be the best with which a configuration stays in the race
 _AT_ONCE = 3  # in a round, today's besides
-_LEAST_LAUNCHES = 4
 _SURELY = 0.99  # today's is beaten, whatever the confidence
 
 
@@ -28,8 +27,8 @@ class FinalRules:
     share: float = 0.4
 
     def launches(self, trials: int) -> int:
-        """How many launches at most, after so many trials: four at least, none where the share is 0."""
-        return max(_LEAST_LAUNCHES, math.ceil(self.share * trials - 1e-9)) if self.share else 0
+        """How many launches at most, after so many trials."""
+        return final_launches(self.share, trials)
 
 
 def next_round(

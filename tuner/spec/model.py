@@ -26,6 +26,9 @@ from tuner.spec.section import Section, Text
 Metric = Literal["cost_per_million_requests", "cost_per_hour", "capacity_qps", "p99_ms"]
 
 
+_LEAST_FINAL = 4  # launches: the best and today's configuration, twice each
+
+
 class ReadySpec(Section):
     """When a launched server counts as ready: `path` answers 2xx, and then a real request does."""
 
@@ -128,6 +131,11 @@ class ObjectiveSpec(Section):
         if self.pareto is not None:
             return self.pareto
         return (self.maximize or self.minimize or "cost_per_million_requests",)
+
+
+def final_launches(share: float, trials: int) -> int:
+    """How many launches the final may take after so many trials: four at least, none where its share is 0."""
+    return max(_LEAST_FINAL, math.ceil(share * trials - 1e-9)) if share else 0
 
 
 class ParameterSpec(Section):

@@ -105,6 +105,7 @@ class TrialServer:
             locustfile=_path(self.loaded, load.locustfile),
             workers=load.workers,
             max_s=max_s,
+            precision=load.precision,
             max_warmup_s=min(load.max_warmup, load.max_trial / 2),
             request_timeout_s=self.loaded.spec.request_timeout_s,
             seed=seed,

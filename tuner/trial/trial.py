@@ -336,6 +336,8 @@ class _Trial:
             "p50_ms": measurement.p50_ms,
             "p95_ms": measurement.p95_ms,
             "p99_ms": estimate(measurement.p99_ms),
+            "latencies_at_qps": measurement.best_qps,
+            "latencies_from_requests": measurement.best_requests,
             "error_rate": measurement.error_rate,
             "notes": measurement.notes,
             "services": services,
@@ -348,7 +350,10 @@ class _Trial:
             ),
         }
         if measurement.outcome == "measured" and measurement.capacity_qps is not None:
-            return self._record("complete", capacity=estimate(measurement.capacity_qps), **shared)
+            return self._record(
+                "complete", capacity=estimate(measurement.capacity_qps), certainty=measurement.certainty,
+                at_least_qps=measurement.at_least_qps, at_most_qps=measurement.at_most_qps, **shared,
+            )  # fmt: skip
         if measurement.outcome == "pruned":
             reason = measurement.reason or "it cannot hold the rate at which it would equal the best"
             return self._record("pruned", reason=reason, capacity_bound_qps=measurement.bound_qps, **shared)
