@@ -378,7 +378,8 @@ def _figure(
         if values:  # Plotly's own ticks on a logarithmic axis are powers of ten and single digits
             low, high = min(values) / 1.1, max(values) * 1.1
             at = round_values(low, high)
-            found["range"] = [math.log10(low), math.log10(high)]
+            room = 0.06 * math.log10(high / low)
+            found["range"] = [math.log10(low) - room, math.log10(high) + room]
             found |= {"tickvals": list(at), "ticktext": [f"{prefix if axis == 'y' else ''}{number(one)}" for one in at]}
     return {"data": list(traces), "layout": layout}
 

@@ -15,6 +15,7 @@ from results.text import NONE, change, duration, figure, given, interval, millis
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
+_LEAST_S = 0.05
 Mark = Literal["", "recommended", "current"]
 
 
@@ -112,10 +113,15 @@ def _facts(one: TrialRecord) -> str | None:
         ("{} of memory", size(one.memory_peak_bytes)),
         ("GPU {} busy", share(one.gpu_utilization)),
         ("{} of GPU memory", size(one.gpu_memory_peak_bytes)),
-        ("ready after {}", duration(one.cold_start_s)),
-        ("took {}", duration(one.wall_s)),
+        ("ready after {}", _lasted(one.cold_start_s)),
+        ("took {}", _lasted(one.wall_s)),
     ]
     return " \N{MIDDLE DOT} ".join(words.format(text) for words, text in shown if text != NONE) or None
+
+
+def _lasted(seconds: float | None) -> str:
+    """A time that is worth a word; what a table replays takes none."""
+    return NONE if seconds is None or seconds < _LEAST_S else duration(seconds)
 
 
 def alternatives_table(study: StudySummary) -> Table | None:
