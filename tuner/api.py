@@ -269,6 +269,8 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
         moved = prepare_output(folder, resume=request.resume) if request.storage is None else None
         store = _open(request, url, loaded, earlier, knows(loaded, runner))
         stack.callback(store.close)
+        with contextlib.suppress(OSError):  # requests and the ends of logs stand in it
+            (folder / "study.db").chmod(0o600)
         if request.storage is not None:
             moved = prepare_output(folder, resume=request.resume)
         setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)

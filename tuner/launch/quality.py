@@ -157,6 +157,7 @@ def _reference(
     """The answers of the reference, on a launch of its own."""
     spec = loaded.spec.quality
     assert spec is not None and spec.reference is not None  # noqa: S101, PT018 (the caller has asked)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # answers may hold what is nobody else's
     folder.mkdir(parents=True, exist_ok=True)
     complete = [source]
 

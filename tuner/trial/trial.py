@@ -119,6 +119,7 @@ def run_trial(setup: TrialSetup, question: Question, on_phase: OnPhase) -> Trial
     """
     begun = time.monotonic()
     folder = setup.trials / question.folder_name
+    setup.trials.mkdir(mode=0o700, parents=True, exist_ok=True)  # logs and requests may hold what is nobody else's
     folder.mkdir(parents=True, exist_ok=True)
     trial = _Trial(setup, question, folder, on_phase)
     try:
