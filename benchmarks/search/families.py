@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces import Parameter, ParameterValue, SearchSpace
-from training.search.prior import Configurations, serve
-from tuner.search.surrogate.features import gpu_physics
+from benchmarks.search.roofline import Configurations, serve
+from tuner.search.surrogate.gpus import gpu_physics
 
 Floats = NDArray[np.float64]
 Generator = np.random.Generator

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.search.families import FAMILIES, draw
-from benchmarks.search.searchers import LEARNS_BOUNDS, SEARCHERS, OurSearch, trial
-from benchmarks.search.tables import read_table
+from benchmarks.search.families import FAMILIES, Surface, draw
+from benchmarks.search.searchers import LEARNS_BOUNDS, OURS, SEARCHERS, OurSearch, Searcher, trial
+from benchmarks.search.tables import Roles, read_table, sources
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 _NEVER = math.inf  # trials: so that a median of which one half is unknown is none
@@ -71,16 +71,31 @@ class Job:
     seed: int
     most: int
     parallel: int = 1
+    weights: Path | None = None
+    roles: Roles = "given"
+
+
+def _surface(job: Job) -> Surface:
+    if isinstance(job.which, Path):
+        return read_table(job.which, job.roles)
+    return draw(job.family, job.which, large=job.large)
+
+
+def _searcher(job: Job, surface: Surface) -> Searcher:
+    if job.searcher in OURS:
+        return OURS[job.searcher](surface, job.seed, job.weights)
+    return SEARCHERS[job.searcher](surface, job.seed)
 
 
 def search(job: Job) -> Run:
     """Until within 5% and 40 trials, or `most`."""
     torch.set_num_threads(1)
-    surface = read_table(job.which) if isinstance(job.which, Path) else draw(job.family, job.which, large=job.large)
-    with np.errstate(divide="ignore"):
+    surface = _surface(job)
+    with np.errstate(divide="ignore", invalid="ignore"):
         costs = surface.price / surface.capacity_qps / 3600 * 1e6
+    costs = np.where(surface.capacity_qps > 0, costs, np.inf)
     optimum, best_true, best_seen = float(costs.min()), np.inf, None
-    g, found = np.random.default_rng([job.seed, 7]), SEARCHERS[job.searcher](surface, job.seed)
+    g, found = np.random.default_rng([job.seed, 7]), _searcher(job, surface)
     within: dict[float, float] = {}
     after: list[float] = []
     load_s, ask_s, count, covered = 0.0, 0.0, 0, np.nan
@@ -113,7 +128,7 @@ def search(job: Job) -> Run:
     after_5, after_10, after_20, after_40 = after
     calibrated, trust = found.calibration() if isinstance(found, OurSearch) else (np.nan, np.nan)
     return Run(
-        job.family + (", large" if job.large else "") + (f", {job.parallel} at once" if job.parallel > 1 else ""),
+        job.family + (f", roles {job.roles}" if job.roles != "given" else "") + (", large" if job.large else "") + (f", {job.parallel} at once" if job.parallel > 1 else ""),
         surface.name,
         job.searcher,
         job.seed,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -100,10 +102,10 @@ class HillClimb:
 class OurSearch:
     """The product's sampler, fed with records as the product feeds it."""
 
-    def __init__(self, surface: Surface, seed: int) -> None:
+    def __init__(self, surface: Surface, seed: int, weights: Path | None = None) -> None:
         self._space = surface.space
         self._numbers = {self._space.ranks(one): number for number, one in enumerate(surface.configurations)}
-        self._sampler = _our_sampler(surface, seed)
+        self._sampler = _our_sampler(surface, seed, weights)
         self._records: list[TrialRecord] = []
         self._pending: list[dict[str, Any]] = []
 
@@ -135,10 +137,10 @@ class OurSearch:
 class OurSamplerAlone:
     """The same sampler in a plain Optuna study, which is told costs and failures and nothing else."""
 
-    def __init__(self, surface: Surface, seed: int) -> None:
+    def __init__(self, surface: Surface, seed: int, weights: Path | None = None) -> None:
         self._surface, self._distributions = surface, distributions(surface.space)
         self._numbers = {surface.space.ranks(one): number for number, one in enumerate(surface.configurations)}
-        self._study = optuna.create_study(sampler=_our_sampler(surface, seed))
+        self._study = optuna.create_study(sampler=_our_sampler(surface, seed, weights))
         self._asked: list[optuna.Trial] = []
 
     def ask(self) -> int:
@@ -152,13 +154,17 @@ class OurSamplerAlone:
         self._study.tell(self._asked.pop(0), cost, state=state)
 
 
-def _our_sampler(surface: Surface, seed: int) -> SpaceSampler:
+def _our_sampler(surface: Surface, seed: int, weights: Path | None) -> SpaceSampler:
     ranks = surface.space.ranks
-    prices = {ranks(one): float(price) for one, price in zip(surface.configurations, surface.price, strict=True)}
+    prices = {
+        ranks(one): None if np.isnan(price) else float(price)
+        for one, price in zip(surface.configurations, surface.price, strict=True)
+    }
     objective = Objective(("cost_per_million_requests",))
     return SpaceSampler(
-        surface.space, objective, seed=seed, limit_ms=surface.limit_ms, price=lambda one: prices[ranks(one)]
-    )
+        surface.space, objective, seed=seed, limit_ms=surface.limit_ms, price=lambda one: prices[ranks(one)],
+        weights=weights, acquisition=os.environ.get("ACQ", "best"),
+    )  # fmt: skip
 
 
 def _quietly(make: Callable[[int], optuna.samplers.BaseSampler]) -> Callable[[Surface, int], Searcher]:
@@ -179,6 +185,9 @@ SEARCHERS: dict[str, Callable[[Surface, int], Searcher]] = {
     "ours (costs alone)": OurSamplerAlone,
     "ours": OurSearch,
 }
+OURS: dict[str, Callable[[Surface, int, Path | None], Searcher]] = {
+    "ours": OurSearch, "ours (costs alone)": OurSamplerAlone,
+}  # fmt: skip
 LEARNS_BOUNDS = ("ours",)  # the others would take a pruned trial for a measured one: for them none is pruned
 
 
@@ -189,7 +198,8 @@ def trial(
     price, capacity = float(surface.price[number]), float(surface.capacity_qps[number])
     p99_ms = _at(surface.p99_ms, number)
     shared: dict[str, Any] = {
-        "number": count, "configuration": surface.configurations[number], "cost_per_hour": price,
+        "number": count, "configuration": surface.configurations[number],
+        "cost_per_hour": None if np.isnan(price) else price,
         "p99_ms": None if p99_ms is None else Estimate.exactly(p99_ms),
     }  # fmt: skip
     if not capacity:

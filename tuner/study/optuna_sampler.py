@@ -19,6 +19,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,11 +86,12 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         self, space: SearchSpace, objective: Objective, *, seed: int = 0,
         refuses: Callable[[Configuration], bool] | None = None,
         price: Callable[[Configuration], float | None] | None = None,
-        limit_ms: float | None = None, earlier: Sequence[TrialRecord] = (),
+        limit_ms: float | None = None, earlier: Sequence[TrialRecord] = (), weights: Path | None = None,
+        acquisition: str = "best",
     ) -> None:  # fmt: skip
         self._space, self._objective, self._seed = space, objective, seed
         self._price, self._limit_ms, self._earlier = price or (lambda _: None), limit_ms, earlier
-        self._reference_ms = limit_ms
+        self._reference_ms, self._weights, self._acquisition = limit_ms, weights, acquisition
         everything = space.size.exact and space.size.count <= _MOST_CANDIDATES
         # Some of a larger space: the same ones for every seed, and so for every process that shares a study.
         self.candidates = space.sample(_MOST_CANDIDATES, seed if everything else 0)
@@ -159,12 +161,25 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             chosen = self._farthest(good, waiting) if waiting else generator.choice(good)
             return Proposal(dict(self.candidates[chosen]), None)
         best = float(scale(list(seen.T)).min())
-        score = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
-        chosen = free[score[free].argmax()]
-        if score[chosen] <= 1e-9:
-            loss = mixed(predictions, [expected_loss(one, self._losses, scale) for _, one in predictions])
-            chosen = free[loss[free].argmin()]
-        return Proposal(dict(self.candidates[chosen]), float(score[chosen]))
+        gain = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
+        chosen = free[self._scores(predictions, best, scale, free, turn, gain).argmax()]
+        return Proposal(dict(self.candidates[chosen]), float(gain[chosen]))
+
+    def _scores(
+        self, predictions: list[tuple[float, Prediction]], best: float, scale: Scale, free: Ints, turn: int, gain: Floats
+    ) -> Floats:  # fmt: skip
+        from tuner.search.surrogate.acquisition import optimistic_improvement, probability_of_best
+        from tuner.search.surrogate.mixture import mixed
+
+        if self._acquisition == "optimistic":
+            return mixed(predictions, [optimistic_improvement(one, self._losses, best, scale) for _, one in predictions])[free]
+        if self._acquisition == "best":
+            learned = self._objective.metrics == ("cost_per_million_requests",)
+            generator = np.random.default_rng([self._seed, turn])
+            return mixed(predictions, [
+                probability_of_best(one, self._losses, scale, free, generator, learned=learned) for _, one in predictions
+            ])  # fmt: skip
+        return gain[free]
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all `candidates`, in their order, with its weight."""
@@ -233,15 +248,15 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         from tuner.search.surrogate.space import candidates_of, trials_of
 
         if not self._earlier:
-            return Surrogate(self._described)
+            return Surrogate(self._described, weights=self._weights)
         configurations = [record.configuration for record in self._earlier]
         numbers = {id(record): number for number, record in enumerate(self._earlier)}
         before = candidates_of(self._space, configurations, lambda _: None)
         before = type(before)(
-            before.columns, np.log([one.cost_per_hour or np.nan for one in self._earlier]), before.gpu
+            before.columns, np.log([one.cost_per_hour or np.nan for one in self._earlier]), before.physics
         )
         earlier = trials_of(self._earlier, lambda one: numbers[id(one)], self._space, self._limit_ms, earlier=True)
-        return Surrogate(self._described, before, earlier)
+        return Surrogate(self._described, before, earlier, self._weights)
 
     @cached_property
     def _described(self) -> Candidates:

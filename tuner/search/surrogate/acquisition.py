@@ -1,17 +1,21 @@
-"""Which configuration is worth a trial: the expected improvement, weighted by the probability that it serves."""
+"""Which configuration is worth a trial, by how likely it is the best of those that were not tried."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.special import softmax
 
-from tuner.search.surrogate.features import Floats
+from tuner.search.surrogate.features import Floats, Ints
 from tuner.search.surrogate.predict import Prediction
 
 # Of log capacities and of logs of p99 over its limit, arrays whose rows are configurations, to losses: lower is better.
 Losses = Callable[[Floats, Floats], Sequence[Floats]]
 Scale = Callable[[Sequence[Floats]], Floats]  # of several losses to one
+
+_OPTIMISM = 1.5
+_DRAWS = 128
 
 
 def expected_improvement(prediction: Prediction, losses: Losses, best: float, scale: Scale) -> Floats:
@@ -26,6 +30,37 @@ def expected_improvement(prediction: Prediction, losses: Losses, best: float, sc
         else (gain[:, :, 0] * probability).sum(axis=1)
     )
     return np.asarray(mean * prediction.outcome[:, 0])
+
+
+def optimistic_improvement(prediction: Prediction, losses: Losses, best: float, scale: Scale) -> Floats:
+    """The improvement if the capacity is _OPTIMISM standard deviations above its mean, times the odds that it serves."""
+    mean = prediction.middle()
+    second = ((prediction.spread**2 + prediction.mean**2) * prediction.weight).sum(axis=1)
+    lucky = mean + _OPTIMISM * np.sqrt(np.maximum(second - mean**2, 1e-12))
+    loss = scale(losses(lucky[:, None, None], prediction.p99_mean[:, None, None]))[:, 0, 0]
+    return np.asarray(np.maximum(0.0, best - loss) * prediction.outcome[:, 0])
+
+
+def probability_of_best(
+    prediction: Prediction, losses: Losses, scale: Scale, free: Ints, generator: np.random.Generator, *, learned: bool
+) -> Floats:
+    """Of each configuration that is `free`, the probability that it is the best of them. What the network has `learned`
+    of being the cheapest is taken where it says so; else capacities are drawn from what is predicted, independently.
+    """
+    if learned and prediction.best is not None:
+        return np.asarray(softmax(prediction.best[free]))
+    pick = (prediction.weight[free].cumsum(axis=1)[None] < generator.random((_DRAWS, len(free), 1))).sum(axis=2)
+    pick = np.minimum(pick, prediction.mean.shape[1] - 1)
+    rows = np.arange(len(free))
+    drawn = prediction.mean[free][rows, pick] + prediction.spread[free][rows, pick] * generator.normal(size=pick.shape)
+    p99 = prediction.p99_mean[free] + prediction.p99_spread[free] * generator.normal(size=pick.shape)
+    whole = np.zeros((len(prediction.mean), _DRAWS, 1)), np.zeros((len(prediction.mean), _DRAWS, 1))
+    whole[0][free, :, 0], whole[1][free, :, 0] = drawn.T, p99.T
+    loss = scale(losses(*whole))[free, :, 0].T
+    loss = np.where(generator.random(loss.shape) < prediction.outcome[free, 0], loss, np.inf)
+    served = np.isfinite(loss).any(axis=1)
+    wins = np.bincount(loss[served].argmin(axis=1), minlength=len(free)) + 1 / len(free)
+    return np.asarray(wins / wins.sum())
 
 
 def expected_loss(prediction: Prediction, losses: Losses, scale: Scale) -> Floats:
