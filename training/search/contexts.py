@@ -17,7 +17,7 @@ from tuner.search.surrogate.encoding import MEASURED, Encoded, Trials, encode_tr
 from tuner.search.surrogate.network import Network, Output
 
 
-_TOLD_APART = 32  # choices of a parameter that do different things in a sister service
+_TOLD_APART = 40  # choices of a parameter that do different things in a sister service
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def accelerators(draw: Draw, space: SpaceBuilder, several_types: Tensor, several
     count = space.listed("gpus", 0.0, [[1, 2, 4, 8], [1, 2, 4], [1, 2, 3, 4], [1, 2], [1, 2, 3, 4, 5, 6, 7, 8]])
     space.slots[count].present = draw.chance(several, size)
     table = torch.tensor(list(GPUS.values()), device=draw.device)
-    chosen = draw.permutations(size, len(table))[:, :MOST_CHOICES]
+    chosen = draw.permutations(size, len(table)).repeat(1, 1 + MOST_CHOICES // len(table))[:, :MOST_CHOICES]
     specs = table[chosen]
     strange = draw.chance(0.15, size, MOST_CHOICES, 1)  # a GPU that no list has
     specs = specs * torch.where(strange, (0.7 * draw.normal(size, MOST_CHOICES, 3)).exp(), 1.0)

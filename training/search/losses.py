@@ -12,7 +12,7 @@ from training.search.truth import Services
 from tuner.search.surrogate.network import Output
 
 NEARLY_BEST = math.log(1.05)
-_WEIGHTS = (1.0, 0.3, 1.0, 0.5)
+_WEIGHTS = (1.0, 0.3, 1.0, 1.0)
 
 
 class Losses(NamedTuple):
@@ -28,7 +28,7 @@ class Losses(NamedTuple):
         return torch.stack([weight * part for weight, part in zip(_WEIGHTS, self, strict=True)]).sum()
 
     def __str__(self) -> str:
-        return "capacity {:.3f}, p99 {:.3f}, outcome {:.3f}, best {:.3f}".format(*(float(part) for part in self))
+        return "capacity {:.3f}, p99 {:.3f}, outcome {:.3f}, best {:.3f}".format(*(float(part.detach()) for part in self))
 
 
 def losses(output: Output, made: Services, tried: Tensor, middle: Tensor, level_known: Tensor) -> Losses:

@@ -10,7 +10,7 @@ from torch import Tensor
 from training.search.draw import Draw
 from tuner.search.surrogate.encoding import ROLES, Spaces
 
-MOST_CHOICES = 20
+MOST_CHOICES = 36
 MOST_PARAMETERS = 8
 _ALIKE = {  # roles that people take for each other
     "batch_size": ("concurrency", "batch_size"), "concurrency": ("batch_size", "concurrency"),
@@ -54,13 +54,17 @@ class SpaceBuilder:
         doubling = first * 2.0**steps
         line = low * (1 + steps * draw.one_of([1, 1, 1, 2, 4], None, size, 1)) if low else steps * 1.0
         halves = torch.where(steps % 2 == 0, 1.0, 1.5) * first * 2.0 ** (steps // 2)  # 1, 1.5, 2, 3, 4, 6
+        multiples = first * (1 + steps)  # 8, 16, 24
+        line = torch.where(draw.chance(0.35, size, 1), multiples, line)
         kind = draw.uniform(0, 1, size, 1)
+        long = (kind[:, 0] < linear) & draw.chance(0.3, size)
+        count = torch.where(long, draw.integers(8, MOST_CHOICES + 1, size), count)
         choices = torch.where(kind < linear, line, torch.where(kind < linear + 0.15, halves, doubling))
         fits = (choices <= high).sum(1).clamp(min=2)
         count = torch.minimum(count, fits)
         # Leave some out: 1, 4, 16.
         sparse = draw.chance(0.15, size, 1)
-        choices = torch.where(sparse & (count[:, None] * 2 <= fits[:, None]), choices[:, ::2].repeat(1, 2), choices)
+        choices = torch.where(sparse & (count[:, None] * 2 <= MOST_CHOICES), choices[:, ::2].repeat(1, 2), choices)
         if zero:
             with_zero = draw.chance(zero, size, 1)
             choices = torch.where(with_zero, torch.cat([choices[:, :1] * 0, choices[:, :-1]], 1), choices)
@@ -81,7 +85,7 @@ class SpaceBuilder:
     def categories(self, role: str, chance: float, most: int, least: int = 2) -> int:
         """A parameter whose choices have no order: `choices` are their numbers."""
         few = self.draw.integers(least, most + 1, self.size)
-        rare = self.draw.integers(least, MOST_CHOICES - 3, self.size)
+        rare = self.draw.integers(least, 18, self.size)
         count = torch.where(self.draw.chance(0.1, self.size) & torch.tensor(most > 4, device=few.device), rare, few)
         choices = torch.arange(MOST_CHOICES, device=self.draw.device).float().expand(self.size, -1)
         return self.add(role, choices, count, self.draw.chance(chance, self.size), categorical=True)

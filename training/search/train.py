@@ -22,6 +22,7 @@ from torch import Tensor
 from training.search.contexts import Shown, counts, search, show, sister, wander
 from training.search.draw import Draw
 from training.search.losses import Losses, losses
+from training.search.optimizers import Optimizers
 from training.search.prior import draw_services, only
 from training.search.tables import Tables, sources
 from training.search.truth import Services
@@ -30,7 +31,7 @@ from tuner.search.surrogate.encoding import Trials, encode, encode_trials
 from tuner.search.surrogate.network import Network
 
 _TOKENS = {"cuda": 131_072, "cpu": 6_144}  # configurations in a batch
-_SIZES = ((64, 0.2), (128, 0.45), (224, 0.35))  # configurations of a space, and how often
+_SIZES = ((64, 0.2), (128, 0.4), (224, 0.3), (512, 0.1))  # configurations of a space, and how often
 _MOST = ((6, 0.2), (12, 0.3), (24, 0.3), (48, 0.2))  # trials
 _RATE, _WARM, _AVERAGED = 2e-3, 200, 0.998
 _HELD_OUT = 10**6  # seeds from here on are never trained on
@@ -128,24 +129,19 @@ def loss_of(network: Network, batch: Example) -> Losses:
 
 
 def train(network: Network, source: Source, seconds: float, rate: float, out: Path, held: dict[str, list[Example]]) -> None:
-    """With AdamW and a cosine over the time, keeping an average of the weights, which is what is written."""
+    """With a cosine over the time, keeping an average of the weights, which is what is written."""
     parameters = list(network.parameters())
-    optimizer = torch.optim.AdamW(
-        parameters, lr=rate, weight_decay=0.02, betas=(0.9, 0.98), fused=source.device.type == "cuda"
-    )
+    optimizers = Optimizers(network, rate)
     average = copy.deepcopy(network).requires_grad_(False)
     begun, shown, step, seen, skipped = time.monotonic(), 0.0, 0, 0, 0
     while (passed := time.monotonic() - begun) < seconds:
         progress = passed / seconds
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / _WARM) * max(0.003, 0.5 * (1 + math.cos(math.pi * progress)))
         batch = source.next(average, progress)
-        loss = loss_of(network, batch).total()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        optimizers.zero_grad()
+        loss_of(network, batch).total().backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         if bool(norm.isfinite()):
-            optimizer.step()
+            optimizers.step(min(1.0, (step + 1) / _WARM) * max(0.003, 0.5 * (1 + math.cos(math.pi * progress))))
         else:
             skipped += 1
         kept = min(_AVERAGED, (step + 1) / (step + 10))

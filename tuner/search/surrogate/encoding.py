@@ -30,6 +30,7 @@ PHYSICS = ("tflops", "bandwidth", "gpu_gib", "cores", "memory_gib", "gpus")
 _USUAL = (4.5, 6.5, 3.0, 2.0, 3.0, 0.0)
 _MOST_CHOICES = 64  # of one parameter that the price statistics tell apart; more share theirs
 _CODES, CODE = 97, 4
+_LARGE = 256  # spaces with more configurations are alike
 _RELATIVE = ROLES.index("gpu_memory")  # a slice's size may be in any unit: only its relation to the others is shown
 
 PARAMETER_WIDTH = len(ROLES) + 5
@@ -194,7 +195,7 @@ def _space(spaces: Spaces, exists: Tensor) -> tuple[Tensor, Tensor]:
     price = torch.where(priced, spaces.log_price - _mean(spaces.log_price, spaces.valid)[:, None], 0.0)
     known = ~spaces.physics.isnan()
     physics = ((spaces.physics - spaces.physics.new_tensor(_USUAL)) / 2).nan_to_num()
-    count = spaces.valid.sum(1)
+    count = spaces.valid.sum(1).clamp(max=_LARGE)
     spread = (price.square().sum(1) / priced.sum(1).clamp(min=1)).sqrt()
     sizes = torch.stack([count.log() / 5 - 1, exists.sum(1) / 4, spread], dim=-1)
     sizes = sizes[:, None, :].expand(-1, price.shape[1], -1)
