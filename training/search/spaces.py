@@ -119,7 +119,7 @@ class SpaceBuilder:
         valid = number < total[:, None]
         number = number.clamp(max=1e15)
         digits: list[Tensor] = [step] * len(self.slots)
-        for slot in torch.randperm(len(self.slots)).tolist():
+        for slot in draw.permutations(1, len(self.slots))[0].tolist():
             digits[slot] = (number % counts[:, slot, None]).long()
             number = torch.div(number, counts[:, slot, None], rounding_mode="floor")
         self.index = torch.stack(digits, -1)

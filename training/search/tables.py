@@ -111,7 +111,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         "valid": torch.ones(len(rows), 1),
         "log_price": torch.tensor([[float(row["price_per_hour"])] for row in rows]).log(),
         "log_capacity": torch.tensor([[math.log(one) if one > 0 else math.nan] for one in capacity]),
-        "log_p99": torch.tensor([[math.log(one / limit_ms)] for one in p99]),
+        "log_p99": torch.tensor([[math.log(one / limit_ms) if one > 0 else math.nan] for one in p99]),
         "oom": torch.tensor([[float(row["status"] == "oom")] for row in rows]),
         "physics": torch.tensor([_physics(row) for row in rows]),
     }
