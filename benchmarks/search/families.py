@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces import Parameter, ParameterValue, SearchSpace
 from benchmarks.search.roofline import Configurations, serve
+from search_spaces import Parameter, ParameterValue, SearchSpace
 from tuner.search.surrogate.gpus import gpu_physics
 
 Floats = NDArray[np.float64]

@@ -78,7 +78,7 @@ def _gpu_server(g: Generator, limit_s: float, given: Configurations, *, full: bo
     """Requests/s, latency of a full batch alone or at `full` throughput, that of a lone request, memory over what there
     is, use of the GPU; whether cores hold it back.
     """
-    assert given.physics is not None  # noqa: S101 (asked by the caller)
+    assert given.physics is not None
     batch, workers, bits = given.batch, given.workers, given.bits
     strength, bandwidth, held = np.exp(given.physics).T / np.array([[100], [1000], [1]])
     # The time of one request on 100 TFLOP/s, relative to the limit: most services can serve, some barely.

@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.search.families import FAMILIES, Surface, draw
 from benchmarks.search.searchers import LEARNS_BOUNDS, OURS, SEARCHERS, OurSearch, Searcher, trial
-from benchmarks.search.tables import Roles, read_table, sources
+from benchmarks.search.tables import Roles, read_table
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 _NEVER = math.inf  # trials: so that a median of which one half is unknown is none
@@ -128,7 +128,10 @@ def search(job: Job) -> Run:
     after_5, after_10, after_20, after_40 = after
     calibrated, trust = found.calibration() if isinstance(found, OurSearch) else (np.nan, np.nan)
     return Run(
-        job.family + (f", roles {job.roles}" if job.roles != "given" else "") + (", large" if job.large else "") + (f", {job.parallel} at once" if job.parallel > 1 else ""),
+        job.family
+        + (f", roles {job.roles}" if job.roles != "given" else "")
+        + (", large" if job.large else "")
+        + (f", {job.parallel} at once" if job.parallel > 1 else ""),
         surface.name,
         job.searcher,
         job.seed,

@@ -57,7 +57,8 @@ def read_table(path: Path, roles: Roles = "given") -> Surface:
         return np.array([float((row[name] if row else missing) or missing) for row in found])
 
     return Surface(
-        path.stem, space, configurations, figures("capacity_qps", "0"), [row["status"] if row else "ok" for row in found],
+        path.stem, space, configurations, figures("capacity_qps", "0"),
+        [row["status"] if row else "ok" for row in found],
         figures("price_per_hour", "nan"), p99_ms=figures("p99_ms", "nan") if "p99_ms" in rows[0] else None,
         limit_ms=float(limit[1]) if (limit := _LIMIT.search(path.stem)) else None,
     )  # fmt: skip

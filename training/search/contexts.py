@@ -16,7 +16,6 @@ from training.search.truth import Services
 from tuner.search.surrogate.encoding import MEASURED, Encoded, Trials, encode_trials
 from tuner.search.surrogate.network import Network, Output
 
-
 _TOLD_APART = 40  # choices of a parameter that do different things in a sister service
 
 
@@ -82,7 +81,9 @@ def show(draw: Draw, made: Services, *, exact: bool = False) -> Shown:
     unsaid[..., 0] = draw.chance(0.0 if exact else 0.15, *column)
     unsaid[..., 1:] |= draw.chance(1.0 if exact else 0.4, size, 1, 1)
     measured = torch.where(unsaid, torch.nan, made.measured + wobble)
-    measured[..., 0] = torch.where((made.outcome == 2) & draw.chance(0.0 if exact else 0.2, *column), torch.nan, measured[..., 0])
+    measured[..., 0] = torch.where(
+        (made.outcome == 2) & draw.chance(0.0 if exact else 0.2, *column), torch.nan, measured[..., 0]
+    )
     margin = draw.one_of([0.0, -0.05], None, *column)
     price = made.spaces.log_price.nan_to_num()
     return Shown(seen, saturated, told, measured, made.outcome, price, margin, draw.chance(0.75, *column) | exact)
@@ -127,7 +128,11 @@ def wander(draw: Draw, made: Services, encoded: Encoded, shown: Shown, most: int
     for _ in range(most):
         total = score
         if least is not None:
-            distance = (encoded.place - encoded.place.gather(1, best[..., None].expand(-1, -1, encoded.place.shape[2]))).abs().sum(-1)
+            distance = (
+                (encoded.place - encoded.place.gather(1, best[..., None].expand(-1, -1, encoded.place.shape[2])))
+                .abs()
+                .sum(-1)
+            )
             total = score - near * distance * least.isfinite()
         pick = total.argmax(1, keepdim=True)
         score = score.scatter(1, pick, -torch.inf)
@@ -168,4 +173,3 @@ def ask(network: Network, made: Services, encoded: Encoded, shown: Shown, index:
 
 def _gumbel(draw: Draw, *shape: int) -> Tensor:
     return -(-draw.uniform(1e-6, 1 - 1e-6, *shape).log()).log()
-

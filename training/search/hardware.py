@@ -12,7 +12,7 @@ from training.search.spaces import MOST_CHOICES, SpaceBuilder
 from tuner.search.surrogate.gpus import GPUS
 
 # MIG's profiles are sevenths of the compute and eighths of memory and bandwidth (NVIDIA's MIG user guide: 1g.10gb to
-# 7g.80gb). Other ways to share a GPU (MPS, time slices, a framework's fraction) share all of it alike, or compute alone.
+# 7g.80gb). Other ways to share a GPU (MPS, time slices, a framework's fraction) share all of it, or compute alone.
 _SLICES = (
     [1 / 7, 2 / 7, 3 / 7, 4 / 7, 1.0], [1 / 7, 2 / 7, 3 / 7, 1.0], [0.25, 0.5, 1.0],
     [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], [0.1, 0.2, 0.5, 1.0], [0.25, 0.5, 0.75, 1.0],
@@ -73,7 +73,7 @@ class Accelerator:
 
 
 def accelerators(draw: Draw, space: SpaceBuilder, several_types: Tensor, several: Tensor | float) -> Accelerator:
-    """`several_types` and `several` are the chances that the space has GPU types, and numbers of GPUs, to choose from."""
+    """`several_types` and `several` are the chances that the space has GPU types, and numbers of GPUs."""
     size = space.size
     kind = space.categories("gpu_type", 0.0, 5)
     space.slots[kind].present = draw.chance(several_types, size)
@@ -135,7 +135,11 @@ def slices(draw: Draw, space: SpaceBuilder, chance: Tensor, with_none: Tensor) -
     count = lengths + none
     # In shares, in sevenths, in percent, in GiB: any unit.
     smallest = torch.where(share > 0, share, torch.inf).amin(1, keepdim=True)
-    unit = torch.where(draw.chance(0.5, size, 1), 1.0, torch.where(draw.chance(0.5, size, 1), 1 / smallest, draw.log_uniform(10, 100, size, 1)))
+    unit = torch.where(
+        draw.chance(0.5, size, 1),
+        1.0,
+        torch.where(draw.chance(0.5, size, 1), 1 / smallest, draw.log_uniform(10, 100, size, 1)),
+    )
     both = space.add("gpu_memory", share, count, draw.chance(chance, size), share * unit)
     time = space.listed("gpu_compute", 0.0, [[0.25, 0.5, 0.75, 1.0], [0.2, 0.4, 0.6, 0.8, 1.0], [0.1, 0.5, 1.0],
                                              [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]])  # fmt: skip

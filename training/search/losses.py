@@ -28,7 +28,9 @@ class Losses(NamedTuple):
         return torch.stack([weight * part for weight, part in zip(_WEIGHTS, self, strict=True)]).sum()
 
     def __str__(self) -> str:
-        return "capacity {:.3f}, p99 {:.3f}, outcome {:.3f}, best {:.3f}".format(*(float(part.detach()) for part in self))
+        return "capacity {:.3f}, p99 {:.3f}, outcome {:.3f}, best {:.3f}".format(
+            *(float(part.detach()) for part in self)
+        )
 
 
 def losses(output: Output, made: Services, tried: Tensor, middle: Tensor, level_known: Tensor) -> Losses:
@@ -42,7 +44,9 @@ def losses(output: Output, made: Services, tried: Tensor, middle: Tensor, level_
     capacity = -(torch.logsumexp(output.weight + each, dim=-1).clamp(min=-20) * known).sum() / known.sum().clamp(min=1)
     log_p99 = made.measured[..., 0]
     latency = ~log_p99.isnan() & valid & ((made.outcome == 0) | (made.outcome == 2))
-    p99 = -(log_normal(log_p99.nan_to_num().clamp(-6, 6), output.p99_mean, output.p99_spread).clamp(min=-20) * latency).sum()
+    p99 = -(
+        log_normal(log_p99.nan_to_num().clamp(-6, 6), output.p99_mean, output.p99_spread).clamp(min=-20) * latency
+    ).sum()
     outcome = -(output.outcome.gather(-1, made.outcome[..., None])[..., 0] * valid).sum() / valid.sum()
     cost = made.spaces.log_price.nan_to_num() - made.log_capacity
     cost = torch.where(cost.isnan() | tried | ~valid, torch.inf, cost)

@@ -46,8 +46,8 @@ class Optimizers:
             update = _orthogonal(gradient.lerp(momentum, _MOMENTUM))
             rows, columns = update.shape[1:]
             size = self.rate * share * _MUON_OVER_ADAM * 0.2 * max(rows, columns) ** 0.5
-            torch._foreach_mul_(each, 1 - self.rate * share * _MUON_OVER_ADAM * _DECAY)  # noqa: SLF001
-            torch._foreach_add_(each, list(update.unbind()), alpha=-size)  # noqa: SLF001
+            torch._foreach_mul_(each, 1 - self.rate * share * _MUON_OVER_ADAM * _DECAY)
+            torch._foreach_add_(each, list(update.unbind()), alpha=-size)
 
 
 def _in_layers(name: str) -> bool:

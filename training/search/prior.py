@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from training.search.batching import batching
 from training.search.draw import Draw
-from training.search.servers import anything, batching, diffusion, language
+from training.search.servers import anything, diffusion, language
 from training.search.truth import Services
 
 KINDS: dict[str, tuple[Callable[[Draw, int, int], Services], float]] = {
@@ -18,7 +19,7 @@ _LEAST_SERVING = 2
 
 
 def draw_services(draw: Draw, size: int, configurations: int, kinds: Sequence[str] = tuple(KINDS)) -> Services:
-    """About `size` services with up to so many configurations each; those of which next to nothing serves are left out."""
+    """About `size` services with up to so many configurations each, without those of which next to nothing serves."""
     weights = {kind: KINDS[kind][1] for kind in kinds}
     total = sum(weights.values())
     made = [
@@ -31,7 +32,9 @@ def draw_services(draw: Draw, size: int, configurations: int, kinds: Sequence[st
 
 def joined(parts: Sequence[Services]) -> Services:
     """One batch of several."""
-    spaces = type(parts[0].spaces)(*(torch.cat(columns) for columns in zip(*(one.spaces for one in parts), strict=True)))
+    spaces = type(parts[0].spaces)(
+        *(torch.cat(columns) for columns in zip(*(one.spaces for one in parts), strict=True))
+    )
     return Services(spaces, *(torch.cat(columns) for columns in zip(*(one[1:] for one in parts), strict=True)))
 
 

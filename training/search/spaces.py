@@ -44,7 +44,15 @@ class SpaceBuilder:
         self.index = torch.empty(0)  # (B, N, slots): the choice of every configuration, once they are drawn
 
     def numbers(
-        self, role: str, chance: float, low: float, high: float, *, most: int = 9, zero: float = 0.0, linear: float = 0.3
+        self,
+        role: str,
+        chance: float,
+        low: float,
+        high: float,
+        *,
+        most: int = 9,
+        zero: float = 0.0,
+        linear: float = 0.3,
     ) -> int:
         """A parameter with ordered choices; where there is a `zero` it comes first. Returns the slot's number."""
         draw, size = self.draw, self.size
@@ -129,7 +137,9 @@ class SpaceBuilder:
         """(B, N): what the server feels of it, or the default where the space has no such parameter."""
         one = self.slots[slot]
         found = one.choices.gather(1, self.index[..., slot])
-        return torch.where(one.present[:, None], found, torch.as_tensor(default, device=found.device, dtype=found.dtype))
+        return torch.where(
+            one.present[:, None], found, torch.as_tensor(default, device=found.device, dtype=found.dtype)
+        )
 
     def chosen(self, slot: int, per_choice: Tensor, default: float | Tensor = 0.0) -> Tensor:
         """(B, N): a figure that is given per choice (B, MOST_CHOICES)."""

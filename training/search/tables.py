@@ -1,4 +1,4 @@
-"""Measured tables as services, to fine-tune on: parts of them, under tighter limits, at other prices, with fewer roles."""
+"""Measured tables as services, to fine-tune on: in part, under tighter limits, at other prices, with fewer roles."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Tables:
         }
 
     def services(self, draw: Draw, size: int, configurations: int, *, vary: bool) -> Services:
-        """Some tables each in part: `vary` draws the part, the limit, the prices and the roles; else they are as they are,
-        in the order of the files.
+        """Some tables: `vary` draws which, what part, the limit, the prices and the roles; else they are as they are, in
+        the order of the files.
         """
         device = draw.device
         count = len(self.names)

@@ -114,7 +114,12 @@ def _example(draw: Draw, made: Services, encoded: Any, shown: Shown, index: Tens
         other = sister(draw, made)
         before = wander(draw, other, encoded, show(draw, other), min(_EARLIER, index.shape[1]))
         many = counts(draw, made, before.shape[1])
-        trials = Trials(*(torch.cat(pair, 1) for pair in zip(trials, show(draw, other).trials(before, many, earlier=True), strict=True)))
+        trials = Trials(
+            *(
+                torch.cat(pair, 1)
+                for pair in zip(trials, show(draw, other).trials(before, many, earlier=True), strict=True)
+            )
+        )
     return Example(made, encoded, trials, tried)
 
 
@@ -128,7 +133,9 @@ def loss_of(network: Network, batch: Example) -> Losses:
     return losses(found, batch.made, batch.tried, middle, known)
 
 
-def train(network: Network, source: Source, seconds: float, rate: float, out: Path, held: dict[str, list[Example]]) -> None:
+def train(
+    network: Network, source: Source, seconds: float, rate: float, out: Path, held: dict[str, list[Example]]
+) -> None:
     """With a cosine over the time, keeping an average of the weights, which is what is written."""
     parameters = list(network.parameters())
     optimizers = Optimizers(network, rate)
@@ -145,7 +152,7 @@ def train(network: Network, source: Source, seconds: float, rate: float, out: Pa
         else:
             skipped += 1
         kept = min(_AVERAGED, (step + 1) / (step + 10))
-        torch._foreach_lerp_(list(average.parameters()), [one.detach() for one in parameters], 1 - kept)  # noqa: SLF001
+        torch._foreach_lerp_(list(average.parameters()), [one.detach() for one in parameters], 1 - kept)
         step, seen = step + 1, seen + len(batch.made.outcome)
         if time.monotonic() - max(shown, begun) > _SHOWN_S:
             shown = time.monotonic()

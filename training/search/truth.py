@@ -64,7 +64,8 @@ def services(draw: Draw, space: SpaceBuilder, valid: Tensor, served: Served) -> 
     outcome = torch.where(served.fails | unlucky, 3, outcome)
     physics = torch.where(draw.chance(0.3, shape[0], 1, 1), torch.nan, served.physics)
     measured = torch.stack([
-        log_p99, over + draw.uniform(-0.7, 0, shape[0], 1), lone - limit[:, None] + draw.uniform(-0.2, 0.2, shape[0], 1),
+        log_p99, over + draw.uniform(-0.7, 0, shape[0], 1),
+        lone - limit[:, None] + draw.uniform(-0.2, 0.2, shape[0], 1),
         served.cpu_use.clamp(0, 1), served.gpu_use.clamp(0, 1), served.need.clamp(0, 1),
         (served.cpu_use > 0.9).float(), (served.cpu_use <= 0.9).float() * ~served.gpu_use.isnan(),
     ], dim=-1)  # fmt: skip
@@ -83,7 +84,9 @@ def _quantile(values: Tensor, which: Tensor, share: Tensor) -> Tensor:
     ordered = torch.where(which, values, torch.inf).sort(1).values
     place = (share * which.sum(1)).floor().long().clamp(min=0)
     found = ordered.gather(1, place[:, None].clamp(max=values.shape[1] - 1))[:, 0]
-    return torch.where(found.isfinite(), found, torch.where(which, values, -torch.inf).amax(1).nan_to_num(0.0, 0.0, 0.0))
+    return torch.where(
+        found.isfinite(), found, torch.where(which, values, -torch.inf).amax(1).nan_to_num(0.0, 0.0, 0.0)
+    )
 
 
 def _under_limit(draw: Draw, rate: Tensor, over: Tensor, profiled: Tensor) -> tuple[Tensor, Tensor]:

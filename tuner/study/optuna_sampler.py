@@ -134,7 +134,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
 
         Raises SpaceExhausted when there is none left.
         """
-        from tuner.search.surrogate.acquisition import chebyshev, expected_improvement, expected_loss, promise
+        from tuner.search.surrogate.acquisition import chebyshev, expected_improvement, promise
         from tuner.search.surrogate.mixture import mixed
 
         waiting = [
@@ -172,7 +172,9 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         from tuner.search.surrogate.mixture import mixed
 
         if self._acquisition == "optimistic":
-            return mixed(predictions, [optimistic_improvement(one, self._losses, best, scale) for _, one in predictions])[free]
+            return mixed(
+                predictions, [optimistic_improvement(one, self._losses, best, scale) for _, one in predictions]
+            )[free]
         if self._acquisition == "best":
             learned = self._objective.metrics == ("cost_per_million_requests",)
             generator = np.random.default_rng([self._seed, turn])

@@ -33,7 +33,7 @@ def expected_improvement(prediction: Prediction, losses: Losses, best: float, sc
 
 
 def optimistic_improvement(prediction: Prediction, losses: Losses, best: float, scale: Scale) -> Floats:
-    """The improvement if the capacity is _OPTIMISM standard deviations above its mean, times the odds that it serves."""
+    """The improvement if the capacity is _OPTIMISM standard deviations above its mean, times P(serves)."""
     mean = prediction.middle()
     second = ((prediction.spread**2 + prediction.mean**2) * prediction.weight).sum(axis=1)
     lucky = mean + _OPTIMISM * np.sqrt(np.maximum(second - mean**2, 1e-12))

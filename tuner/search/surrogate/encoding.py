@@ -152,8 +152,8 @@ def _extreme(logs: Tensor, numeric: Tensor, *, least: bool) -> Tensor:
 
 
 def _prices(spaces: Spaces, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What a choice does to the price: the mean log price of the configurations that have it over that of all, its place
-    among the choices by that from -1 to 1, and how far choices are apart, per parameter.
+    """What a choice does to the price: the mean log price of the configurations that have it over that of all; its
+    place among the choices by that, from -1 to 1; and how far choices are apart, per parameter.
     """
     priced = present & ~spaces.log_price.isnan()[..., None]
     middle = _mean(spaces.log_price, spaces.valid)
@@ -205,8 +205,8 @@ def _space(spaces: Spaces, exists: Tensor) -> tuple[Tensor, Tensor]:
 
 def relations(query: Encoded, trial: Encoded) -> Tensor:
     """(B, queries, trials, P * RELATIONS + WHOLE_RELATIONS): per parameter whether the value is the same, how far the
-    places are apart (size, and with sign) and the logarithms; of the whole the difference in price (with sign, and size),
-    the share of parameters that differ, and whether at most one does.
+    places are apart (size, and with sign) and the logarithms; of the whole the difference in price (with sign, and
+    size), the share of parameters that differ, and whether at most one does.
     """
     same = (query.rank[:, :, None] == trial.rank[:, None]) & query.exists[:, None, None]
     apart = (query.place[:, :, None] - trial.place[:, None]) / 2
@@ -215,7 +215,12 @@ def relations(query: Encoded, trial: Encoded) -> Tensor:
     differ = query.exists.sum(1)[:, None, None] - alike.sum(-1)
     dearer = query.whole[:, :, None, 0] - trial.whole[:, None, :, 0]
     parameters = torch.stack([alike, apart.abs(), apart, logs], dim=-1).flatten(3)
-    whole = [dearer, dearer.abs(), differ / query.exists.sum(1).clamp(min=1)[:, None, None], (differ <= 1).to(alike.dtype)]
+    whole = [
+        dearer,
+        dearer.abs(),
+        differ / query.exists.sum(1).clamp(min=1)[:, None, None],
+        (differ <= 1).to(alike.dtype),
+    ]
     return torch.cat([parameters, torch.stack(whole, dim=-1)], dim=-1)
 
 

@@ -134,7 +134,7 @@ def tensors_of(trials: Trials) -> encoding.Trials:
 
 
 def _value_and_rank(each: tuple[Column, ...]) -> tuple[Floats, Ints]:
-    """Of one parameter in all studies: values (nan for categories), and their places among all that there are, from 0."""
+    """Of one parameter in all studies: values (nan for categories), and their places among all there are, from 0."""
     if any(column.categories is not None for column in each):
         rank = np.concatenate([column.categories for column in each if column.categories is not None])
         return np.full(len(rank), np.nan), rank.astype(np.int64)

@@ -25,7 +25,10 @@ _DOUBLED = 2.0
 _SHARE = 0.03
 _MOST = 4.0  # how much one trial's log density may count: one outlier decides nothing
 _HEARD = 0.02  # the least weight for which a model is asked
-_MANY, _HEARD_OF_MANY = 2_000, 0.2  # where there are so many configurations asking is slow, and a little weight no reason
+_MANY, _HEARD_OF_MANY = (
+    2_000,
+    0.2,
+)  # where there are so many configurations asking is slow, and a little weight no reason
 _TAIL = 0.05  # on either side of a 90% interval
 Weights = tuple[float, ...]
 

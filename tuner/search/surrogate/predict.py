@@ -114,9 +114,7 @@ class Predictor:
         mean, spread, weight, p99_mean, p99_spread, outcome, best = (
             np.concatenate([part[0].double().numpy() for part in found]) for found in zip(*parts, strict=True)
         )
-        return Prediction(
-            mean + float(middle[0]), spread, np.exp(weight), p99_mean, p99_spread, np.exp(outcome), best
-        )
+        return Prediction(mean + float(middle[0]), spread, np.exp(weight), p99_mean, p99_spread, np.exp(outcome), best)
 
 
 def load_network(weights: Path | None = None) -> Network:

@@ -28,7 +28,9 @@ _NAMES: dict[Role, re.Pattern[str]] = {
     "instance_type": re.compile(r"instance_?type|machine_?type|^instance$|^machine$|^vm(_|$)|node_?type|^flavou?r$"),
     "gpu_type": re.compile(r"gpu_?(type|model|kind|name)|accelerator(_type)?$|^(gpu|device|hardware)$"),
     "gpu_memory_share": re.compile(r"gpu_memory_util|mem(ory)?_fraction|kv_?cache_(frac|share)"),
-    "gpu_compute": re.compile(r"gpu_?(compute|time|core|sm|thread)|sm_?(share|percent)|time_?slice|quota|compute_?share"),
+    "gpu_compute": re.compile(
+        r"gpu_?(compute|time|core|sm|thread)|sm_?(share|percent)|time_?slice|quota|compute_?share"
+    ),
     "gpu_memory": re.compile(r"gpu_?(slice|share|fraction|mem)|mig|slice|vgpu"),
     "power_cap": re.compile(r"power|watt|tdp"),
     "tensor_parallel": re.compile(r"tensor_?parallel|^tp(_|$)|tp_size"),
@@ -45,7 +47,11 @@ _NAMES: dict[Role, re.Pattern[str]] = {
     "engine": re.compile(r"engine|backend|framework|runtime|allocator"),
     "compile": re.compile(r"compile|cuda_?graph"),
 }
-_NAMED_BY_TEXT = ("gpu_type", "instance_type", "engine")  # their choices are names; a number called so is something else
+_NAMED_BY_TEXT = (
+    "gpu_type",
+    "instance_type",
+    "engine",
+)  # their choices are names; a number called so is something else
 _CPU_BOUND, _GPU_BOUND = ("cpu", "throttling"), ("gpu",)
 _OUT_OF_MEMORY = re.compile(r"memory|oom", re.IGNORECASE)
 
@@ -213,7 +219,7 @@ def _physics(space: SearchSpace, configurations: Sequence[Configuration]) -> Flo
 
 
 def _log(value: ParameterValue | None, unit: float = 1.0) -> float:
-    """nan where there is no number above 0."""
+    """Nan where there is no number above 0."""
     number = None if value is None else quantity(value)
     return math.log(number / unit) if isinstance(number, float) and number > 0 else math.nan
 
