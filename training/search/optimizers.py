@@ -22,7 +22,7 @@ class Optimizers:
         fused = others[0].device.type == "cuda"
         self.rate = rate
         self._adam = torch.optim.AdamW(others, lr=rate, weight_decay=_DECAY, betas=(0.9, 0.98), fused=fused)
-        groups: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+        groups: dict[torch.Size, list[Tensor]] = defaultdict(list)
         for one in matrices:
             groups[one.shape].append(one)
         self._groups = [(each, torch.zeros(len(each), *shape, device=each[0].device)) for shape, each in groups.items()]
@@ -58,7 +58,7 @@ def _orthogonal(matrices: Tensor) -> Tensor:
     """The nearest matrices whose singular values are about 1, each."""
     first, second, third = _COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
-    found = matrices.transpose(1, 2) if tall else matrices
+    found: Tensor = matrices.transpose(1, 2) if tall else matrices
     found = found / (found.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(_STEPS):
         gram = found @ found.transpose(1, 2)

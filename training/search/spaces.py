@@ -123,13 +123,13 @@ class SpaceBuilder:
         step = torch.arange(configurations, device=draw.device)
         stride = (total / configurations).clamp(min=1.0)
         spread = (draw.uniform(0, 1, size, 1).double() + step) * stride[:, None]
-        number = torch.where(total[:, None] <= configurations, step.double().expand(size, -1), spread.floor())
-        valid = number < total[:, None]
-        number = number.clamp(max=1e15)
+        place = torch.where(total[:, None] <= configurations, step.double().expand(size, -1), spread.floor())
+        valid = place < total[:, None]
+        place = place.clamp(max=1e15)
         digits: list[Tensor] = [step] * len(self.slots)
         for slot in draw.permutations(1, len(self.slots))[0].tolist():
-            digits[slot] = (number % counts[:, slot, None]).long()
-            number = torch.div(number, counts[:, slot, None], rounding_mode="floor")
+            digits[slot] = (place % counts[:, slot, None]).long()
+            place = torch.div(place, counts[:, slot, None], rounding_mode="floor")
         self.index = torch.stack(digits, -1)
         return valid
 

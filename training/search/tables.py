@@ -35,8 +35,8 @@ class Tables:
         }
 
     def services(self, draw: Draw, size: int, configurations: int, *, vary: bool) -> Services:
-        """Some tables: `vary` draws which, what part, the limit, the prices and the roles; else they are as they are, in
-        the order of the files.
+        """Some tables: `vary` draws which, what part, the limit, the prices and the roles; else they are as they are,
+        in the order of the files.
         """
         device = draw.device
         count = len(self.names)

@@ -67,7 +67,7 @@ class Trials(NamedTuple):
     from launch to launch and by measurement; `log_price` the configuration's. `earlier` marks other studies' trials.
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # not the method of tuples
     state: Tensor
     log_capacity: Tensor
     log_saturated: Tensor

@@ -70,7 +70,7 @@ class _Reading(nn.Module):
 
 
 def _split(tokens: Tensor) -> Tensor:
-    return tokens.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    return tokens.reshape(*tokens.shape[:-1], HEADS, -1).transpose(1, 2)
 
 
 class Network(nn.Module):
@@ -128,14 +128,14 @@ class Network(nn.Module):
     def _coefficients(self, encoded: Encoded) -> Tensor:
         """(B, P * RELATIONS + WHOLE_RELATIONS, layers * heads): what each relation counts in each layer and head."""
         each = self.relation(encoded.parameter) * encoded.exists[..., None]
-        each = each.unflatten(-1, (RELATIONS, -1)).flatten(1, 2)
+        each = each.reshape(len(each), RELATIONS * each.shape[1], -1)
         return torch.cat([each, self.whole_relation.expand(len(each), -1, -1).to(each.dtype)], dim=1)
 
     @staticmethod
     def _bias(related: Tensor, coefficients: Tensor, present: Tensor) -> Tensor:
         """(B, layers * heads, tokens, 1 + trials)."""
         bias = related.flatten(1, 2).to(coefficients.dtype) @ coefficients
-        bias = bias.unflatten(1, related.shape[1:3]).movedim(-1, 1)
+        bias = bias.reshape(*related.shape[:3], bias.shape[-1]).movedim(-1, 1)
         return nn.functional.pad(bias.masked_fill(~present[:, None, None, :], -1e4), (1, 0))
 
 
