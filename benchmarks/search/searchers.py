@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import optuna
@@ -15,7 +15,7 @@ import optuna
 from benchmarks.search.families import Floats, Surface
 from results import Estimate, TrialRecord
 from tuner.search.objective import Objective, capacity_at_cost, cost_per_million_requests
-from tuner.search.surrogate.mixture import inside
+from tuner.search.surrogate.mixture import inside, mixed
 from tuner.study.optuna_sampler import SpaceSampler, distributions
 from tuner.trial.trial import BREAK_EVEN_MARGIN
 
@@ -99,6 +99,16 @@ class HillClimb:
         self._costs[number] = record.cost_per_million_requests or np.inf
 
 
+class Serving(NamedTuple):
+    """Of configurations that were not tried, by tenths of the probability to serve: how many there are, and how many
+    do; and the probability said of the optimum.
+    """
+
+    likely: tuple[int, ...]
+    served: tuple[int, ...]
+    optimum: float
+
+
 class OurSearch:
     """The product's sampler, fed with records as the product feeds it."""
 
@@ -126,6 +136,23 @@ class OurSearch:
         which = np.flatnonzero(capacity_qps[numbers] > 0)
         found = inside(self._sampler.predict(self._records), which, np.log(capacity_qps[numbers][which]))
         return float(found.mean())
+
+    def serving(self, capacity_qps: Floats, optimum: int) -> Serving:
+        """How likely those that were not tried are said to serve now, and how many do."""
+        sampler = self._sampler
+        numbers = np.array([self._numbers[self._space.ranks(one)] for one in sampler.candidates])
+        predictions = sampler.predict(self._records)
+        likely = mixed(predictions, [one.outcome[:, 0] for _, one in predictions])
+        tried = {self._numbers[self._space.ranks(one.configuration)] for one in self._records}
+        left = np.array([number not in tried for number in numbers])
+        tenth = np.minimum((likely * 10).astype(int), 9)
+        serves = capacity_qps[numbers] > 0
+        best = likely[numbers == optimum]
+        return Serving(
+            tuple(np.bincount(tenth[left], minlength=10).tolist()),
+            tuple(np.bincount(tenth[left & serves], minlength=10).tolist()),
+            float("nan") if optimum in tried else float(best[0]),
+        )
 
     def calibration(self) -> tuple[float, float]:
         """The share of capacities in the 90% interval predicted for them, and the trust in the network at the end."""

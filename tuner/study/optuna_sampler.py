@@ -161,6 +161,9 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             chosen = self._farthest(good, waiting) if waiting else generator.choice(good)
             return Proposal(dict(self.candidates[chosen]), None)
         best = float(scale(list(seen.T)).min())
+        improved = [self._objective.losses(one) for one in sorted(records, key=lambda one: one.number)]
+        flat = [float(scale([np.array(v) for v in one])) if one is not None else np.inf for one in improved]
+        self._stall = len(flat) - 1 - int(np.argmin(flat)) if flat else 0
         gain = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
         chosen = free[self._scores(predictions, best, scale, free, turn, gain).argmax()]
         return Proposal(dict(self.candidates[chosen]), float(gain[chosen]))
@@ -171,16 +174,30 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         from tuner.search.surrogate.acquisition import optimistic_improvement, probability_of_best
         from tuner.search.surrogate.mixture import mixed
 
-        if self._acquisition == "optimistic":
-            return mixed(
-                predictions, [optimistic_improvement(one, self._losses, best, scale) for _, one in predictions]
-            )[free]
-        if self._acquisition == "best":
-            learned = self._objective.metrics == ("cost_per_million_requests",)
-            generator = np.random.default_rng([self._seed, turn])
+        acq = self._acquisition
+        learned = self._objective.metrics == ("cost_per_million_requests",)
+        generator = np.random.default_rng([self._seed, turn])
+        def opt(k):
+            return mixed(predictions, [optimistic_improvement(one, self._losses, best, scale, k) for _, one in predictions])[free]
+        def pb():
             return mixed(predictions, [
                 probability_of_best(one, self._losses, scale, free, generator, learned=learned) for _, one in predictions
-            ])  # fmt: skip
+            ])
+        stall = self._stall
+        if acq.startswith("opt"):
+            return opt(float(acq[3:]))
+        if acq == "best":
+            return pb()
+        if acq == "prod":
+            return np.sqrt(gain[free] / max(1e-12, gain[free].sum()) + 1e-6) * np.sqrt(pb())
+        if acq.startswith("stall"):
+            k = float(acq[5:])
+            return gain[free] if stall < 2 else opt(min(3.0, 1 + k * (stall - 1)))
+        if acq.startswith("bstall"):
+            k = float(acq[6:])
+            return pb() if stall < 2 else opt(min(3.0, 1 + k * (stall - 1)))
+        if acq.startswith("alt"):
+            return (pb() if turn % 2 else opt(1.5))
         return gain[free]
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:

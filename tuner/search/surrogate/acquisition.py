@@ -14,7 +14,6 @@ from tuner.search.surrogate.predict import Prediction
 Losses = Callable[[Floats, Floats], Sequence[Floats]]
 Scale = Callable[[Sequence[Floats]], Floats]  # of several losses to one
 
-_OPTIMISM = 1.5
 _DRAWS = 128
 
 
@@ -32,11 +31,13 @@ def expected_improvement(prediction: Prediction, losses: Losses, best: float, sc
     return np.asarray(mean * prediction.outcome[:, 0])
 
 
-def optimistic_improvement(prediction: Prediction, losses: Losses, best: float, scale: Scale) -> Floats:
-    """The improvement if the capacity is _OPTIMISM standard deviations above its mean, times P(serves)."""
+def optimistic_improvement(
+    prediction: Prediction, losses: Losses, best: float, scale: Scale, optimism: float = 1.5
+) -> Floats:
+    """The improvement if the capacity is `optimism` standard deviations above its mean, times P(serves)."""
     mean = prediction.middle()
     second = ((prediction.spread**2 + prediction.mean**2) * prediction.weight).sum(axis=1)
-    lucky = mean + _OPTIMISM * np.sqrt(np.maximum(second - mean**2, 1e-12))
+    lucky = mean + optimism * np.sqrt(np.maximum(second - mean**2, 1e-12))
     loss = scale(losses(lucky[:, None, None], prediction.p99_mean[:, None, None]))[:, 0, 0]
     return np.asarray(np.maximum(0.0, best - loss) * prediction.outcome[:, 0])
 
