@@ -157,8 +157,8 @@ def search(job: Job) -> Run:
 
 
 HEAD = [
-    "services", "search", "runs", "trials to 5%, median", "90th percentile", "within 10", "within 20",
-    "10% after 8", "to 10%, median", "over the best after 5, 8, 10, 20, 40", "load s to 5%", "ask ms", "in 90% interval: trials, space",
+    "services", "search", "runs", "trials to 5%, median", "90th percentile", "within 10", "within 20", "10% after 8",
+    "to 10%, median", "over the best after 5, 8, 10, 20, 40", "load s to 5%", "ask ms", "in 90% interval: trials, space",
 ]  # fmt: skip
 GROUP_HEAD = [
     "services", "runs", "trials to 5%, median", "90th percentile", "within 10", "within 20", "load s of random's",
@@ -268,7 +268,7 @@ def _trials(count: float) -> str:
 
 def jobs(asked: argparse.Namespace) -> list[Job]:
     """The services of every family, and every table several times; those of a source with weights that never saw it."""
-    found = []
+    found: list[Job] = []
     chosen = range(asked.first, asked.first + asked.seeds)
     some = list(chosen)[: max(1, asked.seeds // 4)]
     weights = asked.weights if asked.weights is None or asked.weights.is_file() else None
@@ -282,7 +282,8 @@ def jobs(asked: argparse.Namespace) -> list[Job]:
                 ]
             else:
                 found += [
-                    Job(family, seed, asked.large, searcher, seed, asked.most, asked.parallel, weights) for seed in chosen
+                    Job(family, seed, asked.large, searcher, seed, asked.most, asked.parallel, weights)
+                    for seed in chosen
                 ]
         for source, paths in sources(asked.sources).items() if asked.sources else ():
             weights_of = _left_out(asked.weights, source)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -190,7 +189,7 @@ def _our_sampler(surface: Surface, seed: int, weights: Path | None) -> SpaceSamp
     objective = Objective(("cost_per_million_requests",))
     return SpaceSampler(
         surface.space, objective, seed=seed, limit_ms=surface.limit_ms, price=lambda one: prices[ranks(one)],
-        weights=weights, acquisition=os.environ.get("ACQ", "best"),
+        weights=weights,
     )  # fmt: skip
 
 

@@ -1,23 +1,29 @@
-"""Weights in a file, in the format of safetensors, with its library or without."""
+"""Weights in a file, in the format of safetensors, with its library or without.
+
+`python -m training.search.weights FROM TO` writes those that ship: half as large, in 16 bits.
+"""
 
 from __future__ import annotations
 
 import json
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+_TYPES = {"F32": "<f4", "F16": "<f2"}
 
-def save_weights(network: nn.Module, path: Path) -> None:
+
+def save_weights(network: nn.Module, path: Path, kind: str = "F32") -> None:
     """Written whole, or not at all. The format: the header's length, the header as JSON, the numbers."""
     header: dict[str, object] = {}
     blobs, at = [], 0
     for name, tensor in sorted(network.state_dict().items()):
-        blob = tensor.detach().float().cpu().contiguous().numpy().astype("<f4").tobytes()
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [at, at + len(blob)]}
+        blob = tensor.detach().float().cpu().contiguous().numpy().astype(_TYPES[kind]).tobytes()
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [at, at + len(blob)]}
         blobs.append(blob)
         at += len(blob)
     head = json.dumps(header, separators=(",", ":")).encode()
@@ -37,6 +43,14 @@ def load_weights(network: nn.Module, path: Path) -> None:
         if name == "__metadata__":
             continue
         first, last = (8 + size + one for one in entry["data_offsets"])
-        numbers = np.frombuffer(data[first:last], dtype="<f4").reshape(entry["shape"])
-        state[name] = torch.from_numpy(numbers.copy())
+        numbers = np.frombuffer(data[first:last], dtype=_TYPES[entry["dtype"]]).reshape(entry["shape"])
+        state[name] = torch.from_numpy(numbers.astype(np.float32))
     network.load_state_dict(state)
+
+
+if __name__ == "__main__":
+    from tuner.search.surrogate.network import Network
+
+    shipped = Network()
+    load_weights(shipped, Path(sys.argv[1]))
+    save_weights(shipped, Path(sys.argv[2]), "F16")

@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 
 _MOST_CANDIDATES = 50_000
 _MOST_CELLS = 10_000  # of the surface over the two parameters that matter most
-# Before anything was measured, one of so large a share of the most promising is drawn; where others are under way, that
-# which is least like them, of more.
-_GOOD_START, _SPREAD_START = 0.005, 0.3
+_SPREAD_START = 0.3  # where the first trials are several, each is the one least like the others of so large a share
 
 
 class SpaceExhausted(Exception):
@@ -87,11 +85,10 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         refuses: Callable[[Configuration], bool] | None = None,
         price: Callable[[Configuration], float | None] | None = None,
         limit_ms: float | None = None, earlier: Sequence[TrialRecord] = (), weights: Path | None = None,
-        acquisition: str = "best",
     ) -> None:  # fmt: skip
         self._space, self._objective, self._seed = space, objective, seed
         self._price, self._limit_ms, self._earlier = price or (lambda _: None), limit_ms, earlier
-        self._reference_ms, self._weights, self._acquisition = limit_ms, weights, acquisition
+        self._reference_ms, self._weights = limit_ms, weights
         everything = space.size.exact and space.size.count <= _MOST_CANDIDATES
         # Some of a larger space: the same ones for every seed, and so for every process that shares a study.
         self.candidates = space.sample(_MOST_CANDIDATES, seed if everything else 0)
@@ -134,7 +131,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
 
         Raises SpaceExhausted when there is none left.
         """
-        from tuner.search.surrogate.acquisition import chebyshev, expected_improvement, promise
+        from tuner.search.surrogate.acquisition import chebyshev, expected_improvement, expected_loss
         from tuner.search.surrogate.mixture import mixed
 
         waiting = [
@@ -151,54 +148,35 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             weights = np.random.default_rng([self._seed, turn]).dirichlet(np.ones(metrics))
             scale = chebyshev(weights, seen.min(axis=0), seen.max(axis=0))
         if len(seen) == 0:
-            told = bool(self._earlier)
-            # Of earlier studies only the network has heard.
-            heard = predictions[:2] if told else predictions
-            score = mixed(heard, [promise(one, self._losses, scale, level_known=told) for _, one in heard])[free]
-            share = _SPREAD_START if waiting else _GOOD_START
-            good = free[score >= (score.max() if told else np.quantile(score, 1 - share))]
-            generator = np.random.default_rng([self._seed, turn])
-            chosen = self._farthest(good, waiting) if waiting else generator.choice(good)
+            chosen = self._first(predictions, scale, free, waiting, turn)
             return Proposal(dict(self.candidates[chosen]), None)
         best = float(scale(list(seen.T)).min())
-        improved = [self._objective.losses(one) for one in sorted(records, key=lambda one: one.number)]
-        flat = [float(scale([np.array(v) for v in one])) if one is not None else np.inf for one in improved]
-        self._stall = len(flat) - 1 - int(np.argmin(flat)) if flat else 0
-        gain = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
-        chosen = free[self._scores(predictions, best, scale, free, turn, gain).argmax()]
-        return Proposal(dict(self.candidates[chosen]), float(gain[chosen]))
+        score = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
+        chosen = free[score[free].argmax()]
+        if score[chosen] <= 1e-9:
+            loss = mixed(predictions, [expected_loss(one, self._losses, scale) for _, one in predictions])
+            chosen = free[loss[free].argmin()]
+        return Proposal(dict(self.candidates[chosen]), float(score[chosen]))
 
-    def _scores(
-        self, predictions: list[tuple[float, Prediction]], best: float, scale: Scale, free: Ints, turn: int, gain: Floats
-    ) -> Floats:  # fmt: skip
-        from tuner.search.surrogate.acquisition import optimistic_improvement, probability_of_best
+    def _first(
+        self, predictions: list[tuple[float, Prediction]], scale: Scale, free: Ints, waiting: Sequence[int], turn: int
+    ) -> int:  # fmt: skip
+        """What to try while nothing was measured: drawn by how promising it is, so that seeds differ. Where others are
+        under way, that which is least like them, of much that is promising; after earlier studies what is best by them.
+        """
+        from tuner.search.surrogate.acquisition import promise
         from tuner.search.surrogate.mixture import mixed
 
-        acq = self._acquisition
+        # Of earlier studies, and of what is the cheapest, only the network has heard.
+        heard = [(weight, one) for weight, one in predictions if one.best is not None] or predictions
+        told = bool(self._earlier)
         learned = self._objective.metrics == ("cost_per_million_requests",)
-        generator = np.random.default_rng([self._seed, turn])
-        def opt(k):
-            return mixed(predictions, [optimistic_improvement(one, self._losses, best, scale, k) for _, one in predictions])[free]
-        def pb():
-            return mixed(predictions, [
-                probability_of_best(one, self._losses, scale, free, generator, learned=learned) for _, one in predictions
-            ])
-        stall = self._stall
-        if acq.startswith("opt"):
-            return opt(float(acq[3:]))
-        if acq == "best":
-            return pb()
-        if acq == "prod":
-            return np.sqrt(gain[free] / max(1e-12, gain[free].sum()) + 1e-6) * np.sqrt(pb())
-        if acq.startswith("stall"):
-            k = float(acq[5:])
-            return gain[free] if stall < 2 else opt(min(3.0, 1 + k * (stall - 1)))
-        if acq.startswith("bstall"):
-            k = float(acq[6:])
-            return pb() if stall < 2 else opt(min(3.0, 1 + k * (stall - 1)))
-        if acq.startswith("alt"):
-            return (pb() if turn % 2 else opt(1.5))
-        return gain[free]
+        odds = mixed(heard, [promise(one, self._losses, scale, free, learned=learned, told=told) for _, one in heard])
+        if waiting:
+            return self._farthest(free[odds >= np.quantile(odds, 1 - _SPREAD_START)], waiting)
+        if told:
+            return int(free[odds.argmax()])
+        return int(np.random.default_rng([self._seed, turn]).choice(free, p=odds / odds.sum()))
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all `candidates`, in their order, with its weight."""

@@ -1,4 +1,4 @@
-"""Which configuration is worth a trial, by how likely it is the best of those that were not tried."""
+"""Which configuration is worth a trial, by how much better it may be than the best so far."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from tuner.search.surrogate.predict import Prediction
 # Of log capacities and of logs of p99 over its limit, arrays whose rows are configurations, to losses: lower is better.
 Losses = Callable[[Floats, Floats], Sequence[Floats]]
 Scale = Callable[[Sequence[Floats]], Floats]  # of several losses to one
-
-_DRAWS = 128
 
 
 def expected_improvement(prediction: Prediction, losses: Losses, best: float, scale: Scale) -> Floats:
@@ -31,52 +29,25 @@ def expected_improvement(prediction: Prediction, losses: Losses, best: float, sc
     return np.asarray(mean * prediction.outcome[:, 0])
 
 
-def optimistic_improvement(
-    prediction: Prediction, losses: Losses, best: float, scale: Scale, optimism: float = 1.5
-) -> Floats:
-    """The improvement if the capacity is `optimism` standard deviations above its mean, times P(serves)."""
-    mean = prediction.middle()
-    second = ((prediction.spread**2 + prediction.mean**2) * prediction.weight).sum(axis=1)
-    lucky = mean + optimism * np.sqrt(np.maximum(second - mean**2, 1e-12))
-    loss = scale(losses(lucky[:, None, None], prediction.p99_mean[:, None, None]))[:, 0, 0]
-    return np.asarray(np.maximum(0.0, best - loss) * prediction.outcome[:, 0])
-
-
-def probability_of_best(
-    prediction: Prediction, losses: Losses, scale: Scale, free: Ints, generator: np.random.Generator, *, learned: bool
-) -> Floats:
-    """Of each configuration that is `free`, the probability that it is the best of them. What the network has `learned`
-    of being the cheapest is taken where it says so; else capacities are drawn from what is predicted, independently.
-    """
-    if learned and prediction.best is not None:
-        return np.asarray(softmax(prediction.best[free]))
-    pick = (prediction.weight[free].cumsum(axis=1)[None] < generator.random((_DRAWS, len(free), 1))).sum(axis=2)
-    pick = np.minimum(pick, prediction.mean.shape[1] - 1)
-    rows = np.arange(len(free))
-    drawn = prediction.mean[free][rows, pick] + prediction.spread[free][rows, pick] * generator.normal(size=pick.shape)
-    p99 = prediction.p99_mean[free] + prediction.p99_spread[free] * generator.normal(size=pick.shape)
-    whole = np.zeros((len(prediction.mean), _DRAWS, 1)), np.zeros((len(prediction.mean), _DRAWS, 1))
-    whole[0][free, :, 0], whole[1][free, :, 0] = drawn.T, p99.T
-    loss = scale(losses(*whole))[free, :, 0].T
-    loss = np.where(generator.random(loss.shape) < prediction.outcome[free, 0], loss, np.inf)
-    served = np.isfinite(loss).any(axis=1)
-    wins = np.bincount(loss[served].argmin(axis=1), minlength=len(free)) + 1 / len(free)
-    return np.asarray(wins / wins.sum())
-
-
 def expected_loss(prediction: Prediction, losses: Losses, scale: Scale) -> Floats:
     """Per configuration, at the mean capacity and p99, where it serves."""
     return np.asarray(scale(losses(prediction.middle()[:, None, None], prediction.p99_mean[:, None, None]))[:, 0, 0])
 
 
-def promise(prediction: Prediction, losses: Losses, scale: Scale, *, level_known: bool) -> Floats:
-    """How good a first trial is: likely to serve, and cheap where earlier studies tell. Higher is better.
+def promise(prediction: Prediction, losses: Losses, scale: Scale, free: Ints, *, learned: bool, told: bool) -> Floats:
+    """How good each `free` configuration is as a first trial: the odds that it is the best, by what the network has
+    `learned` of being the cheapest or by what it expects, times those that it serves, which count twice: a trial that
+    serves says how fast the service is.
 
-    Before anything was measured the network knows no capacity, and its expectation is only a hint.
+    Before anything was measured the network knows no capacity, and its expectation is only a hint. Where earlier
+    studies have `told`, what serves there is known well enough.
     """
-    mean = expected_loss(prediction, losses, scale)
-    hint = mean if level_known else 0.3 * (mean - mean.min()) / max(1e-9, float(mean.std()))
-    return np.asarray(np.log(prediction.outcome[:, 0] + 1e-9) - hint)
+    if learned and prediction.best is not None:
+        odds = softmax(prediction.best[free])
+    else:
+        loss = expected_loss(prediction, losses, scale)[free]
+        odds = softmax(-loss / 0.05) if told else softmax(-0.3 * loss / max(1e-9, float(loss.std())))
+    return np.asarray(odds * prediction.outcome[free, 0] ** (1 if told else 2))
 
 
 def chebyshev(weights: Floats, low: Floats, high: Floats) -> Callable[[Sequence[Floats]], Floats]:

@@ -209,7 +209,7 @@ def _physics(space: SearchSpace, configurations: Sequence[Configuration]) -> Flo
             compute, memory = (1.0, 1.0) if slice_ is None else _shares(slice_, one, physics)
             if part is not None:
                 compute *= _shares(part, one, physics)[0]
-            if compute > 0:  # a share of 0 is no GPU
+            if compute > 0 and given.get("gpus") != 0:  # a share of 0 is no GPU
                 row[:3] = log_physics(name, compute, memory)
         cores, gib, gpus = given.get("cpu_cores"), given.get("memory"), given.get("gpus")
         row[3] = _log(cores if cores is not None else (machine.cores if machine else None))
