@@ -158,7 +158,8 @@ def search(job: Job) -> Run:
 
 HEAD = [
     "services", "search", "runs", "trials to 5%, median", "90th percentile", "within 10", "within 20", "10% after 8",
-    "to 10%, median", "over the best after 5, 8, 10, 20, 40", "load s to 5%", "ask ms", "in 90% interval: trials, space",
+    "to 10%, median", "over the best after 5, 8, 10, 20, 40", "load s to 5%", "ask ms",
+    "in 90% interval: trials, space",
 ]  # fmt: skip
 GROUP_HEAD = [
     "services", "runs", "trials to 5%, median", "90th percentile", "within 10", "within 20", "load s of random's",
