@@ -81,6 +81,7 @@ class Job:
     parallel: int = 1
     weights: Path | None = None
     roles: Roles = "given"
+    least: int = _AFTER[-1]
 
 
 def _surface(job: Job) -> Surface:
@@ -96,7 +97,7 @@ def _searcher(job: Job, surface: Surface) -> Searcher:
 
 
 def search(job: Job) -> Run:
-    """Until within 5% and 40 trials, or `most`."""
+    """Until within 5% and the `least` trials, or `most`."""
     torch.set_num_threads(1)
     surface = _surface(job)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -108,7 +109,7 @@ def search(job: Job) -> Run:
     after: list[float] = []
     load_s, ask_s, count, covered = 0.0, 0.0, 0, np.nan
     serving = Serving((), (), np.nan)
-    while count < min(job.most, len(surface.configurations)) and not (1.05 in within and count >= _AFTER[-1]):
+    while count < min(job.most, len(surface.configurations)) and not (1.05 in within and count >= job.least):
         begun = time.perf_counter()
         asked = [found.ask()]
         while len(asked) < job.parallel and count + len(asked) < len(surface.configurations):
@@ -290,7 +291,7 @@ def jobs(asked: argparse.Namespace) -> list[Job]:
             weights_of = _left_out(asked.weights, source)
             for roles in asked.roles.split(",") if searcher in OURS else ("given",):
                 found += [
-                    Job(source, path, False, searcher, seed, asked.most, asked.parallel, weights_of, roles)
+                    Job(source, path, False, searcher, seed, asked.most, asked.parallel, weights_of, roles, asked.least)
                     for path in paths[:: asked.every]
                     for seed in some
                 ]
@@ -312,6 +313,9 @@ def main() -> None:
     )
     parser.add_argument("--first", type=int, default=1000, help="the first seed")
     parser.add_argument("--most", type=int, default=100, help="trials a search may take (default: 100)")
+    parser.add_argument(
+        "--least", type=int, default=_AFTER[-1], help="trials that a search of --sources takes at least"
+    )
     parser.add_argument("--large", action="store_true", help="spaces of about 5,000 configurations instead of 720")
     parser.add_argument("--parallel", type=int, default=1, help="trials at once")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="replay tables, for the family `measured`")

@@ -47,7 +47,9 @@ class RandomSearch:
 
 
 class OptunaSearch:
-    """An Optuna sampler as it comes. What it asks again is answered from memory and costs nothing."""
+    """An Optuna sampler as it comes. What it asks again is answered from memory and costs nothing; so does what breaks a
+    constraint, which is told to be as bad as what cannot serve.
+    """
 
     def __init__(self, surface: Surface, sampler: optuna.samplers.BaseSampler) -> None:
         self._surface, self._distributions = surface, distributions(surface.space)
@@ -59,10 +61,10 @@ class OptunaSearch:
     def ask(self) -> int:
         for _ in range(_REPEATS):
             self._trial = self._study.ask(self._distributions)
-            number = self._numbers[self._surface.space.ranks(self._trial.params)]
-            if number not in self._values:
+            number = self._numbers.get(self._surface.space.ranks(self._trial.params))
+            if number is not None and number not in self._values:
                 return number
-            self._study.tell(self._trial, self._values[number])
+            self._study.tell(self._trial, self._unserved if number is None else self._values[number])
         number = next(one for one in range(len(self._surface.configurations)) if one not in self._values)
         self._study.enqueue_trial(self._surface.configurations[number])
         self._trial = self._study.ask(self._distributions)
@@ -70,9 +72,12 @@ class OptunaSearch:
 
     def tell(self, record: TrialRecord, number: int) -> None:
         cost = record.cost_per_million_requests
-        worst = max(self._values.values(), default=0.0)
-        self._values[number] = worst + (_WORST if not self._values else 0.5) if cost is None else float(np.log(cost))
+        self._values[number] = self._unserved if cost is None else float(np.log(cost))
         self._study.tell(self._trial, self._values[number])
+
+    @property
+    def _unserved(self) -> float:
+        return max(self._values.values(), default=0.0) + (0.5 if self._values else _WORST)
 
 
 class HillClimb:
