@@ -136,6 +136,7 @@ def search(job: Job) -> Run:
             covered = found.coverage(surface.capacity_qps)
             serving = found.serving(surface.capacity_qps, int(costs.argmin()))
     after += [best_true / optimum] * (len(_AFTER) - len(after))
+    after_5, after_8, after_10, after_20, after_40 = after
     calibrated, trust = found.calibration() if isinstance(found, OurSearch) else (np.nan, np.nan)
     return Run(
         job.family
@@ -147,13 +148,19 @@ def search(job: Job) -> Run:
         job.seed,
         within.get(1.05, _NEVER),
         within.get(1.10, _NEVER),
-        *after,
+        after_5,
+        after_8,
+        after_10,
+        after_20,
+        after_40,
         load_s,
         ask_s / count,
         calibrated,
         covered,
         trust,
-        *serving,
+        serving.likely,
+        serving.served,
+        serving.optimum,
     )
 
 
@@ -289,7 +296,8 @@ def jobs(asked: argparse.Namespace) -> list[Job]:
                 ]
         for source, paths in sources(asked.sources).items() if asked.sources else ():
             weights_of = _left_out(asked.weights, source)
-            for roles in asked.roles.split(",") if searcher in OURS else ("given",):
+            wanted: list[Roles] = asked.roles.split(",") if searcher in OURS else ["given"]
+            for roles in wanted:
                 found += [
                     Job(source, path, False, searcher, seed, asked.most, asked.parallel, weights_of, roles, asked.least)
                     for path in paths[:: asked.every]

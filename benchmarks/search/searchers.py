@@ -47,8 +47,8 @@ class RandomSearch:
 
 
 class OptunaSearch:
-    """An Optuna sampler as it comes. What it asks again is answered from memory and costs nothing; so does what breaks a
-    constraint, which is told to be as bad as what cannot serve.
+    """An Optuna sampler as it comes. What it asks again is answered from memory and costs nothing; what breaks a
+    constraint costs nothing either, and is told to be as bad as what cannot serve.
     """
 
     def __init__(self, surface: Surface, sampler: optuna.samplers.BaseSampler) -> None:

@@ -65,7 +65,7 @@ def test_a_source_is_searched_with_roles_given_missing_and_wrong(tmp_path: Path)
     (folder / "meta.json").write_text('{"roles": {"cores": "cpu_cores"}, "constraints": {"made-30ms": ["cores <= 2"]}}')
     ((name, paths),) = sources(tmp_path / "tables").items()
     assert name == "cores"
-    given, missing, wrong = (read_table(paths[0], roles) for roles in ("given", "missing", "wrong"))  # type: ignore[arg-type]
+    given, missing, wrong = (read_table(paths[0], roles) for roles in ("given", "missing", "wrong"))
     assert [one.role for one in given.space.parameters] == ["gpu_type", "cpu_cores"]
     assert [one.role for one in missing.space.parameters] == [None, None]
     assert [one.name for one in missing.space.parameters] == ["p0", "p1"]
