@@ -21,7 +21,10 @@ from training.servers.arrivals import Pattern
 from training.servers.server import SERVICES, Server
 from training.servers.trials import Simulated
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="servers are simulated in C, which needs a compiler")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("cc") is None, reason="servers are simulated in C, which needs a compiler"),
+    pytest.mark.usefixtures("needs_machine"),  # the simulator is compiled once
+]
 
 SERVICE_S = 0.012
 SERVERS = {
