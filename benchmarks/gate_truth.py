@@ -65,7 +65,7 @@ def gate(folder: Path, kind: str) -> dict[str, Any] | None:
     if gated.returncode == 4:
         print(f"  {kind}: no decision: {gated.stderr.strip().splitlines()[-2:]}", flush=True)
         return None
-    assert gated.returncode in (0, 5), gated.stderr
+    assert gated.returncode in (0, 5, 6), gated.stderr
     document = json.loads(gated.stdout)
     capacity = next((one for one in document["metrics"] if one["metric"] == "capacity_qps"), None)
     return {
@@ -111,6 +111,8 @@ def main() -> None:
     }
     alarms, caught = sum(failed["same"]), sum(failed["slower"])
     middle = statistics.median(one["seconds"] for one in found)
+    blind = sum(one["outcome"] == "inconclusive" for one in found)
+    print(f"inconclusive: {blind} of {len(found)}")
     print(f"same server: {alarms} false alarms of {len(failed['same'])} (goal: at most 2 of 40)")
     print(f"10% slower: {caught} of {len(failed['slower'])} found (goal: at least 19 of 20)")
     print(f"a gate took {middle:.0f} s (median; goal: under 180 s)")

@@ -28,7 +28,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from benchmarks.truth import queues
+from benchmarks.truth import queues, searches
+from benchmarks.truth.clear import clear
 from benchmarks.truth.sequential import simulated_probe
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Measurement, RequestPlan, Slo
 from loadtest.arrivals.arrivals import Arrivals
@@ -309,6 +310,8 @@ def slowed(runs: int) -> Table:
 
 
 SECTIONS: dict[str, tuple[str, Callable[[int], Table]]] = {
+    "unseen": ("Searches on simulated servers that nobody trained on", searches.unseen),
+    "clear": ("What is clear is decided soon", clear),
     "errors": ("The sequential test, in simulation", errors),
     "intervals": ("How sure a p99 is", intervals),
     "percentiles": ("p99 at fixed rates", percentiles),

@@ -1,4 +1,4 @@
-"""Write the generated pages: the command line's reference and the spec's JSON Schema (`make docs`)."""
+"""Write the generated pages: the command line's reference and manual, the spec's JSON Schema (`make docs`)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,40 @@ def _section(title: str, command: click.Command) -> str:
         command, info_name=title, max_content_width=100, terminal_width=100, help_option_names=names
     )
     return f"## {title}\n\n```\n{command.get_help(context)}\n```\n"
+
+
+def man_page() -> str:
+    """The commands' own help as a manual page, tune(1)."""
+    parts = ['.TH TUNE 1 "" "tune" "User Commands"', ".SH NAME", "tune \\- " + _roff(_first(cli))]
+    parts += [".SH SYNOPSIS", ".B tune", "[OPTIONS] [COMMAND] [ARGS]...", ".SH DESCRIPTION", *_paragraphs(cli)]
+    parts += [".SH OPTIONS", *_options(cli), ".SH COMMANDS"]
+    for name, command in sorted(cli.commands.items()):
+        usage = " ".join(command.collect_usage_pieces(click.Context(command, info_name=name)))
+        parts += [f".SS tune {name} {_roff(usage)}", *_paragraphs(command), *_options(command)]
+    return "\n".join(parts) + "\n"
+
+
+def _first(command: click.Command) -> str:
+    return (command.help or "").split("\n", 1)[0].rstrip(".")
+
+
+def _paragraphs(command: click.Command) -> list[str]:
+    texts = [" ".join(text.split()) for text in inspect.cleandoc(command.help or "").split("\n\n")]
+    return [line for text in texts for line in (".PP", _roff(text))]
+
+
+def _options(command: click.Command) -> list[str]:
+    context = click.Context(command, info_name=command.name)
+    records = [record for one in command.get_params(context) if (record := one.get_help_record(context))]
+    return [
+        line for names, text in records for line in (".TP", f"\\fB{_roff(names)}\\fR", _roff(" ".join(text.split())))
+    ]
+
+
+def _roff(text: str) -> str:
+    """Text that no line of which is taken for a request."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
 
 def server_knobs() -> str:
@@ -65,6 +99,7 @@ def pages() -> dict[Path, str]:
     """Each generated file with its text."""
     return {
         FOLDER / "command-line.md": command_line_reference(),
+        FOLDER / "tune.1": man_page(),
         FOLDER / "server-knobs.md": server_knobs(),
         FOLDER / "spec.schema.json": schema_text(),
     }

@@ -19,6 +19,7 @@ Metric = Literal["latency", "ttft", "tpot", "itl", "per_token"]
 Verdict = Literal["met", "missed", "undecided", "invalid"]
 Phase = Literal["start", "warmup", "probe", "drain"]
 Outcome = Literal["measured", "pruned", "infeasible", "invalid"]
+Certainty = Literal["sure", "uncertain"]
 
 
 class _Document(BaseModel):
@@ -309,6 +310,15 @@ class Measurement(_Document):
     p99_ms: Interval | None = None
     error_rate: float | None = None
     base_latency_ms: float | None = Field(default=None, description="median latency of lone requests after warm-up")
+    best_qps: float | None = Field(default=None, description="the rate at which p50, p95 and p99 were seen")
+    best_requests: int | None = Field(default=None, description="from how many requests they are")
+    certainty: Certainty = Field(
+        default="sure",
+        description="sure: some rate surely held and one surely did not, or the generator could send no more",
+    )
+    at_least_qps: float | None = Field(default=None, description="a rate that surely holds")
+    at_most_qps: float | None = Field(default=None, description="a rate that surely does not")
+    unlike_known: bool = Field(default=False, description="the server behaved unlike any that the inference knows")
     client_limited: bool = False
     settled: bool = Field(default=True, description="latency and throughput were stationary before anything counted")
     warmup: tuple[WarmupPoint, ...] = ()

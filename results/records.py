@@ -121,6 +121,9 @@ class TrialRecord(_Record):
     """One configuration, launched and measured.
 
     `reason` is set unless the state is `complete`; `log_tail` is the end of a failed server's log.
+    A complete trial's `certainty` is `sure` where some rate surely held and one surely did not (or the load generator
+    could send no more), else `uncertain`; the rates are `at_least_qps` and `at_most_qps`. Its latencies were seen at
+    `latencies_at_qps`, on so many requests.
     `capacity_bound_qps` is the upper bound that a pruned trial proved, `saturated_qps` the throughput at full load
     whatever the latency, `base_latency_ms` the median latency of lone requests. Costs are None where no capacity (or no
     price) is known. `launch_s` is the time until the server was ready, `wall_s` the whole trial. `unsettled` is the
@@ -140,12 +143,17 @@ class TrialRecord(_Record):
     log_tail: str | None = None
     configuration: dict[str, ParameterValue]
     capacity_qps: Estimate | None = None
+    certainty: Literal["sure", "uncertain"] | None = None
+    at_least_qps: float | None = None
+    at_most_qps: float | None = None
     capacity_bound_qps: float | None = None
     saturated_qps: float | None = None
     base_latency_ms: float | None = None
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: Estimate | None = None
+    latencies_at_qps: float | None = None
+    latencies_from_requests: int | None = None
     error_rate: float | None = None
     cost_per_hour: float | None = None
     cost_per_million_requests: float | None = None
@@ -187,7 +195,10 @@ class TrialCounts(_Record):
 
 
 class Choice(_Record):
-    """One configuration as it is offered to the user: the recommendation itself, or an alternative to it."""
+    """One configuration as it is offered to the user: the recommendation itself, or an alternative to it.
+
+    `capacity_qps` and the costs are those of all its `launches` together.
+    """
 
     configuration: dict[str, ParameterValue]
     capacity_qps: Estimate
@@ -200,6 +211,10 @@ class Choice(_Record):
     trial: int
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
+    launches: int = 1
+
+
+Action = Literal["deploy", "keep", "uncertain"]
 
 
 class Recommendation(_Record):
@@ -207,6 +222,13 @@ class Recommendation(_Record):
 
     Where no configuration met the SLO, `configuration` and the figures are null, `meets_slo` and `confirmed` are
     false, and `reasons` says what was found instead.
+
+    The figures rest on all `launches` of the configuration together. `decision` is what to do with it: deploy it, keep
+    it since it is today's and nothing is surely cheaper, or neither with the `confidence` that was asked for.
+    `probability_best` is that nothing else of what was measured is better, `probability_near_best` that nothing is by
+    more than 2%. Against today's configuration, where the spec names another: `probability_cheaper` is that it is
+    better by the objective, `saving` the share by which it is, with the interval of the difference (negative: worse).
+    `untried_improvement` is the share by which the best configuration that was not tried is expected to be better.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -223,5 +245,13 @@ class Recommendation(_Record):
     trials: TrialCounts
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
+    launches: int = 0
+    decision: Action | None = None
+    confidence: float | None = None
+    probability_best: float | None = None
+    probability_near_best: float | None = None
+    probability_cheaper: float | None = None
+    saving: Estimate | None = None
+    untried_improvement: float | None = None
     alternatives: tuple[Choice, ...] = ()
     reasons: tuple[str, ...] = ()

@@ -136,7 +136,7 @@ def progress(study: StudySummary) -> list[Progress]:
 
 def total_spent(study: StudySummary) -> tuple[float, float]:
     """Seconds and money of all measurements: what the servers cost while they were measured."""
-    every = [*study.records, *study.confirmations.values()]
+    every = [*study.records, *(one for launches in study.confirmations.values() for one in launches)]
     return sum(map(_seconds, every)), sum(map(_spent, every))
 
 

@@ -13,7 +13,8 @@ from results.records import Choice, Evidence, Recommendation, TrialRecord
 class StudySummary:
     """What was asked, what was measured, and what is recommended.
 
-    `confirmations` holds second measurements by their trial's number. `slo` and `objective` are sentences for people,
+    `confirmations` holds the further launches of a trial's configuration by the trial's number, in their order, and
+    `pooled` one record for all of its launches together. `slo` and `objective` are sentences for people,
     `slo_p99_ms` is the limit on the p99, or the percentile nearest to it, where there is one, and `slo_late` the share
     of requests that may be later. `metrics` are the objective's; the first one ranks,
     `values` has it by the trial's number, and `maximised` says whether more is better.
@@ -27,7 +28,7 @@ class StudySummary:
     service: str
     recommendation: Recommendation
     records: tuple[TrialRecord, ...]
-    confirmations: Mapping[int, TrialRecord]
+    confirmations: Mapping[int, tuple[TrialRecord, ...]]
     parameters: tuple[str, ...]
     slo: tuple[str, ...]
     objective: str
@@ -48,11 +49,15 @@ class StudySummary:
     evidence: Mapping[int, Evidence] = field(default_factory=dict)
     gpu_parameters: tuple[str, ...] = ()
     currency: str = "$"
+    pooled: Mapping[int, TrialRecord] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
 
     def latest(self, record: TrialRecord) -> TrialRecord:
-        """The second measurement of a trial where there is one: longer, and so the better estimate."""
-        return self.confirmations.get(record.number, record)
+        """What is known of a trial's configuration by all of its launches together, or by the latest where they were
+        not put together.
+        """
+        again = self.confirmations.get(record.number)
+        return self.pooled.get(record.number) or (again[-1] if again else record)
 
     @property
     def chosen(self) -> Choice | None:

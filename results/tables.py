@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FIGURES = (
     "capacity_qps", "capacity_low_qps", "capacity_high_qps", "capacity_bound_qps", "saturated_qps", "base_latency_ms",
+    "at_least_qps", "at_most_qps", "latencies_at_qps", "latencies_from_requests",
     "p50_ms", "p95_ms", "p99_ms", "p99_low_ms", "p99_high_ms", "error_rate", "cost_per_hour",
     "cost_per_million_requests", "cold_start_s", "launch_s", "warmup_s", "load_s", "teardown_s", "wall_s",
     "cpu_cores_used", "gpu_utilization", "throttled_share", "memory_growth_bytes_per_s",
@@ -24,7 +25,7 @@ _FIGURES = (
 )  # fmt: skip
 _MACHINE = ("others_cores", "stolen_cores", "elsewhere_cores", "generator_cores_shared")
 _BYTES = ("memory_peak_bytes", "gpu_memory_peak_bytes")
-_TEXTS = ("state", "reason", "bottleneck")
+_TEXTS = ("state", "reason", "bottleneck", "certainty")
 # Besides the columns above, those that a replay table gives a meaning to: trials.csv can become one.
 RESERVED_COLUMNS = frozenset(
     {
@@ -61,7 +62,8 @@ def trials_frame(records: Sequence[TrialRecord], parameters: Sequence[str]) -> p
         columns[name] = pd.array([row[name] for row in rows], dtype="string")
     for name in parameters:
         columns[name] = _parameter_column([record.configuration.get(name) for record in records])
-    columns["bottleneck"] = pd.array([row["bottleneck"] for row in rows], dtype="string")
+    for name in ("bottleneck", "certainty"):
+        columns[name] = pd.array([row[name] for row in rows], dtype="string")
     columns |= {name: pd.Series([row[name] for row in rows], dtype="float64") for name in _FIGURES}
     columns |= {name: pd.array([row[name] for row in rows], dtype="Int64") for name in _BYTES}
     columns |= {
@@ -84,11 +86,20 @@ def write_trials(folder: Path, records: Sequence[TrialRecord], parameters: Seque
     if writes_parquet():
         with replacing(folder / "trials.parquet") as path:
             frame.to_parquet(path, engine="pyarrow", index=False)
+    with replacing(folder / "trials.csv") as path:
+        path.write_text(_csv(frame), encoding="utf-8", newline="")
+
+
+def trials_csv(records: Sequence[TrialRecord], parameters: Sequence[str]) -> str:
+    """The text of `trials.csv`."""
+    return _csv(trials_frame(records, parameters))
+
+
+def _csv(frame: pd.DataFrame) -> str:
     safe = frame.rename(columns=_as_text)
     for name in safe.columns[safe.dtypes == "string"]:
         safe[name] = safe[name].map(_as_text, na_action="ignore")
-    with replacing(folder / "trials.csv") as path:
-        safe.to_csv(path, index=False, lineterminator="\n")
+    return str(safe.to_csv(index=False, lineterminator="\n"))
 
 
 def writes_parquet() -> bool:

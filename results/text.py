@@ -131,6 +131,31 @@ def change(before: float | None, after: float | None) -> str:
     return f"{percent:.0%} {'more' if ratio > 1 else 'less'}"
 
 
+_SAME = 0.0005
+_WORDS = {"p99_ms": ("lower", "higher"), "capacity_qps": ("more", "less")}
+
+
+def better_by(metric: str, share_: float) -> str:
+    """A share by which a metric is better, with the word for it: `23% cheaper`, `4.1% dearer`, `the same`."""
+    better, worse = _WORDS.get(metric, ("cheaper", "dearer"))
+    return "the same" if abs(share_) < _SAME else f"{_size(share_)} {better if share_ > 0 else worse}"
+
+
+def between(metric: str, saving: Estimate) -> str:
+    """The interval of such a share: `at least 3.1%, at most 25% cheaper`; where it may be either, `at most 4.0% dearer,
+    at most 9.0% cheaper`.
+    """
+    if saving.low >= _SAME:
+        return f"at least {_size(saving.low)}, at most {better_by(metric, saving.high)}"
+    if saving.high <= -_SAME:
+        return f"at least {_size(saving.high)}, at most {better_by(metric, saving.low)}"
+    return f"at most {better_by(metric, saving.low)}, at most {better_by(metric, saving.high)}"
+
+
+def _size(share_: float) -> str:
+    return f"{abs(share_):.1%}" if abs(share_) < 0.1 else f"{abs(share_):.0%}"
+
+
 def _fixed(value: float, digits: int) -> str:
     rounded = float(f"{value:.{digits - 1}e}")  # 9.999 has become 10.0, one digit more, before decimals are counted
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))

@@ -13,7 +13,8 @@ ParameterValue = bool | int | float | str
 Configuration = Mapping[str, ParameterValue]
 Role = Literal[
     "cpu_cores", "memory", "gpu_type", "gpu_memory", "batch_size", "batch_delay", "threads", "workers", "replicas",
-    "precision", "instances", "concurrency", "gpu_memory_share", "engine", "compile", "gpus",
+    "precision", "instances", "concurrency", "gpu_memory_share", "engine", "compile", "gpus", "instance_type",
+    "gpu_compute", "power_cap", "tensor_parallel", "pipeline_parallel", "sequence_parallel",
 ]  # fmt: skip
 ROLES: tuple[Role, ...] = get_args(Role)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+_AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
 _ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -28,7 +32,7 @@ class Seen:
 
 
 @contextlib.contextmanager
-def browser(home: str, width: int = 1280) -> Iterator[Seen]:
+def browser(home: str, width: int = 1280, scheme: Literal["light", "dark"] = "light") -> Iterator[Seen]:
     """`home` is what addresses of our own begin with."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
@@ -38,7 +42,7 @@ def browser(home: str, width: int = 1280) -> Iterator[Seen]:
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
         try:
-            page = found.new_page(viewport={"width": width, "height": 900})
+            page = found.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
             seen = Seen(page)
             page.on("request", lambda one: seen.elsewhere.append(one.url) if _elsewhere(one.url, home) else None)
             page.on(
@@ -48,6 +52,29 @@ def browser(home: str, width: int = 1280) -> Iterator[Seen]:
             yield seen
         finally:
             found.close()
+
+
+def inaccessible(seen: Seen) -> list[str]:
+    """What axe-core calls serious or critical on the page as it is now, with where it is."""
+    if not _AXE.is_file():
+        if os.environ.get("TUNE_TEST_ENGINES") == "required":
+            pytest.fail("axe-core is missing; npm install", pytrace=False)
+        pytest.skip("axe-core is missing: npm install")
+    # By the browser's own protocol, which the page's policy on scripts does not concern.
+    session = seen.page.context.new_cdp_session(seen.page)
+    session.send("Runtime.evaluate", {"expression": _AXE.read_text(encoding="utf-8")})
+    answer = session.send(
+        "Runtime.evaluate",
+        {"expression": "axe.run().then(found => JSON.stringify(found.violations))", "awaitPromise": True,
+         "returnByValue": True},
+    )  # fmt: skip
+    found = json.loads(answer["result"]["value"])
+    return [
+        f"{one['id']}: {one['help']}: {node['html'][:160]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"][:3]
+    ]
 
 
 def until(true: Callable[[], bool], seconds: float = 20.0) -> None:

@@ -8,6 +8,7 @@ Go: it is marked `engine`. All others stay in this process and run side by side:
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from tests.needs import needed
 from tests.started import Started
 from tuner import cli
 
@@ -48,13 +50,15 @@ def needs_engine(needs_machine: None) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by what its fixtures need."""
+    """Mark each test by what its fixtures ask for, and else by what its code and theirs would start."""
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if "needs_engine" in fixtures:
-            item.add_marker("engine")
-        elif "needs_machine" in fixtures:
-            item.add_marker("machine")
+        if isinstance(item, pytest.Function):
+            fixtures = [one for named in item._fixtureinfo.name2fixturedefs.values() for one in named]
+            found = needed((item.obj, *(one.func for one in fixtures)))
+            if "needs_engine" in item.fixturenames or found == "engine":
+                item.add_marker("engine")
+            elif "needs_machine" in item.fixturenames or found == "machine":
+                item.add_marker("machine")
 
 
 STARTED = Started()
@@ -80,17 +84,18 @@ def pytest_runtest_teardown() -> Iterator[None]:
         )
 
 
+def run_tune(folder: Path, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run `tune` in that folder, as a process; a test that calls it asks for `needs_machine`."""
+    return subprocess.run(
+        tune_command(*arguments), cwd=folder, env=tune_environment(folder), capture_output=True, text=True,
+        timeout=timeout, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def tune_process(tmp_path: Path, needs_machine: None) -> Tune:
     """Run `tune` in an empty folder as a process; standard output and error come back as text."""
-
-    def run(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            tune_command(*arguments), cwd=tmp_path, env=tune_environment(tmp_path), capture_output=True, text=True,
-            timeout=timeout, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    return run
+    return functools.partial(run_tune, tmp_path)
 
 
 @pytest.fixture
@@ -99,28 +104,31 @@ def tune(tune_process: Tune) -> Tune:
     return tune_process
 
 
-@pytest.fixture
-def tune_in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
-    """Run `tune` in an empty folder, in this process: all but the process is as users have it."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        words = [str(argument) for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["tune", *words])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        shown, errors = io.StringIO(), io.StringIO()
+def call_tune(folder: Path, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run `tune` in that folder, in this process: all but the process is as users have it. No time is kept."""
+    words = ["tune", *map(str, arguments)]
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    shown, errors, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", words)
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        patch.setenv("COLUMNS", "200")
+        patch.chdir(folder)
         try:
-            with contextlib.chdir(tmp_path), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(errors):
+            with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(errors):
                 cli.main()
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        return subprocess.CompletedProcess(words, code, shown.getvalue(), errors.getvalue())
+    return subprocess.CompletedProcess(words, code, shown.getvalue(), errors.getvalue())
 
-    return run
+
+@pytest.fixture
+def tune_in_process(tmp_path: Path) -> Tune:
+    """Run `tune` in an empty folder, in this process."""
+    return functools.partial(call_tune, tmp_path)
 
 
 def recommendation(folder: Path) -> dict[str, Any]:

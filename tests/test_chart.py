@@ -61,6 +61,30 @@ def test_the_plain_manifests_are_what_the_chart_renders(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("needs_engine")
+def test_prometheus_can_scrape_a_run_where_the_values_say_so(tmp_path: Path) -> None:
+    quiet = documents(render(tmp_path, {"spec": SPEC}))
+    [job] = [one for one in quiet if one["kind"] == "Job"]
+    assert not any("metrics" in word for word in job["spec"]["template"]["spec"]["containers"][0]["args"])
+    metrics = {"enabled": True, "podMonitor": True, "podMonitorLabels": {"release": "prom"}, "grafanaDashboard": True}
+    found = documents(render(tmp_path, {"spec": SPEC, "metrics": metrics}))
+    [job] = [one for one in found if one["kind"] == "Job"]
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert {"--metrics-host=0.0.0.0", "--metrics-port=9000"} <= set(container["args"])
+    assert container["ports"] == [{"name": "metrics", "containerPort": 9000}]
+    [monitor] = [one for one in found if one["kind"] == "PodMonitor"]
+    assert monitor["spec"]["podMetricsEndpoints"][0]["port"] == "metrics"
+    assert monitor["metadata"]["labels"]["release"] == "prom"
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    assert wanted <= job["spec"]["template"]["metadata"]["labels"].items()
+    [grafana] = [one for one in found if one["metadata"]["name"].endswith("-grafana")]
+    asked = {one["expr"] for panel in json.loads(grafana["data"]["tune.json"])["panels"] for one in panel["targets"]}
+    served = (ROOT / "tuner" / "display" / "metrics.py").read_text(encoding="utf-8")
+    for expression in asked:
+        name = expression.removeprefix("sum(").split("{")[0].removesuffix("_total")
+        assert f'"{name}"' in served, expression
+
+
+@pytest.mark.usefixtures("needs_engine")
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_manifest_fits_kubernetes_schemas(tmp_path: Path, release: str) -> None:
     values = {

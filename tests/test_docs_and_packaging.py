@@ -72,6 +72,16 @@ def test_the_documented_pipelines_are_what_their_schemas_want(schema: str, path:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.usefixtures("needs_machine")
+def test_the_action_is_what_githubs_schema_wants() -> None:
+    checker = Path(sys.executable).parent / "check-jsonschema"
+    done = subprocess.run(
+        [checker, "--builtin-schema", "vendor.github-actions", ROOT / "action.yml"], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("path", [*ROOT.glob("examples/*/spec.yaml"), ROOT / "tuner" / "commands" / "starter.yaml"])
 def test_every_spec_that_ships_is_valid_and_fits_the_schema(path: Path) -> None:
     assert load_spec(path).space.size.count > 1
@@ -94,10 +104,12 @@ def test_the_wheel_holds_the_five_packages_and_their_data(tmp_path: Path) -> Non
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.split("-")[1] == __version__
     names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name and ".data/" not in name}
+    assert [name for name in names if name.endswith(".data/data/share/man/man1/tune.1")]
     assert tops == {"tuner", "search_spaces", "runners", "loadtest", "results"}
     for wanted in (
-        "search_spaces/presets/cpu-serving.yaml", "results/report/templates/report.html.j2",
+        "search_spaces/presets/cpu-serving.yaml", "tuner/demo/h100-vision.csv", "tuner/demo/spec.yaml",
+        "results/report/templates/report.html.j2",
         "tuner/commands/starter.yaml", "tuner/search/surrogate/weights.safetensors",
         "tuner/search/surrogate/MODEL_CARD.md",
     ):  # fmt: skip

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import Recommendation, ResultsError, StudySummary, TrialRecord, write_report, writes_parquet
+from results.text import duration
 from runners import Runner, RunnerUnavailable
 from tuner.display import Display, Observer, StudyOutline
+from tuner.display.wording import spent_on
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.launch.checks import check, warnings
 from tuner.launch.estimate import estimate_run
-from tuner.launch.render import why_refused
+from tuner.launch.price import known_price
+from tuner.launch.runnable import Runnable, runnable
 from tuner.outcome.folder import prepare_output, provenance, write_outputs
 from tuner.outcome.summary import summarise
 from tuner.outcome.traffic import read_traffic
@@ -27,6 +30,7 @@ from tuner.search.objective import Objective
 from tuner.search.stopping import MOST_TRIALS
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.archive import Archive
+from tuner.study.budget import UNLIMITED, Limits
 from tuner.study.damage import damaged
 from tuner.study.loop import Study as TuningLoop
 from tuner.study.opening import (
@@ -47,6 +51,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from results.planning import Pattern, Plan
+
+
+_FEW = 200  # configurations, to see whether any has a price
 
 
 class StudyInterrupted(KeyboardInterrupt):
@@ -87,20 +94,30 @@ class Study:
 
         return trials_frame(self.summary.records, self.spec.space.names)
 
-    def export(self, format: str = "kubernetes", *, qps: float | None = None) -> dict[str, str]:  # noqa: A002
-        """The recommendation's manifests, or a server's own configuration: texts by file name. `qps` is the traffic
-        that replicas are for.
+    def export(
+        self,
+        format: str = "kubernetes",  # noqa: A002
+        *,
+        qps: float | None = None,
+        trial: int | None = None,
+    ) -> dict[str, str]:
+        """The recommendation's manifests (or those of another `trial`), or a server's own configuration: texts by file
+        name. `qps` is the traffic that replicas are for.
 
-        Raises UsageError for a format that there is not, and where the spec does not run that server.
+        Raises UsageError for a format that there is not, where the spec does not run that server, and where a format
+        would have to guess.
         """
-        from results.exports import FORMATS, exported, offered
+        from results.exports import FORMATS, NotExportable, exported, offered
         from tuner.outcome.deployable import deployables
 
         if format not in FORMATS:
             raise UsageError(f"there is no format {format}; there are {', '.join(FORMATS)}")
         self.refuse_damaged()
-        services = deployables(self.summary, self.spec, qps)
-        files = exported(services, format)
+        services = deployables(self.summary, self.spec, qps, trial)
+        try:
+            files = exported(services, format)
+        except NotExportable as error:
+            raise UsageError(str(error)) from error
         if not files:
             raise UsageError(
                 f"the spec does not run {format}: nothing in its image, command or files says so\n"
@@ -160,12 +177,15 @@ class TuningRequest:
     resume: bool = False
     warm_start: tuple[Path, ...] = ()
     parallel: int = 1
+    limits: Limits = UNLIMITED
 
 
 def tune(
     spec: str | Path,
     *,
     budget: int | None = None,
+    max_time_s: float | None = None,
+    max_cost: float | None = None,
     output: str | Path | None = None,
     storage: str | None = None,
     runner: str | None = None,
@@ -177,8 +197,9 @@ def tune(
 ) -> Study:
     """Find the cheapest container spec that serves a model within its latency objective.
 
-    Blocks until `budget` trials are spent, or, without a budget, until another is not worth what it costs; writes the
-    files of a run into `output` (by default `tuning/SERVICE`), as the command line does.
+    Blocks until `budget` trials are spent, or `max_time_s` seconds of trials, or `max_cost` on machines at the spec's
+    prices; without any of these, until another trial is not worth what it costs. Writes the files of a run into
+    `output` (by default `tuning/SERVICE`), as the command line does.
 
         study = tune("spec.yaml", budget=20)
         print(study.recommendation.configuration)
@@ -189,7 +210,7 @@ def tune(
     request = TuningRequest(
         spec=Path(spec),
         budget=budget,
-        budget_given=budget is not None,
+        budget_given=any(one is not None for one in (budget, max_time_s, max_cost)),
         output=None if output is None else Path(output),
         storage=storage,
         runner=runner,
@@ -197,6 +218,7 @@ def tune(
         resume=resume,
         warm_start=tuple(map(Path, warm_start)),
         parallel=parallel,
+        limits=Limits(max_time_s, max_cost),
     )
     return run_study(request, lambda: Observer() if observer is None else observer)
 
@@ -232,10 +254,11 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
     runner = study_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
     sources = request_sources(loaded)
+    _check_limits(request.limits, loaded, runner)
     folder = request.output or Path("tuning") / loaded.spec.service.name
     url = request.storage or sqlite_url(folder)
     with _fit():
-        _refuse_the_impossible(loaded, runner)
+        fit = runnable(loaded, runner)
     warm = [read_earlier(path, loaded) for path in request.warm_start]
     earlier = tuple(record for one in warm for record in one.records)
     with ExitStack() as stack:
@@ -253,11 +276,24 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
         setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
         with _fit():
             notes = [*([moved] if moved else []), *(one.note for one in warm)]
-            _announce(display, runner, loaded, store, folder, notes)
+            _announce(display, runner, loaded, _outline(loaded, store, folder, fit, request.parallel), notes)
             setup = with_quality(setup)
         objective = Objective.of(loaded.spec.objective)
-        loop = TuningLoop(setup, store, objective, display, store.plan.budget, request.parallel)
+        loop = TuningLoop(setup, store, objective, display, store.plan.budget, request.parallel, store.plan.limits)
         return _tuned(loop, loaded, folder, url)
+
+
+def _check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
+    """Raises UsageError where no trial fits, or nothing has a price."""
+    first_s = 0.0 if loaded.spec.runner.type == "replay" else loaded.most_load_s(again=False)
+    if limits.seconds is not None and limits.seconds < first_s:
+        raise UsageError(
+            f"a budget of {duration(limits.seconds)} buys no trial: one may take {duration(first_s)} of load alone\n"
+            "Give more time, or make trials shorter (load.max_trial)."
+        )
+    priced = any(known_price(loaded, runner, one) for one in loaded.space.sample(_FEW, seed=0))
+    if limits.cost is not None and not priced:
+        raise UsageError("--max-cost: nothing in this spec has a price\nGive prices (`prices:`), or --budget.")
 
 
 def _open(
@@ -269,11 +305,13 @@ def _open(
             return StudyStore.resume(
                 url,
                 loaded,
-                lambda plan: plan.resumed(request.seed, earlier, request.budget, budget_given=request.budget_given),
+                lambda plan: plan.resumed(
+                    request.seed, earlier, request.budget, request.limits, budget_given=request.budget_given
+                ),
                 known,
             )
     seed = request.seed or 0
-    plan = StudyPlan(loaded.content, seed, request.budget, earlier, provenance(loaded, seed))
+    plan = StudyPlan(loaded.content, seed, request.budget, earlier, provenance(loaded, seed), request.limits)
     return StudyStore.create(url, loaded, plan, known)
 
 
@@ -306,34 +344,31 @@ def _fit() -> Iterator[None]:
         raise UnfitEnvironmentError(str(error)) from error
 
 
-def _refuse_the_impossible(loaded: LoadedSpec, runner: Runner) -> None:
-    """Where the runner refuses every configuration there is nothing to try."""
-    refusals = {why_refused(loaded, runner, found) for found in loaded.space.sample(2000, seed=0)}
-    if None not in refusals:
-        reason = min(text for text in refusals if text)
-        raise UnfitEnvironmentError(f"no configuration of the space can run here: {reason}")
+def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable, parallel: int) -> StudyOutline:
+    """What is known of the study before its first trial."""
+    finished = store.records()
+    most = MOST_TRIALS if store.plan.budget is None else store.plan.budget
+    expected = estimate_run(loaded, min(max(0, most - len(finished)), fit.count), fit.configurations)
+    return StudyOutline(
+        service=loaded.spec.service.name,
+        objective=str(Objective.of(loaded.spec.objective)),
+        slo=", ".join(loaded.slo_texts) or "the table's SLO",
+        parameters=len(loaded.space.parameters),
+        space_size=str(loaded.space.size),
+        budget=most,
+        finished=len(finished),
+        seconds_at_most=expected.seconds if expected else None,
+        output=folder,
+        currency=loaded.spec.prices.currency,
+        spent=sum(spent_on(record) for record in finished),
+        parallel=parallel,
+    )
 
 
 def _announce(
-    display: Display, runner: Runner, loaded: LoadedSpec, store: StudyStore, folder: Path, notes: Sequence[str]
+    display: Display, runner: Runner, loaded: LoadedSpec, outline: StudyOutline, notes: Sequence[str]
 ) -> None:
-    finished = store.records()
-    most = MOST_TRIALS if store.plan.budget is None else store.plan.budget
-    left = min(max(0, most - len(finished)), loaded.space.size.count)
-    expected = estimate_run(loaded, left)
-    display.study_started(
-        StudyOutline(
-            service=loaded.spec.service.name,
-            objective=str(Objective.of(loaded.spec.objective)),
-            slo=", ".join(loaded.slo_texts) or "the table's SLO",
-            parameters=len(loaded.space.parameters),
-            space_size=str(loaded.space.size),
-            budget=most,
-            finished=len(finished),
-            seconds_at_most=expected.seconds if expected else None,
-            output=folder,
-        )
-    )
+    display.study_started(outline)
     for text in (*notes, *warnings(loaded)):
         display.notice(text)
     if not writes_parquet():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 import sys
 import traceback
@@ -16,105 +15,14 @@ import click
 from search_spaces.masking import MaskedStream
 from search_spaces.reading import shown
 from tuner import __version__
+from tuner.commands.front import FrontDoor, run_options
+from tuner.commands.option_types import FORMATS, PATH, RUNNERS, Format, Parsed, Rate
 from tuner.errors import ExitCode, TuneError
 
-_RUNNERS = click.Choice(["process", "docker", "kubernetes", "replay"])
-_PATH = click.Path(path_type=Path)
-_FORMATS = (
-    "kubernetes", "patch", "helm-values", "kserve", "kubedl", "seldon", "ray-serve", "compose", "triton", "torchserve",
-    "tf-serving", "mlserver",
-)  # fmt: skip
-_ALIASES = {
-    "k8s": "kubernetes", "kustomize": "patch", "helm": "helm-values", "ray": "ray-serve", "rayserve": "ray-serve",
-    "docker-compose": "compose", "tensorflow-serving": "tf-serving", "tfserving": "tf-serving",
-}  # fmt: skip
 
-
-class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A quantity as a spec writes it: `30s`, `0.1%`, `$2000`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Raises BadParameter."""
-        from search_spaces import QuantityError, parse_duration, parse_percentage
-        from tuner.spec.quantities import parse_money
-
-        if isinstance(value, float):
-            return value
-        try:
-            return {"duration": parse_duration, "share": parse_percentage, "money": parse_money}[self.name](value)
-        except QuantityError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _Rate(click.FloatRange):
-    """Requests per second: a number, and one that somebody could send."""
-
-    name = "N"
-
-    def __init__(self, *, above_zero: bool = True) -> None:
-        super().__init__(min=0, min_open=above_zero, max=1e9)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Raises BadParameter."""
-        found = super().convert(value, param, ctx)
-        if math.isnan(found):
-            self.fail("it is not a number", param, ctx)
-        return found
-
-
-class _Format(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """An export's format, by its name or by one that people know it by."""
-
-    name = "format"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Raises BadParameter."""
-        known = str(value).lower().replace("_", "-")
-        return str(click.Choice(_FORMATS).convert(_ALIASES.get(known, known), param, ctx))
-
-
-class _Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A number of trials, or `auto` (None)."""
-
-    name = "N|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """Raises BadParameter."""
-        return None if value == "auto" else click.IntRange(min=1).convert(value, param, ctx)
-
-
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--service", type=_PATH, metavar="SPEC", help="The service spec, a YAML file.")
-@click.option(
-    "--budget", type=_Budget(), default="auto", show_default=True,
-    help="How many trials to spend; auto: until another is not worth what it costs.",
-)  # fmt: skip
-@click.option("--output", type=_PATH, metavar="DIR", help="Where results go.  [default: tuning/SERVICE]")
-@click.option(
-    "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True,
-    help="Optuna storage.  [default: SQLite, study.db in the output folder]",
-)  # fmt: skip
-@click.option("--runner", type=_RUNNERS, help="Where servers run, instead of what the spec says.")
-@click.option(
-    "--parallel", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N",
-    help="How many trials to run at once: on one machine with cores of their own, on a cluster where it has room.",
-)  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Makes the search repeatable.")
-@click.option("--resume", is_flag=True, help="Go on with the study that an interrupted run left.")
-@click.option(
-    "--warm-start", type=_PATH, multiple=True, metavar="DIR|FILE",
-    help="Learn from an earlier run's folder, or from a result of Model Analyzer, GuideLLM or AIPerf. May be repeated.",
-)  # fmt: skip
-@click.option(
-    "--json", "as_json", is_flag=True, help="The recommendation as JSON on standard output, events on standard error."
-)
-@click.option(
-    "--metrics-port", type=click.IntRange(1, 65535), metavar="PORT",
-    help="Serve metrics of the run for Prometheus on 127.0.0.1.",
-)  # fmt: skip
+@click.group(cls=FrontDoor, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--service", type=PATH, metavar="SPEC", help="The service spec, a YAML file.")
+@run_options
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="tune")
 @click.pass_context
@@ -122,10 +30,11 @@ def cli(context: click.Context, /, service: Path | None, *, debug: bool, **optio
     """Find the cheapest container spec that serves a model within its latency objective.
 
     tune --service spec.yaml --budget 20 is the main job: it launches the server once per configuration that the
-    search picks, loads it, and ends with a recommendation.
+    search picks, loads it, and ends with a recommendation. tune spec.yaml and tune run spec.yaml do the same.
 
     Exit codes: 0 done, 2 the command line or the spec is wrong, 3 no configuration met the SLO, 4 the environment
-    cannot run it, 5 the gate failed, 130 interrupted (what was measured is kept; --resume goes on).
+    cannot run it, 5 the gate failed, 6 it could not tell, 130 interrupted (what was measured is kept:
+    --resume goes on).
     """
     context.obj = {"debug": debug}
     if context.invoked_subcommand is not None:
@@ -142,8 +51,42 @@ def cli(context: click.Context, /, service: Path | None, *, debug: bool, **optio
     context.exit(run(RunOptions(service=service, **options)))
 
 
+@cli.command("run")
+@click.argument("spec", type=PATH, default=Path("spec.yaml"))
+@run_options
+@click.pass_context
+def run_command(context: click.Context, /, spec: Path, **options: Any) -> None:
+    """Tune the service of a spec (spec.yaml): the main job, as tune --service SPEC."""
+    from tuner.commands.run import RunOptions, run
+
+    context.exit(run(RunOptions(service=spec, **options)))
+
+
 @cli.command()
-@click.argument("file", type=_PATH, default=Path("spec.yaml"))
+@click.option(
+    "--replay", is_flag=True, help="From measurements that come with tune; this is what there is without servers."
+)
+@click.option(
+    "--budget", type=click.IntRange(min=1), default=12, show_default=True, metavar="N", help="Trials to spend."
+)
+@click.option("--output", type=PATH, metavar="DIR", help="Where results go.  [default: tuning/demo]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Makes the search repeatable.")
+@click.pass_context
+def demo(context: click.Context, /, budget: int, output: Path | None, seed: int, *, replay: bool) -> None:
+    """Tune from a table in seconds: no server, no load, the same search and the same report.
+
+    The table comes with tune, and where it is from is said first. `make demo`, in a checkout of tune, launches and
+    measures a real service on this machine.
+    """
+    if not replay:
+        raise click.UsageError("tune demo replays a table and launches nothing: say tune demo --replay.")
+    from tuner.commands.demo import demo as command
+
+    context.exit(command(budget, output, seed))
+
+
+@cli.command()
+@click.argument("file", type=PATH, default=Path("spec.yaml"))
 @click.pass_context
 def init(context: click.Context, file: Path) -> None:
     """Write a commented spec to start from (spec.yaml)."""
@@ -153,15 +96,15 @@ def init(context: click.Context, file: Path) -> None:
 
 
 @cli.command()
-@click.argument("spec", type=_PATH)
+@click.argument("specs", metavar="[SPEC]...", nargs=-1, type=PATH)
 @click.option("--budget", type=click.IntRange(min=1), default=20, show_default=True, help="Trials to estimate for.")
-@click.option("--runner", type=_RUNNERS, help="Where servers would run, instead of what the spec says.")
-@click.pass_context
-def validate(context: click.Context, spec: Path, budget: int, runner: str | None) -> None:
-    """Check a spec, and show the space's size and what a run takes."""
+@click.option("--runner", type=RUNNERS, help="Where servers would run, instead of what the spec says.")
+def validate(specs: tuple[Path, ...], budget: int, runner: str | None) -> None:
+    """Check a spec (spec.yaml), and show the space's size and what a run takes."""
     from tuner.commands.validate import validate as command
 
-    context.exit(command(spec, budget, runner))
+    for spec in specs or (Path("spec.yaml"),):
+        command(spec, budget, runner)
 
 
 @cli.command()
@@ -170,7 +113,7 @@ def validate(context: click.Context, spec: Path, budget: int, runner: str | None
     "--terms", type=click.Choice(["on_demand", "spot", "one_year"]), default="on_demand", show_default=True,
     help="On which terms cores, memory and GPUs are priced.",
 )  # fmt: skip
-@click.option("--refresh", type=_PATH, metavar="FILE", help="Write today's prices, as the cloud tells them, to FILE.")
+@click.option("--refresh", type=PATH, metavar="FILE", help="Write today's prices, as the cloud tells them, to FILE.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def prices(context: click.Context, name: str | None, terms: str, refresh: Path | None, *, as_json: bool) -> None:
@@ -186,7 +129,7 @@ def prices(context: click.Context, name: str | None, terms: str, refresh: Path |
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=_PATH)
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
 @click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
 @click.pass_context
@@ -198,20 +141,16 @@ def report(context: click.Context, folder: Path, storage: str | None, study: str
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=_PATH)
-@click.option("--qps", type=_Rate(), metavar="N", help="Requests/s, at the peak.")
-@click.option(
-    "--traffic", type=_PATH, metavar="CSV", help="Recorded traffic: `time` and `rate`; --qps scales its peak."
-)
+@click.argument("folder", metavar="DIR", type=PATH)
+@click.option("--qps", type=Rate(), metavar="N", help="Requests/s, at the peak.")
+@click.option("--traffic", type=PATH, metavar="CSV", help="Recorded traffic: `time` and `rate`; --qps scales its peak.")
 @click.option(
     "--pattern", type=click.Choice(["steady", "daily", "burst", "periodic"]), default="steady", show_default=True,
     help="How --qps is spread over a day.",
 )  # fmt: skip
+@click.option("--valley", type=Rate(above_zero=False), metavar="N", help="Requests/s at the least.  [default: a fifth]")
 @click.option(
-    "--valley", type=_Rate(above_zero=False), metavar="N", help="Requests/s at the least.  [default: a fifth]"
-)
-@click.option(
-    "--misses", type=_Parsed("share"), default="1%", show_default=True, metavar="SHARE",
+    "--misses", type=Parsed("share"), default="1%", show_default=True, metavar="SHARE",
     help="How many requests may be late, all in all.",
 )  # fmt: skip
 @click.option("--spare", type=click.IntRange(0, 1000), default=1, show_default=True, help="Replicas besides (N+1).")
@@ -221,22 +160,22 @@ def report(context: click.Context, folder: Path, storage: str | None, study: str
 )  # fmt: skip
 @click.option("--least", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Replicas at least.")
 @click.option(
-    "--cold-start", type=_Parsed("duration"), metavar="TIME", help="Until a new replica serves.  [default: as measured]"
+    "--cold-start", type=Parsed("duration"), metavar="TIME", help="Until a new replica serves.  [default: as measured]"
 )
 @click.option("--recommended-only", is_flag=True, help="Plan with the recommended configuration and no other.")
-@click.option("--spot", type=_Parsed("share"), metavar="SHARE", help="The price of spot, of that on demand.")
+@click.option("--spot", type=Parsed("share"), metavar="SHARE", help="The price of spot, of that on demand.")
 @click.option(
-    "--spot-share", type=_Parsed("share"), default="100%", show_default=True, metavar="SHARE",
+    "--spot-share", type=Parsed("share"), default="100%", show_default=True, metavar="SHARE",
     help="How many of the replicas may be spot.",
 )  # fmt: skip
-@click.option("--reserved", type=_Parsed("share"), metavar="SHARE", help="The price reserved, of that on demand.")
-@click.option("--own-price", type=_Parsed("money"), metavar="MONEY", help="The price of a machine of your own.")
+@click.option("--reserved", type=Parsed("share"), metavar="SHARE", help="The price reserved, of that on demand.")
+@click.option("--own-price", type=Parsed("money"), metavar="MONEY", help="The price of a machine of your own.")
 @click.option(
-    "--own-monthly", type=_Parsed("money"), default="0", show_default=True, metavar="MONEY",
+    "--own-monthly", type=Parsed("money"), default="0", show_default=True, metavar="MONEY",
     help="Its power and hosting per month.",
 )  # fmt: skip
 @click.option("--own-replicas", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Replicas on it.")
-@click.option("--output", type=_PATH, metavar="DIR", help="Where the plan goes.  [default: the run's folder]")
+@click.option("--output", type=PATH, metavar="DIR", help="Where the plan goes.  [default: the run's folder]")
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON on standard output.")
 @click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
 @click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
@@ -255,18 +194,21 @@ def plan(context: click.Context, /, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=_PATH)
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.option(
-    "--format", type=_Format(), default="kubernetes", show_default=True, metavar="FORMAT",
-    help=f"One of {', '.join(_FORMATS)}; the last four where the spec runs that server.",
+    "--format", type=Format(), default="kubernetes", show_default=True, metavar="FORMAT",
+    help=f"One of {', '.join(FORMATS)}; the last four where the spec runs that server.",
 )  # fmt: skip
 @click.option(
     "--qps",
-    type=_Rate(),
+    type=Rate(),
     metavar="N",
     help="Traffic that replicas are for, at the peak.",
 )
-@click.option("--output", type=_PATH, metavar="DIR", help="Write files there.  [default: standard output]")
+@click.option(
+    "--trial", type=click.IntRange(min=0), metavar="N", help="Another trial's configuration than the recommended one."
+)
+@click.option("--output", type=PATH, metavar="DIR", help="Write files there.  [default: standard output]")
 @click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
 @click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
 @click.pass_context
@@ -282,22 +224,20 @@ def export(context: click.Context, /, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("folder", metavar="DIR", type=_PATH)
-@click.option("--baseline", type=_PATH, required=True, metavar="FILE", help="The recommendation.json to hold to.")
+@click.argument("folder", metavar="DIR", type=PATH)
+@click.option("--baseline", type=PATH, required=True, metavar="FILE", help="The recommendation.json to hold to.")
 @click.option("--measure", is_flag=True, help="Measure the baseline's configuration again, with DIR's spec.")
-@click.option("--service", type=_PATH, metavar="SPEC", help="Measure it with this spec, as it is now.")
-@click.option("--runner", type=_RUNNERS, help="Where servers run, instead of what the spec says.")
+@click.option("--service", type=PATH, metavar="SPEC", help="Measure it with this spec, as it is now.")
+@click.option("--runner", type=RUNNERS, help="Where servers run, instead of what the spec says.")
 @click.option(
-    "--false-alarms", type=_Parsed("share"), default="5%", show_default=True, metavar="SHARE",
+    "--false-alarms", type=Parsed("share"), default="5%", show_default=True, metavar="SHARE",
     help="How many gates may fail where nothing has changed.",
 )  # fmt: skip
 @click.option(
-    "--detect", type=_Parsed("share"), default="10%", show_default=True, metavar="SHARE",
+    "--detect", type=Parsed("share"), default="10%", show_default=True, metavar="SHARE",
     help="The change that matters: measuring stops early where it is improbable.",
 )  # fmt: skip
-@click.option(
-    "--output", type=_PATH, metavar="DIR", help="Where gate.json, gate.md, junit.xml go.  [default: DIR/gate]"
-)
+@click.option("--output", type=PATH, metavar="DIR", help="Where gate.json, gate.md, junit.xml go.  [default: DIR/gate]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the load's arrivals.")
 @click.option("--json", "as_json", is_flag=True, help="The decision as JSON on standard output.")
 @click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
@@ -316,7 +256,7 @@ def gate(context: click.Context, /, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("folders", metavar="[DIR]...", nargs=-1, type=_PATH)
+@click.argument("folders", metavar="[DIR]...", nargs=-1, type=PATH)
 @click.option(
     "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True, help="Show the studies of this storage."
 )
@@ -354,9 +294,9 @@ def clean(context: click.Context) -> None:
     help="Where the study lies, such as postgresql://...",
 )  # fmt: skip
 @click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
-@click.option("--service", type=_PATH, metavar="SPEC", help="The spec, where it names files.  [default: as stored]")
-@click.option("--output", type=_PATH, metavar="DIR", help="Where logs go.  [default: tuning/SERVICE]")
-@click.option("--runner", type=_RUNNERS, help="Where servers run, instead of what the spec says.")
+@click.option("--service", type=PATH, metavar="SPEC", help="The spec, where it names files.  [default: as stored]")
+@click.option("--output", type=PATH, metavar="DIR", help="Where logs go.  [default: tuning/SERVICE]")
+@click.option("--runner", type=RUNNERS, help="Where servers run, instead of what the spec says.")
 @click.option(
     "--parallel", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Trials at once."
 )
@@ -374,11 +314,26 @@ def worker(context: click.Context, /, **options: Any) -> None:
 
 
 @cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.option("--install", is_flag=True, help="Write it to where the shell looks for it, for this user.")
+@click.pass_context
+def completion(context: click.Context, shell: str, *, install: bool) -> None:
+    """Print what completes tune's commands and options in a shell, or install it."""
+    from tuner.commands.completion import completion as command
+
+    context.exit(command(cli, shell, install=install))
+
+
+@cli.command()
 def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
     from tuner.spec.schema import schema_text
 
     click.echo(schema_text(), nl=False)
+
+
+for _command in cli.commands.values():
+    _command.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, help="Show tracebacks."))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     NOTHING_MEETS_SLO = 3
     ENVIRONMENT = 4
     GATE_FAILED = 5
+    GATE_INCONCLUSIVE = 6
     INTERRUPTED = 130
 
 

@@ -18,15 +18,18 @@ from loadtest.generator.load import Asked, Effort, Load, lone
 from loadtest.generator.pulse import Pulse
 from loadtest.generator.stalls import undisturbed
 from loadtest.histogram import LatencyHistogram
-from loadtest.judge.capacity import Probed
+from loadtest.judge.burst import Burst, enough
+from loadtest.judge.capacity import Opinion, Probed
+from loadtest.judge.features import Requests
 from loadtest.judge.percentile import percentile_ms
+from loadtest.judge.settling import settle_s
 from loadtest.judge.verdict import Evidence, Failures, Stretch, judge
 from loadtest.plan import LoadPlan, Metric, Percentiles, Probe, Verdict
 from loadtest.request.reply import NO_PORT, Send
 from loadtest.request.sent import Numbers, Sent
 
-_SETTLE_S, _SETTLE_LIMITS = 0.5, 3.0  # the first stretch after a change of rate is not counted
 _LEAST_COUNTED_S = 1.5  # a hiccup at the start must not decide a probe
+_LEAST_HOPELESS_S, _HOPELESS = 0.75, 0.9  # except where that share of all requests is late
 _LOOK_S = 0.25
 _STREAMED = 2.0  # times a lone answer's duration: what is streamed under load
 _LOW_PRIORITY, _FAST_QPS = 19, 2000.0
@@ -76,10 +79,17 @@ class _Look:
     stretch: tuple[Stretch, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     failures: Failures | None = None
+    requests: tuple[Requests, ...] = ()
+    opinion: Verdict | None = None  # of an inference that knows more than this probe
 
     @property
     def verdict(self) -> Verdict:
-        return judge(self.evidence, self.failures)
+        return self.opinion or judge(self.evidence, self.failures)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nearly all requests missed some limit."""
+        return any(one.requests and one.misses >= _HOPELESS * one.requests for one in self.evidence)
 
 
 class OpenLoopProber:
@@ -116,19 +126,27 @@ class OpenLoopProber:
         """Requests one after the other: their latencies, and what went wrong with those that failed."""
         return lone(self._send, count, until)
 
-    def burst(self, users: int, duration_s: float) -> Sent:
-        """A closed loop for a while; what it sent, with the answers that came in that time."""
-        duration_s = min(duration_s, max(0.1, self.remaining_s()))
-        self.load.start(Asked(1.0, 0, duration_s, users))
-        gevent.sleep(duration_s)
+    def burst(self, users: int, longest_s: float) -> Burst:
+        """A closed loop until each user was answered a few times, for so long at most."""
+        longest_s = min(longest_s, max(0.1, self.remaining_s()))
+        begun = self.load.start(Asked(1.0, 0, longest_s, users))
+        passed_s = done = 0.0
+        while not enough(users, int(done), passed_s, longest_s):
+            gevent.sleep(min(_LOOK_S, max(0.01, longest_s - passed_s)))
+            passed_s, sent = time.perf_counter() - begun, self.load.sent()
+            done = int((~np.isnan(sent.latency[: sent.count]) & ~sent.failed[: sent.count]).sum())
         self.load.stop()
         sent = self.load.sent()
         self.load.drain(0.0)
-        return sent
+        rows = slice(0, sent.count)
+        return Burst.of(
+            users, passed_s, sent.scheduled[rows] - begun, sent.latency[rows].copy(), sent.failed[rows].copy()
+        )
 
     def probe(
         self, rate_qps: float, at_most_s: float, edge_utilisation: float = 0.85, *, whole: bool = False,
         enough: Callable[[Verdict], bool] = _is_sure, ended: Callable[[], bool] = lambda: False,
+        opinion: Opinion | None = None,
     ) -> Probed:  # fmt: skip
         """One stretch of load, ended as soon as its verdict is `enough`, or `whole`, or from outside. In a closed loop
         the rate is a guess.
@@ -142,7 +160,7 @@ class OpenLoopProber:
         longest_s = min(at_most_s + self.wait_s, max(0.0, self.remaining_s()))
         begun = self.load.start(Asked(rate_qps, self._plan.seed * 7919 + self._probes, longest_s, self._plan.users))
         look = _Look(rate_qps, edge_utilisation, begun, self.load.sent(), np.arange(0))
-        self._watch(look, begun + longest_s, longest_s, enough, ended, whole=whole)
+        self._watch(look, begun + longest_s, longest_s, enough, ended, opinion, whole=whole)
         found = self._judged(look, self.load.stop())
         if found.verdict == "invalid" and self.reinforce is not None:
             self.load.drain(0.0)
@@ -153,11 +171,10 @@ class OpenLoopProber:
 
     def _watch(
         self, look: _Look, end: float, longest_s: float, enough: Callable[[Verdict], bool],
-        ended: Callable[[], bool], *, whole: bool,
+        ended: Callable[[], bool], opinion: Opinion | None, *, whole: bool,
     ) -> None:  # fmt: skip
         """Look at the evidence until it decides. A look takes milliseconds, so a thread takes it: arrivals go on."""
-        settle_s = min(max(_SETTLE_S, _SETTLE_LIMITS * self._memory_s), longest_s / 4)
-        since, looked, p99_ms = look.begun + settle_s, 0, None
+        since, looked, p99_ms = look.begun + settle_s(self._memory_s, longest_s), 0, None
         least_s = max(_LEAST_COUNTED_S, min(self._arrivals.cycle_s, longest_s))
         while True:
             gevent.sleep(_LOOK_S)
@@ -170,8 +187,9 @@ class OpenLoopProber:
                 looked = len(judged)
                 self._count(look, judged)
                 if over or not whole:
-                    gevent.get_hub().threadpool.apply(self._weigh, (look,))
-                long_enough = until - since >= least_s and not whole
+                    gevent.get_hub().threadpool.apply(self._weigh, (look, opinion))
+                passed_s = until - since
+                long_enough = not whole and passed_s >= (min(_LEAST_HOPELESS_S, least_s) if look.hopeless else least_s)
                 if over or (long_enough and enough(look.verdict)):
                     return
                 if len(look.counted):
@@ -213,7 +231,7 @@ class OpenLoopProber:
         failed = int(sent.failed[look.counted].sum())
         look.failures = None if allowed is None else Failures(len(look.counted), failed, allowed)
 
-    def _weigh(self, look: _Look) -> None:
+    def _weigh(self, look: _Look, opinion: Opinion | None) -> None:
         if look.rate_qps > _FAST_QPS:
             # Arrivals come first, on the one core that there may be. At lower rates they do so anyway, and a thread of
             # low priority that holds the interpreter's lock would let other processes hold the arrivals up.
@@ -223,6 +241,12 @@ class OpenLoopProber:
             Evidence.of(stretch, limit.limit_s, limit.allowed, edge_utilisation=look.edge_utilisation)
             for stretch, limit in zip(look.stretch, self._limits, strict=True)
         )
+        failed = int(look.sent.failed[look.counted].sum())
+        look.requests = tuple(
+            Requests(one.rate_qps, one.scheduled_s, one.values_s, one.counted, failed) for one in look.stretch
+        )
+        if opinion is not None and len(look.counted):
+            look.opinion = opinion(look.requests, look.evidence, look.failures)
 
     def _judged(self, look: _Look, effort: Effort) -> Probed:
         now, sent, counted = time.perf_counter(), look.sent, look.counted
@@ -262,7 +286,7 @@ class OpenLoopProber:
             tokens_per_s=sent.tokens / stretch_s if sent.tokens else None,
             histogram=histogram.encode(),
         )
-        return Probed(probe, look.evidence, look.failures)
+        return Probed(probe, look.evidence, look.failures, requests=look.requests, opinion=look.opinion)
 
     def _spoiled(self, look: _Look, late_p99_ms: float, effort: Effort) -> str:
         """Why a miss cannot be blamed on the server: the generator itself was late or busy, or the machine stood still.

@@ -12,14 +12,16 @@ from loadtest.generator.probe import OpenLoopProber
 from loadtest.generator.pulse import Pulse
 from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.warmup import WarmUp, warm_up
-from loadtest.judge.capacity import CapacitySearch, Found, Prober, missed_by
+from loadtest.judge import network
+from loadtest.judge.burst import Burst, longest_s, next_users
+from loadtest.judge.capacity import Found, Prober, missed_by
+from loadtest.judge.features import ARRIVALS, Query
+from loadtest.judge.inference import ServerPosterior
+from loadtest.judge.search import ServerSearch
 from loadtest.judge.widening import gain_of
 from loadtest.neighbours import Neighbours
 from loadtest.plan import Interval, LoadPlan, Measurement, Outcome
-from loadtest.request.sent import Sent
 
-_BURST_S = 1.0
-_FIRST_USERS, _LEAST_USERS, _MOST_USERS = 8, 12, 512
 _CLOSED_S = 30.0
 _SLOW_QPS = 1.0
 _EDGE = 0.85  # of what it can do: where a server's limit usually is, as long as nothing is known
@@ -37,10 +39,12 @@ def measure(plan: LoadPlan, prober: OpenLoopProber, pulse: Pulse) -> Measurement
         whole = QuietProber(partial(prober.probe, whole=True), prober.remaining_s, quiet, prober.drain)
         found = _at_rates(whole, plan) if plan.users is None else _with_users(whole, plan.users, prober.base_s)
     else:
-        saturated_qps, _ = quiet.measured(lambda: saturate(prober, plan, pulse))
+        bursts, _ = quiet.measured(lambda: saturate(prober, plan, pulse))
         begun = time.perf_counter()
+        posterior = ServerPosterior(network.load(), _queries(plan), np.array(warm.lone_s), bursts)
+        saturated_qps = posterior.scale_qps
         attentive = QuietProber(prober.probe, prober.remaining_s, quiet, prober.drain)
-        found = CapacitySearch(attentive, saturated_qps, plan.precision, plan.first_rate_qps).run()
+        found = ServerSearch(attentive, posterior, plan.precision, plan.first_rate_qps).run()
     return quiet.said(describe(plan, found, saturated_qps, pulse.started, begun, warm))
 
 
@@ -56,24 +60,23 @@ def refusal(plan: LoadPlan, warm: WarmUp, disturbed: Neighbours | None) -> str:
     return ""
 
 
-def saturate(prober: OpenLoopProber, plan: LoadPlan, pulse: Pulse) -> float:
-    """Throughput of closed-loop bursts: a first one, then one with as many in flight as the limit would allow.
-
-    Little's law: at throughput X and latency at the limit L there are X*L requests in the system.
-    """
-    longest_s = max(limit.limit_ms for limit in plan.slo.latency) / 1e3
-    burst_s = min(_BURST_S, 0.06 * plan.max_s)
-    first = _throughput(prober.burst(_FIRST_USERS, burst_s), burst_s)
-    pulse.moved("warmup")
-    users = min(_MOST_USERS, max(_LEAST_USERS, round(2 * first * longest_s)))
-    second = _throughput(prober.burst(users, burst_s), burst_s)
-    pulse.moved("warmup")
-    return max(first, second, 0.5 / max(1e-6, prober.base_s))
+def saturate(prober: OpenLoopProber, plan: LoadPlan, pulse: Pulse) -> list[Burst]:
+    """Closed-loop bursts that show about the most that the server can do."""
+    limit_s = max(limit.limit_ms for limit in plan.slo.latency) / 1e3
+    found: list[Burst] = []
+    while (users := next_users(found, limit_s)) is not None:
+        found.append(prober.burst(users, longest_s(plan.max_s, prober.base_s)))
+        pulse.moved("warmup")
+    return found
 
 
-def _throughput(sent: Sent, duration_s: float) -> float:
-    done = ~np.isnan(sent.latency[: sent.count]) & ~sent.failed[: sent.count]
-    return float(done.sum()) / duration_s
+def _queries(plan: LoadPlan) -> list[Query]:
+    """What the network is asked, per limit. The time per token is read as the time between tokens."""
+    kind = plan.arrivals if plan.arrivals in ARRIVALS else "poisson"
+    return [
+        Query(one.limit_ms / 1e3, 1 - one.percentile / 100, "itl" if one.metric == "per_token" else one.metric, kind)
+        for one in plan.slo.latency
+    ]
 
 
 def _at_rates(prober: Prober, plan: LoadPlan) -> Found:
@@ -118,6 +121,12 @@ def describe(
         p99_ms=best.p99_ms if best else None,
         error_rate=best.errors / best.requests if best and best.requests else None,
         base_latency_ms=None if warm.base_s is None else warm.base_s * 1e3,
+        best_qps=best.rate_qps if best else None,
+        best_requests=best.requests if best else None,
+        certainty=found.certainty,
+        at_least_qps=found.at_least_qps,
+        at_most_qps=found.at_most_qps,
+        unlike_known=found.unlike_known,
         client_limited=found.client_limited,
         settled=warm.settled,
         warmup=warm.points,
@@ -135,6 +144,12 @@ def _notes(plan: LoadPlan, found: Found, warm: WarmUp) -> list[str]:
         notes.append(f"Latency or throughput had not settled when {plan.max_warmup_s:g} s of warm-up were over.")
     if plan.shares_cores:
         notes.append("The load generator shared CPU cores with the server, so the capacity may be understated.")
+    if found.certainty == "uncertain" and found.at_least_qps and found.at_most_qps:
+        notes.append(f"Uncertain: at least {found.at_least_qps:.3g}, at most {found.at_most_qps:.3g} requests/s.")
+    if found.unlike_known:
+        notes.append(
+            "The server is unlike any server we know: its interval rests on counts of late requests, and is wide."
+        )
     if found.client_limited:
         notes.append("The load generator was the limit: the capacity is a lower bound.")
     if found.capacity is not None and found.capacity.value < _SLOW_QPS and plan.users is None:

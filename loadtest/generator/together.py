@@ -20,6 +20,7 @@ from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.search import describe, refusal, saturate
 from loadtest.generator.warmup import WarmUp, warm_up
 from loadtest.judge.capacity import CapacitySearch, Found, Probed
+from loadtest.judge.features import scale_qps
 from loadtest.judge.widening import widened_interval
 from loadtest.plan import Interval, JointPlan, LoadPlan, Measurement, Target, TargetMeasurement, Verdict
 
@@ -64,7 +65,8 @@ def _measured(plan: JointPlan, members: Sequence[Member], pulse: Pulse, quiet: Q
         if why := refusal(member.plan, found, disturbed):
             return _answer(members, Found("infeasible", f"{member.target.name}: {why}"), None, pulse, warm)
         member.prober.base_s = found.base_s or 0.0
-        saturated.append(quiet.measured(partial(saturate, member.prober, member.plan, pulse))[0])
+        bursts, _ = quiet.measured(partial(saturate, member.prober, member.plan, pulse))
+        saturated.append(scale_qps(bursts, found.base_s or 0.0))
     for member in members:
         member.prober.share = member.target.share
     most_qps = min(qps / member.target.share for qps, member in zip(saturated, members, strict=True))

@@ -37,12 +37,13 @@ _POINT_S = 0.25
 
 @dataclass(frozen=True)
 class WarmUp:
-    """`base_s` is the median latency of a lone request, None where most failed: `kinds` says how."""
+    """`base_s` is the median of `lone_s`, latencies of lone requests; None where most failed: `kinds` says how."""
 
     base_s: float | None
     kinds: Counter[str]
     settled: bool = True
     points: tuple[WarmupPoint, ...] = ()
+    lone_s: tuple[float, ...] = ()
 
 
 def warm_up(prober: OpenLoopProber, plan: LoadPlan, pulse: Pulse) -> WarmUp:
@@ -55,7 +56,8 @@ def warm_up(prober: OpenLoopProber, plan: LoadPlan, pulse: Pulse) -> WarmUp:
         return WarmUp(None, kinds)
     settled, points = _until_settled(prober, begun, until)
     latencies, _ = prober.lone(_LONE, time.perf_counter() + max(0.5, min(2.0, pulse.remaining_s() / 4)))
-    return WarmUp(statistics.median(latencies) if latencies else base_s, kinds, settled, points)
+    base_s = statistics.median(latencies) if latencies else base_s
+    return WarmUp(base_s, kinds, settled, points, tuple(latencies) or (base_s,))
 
 
 def _lone(prober: OpenLoopProber, until: float) -> tuple[float | None, Counter[str]]:

@@ -9,20 +9,23 @@ Frazier and Henderson, SIAM J. Control Optim. 51, 2013).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.judge.features import Requests
 from loadtest.judge.verdict import Evidence, Failures, judge
 from loadtest.judge.widening import possible_gain
-from loadtest.plan import Interval, Outcome, Probe, Verdict
+from loadtest.plan import Certainty, Interval, Outcome, Probe, Verdict
 
 _LEAST_PROBE_S, _LONGEST_PROBE_S = 1.5, 6.0
 _BRACKETING, _LATER_SHARE = 3, 0.4  # after so many probes they get longer: this share of the time that is left
 _LEAST_PROBE_REQUESTS = 40
 _SLOWEST_SHARE = 1 / 40  # of the saturated throughput; what misses there misses everywhere
+_HIGHEST_SHARE = 1.5
 _HOPELESS_SHARE = 0.2  # a sure miss below this share of it, with nothing that held, is the server's fault
 _FAR = 3.0  # log odds from the edge; further away the curve is anybody's guess
 _BENT = 0.2  # of the distance in log odds: how far from a straight line the curve may be
@@ -41,9 +44,14 @@ _MOST_SPOILED = 3  # probes in a row that the generator spoiled, and twice as ma
 _SLOWER = 0.6
 
 
+Opinion = Callable[[tuple[Requests, ...], Sequence[Evidence], Failures | None], Verdict]
+
+
 @dataclass(frozen=True)
 class Probed:
-    """One probe with its evidence, a sample per latency limit."""
+    """One probe with its evidence and its requests, of each latency limit. `opinion` is the verdict of an inference
+    that knows more than this probe, where there was one.
+    """
 
     probe: Probe
     evidence: tuple[Evidence, ...]
@@ -51,19 +59,25 @@ class Probed:
     target: str = ""  # whose probe it is, the worst of several that are loaded at once
     fewest: int | None = None  # requests of any of them
     gain: float = 1.0  # how many times as much it might hold if its neighbours on the machine were quiet, at most
+    requests: tuple[Requests, ...] = ()
+    opinion: Verdict | None = None
 
     @property
     def verdict(self) -> Verdict:
         """What the evidence says; a probe that the generator spoiled stays `invalid`, and no miss is sure that the
         server's neighbours may have caused.
         """
-        verdict = "invalid" if self.probe.verdict == "invalid" else judge(self.evidence, self.failures)
+        verdict = "invalid" if self.probe.verdict == "invalid" else self._seen
         return "undecided" if verdict == "missed" and self.gain > 1 else verdict
+
+    @property
+    def _seen(self) -> Verdict:
+        return self.opinion or judge(self.evidence, self.failures)
 
     @property
     def missed_below_qps(self) -> float:
         """The capacity is surely below this rate, whatever neighbours did; infinite where nothing was surely missed."""
-        if self.probe.verdict == "invalid" or judge(self.evidence, self.failures) != "missed":
+        if self.probe.verdict == "invalid" or self._seen != "missed":
             return math.inf
         return self.probe.rate_qps * self.gain
 
@@ -94,6 +108,20 @@ class Prober(Protocol):
         """Time left for the whole search."""
 
 
+class OpinionatedProber(Protocol):
+    """A `Prober` that ends a probe when an opinion about it is sure: of its requests, a sample per limit, its evidence
+    and its failures so far.
+    """
+
+    def probe(
+        self, rate_qps: float, at_most_s: float, edge_utilisation: float, *, opinion: Opinion | None = None
+    ) -> Probed:
+        """See `Prober`."""
+
+    def remaining_s(self) -> float:
+        """Time left for the whole search."""
+
+
 @dataclass(frozen=True)
 class Found:
     """The search's result; `best` is the highest probe within the capacity that held, `probes` are all, in order."""
@@ -105,6 +133,10 @@ class Found:
     best: Probe | None = None
     client_limited: bool = False
     probes: tuple[Probe, ...] = ()
+    certainty: Certainty = "sure"
+    at_least_qps: float | None = None
+    at_most_qps: float | None = None
+    unlike_known: bool = False
 
 
 class Posterior:
@@ -113,8 +145,8 @@ class Posterior:
     The prior is broad (a factor of 1.6 either way) around 70% of the saturated throughput, where latency limits bite.
     """
 
-    def __init__(self, saturated_qps: float) -> None:
-        self._rates = np.geomspace(_SLOWEST_SHARE / 2 * saturated_qps, 1.5 * saturated_qps, _GRID)
+    def __init__(self, saturated_qps: float, highest: float = _HIGHEST_SHARE) -> None:
+        self._rates = np.geomspace(_SLOWEST_SHARE / 2 * saturated_qps, highest * saturated_qps, _GRID)
         busy = np.clip(self._rates / saturated_qps, 0.2, 0.95)
         self._slopes = (_LOG_ODDS * busy / (1 - busy))[:, None] * _SLOPES[None, :]
         prior = -0.5 * (np.log(self._rates / (_START * saturated_qps)) / 0.5) ** 2
@@ -140,6 +172,10 @@ class Posterior:
     def below(self, rate_qps: float) -> float:
         """The probability that the capacity is below a rate."""
         return float(np.interp(rate_qps, self._rates, self._weights()))
+
+    def below_all(self, rates_qps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`below` of many rates."""
+        return np.interp(rates_qps, self._rates, self._weights())
 
     def _weights(self) -> NDArray[np.float64]:
         density = np.exp(self._log_density - self._log_density.max()).sum(axis=1)
@@ -256,7 +292,13 @@ class CapacitySearch:
         best: Probe | None = None,
     ) -> Found:  # fmt: skip
         probes = tuple(found.probe for found in self._probes)
-        return Found(outcome, reason, capacity, bound_qps, best, self._client_limited, probes)
+        met = max((found.probe.rate_qps for found in self._probes if found.verdict == "met"), default=None)
+        missed = min((found.probe.rate_qps for found in self._probes if found.verdict == "missed"), default=None)
+        sure = met is not None and (missed is not None or self._client_limited)
+        return Found(
+            outcome, reason, capacity, bound_qps, best, self._client_limited, probes, "sure" if sure else "uncertain",
+            met or (capacity.low if capacity else None), missed or (capacity.high if capacity else None),
+        )  # fmt: skip
 
 
 def _nothing_held(valid: list[Probed]) -> str:

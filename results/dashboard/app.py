@@ -54,6 +54,7 @@ def make_app(source: Source, token: str | None, gate: Gate | None = None) -> fla
         serve_locally=True, meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )  # fmt: skip
     app.source = source
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">')
     app.layout = lambda: page(source.names())
     connect(app, source)
     server: flask.Flask = app.server

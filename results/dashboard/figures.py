@@ -13,7 +13,7 @@ from typing import Any
 from results.planning import Plan
 from results.records import Evidence, ProbeRecord, TrialRecord
 from results.report.chart import round_values
-from results.report.pictures import importance_bars, metric_name
+from results.report.pictures import cost_ends, importance_bars, metric_name
 from results.series import Kind, LatencyCurve, Point, bins, front_of_cost_and_p99, points, progress
 from results.summary import StudySummary
 from results.text import figure as number
@@ -29,6 +29,9 @@ _KINDS: Mapping[Kind, tuple[str, str, str, int]] = {
     "current": ("today", ORANGE, "diamond", 13),
     "best": ("recommended", BLUE, "star", 16),
 }
+_MOST_BARS = 120  # trials up to which every one has its error bars
+_SCALE = [[0, "rgba(0,114,178,.10)"], [1, "#0072b2"]]  # the stronger, the better, as in the report
+_MOST_BANDS = 200
 _MOST_POINTS = 1500
 _CELLS = 120  # of a picture's width: points closer than that are one
 
@@ -58,10 +61,22 @@ def cost_over(study: StudySummary, x: str) -> Figure:
             "y": [one.cost for one in shown], "text": [_about(study, one) for one in shown], "hoverinfo": "text",
             "customdata": [one.trial for one in shown],
             "marker": {"color": colour, "symbol": symbol, "size": size, "line": {"width": 2, "color": colour}},
-            **({"error_x": _spread(shown)} if x == "capacity_qps" and kind != "other" else {}),
+            **({"error_x": _spread(shown, x), "error_y": _cost_spread(shown)} if len(every) <= _MOST_BARS else {}),
         })  # fmt: skip
-    name = "p99 at the capacity, ms" if x == "p99_ms" else "capacity, requests/s"
-    return _figure(traces, name, "cost per million requests", logarithmic="xy", prefix=_prefix(study))
+    name = "p99 at the highest rate that held, ms" if x == "p99_ms" else "capacity, requests/s"
+    bars = every if len(every) <= _MOST_BARS else []
+    reach = {
+        "x": [end for one in bars for end in _ends(one, x)] + [study.slo_p99_ms or 0.0 if x == "p99_ms" else 0.0],
+        "y": [end for one in bars for end in cost_ends(one)],
+    }  # fmt: skip
+    found = _figure(
+        traces, name, "cost per million requests", logarithmic="xy", prefix=_prefix(study), reach=reach
+    )  # fmt: skip
+    if x == "p99_ms" and study.slo_p99_ms:
+        found["layout"]["shapes"] = [_rule("x", study.slo_p99_ms, ORANGE)]
+        words = _note(math.log10(study.slo_p99_ms), 1, f"SLO {milliseconds(study.slo_p99_ms)} ", "x", "y domain")
+        found["layout"]["annotations"] = [words | {"xanchor": "right", "yanchor": "top"}]
+    return found
 
 
 def latency(curve: LatencyCurve | None) -> Figure:
@@ -134,7 +149,7 @@ def surface(study: StudySummary) -> Figure:
     found = _figure(
         [{
             "type": "heatmap", "x": [plain(given(one)) for one in shown.x_values], "text": text,
-            "y": [plain(given(one)) for one in shown.y_values], "z": shown.value, "colorscale": "Viridis",
+            "y": [plain(given(one)) for one in shown.y_values], "z": shown.value, "colorscale": _SCALE,
             "reversescale": study.explanation.metric != "capacity_qps", "hoverongaps": False, "xgap": 2, "ygap": 2,
             "colorbar": {"title": {"text": metric_name(study.explanation.metric), "side": "right"}},
             "hovertemplate": "%{x}, %{y}: %{text}<extra></extra>",
@@ -161,6 +176,33 @@ def search(study: StudySummary) -> Figure:
         },
     ]  # fmt: skip
     return _figure(traces, "trial", metric_name(study.metrics[0]), logarithmic="y")
+
+
+def parallel(study: StudySummary) -> Figure:
+    """The best trials as bands over their parameters and what came of them; the stronger, the better."""
+    known = [one for one in map(study.latest, study.records) if one.number in study.values]
+    if len(known) < 2:
+        return nothing("two complete trials make a picture")
+    known.sort(key=lambda one: study.values[one.number], reverse=study.maximised)
+    shown = known[:_MOST_BANDS]
+    quarters = [min(3, 4 * place // len(shown)) for place in range(len(shown))]
+    ends = [study.values[shown[quarters.index(quarter)].number] for quarter in sorted(set(quarters))]
+    words = [f"from {number(end)} on" if place else f"best: {number(end)}" for place, end in enumerate(ends)]
+    dimensions = [
+        {"label": plain(name), "values": [plain(given(one.configuration.get(name))) for one in shown]}
+        for name in study.parameters
+    ]
+    names = sorted(set(quarters))
+    outcome = {
+        "label": metric_name(study.metrics[0]), "values": [words[names.index(one)] for one in quarters],
+        "categoryorder": "array", "categoryarray": words,
+    }  # fmt: skip
+    trace = {
+        "type": "parcats", "dimensions": [*dimensions, outcome], "hoveron": "color", "arrangement": "freeform",
+        "line": {"color": [3 - one for one in quarters], "colorscale": _SCALE, "cmin": -1, "cmax": 3},
+    }  # fmt: skip
+    layout = _layout() | {"margin": {"l": 80, "r": 110, "t": 40, "b": 24}, "height": 380}
+    return {"data": [trace], "layout": layout}
 
 
 def histogram(probe: ProbeRecord | None, limit_ms: float | None) -> Figure:
@@ -267,11 +309,24 @@ def _about(study: StudySummary, one: Point) -> str:
     )
 
 
-def _spread(shown: Sequence[Point]) -> dict[str, Any]:
+def _spread(shown: Sequence[Point], x: str) -> dict[str, Any]:
+    return _bars([(low, _value(one, x), high) for one in shown for low, high in [_ends(one, x)]])
+
+
+def _ends(one: Point, x: str) -> tuple[float, float]:
+    found = one.capacity if x == "capacity_qps" else one.p99_ms
+    return (found.low, found.high) if found else (math.nan, math.nan)
+
+
+def _cost_spread(shown: Sequence[Point]) -> dict[str, Any]:
+    return _bars([(low, one.cost or 0.0, high) for one in shown for low, high in [cost_ends(one)]])
+
+
+def _bars(ends: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
     return {
-        "type": "data", "symmetric": False, "thickness": 1.2, "color": GREY,
-        "array": [one.capacity.high - one.capacity.value for one in shown],
-        "arrayminus": [one.capacity.value - one.capacity.low for one in shown],
+        "type": "data", "symmetric": False, "thickness": 1.2, "width": 0, "color": GREY,
+        "array": [max(0.0, high - value) for _, value, high in ends],
+        "arrayminus": [max(0.0, value - low) for low, value, _ in ends],
     }  # fmt: skip
 
 
@@ -295,7 +350,11 @@ def _prefix(study: StudySummary) -> str:
     return "" if study.currency.isalnum() else plain(study.currency)
 
 
-def _figure(traces: Sequence[Mapping[str, Any]], x: str, y: str, *, logarithmic: str = "", prefix: str = "") -> Figure:
+def _figure(
+    traces: Sequence[Mapping[str, Any]], x: str, y: str, *, logarithmic: str = "", prefix: str = "",
+    reach: Mapping[str, Sequence[float]] | None = None,
+) -> Figure:  # fmt: skip
+    """`reach` holds values besides the traces' own that the axes have to show, such as the ends of error bars."""
     layout = _layout() | {
         "xaxis": {"title": {"text": x}, "type": "log" if "x" in logarithmic else "-", "automargin": True},
         "yaxis": {
@@ -307,12 +366,20 @@ def _figure(traces: Sequence[Mapping[str, Any]], x: str, y: str, *, logarithmic:
         found = layout[f"{axis}axis"]
         found |= {"gridcolor": "rgba(128,138,150,.25)", "zeroline": False}
         values = (
-            [value for trace in traces for value in trace.get(axis, ()) if value and value > 0]
+            [
+                value
+                for values in (*(trace.get(axis, ()) for trace in traces), (reach or {}).get(axis, ()))
+                for value in values
+                if value and value > 0
+            ]
             if found["type"] == "log"
             else []
         )
         if values:  # Plotly's own ticks on a logarithmic axis are powers of ten and single digits
-            at = round_values(min(values) / 1.1, max(values) * 1.1)
+            low, high = min(values) / 1.1, max(values) * 1.1
+            at = round_values(low, high)
+            room = 0.06 * math.log10(high / low)
+            found["range"] = [math.log10(low) - room, math.log10(high) + room]
             found |= {"tickvals": list(at), "ticktext": [f"{prefix if axis == 'y' else ''}{number(one)}" for one in at]}
     return {"data": list(traces), "layout": layout}
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from results.dashboard import figures, parts
+from results.dashboard.cards import trial_cards, trials_text
 from results.dashboard.page import panel
 from results.dashboard.source import Source
 from results.files import ResultsError
@@ -56,26 +57,43 @@ def _overview(app: Dash, source: Source) -> None:
     @app.callback(
         Output("findings", "children"), Output("cost-p99", "figure"), Output("cost-capacity", "figure"),
         Output("latency", "figure"), Output("search", "figure"), Output("importance", "figure"),
-        Output("surface", "figure"), *_SEEN,
+        Output("surface", "figure"), Output("parallel", "figure"), *_SEEN,
     )  # fmt: skip
-    @_or_said(7)
+    @_or_said(8)
     def overview(_: str, name: str) -> Any:
         study = source.summary(name)
         return (
             parts.found(study), figures.cost_over(study, "p99_ms"), figures.cost_over(study, "capacity_qps"),
             figures.latency(recommended_curve(study)), figures.search(study), figures.importance(study),
-            figures.surface(study),
+            figures.surface(study), figures.parallel(study),
         )  # fmt: skip
 
 
 def _trials(app: Dash, source: Source) -> None:
-    @app.callback(Output("grid", "columnDefs"), Output("grid", "rowData"), Input("states", "value"), *_SEEN)
+    @app.callback(
+        Output("grid", "columnDefs"), Output("grid", "rowData"), Output("cards", "children"), Input("states", "value"),
+        *_SEEN,
+    )  # fmt: skip
     def grid(states: list[str], _: str, name: str) -> Any:
         try:
             study = source.summary(name)
         except ResultsError:
-            return no_update, no_update
-        return parts.columns(study), parts.rows(study, states)
+            return no_update, no_update, no_update
+        return parts.columns(study), parts.rows(study, states), trial_cards(study, states)
+
+    @app.callback(
+        Output("trials-file", "data"), Input("trials-csv", "n_clicks"), Input("trials-json", "n_clicks"),
+        State("study", "value"), prevent_initial_call=True,
+    )  # fmt: skip
+    def download(_csv: int | None, _json: int | None, name: str) -> Any:
+        if not (_csv or _json):
+            return no_update
+        try:
+            study = source.summary(name)
+        except ResultsError:
+            return no_update
+        kind = "json" if ctx.triggered_id == "trials-json" else "csv"
+        return dcc.send_string(trials_text(study, kind), f"trials.{kind}")
 
     @app.callback(Output("trial", "children"), Input("grid", "selectedRows"), State("study", "value"))
     @_or_said(1)

@@ -16,7 +16,7 @@ _TABS = {
     "overview": "Overview", "trials": "Trials", "plan": "Capacity plan", "compare": "Compare", "export": "Export"
 }  # fmt: skip
 STATES: tuple[State, ...] = ("complete", "pruned", "infeasible", "failed")
-_GRAPH = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d", "toImage"]}
+_GRAPH = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
 
 
 def page(names: tuple[str, ...]) -> html.Div:
@@ -69,10 +69,11 @@ def _overview() -> list[Any]:
                 graph("cost-capacity", "Cost and capacity: lower right is better"),
                 graph("search", "How the search went"),
                 graph("importance", "What matters"),
-                graph("surface", "The two that matter most, as predicted"),
+                graph("surface", "The two that matter most, as predicted: the stronger, the better"),
             ],
             className="pictures",
         ),
+        graph("parallel", "The best trials over their parameters: the stronger, the better"),
     ]
 
 
@@ -84,6 +85,9 @@ def _trials() -> list[Any]:
                     ["States", dcc.Checklist(id="states", options=list(STATES), value=list(STATES), inline=True)]
                 ),
                 html.P("Headings sort and filter; a row shows its probes, log and use of resources.", className="soft"),
+                html.Button("CSV", id="trials-csv", className="button"),
+                html.Button("JSON", id="trials-json", className="button"),
+                dcc.Download(id="trials-file"),
             ],
             className="controls",
         ),
@@ -96,6 +100,7 @@ def _trials() -> list[Any]:
             },
             getRowId="params.data.id",
         ),
+        html.Div(id="cards", className="trial-cards"),
         html.Div(id="trial", className="trial"),
     ]  # fmt: skip
 

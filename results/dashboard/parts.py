@@ -8,7 +8,7 @@ from typing import Any
 from dash import dcc, html
 
 from results.dashboard import figures
-from results.dashboard.page import GRAPH_SIZE
+from results.dashboard.page import GRAPH_SIZE, STATES
 from results.planning import Plan
 from results.records import Evidence, TrialRecord
 from results.report.findings import findings
@@ -102,12 +102,17 @@ def columns(study: StudySummary) -> list[dict[str, Any]]:
         {"field": "number", "headerName": "trial", "pinned": "left", "sort": "asc", **numeric},
         {"field": "state", "headerName": "state"},
     ]
+    rounded = {"valueFormatter": {"function": "params.value == null ? '' : d3.format('.4~g')(params.value)"}}
+    cells = rows(study, STATES)
+    found += [
+        {"field": field, "headerName": title, **numeric, **rounded}
+        for field, title in names.items()
+        if any(row[field] is not None for row in cells)
+    ]
     for name in study.parameters:
         values = [record.configuration.get(name) for record in study.records[:200]]
         plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
         found.append({"field": f"parameter:{name}", "headerName": visible(name), **(numeric if plain else {})})
-    rounded = {"valueFormatter": {"function": "params.value == null ? '' : d3.format('.4~g')(params.value)"}}
-    found += [{"field": field, "headerName": title, **numeric, **rounded} for field, title in names.items()]
     return [
         *found,
         {"field": "bottleneck", "headerName": "bottleneck"},

@@ -1,14 +1,18 @@
 """The recommendation as something to deploy: manifests, and servers' own configuration. It makes text, no more.
 
 A format is one function from a `Deployable` to files; `FORMATS` names those for every spec, servers' own files follow
-where the spec runs that server.
+where the spec runs that server. A format raises NotExportable where it would have to guess.
 """
 
 from collections.abc import Callable, Mapping
 
 from results.exports.deployable import Deployable
+from results.exports.documents import NotExportable
+from results.exports.engines import llm_inference_service, sglang, vllm
 from results.exports.kubernetes import helm_values, kubernetes, patch
+from results.exports.plain import plain_json
 from results.exports.platforms import compose, kserve, kubedl, ray_serve, seldon
+from results.exports.scaling import inference_pool, keda, leader_worker_set
 from results.exports.servers import MARKS, SERVERS, uses
 
 FORMATS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
@@ -20,17 +24,34 @@ FORMATS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
     "seldon": seldon,
     "ray-serve": ray_serve,
     "compose": compose,
+    "keda": keda,
+    "leader-worker-set": leader_worker_set,
+    "inference-pool": inference_pool,
+    "llm-inference-service": llm_inference_service,
+    "vllm": vllm,
+    "sglang": sglang,
+    "json": plain_json,
     **SERVERS,
 }
 
 
 def offered(services: Mapping[str, Deployable]) -> tuple[str, ...]:
     """The formats that make sense for them."""
-    return tuple(name for name in FORMATS if _having(services, name))
+    return tuple(name for name in FORMATS if _possible(services, name))
+
+
+def _possible(services: Mapping[str, Deployable], name: str) -> bool:
+    try:
+        return bool(exported(services, name))
+    except NotExportable:
+        return False
 
 
 def exported(services: Mapping[str, Deployable], name: str) -> dict[str, str]:
-    """The files of a format; those of each of several services in a folder of its own. Empty where none has any."""
+    """The files of a format; those of each of several services in a folder of its own. Empty where none has any.
+
+    Raises NotExportable.
+    """
     return {
         f"{service}/{file}" if service else file: text
         for service, one in _having(services, name).items()
@@ -43,4 +64,4 @@ def _having(services: Mapping[str, Deployable], name: str) -> dict[str, Deployab
     return {service: one for service, one in services.items() if name not in SERVERS or uses(one, name)}
 
 
-__all__ = ["FORMATS", "MARKS", "SERVERS", "Deployable", "exported", "offered"]
+__all__ = ["FORMATS", "MARKS", "SERVERS", "Deployable", "NotExportable", "exported", "offered"]

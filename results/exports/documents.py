@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import SafeRepresenter
 
 from results.exports.deployable import Deployable
+from results.files import ResultsError
 from results.text import assigned, figure, interval, visible
 
 Document = dict[str, Any]
@@ -25,18 +26,46 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\xa0\u061c\u200b-\u200f\u2028-\u202e\
 NO_IMAGE = "IMAGE"
 
 
+class NotExportable(ResultsError):
+    """A format needs something that the study does not say; the message says what, and where to say it."""
+
+
 def to_yaml(documents: Sequence[Document], head: str) -> str:
     """Documents under a comment. Text is quoted where YAML would take it for something else."""
+    return comment(head) + "---\n".join(body(document) for document in documents)
+
+
+def body(document: Document) -> str:
+    """One document without a head."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Quoting
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 4096
     yaml.representer.ignore_aliases = lambda *_: True  # type: ignore[method-assign,unused-ignore]
-    yaml.allow_unicode = not _any_text(documents, _UNPRINTABLE.search)
+    yaml.allow_unicode = not _any_text(document, _UNPRINTABLE.search)
     text = io.StringIO()
-    yaml.dump_all(list(documents), text)
-    return "\n".join(f"# {line}" for line in visible(head).splitlines()) + "\n" + text.getvalue()
+    yaml.dump(document, text)
+    return text.getvalue()
+
+
+def comment(text: str) -> str:
+    """Lines that nothing can break out of."""
+    return "".join(f"# {line}\n" for line in visible(text).splitlines())
+
+
+def remarked(text: str, key: str, remark: str) -> str:
+    """A document's text with a comment above each line that begins with a key. Only for documents without texts of
+    others, in which a line could begin so by itself.
+    """
+    lines = []
+    for line in text.splitlines(keepends=True):
+        inside = line.lstrip(" -")
+        if inside.startswith(f"{key}:"):
+            indent = " " * (len(line) - len(inside))
+            lines += [f"{indent}# {one}\n" for one in visible(remark).splitlines()]
+        lines.append(line)
+    return "".join(lines)
 
 
 def _represented(representer: Any, text: str) -> Any:
@@ -75,3 +104,17 @@ def header(one: Deployable) -> str:
     if one.image is None:
         text += f"; {NO_IMAGE} stands for your image, since the spec names none"
     return " ".join(visible(text).split())
+
+
+def aim(one: Deployable) -> str:
+    """Where an autoscaler's target is from, for a comment."""
+    if one.knee_qps is None:
+        source = "80% of the lower bound of what it holds, since no knee was measured"
+    elif one.target_qps == one.knee_qps:
+        source = "the measured knee"
+    else:
+        source = "the measured knee, kept within 50% to 90% of the lower bound of what it holds"
+    return (
+        f"{figure(one.target_qps)} requests/s for each replica: {source}\n"
+        f"(it holds {figure(one.capacity.value)} requests/s within {one.limit})"
+    )

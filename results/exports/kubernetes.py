@@ -7,15 +7,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from results.exports.deployable import Deployable
-from results.exports.documents import NO_IMAGE, Document, header, to_yaml
+from results.exports.documents import NO_IMAGE, Document, aim, body, header, remarked, to_yaml
+from results.text import figure
 
 _PERIOD_S = 2
+_TIMEOUT_S = 5  # of a probe's request; Kubernetes' own is 1 s, which a busy server misses
+_HANGS_AFTER = 6  # probes without an answer, 10 s apart
 
 
 def kubernetes(one: Deployable) -> dict[str, str]:
     """Deployment, Service and HorizontalPodAutoscaler (autoscaling/v2), and a ConfigMap for rendered files."""
-    documents = [_config_map(one)] if one.files else []
-    return {f"{one.name}.yaml": to_yaml([*documents, deployment(one), _service(one), autoscaler(one)], header(one))}
+    documents = [*([_config_map(one)] if one.files else []), deployment(one), service(one)]
+    return {f"{one.name}.yaml": f"{to_yaml(documents, header(one))}---\n{explained(one)}"}
+
+
+def explained(one: Deployable) -> str:
+    """The autoscaler as text, with a comment that says where its number is from."""
+    percent, text = one.target_cpu_percent, body(autoscaler(one))
+    if percent is None:
+        return remarked(text, "averageValue", aim(one))
+    used = figure((one.cores_used or 0.0) * one.target_qps / one.capacity.value)
+    takes = f"at that rate it uses {used} of the {figure(one.cpu_cores)} cores that it requests: {percent}%"
+    return remarked(text, "averageUtilization", f"{aim(one)};\n{takes}")
 
 
 def patch(one: Deployable) -> dict[str, str]:
@@ -58,9 +71,9 @@ def helm_values(one: Deployable) -> dict[str, str]:
     if one.command:
         values["command"] = list(one.command)
     if one.env or one.secrets:
-        values["env"] = _env(one)
+        values["env"] = environment(one)
     server = container(one)
-    values |= {"readinessProbe": server["readinessProbe"], "livenessProbe": server["startupProbe"]}
+    values |= {"readinessProbe": server["readinessProbe"], "livenessProbe": server["livenessProbe"]}
     values |= {"volumeMounts": server["volumeMounts"]} if "volumeMounts" in server else {}
     values |= _volumes(one)
     if one.target_cpu_percent is not None:
@@ -77,8 +90,8 @@ def deployment(one: Deployable) -> Document:
         "metadata": metadata(one),
         "spec": {
             "replicas": one.replicas,
-            "selector": {"matchLabels": _selector(one)},
-            "template": {"metadata": {"labels": _selector(one)}, "spec": pod(one)},
+            "selector": {"matchLabels": selector(one)},
+            "template": {"metadata": {"labels": selector(one)}, "spec": pod(one)},
         },
     }
 
@@ -108,13 +121,17 @@ def container(one: Deployable, name: str | None = None) -> Document:
         "startupProbe": {
             **ready, "periodSeconds": _PERIOD_S, "failureThreshold": max(3, math.ceil(one.ready_timeout_s / _PERIOD_S)),
         },
-        "readinessProbe": {**ready, "periodSeconds": 5},
+        "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": _TIMEOUT_S},
+        # Slower than readiness: a server that is busy loses traffic first, and is started again only when it hangs.
+        "livenessProbe": {
+            **ready, "periodSeconds": 10, "timeoutSeconds": _TIMEOUT_S, "failureThreshold": _HANGS_AFTER,
+        },
         "securityContext": {"allowPrivilegeEscalation": False},
     }  # fmt: skip
     if one.command:
         found["command"] = list(one.command)
     if one.env or one.secrets:
-        found["env"] = _env(one)
+        found["env"] = environment(one)
     mounts = [{"name": "files", "mountPath": one.files_folder, "readOnly": True}] if one.files else []
     if one.shm_bytes:
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 (the container's own)
@@ -138,7 +155,7 @@ def autoscaler(one: Deployable) -> Document:
             "type": "Pods",
             "pods": {
                 "metric": {"name": "http_requests_per_second"},
-                "target": {"type": "AverageValue", "averageValue": _quantity(one.target_qps)},
+                "target": {"type": "AverageValue", "averageValue": quantity(one.target_qps)},
             },
         }
     )
@@ -157,20 +174,33 @@ def autoscaler(one: Deployable) -> Document:
 
 def metadata(one: Deployable) -> Document:
     """With the labels that Kubernetes recommends."""
-    return {"name": one.name, "labels": {**_selector(one), "app.kubernetes.io/managed-by": "tune"}}
+    return {"name": one.name, "labels": {**selector(one), "app.kubernetes.io/managed-by": "tune"}}
 
 
 def resources(one: Deployable) -> Document:
     """Requests and limits are the same: what was measured is what is reserved."""
-    return {"requests": dict(one.requests), "limits": dict(one.requests)} if one.requests else {}
+    wanted = {name: _size(value) if name == "memory" else value for name, value in one.requests.items()}
+    return {"requests": wanted, "limits": dict(wanted)} if wanted else {}
 
 
-def _service(one: Deployable) -> Document:
+def _size(value: str) -> str:
+    """Bytes in the largest unit that they are a whole number of: `1Gi`, `768Mi`."""
+    if not value.isdigit():
+        return value
+    for power, unit in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
+        count, rest = divmod(int(value), 1024**power)
+        if count and not rest:
+            return f"{count}{unit}"
+    return value
+
+
+def service(one: Deployable) -> Document:
+    """It listens on port 80."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata(one),
-        "spec": {"selector": _selector(one), "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
+        "spec": {"selector": selector(one), "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
     }
 
 
@@ -186,7 +216,7 @@ def _volumes(one: Deployable) -> Document:
     if items:
         volumes.append({"name": "files", "configMap": {"name": f"{one.name}-files", "items": items}})
     if one.shm_bytes:
-        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(one.shm_bytes)}})
+        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _size(str(one.shm_bytes))}})
     return {"volumes": volumes} if volumes else {}
 
 
@@ -199,7 +229,7 @@ def _placement(one: Deployable) -> Document:
     return found
 
 
-def _env(one: Deployable) -> list[Mapping[str, Any]]:
+def environment(one: Deployable) -> list[Mapping[str, Any]]:
     """A secret's value is that of a Secret by the service's name, which is for the user to make."""
     reference = f"{one.name}-secrets"
     hidden = [name for name in one.secrets if name not in one.env]
@@ -209,10 +239,11 @@ def _env(one: Deployable) -> list[Mapping[str, Any]]:
     ]
 
 
-def _selector(one: Deployable) -> dict[str, str]:
+def selector(one: Deployable) -> dict[str, str]:
+    """The label that its pods have."""
     return {"app.kubernetes.io/name": one.name}
 
 
-def _quantity(value: float) -> str:
-    """In thousandths, as Kubernetes writes them."""
+def quantity(value: float) -> str:
+    """A rate in whole numbers, or in thousandths, as Kubernetes writes them."""
     return str(round(value)) if value >= 10 else f"{round(1000 * value)}m"

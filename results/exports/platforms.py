@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from results.exports.deployable import Deployable
-from results.exports.documents import NO_IMAGE, Document, header, to_yaml
+from results.exports.documents import NO_IMAGE, Document, NotExportable, header, to_yaml
 from results.exports.kubernetes import metadata, pod
+from results.exports.servers import uses
 
+_KUBEDL = {"Triton": "triton", "TFServing": "tf-serving"}
 _RAY_BUFFER = 2  # requests that a replica takes on, for each that it should have under way
 
 
@@ -42,7 +44,12 @@ def kubedl(one: Deployable) -> dict[str, str]:
     batch = one.roles.get("batch_size")
     if isinstance(batch, int) and not isinstance(batch, bool):
         predictor["batching"] = {"batchSize": batch}
-    framework = "Triton" if "triton" in f"{one.image} {' '.join(one.command)}".lower() else "TFServing"
+    framework = next((name for name, server in _KUBEDL.items() if uses(one, server)), None)
+    if framework is None:
+        raise NotExportable(
+            f"kubedl runs TFServing and Triton; nothing in the image, command or files of {one.service} says either\n"
+            "Export kubernetes or kserve instead, or name the server's image in the spec's service.image."
+        )
     document = {
         "apiVersion": "serving.kubedl.io/v1alpha1",
         "kind": "Inference",
@@ -139,7 +146,12 @@ def compose(one: Deployable) -> dict[str, str]:
 def _import_path(one: Deployable) -> str:
     """`serve run module:app` names it."""
     found = [word for word in one.command if ":" in word and "/" not in word and not word.startswith("-")]
-    return found[-1] if found else "main:app"
+    if not found:
+        raise NotExportable(
+            f"ray-serve needs an import path, and the command of {one.service} names none\n"
+            "Start it with `serve run MODULE:APP`, or render a serve.yaml with service.files."
+        )
+    return found[-1]
 
 
 def _escaped(text: str) -> str:

@@ -6,7 +6,7 @@ logarithms (its prior weight is that of four measurements). The difference of a 
 baseline has the variance floor x (1 + 1/n), so that its ratio to that follows Student's t. It is looked at after each
 measurement from the second on; the false-alarm rate is shared equally by all looks and metrics (Bonferroni), which is
 valid however much they depend on each other. A look also ends the test when a change of the size that matters is as
-improbable.
+improbable. Where the last look cannot rule such a change out (with 95%), the gate is inconclusive: it has not passed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Literal
 
 from results.records import Estimate, Recommendation, TrialRecord
 
-Outcome = Literal["passed", "regressed", "undecided"]
+Outcome = Literal["passed", "regressed", "undecided", "inconclusive"]
 
 _GUESS = 0.02  # of one capacity on a shared machine: the standard deviation of its logarithm
 _GUESS_P99 = 0.08
 _GUESS_WEIGHT = 4.0  # measurements
 _P99_SHARE = 0.2  # of the false alarms: the p99 at the capacity is near the SLO anyway, and noisy
 _LEAST_P99 = 0.25  # a rise that matters, since the rate at which it is taken moves, too
+_MISSES = 0.05  # of changes of the size that matters that may pass
 _WIDTH = 2 * 1.96  # of a 95% interval, in standard deviations
 
 
@@ -93,7 +94,10 @@ def decide(
     floor = 0.0 if exact else _floor([one.value for one in capacities], _own(baseline.capacity, *capacities), pairs)
     weight = _GUESS_WEIGHT + len(measured) - 1 + len(pairs)
     alpha = setting.false_alarms / setting.looks
-    test = _Test(alpha * (1 - _P99_SHARE), floor, weight, len(measured), setting.detect, last=last)
+    # The baseline's interval may rest on several launches, and so tell more than two or three that happen to agree.
+    test = _Test(
+        alpha * (1 - _P99_SHARE), floor, weight, len(measured), setting.detect, _own(baseline.capacity), last=last
+    )
     findings = [test.of("capacity_qps", baseline.capacity.value, _mean([one.value for one in capacities]), worse=-1)]
     costs = [one.cost_per_hour / one.capacity.value for one in measured if one.cost_per_hour]
     if baseline.cost_per_hour and len(costs) == len(measured):
@@ -105,9 +109,11 @@ def decide(
         spread = 0.0 if exact else max(
             floor, _floor([one.value for one in latencies], _own(baseline.p99, *latencies), (), _GUESS_P99)
         )  # fmt: skip
-        slower = _Test(alpha * _P99_SHARE, spread, weight, len(measured), max(_LEAST_P99, setting.detect), last=last)
+        slower = _Test(
+            alpha * _P99_SHARE, spread, weight, len(measured), max(_LEAST_P99, setting.detect), 0.0, last=last
+        )
         findings.append(slower.of("p99_ms", baseline.p99.value, _mean([one.value for one in latencies]), worse=1))
-    return Decision(_together(findings, last=last), tuple(findings), len(measured))
+    return Decision(_together(findings), tuple(findings), len(measured))
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,7 @@ class _Test:
     weight: float
     count: int
     detect: float
+    baseline_error: float
     last: bool
 
     def of(
@@ -127,26 +134,32 @@ class _Test:
         from scipy.stats import t
 
         change = math.log(after / before)
-        error = self.floor * math.sqrt(1 + 1 / self.count)
+        error = math.hypot(max(self.floor, self.baseline_error), self.floor / math.sqrt(self.count))
         bound = float(t.ppf(1 - self.alpha, self.weight)) * error
         matters = math.log1p(self.detect) if worse > 0 else -math.log1p(-self.detect)
         outcome: Outcome = "undecided"
         if worse * change > bound + 1e-9:
             outcome = "regressed"
-        elif self.last or worse * change < matters - bound:
+        elif worse * change < matters - self._sight(error, 1 - _MISSES if self.last else 1 - self.alpha):
             outcome = "passed"
+        elif self.last:
+            outcome = "inconclusive"
         half = float(t.ppf(0.975, self.weight)) * error
         ends = (math.expm1(change - half), math.expm1(change + half))
         return Finding(metric, before, after, math.expm1(change), *ends, outcome, self.floor)
 
+    def _sight(self, error: float, confidence: float) -> float:
+        """How far the true change may be on the worse side of what was found."""
+        from scipy.stats import t
 
-def _together(findings: Sequence[Finding], *, last: bool) -> Outcome:
-    """The capacity decides when to stop; what the p99 alone leaves open must not hold it up."""
-    outcomes = [one.outcome for one in findings]
-    if "regressed" in outcomes:
-        return "regressed"
-    capacity = findings[0].outcome
-    return "passed" if last or capacity == "passed" else "undecided"
+        return float(t.ppf(confidence, self.weight)) * error
+
+
+def _together(findings: Sequence[Finding]) -> Outcome:
+    """The capacity decides when to stop, and whether anything was seen; what the p99 alone leaves open must not hold it
+    up, since it is near the SLO by construction.
+    """
+    return "regressed" if any(one.outcome == "regressed" for one in findings) else findings[0].outcome
 
 
 def _floor(values: Sequence[float], own: float, pairs: Sequence[tuple[float, float]], guess: float = _GUESS) -> float:

@@ -17,7 +17,10 @@ _NAMES = {
     "p99_ms": "p99 at that rate",
     "cost_per_million_requests": "cost per million requests",
 }
-_HEADS = {"passed": "passed", "regressed": "failed: it has become worse", "undecided": "undecided"}
+_HEADS = {
+    "passed": "passed", "regressed": "failed: it has become worse", "undecided": "undecided",
+    "inconclusive": "inconclusive: the noise hides a change of the size that matters",
+}  # fmt: skip
 
 
 def write_gate(folder: Path, service: str, decision: Decision, setting: Setting) -> None:
@@ -89,6 +92,8 @@ def gate_junit(service: str, decision: Decision) -> str:
         case = ET.SubElement(suite, "testcase", classname="tune.gate", name=one.metric)
         if one.outcome == "regressed":
             ET.SubElement(case, "failure", message=_line(one)).text = _line(one)
+        elif one.outcome == "inconclusive":
+            ET.SubElement(case, "skipped", message=_line(one))
     if decision.reason:
         case = ET.SubElement(suite, "testcase", classname="tune.gate", name="slo")
         if decision.outcome == "regressed":
@@ -98,15 +103,18 @@ def gate_junit(service: str, decision: Decision) -> str:
 
 
 def github_annotations(service: str, decision: Decision) -> Sequence[str]:
-    """GitHub's workflow commands: an error for each metric that is worse, a notice else."""
+    """GitHub's workflow commands: an error for each metric that is worse; else a notice, or a warning where nothing
+    could be told.
+    """
     worse = [_line(one) for one in decision.findings if one.outcome == "regressed"]
     worse += [decision.reason] if decision.reason and decision.outcome == "regressed" else []
-    kind, texts = ("error", worse) if worse else ("notice", [gate_text(service, decision).splitlines()[0]])
+    mild = "warning" if decision.outcome == "inconclusive" else "notice"
+    kind, texts = ("error", worse) if worse else (mild, [gate_text(service, decision).splitlines()[0]])
     return [f"::{kind} title=tune gate::{_command(visible(text))}" for text in texts]
 
 
 def _cells(one: Finding) -> tuple[str, ...]:
-    mark = {"passed": "", "regressed": "**worse**", "undecided": "not sure"}[one.outcome]
+    mark = {"passed": "", "regressed": "**worse**", "undecided": "not sure", "inconclusive": "cannot tell"}[one.outcome]
     between = NONE if one.low == one.high else f"{one.low:+.1%} to {one.high:+.1%}"
     return (_NAMES[one.metric], _value(one, one.before), _value(one, one.after), _percent(one.change), between, mark)
 
@@ -114,7 +122,9 @@ def _cells(one: Finding) -> tuple[str, ...]:
 def _line(one: Finding) -> str:
     name, before, after, change, between, _ = _cells(one)
     sure = "" if between == NONE else f" ({between})"
-    worse = {"passed": "", "regressed": ", worse", "undecided": ", not sure"}[one.outcome]
+    worse = {"passed": "", "regressed": ", worse", "undecided": ", not sure", "inconclusive": ", cannot tell"}[
+        one.outcome
+    ]
     return f"{name}: {after} after {before}, {change}{sure}{worse}"
 
 

@@ -253,8 +253,19 @@ def _money(strategy: Strategy) -> float:
     return strategy.mean if strategy.monthly is None else strategy.monthly.value
 
 
+def _preference(study: StudySummary, option: Option) -> list[str]:
+    """Why the plan takes another configuration than the recommendation, and how to have its manifests."""
+    if option.trial == study.recommendation.trial:
+        return []
+    return [
+        f"For this traffic trial {option.trial} is cheaper to run than the recommendation (trial "
+        f"{study.recommendation.trial}), which is best per request at full load: a fleet is whole replicas, and keeps "
+        f"spare ones. `tune export DIR --trial {option.trial}` has its manifests."
+    ]
+
+
 def _notes(study: StudySummary, option: Option, wishes: Wishes) -> list[str]:
-    notes = []
+    notes = _preference(study, option)
     record = next(study.latest(one) for one in study.records if one.number == option.trial)
     if not option.keeps:
         notes.append(

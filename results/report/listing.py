@@ -15,6 +15,7 @@ from results.text import NONE, change, duration, figure, given, interval, millis
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
+_LEAST_S = 0.05
 Mark = Literal["", "recommended", "current"]
 
 
@@ -57,11 +58,15 @@ class Column(Generic[T_contra]):
 
 @dataclass(frozen=True)
 class Row:
-    """Cells in the table's order; `detail` is text to unfold, such as the end of a log."""
+    """Cells in the table's order. Under the row stand `reason`, why it ended as it did, and `facts` besides; `detail`
+    is text to unfold, such as the end of a log.
+    """
 
     cells: tuple[str, ...]
     mark: Mark = ""
     detail: str | None = None
+    reason: str | None = None
+    facts: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,31 +77,51 @@ class Table:
     numeric: tuple[bool, ...]
     rows: tuple[Row, ...]
 
+    @property
+    def grouped(self) -> bool:
+        """Whether something stands under a row."""
+        return any(row.reason or row.facts or row.detail for row in self.rows)
+
 
 def trials_table(study: StudySummary) -> Table:
-    """Every trial, as it was first measured."""
+    """Every trial, as it was first measured; beside its capacity that which all launches make one believe of it."""
     best, current = study.recommendation.trial, study.current.number if study.current else None
     columns: list[Column[TrialRecord]] = [
         Column("trial", lambda one: str(one.number)),
         Column("state", lambda one: _state(one, best, current), numeric=False),
-        *_parameters(study),
         Column("requests/s", _capacity_or_bound),
+        Column("95% interval", lambda one: interval(one.capacity_qps) or NONE),
+        Column("all launches", lambda one: _pooled(study, one)),
+        Column("launches", lambda one: _launches(study, one)),
         *_latency_and_money(study),
         Column("errors", lambda one: share(one.error_rate)),
-        Column("cores used", lambda one: figure(one.cpu_cores_used, 2)),
-        Column("memory", lambda one: size(one.memory_peak_bytes)),
-        Column("GPU", lambda one: share(one.gpu_utilization)),
-        Column("GPU memory", lambda one: size(one.gpu_memory_peak_bytes)),
-        Column("bottleneck", lambda one: one.bottleneck or NONE, numeric=False),
-        Column("cold start", lambda one: duration(one.cold_start_s)),
-        Column("took", lambda one: duration(one.wall_s)),
-        Column("reason", lambda one: one.reason or "; ".join(one.notes) or NONE, numeric=False),
+        *_parameters(study),
     ]
     return _table(
         columns, study.records,
         mark=lambda one: "recommended" if one.number == best else "current" if one.number == current else "",
-        detail=lambda one: one.log_tail,
+        detail=lambda one: one.log_tail, reason=lambda one: one.reason or "; ".join(one.notes) or None,
+        facts=_facts,
     )  # fmt: skip
+
+
+def _facts(one: TrialRecord) -> str | None:
+    """What a trial showed besides, for the line under its row."""
+    shown = [
+        ("bottleneck {}", one.bottleneck or NONE),
+        ("{} cores used", figure(one.cpu_cores_used, 2)),
+        ("{} of memory", size(one.memory_peak_bytes)),
+        ("GPU {} busy", share(one.gpu_utilization)),
+        ("{} of GPU memory", size(one.gpu_memory_peak_bytes)),
+        ("ready after {}", _lasted(one.cold_start_s)),
+        ("took {}", _lasted(one.wall_s)),
+    ]
+    return " \N{MIDDLE DOT} ".join(words.format(text) for words, text in shown if text != NONE) or None
+
+
+def _lasted(seconds: float | None) -> str:
+    """A time that is worth a word; what a table replays takes none."""
+    return NONE if seconds is None or seconds < _LEAST_S else duration(seconds)
 
 
 def alternatives_table(study: StudySummary) -> Table | None:
@@ -106,22 +131,23 @@ def alternatives_table(study: StudySummary) -> Table | None:
         return None
     cost = chosen.cost_per_million_requests
     columns: list[Column[Choice]] = [
-        *_parameters(study),
         Column("requests/s", lambda one: figure(one.capacity_qps.value)),
         Column("95% interval", lambda one: interval(one.capacity_qps) or NONE),
         *_latency_and_money(study),
         Column("cost against it", lambda one: NONE if one is chosen else change(cost, one.cost_per_million_requests)),
         Column("confirmed", lambda one: "yes" if one.confirmed else "no", numeric=False),
+        Column("launches", lambda one: str(one.launches)),
         Column("trial", lambda one: str(one.trial)),
+        *_parameters(study),
     ]
     choices = [chosen, *study.recommendation.alternatives]
     return _table(columns, choices, mark=lambda one: "recommended" if one is chosen else "")
 
 
 def confirmations_table(study: StudySummary) -> Table | None:
-    """Second measurements beside the first; None where there are none."""
+    """Further launches beside the first; None where there are none."""
     firsts = {record.number: record for record in study.records}
-    again = [study.confirmations[number] for number in sorted(study.confirmations)]
+    again = [one for number in sorted(study.confirmations) for one in study.confirmations[number]]
     best = study.recommendation.trial
     columns: list[Column[TrialRecord]] = [
         Column("trial", lambda one: str(one.number)),
@@ -203,7 +229,8 @@ def _latency_and_money(study: StudySummary) -> list[Column[Measured]]:
 
 def _table(
     columns: Sequence[Column[T]], things: Sequence[T], mark: Callable[[T], Mark],
-    detail: Callable[[T], str | None] = lambda _: None,
+    detail: Callable[[T], str | None] = lambda _: None, reason: Callable[[T], str | None] = lambda _: None,
+    facts: Callable[[T], str | None] = lambda _: None,
 ) -> Table:  # fmt: skip
     cells = [[column.text(thing) for thing in things] for column in columns]
     shown = [index for index, column in enumerate(cells) if any(text != NONE for text in column)]
@@ -211,7 +238,7 @@ def _table(
         headings=tuple(columns[index].title for index in shown),
         numeric=tuple(columns[index].numeric for index in shown),
         rows=tuple(
-            Row(tuple(cells[index][row] for index in shown), mark(thing), detail(thing))
+            Row(tuple(cells[index][row] for index in shown), mark(thing), detail(thing), reason(thing), facts(thing))
             for row, thing in enumerate(things)
         ),
     )
@@ -224,6 +251,18 @@ def _state(record: TrialRecord, best: int | None, current: int | None) -> str:
 
 def _capacity(record: TrialRecord | None) -> str:
     return figure(record.capacity_qps.value if record and record.capacity_qps else None)
+
+
+def _pooled(study: StudySummary, record: TrialRecord) -> str:
+    """A capacity and its interval by all launches; a dash where the trial's own is taken as it is."""
+    known = study.pooled.get(record.number)
+    ends = interval(known.capacity_qps) if known else None
+    return NONE if ends is None else f"{_capacity(known)} ({ends})"
+
+
+def _launches(study: StudySummary, record: TrialRecord) -> str:
+    again = len(study.confirmations.get(record.number, ()))
+    return str(1 + again) if again else NONE
 
 
 def _capacity_or_bound(record: TrialRecord) -> str:

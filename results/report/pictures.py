@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,7 +38,13 @@ def cost_over_p99(study: StudySummary) -> Chart | None:
         return one.p99_ms.value if one.p99_ms else 0.0
 
     front = [(p99(one), one.cost or 0.0) for one in front_of_cost_and_p99(study) if one.cost and p99(one) > 0]
-    return _scatter(study, shown, p99, lambda one: (p99(one), p99(one)), "p99 at the capacity, ms", front)
+
+    def ends(one: Point) -> tuple[float, float]:
+        found = one.p99_ms
+        sane = found is not None and 0 < found.low <= found.value <= found.high < math.inf
+        return (found.low, found.high) if found is not None and sane else (p99(one), p99(one))
+
+    return _scatter(study, shown, p99, ends, "p99 at the highest rate that held, ms", front, study.slo_p99_ms)
 
 
 def cost_over_capacity(study: StudySummary) -> Chart | None:
@@ -45,19 +52,23 @@ def cost_over_capacity(study: StudySummary) -> Chart | None:
     shown = [one for one in points(study) if one.cost]
     return _scatter(
         study, shown, lambda one: one.capacity.value, lambda one: (one.capacity.low, one.capacity.high),
-        "capacity, requests/s", [],
+        "capacity, requests/s", [], None,
     )  # fmt: skip
 
 
 def _scatter(
     study: StudySummary, shown: list[Point], value: Callable[[Point], float],
-    ends: Callable[[Point], tuple[float, float]], name: str, front: list[tuple[float, float]],
+    ends: Callable[[Point], tuple[float, float]], name: str, front: list[tuple[float, float]], limit: float | None,
 ) -> Chart | None:  # fmt: skip
     if len(shown) < 2:
         return None
-    x = Axis.over([end for one in shown for end in ends(one)], Chart.left, Chart.right, logarithmic=True)
-    y = Axis.over([one.cost or 0.0 for one in shown], Chart.bottom, Chart.top, logarithmic=True)
+    across = [end for one in shown for end in ends(one)] + ([limit] if limit else [])
+    x = Axis.over(across, Chart.left, Chart.right, logarithmic=True)
+    y = Axis.over([end for one in shown for end in cost_ends(one)], Chart.bottom, Chart.top, logarithmic=True)
     marks, notes = [], []
+    if limit:
+        marks.append(Mark(f"M{x(limit)} {Chart.top - 8}V{Chart.bottom}", "limit", "the SLO's limit"))
+        notes.append(Note(x(limit) - 6, Chart.top + 4, f"SLO {milliseconds(limit)}", "end"))
     if len(front) > 1:
         marks.append(Mark(steps([(x(at), y(cost)) for at, cost in front]), "front-line", "nothing is better in both"))
     for one in shown:
@@ -68,6 +79,9 @@ def _scatter(
         title = f"trial {one.trial}: {figure(one.capacity.value)} requests/s, p99 {latency}, {paid}; {one.words}"
         if high > low:
             marks.append(Mark(f"M{low} {height}H{high}", f"span {one.kind}", title))
+        cheap, dear = (y(cost) for cost in cost_ends(one))
+        if cheap > dear:
+            marks.append(Mark(f"M{at} {cheap}V{dear}", f"span {one.kind}", title))
         marks.append(Mark(_shape(one, at, height), f"point {one.kind}", title))
         if one.kind in ("best", "current"):
             right = at < (Chart.left + Chart.right) / 2
@@ -86,6 +100,12 @@ def _scatter(
         marks=tuple(marks),
         notes=tuple(notes),
     )
+
+
+def cost_ends(one: Point) -> tuple[float, float]:
+    """The interval of a cost: its price is known, so it is that of the capacity, turned round."""
+    cost, capacity = one.cost or 0.0, one.capacity
+    return cost * capacity.value / capacity.high, cost * capacity.value / capacity.low
 
 
 def _shape(one: Point, x: float, y: float) -> str:
@@ -108,16 +128,19 @@ def latency_picture(curve: LatencyCurve) -> Chart:
     marks.append(
         Mark(area(held, [(x(one.rate_qps), y(one.p99_ms.low)) for one in curve.points]), "tint", "95% interval")
     )
+    names: list[tuple[tuple[float, float], str]] = []
     for css, get in (("faint", "p50_ms"), ("middle", "p95_ms")):
         at = [(x(one.rate_qps), y(value)) for one in curve.points if (value := getattr(one, get))]
         if len(at) > 1:
             marks.append(Mark(line(at), css, get.removesuffix("_ms")))
+            names.append((at[-1], get.removesuffix("_ms")))
+    names.append(((x(curve.points[-1].rate_qps), y(curve.points[-1].p99_ms.value)), "p99"))
     marks.append(Mark(line([(x(one.rate_qps), y(one.p99_ms.value)) for one in curve.points]), "curve", "p99"))
     for one in curve.points:
         said = {True: "held", False: "missed", None: "open"}[one.held]
         title = f"{figure(one.rate_qps)} requests/s: p99 {milliseconds(one.p99_ms.value)}, SLO {said}"
         marks.append(Mark(dot(x(one.rate_qps), y(one.p99_ms.value), 4), f"point {said}", title))
-    notes = []
+    notes = _apart(names)
     if curve.limit_ms:
         marks.append(Mark(f"M{Chart.left} {y(curve.limit_ms)}H{Chart.right}", "limit", "the SLO's limit"))
         notes.append(Note(Chart.left + 6, y(curve.limit_ms) - 6, f"SLO: {milliseconds(curve.limit_ms)}"))
@@ -137,6 +160,16 @@ def latency_picture(curve: LatencyCurve) -> Chart:
         marks=tuple(marks),
         notes=tuple(notes),
     )
+
+
+def _apart(names: list[tuple[tuple[float, float], str]]) -> list[Note]:
+    """Each line's name at its end, where two would lie on one another the lower one lower."""
+    notes: list[Note] = []
+    least = 0.0
+    for (at, height), name in sorted(names, key=lambda one: one[0][1]):
+        least = max(height, least + 14)
+        notes.append(Note(min(at, Chart.right) + 6, least + 4, name, css="name"))
+    return notes
 
 
 def search_picture(study: StudySummary) -> Chart | None:

@@ -36,6 +36,8 @@ from results.summary import StudySummary
 from results.text import (
     NONE,
     assigned,
+    better_by,
+    between,
     duration,
     figure,
     given,
@@ -70,6 +72,7 @@ def write_report(folder: Path, summary: StudySummary) -> None:
     curve = recommended_curve(summary)
     values: dict[str, Any] = {
         "study": summary,
+        "none_text": NONE,
         "best": summary.recommendation,
         "question": question(summary),
         "verdict": verdict(summary),
@@ -128,7 +131,8 @@ def sentence(study: StudySummary) -> str | None:
         return None
     sure = interval(best.capacity_qps)
     within = f" within {' and '.join(study.slo)}" if study.slo else ""
-    parts = [f"Deploy {assigned(best.configuration)}: it holds {figure(best.capacity_qps.value)} requests/s{within}"]
+    start = {"keep": "Keep", "uncertain": "Perhaps"}.get(best.decision or "", "Deploy")
+    parts = [f"{start} {assigned(best.configuration)}: it holds {figure(best.capacity_qps.value)} requests/s{within}"]
     if sure:
         parts.append(f" (95% sure of {sure})")
     if best.cost_per_hour is not None:
@@ -161,15 +165,29 @@ def question(study: StudySummary) -> str:
 
 
 def verdict(study: StudySummary) -> tuple[str, str]:
-    """How far the recommendation can be trusted: a word for its colour, and the sentence."""
-    best = study.recommendation
+    """What to do, as a word for its colour, and the sentence. Green is for what is sure enough to deploy alone."""
+    best, metric = study.recommendation, study.metrics[0]
     if best.configuration is None:
         return "bad", "No configuration met the SLO"
     if not best.meets_slo:
         return "bad", "It does not meet the SLO"
+    if best.decision == "keep":
+        return "fair", "Keep what you have: nothing measured is surely better"
     if not best.confirmed:
         return "fair", "Not confirmed: measured once only"
-    return "good", "Confirmed: measured again on a fresh launch"
+    saving = best.saving
+    if best.decision == "deploy":
+        if saving is not None:
+            sure = f" ({between(metric, saving)})" if saving.low < saving.high else ""
+            return "good", f"Deploy: {better_by(metric, saving.value)} than today{sure}"
+        near = share(best.probability_near_best)
+        return "good", f"Deploy: with a probability of {near} the best of what was measured, or within 2% of it"
+    if best.decision == "uncertain":
+        if saving is not None:
+            return "fair", f"Uncertain: {between(metric, saving)} than today"
+        near = share(best.probability_near_best)
+        return "fair", f"Uncertain: the best of what was measured, or within 2% of it, with a probability of {near}"
+    return "fair", "Measured again on a fresh launch"
 
 
 def highlights(study: StudySummary) -> list[Highlight]:
@@ -179,14 +197,36 @@ def highlights(study: StudySummary) -> list[Highlight]:
         return []
     shown = [Highlight(_value(best.capacity_qps, figure), "requests/s within the SLO", _sure(best.capacity_qps))]
     if best.p99_ms is not None:
-        shown.append(Highlight(_value(best.p99_ms, milliseconds), "p99 at that rate", _sure(best.p99_ms)))
+        shown.append(Highlight(_value(best.p99_ms, milliseconds), f"p99 {_at_rate(study)}", _sure(best.p99_ms)))
     if best.error_rate is not None:
         shown.append(Highlight(share(best.error_rate), "of requests failed"))
     if best.cost_per_hour is not None:
         shown.append(Highlight(money(best.cost_per_hour, study.currency), "per hour and container"))
     if best.cost_per_million_requests is not None:
-        shown.append(Highlight(money(best.cost_per_million_requests, study.currency), "per million requests"))
+        million = money(best.cost_per_million_requests, study.currency)
+        shown.append(Highlight(million, "per million requests", _cost_sure(study)))
     return shown
+
+
+def _at_rate(study: StudySummary) -> str:
+    """At which rate the p99 was measured, and of how many requests: the highest that held, below the capacity."""
+    number = study.recommendation.trial
+    evidence = None if number is None else study.evidence.get(number)
+    held = [one for one in evidence.probes if one.verdict == "met"] if evidence else []
+    if not held:
+        return "at the highest rate that held"
+    probe = max(held, key=lambda one: one.rate_qps)
+    return f"at {figure(probe.rate_qps)} requests/s, of {probe.requests:,} requests"
+
+
+def _cost_sure(study: StudySummary) -> str | None:
+    """The cost's interval, which is the capacity's turned round."""
+    best = study.recommendation
+    capacity, cost = best.capacity_qps, best.cost_per_million_requests
+    if capacity is None or cost is None or not 0 < capacity.low < capacity.high:
+        return None
+    low, high = (money(cost * capacity.value / end, study.currency) for end in (capacity.high, capacity.low))
+    return f"95% interval {low} to {high}"
 
 
 def _value(estimate: Estimate | None, text: Any) -> str:
@@ -204,7 +244,7 @@ def _today(study: StudySummary) -> str | None:
         return None
     today = study.latest(study.current)
     if study.current.number == study.recommendation.trial:
-        return "The recommendation is the current configuration: nothing measured was better."
+        return "The recommendation is the current configuration: nothing measured is surely better."
     if today.state != "complete":
         return f"The current configuration (trial {today.number}) is {today.state}: {today.reason or 'no reason known'}"
     return None

@@ -17,7 +17,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.conftest import SERVER, Tune, recommendation, tune_command, tune_environment
+from tests.conftest import SERVER, Tune, recommendation, run_tune, tune_command, tune_environment
 
 SPEC = f"""\
 version: 1
@@ -100,39 +100,49 @@ def test_a_small_real_server_is_tuned_to_the_configuration_known_to_be_best(tmp_
     assert table["memory_peak_bytes"].notna().any()
 
 
-@pytest.mark.parametrize(
-    ("mode", "state", "reason"),
-    [
-        ("exit", "failed", "exited with code 3"),
-        ("never-ready", "failed", "not ready within 3 s"),
-        ("ready-but-500", "failed", "answered 500"),
-        ("error-500", "infeasible", "http 500"),
-        ("hang", "failed", "no answer within"),
-        ("hang-under-load", "failed", "missed the limit"),
-        ("die-under-load", "failed", "was ended by SIGKILL"),
-    ],
-)
-def test_a_server_that_misbehaves_is_a_trial_with_a_reason_and_the_run_goes_on(
-    tmp_path: Path, tune: Tune, mode: str, state: str, reason: str
-) -> None:
-    write_spec(tmp_path, mode=f"[{mode}]", workers="[1, 2]")
-    done = tune("--service", "spec.yaml", "--budget", 2, timeout=100)
+MISBEHAVIOURS = {
+    "exit": ("failed", "exited with code 3"),
+    "never-ready": ("failed", "not ready within 3 s"),
+    "ready-but-500": ("failed", "answered 500"),
+    "error-500": ("infeasible", "http 500"),
+    "hang": ("failed", "no answer within"),
+    "hang-under-load": ("failed", "missed the limit"),
+    "die-under-load": ("failed", "was ended by SIGKILL"),
+}
+
+
+@pytest.fixture(scope="module")
+def misbehaved(tmp_path_factory: pytest.TempPathFactory, needs_machine: None) -> Path:
+    """The folder of a run over servers that all misbehave, each in two trials, which went on to its end."""
+    folder = tmp_path_factory.mktemp("misbehaved")
+    write_spec(folder, mode=f"[{', '.join(MISBEHAVIOURS)}]", workers="[1, 2]")
+    done = run_tune(folder, "--service", "spec.yaml", "--budget", 2 * len(MISBEHAVIOURS), timeout=560)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
-    table = trials(tmp_path)
+    assert survivors(folder) == []
+    assert not recommendation(folder / "tuning" / "small")["meets_slo"]
+    return folder
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("mode", "expected"), MISBEHAVIOURS.items())
+def test_a_server_that_misbehaves_is_a_trial_with_a_reason_and_the_run_goes_on(
+    misbehaved: Path, mode: str, expected: tuple[str, str]
+) -> None:
+    table = trials(misbehaved)
+    table = table[table["mode"] == mode]
     assert len(table) == 2
-    assert set(table["state"]) == {state}, table[["state", "reason"]].to_dict("records")
-    assert all(reason in text for text in table["reason"]), list(table["reason"])
-    assert not recommendation(tmp_path / "tuning" / "small")["meets_slo"]
+    assert set(table["state"]) == {expected[0]}, table[["state", "reason"]].to_dict("records")
+    assert all(expected[1] in text for text in table["reason"]), list(table["reason"])
 
 
-def test_a_failed_server_shows_the_end_of_its_log(tmp_path: Path, tune: Tune) -> None:
-    write_spec(tmp_path, mode="[exit]")
-    tune("--service", "spec.yaml", "--budget", 1)
-    record = json.loads((tmp_path / "tuning/small/trials/0000/trial.json").read_text(encoding="utf-8"))
+def test_a_failed_server_shows_the_end_of_its_log(misbehaved: Path) -> None:
+    table = trials(misbehaved)
+    number = int(table.loc[table["mode"] == "exit", "number"].iloc[0])
+    record = json.loads((misbehaved / f"tuning/small/trials/{number:04d}/trial.json").read_text(encoding="utf-8"))
     assert "no model here" in record["log_tail"]
-    assert "no model here" in (tmp_path / "tuning/small/report.html").read_text(encoding="utf-8")
+    assert "no model here" in (misbehaved / "tuning/small/report.html").read_text(encoding="utf-8")
 
 
 def test_a_good_configuration_is_found_among_bad_ones(tmp_path: Path, tune: Tune) -> None:

@@ -118,7 +118,8 @@ def dashboard(options: DashboardOptions) -> ExitCode:
     if options.token is not None and len(options.token.strip()) < _MIN_TOKEN:
         raise UsageError(
             f"the token is blank, or shorter than {_MIN_TOKEN} letters, which anybody could guess\n"
-            "Make one for TUNE_DASHBOARD_TOKEN: python3 -c 'import secrets; print(secrets.token_urlsafe(16))'"
+            "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(16))', in TUNE_DASHBOARD_TOKEN or "
+            "--token."
         )
     if options.host not in _LOCAL and not options.token:
         raise UsageError(

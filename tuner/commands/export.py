@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from results.exports import MARKS, exported, offered
+from results.exports import MARKS, NotExportable, exported, offered
 from results.files import write_text
 from results.text import visible
 from search_spaces.reading import quoted, shown, why_outside
@@ -27,13 +27,17 @@ class ExportOptions:
     output: Path | None = None
     storage: str | None = None
     study: str | None = None
+    trial: int | None = None
 
 
 def export(options: ExportOptions) -> ExitCode:
     """Raises UsageError where there is nothing to export, or the spec does not run that server."""
     summary, loaded = read_study(options.folder, options.storage, options.study)
-    services = deployables(summary, loaded, options.qps)
-    files = exported(services, options.format)
+    services = deployables(summary, loaded, options.qps, options.trial)
+    try:
+        files = exported(services, options.format)
+    except NotExportable as error:
+        raise UsageError(str(error)) from error
     if not files:
         raise UsageError(
             f"the spec does not run {options.format}: nothing in its image, command or files says "

@@ -73,7 +73,9 @@ def gate(options: GateOptions) -> ExitCode:
         decision = _finished(options, before, baseline, setting)
     write_gate(folder, before.service, decision, setting)
     _tell(options, before.service, decision, setting, folder)
-    return ExitCode.GATE_FAILED if decision.outcome == "regressed" else ExitCode.DONE
+    return {"regressed": ExitCode.GATE_FAILED, "inconclusive": ExitCode.GATE_INCONCLUSIVE}.get(
+        decision.outcome, ExitCode.DONE
+    )
 
 
 def _finished(options: GateOptions, before: Recommendation, baseline: Measurement, setting: Setting) -> Decision:
@@ -133,7 +135,8 @@ def _pairs(summary: StudySummary) -> tuple[tuple[float, float], ...]:
     firsts = {one.number: one.capacity_qps for one in summary.records}
     return tuple(
         (first.value, again.capacity_qps.value)
-        for number, again in summary.confirmations.items()
+        for number, launches in summary.confirmations.items()
+        for again in launches
         if (first := firsts.get(number)) is not None and again.capacity_qps is not None
     )
 

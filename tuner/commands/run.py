@@ -11,14 +11,17 @@ import click
 from tuner.api import StudyInterrupted, TuningRequest, run_study
 from tuner.display import Display, make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError
+from tuner.study.budget import Limits
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The command line of the main job."""
+    """The command line of the main job. `max_time` is in seconds, `max_cost` in the currency of the prices."""
 
     service: Path
     budget: int | None
+    max_time: float | None = None
+    max_cost: float | None = None
     output: Path | None = None
     storage: str | None = None
     runner: str | None = None
@@ -28,13 +31,15 @@ class RunOptions:
     warm_start: tuple[Path, ...] = ()
     parallel: int = 1
     metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
 
 
 def run(options: RunOptions) -> ExitCode:
     """Raises TuneError; an interrupt is answered with an exit code, after what was measured is written."""
     request = TuningRequest(
-        options.service, options.budget, _said("budget"), options.output, options.storage, options.runner,
-        options.seed if _said("seed") else None, options.resume, options.warm_start, options.parallel,
+        options.service, options.budget, _said("budget") or _said("max_cost"), options.output, options.storage,
+        options.runner, options.seed if _said("seed") else None, options.resume, options.warm_start, options.parallel,
+        Limits(options.max_time, options.max_cost),
     )  # fmt: skip
     try:
         study = run_study(request, partial(_display, options))
@@ -56,7 +61,7 @@ def _display(options: RunOptions) -> Display:
     from tuner.display.metrics import MetricsDisplay
 
     try:
-        return MetricsDisplay(shown, options.metrics_port)
+        return MetricsDisplay(shown, options.metrics_port, options.metrics_host)
     except UnfitEnvironmentError:
         shown.close()
         raise

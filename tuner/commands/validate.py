@@ -6,37 +6,57 @@ from pathlib import Path
 
 import click
 
-from tuner.display.wording import duration
+from results.text import duration, money
 from tuner.errors import ExitCode
-from tuner.launch.checks import check, warnings, widest
+from tuner.launch.checks import check, hints, warnings, widest
 from tuner.launch.estimate import estimate_run
-from tuner.launch.render import why_refused
+from tuner.launch.runnable import Runnable, runnable
 from tuner.launch.runner import make_runner
-from tuner.spec.reading import load_spec
+from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.opening import has_prices, request_sources
 
 
 def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:
-    """Raises SpecError with the first thing that is wrong."""
+    """Raises SpecError with the first thing that is wrong, UnfitEnvironmentError where nothing of it can run here."""
     loaded = load_spec(path).with_runner(runner_name)
     runner = make_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
     request_sources(loaded)
-    click.echo(f"{path} is valid: {loaded.space.size} configurations of {len(loaded.space.parameters)} parameters")
+    click.echo(f"{path} is valid: {_counted(loaded)}")
     for parameter in loaded.space.parameters:
         role = f" ({parameter.role})" if parameter.role and parameter.role != parameter.name else ""
         click.echo(f"  {parameter.name}{role}: {widest(parameter)}")
-    sample = loaded.space.sample(2000, seed=0)
-    refused = [reason for found in sample if (reason := why_refused(loaded, runner, found))]
-    if refused:
-        click.echo(f"{len(refused) / len(sample):.0%} of them cannot run here, for example: {refused[0]}")
-    expected = estimate_run(loaded, min(budget, loaded.space.size.count))
-    if expected is not None:
-        money = "" if expected.cost is None else f", about {expected.cost:.2g} in machine time at the spec's prices"
-        click.echo(
-            f"{budget} trials and measuring the best three again: at most {duration(expected.seconds)} of warm-up and "
-            f"load{money}; the servers' own start comes on top"
-        )
+    fit = runnable(loaded, runner)
+    if fit.refusals:
+        click.echo(f"{fit.refused_share:.0%} of them cannot run here, for example: {fit.refusals[0]}")
+    if (text := _takes(loaded, fit, budget)) is not None:
+        click.echo(text)
     for text in warnings(loaded):
         click.echo(f"warning: {text}")
+    for text in hints(loaded):
+        click.echo(f"hint: {text}")
     return ExitCode.DONE
+
+
+def _counted(loaded: LoadedSpec) -> str:
+    """`1 configuration of 2 parameters`."""
+    size, parameters = loaded.space.size, len(loaded.space.parameters)
+    return (
+        f"{size} configuration{'' if str(size) == '1' else 's'} of "
+        f"{parameters} parameter{'' if parameters == 1 else 's'}"
+    )
+
+
+def _takes(loaded: LoadedSpec, fit: Runnable, budget: int) -> str | None:
+    """How long the budget takes at most, and what the machines cost meanwhile; None for a replay."""
+    trials = min(budget, fit.count)
+    expected = estimate_run(loaded, trials, fit.configurations)
+    if expected is None:
+        return None
+    shown = "" if expected.cost is None else f", about {money(expected.cost, loaded.spec.prices.currency)} of machines"
+    count = "1 trial" if trials == 1 else f"{trials} trials"
+    all_of_it = " (all that can run)" if trials == fit.count < budget else ""
+    return (
+        f"{count}{all_of_it}, and the best launched again: at most {duration(expected.seconds)} of warm-up and load"
+        f"{shown}; the servers' own start comes on top"
+    )

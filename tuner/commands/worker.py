@@ -61,7 +61,9 @@ def worker(options: WorkerOptions) -> ExitCode:
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
-        Study(with_quality(setup), store, objective, display, store.plan.budget, options.parallel).help()
+        Study(
+            with_quality(setup), store, objective, display, store.plan.budget, options.parallel, store.plan.limits
+        ).help()
         display.notice(f"the study {loaded.spec.service.name} has its {len(store.records())} trials")
     except KeyboardInterrupt:
         display.notice("interrupted: the trials under way are left to others")

@@ -1,86 +1,102 @@
-"""The live view on a terminal: finished trials as lines above, the running one with its phase and progress below."""
+"""The live view on a terminal: finished trials as lines above; below, two lines of what runs and of the whole."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from results import Recommendation, TrialRecord
-from results.text import assigned
 from search_spaces import Configuration
+from tuner.display.progress import Running, Whole, running_lines, study_line
 from tuner.display.protocol import StudyOutline
-from tuner.display.wording import confirmation_line, duration, harmless, outcome, result_lines, trial_line
+from tuner.display.wording import (
+    ahead,
+    confirmation_line,
+    harmless,
+    result_lines,
+    spent_on,
+    trial_line,
+)
 
 _STYLES = {"complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red"}
+_PER_SECOND = 8
 
 
 class LiveDisplay:
-    """rich's progress bars on standard error; the result on standard output."""
+    """Progress on standard error; the result on standard output. `phase` comes from the trials' threads."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
-        self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(),
-            console=self._console, transient=True,
-        )  # fmt: skip
-        self._study = self._progress.add_task("study", total=1, visible=False)
-        self._tasks: dict[int, TaskID] = {}
-        self._positions: dict[int, str] = {}
-        self._what: dict[int, str] = {}
+    def __init__(self, console: Console | None = None, result: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+        self._result = result or Console(highlight=False)
+        self._lock = threading.Lock()
+        self._running: dict[int, Running] = {}
+        self._whole: Whole | None = None
+        self._live = Live(
+            get_renderable=lambda: self, console=self._console, refresh_per_second=_PER_SECOND, transient=True
+        )
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """The live part, as wide as the terminal is now."""
+        with self._lock:
+            yield from running_lines(list(self._running.values()), options.max_width)
+            if self._whole is not None:
+                yield study_line(self._whole, options.max_width)
 
     def study_started(self, outline: StudyOutline) -> None:
         """The outline as a panel; then the live part begins."""
-        at_most = "" if outline.seconds_at_most is None else f", at most {duration(outline.seconds_at_most)} of load"
         text = (
             f"{outline.objective}, {outline.slo}\n"
             f"[bold]{outline.space_size}[/] valid configurations of {outline.parameters} parameters\n"
-            f"[bold]{outline.budget - outline.finished}[/] trials to go{at_most}\n"
+            f"[bold]{ahead(outline)}[/]\n"
             f"results in {escape(str(outline.output))}"
         )
         self._console.print(Panel.fit(text, title=escape(f"tune {outline.service}")))
-        self._progress.update(self._study, total=outline.budget, completed=outline.finished)
-        self._progress.start()
+        self._whole = Whole(outline, outline.finished, outline.spent)
+        self._live.start()
 
-    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:  # noqa: ARG002
         """The running trial appears below."""
-        self._positions[number] = f"[{position:>{len(str(budget))}}/{budget}]"
-        self._begin(number, assigned(configuration))
-        self._progress.update(self._study, visible=True)
+        with self._lock:
+            self._running[number] = Running(number, configuration)
 
     def phase(self, number: int, name: str, fraction: float) -> None:
         """Moves the running trial's bar."""
-        if number in self._tasks:
-            text = f"{escape(harmless(self._what[number]))} [cyan]{escape(name)}[/]"
-            self._progress.update(self._tasks[number], description=text, completed=fraction)
+        with self._lock:
+            if (one := self._running.get(number)) is not None:
+                one.phase, one.fraction = name, fraction
 
     def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
         """The trial's line, and the best so far."""
         is_best = best is not None and best.number == record.number
         style = "bold green" if is_best else _STYLES[record.state]
-        self._console.print(escape(trial_line(record, self._positions.pop(record.number, ""))), style=style)
-        shown = (
-            "nothing meets the SLO yet" if best is None else f"best: {assigned(best.configuration)}: {outcome(best)}"
-        )
-        self._progress.update(self._study, advance=1, description=escape(harmless(shown)))
-        self._end(record.number)
+        seconds = self._end(record.number)
+        if self._whole is not None:
+            self._whole.add(record, best, seconds)
+        self._say(trial_line(record, self._currency), style)
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
-        """The running bar says that this is a second measurement."""
-        self._begin(first.number, f"again {position}/{count}: {assigned(first.configuration)}")
+        """The running line says that this is a second measurement."""
+        with self._lock:
+            self._running[first.number] = Running(first.number, first.configuration, again=f"{position} of {count}")
 
     def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
         """Both measurements in one line."""
-        style = "green" if again.state == "complete" else "red"
-        self._console.print(escape(confirmation_line(first, again)), style=style)
         self._end(first.number)
+        if self._whole is not None:
+            self._whole.spent += spent_on(again)
+        style = "green" if again.state == "complete" else "red"
+        self._say(confirmation_line(first, again, self._currency), style)
 
     def notice(self, text: str) -> None:
         """A dim line above the live part."""
-        self._console.print(escape(harmless(text)), style="dim")
+        self._say(harmless(text), "dim")
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:
         """A panel on standard output."""
@@ -89,17 +105,23 @@ class LiveDisplay:
         body = "\n".join(
             [f"[bold]{escape(first)}[/]", *(escape(line) for line in rest), f"  files: {escape(str(output))}"]
         )
-        style = "green" if recommendation.meets_slo else "red"
-        Console(highlight=False).print(Panel(body, border_style=style))
+        sure = recommendation.decision == "deploy"
+        style = "red" if not recommendation.meets_slo else "green" if sure else "yellow"
+        self._result.print(Panel(body, border_style=style))
 
     def close(self) -> None:
         """The cursor and the last lines are the user's again."""
-        self._progress.stop()
+        self._live.stop()
 
-    def _begin(self, number: int, what: str) -> None:
-        self._what[number] = what
-        self._tasks[number] = self._progress.add_task("trial", total=1)
-        self.phase(number, "launch", 0.0)
+    @property
+    def _currency(self) -> str:
+        return "" if self._whole is None else self._whole.outline.currency
 
-    def _end(self, number: int) -> None:
-        self._progress.remove_task(self._tasks.pop(number))
+    def _say(self, line: str, style: str) -> None:
+        self._console.print(escape(line), style=style)
+
+    def _end(self, number: int) -> float:
+        """How long it took."""
+        with self._lock:
+            one = self._running.pop(number, None)
+        return 0.0 if one is None else time.monotonic() - one.started

@@ -17,10 +17,10 @@ _PHASES = ("start", "launch", "quality", "warmup", "load", "probe", "drain", "st
 
 
 class MetricsDisplay:
-    """Tells another display everything, and http://127.0.0.1:PORT/metrics what can be counted."""
+    """Tells another display everything, and http://HOST:PORT/metrics what can be counted."""
 
-    def __init__(self, inner: Display, port: int) -> None:
-        """Raises UnfitEnvironmentError where the port is taken."""
+    def __init__(self, inner: Display, port: int, host: str = "127.0.0.1") -> None:
+        """Raises UnfitEnvironmentError where the port is taken, or the host is not this machine's."""
         self._inner = inner
         self._lock = threading.Lock()
         self._running: dict[int, str] = {}
@@ -37,10 +37,10 @@ class MetricsDisplay:
             self._trials.labels(state).set(0)
         self._show_phases()
         try:
-            self._server, self._thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+            self._server, self._thread = start_http_server(port, addr=host, registry=registry)
         except OSError as error:
             raise UnfitEnvironmentError(
-                f"cannot serve metrics on 127.0.0.1:{port}: {error.strerror}; --metrics-port names another port"
+                f"cannot serve metrics on {host}:{port}: {error.strerror}; change --metrics-port or --metrics-host"
             ) from error
 
     def study_started(self, outline: StudyOutline) -> None:

@@ -12,7 +12,9 @@ from search_spaces import Configuration
 
 @dataclass(frozen=True)
 class StudyOutline:
-    """What is known before the first trial. `seconds_at_most` leaves out the servers' own start."""
+    """What is known before the first trial. `seconds_at_most` leaves out the servers' own start, `spent` is what
+    earlier trials of the study cost, in `currency`; `parallel` trials run at once.
+    """
 
     service: str
     objective: str
@@ -23,6 +25,9 @@ class StudyOutline:
     finished: int
     seconds_at_most: float | None
     output: Path
+    currency: str = ""
+    spent: float = 0.0
+    parallel: int = 1
 
 
 class Display(Protocol):

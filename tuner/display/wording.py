@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from results import Recommendation, TrialRecord
-from results.text import assigned
+from results import Estimate, Recommendation, TrialRecord
+from results.text import assigned, duration, figure, interval, money
+from tuner.display.protocol import StudyOutline
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -15,41 +16,67 @@ def harmless(text: str) -> str:
     return _CONTROL.sub(lambda match: " " if match[0] in "\n\t" else f"\\x{ord(match[0]):02x}", text)
 
 
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `1.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def outcome(record: TrialRecord) -> str:
-    """What a trial found: capacity, p99 and cost, or its reason."""
+def outcome(record: TrialRecord, currency: str) -> str:
+    """What a trial found, each figure with its 95% interval: cost, capacity, p99 and bottleneck; or its reason."""
     if record.state != "complete" or record.capacity_qps is None:
         return harmless(record.reason or "")
-    parts = [f"{record.capacity_qps.value:.4g} req/s"]
+    parts = [paid(record, currency)] if record.cost_per_million_requests is not None else []
+    parts.append(measured(record.capacity_qps, "req/s"))
     if record.p99_ms is not None:
-        parts.append(f"p99 {record.p99_ms.value:.3g} ms")
-    if record.cost_per_million_requests is not None:
-        parts.append(f"{record.cost_per_million_requests:.4g} per million")
+        parts.append(f"p99 {measured(record.p99_ms, 'ms')}")
     if record.bottleneck:
         parts.append(record.bottleneck)
     return ", ".join(parts)
 
 
-def trial_line(record: TrialRecord, position: str) -> str:
-    """One line per finished trial."""
-    return f"{position} {record.state:<10} {harmless(assigned(record.configuration))}: {outcome(record)}"
+def measured(found: Estimate, unit: str) -> str:
+    """`86.1 req/s (69.0 to 103)`; without an interval where nothing is uncertain, as in a recorded table."""
+    between = interval(found)
+    return f"{figure(found.value)} {unit}" + (f" ({between})" if between else "")
 
 
-def confirmation_line(first: TrialRecord, again: TrialRecord) -> str:
+def paid(record: TrialRecord, currency: str) -> str:
+    """`0.141 USD per million (0.118 to 0.176)`: the price is known, so its interval is that of the capacity."""
+    text = f"{money(record.cost_per_million_requests, currency)} per million"
+    capacity, cost = record.capacity_qps, record.cost_per_million_requests
+    if capacity is None or cost is None or interval(capacity) is None or capacity.low <= 0:
+        return text
+    low, high = cost * capacity.value / capacity.high, cost * capacity.value / capacity.low
+    return f"{text} ({figure(low)} to {figure(high)})"
+
+
+def spent_on(record: TrialRecord) -> float:
+    """What the trial's containers cost while it ran."""
+    return (record.cost_per_hour or 0.0) * (record.wall_s or record.load_s or 0.0) / 3600
+
+
+def ahead(outline: StudyOutline) -> str:
+    """`20 trials to go, at most 8 min of load`."""
+    trials = outline.budget - outline.finished
+    at_most = "" if outline.seconds_at_most is None else f", at most {duration(outline.seconds_at_most)} of load"
+    return f"{'1 trial' if trials == 1 else f'{trials} trials'} to go{at_most}"
+
+
+def trial_line(record: TrialRecord, currency: str) -> str:
+    """One line per finished trial, by the number that every table and folder has for it."""
+    shown = harmless(assigned(record.configuration))
+    return f"#{record.number:<3} {record.state:<10} {shown}: {outcome(record, currency)}"
+
+
+def confirmation_line(first: TrialRecord, again: TrialRecord, currency: str) -> str:
     """Both measurements of one configuration in one line."""
-    return f"again      {harmless(assigned(first.configuration))}: {outcome(again)} (at first {outcome(first)})"
+    shown = harmless(assigned(first.configuration))
+    before = f" (at first {measured(first.capacity_qps, 'req/s')})" if first.capacity_qps else ""
+    return f"#{first.number:<3} again      {shown}: {outcome(again, currency)}{before}"
 
 
 def result_lines(recommendation: Recommendation) -> list[str]:
     """The recommendation as lines: the configuration first, then the reasons."""
     if recommendation.configuration is None:
         return ["No configuration met the SLO.", *(f"  {harmless(reason)}" for reason in recommendation.reasons)]
-    lines = [f"Recommended: {harmless(assigned(recommendation.configuration))}"]
+    start = {"keep": "Keep what you have", "uncertain": "Recommended, though uncertain"}.get(
+        recommendation.decision or "", "Recommended"
+    )
+    lines = [f"{start}: {harmless(assigned(recommendation.configuration))}"]
     lines += [f"  {harmless(reason)}" for reason in recommendation.reasons]
     return [*lines, f"  confirmed: {str(recommendation.confirmed).lower()}"]

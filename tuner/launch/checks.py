@@ -15,10 +15,13 @@ from runners import Placement
 from search_spaces import Parameter, quantity
 from search_spaces.reading import is_file
 from tuner.launch.adapter import Serving, check_serving, serving
+from tuner.launch.advice import unchecked, unreachable
+from tuner.launch.files import check_environment, check_script
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
 from tuner.launch.render import RESOURCE_ROLES, RUNNER_PLACEHOLDERS, placeholders, rendered_texts, templates
 from tuner.launch.requests import adapter_request, must_describe
+from tuner.launch.times import check_times, too_short, undecided
 from tuner.spec.reading import LoadedSpec
 
 
@@ -45,7 +48,7 @@ def _check_service(loaded: LoadedSpec) -> None:
         raise loaded.error(
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
         )
-    _check_timeout(loaded)
+    check_times(loaded)
     _check_secrets(loaded)
     _check_reference(loaded)
     check_quality(loaded)
@@ -58,7 +61,9 @@ def _check_service(loaded: LoadedSpec) -> None:
     if loaded.spec.runner.type == "process":
         if not loaded.at:
             _check_slices(loaded)
+        check_environment(loaded)
         _check_program(loaded)
+        check_script(loaded)
 
 
 def warnings(loaded: LoadedSpec) -> Iterator[str]:
@@ -79,8 +84,17 @@ def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
         )
 
 
+def hints(loaded: LoadedSpec) -> Iterator[str]:
+    """What a spec might say besides; for `validate` alone."""
+    if loaded.spec.runner.type != "replay":
+        for service in loaded.services:
+            yield from unchecked(service.loaded)
+
+
 def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     used, found = _used(loaded), serving(loaded)
+    yield from list(too_short(loaded)) or undecided(loaded)
+    yield from unreachable(loaded, used)
     if found is not None:
         return  # what reaches none of its knobs is an error
     for parameter in loaded.space.parameters:
@@ -100,17 +114,6 @@ def _check_secrets(loaded: LoadedSpec) -> None:
             raise loaded.error(
                 ("service", "secrets", index), f"the server needs {name}, which is not set: export {name}=..."
             )
-
-
-def _check_timeout(loaded: LoadedSpec) -> None:
-    """A request that is given up counts as an error, so it must not be given up while it could still be in time."""
-    timeout_s, limit_s = loaded.request_timeout_s, loaded.slowest_limit_s
-    if timeout_s < limit_s:
-        raise loaded.error(
-            ("request", "timeout"),
-            f"{timeout_s:g} s is below the SLO's slowest limit of {limit_s:g} s, so answers in time would count as "
-            "errors; raise it, or leave it out",
-        )
 
 
 def _check_slices(loaded: LoadedSpec) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from search_spaces import Configuration
 from tuner.launch.price import price_of
+from tuner.spec.model import final_launches
 from tuner.spec.reading import LoadedSpec
-
-_CONFIRMATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,12 @@ class Estimate:
     cost: float | None
 
 
-def estimate_run(loaded: LoadedSpec, trials: int) -> Estimate | None:
-    """None for a replay, which takes no load at all."""
+def estimate_run(loaded: LoadedSpec, trials: int, among: Sequence[Configuration] | None = None) -> Estimate | None:
+    """None for a replay, which takes no load at all. `among` is a sample of what can run; without it, of the space."""
     if loaded.spec.runner.type == "replay":
         return None
-    seconds = loaded.most_load_s(again=False) * trials + loaded.most_load_s(again=True) * _CONFIRMATIONS
-    sample = loaded.space.sample(1000, seed=0)
+    again = final_launches(loaded.spec.objective.final, trials)
+    seconds = loaded.most_load_s(again=False) * trials + loaded.most_load_s(again=True) * again
+    sample = loaded.space.sample(1000, seed=0) if among is None else among
     prices = [price for found in sample if (price := price_of(loaded, found))]
     return Estimate(seconds, statistics.fmean(prices) * seconds / 3600 if prices else None)

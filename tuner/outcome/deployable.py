@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from results import Estimate, StudySummary
 from results.exports import Deployable
-from results.series import recommended_curve
+from results.series import latency_curve
 from runners import Placement
 from search_spaces import Configuration
 from search_spaces.reading import shown
@@ -18,34 +18,42 @@ from tuner.spec.reading import LoadedSpec, load_spec
 _PORT, _FILES = 8000, "/etc/tune"
 
 
-def deployables(study: StudySummary, loaded: LoadedSpec, qps: float | None = None) -> dict[str, Deployable]:
+def deployables(
+    study: StudySummary, loaded: LoadedSpec, qps: float | None = None, trial: int | None = None
+) -> dict[str, Deployable]:
     """Every service by its name; the only one has none. `qps` is the traffic that replicas are for, that of all
-    services together; without it the objective's, where it has one.
+    services together; without it the objective's, where it has one. `trial` is another than the recommended one.
 
-    Raises UsageError where no configuration held the SLO, SpecError where a template is not beside the spec any more.
+    Raises UsageError where no configuration held the SLO, or that trial's did not, SpecError where a template is not
+    beside the spec any more.
     """
-    best = study.recommendation
-    if best.configuration is None or best.capacity_qps is None or best.trial is None:
+    number = study.recommendation.trial if trial is None else trial
+    if number is None:
         raise UsageError(
             f"no configuration of {study.service} held its SLO, so there is nothing to export\n"
             "report.md says what was found; a longer run (--budget) or a wider SLO may find one"
         )
-    record = study.latest(next(one for one in study.records if one.number == best.trial))
+    best = next((study.latest(one) for one in study.records if one.number == number), None)
+    if best is None or best.state != "complete" or best.capacity_qps is None:
+        held = [str(one.number) for one in study.records if study.latest(one).state == "complete"]
+        raise UsageError(f"--trial {number} held no SLO here; these did: {', '.join(held)}")
+    confirmed = number in study.confirmations
     _check_templates(loaded)
     qps = qps if qps is not None else loaded.spec.objective.target_qps
-    measured = {one.name: one for one in record.services}
-    curve = recommended_curve(study)
+    measured = {one.name: one for one in best.services}
+    evidence = study.evidence.get(number)
+    curve = None if evidence is None else latency_curve(study, number, evidence)
     if not loaded.members:
-        capacity, used = best.capacity_qps, _Measured(record.p50_ms, record.cpu_cores_used)
+        capacity, used = best.capacity_qps, _Measured(best.p50_ms, best.cpu_cores_used, confirmed)
         knee_qps = curve.knee_qps if curve else None
-        return {"": _deployable(study, loaded, best.configuration, capacity, used, knee_qps, qps)}
+        return {"": _deployable(loaded, best.configuration, capacity, used, knee_qps, qps)}
     found = {}
     for member in loaded.members:
         one = measured.get(member.name)
-        used = _Measured(one.p50_ms, one.cpu_cores_used) if one else _Measured(None, None)
+        used = _Measured(one.p50_ms if one else None, one.cpu_cores_used if one else None, confirmed)
         ends = {end: getattr(best.capacity_qps, end) * member.share for end in ("value", "low", "high")}
         found[member.name] = _deployable(
-            study, member.loaded, member.own(best.configuration), Estimate(**ends), used, None,
+            member.loaded, member.own(best.configuration), Estimate(**ends), used, None,
             None if qps is None else qps * member.share,
         )  # fmt: skip
     return found
@@ -71,10 +79,11 @@ def _check_templates(loaded: LoadedSpec) -> None:
 
 
 class _Measured(NamedTuple):
-    """What one service showed at its capacity."""
+    """What one service showed at its capacity, and whether on more than one launch."""
 
     p50_ms: float | None
     cores_used: float | None
+    confirmed: bool
 
 
 def _where(loaded: LoadedSpec) -> str:
@@ -83,7 +92,7 @@ def _where(loaded: LoadedSpec) -> str:
 
 
 def _deployable(
-    study: StudySummary, loaded: LoadedSpec, configuration: Configuration, capacity: Estimate, measured: _Measured,
+    loaded: LoadedSpec, configuration: Configuration, capacity: Estimate, measured: _Measured,
     knee_qps: float | None, qps: float | None,
 ) -> Deployable:  # fmt: skip
     from runners.kubernetes.objects import resource_section
@@ -126,7 +135,7 @@ def _deployable(
         p50_ms=measured.p50_ms,
         cores_used=measured.cores_used,
         limit=" and ".join(loaded.slo_texts) or "the SLO",
-        confirmed=study.recommendation.confirmed,
+        confirmed=measured.confirmed,
         qps=qps,
         roles=roles(loaded.space, configuration),
     )

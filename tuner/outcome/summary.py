@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from results import Explanation, StudySummary
-from tuner.outcome.recommendation import find_current, recommend
+from tuner.outcome.recommendation import pooled_records, recommend
+from tuner.search.contenders import believed, find_current
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec
 from tuner.study.archive import Archive, Snapshot
@@ -22,7 +23,9 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
     """
     found = _of_this_space(loaded, archive.snapshot())
     objective = Objective.of(loaded.spec.objective)
-    recommendation = recommend(loaded, found.records, found.confirmations, found.stopped)
+    beliefs = believed(objective, found.records, found.confirmations, found.outlook.expected)
+    pooled = pooled_records(objective, found.records, found.confirmations, beliefs)
+    recommendation = recommend(loaded, found.records, found.confirmations, found.stopped, found.outlook)
     shown = (recommendation.trial, *(one.trial for one in recommendation.alternatives))
     explanation = None if found.explanation is None else Explanation.model_validate(found.explanation)
     return StudySummary(
@@ -30,6 +33,7 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         recommendation=recommendation,
         records=found.records,
         confirmations=found.confirmations,
+        pooled={record.number: record for record in pooled},
         parameters=loaded.space.names,
         slo=loaded.slo_texts,
         slo_p99_ms=loaded.p99_limit_ms,

@@ -97,9 +97,12 @@ class BurstSpec(Section):
 
 
 class LoadSpec(Section):
-    """How a trial loads the server. `max_trial` bounds warm-up and load of one trial, not the server's start."""
+    """How a trial loads the server. `max_trial` bounds warm-up and load of one trial, not the server's start; it ends
+    sooner when the capacity is known to within `precision`, either way.
+    """
 
     max_trial: Seconds = 90.0
+    precision: Share = 0.05
     max_warmup: Seconds = 15.0
     arrivals: Literal["poisson", "constant", "bursty", "trace", "closed"] = "poisson"
     burst: BurstSpec | None = None
@@ -110,6 +113,8 @@ class LoadSpec(Section):
 
     @model_validator(mode="after")
     def _belongs_together(self) -> LoadSpec:
+        if not 0 < self.precision < 1:
+            raise ValueError("precision must be above 0 and below 100%, as in 5%")
         for key, kind in (("burst", "bursty"), ("trace", "trace"), ("users", "closed")):
             given = getattr(self, key) is not None
             if given and self.arrivals != kind:

@@ -27,6 +27,10 @@ from tuner.spec.section import Section, Text
 Metric = Literal["cost_per_million_requests", "cost_per_hour", "capacity_qps", "p99_ms"]
 
 
+_REQUEST_TIMEOUT_S = 10.0
+_LEAST_FINAL = 4  # launches: the best and today's configuration, twice each
+
+
 class ReadySpec(Section):
     """When a launched server counts as ready: `path` answers 2xx, and then a real request does."""
 
@@ -121,6 +125,12 @@ class ObjectiveSpec(Section):
     maximize: Literal["capacity_qps"] | None = None
     pareto: tuple[Metric, ...] | None = Field(default=None, min_length=2)
     target_qps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    confidence: Share = Field(
+        default=0.95, ge=0.5, lt=1, description="probability with which a recommendation must be the better one"
+    )
+    final: Share = Field(
+        default=0.4, ge=0, le=1, description="launches of the best after the search, as a share of its trials"
+    )
 
     @model_validator(mode="after")
     def _one_aim(self) -> ObjectiveSpec:
@@ -140,6 +150,11 @@ class ObjectiveSpec(Section):
         if self.pareto is not None:
             return self.pareto
         return (self.maximize or self.minimize or "cost_per_million_requests",)
+
+
+def final_launches(share: float, trials: int) -> int:
+    """How many launches the final may take after so many trials: four at least, none where its share is 0."""
+    return max(_LEAST_FINAL, math.ceil(share * trials - 1e-9)) if share else 0
 
 
 class ParameterSpec(Section):
@@ -282,6 +297,20 @@ class Spec(Section):
         sections = [one.get("service") if isinstance(one, Mapping) else None for one in value["services"]]
         names = [str(one.get("name")) for one in sections if isinstance(one, Mapping)]
         return {**value, "service": {"name": "-".join(names)[:63].rstrip("-._") or "services"}}
+
+    @property
+    def request_timeout_s(self) -> float:
+        """After how long a request is given up: as `request.timeout` says, or twice the slowest limit where that is
+        longer than the default, so that a late answer has a latency instead of being an error.
+        """
+        given = self.request.timeout
+        return max(_REQUEST_TIMEOUT_S, 2 * self.slowest_limit_s) if given is None else given
+
+    @property
+    def slowest_limit_s(self) -> float:
+        """The longest that an answer, or its first token, may take by any limit; 0 without one."""
+        limits = self.slo.limits if self.slo else ()
+        return max((one.limit_s for one in limits if one.metric in ("latency", "ttft")), default=0.0)
 
     @model_validator(mode="after")
     def _streams_have_tokens(self) -> Spec:

@@ -39,7 +39,6 @@ from tuner.spec.yaml_file import KeyPath, YamlFile
 
 _SHOWN_ERRORS = 3
 _LONGER = 1.5
-_REQUEST_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -82,18 +81,6 @@ class LoadedSpec:
             found = {member.loaded.p99_limit_ms for member in self.members}
             return found.pop() if len(found) == 1 else None
         return None if self.tail_limit is None else self.tail_limit.limit_s * 1e3
-
-    @property
-    def slowest_limit_s(self) -> float:
-        """The longest time in which an answer, or its first token, may come and be in time; 0 without such a limit."""
-        limits = self.spec.slo.limits if self.spec.slo else ()
-        return max((one.limit_s for one in limits if one.metric in ("latency", "ttft")), default=0.0)
-
-    @property
-    def request_timeout_s(self) -> float:
-        """When a request is given up: never before the SLO would call it late."""
-        given = self.spec.request.timeout
-        return max(_REQUEST_TIMEOUT_S, 2 * self.slowest_limit_s) if given is None else given
 
     def error(self, key: KeyPath, message: str) -> SpecError:
         """An error at a key of this spec."""

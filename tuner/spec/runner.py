@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from tuner.spec.quantities import Bytes, Seconds
+from tuner.spec.quantities import Bytes, Seconds, Share
 from tuner.spec.section import Section, Text
 
 SlicePreset = Literal["mig", "shared", "aliyun-gpu-mem", "hami-gpumem", "mps"]
@@ -114,6 +114,9 @@ class RunnerSpec(Section):
 
     type: Literal["process", "docker", "kubernetes", "replay"] = "process"
     table: str | None = None
+    noise: Share = Field(
+        default=0.0, ge=0, le=0.5, description="of a replay: how far launches differ, to see what noise does to a run"
+    )
     reuse: bool = Field(default=True, description="trials share a server where they differ only in what it can be told")
     process: ProcessSpec = ProcessSpec()
     docker: DockerSpec = DockerSpec()
@@ -123,4 +126,6 @@ class RunnerSpec(Section):
     def _table_for_replay(self) -> RunnerSpec:
         if (self.type == "replay") != (self.table is not None):
             raise ValueError("type: replay needs table: FILE.csv, and nothing else has one")
+        if self.noise and self.type != "replay":
+            raise ValueError("noise is for type: replay alone; real launches have their own")
         return self

@@ -19,8 +19,16 @@ from results.text import visible
 from tuner.errors import SpecError, UnfitEnvironmentError, UsageError
 from tuner.spec.reading import LoadedSpec, check_content
 from tuner.spec.yaml_file import YamlFile
-from tuner.study.damage import damaged, known_confirmations, known_end, known_explanation, known_plan
+from tuner.study.damage import (
+    damaged,
+    known_confirmations,
+    known_end,
+    known_explanation,
+    known_outlook,
+    known_plan,
+)
 from tuner.study.keys import CONFIRMATION_EVIDENCE, EVIDENCE, PLAN, PROVENANCE, RECORD
+from tuner.study.outlook import Outlook
 from tuner.study.plan import StudyPlan
 from tuner.study.storage import reaching, with_driver
 
@@ -39,6 +47,10 @@ _RECORDS = """
 _UNSEEN = """
     SELECT min(a.trial_user_attribute_id) FROM trial_user_attributes a JOIN trials t ON t.trial_id = a.trial_id
     WHERE t.study_id = :study AND t.state IN ('RUNNING', 'WAITING') AND a.key = :key
+"""
+_LATEST = """
+    SELECT value_json FROM study_user_attributes WHERE study_id = :study AND (key = :name OR key LIKE :further)
+    ORDER BY length(key) DESC, key DESC LIMIT 1
 """
 _TRIAL_ATTRIBUTE = """
     SELECT a.value_json FROM trial_user_attributes a JOIN trials t ON t.trial_id = a.trial_id
@@ -61,7 +73,8 @@ class Snapshot:
     """
 
     records: tuple[TrialRecord, ...]
-    confirmations: Mapping[int, TrialRecord]
+    confirmations: Mapping[int, tuple[TrialRecord, ...]]
+    outlook: Outlook
     provenance: Mapping[str, str]
     explanation: Mapping[str, Any] | None
     stopped: str | None
@@ -119,6 +132,7 @@ class Archive:
         return Snapshot(
             records=tuple(self._records[number] for number in sorted(self._records)),
             confirmations=again,
+            outlook=known_outlook(found, problems),
             provenance={} if plan is None else plan.provenance,
             explanation=explanation,
             stopped=stopped,
@@ -140,7 +154,8 @@ class Archive:
     def evidence(self, number: int) -> Evidence:
         """What the latest measurement of a trial rests on; empty where the trial left none."""
         with reaching(self.url), _engine(self.url).connect() as connection:
-            text = _scalar(connection, _ATTRIBUTE, study=self._study, key=f"{CONFIRMATION_EVIDENCE}{number}")
+            keys = {"study": self._study, "name": f"{CONFIRMATION_EVIDENCE}{number}"}
+            text = connection.execute(_text(_LATEST), {**keys, "further": f"{keys['name']}:%"}).scalar()
             if text is None:
                 text = _scalar(connection, _TRIAL_ATTRIBUTE, study=self._study, key=EVIDENCE, number=number)
         try:
@@ -187,6 +202,13 @@ class Archive:
             except StoredError as error:
                 problems.append(f"{visible(str(key))[:60]}: {error}")
         return found
+
+
+def confirmation_key(start: str, number: int, place: int) -> str:
+    """The attribute of the launch at that place (1: the first after the trial itself) of a trial's further launches.
+    The first one's is what it was when there was one only.
+    """
+    return f"{start}{number}" if place == 1 else f"{start}{number}:{place}"
 
 
 def study_names(url: str) -> dict[str, int]:

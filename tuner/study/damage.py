@@ -7,6 +7,7 @@ not: a decision from the rest would be another one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from results import Explanation, TrialRecord
@@ -15,7 +16,9 @@ from results.text import visible
 from search_spaces.reading import quoted
 from tuner.errors import UnfitEnvironmentError
 from tuner.spec.reading import LoadedSpec
-from tuner.study.keys import BUDGET, CONFIRMATION, EXPLANATION, PLAN, PROVENANCE, SPEC, STOPPED
+from tuner.study.budget import Limits
+from tuner.study.keys import BUDGET, CONFIRMATION, EXPLANATION, OUTLOOK, PLAN, PROVENANCE, SPEC, STOPPED
+from tuner.study.outlook import Outlook
 from tuner.study.plan import StudyPlan
 
 
@@ -45,14 +48,25 @@ def known_plan(attributes: Mapping[str, Any]) -> StudyPlan | None:
         "budget": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0),
         "warm_start": lambda value: isinstance(value, list),
         "provenance": lambda value: isinstance(value, dict) and all(isinstance(one, str) for one in value.values()),
+        "limits": _are_limits,
     }
+    plan = {"limits": {}, **plan} if isinstance(plan, dict) else plan  # plans from before there were limits
     for key, good in expected.items():
         if not isinstance(plan, dict) or key not in plan:
             raise StoredError(f"{PLAN}: it has no {key}")
         if not good(plan[key]):
             raise StoredError(f"{PLAN}: its {key} is not what it should be: {quoted(plan[key])}")
     warm_start = tuple(stored(TrialRecord, one) for one in plan["warm_start"])
-    return StudyPlan(plan["spec"], plan["seed"], plan["budget"], warm_start, plan["provenance"])
+    limits = Limits(**plan["limits"])
+    return StudyPlan(plan["spec"], plan["seed"], plan["budget"], warm_start, plan["provenance"], limits)
+
+
+def _are_limits(value: Any) -> bool:
+    names = {one.name for one in fields(Limits)}
+    return isinstance(value, dict) and all(
+        key in names and (one is None or (isinstance(one, int | float) and not isinstance(one, bool) and one > 0))
+        for key, one in value.items()
+    )
 
 
 def known_explanation(attributes: Mapping[str, Any], problems: list[str]) -> Any:
@@ -77,24 +91,34 @@ def known_end(attributes: Mapping[str, Any], problems: list[str]) -> str | None:
     return None
 
 
-def known_confirmations(attributes: Mapping[str, Any], problems: list[str]) -> dict[int, TrialRecord]:
-    """The second measurements, by the number of their trial."""
-    found: dict[int, TrialRecord] = {}
+def known_confirmations(attributes: Mapping[str, Any], problems: list[str]) -> dict[int, tuple[TrialRecord, ...]]:
+    """The further launches among a study's attributes, in their order, by the number of their trial."""
+    found: dict[int, dict[int, TrialRecord]] = {}
     for key, value in attributes.items():
         if not key.startswith(CONFIRMATION):
             continue
-        number = key.removeprefix(CONFIRMATION)
+        number, _, place = key.removeprefix(CONFIRMATION).partition(":")
         try:
-            if not number.isdecimal():
+            if not number.isdecimal() or not (place or "1").isdecimal():
                 raise StoredError("it is of no trial")
-            found[int(number)] = stored(TrialRecord, value)
+            found.setdefault(int(number), {})[int(place or 1)] = stored(TrialRecord, value)
         except StoredError as error:
             problems.append(f"{visible(key)[:60]}: {error}")
-    return found
+    return {number: tuple(launches[place] for place in sorted(launches)) for number, launches in found.items()}
+
+
+def known_outlook(attributes: Mapping[str, Any], problems: list[str]) -> Outlook:
+    """What the search expected when it ended; nothing where there is nothing, or nothing that can be read."""
+    value = attributes.get(OUTLOOK)
+    try:
+        return Outlook() if value is None else Outlook.read(value)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        problems.append(f"{OUTLOOK} is not what it should be: {quoted(value)}")
+        return Outlook()
 
 
 def misfits(
-    loaded: LoadedSpec, records: Sequence[TrialRecord], confirmations: Mapping[int, TrialRecord]
+    loaded: LoadedSpec, records: Sequence[TrialRecord], confirmations: Mapping[int, Sequence[TrialRecord]]
 ) -> tuple[dict[int, str], dict[int, str]]:
     """Trials, and second measurements, whose configuration is none of the space: nothing can be computed from them."""
 
@@ -109,7 +133,8 @@ def misfits(
     }
     again = {
         key: f"trial {key}, measured again: configuration: {visible(said)}"
-        for key, one in confirmations.items()
+        for key, launches in confirmations.items()
+        for one in launches
         if (said := why(one))
     }
     numbers = {one.number for one in records}

@@ -3,5 +3,6 @@
 PLAN = "tune:plan"  # the whole `StudyPlan`; studies from before it have the three that follow
 SPEC, PROVENANCE, BUDGET = "tune:spec", "tune:provenance", "tune:budget"
 EXPLANATION, STOPPED = "tune:explanation", "tune:stopped"
+OUTLOOK = "tune:outlook"  # what the search expected when it ended
 CONFIRMATION, CONFIRMATION_EVIDENCE = "tune:confirmation:", "tune:confirmation-evidence:"
 RECORD, EVIDENCE = "record", "tune:evidence"

@@ -10,23 +10,25 @@ from dataclasses import dataclass
 from functools import partial
 
 from results import TrialRecord
+from search_spaces import Configuration
 from tuner.display import Display
 from tuner.search.objective import Objective
 from tuner.search.stopping import MOST_TRIALS, why_give_up, why_stop
+from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
+from tuner.study.final import Final
 from tuner.study.optuna_sampler import SpaceExhausted
 from tuner.study.store import StudyStore
 from tuner.trial.pool import Crew
-from tuner.trial.trial import NotRemovedError, Question, TrialSetup, run_trial
+from tuner.trial.trial import NotRemovedError, Question, TrialSetup
 
 _DOUBT = 0.5  # the trust below which the Gaussian process decides
 _LOOK_S = 1.0
-_CONFIRMED = 3  # how many of the best are measured again
 
 
 @dataclass(frozen=True)
 class Study:
     """What the loop works with. `budget` counts trials of every state, those of earlier runs included; None: until
-    another trial is not worth what it costs.
+    another trial is not worth what it costs. `limits` are those of time and money, whichever is reached first.
     """
 
     setup: TrialSetup
@@ -35,13 +37,14 @@ class Study:
     display: Display
     budget: int | None
     parallel: int = 1
+    limits: Limits = UNLIMITED
 
     def search(self) -> None:
         """Spend the budget. Every finished trial is stored before another one takes its place."""
         spec = self.setup.loaded.spec
         if spec.current is not None and not self.store.records():
             self.store.enqueue(spec.current)
-        if self.budget is not None and self.store.stopped:
+        if (self.budget is not None or self.limits) and self.store.stopped:
             self.store.stop(None)  # an earlier run's own end
         self.help()
 
@@ -87,17 +90,37 @@ class Study:
     def _start_trial(self, crew: Crew, records: list[TrialRecord], most: int) -> bool:
         """Ask, and begin. True when another trial is not worth what it costs. Raises SpaceExhausted."""
         hopeless = None if self.setup.replayed else why_give_up(records)
-        if reason := hopeless or (self.budget is None and (self.store.stopped or self._why_stop(records))):
-            self.store.stop(reason)
-            self.display.notice(reason)
-            return True
+        reason = hopeless or self._why_spent(records, crew.running, None)
+        if reason is None and self.budget is None and not self.limits:
+            reason = self.store.stopped or self._why_stop(records)
+        if reason:
+            return self._stop(reason)
         asked = self.store.ask(most)
         if asked is not None:
             number, configuration = asked
+            if reason := self._why_spent(records, crew.running, configuration):
+                self.store.withdraw(number)
+                return self._stop(reason)
             break_even = partial(self.objective.break_even_qps, best=self._best(records))
             self.display.trial_started(number, configuration, len(records) + crew.running + 1, most)
             crew.start(Question(number, configuration, break_even))
         return False
+
+    def _stop(self, reason: str) -> bool:
+        self.store.stop(reason)
+        self.display.notice(reason)
+        return True
+
+    def _why_spent(self, records: list[TrialRecord], running: int, configuration: Configuration | None) -> str | None:
+        """Why no other trial may begin, or not with this configuration: the limits of time and money, of which the
+        final has its part.
+        """
+        if not self.limits:
+            return None
+        limits = self.limits.for_search(self.setup.loaded.spec.objective.final)
+        load_s = 0.0 if self.setup.replayed else self.setup.loaded.most_load_s(again=False)
+        price = None if configuration is None else self.setup.price(configuration)
+        return why_not(limits, Spent.by(records, self.parallel), load_s, price, running=running)
 
     def _why_stop(self, records: list[TrialRecord]) -> str | None:
         best = self._best(records)
@@ -118,21 +141,8 @@ class Study:
         return not doubted
 
     def confirm(self) -> None:
-        """Measure the best few again, on fresh launches, longer and without pruning: the luckiest of many noisy
-        measurements looks better than it is. Where none of them holds the SLO again, the next best follow.
-        """
-        again = self.store.confirmations()
-        ranked = self.objective.ranked(self.store.records())
-        for position, first in enumerate(ranked, start=1):
-            if position > _CONFIRMED and any(self.objective.losses(record) is not None for record in again.values()):
-                return
-            if first.number in again:
-                continue
-            self.display.confirmation_started(first, position, max(position, min(_CONFIRMED, len(ranked))))
-            question = Question(first.number, first.configuration, again=True)
-            again[first.number] = run_trial(self.setup, question, partial(self.display.phase, first.number))
-            self.store.confirm(first.number, again[first.number])
-            self.display.confirmation_finished(first, again[first.number])
+        """The final: the best few, and today's configuration, on fresh launches."""
+        Final(self.setup, self.store, self.objective, self.display, self.limits).run()
 
     def _best(self, records: list[TrialRecord]) -> TrialRecord | None:
         return next(iter(self.objective.ranked(records)), None)

@@ -19,6 +19,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -28,6 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results import Estimate, Explanation, Surface, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
+from tuner.search.beliefs import Expectation
 from tuner.search.objective import Objective, capacity_at_cost
 from tuner.study.keys import PLAN, RECORD, SPEC
 from tuner.study.plain_study import Proposed, own_part, stop_after_this
@@ -44,9 +46,8 @@ Bools: TypeAlias = "NDArray[np.bool_]"
 
 _MOST_CANDIDATES = 50_000
 _MOST_CELLS = 10_000  # of the surface over the two parameters that matter most
-# Before anything was measured, one of so large a share of the most promising is drawn; where others are under way, that
-# which is least like them, of more.
-_GOOD_START, _SPREAD_START = 0.005, 0.3
+_LEAST_EXPECTED = 4  # complete trials, for an expectation of each from the others
+_SPREAD_START = 0.3  # where the first trials are several, each is the one least like the others of so large a share
 
 
 class SpaceExhausted(Exception):
@@ -90,12 +91,12 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         self, space: SearchSpace, objective: Objective, *, seed: int = 0,
         refuses: Callable[[Configuration], bool] | None = None,
         price: Callable[[Configuration], float | None] | None = None,
-        limit_ms: float | None = None, earlier: Sequence[TrialRecord] = (),
+        limit_ms: float | None = None, earlier: Sequence[TrialRecord] = (), weights: Path | None = None,
     ) -> None:  # fmt: skip
         self._space, self._objective, self._seed = space, objective, seed
         self._price, self._limit_ms, self._earlier = price or _no_price, limit_ms, earlier
         self._proposed, self._foreign = Proposed(), optuna.samplers.RandomSampler(seed=seed)
-        self._reference_ms = limit_ms
+        self._reference_ms, self._weights = limit_ms, weights
         everything = space.size.exact and space.size.count <= _MOST_CANDIDATES
         # Some of a larger space: the same ones for every seed, and so for every process that shares a study.
         self.candidates = space.sample(_MOST_CANDIDATES, seed if everything else 0)
@@ -152,7 +153,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
 
         Raises SpaceExhausted when there is none left.
         """
-        from tuner.search.surrogate.acquisition import chebyshev, expected_improvement, expected_loss, promise
+        from tuner.search.surrogate.acquisition import chebyshev, expected_improvement, expected_loss
         from tuner.search.surrogate.mixture import mixed
 
         waiting = [
@@ -171,14 +172,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             weights = np.random.default_rng([self._seed, turn]).dirichlet(np.ones(metrics))
             scale = chebyshev(weights, seen.min(axis=0), seen.max(axis=0))
         if len(seen) == 0:
-            told = bool(self._earlier)
-            # Of earlier studies only the network has heard.
-            heard = predictions[:2] if told else predictions
-            score = mixed(heard, [promise(one, self._losses, scale, level_known=told) for _, one in heard])[free]
-            share = _SPREAD_START if waiting else _GOOD_START
-            good = free[score >= (score.max() if told else np.quantile(score, 1 - share))]
-            generator = np.random.default_rng([self._seed, turn])
-            chosen = self._farthest(good, waiting) if waiting else generator.choice(good)
+            chosen = self._first(predictions, scale, free, waiting, turn)
             return Proposal(dict(self.candidates[chosen]), None)
         best = float(scale(list(seen.T)).min())
         score = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
@@ -188,6 +182,26 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             chosen = free[loss[free].argmin()]
         return Proposal(dict(self.candidates[chosen]), float(score[chosen]))
 
+    def _first(
+        self, predictions: list[tuple[float, Prediction]], scale: Scale, free: Ints, waiting: Sequence[int], turn: int
+    ) -> int:  # fmt: skip
+        """What to try while nothing was measured: drawn by how promising it is, so that seeds differ. Where others are
+        under way, that which is least like them, of much that is promising; after earlier studies what is best by them.
+        """
+        from tuner.search.surrogate.acquisition import promise
+        from tuner.search.surrogate.mixture import mixed
+
+        # Of earlier studies, and of what is the cheapest, only the network has heard.
+        heard = [(weight, one) for weight, one in predictions if one.best is not None] or predictions
+        told = bool(self._earlier)
+        learned = self._objective.metrics == ("cost_per_million_requests",)
+        odds = mixed(heard, [promise(one, self._losses, scale, free, learned=learned, told=told) for _, one in heard])
+        if waiting:
+            return self._farthest(free[odds >= np.quantile(odds, 1 - _SPREAD_START)], waiting)
+        if told:
+            return int(free[odds.argmax()])
+        return int(np.random.default_rng([self._seed, turn]).choice(free, p=odds / odds.sum()))
+
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all `candidates`, in their order, with its weight."""
         return self._surrogate.predict(self._trials(records), np.zeros(0, dtype=np.int64))
@@ -196,6 +210,23 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         """What was predicted of each trial that proved something, before it, and the trust in the network since."""
         trials = self._trials(records)
         return self._surrogate.judge(trials) if len(trials) else []
+
+    def expected(self, records: Sequence[TrialRecord]) -> dict[int, Expectation]:
+        """What the other trials make one expect of the log capacity of each that served or was pruned, by its number;
+        empty while there are too few to say.
+        """
+        shown = [one for one in records if one.state in ("complete", "pruned")]
+        ordered = sorted(records, key=lambda record: record.number)
+        known = [one for one in ordered if len(self._trials([one]))]
+        trials = self._trials(ordered)
+        if sum(one.state == "complete" for one in known) < _LEAST_EXPECTED or len(known) != len(trials):
+            return {}
+        wanted = {one.number for one in shown}
+        found = {}
+        for number, record in enumerate(known):
+            if record.number in wanted:
+                found[record.number] = Expectation(*self._surrogate.expected(trials, number))
+        return found
 
     def explain(self, records: Sequence[TrialRecord]) -> Explanation | None:
         """What was learned of the first metric; None before anything was measured."""
@@ -255,15 +286,15 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         from tuner.search.surrogate.space import candidates_of, trials_of
 
         if not self._earlier:
-            return Surrogate(self._described)
+            return Surrogate(self._described, weights=self._weights)
         configurations = [record.configuration for record in self._earlier]
         numbers = {id(record): number for number, record in enumerate(self._earlier)}
         before = candidates_of(self._space, configurations, lambda _: None)
         before = type(before)(
-            before.columns, np.log([one.cost_per_hour or np.nan for one in self._earlier]), before.gpu
+            before.columns, np.log([one.cost_per_hour or np.nan for one in self._earlier]), before.physics
         )
         earlier = trials_of(self._earlier, lambda one: numbers[id(one)], self._space, self._limit_ms, earlier=True)
-        return Surrogate(self._described, before, earlier)
+        return Surrogate(self._described, before, earlier, self._weights)
 
     @cached_property
     def _described(self) -> Candidates:

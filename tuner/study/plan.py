@@ -12,13 +12,14 @@ from typing import Any
 
 from results import TrialRecord
 from tuner.errors import UsageError
+from tuner.study.budget import UNLIMITED, Limits
 
 
 @dataclass(frozen=True)
 class StudyPlan:
     """`content` is what the spec's file says. `budget` counts trials of all processes and runs together; None: until
-    another trial is not worth what it costs. `warm_start` holds records of other studies to learn from. `provenance`
-    says where, when and with what the study was begun.
+    another trial is not worth what it costs. `limits` are those of time and money. `warm_start` holds records of other
+    studies to learn from. `provenance` says where, when and with what the study was begun.
     """
 
     content: Mapping[str, Any]
@@ -26,6 +27,7 @@ class StudyPlan:
     budget: int | None = None
     warm_start: tuple[TrialRecord, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = UNLIMITED
 
     def stored(self) -> dict[str, Any]:
         """As plain values, under the key PLAN; `tuner.study.damage.known_plan` reads them."""
@@ -35,12 +37,14 @@ class StudyPlan:
             "budget": self.budget,
             "warm_start": [one.model_dump(mode="json") for one in self.warm_start],
             "provenance": dict(self.provenance),
+            "limits": {"seconds": self.limits.seconds, "cost": self.limits.cost},
         }
 
     def resumed(
-        self, seed: int | None, warm_start: Sequence[TrialRecord], budget: int | None, *, budget_given: bool
-    ) -> StudyPlan:
-        """The plan of a run that goes on: what it does not say stays; a new budget replaces the old one.
+        self, seed: int | None, warm_start: Sequence[TrialRecord], budget: int | None, limits: Limits, *,
+        budget_given: bool,
+    ) -> StudyPlan:  # fmt: skip
+        """The plan of a run that goes on: what it does not say stays; a new budget, of whatever kind, replaces the old.
 
         Raises UsageError where it says another seed or warm start than the study was begun with.
         """
@@ -54,4 +58,4 @@ class StudyPlan:
                 f"the study was begun with {len(self.warm_start)} warm-start records, and these are others\n"
                 "A warm start belongs to a study's beginning: leave it out to go on, or start another study."
             )
-        return replace(self, budget=budget) if budget_given else self
+        return replace(self, budget=budget, limits=limits) if budget_given else self

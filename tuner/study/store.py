@@ -33,10 +33,11 @@ from tuner.errors import UsageError
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec, check_content
 from tuner.spec.yaml_file import YamlFile
-from tuner.study.archive import Archive
+from tuner.study.archive import Archive, confirmation_key
 from tuner.study.damage import damaged, known_confirmations, known_plan, misfits
-from tuner.study.keys import CONFIRMATION, CONFIRMATION_EVIDENCE, EVIDENCE, EXPLANATION, PLAN, RECORD, STOPPED
-from tuner.study.optuna_sampler import Proposal, SpaceSampler, distributions, records_of
+from tuner.study.keys import CONFIRMATION, CONFIRMATION_EVIDENCE, EVIDENCE, EXPLANATION, OUTLOOK, PLAN, RECORD, STOPPED
+from tuner.study.optuna_sampler import Proposal, SpaceExhausted, SpaceSampler, distributions, records_of
+from tuner.study.outlook import Outlook
 from tuner.study.plan import StudyPlan
 from tuner.study.storage import reaching, unreachable, with_driver
 
@@ -210,6 +211,12 @@ class StudyStore:
                 return False
         return True
 
+    def withdraw(self, number: int) -> None:
+        """A trial that was asked for, and is not begun after all: it proved nothing."""
+        trial = self._asked.pop(number)
+        with _reaching(self._url):
+            self._study.tell(trial, state=TrialState.FAIL)
+
     def give_up(self) -> None:
         """What was asked and not told is left for the next process, or the next run."""
         with _reaching(self._url):
@@ -307,17 +314,29 @@ class StudyStore:
         """The reason that `stop` stored."""
         return self._remembered().get(STOPPED)
 
-    def confirmations(self) -> dict[int, TrialRecord]:
-        """What the second measurement of a trial's configuration gave, by the trial's number."""
+    def look_ahead(self, records: Sequence[TrialRecord]) -> Outlook:
+        """What is expected of each trial by the others, and of what was not tried; stored for those who read it."""
+        try:
+            improvement = self.expected_improvement(records)
+        except SpaceExhausted:
+            improvement = 0.0
+        outlook = Outlook(self._sampler.expected(records), improvement)
+        with _reaching(self._url):
+            self._study.set_user_attr(OUTLOOK, outlook.stored())
+        return outlook
+
+    def confirmations(self) -> dict[int, tuple[TrialRecord, ...]]:
+        """What further launches of a trial's configuration gave, in their order, by the trial's number."""
         return known_confirmations(self._remembered(), [])
 
     def confirm(self, number: int, record: TrialRecord) -> None:
-        """Store the second measurement of trial `number`."""
+        """Store a further launch of the configuration of trial `number`."""
+        place = len(self.confirmations().get(number, ())) + 1
         with _reaching(self._url):
             if record.evidence is not None:
-                key, value = f"{CONFIRMATION_EVIDENCE}{number}", record.evidence.model_dump(mode="json")
-                self._study.set_user_attr(key, value)
-            self._study.set_user_attr(f"{CONFIRMATION}{number}", record.model_dump(mode="json"))
+                key = confirmation_key(CONFIRMATION_EVIDENCE, number, place)
+                self._study.set_user_attr(key, record.evidence.model_dump(mode="json"))
+            self._study.set_user_attr(confirmation_key(CONFIRMATION, number, place), record.model_dump(mode="json"))
 
     def _remembered(self) -> dict[str, Any]:
         with _reaching(self._url):
@@ -423,7 +442,15 @@ def _changed_sections(known: dict[str, Any], loaded: LoadedSpec) -> list[str]:
     may change.
     """
     before = check_content(YamlFile(Path("spec of the stored study")), known).spec
-    pairs = [(key, getattr(before, key), getattr(loaded.spec, key)) for key in type(before).model_fields]
+    # So may how sure the decision must be: it is made anew whenever it is looked at.
+    after = loaded.spec.model_copy(
+        update={
+            "objective": loaded.spec.objective.model_copy(
+                update={"confidence": before.objective.confidence, "final": before.objective.final}
+            )
+        }
+    )
+    pairs = [(key, getattr(before, key), getattr(after, key)) for key in type(before).model_fields]
     return [key for key, old, new in pairs if old != new and key not in ("current", "runner")]
 
 

@@ -29,6 +29,7 @@ from loadtest import (
     variables,
 )
 from results import Estimate, Evidence, State, TrialRecord, WarmupSample
+from results.text import figure
 from runners import (
     Beside,
     Infeasible,
@@ -49,6 +50,7 @@ from tuner.spec.reading import LoadedSpec
 from tuner.trial.bottleneck import name_bottleneck
 from tuner.trial.evidence import gather, memory_growth
 from tuner.trial.machine import machine_record
+from tuner.trial.replay_noise import disturbed
 from tuner.trial.server import Launch, Served, TrialServer
 from tuner.trial.services import estimate, interference, service_records, tightest, used_by_all
 
@@ -87,18 +89,20 @@ def _never(_price: float | None) -> None:
 @dataclass(frozen=True)
 class Question:
     """What one trial is to find out. `break_even_qps` is the rate that a configuration of a price must hold, or it is
-    pruned. `again` marks the second measurement of a trial: longer, and never pruned.
+    pruned. `again` counts the further launches of a trial's configuration (0: the trial itself): they are longer, and
+    never pruned.
     """
 
     number: int
     configuration: Configuration
     break_even_qps: Callable[[float | None], float | None] = _never
-    again: bool = False
+    again: int = 0
 
     @property
     def folder_name(self) -> str:
-        """`0007`, or `0007-again` for the second measurement of trial 7."""
-        return f"{self.number:04d}" + ("-again" if self.again else "")
+        """`0007`; `0007-again` for the first further launch of trial 7, `0007-again-2` for the next."""
+        further = "" if self.again <= 1 else f"-{self.again}"
+        return f"{self.number:04d}" + ("-again" if self.again else "") + further
 
 
 class NotRemovedError(RunnerUnavailable):
@@ -150,7 +154,9 @@ class _Trial:
         cache = folder / "cache" if question.again else setup.cache
         if question.again:
             shutil.rmtree(cache, ignore_errors=True)  # of a measurement that was interrupted
-        launch = Launch(study, question.number, folder, cache, question.again, group, lambda: on_phase("launch", 0.0))
+        launch = Launch(
+            study, question.number, folder, cache, bool(question.again), group, lambda: on_phase("launch", 0.0)
+        )
         self._servers = [TrialServer(served, question.configuration, launch) for served in setup.served]
 
     def run(self) -> TrialRecord:
@@ -296,8 +302,8 @@ class _Trial:
 
     def _plan(self, urls: list[str], cores: tuple[int, ...], *, shares_cores: bool) -> LoadPlan | JointPlan:
         load = self._spec.load
-        max_s = self._setup.loaded.most_load_s(again=self._question.again)
-        seed = self._setup.seed * 1_000_003 + 2 * self._question.number + self._question.again
+        max_s = self._setup.loaded.most_load_s(again=bool(self._question.again))
+        seed = self._seed
         plans = [
             server.plan(url, cores, shares_cores=shares_cores, max_s=max_s, seed=seed + number * 7_000_003)
             for number, (server, url) in enumerate(zip(self._servers, urls, strict=True))
@@ -315,6 +321,12 @@ class _Trial:
             targets=tuple(targets), first_rate_qps=first_qps, max_s=max_s, max_warmup_s=plans[0].max_warmup_s,
             cores=cores, shares_cores=shares_cores,
         )  # fmt: skip
+
+    @property
+    def _seed(self) -> int:
+        """Another one for each launch of the study."""
+        number, again = self._question.number, self._question.again
+        return self._setup.seed * 1_000_003 + 2 * number + (again > 0) + 100_003 * max(0, again - 1)
 
     def _judge(self, measurement: Measurement, usages: list[Usage]) -> TrialRecord:
         usage = usages[0] if len(usages) == 1 else used_by_all(usages)
@@ -337,6 +349,8 @@ class _Trial:
             "p50_ms": measurement.p50_ms,
             "p95_ms": measurement.p95_ms,
             "p99_ms": estimate(measurement.p99_ms),
+            "latencies_at_qps": measurement.best_qps,
+            "latencies_from_requests": measurement.best_requests,
             "error_rate": measurement.error_rate,
             "notes": measurement.notes,
             "services": services,
@@ -349,7 +363,10 @@ class _Trial:
             ),
         }
         if measurement.outcome == "measured" and measurement.capacity_qps is not None:
-            return self._record("complete", capacity=estimate(measurement.capacity_qps), **shared)
+            return self._record(
+                "complete", capacity=estimate(measurement.capacity_qps), certainty=measurement.certainty,
+                at_least_qps=measurement.at_least_qps, at_most_qps=measurement.at_most_qps, **shared,
+            )  # fmt: skip
         if measurement.outcome == "pruned":
             reason = measurement.reason or "it cannot hold the rate at which it would equal the best"
             return self._record("pruned", reason=reason, capacity_bound_qps=measurement.bound_qps, **shared)
@@ -361,13 +378,13 @@ class _Trial:
         assert recorded is not None  # noqa: S101 (the replay runner's endpoint always has one)
         self._price = recorded.price_per_hour if recorded.price_per_hour is not None else self._price
         self._times["load_s"] = recorded.trial_s or 0.0
+        recorded, capacity = disturbed(recorded, self._spec.runner.noise, self._seed)
         break_even = self._break_even()
         bound = None if break_even is None else break_even * BREAK_EVEN_MARGIN
         if bound is not None and recorded.capacity_qps < bound:
             reason = "it cannot hold the rate at which it would equal the best"
             return self._record("pruned", reason=reason, capacity_bound_qps=bound, saturated_qps=recorded.saturated_qps)
         p99 = None if recorded.p99_ms is None else Estimate.exactly(recorded.p99_ms)
-        capacity = Estimate.exactly(recorded.capacity_qps)
         return self._record("complete", capacity=capacity, p99_ms=p99, saturated_qps=recorded.saturated_qps)
 
     def _record(self, state: State, *, capacity: Estimate | None = None, **fields: Any) -> TrialRecord:
@@ -413,4 +430,8 @@ def _usage_at_capacity(server: TrialServer, measurement: Measurement, begun: flo
 
 
 def _phase(progress: Progress) -> str:
-    return progress.phase if progress.rate_qps is None else f"{progress.phase} {progress.rate_qps:.3g}/s"
+    """`probe 86.1 req/s, p99 212 ms`."""
+    if progress.rate_qps is None:
+        return progress.phase
+    p99 = "" if progress.p99_ms is None else f", p99 {figure(progress.p99_ms)} ms"
+    return f"{progress.phase} {figure(progress.rate_qps)} req/s{p99}"

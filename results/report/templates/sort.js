@@ -7,15 +7,16 @@ for (const table of document.querySelectorAll("table.sortable")) {
   };
   for (const head of table.tHead.rows[0].cells) {
     const sort = () => {
-      const up = head.ariaSort !== "ascending", at = head.cellIndex, rows = [...table.tBodies[0].rows];
+      const up = head.ariaSort !== "ascending", at = head.cellIndex, grouped = table.classList.contains("grouped");
+      const rows = grouped ? [...table.tBodies] : [...table.tBodies[0].rows];
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.ariaSort = up ? "ascending" : "descending";
       rows.sort((a, b) => {
-        const one = value(a, at), two = value(b, at);
+        const one = value(grouped ? a.rows[0] : a, at), two = value(grouped ? b.rows[0] : b, at);
         if (typeof one !== typeof two) return typeof one === "number" ? -1 : 1;
         return (one < two ? -1 : one > two ? 1 : 0) * (up ? 1 : -1);
       });
-      table.tBodies[0].append(...rows);
+      (grouped ? table : table.tBodies[0]).append(...rows);
     };
     head.tabIndex = 0;
     head.addEventListener("click", sort);

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from results import Estimate
-from results.exports import FORMATS, SERVERS, Deployable, exported, offered
+from results.exports import FORMATS, SERVERS, Deployable, NotExportable, exported, offered
 from results.exports.servers import uses
 
 HOSTILE = "x\n---\nkind: Secret\n# \x1b[31m"
@@ -34,6 +34,33 @@ def example(**changes: Any) -> Deployable:
         roles={"cpu_cores": 2, "batch_size": 8, "batch_delay": "5ms", "workers": 2, "threads": 2},
     )  # fmt: skip
     return replace(one, **changes)
+
+
+ENGINES = {
+    "vllm": (
+        "vllm",
+        "serve",
+        "org/model",
+        "--host",
+        "0.0.0.0",
+        "--port",
+        "8000",
+        "--max-num-seqs",
+        "64",
+        "--enforce-eager",
+    ),
+    "sglang": ("python", "-m", "sglang.launch_server", "--model-path", "org/model", "--port", "8000", "--tp-size=2"),
+    "ray-serve": ("serve", "run", "app:deployed"),
+}
+ENGINES["llm-inference-service"] = ENGINES["vllm"]
+
+
+def runs_it(name: str, **changes: Any) -> Deployable:
+    """A service that can be exported in a format."""
+    files: dict[str, Any] = {"files": {}} if name == "leader-worker-set" else {}
+    image = "tritonserver" if name == "kubedl" else f"torchserve mlserver {name}"
+    command = ENGINES.get(name, ("tritonserver",))
+    return example(**({"image": image, "command": command} | files | changes))
 
 
 def documents(text: str) -> list[dict[str, Any]]:
@@ -66,7 +93,7 @@ def test_the_autoscaler_targets_the_knee_and_replicas_are_for_the_traffic() -> N
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_no_text_breaks_out_of_a_comment(name: str) -> None:
-    for path, text in FORMATS[name](example(image=f"tritonserver torchserve mlserver {name}")).items():
+    for path, text in FORMATS[name](runs_it(name)).items():
         assert "\x1b" not in text
         assert not any(line.startswith("kind: Secret") for line in text.splitlines()), path
         if path.endswith(".yaml"):
@@ -113,7 +140,8 @@ def test_a_file_that_the_spec_renders_goes_as_it_is_and_servers_are_offered_wher
     assert SERVERS["triton"](one) == {"model/config.pbtxt": "name: 'mine'\n"}
     assert uses(one, "triton")
     assert "torchserve" not in offered({"": one})
-    assert set(offered({"": example()})) == set(FORMATS) - set(SERVERS)
+    guesses = {"kubedl", "ray-serve", "leader-worker-set", "vllm", "sglang", "llm-inference-service"}
+    assert set(offered({"": example()})) == set(FORMATS) - set(SERVERS) - guesses
 
 
 def test_tritons_own_messages_read_its_file() -> None:
@@ -126,16 +154,86 @@ def test_tritons_own_messages_read_its_file() -> None:
     assert read.instance_group[0].count == 2
 
 
-# The CRDs of KServe, KubeDL and Seldon come in no package: TUNE_TEST_CRDS names a folder with the CRDs from their
-# repositories (kserve.yaml, kubedl.yaml, seldon.yaml).
-@pytest.mark.parametrize("name", ["kserve", "kubedl", "seldon"])
+@pytest.mark.parametrize(
+    "name", ["kubedl", "ray-serve", "vllm", "sglang", "llm-inference-service", "leader-worker-set"]
+)
+def test_what_would_be_a_guess_is_refused_with_what_is_missing(name: str) -> None:
+    with pytest.raises(NotExportable) as refused:
+        FORMATS[name](example())
+    assert 1 <= len(str(refused.value).splitlines()) <= 3
+
+
+def test_sizes_are_written_as_people_write_them_and_probes_are_apart() -> None:
+    [found] = [
+        one for one in documents(FORMATS["kubernetes"](example())["mini-lm-v2.yaml"]) if one["kind"] == "Deployment"
+    ]
+    container = found["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["memory"] == "2Gi"
+    assert found["spec"]["template"]["spec"]["volumes"][1]["emptyDir"]["sizeLimit"] == "256Mi"
+    patient, lively = container["startupProbe"], container["livenessProbe"]
+    assert patient["periodSeconds"] * patient["failureThreshold"] >= 120
+    assert lively["periodSeconds"] * lively["failureThreshold"] == 60
+    assert container["readinessProbe"]["periodSeconds"] < lively["periodSeconds"]
+
+
+def test_the_autoscalers_number_is_explained() -> None:
+    text = FORMATS["kubernetes"](example())["mini-lm-v2.yaml"]
+    before = text[: text.index("averageUtilization: 56")].splitlines()[-4:]
+    assert "70.0 requests/s for each replica: the measured knee" in before[0]
+    assert "uses 1.12 of the 2.00 cores that it requests: 56%" in before[2]
+
+
+def test_keda_scales_at_the_knee_by_the_servers_own_counter_or_by_its_cores() -> None:
+    [found] = documents(FORMATS["keda"](runs_it("vllm", image="vllm:1"))["scaledobject.yaml"])
+    [trigger] = found["spec"]["triggers"]
+    assert trigger["metadata"]["threshold"] == "70"
+    assert "vllm:request_success_total" in trigger["metadata"]["query"]
+    [found] = documents(FORMATS["keda"](example())["scaledobject.yaml"])
+    assert found["spec"]["triggers"] == [{"type": "cpu", "metricType": "Utilization", "metadata": {"value": "56"}}]
+    with pytest.raises(NotExportable, match="something to scale by"):
+        FORMATS["keda"](example(cores_used=None))
+
+
+def test_an_engines_file_has_the_options_that_were_measured() -> None:
+    [found] = documents(FORMATS["vllm"](runs_it("vllm"))["vllm.yaml"])
+    assert found == {
+        "model": "org/model", "host": "0.0.0.0", "port": "8000", "max-num-seqs": "64", "enforce-eager": True
+    }  # fmt: skip
+    [found] = documents(FORMATS["sglang"](runs_it("sglang"))["sglang.yaml"])
+    assert found == {"model-path": "org/model", "port": "8000", "tp-size": "2"}
+    [found] = documents(FORMATS["llm-inference-service"](runs_it("vllm"))["mini-lm-v2.yaml"])
+    [server] = found["spec"]["template"]["containers"]
+    assert {"name": "VLLM_ADDITIONAL_ARGS", "value": "--max-num-seqs 64 --enforce-eager"} in server["env"]
+    assert found["spec"]["model"]["uri"] == "hf://org/model"
+    with pytest.raises(NotExportable, match="serves the folder"):
+        FORMATS["llm-inference-service"](runs_it("vllm", command=("vllm", "serve", "/models/a")))
+
+
+def test_plain_json_has_numbers_where_yaml_has_quantities() -> None:
+    found = json.loads(FORMATS["json"](example())["mini-lm-v2.json"])
+    assert found["resources"]["memory_bytes"] == 2**31
+    assert found["scaling"]["target_requests_per_second"] == 70.0
+    assert found["resources"]["gpus"] == 1
+    assert found["configuration"]["note"] == HOSTILE
+
+
+# The platforms' CRDs come in no package: TUNE_TEST_CRDS names a folder with those from their repositories, each under
+# its format's name (kserve.yaml, keda.yaml, ...). docs/export.md says with which versions that was done.
+@pytest.mark.parametrize(
+    "name",
+    ["kserve", "kubedl", "seldon", "keda", "leader-worker-set", "inference-pool", "llm-inference-service"],
+)
 def test_the_platforms_own_schemas_accept_it(name: str) -> None:
     folder = os.environ.get("TUNE_TEST_CRDS")
     if folder is None:
         pytest.skip("TUNE_TEST_CRDS names no folder with the platforms' CRDs")
-    [document] = documents(FORMATS[name](example())["mini-lm-v2.yaml"])
+    crds = Path(folder) / f"{name}.yaml"
+    if not crds.is_file():
+        pytest.skip(f"there is no {crds}")
+    [text] = FORMATS[name](runs_it(name)).values()
+    document = documents(text)[0]
     [crd] = [
-        one for one in YAML(typ="safe", pure=True).load_all((Path(folder) / f"{name}.yaml").read_text(encoding="utf-8"))
+        one for one in YAML(typ="safe", pure=True).load_all(crds.read_text(encoding="utf-8"))
         if one and one["spec"]["names"]["kind"] == document["kind"]
     ]  # fmt: skip
     version = document["apiVersion"].split("/")[1]
@@ -178,6 +276,7 @@ def test_every_format_asks_for_as_many_gpus_as_a_replica_has(count: int) -> None
     [service] = documents(FORMATS["compose"](one)["compose.yaml"])[0]["services"].values()
     [device] = service["deploy"]["resources"]["reservations"]["devices"]
     assert device["count"] == count
-    [application] = documents(FORMATS["ray-serve"](one)["serve.yaml"])[0]["applications"]
+    rayed = replace(one, command=ENGINES["ray-serve"])
+    [application] = documents(FORMATS["ray-serve"](rayed)["serve.yaml"])[0]["applications"]
     assert application["deployments"][0]["ray_actor_options"]["num_gpus"] == count
     assert str(count) in FORMATS["helm-values"](one)["values.yaml"].split("nvidia.com/gpu:")[1].splitlines()[0]

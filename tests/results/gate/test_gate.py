@@ -22,11 +22,12 @@ def measurement(capacity: float, p99_ms: float = 48.0, price: float = 0.1, own: 
     )
 
 
-def gates(change: float, noise: float, count: int) -> list[Decision]:
+def gates(change: float, noise: float, count: int, own: float = 0.01) -> list[Decision]:
+    """`own` is the error that the baseline's interval tells."""
     generator = np.random.default_rng(1)
     setting, found = Setting(), []
     for _ in range(count):
-        baseline, measured = measurement(100 * np.exp(generator.normal(0, noise))), []
+        baseline, measured = measurement(100 * np.exp(generator.normal(0, noise)), own=own), []
         for number in range(1, setting.looks + 2):
             measured.append(measurement(100 * change * np.exp(generator.normal(0, noise))))
             if number > 1:
@@ -62,6 +63,25 @@ def test_a_higher_price_fails_though_the_capacity_is_the_same() -> None:
 def test_a_much_higher_p99_fails() -> None:
     found = decide(measurement(100, p99_ms=20), [measurement(100, p99_ms=45)] * 3, Setting(), last=True)
     assert {one.metric: one.outcome for one in found.findings}["p99_ms"] == "regressed"
+
+
+def test_what_the_noise_hides_is_inconclusive_and_no_pass() -> None:
+    hidden = gates(1.0, 0.15, 20, own=0.12)  # as a recommendation of several launches says it
+    assert sum(one.outcome == "inconclusive" for one in hidden) >= 19
+    seen = gates(1.0, 0.01, 100)
+    assert sum(one.outcome == "passed" for one in seen) >= 95
+
+
+def test_inconclusive_is_said_where_pipelines_read(tmp_path: Path) -> None:
+    shown = [measurement(60), measurement(100), measurement(150)]
+    found = decide(measurement(100), shown, Setting(), last=True)
+    assert found.outcome == "inconclusive"
+    write_gate(tmp_path, "s", found, Setting())
+    suite = ET.fromstring((tmp_path / "junit.xml").read_text(encoding="utf-8"))
+    assert suite.attrib["failures"] == "0"
+    assert next(iter(suite)).find("skipped") is not None
+    assert "inconclusive" in (tmp_path / "gate.md").read_text(encoding="utf-8")
+    assert github_annotations("s", found)[0].startswith("::warning")
 
 
 def test_recorded_tables_are_exact() -> None:

@@ -55,7 +55,8 @@ def study(*records: TrialRecord, again: Mapping[int, TrialRecord] | None = None,
         cost_per_million_requests=chosen.cost_per_million_requests, trials=TrialCounts(complete=len(records)),
     )  # fmt: skip
     return StudySummary(
-        service="s", recommendation=found, records=records, confirmations=again or {}, parameters=("cores",),
+        service="s", recommendation=found, records=records, parameters=("cores",),
+        confirmations={number: (one,) for number, one in (again or {}).items()},
         slo=("p99 <= 50 ms",), objective="", current=None, space_size="9", slo_p99_ms=50.0, gpu_parameters=("gpu",),
         values={one.number: one.cost_per_million_requests or 0.0 for one in records},
     )  # fmt: skip
@@ -147,7 +148,7 @@ def test_memory_that_a_framework_takes_is_told_from_what_it_needs() -> None:
 
 
 def test_measurements_that_disagree_are_said() -> None:
-    assert findings(study(trial(0), again={0: trial(0, 70.0)}))[0].title == "Two measurements disagree"
+    assert findings(study(trial(0), again={0: trial(0, 70.0)}))[0].title == "Measurements disagree"
     gone = trial(0, state="infeasible", reason="too slow", capacity_qps=None)
     assert "too slow" in findings(study(trial(0), again={0: gone}))[0].words
 
@@ -185,7 +186,7 @@ def test_the_curve_has_a_knee_and_leaves_spoiled_probes_out() -> None:
     assert [one.rate_qps for one in curve.points] == [40, 80, 110]
     assert curve.knee_qps == 80  # 40/12, 80/20, 110/70
     words = [note.words for note in latency_picture(curve).notes]
-    assert words == ["SLO: 50.0 ms", "knee 80.0", "capacity 100"]
+    assert words == ["p99", "p95", "p50", "SLO: 50.0 ms", "knee 80.0", "capacity 100"]
     assert latency_curve(study(trial(0)), 0, Evidence()) is None
 
 

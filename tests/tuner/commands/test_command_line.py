@@ -10,6 +10,7 @@ import pytest
 
 from docs.generate import pages
 from tests.conftest import Tune
+from tuner.spec.reading import load_spec
 
 MINIMAL = """\
 version: 1
@@ -21,14 +22,23 @@ prices: {cpu_core_hour: 0.04}
 
 
 @pytest.fixture
+def server(tmp_path: Path) -> Path:
+    """The script that the specs here name; nothing here gets as far as starting it."""
+    path = tmp_path / "server.py"
+    path.write_text("", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
 def tune(tune_in_process: Tune) -> Tune:
     """No server is launched: nothing here needs a process."""
     return tune_in_process
 
 
+@pytest.mark.usefixtures("server")
 def test_init_writes_a_spec_that_is_valid_but_for_its_server(tmp_path: Path, tune: Tune) -> None:
     assert tune("init").returncode == 0
-    done = tune("validate", "spec.yaml")
+    done = tune("validate")
     assert done.returncode in (0, 2)  # 2 where no program is named python here: the message says so
     assert done.returncode == 0 or "there is no program" in done.stderr
 
@@ -40,14 +50,18 @@ def test_init_never_overwrites(tmp_path: Path, tune: Tune) -> None:
     assert (tmp_path / "spec.yaml").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.usefixtures("server")
 def test_validate_shows_the_space_and_an_estimate(tmp_path: Path, tune: Tune) -> None:
     (tmp_path / "spec.yaml").write_text(MINIMAL, encoding="utf-8")
     done = tune("validate", "spec.yaml")
     assert done.returncode == 0, done.stderr
-    assert "1 configurations" in done.stdout
+    assert "1 configuration of 1 parameter\n" in done.stdout
+    assert "1 trial (all that can run)" in done.stdout
     assert "at most" in done.stdout
+    assert " USD of machines" in done.stdout
 
 
+@pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -77,11 +91,18 @@ def test_wrong_input_gets_a_short_message_and_its_exit_code(
     assert "secret" not in shown
 
 
+@pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(
     ("old", "new", "code", "said"),
     [
         ("python3", "no-such-program", 2, "spec.yaml:2"),
+        ("server.py", "sever.py", 2, "service.command.1: there is no file sever.py"),
+        ("server.py", "-u, -X, dev, sever.py", 2, "service.command.4: there is no file sever.py"),
+        ("service: {", "service: {venv: env, ", 2, "service.venv: there is no folder"),
+        ("service: {", "service: {venv: ., ", 2, "it has no bin/python"),
         ("{port}", "{prot}", 2, "did you mean {port}?"),
+        ("slo: {p99: 50ms}", "slo: {p99: 20s}\nrequest: {timeout: 10s}", 2, "request.timeout: 10 s is shorter"),
+        ("slo: {p99: 50ms}", "slo: {p99: 5s}\nload: {max_trial: 4s}", 2, "load.max_trial: 4 s is not longer"),
         ("[1]", "[4096]", 4, "no configuration of the space can run here"),
         ("slo: {p99: 50ms}\n", "", 2, "slo: is missing"),
         ("prices: {cpu_core_hour: 0.04}\n", "", 2, "nothing in the space has a price"),
@@ -94,13 +115,58 @@ def test_what_can_be_known_before_the_first_trial_is_said_before_it(
     tmp_path: Path, tune: Tune, old: str, new: str, code: int, said: str
 ) -> None:
     (tmp_path / "spec.yaml").write_text(MINIMAL.replace(old, new), encoding="utf-8")
-    done = tune("--service", "spec.yaml")
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) <= 3
+    for command in (("--service", "spec.yaml"), ("validate",)):
+        done = tune(*command)
+        assert done.returncode == code, done.stderr
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) <= 3
     assert not (tmp_path / "tuning").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("spec.yaml", "--budget", "3"), ("--budget", "3", "spec.yaml"), ("run", "--budget", "3"), ("run", "spec.yaml")],
+)
+def test_the_main_job_starts_without_its_option(tmp_path: Path, tune: Tune, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "spec.yaml").write_text(MINIMAL, encoding="utf-8")
+    assert "there is no file server.py" in tune(*arguments).stderr
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("service: {", "service: {image: 'x:1', ", "{host} is in no command, env or file"),
+        ("slo:", "load: {max_trial: 4s}\nslo:", "load.max_trial: 4 s is too short to decide"),
+        ("slo:", "load: {max_trial: 22s}\nslo:", "server under 60 requests/s cannot show its p99"),
+        ("p99: 50ms", "p99: 30s", "load.max_trial: 90 s is too short to decide"),
+        ("slo:", "slo:", "request.check is not set"),
+    ],
+)
+def test_validate_says_what_is_probably_not_meant(tmp_path: Path, tune: Tune, old: str, new: str, said: str) -> None:
+    (tmp_path / "spec.yaml").write_text(MINIMAL.replace(old, new), encoding="utf-8")
+    done = tune("validate")
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+
+
+def test_the_time_out_follows_the_slowest_limit_unless_it_is_given(tmp_path: Path) -> None:
+    def timeout_s(slo: str, request: str = "{}") -> float:
+        text = MINIMAL.replace("{p99: 50ms}", slo) + f"request: {request}\n"
+        (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+        return load_spec(tmp_path / "spec.yaml").spec.request_timeout_s
+
+    assert timeout_s("{p99: 50ms}") == 10
+    assert timeout_s("{p50: 50ms, p99: 30s}") == 60
+    assert timeout_s("{p99: 30s}", "{timeout: 31s}") == 31
+
+
+@pytest.mark.parametrize("arguments", [("--debug", "report", "nowhere"), ("report", "nowhere", "--debug")])
+def test_debug_stands_before_a_command_or_after_it(tune_process: Tune, arguments: tuple[str, ...]) -> None:
+    assert "Traceback" in tune_process(*arguments).stderr
+
+
+@pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(("content", "line"), [("", None), ('{"a": 1}\nnot json\n', 2)])
 def test_a_bad_data_set_is_named_with_its_line(tmp_path: Path, tune: Tune, content: str, line: int | None) -> None:
     (tmp_path / "data.jsonl").write_text(content, encoding="utf-8")
@@ -127,3 +193,37 @@ def test_the_tuner_never_imports_the_load_generator() -> None:
 def test_the_generated_pages_are_up_to_date() -> None:
     for path, text in pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date: run `make docs`"
+
+
+def test_a_shell_is_told_how_to_complete(tmp_path: Path, tune_process: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert "_TUNE_COMPLETE=bash_complete" in tune_process("completion", "bash").stdout
+    assert tune_process("completion", "bash", "--install").returncode == 0
+    script = tmp_path / "data" / "bash-completion" / "completions" / "tune"
+    assert script.read_text(encoding="utf-8").strip() == tune_process("completion", "bash").stdout.strip()
+    monkeypatch.setenv("_TUNE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "tune val")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert tune_process().stdout.split() == ["plain,validate"]
+
+
+@pytest.mark.usefixtures("server")
+def test_metrics_are_served_where_it_is_said_and_a_host_that_is_not_ours_is_an_error(
+    tmp_path: Path, tune: Tune
+) -> None:
+    (tmp_path / "spec.yaml").write_text(MINIMAL, encoding="utf-8")
+    done = tune("spec.yaml", "--metrics-port", 9999, "--metrics-host", "192.0.2.1")
+    assert done.returncode == 4
+    assert "cannot serve metrics on 192.0.2.1:9999" in done.stderr
+
+
+def test_the_demo_replays_what_was_measured_on_a_gpu(tmp_path: Path, tune: Tune) -> None:
+    assert tune("demo").returncode == 2
+    done = tune("demo", "--replay", "--budget", 6)
+    assert done.returncode == 0, done.stderr
+    assert "NVIDIA H100" in done.stderr
+    assert "Recommended: gpu_share=" in done.stdout
+    assert (tmp_path / "tuning" / "demo" / "report.html").is_file()
+    root = Path(__file__).parents[3]
+    shipped, published = root / "tuner/demo/h100-vision.csv", root / "docs/gpu-h100/gpu-vision.csv"
+    assert shipped.read_bytes() == published.read_bytes()

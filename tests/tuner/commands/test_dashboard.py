@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,11 +14,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.browser import browser, until
-from tests.conftest import Tune, tune_command, tune_environment
+from tests.browser import browser, inaccessible, until
+from tests.conftest import Tune, call_tune, tune_command, tune_environment
 
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202e=1+1'
 SPEC = """\
@@ -87,11 +89,19 @@ def tune(tune_in_process: Tune) -> Tune:
     return tune_in_process
 
 
-@pytest.fixture
-def study(tmp_path: Path, tune: Tune) -> Path:
-    write_study(tmp_path)
-    done = tune("--service", "spec.yaml", "--budget", "12", "--output", "out")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a run has ended, made once; each test works on a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_study(folder)
+    done = call_tune(folder, "--service", "spec.yaml", "--budget", "12", "--output", "out")
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path: Path, finished: Path) -> Path:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -104,7 +114,7 @@ def test_every_tab_works_and_nothing_leaves_the_machine(study: Path, tmp_path: P
         page.wait_for_selector("#hero .sentence")
         assert "Deploy cpu_cores=" in page.inner_text("#hero")
         page.wait_for_selector("#cost-p99 .main-svg")
-        assert page.locator(".js-plotly-plot").count() == 6
+        assert page.locator(".js-plotly-plot").count() == 7
         _trials(page)
         _planner(page)
         _exports(page, tmp_path)
@@ -154,7 +164,7 @@ def test_a_live_runs_trials_appear_without_a_reload(tmp_path: Path) -> None:
         env=tune_environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as run:  # fmt: skip
         assert run.stderr is not None
-        next(line for line in run.stderr if "[ 1/20]" in line)
+        next(line for line in run.stderr if "[ 1/20 done]" in line)
         run.send_signal(signal.SIGSTOP)  # so that the browser is there before the rest
         with dashboard(tmp_path, "out") as address, browser(address) as seen:
             page = seen.page
@@ -198,6 +208,27 @@ def test_it_fits_a_phone_and_a_keyboard(study: Path) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("needs_machine")
+@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_clipped_and_axe_finds_nothing_serious(study: Path, width: int, scheme: Any) -> None:
+    with browser("file://", width, scheme) as seen:
+        seen.page.goto((study / "out" / "report.html").as_uri())
+        assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert inaccessible(seen) == []
+    with dashboard(study, "out") as address, browser(address, width, scheme) as seen:
+        page = seen.page
+        page.goto(address)
+        page.wait_for_selector("#parallel .main-svg")
+        for tab in ("Overview", "Trials", "Capacity plan", "Compare", "Export"):
+            page.get_by_label(tab, exact=True).check(force=True)
+            page.wait_for_timeout(1500)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+            assert inaccessible(seen) == [], tab
+        assert seen.complaints == []
+
+
 @pytest.mark.usefixtures("needs_machine")
 def test_it_answers_to_its_own_name_alone_or_to_who_has_the_token(study: Path, tune: Tune) -> None:
     with dashboard(study, "out") as address:
@@ -236,7 +267,8 @@ def test_the_report_sorts_and_shows_hostile_text_as_text(study: Path) -> None:
         page.goto(page_file.as_uri())
         table = page.get_by_role("region", name="Trials").locator("table")
         table.locator("th", has_text="batch").first.click()
-        numbers = [int(one) for one in table.locator("tbody tr td:nth-child(4)").all_inner_texts()]
+        at = [one.split()[0] for one in table.locator("thead th").all_inner_texts()].index("batch") + 1
+        numbers = [int(one) for one in table.locator(f"tbody tr:first-child td:nth-child({at})").all_inner_texts()]
         assert numbers == sorted(numbers)
         assert page.title() == "tune: shown"
         assert "<img src=x" in page.inner_text("body")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from results import Evidence
-from tests.conftest import SERVER, Tune, recommendation, tune_command, tune_environment
+from tests.conftest import SERVER, Tune, call_tune, recommendation, tune_command, tune_environment
 from tuner.study.archive import Archive
 from tuner.study.storage import sqlite_url
 
@@ -56,12 +57,20 @@ def tune(tune_in_process: Tune) -> Tune:
     return tune_in_process
 
 
-@pytest.fixture
-def finished(tmp_path: Path, tune: Tune) -> Path:
-    (tmp_path / "table.csv").write_text(TABLE, encoding="utf-8")
-    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
-    done = tune("--service", "spec.yaml", "--budget", "4", "--output", "out")
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a run has ended, made once; each test works on a copy."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "table.csv").write_text(TABLE, encoding="utf-8")
+    (folder / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    done = call_tune(folder, "--service", "spec.yaml", "--budget", "4", "--output", "out")
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def finished(tmp_path: Path, study: Path) -> Path:
+    shutil.copytree(study, tmp_path, dirs_exist_ok=True)
     return tmp_path / "out"
 
 
@@ -196,7 +205,7 @@ def test_a_running_study_shows_metrics(tmp_path: Path) -> None:
     ) as run:  # fmt: skip
         assert run.stderr is not None
         try:
-            next(line for line in run.stderr if line.startswith("[ 1/1]") or "[1/1]" in line)
+            next(line for line in run.stderr if "[1/1 done]" in line)
             text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
             assert 'tune_trials{state="complete"} 1.0' in text
             assert "tune_load_test_seconds_total" in text

@@ -90,7 +90,10 @@ DAMAGED: dict[str, tuple[Damage, str | None]] = {
     "a seed that is none": (plan(seed=-1), "its seed is not what it should be"),
     "a warm start that is none": (plan(warm_start=[{}]), "number: Field required"),
     "a plan without its parts": (attribute("tune:plan", "{}"), "tune:plan: it has no spec"),
-    "an explanation that is none": (attribute("tune:explanation", '{"a": 1}'), "tune:explanation: metric: Fi"),
+    "an explanation that is none": (
+        attribute("tune:explanation", '{"a": 1}'),
+        "tune:explanation: metric: Field required",
+    ),
     "a budget that is none": (plan(budget="x"), "its budget is not what it should be"),
     "a confirmation that is none": (
         sql("UPDATE study_user_attributes SET value_json = '{}' WHERE key LIKE 'tune:confirmation:%'"),

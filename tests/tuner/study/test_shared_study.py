@@ -110,7 +110,7 @@ def test_two_workers_and_one_is_killed(tmp_path: Path, tune: Tune, postgresql: s
         main = subprocess.Popen(
             tune_command("--service", "spec.yaml", "--budget", "20", "--storage", postgresql), stderr=log, **common  # type: ignore[call-overload]
         )  # fmt: skip
-    while "[ 1/20]" not in (tmp_path / "main.log").read_text(encoding="utf-8"):
+    while "[ 1/20 done]" not in (tmp_path / "main.log").read_text(encoding="utf-8"):
         assert main.poll() is None
         time.sleep(0.2)
     # As if on another machine: that it is dead is known by its silence alone.

@@ -1,0 +1,296 @@
+"""Is what is recommended right, under noise, and as often as is said? `python -m benchmarks.decision --tables ...`
+
+Services are made up (`benchmarks.search.families`) or measured tables. Each launch's capacity is the true one times a
+lognormal error that stays with the launch; one launch in twenty is halved; each measurement adds an error of 2%, which
+is what its interval says. The product's own sampler, final and decision run on that, in one process; beside them the
+rule that came before (the best of three that are measured once more) after the same search, and Optuna's samplers with
+that rule. All have the same launches to spend: those of the search and of the final together.
+
+- regret: what the recommended configuration truly costs over the best of the whole space (`measured`: of those tried).
+- said: the mean probability to be the best of those tried that was stated, and how often it was true.
+- current is best: the spec names the truly best configuration as today's; the answer should be to keep it.
+- A/A: two names for one configuration, one of them today's: neither may be called cheaper.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.search.families import FAMILIES, Floats, Surface, draw
+from benchmarks.search.searchers import SEARCHERS, OurSearch
+from benchmarks.search.tables import read_table
+from results import TrialRecord
+from runners import Recorded
+from search_spaces import Parameter, SearchSpace
+from tuner.search.beliefs import Beliefs, Expectation
+from tuner.search.contenders import believed
+from tuner.search.decision import Decision, decide
+from tuner.search.final import FinalRules, next_round
+from tuner.search.objective import Objective, capacity_at_cost, cost_per_million_requests
+from tuner.trial.replay_noise import disturbed
+from tuner.trial.trial import BREAK_EVEN_MARGIN
+
+_CONFIRMED = 3  # of the rule that came before
+_OBJECTIVE = Objective(("cost_per_million_requests",))
+_RULES = FinalRules()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run. `service` is a family and a seed, or a table. `current`: today's is the truly best one, or none."""
+
+    service: tuple[str, int] | Path
+    method: str
+    noise: float
+    seed: int
+    budget: int
+    current: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a case: regrets in shares, what was said and whether it was true, and the launches it took."""
+
+    case: Case
+    regret: float
+    regret_measured: float
+    launches: int
+    decision: str = ""
+    said: float = np.nan
+    true: float = np.nan
+    said_alike: float = np.nan
+    true_alike: float = np.nan
+
+
+class Noisy:
+    """Launches of one surface's configurations, each with errors of its own."""
+
+    def __init__(self, surface: Surface, noise: float, seed: int) -> None:
+        self.surface, self._noise, self._random = surface, noise, np.random.default_rng([seed, 7])
+        with np.errstate(divide="ignore"):
+            self.costs: Floats = surface.price / surface.capacity_qps / 3600 * 1e6
+        self.launches = 0
+
+    def launch(self, number: int, trial: int, best: float | None, *, prune: bool) -> TrialRecord:
+        """`best` is the lowest cost so far, below which a trial is pruned by the product's own rule."""
+        self.launches += 1
+        surface, random = self.surface, self._random
+        price, capacity = float(surface.price[number]), float(surface.capacity_qps[number])
+        shared: dict[str, Any] = {
+            "number": trial, "configuration": surface.configurations[number], "cost_per_hour": price,
+        }  # fmt: skip
+        if not capacity:
+            oom = surface.status[number] == "oom"
+            return TrialRecord(state="infeasible", reason="out of memory" if oom else "too slow", **shared)
+        known = None if surface.saturated_qps is None else float(surface.saturated_qps[number])
+        told = Recorded(capacity, max(capacity, known or 0.0), None, price, None)
+        recorded, estimate = disturbed(told, self._noise, int(random.integers(2**31)))
+        seen, shared["saturated_qps"] = estimate.value, recorded.saturated_qps
+        bound = None if best is None or not prune else capacity_at_cost(price, best) * BREAK_EVEN_MARGIN
+        if bound is not None and seen < bound:
+            return TrialRecord(state="pruned", reason="dearer", capacity_bound_qps=bound, **shared)
+        return TrialRecord(
+            state="complete", capacity_qps=estimate,
+            cost_per_million_requests=cost_per_million_requests(price, seen), **shared,
+        )  # fmt: skip
+
+
+def run(case: Case) -> Outcome:
+    """Search, final, decision."""
+    import torch
+
+    torch.set_num_threads(1)
+    surface = read_table(case.service) if isinstance(case.service, Path) else draw(*case.service)
+    noisy = Noisy(surface, case.noise, case.seed)
+    ours = case.method in ("ours", "before")
+    searcher = SEARCHERS["ours" if ours else case.method](surface, case.seed)
+    budget = case.budget
+    if case.method != "ours":
+        budget += _RULES.launches(case.budget) - _CONFIRMED
+    first = int(noisy.costs.argmin()) if case.current else None
+    numbers, records = _search(noisy, searcher, min(budget, len(surface.configurations)), first, prune=ours)
+    if case.method != "ours":
+        return _before(case, noisy, numbers, records)
+    assert isinstance(searcher, OurSearch)
+    expected = searcher.sampler.expected(records)
+    beliefs, decision = final(
+        lambda trial: noisy.launch(numbers[trial], trial, None, prune=False), records, expected,
+        current=0 if case.current else None,
+    )  # fmt: skip
+    if beliefs is None or decision is None:
+        return Outcome(case, np.inf, 0.0, noisy.launches)
+    served = [noisy.costs[numbers[one]] for one in beliefs.numbers]
+    cost = noisy.costs[numbers[decision.number]]
+    return Outcome(
+        case, cost / noisy.costs.min() - 1, cost / min(served) - 1, noisy.launches, decision.action,
+        decision.probability_best, float(cost <= min(served) + 1e-12),
+        decision.probability_alike, float(cost <= min(served) * 1.02),
+    )  # fmt: skip
+
+
+def final(
+    launch: Callable[[int], TrialRecord], records: Sequence[TrialRecord], expected: Mapping[int, Expectation], *,
+    current: int | None,
+) -> tuple[Beliefs | None, Decision | None]:  # fmt: skip
+    """The product's final and decision over trials that are launched again by `launch`."""
+    again: dict[int, list[TrialRecord]] = {}
+    left = _RULES.launches(len(records))
+    while (beliefs := believed(_OBJECTIVE, records, again, expected)) is not None:
+        counts = {number: len(found) for number, found in again.items()}
+        chosen = next_round(beliefs, current if current in beliefs else None, counts, left, _RULES)
+        for number in chosen:
+            again.setdefault(number, []).append(launch(number))
+        left -= len(chosen)
+        if not chosen:
+            among = [one for one in beliefs.numbers if one in again] or None
+            return beliefs, decide(beliefs, current if current in beliefs else None, _RULES.confidence, among)
+    return None, None
+
+
+def _search(
+    noisy: Noisy, searcher: Any, budget: int, first: int | None, *, prune: bool
+) -> tuple[list[int], list[TrialRecord]]:
+    """The configurations tried, in order, and what was seen of them. `first` is today's."""
+    numbers: list[int] = []
+    records: list[TrialRecord] = []
+    for trial in range(budget):
+        if trial == 0 and first is not None and isinstance(searcher, OurSearch):
+            number = first
+            searcher.pend(number)
+        else:
+            number = searcher.ask()
+        costs = [one.cost_per_million_requests for one in records if one.cost_per_million_requests is not None]
+        record = noisy.launch(number, trial, min(costs, default=None), prune=prune)
+        searcher.tell(record, number)
+        numbers.append(number)
+        records.append(record)
+    return numbers, records
+
+
+def _before(case: Case, noisy: Noisy, numbers: Sequence[int], records: Sequence[TrialRecord]) -> Outcome:
+    """The three best are measured once more, and the best of these is taken; where none serves, the next."""
+    ranked = _OBJECTIVE.ranked(records)
+    again = [noisy.launch(numbers[one.number], one.number, None, prune=False) for one in ranked[:_CONFIRMED]]
+    if not ranked:
+        return Outcome(case, np.inf, 0.0, noisy.launches)
+    chosen = _OBJECTIVE.ranked(again)[0].number
+    cost = noisy.costs[numbers[chosen]]
+    served = min(noisy.costs[numbers[one.number]] for one in ranked)
+    return Outcome(case, cost / noisy.costs.min() - 1, cost / served - 1, noisy.launches)
+
+
+def same(noise: float, seed: int) -> Decision | None:
+    """A/A: one configuration under two names, the first of which is today's."""
+    rows: list[dict[str, Any]] = [{"name": "a"}, {"name": "b"}]
+    one = np.ones(2)
+    space = SearchSpace((Parameter("name", ("a", "b")),))
+    surface = Surface("A/A", space, rows, 100 * one, ["ok", "ok"], one)
+    noisy = Noisy(surface, noise, seed)
+    records = [noisy.launch(number, number, None, prune=False) for number in range(2)]
+    return final(lambda trial: noisy.launch(trial, trial, None, prune=False), records, {}, current=0)[1]
+
+
+HEAD = [
+    "noise", "method", "today's", "runs", "regret, median", "90th percentile", "of those tried, median",
+    "90th percentile", "launches", "deploy, keep, uncertain", "said best", "true", "said within 2%", "true",
+]  # fmt: skip
+
+
+def table(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """A row per noise and method."""
+    rows = []
+    for key in dict.fromkeys((one.case.noise, one.case.method, one.case.current) for one in outcomes):
+        chosen = [one for one in outcomes if (one.case.noise, one.case.method, one.case.current) == key]
+        actions = [one.decision for one in chosen]
+        said = [
+            _mean(getattr(one, name) for one in chosen) for name in ("said", "true", "said_alike", "true_alike")
+        ]  # fmt: skip
+        rows.append(
+            [
+                f"{key[0]:.0%}", key[1], "the best" if key[2] else "none", str(len(chosen)),
+                *(f"{np.quantile([one.regret for one in chosen], at):.1%}" for at in (0.5, 0.9)),
+                *(f"{np.quantile([one.regret_measured for one in chosen], at):.1%}" for at in (0.5, 0.9)),
+                f"{np.mean([one.launches for one in chosen]):.1f}",
+                ", ".join(f"{actions.count(one) / len(actions):.0%}" for one in ("deploy", "keep", "uncertain")),
+                *said,
+            ]
+        )  # fmt: skip
+    return rows
+
+
+CALIBRATION_HEAD = ["noise", "said to be the best", "runs", "mean of what was said", "true"]
+
+
+def calibration(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """How often the stated probability to be the best was true, in five bands of it."""
+    rows = []
+    ours = [one for one in outcomes if one.case.method == "ours" and not np.isnan(one.said)]
+    for noise in dict.fromkeys(one.case.noise for one in ours):
+        for low, high in ((0, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.85), (0.85, 0.95), (0.95, 1.01)):
+            chosen = [one for one in ours if one.case.noise == noise and low <= one.said < high]
+            if chosen:
+                means = (_mean(one.said for one in chosen), _mean(one.true for one in chosen))
+                rows.append([f"{noise:.0%}", f"{low:.0%} to {min(1, high):.0%}", str(len(chosen)), *means])
+    return rows
+
+
+def _mean(values: Iterable[float]) -> str:
+    known = [one for one in values if not np.isnan(one)]
+    return f"{np.mean(known):.0%}" if known else ""
+
+
+def cases(asked: argparse.Namespace) -> list[Case]:
+    """Every service with every method, noise and seed; `ours` once more where today's is the best."""
+    services: list[tuple[str, int] | Path] = [*asked.tables]
+    services += [(family, seed) for family in asked.families.split(",") if family for seed in range(asked.services)]
+    found = []
+    for noise in asked.noise:
+        for method in asked.methods.split(","):
+            for service in services:
+                seeds = range(asked.first, asked.first + asked.seeds)
+                found += [Case(service, method, noise, seed, asked.budget) for seed in seeds]
+                if method == "ours":
+                    found += [Case(service, method, noise, seed, asked.budget, current=True) for seed in seeds]
+    return found
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=Path, nargs="*", default=[], help="replay tables")
+    parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--services", type=int, default=5, help="made-up services per family (default: 5)")
+    parser.add_argument("--methods", default="ours,before,Optuna TPE,Optuna GP")
+    parser.add_argument("--noise", type=float, nargs="*", default=[0.05, 0.1, 0.2])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--budget", type=int, default=20)
+    parser.add_argument("--same", type=int, default=40, help="runs of A/A per noise (default: 40)")
+    parser.add_argument("--processes", type=int, default=2)
+    asked = parser.parse_args()
+    with multiprocessing.get_context("spawn").Pool(asked.processes) as pool:
+        outcomes = pool.map(run, cases(asked), chunksize=1)
+        pool.close()
+        pool.join()
+    _print(HEAD, table(outcomes))
+    _print(CALIBRATION_HEAD, calibration(outcomes))
+    for noise in asked.noise:
+        found = [decision.action for seed in range(asked.same) if (decision := same(noise, seed)) is not None]
+        print(f"A/A at {noise:.0%} noise: {found.count('deploy')} of {len(found)} called cheaper")
+
+
+def _print(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    for row in (head, ["---"] * len(head), *rows):
+        print(f"| {' | '.join(row)} |")
+    print()
+
+
+if __name__ == "__main__":
+    main()

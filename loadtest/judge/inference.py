@@ -1,0 +1,203 @@
+"""The posterior of a server's capacity: the network's inference and the evidence of counts, each weighed by how well it
+predicted what was seen.
+
+The network reads every latency and knows many servers; the count of late requests knows nothing but its own noise. Each
+probe is predicted by both before it counts: on which side of the capacity its rate lies, and by the network also its
+median and its 90th percentile. Where the network fails, weight moves to the counts, the interval widens, and the
+server is called unlike any that is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from loadtest.judge.burst import Burst
+from loadtest.judge.capacity import Posterior, Probed
+from loadtest.judge.features import Query, Requests, scale_qps, tokens
+from loadtest.judge.network import Inferred, ServerNetwork
+from loadtest.judge.verdict import Evidence, Failures, judge
+from loadtest.plan import Verdict
+
+Floats = NDArray[np.float64]
+
+SURE = 0.98  # a rate holds, or does not, with this probability: then its verdict is sure
+_LOWEST, _HIGHEST, _GRID = 0.01, 3.0, 1000  # of the bursts' throughput
+_TRUSTED = 0.98  # weight of the network before anything was predicted
+_WORST = math.log(0.02)  # no single prediction counts more against its model
+_LEAST_PREDICTED = 30  # requests, for a prediction of quantiles to be judged
+_SURPRISE, _SURPRISES = 3.5, 2  # spreads off; how many of them make a server unlike the known ones
+_TRAINED_QPS, _TRAINED_SHARES = 1500.0, (0.0008, 0.55)  # the fastest servers, and the shares that may miss a limit
+_UNLIKE = 0.5  # weight of the network below which it is not trusted
+_WIDEN = 0.35  # for each surprise, of the spreads
+# Of all spreads: on families that it was not trained on the network is too sure (`benchmarks.truth.validate`).
+_CAUTION = 1.2
+_REFUSED = {"missed": 0.01, "undecided": 0.3}  # what is left of the density above a rate at which too many failed
+_CLEAR_SHARE, _CLEAR_EXPECTED = 1 / 3, 3.0  # a percentile at a third of the limit, with three misses to be expected
+_HOPELESS, _LEAST_HOPELESS = 0.9, 6  # the share of late requests at which nothing else need be known
+
+
+@dataclass(frozen=True)
+class _View:
+    """What can be said with the probes so far: the distribution on the grid, and the network's own, per query."""
+
+    below: Floats
+    network_below: Floats
+    counts_below: Floats
+    inferred: tuple[Inferred, ...]
+
+
+class ServerPosterior:
+    """About one server under all limits of an SLO: the capacity is the least of what each limit allows.
+
+    `queries` are in the order of the limits, as is the evidence of each probe. Rates are requests a second.
+    """
+
+    def __init__(
+        self, network: ServerNetwork, queries: Sequence[Query], lone_s: Floats, bursts: Sequence[Burst],
+    ) -> None:  # fmt: skip
+        self._network, self._queries, self._lone_s, self._bursts = network, tuple(queries), lone_s, list(bursts)
+        base_s = float(np.median(lone_s)) if len(lone_s) else min(query.limit_s for query in queries)
+        self.scale_qps = scale_qps(self._bursts, base_s)
+        self.wait_s = max(query.limit_s for query in queries)  # how long after it was due a request is judged
+        self._logs = math.log(self.scale_qps) + np.linspace(math.log(_LOWEST), math.log(_HIGHEST), _GRID)
+        self._rates = np.exp(self._logs)
+        self._counts = Posterior(self.scale_qps, _HIGHEST)
+        self._probes: list[tuple[Requests, ...]] = []
+        self._refused: list[tuple[float, float]] = []
+        self._scores = [0.0, 0.0]  # log scores of the network and of the counts
+        self._surprises = 0
+        self._view = self._viewed(self._probes, self._counts)
+
+    @property
+    def trust(self) -> float:
+        """The weight of the network: what its predictions are worth beside those of the counts."""
+        if not self._trained:
+            return 0.0
+        odds = math.log(_TRUSTED / (1 - _TRUSTED)) + self._scores[0] - self._scores[1]
+        return 1 / (1 + math.exp(-odds))
+
+    @property
+    def _trained(self) -> bool:
+        """Whether servers that fast and percentiles like these were in its training."""
+        low, high = _TRAINED_SHARES
+        return self.scale_qps <= _TRAINED_QPS and all(low <= query.allowed <= high for query in self._queries)
+
+    @property
+    def unlike(self) -> bool:
+        """Whether this is a server unlike any that the network knows."""
+        return self._trained and (self.trust < _UNLIKE or self._surprises >= _SURPRISES)
+
+    def add(self, found: Probed) -> None:
+        """A probe that counts: first what each would have said of it, then what it says."""
+        self._predict(found)
+        self._counts.add(found)
+        if found.requests:
+            self._probes.append(found.requests)
+        if found.too_many_errors and found.failures is not None:
+            self._refused.append((found.probe.rate_qps, _REFUSED.get(found.failures.verdict, 1.0)))
+        self._view = self._viewed(self._probes, self._counts)
+
+    def quantile(self, *shares: float) -> list[float]:
+        """Rates below which the capacity lies with these probabilities."""
+        return [float(np.exp(np.interp(share, self._view.below, self._logs))) for share in shares]
+
+    def below(self, rate_qps: float) -> float:
+        """The probability that the capacity is below a rate."""
+        return self._at(self._view.below, rate_qps)
+
+    def log_latency(self, rate_qps: float, share: float) -> tuple[float, float]:
+        """Mean and spread of the logarithm of a latency in seconds: of the quantile `share` at that rate."""
+        mean, spread = self._view.inferred[0].log_latency(rate_qps, share)
+        return mean + math.log(self._queries[0].limit_s), spread
+
+    def verdict(
+        self, requests: tuple[Requests, ...], evidence: Sequence[Evidence], failures: Failures | None
+    ) -> Verdict:
+        """Of a probe that is under way: what is known without it, and what it has seen so far."""
+        if failures is not None and failures.verdict == "missed":
+            return "missed"
+        if any(_hopeless(one, query) for one, query in zip(requests, self._queries, strict=True)):
+            return "missed"
+        counts = judge(evidence, failures)
+        below = self._at(self._viewed([*self._probes, requests], self._counts).below, requests[0].rate_qps)
+        clear = all(_clear(one, query) for one, query in zip(requests, self._queries, strict=True))
+        inferred: Verdict = "met" if below < 1 - SURE or clear else "missed" if below > SURE else "undecided"
+        if failures is not None and failures.exceeded and inferred == "met":
+            return "undecided"
+        if "undecided" in (counts, inferred):
+            return inferred if counts == "undecided" else counts
+        return counts if counts == inferred else "undecided"
+
+    def _at(self, below: Floats, rate_qps: float) -> float:
+        return float(np.interp(math.log(rate_qps), self._logs, below))
+
+    def _viewed(self, probes: Sequence[tuple[Requests, ...]], counts: Posterior) -> _View:
+        widen = _CAUTION * (1 + _WIDEN * self._surprises)
+        inferred = tuple(
+            self._network.infer(tokens(query, self._lone_s, self._bursts, [probe[number] for probe in probes]))
+            for number, query in enumerate(self._queries)
+        )
+        # What one limit allows hangs together with what another does: the tightest decides.
+        network = np.max([one.below(self._rates, widen) for one in inferred], axis=0)
+        counted = counts.below_all(self._rates)
+        trust = self.trust
+        if _width(counted) < _width(network):
+            trust = min(1 - trust, 0.005)  # many requests: then counts know more, and their errors are known
+        mixed = trust * network + (1 - trust) * counted
+        for rate, left in self._refused:
+            density = np.diff(mixed, prepend=0.0) * np.where(self._rates > rate, left, 1.0)
+            mixed = np.cumsum(density)
+        mixed = np.maximum.accumulate(mixed) + np.linspace(0, 1e-9, len(mixed))  # ascending, for the quantiles
+        return _View(mixed / mixed[-1], network, counted, inferred)
+
+    def _predict(self, found: Probed) -> None:
+        """Score both by the side of the capacity on which the probe turned out to be, as far as that is clear."""
+        rate, evidence = found.probe.rate_qps, found.tightest
+        if math.isfinite(evidence.cautious_error) and not found.too_many_errors:
+            held = float(ndtr(-evidence.distance / max(evidence.cautious_error, 0.1)))
+            for number, below in enumerate((self._view.network_below, self._view.counts_below)):
+                missed = min(max(self._at(below, rate), 0.01), 0.99)
+                score = held * math.log(1 - missed) + (1 - held) * math.log(missed)
+                self._scores[number] += max(score, _WORST)
+        for one, inferred, query in zip(found.requests, self._view.inferred, self._queries, strict=False):
+            self._surprises += _surprised(one, inferred, query)
+
+
+def _width(below: Floats) -> float:
+    """The length of the 95% interval, in steps of the grid."""
+    low, high = np.searchsorted(below, (0.025, 0.975))
+    return float(high - low)
+
+
+def _hopeless(requests: Requests, query: Query) -> bool:
+    values = requests.values_s[requests.counted]
+    return (
+        len(values) >= _LEAST_HOPELESS and float((values > query.limit_s).mean()) >= _HOPELESS and query.allowed < 0.5
+    )
+
+
+def _clear(requests: Requests, query: Query) -> bool:
+    """The percentile that is bounded is far below the limit, over many requests."""
+    values = requests.values_s[requests.counted]
+    if len(values) * query.allowed < _CLEAR_EXPECTED or not len(values):
+        return False
+    return float(np.quantile(values, 1 - query.allowed, method="higher")) <= _CLEAR_SHARE * query.limit_s
+
+
+def _surprised(requests: Requests, inferred: Inferred, query: Query) -> int:
+    """1 where the median or the 90th percentile is far from what was predicted, else 0."""
+    values = requests.values_s[requests.counted]
+    if len(values) < _LEAST_PREDICTED or np.mean(values > query.limit_s) > 0.05:
+        return 0  # beyond the capacity latencies grow without end
+    for share in (0.5, 0.9):
+        mean, spread = inferred.log_latency(requests.rate_qps, share)
+        seen = math.log(max(1e-3, float(np.quantile(values, share)) / query.limit_s))
+        if abs(seen - mean) > _SURPRISE * math.hypot(spread, 0.05):
+            return 1
+    return 0

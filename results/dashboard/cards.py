@@ -1,0 +1,58 @@
+"""Trials where there is no room for a table: a card each, with its figures; and all of them as a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from dash import html
+
+from results.records import TrialRecord
+from results.summary import StudySummary
+from results.tables import trials_csv
+from results.text import assigned, figure, interval, milliseconds, money, visible
+
+_MOST = 60  # cards; a phone shows the best of more
+
+
+def trial_cards(study: StudySummary, states: Sequence[str]) -> list[Any]:
+    """The recommended one first, then by the objective; those without a figure last, by their number."""
+    known = [record for record in map(study.latest, study.records) if record.state in states]
+    sign = -1.0 if study.maximised else 1.0
+    known.sort(key=lambda one: sign * study.values[one.number] if one.number in study.values else float("inf"))
+    shown: list[Any] = [_card(study, record) for record in known[:_MOST]]
+    rest = len(known) - _MOST
+    return (
+        [*shown, html.P(f"and {rest} more; a wider window shows them in a table", className="soft")]
+        if rest > 0
+        else shown
+    )
+
+
+def _card(study: StudySummary, one: TrialRecord) -> html.Article:
+    best = one.number == study.recommendation.trial
+    cost = one.cost_per_million_requests
+    figures = [
+        ("requests/s", figure(one.capacity_qps.value) if one.capacity_qps else None),
+        ("95% interval", interval(one.capacity_qps)),
+        ("p99", milliseconds(one.p99_ms.value) if one.p99_ms else None),
+        ("per million", money(cost, study.currency) if cost else None),
+    ]  # fmt: skip
+    items = [html.Div([html.Dd(name), html.Dt(text)]) for name, text in figures if text]
+    return html.Article(
+        [
+            html.H3(f"Trial {one.number}: {one.state}" + (", recommended" if best else "")),
+            *([html.Dl(items, className="figures small")] if items else []),
+            html.P(visible(assigned(one.configuration))),
+            *([html.P(visible(one.reason), className="soft")] if one.reason else []),
+        ],
+        className="card best" if best else "card",
+    )
+
+
+def trials_text(study: StudySummary, kind: str) -> str:
+    """`csv`, as `trials.csv` has it, or `json`: every record whole."""
+    if kind == "csv":
+        return trials_csv(study.records, study.parameters)
+    return json.dumps([one.model_dump(mode="json") for one in study.records], indent=1) + "\n"

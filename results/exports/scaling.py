@@ -1,0 +1,103 @@
+"""What stands beside a Deployment, or in its place: KEDA, LeaderWorkerSet, Gateway API's InferencePool."""
+
+from __future__ import annotations
+
+from results.exports.deployable import Deployable
+from results.exports.documents import Document, NotExportable, aim, body, comment, header, remarked, to_yaml
+from results.exports.kubernetes import metadata, pod, quantity, selector, service
+from results.exports.servers import uses
+
+# Servers' own counters of requests, as their documentation names them.
+_COUNTERS = {
+    "triton": "nv_inference_request_success",
+    "torchserve": "ts_inference_requests_total",
+    "vllm": "vllm:request_success_total",
+}
+
+
+def keda(one: Deployable) -> dict[str, str]:
+    """A ScaledObject (keda.sh/v1alpha1) for the exported Deployment: requests/s of each replica at the measured knee,
+    by the server's own counter; the use of cores where the server is not known to have one.
+    """
+    counter = next((name for server, name in _COUNTERS.items() if _runs(one, server)), None)
+    percent = one.target_cpu_percent
+    if counter is not None:
+        trigger: Document = {
+            "type": "prometheus",
+            "metricType": "AverageValue",
+            "metadata": {
+                "serverAddress": "http://prometheus.monitoring:9090",
+                "query": f'sum(rate({{__name__="{counter}", pod=~"{one.name}-.*"}}[1m]))',
+                "threshold": quantity(one.target_qps),
+            },
+        }
+        remark = ("threshold", aim(one))
+    elif percent is not None:
+        trigger = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": str(percent)}}
+        remark = ("value", f"percent of the requested cores, used at {aim(one)}")
+    else:
+        raise NotExportable(
+            f"keda needs something to scale by: no use of cores was measured of {one.service}, and the server is not "
+            f"one whose counter of requests is known ({', '.join(_COUNTERS)})\n"
+            "Export kubernetes, whose autoscaler takes http_requests_per_second of an adapter."
+        )
+    document = {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": metadata(one),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": one.name},
+            "minReplicaCount": one.least,
+            "maxReplicaCount": one.most,
+            "triggers": [trigger],
+        },
+    }
+    text = remarked(body(document), *remark)
+    text = remarked(text, "serverAddress", "write your Prometheus here")
+    return {"scaledobject.yaml": comment(f"{header(one)}\nFor the Deployment of `--format kubernetes`.") + text}
+
+
+def leader_worker_set(one: Deployable) -> dict[str, str]:
+    """A LeaderWorkerSet (leaderworkerset.x-k8s.io/v1) with groups of one pod, and its Service."""
+    document = {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": metadata(one),
+        "spec": {
+            "replicas": one.replicas,
+            "leaderWorkerTemplate": {
+                "size": 1,
+                "workerTemplate": {"metadata": {"labels": selector(one)}, "spec": pod(one)},
+            },
+        },
+    }
+    if one.files:
+        raise NotExportable(
+            f"leader-worker-set takes no rendered files, and {one.service} has {len(one.files)}\n"
+            "Export kubernetes, whose ConfigMap holds them."
+        )
+    head = f"{header(one)}\nA group is one pod, as it was measured; a model over several machines needs another size."
+    return {f"{one.name}.yaml": to_yaml([document, service(one)], head)}
+
+
+def inference_pool(one: Deployable) -> dict[str, str]:
+    """An InferencePool (inference.networking.k8s.io/v1) of the exported Deployment's pods."""
+    document = {
+        "apiVersion": "inference.networking.k8s.io/v1",
+        "kind": "InferencePool",
+        "metadata": metadata(one),
+        "spec": {
+            "selector": {"matchLabels": selector(one)},
+            "targetPorts": [{"number": one.port}],
+            "endpointPickerRef": {"name": f"{one.name}-epp", "port": {"number": 9002}},
+        },
+    }
+    text = remarked(body(document), "endpointPickerRef", "the Service of your endpoint picker, as its chart names it")
+    head = f"{header(one)}\nFor the Deployment of `--format kubernetes`."
+    return {"inferencepool.yaml": comment(head) + text}
+
+
+def _runs(one: Deployable, server: str) -> bool:
+    if server == "vllm":
+        return "vllm" in " ".join([one.image or "", *one.command]).lower()
+    return uses(one, server)

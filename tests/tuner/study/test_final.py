@@ -1,0 +1,137 @@
+"""The final in a run: launches in turns, stored as they end, and what is decided from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.conftest import Tune, recommendation
+
+NOISE = "runner: {type: replay, table: table.csv, noise: NOISE}\n"
+SPEC = """\
+version: 1
+service: {name: noisy}
+space: {parameters: {name: [a, b, c]}}
+prices: {cpu_core_hour: 1}
+"""
+
+
+def write(folder: Path, capacities: dict[str, float], *, noise: str = "10%", more: str = "") -> None:
+    rows = "\n".join(f"{name},{capacity},1,30" for name, capacity in capacities.items())
+    (folder / "table.csv").write_text(f"name,capacity_qps,price_per_hour,trial_s\n{rows}\n", encoding="utf-8")
+    (folder / "spec.yaml").write_text(SPEC + NOISE.replace("NOISE", noise) + more, encoding="utf-8")
+
+
+def launches(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "tuning" / "noisy" / "trials").iterdir() if "again" in path.name)
+
+
+def test_what_is_twice_as_cheap_is_deployed_with_the_confidence_asked_for(tmp_path: Path, tune: Tune) -> None:
+    write(tmp_path, {"a": 100, "b": 220, "c": 50}, more="current: {name: a}\n")
+    assert tune("--service", "spec.yaml", "--budget", 3).returncode == 0
+    found = recommendation(tmp_path / "tuning" / "noisy")
+    assert (found["decision"], found["configuration"], found["confirmed"]) == ("deploy", {"name": "b"}, True)
+    assert 0.2 < found["saving"]["low"] < found["saving"]["value"] < found["saving"]["high"] < 0.8
+    assert found["capacity_qps"]["low"] < found["capacity_qps"]["value"] < found["capacity_qps"]["high"]
+    assert found["launches"] == 2
+    assert found["probability_cheaper"] >= found["confidence"] == 0.95
+
+
+def test_two_names_for_one_configuration_are_not_called_cheaper(tmp_path: Path, tune: Tune) -> None:
+    write(tmp_path, {"a": 100, "b": 100, "c": 100}, more="current: {name: a}\n")
+    for seed in range(3):
+        output = tmp_path / str(seed)
+        done = tune("--service", "spec.yaml", "--budget", 3, "--seed", seed, "--output", output)
+        assert done.returncode == 0
+        found = recommendation(output)
+        assert found["decision"] != "deploy"
+        report = (output / "report.html").read_text(encoding="utf-8")
+        assert '<section class="hero fair">' in report
+    assert "Keep what you have" in done.stdout or "uncertain" in done.stdout
+
+
+def test_today_is_kept_where_it_is_best(tmp_path: Path, tune: Tune) -> None:
+    write(tmp_path, {"a": 200, "b": 100, "c": 90}, more="current: {name: a}\n")
+    done = tune("--service", "spec.yaml", "--budget", 3)
+    found = recommendation(tmp_path / "tuning" / "noisy")
+    assert (found["decision"], found["configuration"], found["saving"]) == ("keep", {"name": "a"}, None)
+    assert done.stdout.startswith("Keep what you have: name=a")
+
+
+def test_a_final_goes_on_where_an_interrupted_one_was(tmp_path: Path, tune: Tune) -> None:
+    capacities = {"a": 100.0, "b": 105.0, "c": 95.0}
+    write(tmp_path, capacities, more="objective: {minimize: cost_per_million_requests, final: 0%}\n")
+    assert tune("--service", "spec.yaml", "--budget", 3).returncode == 0
+    found = recommendation(tmp_path / "tuning" / "noisy")
+    assert (found["confirmed"], found["decision"]) == (False, "uncertain")
+    assert launches(tmp_path) == []
+    write(tmp_path, capacities, more="objective: {minimize: cost_per_million_requests, final: 100%}\n")
+    assert tune("--service", "spec.yaml", "--budget", 3, "--resume").returncode == 0
+    first = launches(tmp_path)
+    assert len(first) == 4
+    again = next(name for name in first if name.endswith("-again-2"))  # somebody's second turn
+    assert tune("--service", "spec.yaml", "--budget", 3, "--resume").returncode == 0
+    assert launches(tmp_path) == first  # its share is spent
+    trials = tmp_path / "tuning/noisy/trials"
+    shown = [
+        json.loads((trials / name / "trial.json").read_text(encoding="utf-8"))["capacity_qps"]
+        for name in (again, again.removesuffix("-2"))
+    ]
+    assert shown[0] != shown[1]  # launches of their own
+
+
+def test_an_exact_table_needs_one_more_launch_of_the_best_alone(tmp_path: Path, tune: Tune) -> None:
+    write(tmp_path, {"a": 100, "b": 101, "c": 102}, noise="0%")
+    assert tune("--service", "spec.yaml", "--budget", 3).returncode == 0
+    found = recommendation(tmp_path / "tuning" / "noisy")
+    assert (found["decision"], found["configuration"], found["probability_best"]) == ("deploy", {"name": "c"}, 1.0)
+    assert len(launches(tmp_path)) == 1
+
+
+def test_noise_is_for_replays_alone(tmp_path: Path, tune: Tune) -> None:
+    write(tmp_path, {"a": 100})
+    text = (
+        (tmp_path / "spec.yaml").read_text(encoding="utf-8").replace("type: replay, table: table.csv", "type: process")
+    )
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    done = tune("validate", "spec.yaml")
+    assert done.returncode == 2
+    assert "noise is for type: replay alone" in done.stderr
+
+
+def spent(folder: Path) -> tuple[float, float]:
+    """Seconds and money of all launches, by their records."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("trials/*/trial.json")]
+    seconds = [max(one["wall_s"], one["load_s"] or 0) for one in records]
+    return sum(seconds), sum(one["cost_per_hour"] * took / 3600 for one, took in zip(records, seconds, strict=True))
+
+
+def test_a_budget_of_time_or_money_is_never_overrun_and_has_room_for_the_final(tmp_path: Path, tune: Tune) -> None:
+    write(tmp_path, {"a": 100, "b": 110, "c": 90})
+    many = "\n".join(f"{number},{100 + number % 7},{1 + number / 50},30" for number in range(50))
+    (tmp_path / "table.csv").write_text(f"n,capacity_qps,price_per_hour,trial_s\n{many}\n", encoding="utf-8")
+    text = (tmp_path / "spec.yaml").read_text(encoding="utf-8").replace("{name: [a, b, c]}", "{n: {low: 0, high: 49}}")
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    assert tune("--service", "spec.yaml", "--budget", "10m", "--budget", 40, "--output", "time").returncode == 0
+    seconds, _ = spent(tmp_path / "time")
+    assert 480 < seconds <= 600
+    assert recommendation(tmp_path / "time")["confirmed"]
+    assert tune("--service", "spec.yaml", "--max-cost", "$0.1", "--output", "money").returncode == 0
+    _, money = spent(tmp_path / "money")
+    assert 0.05 < money <= 0.1
+    assert recommendation(tmp_path / "money")["confirmed"]
+    assert tune("--service", "spec.yaml", "--budget", "10m", "--budget", 3, "--output", "trials").returncode == 0
+    assert sum(recommendation(tmp_path / "trials")["trials"].values()) == 3
+
+
+def test_a_budget_that_buys_nothing_is_refused(tmp_path: Path, tune: Tune) -> None:
+    write(tmp_path, {"a": 100})
+    done = tune("--service", "spec.yaml", "--budget", "soon")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    (tmp_path / "table.csv").write_text("name,capacity_qps\na,100\n", encoding="utf-8")
+    text = (tmp_path / "spec.yaml").read_text(encoding="utf-8").replace("prices: {cpu_core_hour: 1}\n", "")
+    objective = "objective: {maximize: capacity_qps}\n"
+    (tmp_path / "spec.yaml").write_text(text.replace("[a, b, c]", "[a]") + objective, encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--max-cost", 5)
+    assert done.returncode == 2
+    assert "nothing in this spec has a price" in done.stderr

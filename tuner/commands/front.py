@@ -1,0 +1,89 @@
+"""The front door of the command line: the main job's options, and `tune spec.yaml` without a command's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tuner.commands.option_types import PATH, RUNNERS, Budget, Parsed, whichever_first
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--budget", type=Budget(), multiple=True, callback=whichever_first, show_default="auto",
+        help="How many trials (20), or how much time (2h, 90m) to spend; both, when it is given twice, whichever comes "
+        "first. auto: until another trial is not worth what it costs.",
+    ),
+    click.option(
+        "--max-cost", type=Parsed("money"), metavar="MONEY", help="What the machines may cost, at the spec's prices."
+    ),
+    click.option("--output", type=PATH, metavar="DIR", help="Where results go.  [default: tuning/SERVICE]"),
+    click.option(
+        "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True,
+        help="Optuna storage.  [default: SQLite, study.db in the output folder]",
+    ),
+    click.option("--runner", type=RUNNERS, help="Where servers run, instead of what the spec says."),
+    click.option(
+        "--parallel", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N",
+        help="How many trials to run at once: on one machine with cores of their own, on a cluster where it has room.",
+    ),
+    click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Makes the search repeatable."
+    ),
+    click.option("--resume", is_flag=True, help="Go on with the study that an interrupted run left."),
+    click.option(
+        "--warm-start", type=PATH, multiple=True, metavar="DIR|FILE",
+        help="Learn from an earlier run's folder, or from a result of Model Analyzer, GuideLLM or AIPerf. "
+        "May be repeated.",
+    ),
+    click.option(
+        "--json", "as_json", is_flag=True,
+        help="The recommendation as JSON on standard output, events on standard error.",
+    ),
+    click.option(
+        "--metrics-port", type=click.IntRange(1, 65535), metavar="PORT",
+        help="Serve metrics of the run for Prometheus, on --metrics-host.",
+    ),
+    click.option(
+        "--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST",
+        help="Where metrics are served: 0.0.0.0 in a container, so that Prometheus can read them.",
+    ),
+)  # fmt: skip
+
+
+def run_options(function: Function) -> Function:
+    """The options of the main job, for `tune` itself and for `tune run`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+class FrontDoor(click.Group):
+    """Takes a spec where a command's name stands: `tune spec.yaml --budget 20` is `tune --service spec.yaml ...`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The first word that is neither an option nor an option's value decides."""
+        position = self._first_word(ctx, args)
+        if position is not None and args[position] not in self.commands and _is_spec(args[position]):
+            args = [*args[:position], "--service", *args[position:]]
+        return super().parse_args(ctx, args)
+
+    def _first_word(self, ctx: click.Context, args: list[str]) -> int | None:
+        valued = {
+            name for one in self.get_params(ctx) if isinstance(one, click.Option) and not one.is_flag
+            for name in one.opts
+        }  # fmt: skip
+        position = 0
+        while position < len(args):
+            if not args[position].startswith("-"):
+                return position
+            position += 2 if args[position] in valued else 1
+        return None
+
+
+def _is_spec(word: str) -> bool:
+    return word.lower().endswith((".yaml", ".yml")) or Path(word).is_file()

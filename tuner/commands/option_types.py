@@ -1,0 +1,96 @@
+"""What the command line's options take: quantities as a spec writes them, rates, formats and budgets."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+RUNNERS = click.Choice(["process", "docker", "kubernetes", "replay"])
+PATH = click.Path(path_type=Path)
+FORMATS = (
+    "kubernetes", "patch", "helm-values", "kserve", "kubedl", "seldon", "ray-serve", "compose", "keda",
+    "leader-worker-set", "inference-pool", "llm-inference-service", "vllm", "sglang", "json", "triton", "torchserve",
+    "tf-serving", "mlserver",
+)  # fmt: skip
+_ALIASES = {
+    "k8s": "kubernetes", "kustomize": "patch", "helm": "helm-values", "ray": "ray-serve", "rayserve": "ray-serve",
+    "docker-compose": "compose", "tensorflow-serving": "tf-serving", "tfserving": "tf-serving",
+    "lws": "leader-worker-set", "leaderworkerset": "leader-worker-set", "inferencepool": "inference-pool",
+    "llminferenceservice": "llm-inference-service", "llmisvc": "llm-inference-service", "scaledobject": "keda",
+    "terraform": "json", "pulumi": "json",
+}  # fmt: skip
+
+
+class Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A quantity as a spec writes it: `30s`, `0.1%`, `$2000`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises BadParameter."""
+        from search_spaces import QuantityError, parse_duration, parse_percentage
+        from tuner.spec.quantities import parse_money
+
+        if isinstance(value, float):
+            return value
+        try:
+            return {"duration": parse_duration, "share": parse_percentage, "money": parse_money}[self.name](value)
+        except QuantityError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Rate(click.FloatRange):
+    """Requests per second: a number, and one that somebody could send."""
+
+    name = "N"
+
+    def __init__(self, *, above_zero: bool = True) -> None:
+        super().__init__(min=0, min_open=above_zero, max=1e9)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises BadParameter."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail("it is not a number", param, ctx)
+        return found
+
+
+class Format(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """An export's format, by its name or by one that people know it by."""
+
+    name = "format"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises BadParameter."""
+        known = str(value).lower().replace("_", "-")
+        return str(click.Choice(FORMATS).convert(_ALIASES.get(known, known), param, ctx))
+
+
+class Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number of trials, a time in seconds (a float), or `auto` (None)."""
+
+    name = "N|TIME|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float | None:
+        """Raises BadParameter."""
+        if value is None or isinstance(value, int | float):
+            return value
+        if str(value) == "auto":
+            return None
+        if str(value).strip()[-1:].isalpha():
+            found = Parsed("duration").convert(value, param, ctx)
+            return found if found > 0 else self.fail(f"{value!r} is no time to spend", param, ctx)
+        return int(click.IntRange(min=1).convert(value, param, ctx))
+
+
+def whichever_first(
+    context: click.Context, parameter: click.Parameter, values: tuple[int | float | None, ...]
+) -> int | None:
+    """Of several budgets the smallest number of trials; the shortest time goes to another parameter."""
+    del parameter
+    context.params["max_time"] = min((one for one in values if isinstance(one, float)), default=None)
+    return min((one for one in values if isinstance(one, int)), default=None)

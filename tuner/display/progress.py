@@ -1,0 +1,122 @@
+"""The live part of the terminal as text of a given width: what runs now, and the study as a whole.
+
+A line is the sum of what must be seen (a number, a bar) and what may be cut short at the right edge, so that a narrow
+terminal loses words and never the bar.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.text import Text
+
+from results import TrialRecord
+from results.text import assigned, duration, figure
+from search_spaces import Configuration
+from tuner.display.protocol import StudyOutline
+from tuner.display.wording import harmless, measured, paid, spent_on
+
+_NARROW, _WIDE = 8, 24  # columns of a bar
+_WORDS_FROM = 130  # columns of a terminal from which the lines have all their words
+_FULL, _PARTS = "\N{FULL BLOCK}", " \u258f\u258e\u258d\u258c\u258b\u258a\u2589"
+_SPINNER = "\u280b\u2819\u2839\u2838\u283c\u2834\u2826\u2827\u2807\u280f"
+_MOST_SHOWN = 4  # of trials that run at once
+
+
+@dataclass
+class Running:
+    """A trial under way: what it does, and how much of its time limit has passed (0 to 1)."""
+
+    number: int
+    configuration: Configuration
+    again: str = ""  # `2 of 3` where the best are measured again
+    phase: str = "launch"
+    fraction: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Whole:
+    """The study so far. Times are of this process: what earlier runs took says nothing about this machine."""
+
+    outline: StudyOutline
+    finished: int
+    spent: float
+    seconds: list[float] = field(default_factory=list)
+    best: TrialRecord | None = None
+
+    def add(self, record: TrialRecord, best: TrialRecord | None, seconds: float) -> None:
+        """Count a trial that is over."""
+        self.finished += 1
+        self.spent += spent_on(record)
+        self.seconds.append(seconds)
+        self.best = best
+
+    def left_s(self) -> float | None:
+        """How long it may still take, going by the trials so far; the estimate before the first is over."""
+        trials = max(0, self.outline.budget - self.finished)
+        if not self.seconds:
+            return self.outline.seconds_at_most
+        return sum(self.seconds) / len(self.seconds) * trials / self.outline.parallel
+
+
+def running_lines(running: Sequence[Running], width: int) -> list[Text]:
+    """A line per trial under way."""
+    lines = [_running_line(one, width) for one in running[:_MOST_SHOWN]]
+    if len(running) > _MOST_SHOWN:
+        lines.append(Text(f"  and {len(running) - _MOST_SHOWN} more trials", style="dim"))
+    return lines
+
+
+def _running_line(one: Running, width: int) -> Text:
+    spinner = _SPINNER[int(time.monotonic() * 10) % len(_SPINNER)]
+    line = Text(f"{spinner} #{one.number:<3} ", no_wrap=True)
+    line.append(bar(one.fraction, width), style="cyan")
+    line.append(f" {harmless(one.phase)}", style="bold")
+    line.append(f" (again, {one.again})" if one.again else "", style="magenta")
+    line.append(f"  {harmless(assigned(one.configuration))}", style="dim")
+    return _cut(line, width)
+
+
+def study_line(whole: Whole, width: int) -> Text:
+    """Trials, time left, money so far, and the best with its interval; in fewer words on a narrow terminal."""
+    outline, narrow = whole.outline, width < _WORDS_FROM
+    line = Text("  ", no_wrap=True)
+    line.append(bar(whole.finished / max(1, outline.budget), width), style="green")
+    line.append(f" {whole.finished}/{outline.budget}" + ("" if narrow else " trials"), style="bold")
+    left_s = whole.left_s()
+    if left_s is not None and whole.finished < outline.budget:
+        about = "" if narrow else "about " if whole.seconds else "at most "
+        line.append(f", {about}{duration(left_s)} left")
+    if whole.spent > 0:
+        amount = figure(whole.spent, 2) if narrow else figure(whole.spent)
+        line.append(f", {amount} {outline.currency}" + ("" if narrow else " so far"))
+    line.append(", " + _best(whole.best, outline.currency, narrow=narrow), style="green" if whole.best else "dim")
+    return _cut(line, width)
+
+
+def _best(best: TrialRecord | None, currency: str, *, narrow: bool) -> str:
+    if best is None:
+        return "nothing meets the SLO yet"
+    if best.cost_per_million_requests is not None:
+        text = paid(best, currency)
+        text = text.replace(f" {currency} per million", "").replace(" to ", "\N{EN DASH}") if narrow else text
+        return f"best #{best.number} {text}"
+    rate = "" if best.capacity_qps is None else f" {measured(best.capacity_qps, 'req/s')}"
+    return f"best #{best.number}{rate}"
+
+
+def bar(fraction: float, width: int) -> str:
+    """A bar with eighths of a column; it is narrower on a narrow terminal, and always there."""
+    columns = min(_WIDE, _NARROW + max(0, width - 90) // 4)
+    eighths = round(min(1.0, max(0.0, fraction)) * columns * 8)
+    full, part = divmod(eighths, 8)
+    filled = _FULL * full + (_PARTS[part] if part else "")
+    return f"\u2595{filled:<{columns}}\u258f"
+
+
+def _cut(line: Text, width: int) -> Text:
+    line.truncate(max(1, width), overflow="ellipsis")
+    return line

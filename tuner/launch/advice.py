@@ -1,0 +1,37 @@
+"""What a spec may say but seldom means: each is a sentence that `validate` and a run show, and no error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+
+from tuner.launch.render import templates
+from tuner.spec.reading import LoadedSpec
+
+_EVERYWHERE = ("0.0.0.0", "[::]", "::0")  # noqa: S104 (looked for in the user's command)
+
+
+def unreachable(loaded: LoadedSpec, used: Set[str]) -> Iterator[str]:
+    """`used` are the placeholders that its texts name. In a container, and so in every manifest that `tune export`
+    writes, 127.0.0.1 is the container's own.
+    """
+    service, runner = loaded.spec.service, loaded.spec.runner.type
+    container = runner in ("docker", "kubernetes")
+    if service.server != "custom" or not service.command or not (container or service.image) or "host" in used:
+        return
+    if not any(address in text for _, text in templates(loaded) for address in _EVERYWHERE):
+        where = "its container" if container else "a container of service.image"
+        yield (
+            "{host} is in no command, env or file: a server that listens on 127.0.0.1 by itself is reached by nobody "
+            f"in {where}; pass it {{host}}, or make sure that it listens on 0.0.0.0"
+        )
+
+
+def unchecked(loaded: LoadedSpec) -> Iterator[str]:
+    """A status of 200 is all that is asked of an answer."""
+    spec = loaded.spec
+    known = spec.service.server != "custom" or spec.request.stream is not None or spec.request.protocol == "grpc"
+    if not known and spec.request.check is None and spec.load.locustfile is None:
+        yield (
+            "request.check is not set: an answer with status 200 counts as good, even if it holds an error; say what "
+            "a good one holds, as in check: {json: {$.ok: true}} or check: {schema: answer.schema.json}"
+        )

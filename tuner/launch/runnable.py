@@ -1,0 +1,48 @@
+"""Which part of a space its runner can run at all, known before anything is launched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runners import Runner
+from search_spaces import Configuration
+from tuner.errors import UnfitEnvironmentError
+from tuner.launch.render import why_refused
+from tuner.spec.reading import LoadedSpec
+
+_SAMPLE = 2000
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """A sample of the space: what can run, and why the rest cannot. `count` is how many of the whole space can run,
+    an estimate where the space is larger than the sample.
+    """
+
+    configurations: tuple[Configuration, ...]
+    refusals: tuple[str, ...]
+    count: int
+
+    @property
+    def refused_share(self) -> float:
+        """Of the space, that cannot run."""
+        return len(self.refusals) / (len(self.refusals) + len(self.configurations))
+
+
+def runnable(loaded: LoadedSpec, runner: Runner) -> Runnable:
+    """Raises UnfitEnvironmentError where nothing of the space can run: then there is nothing to try."""
+    fit: list[Configuration] = []
+    refusals: list[str] = []
+    for configuration in loaded.space.sample(_SAMPLE, seed=0):
+        reason = why_refused(loaded, runner, configuration)
+        if reason is None:
+            fit.append(configuration)
+        else:
+            refusals.append(reason)
+    if not fit:
+        raise UnfitEnvironmentError(
+            f"no configuration of the space can run here: {min(refusals)}\n"
+            f"Change the choices in {loaded.file.place(('space', 'parameters'))}, or run it elsewhere with --runner."
+        )
+    share = len(fit) / (len(fit) + len(refusals))
+    return Runnable(tuple(fit), tuple(refusals), max(1, round(loaded.space.size.count * share)))

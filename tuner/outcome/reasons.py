@@ -1,0 +1,164 @@
+"""Why it is recommended, in sentences: what it serves, how sure that is, and how it compares.
+
+Every figure stands with its interval where it has one; cheaper and dearer, more and less are said as words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from results import TrialRecord
+from results.text import assigned, better_by, between
+from tuner.search.beliefs import Beliefs
+from tuner.search.contenders import find_current
+from tuner.search.decision import Decision
+from tuner.search.final import ALIKE
+from tuner.search.objective import Objective, replicas_for
+from tuner.spec.reading import LoadedSpec
+from tuner.study.outlook import Outlook
+
+_NOTABLE = 0.05  # interference that is more than noise
+_UNSTEADY = 0.15  # spread between launches of one configuration that is worth a warning on a shared machine
+_WORTH_A_WORD = 0.005  # of improvement that an untried configuration may bring
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What a recommendation rests on. `best` is the record of all its launches together; `launches` are they, those
+    that served, the trial's own first. `records` are such records of all trials.
+    """
+
+    loaded: LoadedSpec
+    objective: Objective
+    decision: Decision
+    beliefs: Beliefs
+    best: TrialRecord
+    launches: Sequence[TrialRecord]
+    records: Mapping[int, TrialRecord]
+    outlook: Outlook
+
+
+def reasons(of: Grounds) -> list[str]:
+    """The decision comes first, then what it rests on."""
+    said = [_decided(of), _what_it_serves(of.loaded, of.best), *_side_by_side(of.best)]
+    best, target = of.best, of.objective.target_qps
+    if target is not None and best.capacity_qps and best.cost_per_hour is not None:
+        fleet = replicas_for(target, best.capacity_qps.value)
+        said.append(f"{fleet} of them carry {target:g} requests/s for {fleet * best.cost_per_hour:.4g} an hour.")
+    said += [_how_sure(of), *_current_missing(of), *_against_next(of), *_untried(of)]
+    if best.bottleneck:
+        said.append(f"Its bottleneck at its highest rate: {best.bottleneck}.")
+    return [*said, *(note for note in best.notes if note not in said)]
+
+
+def _decided(of: Grounds) -> str:
+    decision, metric = of.decision, of.objective.metrics[0]
+    asked = of.loaded.spec.objective.confidence
+    best = f"the best of {len(of.beliefs.numbers)} measured with a probability of {_percent(decision.probability_best)}"
+    if decision.action == "keep":
+        return f"Keep what you have: nothing measured is surely better than the current configuration, which is {best}."
+    if decision.saving is None:
+        alike = f"within {ALIKE:.0%} of it with {_percent(decision.probability_alike)}"
+        if decision.action == "deploy":
+            return f"Deploy it: it is {best}, and {alike}."
+        return f"Uncertain which is best: it is {best}, and {alike}; {_percent(asked)} was asked for."
+    today = find_current(of.loaded, list(of.records.values()))
+    shown = f"the current configuration ({assigned(today.configuration)})" if today else "the current configuration"
+    saving = f"{better_by(metric, decision.saving.value)} than {shown} in {metric}"
+    if decision.saving.low < decision.saving.high:
+        saving += f" (95% interval: {between(metric, decision.saving)})"
+    sure = _percent(decision.probability_better or 0.0)
+    if decision.action == "deploy":
+        return f"Deploy it: {saving}, and better with a probability of {sure}; it is {best}."
+    return f"Uncertain: {saving}, and better with a probability of {sure}, where {_percent(asked)} was asked for."
+
+
+def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:
+    assert best.capacity_qps is not None  # noqa: S101
+    capacity = best.capacity_qps
+    within = " and ".join(loaded.slo_texts) or "the SLO"
+    text = f"{assigned(best.configuration)} holds {capacity.value:.4g} requests/s within {within}"
+    if capacity.low < capacity.high:
+        text += f" (95% interval {capacity.low:.4g} to {capacity.high:.4g})"
+    if best.cost_per_hour is not None and best.cost_per_million_requests is not None:
+        million = best.cost_per_million_requests
+        text += f", for {best.cost_per_hour:.4g} an hour: {million:.4g} per million requests"
+        if capacity.low < capacity.high:
+            ends = (million * capacity.value / capacity.high, million * capacity.value / capacity.low)
+            text += f" ({ends[0]:.4g} to {ends[1]:.4g})"
+    return f"{text}."
+
+
+def _side_by_side(best: TrialRecord) -> list[str]:
+    """What each of several services has of it, and what they cost each other."""
+    if not best.services:
+        return []
+    each = [
+        f"{one.name} {one.capacity_qps:.4g} requests/s"
+        + (f" (alone {one.alone_qps.value:.4g})" if one.alone_qps is not None else "")
+        for one in best.services
+        if one.capacity_qps is not None
+    ]
+    said = [f"Together: {', '.join(each)}."]
+    if best.interference is not None:
+        said.append(
+            f"Beside each other they hold {best.interference:.0%} less than if each did as well as alone."
+            if best.interference >= _NOTABLE
+            else "They do not hold each other up: together they do as well as alone."
+        )
+    return said
+
+
+def _how_sure(of: Grounds) -> str:
+    """How many launches it rests on, and what each showed."""
+    if len(of.launches) < 2:
+        return "It was measured once only: the run ended before it could be measured again."
+    each = [f"{one.capacity_qps.value:.4g}" for one in of.launches if one.capacity_qps is not None]
+    text = f"Measured on {len(each)} launches: {', '.join(each[:-1])} and {each[-1]} requests/s"
+    spread = of.beliefs.launch_spread
+    text += f"; launches of one configuration differ by {spread:.1%} here." if spread else "."
+    if spread > _UNSTEADY:
+        text += " That is much: the machine or the server is unsteady, so leave headroom."
+    return text
+
+
+def _current_missing(of: Grounds) -> list[str]:
+    """Why the decision does not compare with today's configuration, where one is named."""
+    if of.loaded.spec.current is None or of.decision.action == "keep" or of.decision.saving is not None:
+        return []
+    shown = assigned(of.loaded.spec.current)
+    today = find_current(of.loaded, list(of.records.values()))
+    if today is None:
+        return [f"The current configuration ({shown}) was not measured."]
+    return [f"The current configuration ({shown}) does not serve within the SLO: {today.reason or today.state}."]
+
+
+def _against_next(of: Grounds) -> list[str]:
+    """The next best, and how it compares."""
+    metric = of.objective.metrics[0]
+    others = [one for one in of.objective.ranked(of.records.values()) if one.number in of.beliefs]
+    others = [one for one in others if one.number != of.best.number]
+    if not others or len(of.objective.metrics) > 1:
+        return []
+    following = min(others, key=lambda one: of.beliefs.loss(one.number))
+    apart = of.beliefs.saving(following.number, of.best.number, maximised=of.objective.maximised[0])
+    shown = assigned(following.configuration)
+    text = f"The next best, {shown}, is {better_by(metric, apart.value)} in {metric}"
+    if apart.value > 0:  # and it was not launched again, or not surely better than today's
+        text = f"{shown} may be {better_by(metric, apart.value)} in {metric}, which is not sure enough"
+    return [f"{text} (95% interval: {between(metric, apart)})." if apart.low < apart.high else f"{text}."]
+
+
+def _untried(of: Grounds) -> list[str]:
+    expected = of.outlook.untried_improvement
+    if expected is None or expected < _WORTH_A_WORD:
+        return []
+    return [f"A configuration that was not tried is expected to be better by {expected:.1%}: a longer run may find it."]
+
+
+def _percent(probability: float) -> str:
+    """Never 100% of what was found by draws."""
+    if probability > 0.999:
+        return "over 99.9%"
+    return f"{probability:.1%}" if probability > 0.99 else f"{probability:.0%}"

@@ -1,0 +1,247 @@
+"""What is believed of each configuration, from all of its launches together.
+
+A launch shows the configuration's figure (the logarithm of its capacity, or of one over its p99, so that more is
+better) with three errors: that of the measurement, which its interval tells; that of the launch, whose spread is
+learned from all configurations that were launched more than once; and now and then a disturbance, which makes a server
+slower, never faster. A pruned launch shows only that it stayed below a bound, with the same errors.
+
+The posterior is computed on grids, one for the spread that all configurations share and one for each configuration's
+figure, so that no outlier is thrown away by a rule and none decides; its draws are the same whenever they are made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results import Estimate
+
+Floats = NDArray[np.float64]
+
+# Of two launches' logarithms: on a shared machine, before any configuration was launched twice.
+_SPREAD_GUESS, _SPREAD_DOUBT = 0.1, 0.6
+_SPREADS = np.geomspace(0.01, 0.5, 18)
+_DISTURBED = 0.05  # of launches
+_SLOWED, _SLOWED_SPREAD = 0.5, 0.35  # by so much, in logs: a halved capacity is 0.69
+_GRID = 700
+_BELOW, _ABOVE = 0.6, 1.3  # of the grid beyond what was seen, in logs
+_LEAST_PRIOR = 0.03  # no expectation is surer than this
+_APART, _APART_WEIGHT = 0.2, 2.0  # how far configurations are apart before any was seen, and for how many that counts
+_DRAWS = 4000
+_FEW, _FEW_DOUBT = 3, 0.2  # launches
+_MEDIAN_SQUARE = 0.4549  # of a standard normal variable
+
+
+@dataclass(frozen=True)
+class LaunchFigure:
+    """What one launch showed: the figure and the standard deviation of its measurement. `below`: it is a bound that the
+    figure stayed under.
+    """
+
+    figure: float
+    error: float
+    below: bool = False
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What others' trials make one expect of a configuration's figure: mean and standard deviation."""
+
+    mean: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A configuration by its trial's number, with all of its launches.
+
+    `scale` is the logarithm of what its figure is worth at the same loss as others' (its price, for a cost).
+    """
+
+    number: int
+    launches: tuple[LaunchFigure, ...]
+    expected: Expectation | None = None
+    scale: float = 0.0
+
+    @property
+    def told(self) -> list[float]:
+        """The figures of launches that were measured, and not only bounded."""
+        return [one.figure for one in self.launches if not one.below]
+
+    @property
+    def exact(self) -> bool:
+        """Whether its figure is taken as it was told, as a table's is."""
+        return all(one.error == 0 for one in self.launches)
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """Joint draws from the posterior: a row per contender, a column per draw.
+
+    `losses` are logarithms of the first metric of which lower is better; infinite where a configuration cannot be good.
+    `launch_spread` is the standard deviation between launches of one configuration, in logs (0: all is exact).
+    `launches` counts those that were measured.
+    """
+
+    numbers: tuple[int, ...]
+    figures: Floats
+    losses: Floats
+    launch_spread: float
+    launches: tuple[int, ...]
+
+    @cached_property
+    def _rows(self) -> Mapping[int, int]:
+        return {number: row for row, number in enumerate(self.numbers)}
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._rows
+
+    def loss(self, number: int) -> float:
+        """The mean of its loss."""
+        return float(self.losses[self._rows[number]].mean())
+
+    def best(self, among: Sequence[int] | None = None) -> int:
+        """The number of the one whose loss is expected to be lowest."""
+        return min(self.numbers if among is None else among, key=self.loss)
+
+    def probability_best(self, number: int, margin: float = 0.0) -> float:
+        """That no other is better by more than `margin` (in logs: about a share)."""
+        least = self.losses.min(axis=0)
+        return float((self.losses[self._rows[number]] <= least + margin + 1e-9).mean())
+
+    def probability_better(self, number: int, other: int, margin: float = 0.0) -> float:
+        """That its loss is lower than the other's, by more than `margin`."""
+        return float((self.losses[self._rows[number]] < self.losses[self._rows[other]] - margin - 1e-9).mean())
+
+    def surely_better(self, number: int, other: int, confidence: float) -> bool:
+        """Whether the interval of their difference, of that confidence, is all on the better side. While one of them
+        was launched fewer than three times the little that is known of the spread must not decide: then a fifth of the
+        doubt is allowed.
+        """
+        few = min(self.launches[self._rows[one]] for one in (number, other)) < _FEW and self.launch_spread > 0
+        doubt = (1 - confidence) / 2 * (_FEW_DOUBT if few else 1.0)
+        return self.probability_better(number, other) >= 1 - doubt
+
+    def saving(self, number: int, other: int, *, maximised: bool = False) -> Estimate:
+        """The share of the other's first metric by which it is better: less, or more where that is `maximised`.
+
+        It is negative where it is worse, and has the 95% interval of the difference.
+        """
+        difference = self.losses[self._rows[number]] - self.losses[self._rows[other]]
+        low, middle, high = (float(one) for one in np.quantile(difference, (0.025, 0.5, 0.975)))
+        if maximised:
+            return Estimate(value=math.expm1(-middle), low=math.expm1(-high), high=math.expm1(-low))
+        return Estimate(value=-math.expm1(middle), low=-math.expm1(high), high=-math.expm1(low))
+
+    def figure(self, number: int) -> Estimate:
+        """Its capacity (or one over its p99) with the 95% interval of all launches together."""
+        low, middle, high = np.exp(np.quantile(self.figures[self._rows[number]], (0.025, 0.5, 0.975)))
+        return Estimate(value=float(middle), low=float(low), high=float(high))
+
+
+def believe(contenders: Sequence[Contender], losses: Callable[[Floats], Floats]) -> Beliefs:
+    """`losses` turns figures (contenders, draws) into losses of the same shape, as each one's price has it."""
+    numbers, counts = tuple(one.number for one in contenders), tuple(len(one.told) for one in contenders)
+    if all(one.exact for one in contenders):
+        figures = np.array([[_exactly(one)] for one in contenders])
+        known = losses(np.where(np.isfinite(figures), figures, 0.0))
+        return Beliefs(numbers, figures, np.where(np.isfinite(figures), known, np.inf), 0.0, counts)
+    grids = [_grid(one) for one in contenders]
+    shown = [_log_likelihood(one, grid) for one, grid in zip(contenders, grids, strict=True)]
+    weight = _spread_weights(contenders, shown)
+    priors = _priors(contenders)
+    random = np.random.default_rng(0)
+    which = np.searchsorted(np.cumsum(weight), (np.arange(_DRAWS) + 0.5) / _DRAWS).clip(max=len(weight) - 1)
+    figures = np.empty((len(contenders), _DRAWS))
+    for row, (grid, likelihood, prior) in enumerate(zip(grids, shown, priors, strict=True)):
+        posterior = likelihood - 0.5 * ((grid - prior.mean) / prior.spread) ** 2
+        figures[row] = _draw(grid, posterior, which, random.random(_DRAWS))
+    return Beliefs(numbers, figures, losses(figures), float(weight @ _SPREADS), counts)
+
+
+def _exactly(one: Contender) -> float:
+    return float(np.mean(one.told)) if one.told else -math.inf
+
+
+def _grid(one: Contender) -> Floats:
+    seen = [launch.figure for launch in one.launches]
+    return np.linspace(min(seen) - _BELOW, max(seen) + _ABOVE, _GRID)
+
+
+def _log_likelihood(one: Contender, grid: Floats) -> Floats:
+    """Of all its launches, for each spread and each figure: (spreads, grid)."""
+    from scipy.special import log_ndtr
+
+    total = np.zeros((len(_SPREADS), len(grid)))
+    for launch in one.launches:
+        usual = np.hypot(_SPREADS, launch.error)[:, None]
+        slowed = np.hypot(usual, _SLOWED_SPREAD)
+        away, away_slowed = launch.figure - grid, launch.figure - (grid - _SLOWED)
+        if launch.below:
+            parts = (log_ndtr(away / usual), log_ndtr(away_slowed / slowed))
+        else:
+            parts = (_log_normal(away, usual), _log_normal(away_slowed, slowed))
+        total += np.logaddexp(math.log1p(-_DISTURBED) + parts[0], math.log(_DISTURBED) + parts[1])
+    return total
+
+
+def _log_normal(away: Floats, spread: Floats) -> Floats:
+    return np.asarray(-0.5 * (away / spread) ** 2 - np.log(spread))
+
+
+def _spread_weights(contenders: Sequence[Contender], shown: Sequence[Floats]) -> Floats:
+    """The posterior of the spread between launches, from those that were launched more than once, whatever is expected
+    of them.
+    """
+    from scipy.special import logsumexp
+
+    log_weight = -0.5 * (np.log(_SPREADS / _SPREAD_GUESS) / _SPREAD_DOUBT) ** 2
+    for one, likelihood in zip(contenders, shown, strict=True):
+        if len(one.told) > 1:
+            log_weight = log_weight + logsumexp(likelihood, axis=1)
+    weight = np.exp(log_weight - log_weight.max())
+    return np.asarray(weight / weight.sum())
+
+
+def _priors(contenders: Sequence[Contender]) -> list[Expectation]:
+    """What is expected of each, doubted by as much as such expectations were wrong; where nothing is, that it is as far
+    from the others as they are from each other.
+    """
+    seen = {one.number: float(np.median(figures)) for one in contenders if (figures := one.told)}
+    squares = [
+        (seen[one.number] - one.expected.mean) ** 2 / (one.expected.spread**2 + _SPREAD_GUESS**2)
+        for one in contenders
+        if one.expected is not None and one.number in seen
+    ]
+    doubt = max(1.0, math.sqrt(float(np.median(squares)) / _MEDIAN_SQUARE)) if squares else 1.0
+    level, apart = _population([seen[one.number] - one.scale for one in contenders if one.number in seen])
+    return [
+        Expectation(level + one.scale, apart)
+        if one.expected is None
+        else Expectation(one.expected.mean, max(_LEAST_PRIOR, one.expected.spread * doubt))
+        for one in contenders
+    ]
+
+
+def _population(worths: Sequence[float]) -> tuple[float, float]:
+    """Mean and spread of configurations' figures over their prices: few that are alike make others expected to be."""
+    level = float(np.mean(worths))
+    squares = float(np.square(np.array(worths) - level).sum()) + _APART_WEIGHT * _APART**2
+    return level, math.sqrt(squares / (_APART_WEIGHT + len(worths) - 1))
+
+
+def _draw(grid: Floats, log_posterior: Floats, which: NDArray[np.int64], uniform: Floats) -> Floats:
+    """A figure per draw, by inverting the distribution that belongs to the draw's spread."""
+    density = np.exp(log_posterior - log_posterior.max(axis=1, keepdims=True))
+    cumulative = np.cumsum(density, axis=1)
+    found = np.empty(len(which))
+    for spread in np.unique(which):
+        mine = which == spread
+        total = cumulative[spread, -1]
+        found[mine] = np.interp(uniform[mine] * total, cumulative[spread], grid)
+    return found

@@ -1,0 +1,109 @@
+"""From a study's records to what each configuration's launches have shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from results import Estimate, TrialRecord
+from tuner.search.beliefs import Beliefs, Contender, Expectation, Floats, LaunchFigure, believe
+from tuner.search.objective import Objective, cost_per_million_requests
+from tuner.spec.reading import LoadedSpec
+
+_WIDTH = 2 * 1.96  # of a 95% interval, in standard deviations
+_REFUTED = 0.5  # of its launches did not hold the SLO: so it does not
+
+
+def find_current(loaded: LoadedSpec, records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The trial of the configuration that the spec names as the one deployed today."""
+    current = loaded.spec.current
+    if current is None:
+        return None
+    ranks = loaded.space.ranks(current)
+    return next((record for record in records if loaded.space.ranks(record.configuration) == ranks), None)
+
+
+def refuted(record: TrialRecord, again: Sequence[TrialRecord]) -> bool:
+    """Whether a configuration that served at first has not done so in half of its launches or more."""
+    launches = [record, *again]
+    lost = sum(one.state in ("infeasible", "failed") for one in launches)
+    return bool(again) and lost >= _REFUTED * len(launches)
+
+
+def believed(
+    objective: Objective, records: Sequence[TrialRecord], again: Mapping[int, Sequence[TrialRecord]],
+    expected: Mapping[int, Expectation] | None = None,
+) -> Beliefs | None:  # fmt: skip
+    """What is believed of every configuration that served, or was pruned; None where none served.
+
+    `again` are further launches by the number of their trial, `expected` what the other trials make one expect of a
+    trial's log capacity.
+    """
+    by_latency, by_cost = objective.metrics[0] == "p99_ms", objective.metrics[0].startswith("cost")
+    found, prices, p99s = [], [], []
+    for record in records:
+        launches = [record, *again.get(record.number, ())]
+        shown = [one for launch in launches if (one := _shown(launch, objective, by_latency=by_latency))]
+        if not shown or refuted(record, launches[1:]):
+            continue
+        expectation = None if by_latency or expected is None else expected.get(record.number)
+        price = math.nan if record.cost_per_hour is None else math.log(max(record.cost_per_hour, 1e-12))
+        scale = price if by_cost and not math.isnan(price) else 0.0
+        found.append(Contender(record.number, tuple(shown), expectation, scale))
+        prices.append(price)
+        p99s.append(next((one.p99_ms.value for one in launches if one.p99_ms), math.nan))
+    if all(launch.below for one in found for launch in one.launches):
+        return None
+    log_price = np.array(prices)[:, None]
+
+    def losses(figures: Floats) -> Floats:
+        if by_latency:
+            return -figures
+        return objective.losses_at(figures, np.array(p99s)[:, None], log_price)[0]
+
+    return believe(found, losses)
+
+
+def together(
+    objective: Objective, record: TrialRecord, again: Sequence[TrialRecord], beliefs: Beliefs | None
+) -> TrialRecord:
+    """One record for all launches of a configuration: the latest that served, with the capacity (and so the cost), or
+    the p99 where that is the objective, that is believed of them together. The latest of all where it is refuted.
+    """
+    launches = [record, *again]
+    served = [one for one in launches if one.state == "complete"]
+    if not served or refuted(record, again) or beliefs is None or record.number not in beliefs:
+        return launches[-1]
+    latest = served[-1]
+    if beliefs.launch_spread == 0:
+        return latest
+    believed_ = beliefs.figure(record.number)
+    if objective.metrics[0] == "p99_ms":
+        p99 = Estimate(value=1 / believed_.value, low=1 / believed_.high, high=1 / believed_.low)
+        return latest.model_copy(update={"p99_ms": p99})
+    cost = latest.cost_per_million_requests
+    if cost is not None and latest.cost_per_hour is not None:
+        cost = cost_per_million_requests(latest.cost_per_hour, believed_.value)
+    return latest.model_copy(update={"capacity_qps": believed_, "cost_per_million_requests": cost})
+
+
+def _shown(record: TrialRecord, objective: Objective, *, by_latency: bool) -> LaunchFigure | None:
+    if record.state == "pruned":
+        # What it answers at full load, whatever the latency, is more than it holds within the SLO.
+        bound = min((one for one in (record.capacity_bound_qps, record.saturated_qps) if one), default=None)
+        return None if by_latency or not bound else LaunchFigure(math.log(bound), 0.0, below=True)
+    if objective.values(record) is None:
+        return None
+    estimate = record.p99_ms if by_latency else record.capacity_qps
+    if estimate is None or estimate.value <= 0:
+        return None
+    sign = -1.0 if by_latency else 1.0
+    return LaunchFigure(sign * math.log(estimate.value), _error(estimate))
+
+
+def _error(estimate: Estimate) -> float:
+    if not 0 < estimate.low < estimate.high:
+        return 0.0
+    return math.log(estimate.high / estimate.low) / _WIDTH

@@ -1,0 +1,75 @@
+"""What a run may spend: trials, time, money, whichever comes first.
+
+Time is that of the trials, from launch to stop, as their records tell it (a replayed trial takes as long as it would
+have taken); of several at once each counts its part. Money is that time at the price of what was launched. Both are
+hard limits: nothing is begun that might go beyond, and the final has its own part of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from results import TrialRecord
+from results.text import duration
+
+_HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds and money that all trials together may take, the final's launches included; None: as many as it takes."""
+
+    seconds: float | None = None
+    cost: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.seconds is not None or self.cost is not None
+
+    def for_search(self, share: float) -> Limits:
+        """What is left for the search when the final gets `share` of it."""
+        part = 1 / (1 + share)
+        return Limits(*(None if one is None else one * part for one in (self.seconds, self.cost)))
+
+
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What was spent. `longest_s` is the longest that one trial, or further launch, took, and `around_s` the longest
+    that launch and stop took beside its load; 0 before the first.
+    """
+
+    seconds: float = 0.0
+    cost: float = 0.0
+    longest_s: float = 0.0
+    around_s: float = 0.0
+
+    @classmethod
+    def by(cls, records: Iterable[TrialRecord], parallel: int = 1) -> Spent:
+        """By trials of which `parallel` ran at once."""
+        seconds = cost = longest = around = 0.0
+        for one in records:
+            took = max(one.wall_s or 0.0, one.load_s or 0.0)
+            seconds, longest = seconds + took / parallel, max(longest, took)
+            around = max(around, took - (one.load_s or 0.0))
+            cost += took * (one.cost_per_hour or 0.0) / _HOUR_S
+        return cls(seconds, cost, longest, around)
+
+
+def why_not(
+    limits: Limits, spent: Spent, load_s: float, price_per_hour: float | None, *, running: int = 0
+) -> str | None:
+    """A sentence where another trial, of at most `load_s` seconds of load and at that price, might go beyond the
+    limits; None else. `running` trials are under way and not in `spent`: each may take as long.
+    """
+    next_s = max(spent.longest_s, load_s + spent.around_s)
+    further = (1 + running) * next_s
+    if limits.seconds is not None and spent.seconds + further > limits.seconds:
+        return f"Stopped: {duration(spent.seconds)} are spent, and another trial may take {duration(next_s)}."
+    if limits.cost is not None and price_per_hour:
+        cost = further * price_per_hour / _HOUR_S
+        if spent.cost + cost > limits.cost:
+            return f"Stopped: {spent.cost:.4g} is spent on machines, and another trial may take {cost:.4g} more."
+    return None

@@ -1,0 +1,86 @@
+"""The final: the best of the search, and today's configuration, on fresh launches until one is known to be best.
+
+Every launch is stored as it ends, so that a run that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from results import TrialRecord
+from tuner.display import Display
+from tuner.search.contenders import believed, find_current
+from tuner.search.final import FinalRules, next_round
+from tuner.search.objective import Objective
+from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
+from tuner.study.outlook import Outlook
+from tuner.study.store import StudyStore
+from tuner.trial.trial import Question, TrialSetup, run_trial
+
+Launches = dict[int, tuple[TrialRecord, ...]]
+
+
+@dataclass(frozen=True)
+class Final:
+    """What the final works with. Its launches are longer than trials, one at a time, and never pruned. `limits` are
+    those of the whole run.
+    """
+
+    setup: TrialSetup
+    store: StudyStore
+    objective: Objective
+    display: Display
+    limits: Limits = UNLIMITED
+
+    def run(self) -> None:
+        """Blocks until the answer is sure, or the final's share of the budget is spent. Raises as `run_trial`."""
+        records = self.store.records()
+        again: Launches = self.store.confirmations()
+        aim = self.setup.loaded.spec.objective
+        rules = FinalRules(aim.confidence, aim.final)
+        most = rules.launches(len(records))
+        outlook = self.store.look_ahead(records) if records else Outlook()
+        while most:
+            left = most - sum(map(len, again.values()))
+            chosen = self._next_round(records, again, outlook, left, rules)
+            if not chosen:
+                return
+            for number in chosen:
+                if reason := self._why_spent(records, again, number):
+                    self.display.notice(reason)
+                    return
+                self._launch(records, again, number, most)
+
+    def _why_spent(self, records: Sequence[TrialRecord], again: Launches, number: int) -> str | None:
+        price = next(one.cost_per_hour for one in records if one.number == number)
+        spent = Spent.by([*records, *(one for launches in again.values() for one in launches)])
+        load_s = 0.0 if self.setup.replayed else self.setup.loaded.most_load_s(again=True)
+        return why_not(self.limits, spent, load_s, price)
+
+    def _next_round(
+        self, records: Sequence[TrialRecord], again: Launches, outlook: Outlook, left: int, rules: FinalRules
+    ) -> tuple[int, ...]:
+        beliefs = believed(self.objective, records, again, outlook.expected)
+        if beliefs is None:
+            return ()
+        if left <= 0 and not self._anything_holds(again):
+            left = 1  # what did not hold the SLO again is no recommendation: the next best follows
+        loaded = self.setup.loaded
+        today = find_current(loaded, records)
+        current = today.number if today is not None and today.number in beliefs else None
+        return next_round(beliefs, current, {number: len(found) for number, found in again.items()}, left, rules)
+
+    def _anything_holds(self, again: Launches) -> bool:
+        return any(self.objective.losses(one) is not None for launches in again.values() for one in launches)
+
+    def _launch(self, records: Sequence[TrialRecord], again: Launches, number: int, most: int) -> None:
+        first = next(record for record in records if record.number == number)
+        position = sum(map(len, again.values())) + 1
+        self.display.confirmation_started(first, position, max(position, most))
+        question = Question(number, first.configuration, again=len(again.get(number, ())) + 1)
+        record = run_trial(self.setup, question, partial(self.display.phase, number))
+        self.store.confirm(number, record)
+        again[number] = (*again.get(number, ()), record)
+        self.display.confirmation_finished(first, record)
