@@ -5,9 +5,10 @@ Locust patches the whole process: only that child does. It knows nothing of runn
 asked and what it answers are the plain values of `loadtest.plan`.
 """
 
-from loadtest.arrivals.trace import TraceError, read_trace
+from loadtest.arrivals.recorded import Recorded, TraceError, read_recorded
+from loadtest.arrivals.trace import read_trace
 from loadtest.bundle import pack, variables
-from loadtest.client import LoadGenerator, LoadTestError, read_log
+from loadtest.client import LoadGenerator, LoadTestError, WrongLocustfile, check_locustfile, read_log
 from loadtest.histogram import LatencyHistogram
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses, Slowness
 from loadtest.plan import (
@@ -56,6 +57,7 @@ __all__ = [
     "PlanError",
     "Probe",
     "Progress",
+    "Recorded",
     "RequestPlan",
     "ServerProcesses",
     "Slo",
@@ -65,11 +67,14 @@ __all__ = [
     "TraceError",
     "Verdict",
     "WarmupPoint",
+    "WrongLocustfile",
+    "check_locustfile",
     "checker",
     "infer_request",
     "pack",
     "read_bodies",
     "read_log",
+    "read_recorded",
     "read_trace",
     "secret_headers",
     "variables",

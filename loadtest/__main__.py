@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -23,15 +24,17 @@ from pydantic import BaseModel, ValidationError
 
 from loadtest.bundle import unpack
 from loadtest.plan import Answer, JointPlan, LoadPlan, Progress, read_plan
-from loadtest.request.request_check import PlanError, check_request
+from loadtest.request.request_check import LocustfileError, PlanError, check_request
 
 _WATCH_S = 0.5
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 Writer = Callable[[Progress | Answer], None]
 
 
 def main() -> int:
     """Returns the exit code: 0, or 2 for a plan that is wrong."""
     parent = os.getppid()
+    _end_with(parent)
     parser = argparse.ArgumentParser(
         prog="python -m loadtest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -39,6 +42,7 @@ def main() -> int:
     parser.add_argument("--worker", metavar="HOST:PORT", help="share the load of the generator that listens there")
     parser.add_argument("--core", type=int, help="with --worker: the CPU core to stay on")
     parser.add_argument("--bundle", metavar="DIR", type=Path, help="read the plan and its files from there instead")
+    parser.add_argument("--check-locustfile", metavar="FILE", help="only load that file, and say what is wrong with it")
     asked = parser.parse_args()
     if asked.schema:
         models: dict[str, type[BaseModel]] = {"plan": LoadPlan, "joint_plan": JointPlan, "answer": Answer}
@@ -46,8 +50,10 @@ def main() -> int:
         return 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(130))  # a busy load has nothing to tidy up
+    if asked.check_locustfile is not None:
+        return _check_locustfile(asked.check_locustfile)
     if asked.worker:
-        return _work(parent, asked.worker, asked.core)
+        return _work(asked.worker, asked.core)
     with _answers() as answers:
 
         def write(message: Progress | Answer) -> None:
@@ -55,16 +61,15 @@ def main() -> int:
             answers.flush()
 
         if asked.bundle is None:
-            return _serve(parent, write, sys.stdin.read)
+            return _serve(write, sys.stdin.read)
         with tempfile.TemporaryDirectory() as folder:
-            return _serve(parent, write, lambda: unpack(asked.bundle, Path(folder)))
+            return _serve(write, lambda: unpack(asked.bundle, Path(folder)))
 
 
-def _serve(parent: int, write: Writer, read: Callable[[], str]) -> int:
+def _serve(write: Writer, read: Callable[[], str]) -> int:
     # Before the plan is read: a caller that starts us early gains the second that this takes.
     from loadtest.generator import fleet, users
 
-    _end_with(parent)
     try:
         plan = _read_plan(read())
         for one in plan.plans:
@@ -72,15 +77,26 @@ def _serve(parent: int, write: Writer, read: Callable[[], str]) -> int:
         _stay_on(plan.cores)
         write(Answer(measurement=users.run(plan, write)))
     except (PlanError, fleet.GeneratorLost) as error:
-        write(Answer(error=str(error)))
+        write(Answer(error=str(error), wrong="locustfile" if isinstance(error, LocustfileError) else None))
         return 2
     return 0
 
 
-def _work(parent: int, address: str, core: int | None) -> int:
+def _check_locustfile(path: str) -> int:
+    from loadtest.generator.users import load_users, parsed_options
+
+    try:
+        load_users(path)
+        parsed_options(path, "http://127.0.0.1")
+    except LocustfileError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+def _work(address: str, core: int | None) -> int:
     from loadtest.generator import fleet, users
 
-    _end_with(parent)
     try:
         users.work(address, core)
     except fleet.GeneratorLost as error:
@@ -117,14 +133,23 @@ def _stay_on(cores: tuple[int, ...]) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A generator whose caller was killed must not go on loading a server."""
+    """A generator whose caller was killed must not go on loading a server, whatever it waits for.
+
+    The kernel is asked to end it with the thread that started it. Where it cannot, a thread looks: a real one, begun
+    before gevent makes greenlets of threads, which a greenlet that never waits would keep from running.
+    """
+    sleep = time.sleep  # gevent replaces the module's
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_WATCH_S)
+            sleep(_WATCH_S)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died meanwhile
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,31 @@ from loadtest.plan import Answer, JointPlan, LoadPlan, Measurement, Progress
 
 _LINE: TypeAdapter[Progress | Answer] = TypeAdapter(Progress | Answer)
 _STOP_S = 2.0
+_CHECK_S = 60.0
 _OVERTIME_S = 30.0  # a generator that is this late hangs, whatever it promised
 
 
 class LoadTestError(Exception):
     """No measurement could be made, and not because of the server: a wrong plan, or a generator that died."""
+
+
+class WrongLocustfile(LoadTestError):
+    """The user's locustfile is wrong: no trial can do anything with it."""
+
+
+def check_locustfile(path: str) -> None:
+    """Load it in a process of its own, as the generator will. Raises WrongLocustfile with what is wrong, and where."""
+    command = [sys.executable, "-P", "-m", "loadtest", "--check-locustfile", path]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_CHECK_S,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise WrongLocustfile(f"locustfile: {path} takes more than {_CHECK_S:g} s to load") from error
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise WrongLocustfile(lines[-1] if lines else f"locustfile: {path} ended the process that loads it")
 
 
 def read_answers(
@@ -40,7 +60,8 @@ def read_answers(
         elif message.measurement is not None:
             return message.measurement
         else:
-            raise LoadTestError(message.error or "the generator gave no reason")
+            kind = WrongLocustfile if message.wrong == "locustfile" else LoadTestError
+            raise kind(message.error or "the generator gave no reason")
     raise LoadTestError(last_words())
 
 

@@ -349,6 +349,7 @@ class Answer(_Document):
     event: Literal["answer"] = "answer"
     measurement: Measurement | None = None
     error: str | None = None
+    wrong: Literal["locustfile"] | None = Field(default=None, description="the user's file that the error is about")
 
 
 def read_plan(text: str) -> LoadPlan | JointPlan:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from results.records import Recommendation
-from results.text import visible
+from results.stored import StoredError, stored
+from search_spaces.reading import InputError, parsed_json, read_text, shown
 
+_MAX_BYTES = 16 << 20
 _REMEDY = "name the recommendation.json of a run"
 # pydantic escapes C0 controls only; a terminal also obeys C1, and some marks reorder the line that they stand in.
 _UNESCAPED = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -47,19 +47,10 @@ def write_recommendation(folder: Path, recommendation: Recommendation) -> None:
 
 
 def read_recommendation(path: Path) -> Recommendation:
-    """Raises ResultsError for a file that is missing or is not a recommendation."""
-    shown = visible(str(path))
+    """Raises ResultsError for a file that is missing or is not a recommendation, with the field that is wrong."""
     try:
-        return Recommendation.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ResultsError(f"cannot read {shown}: {error.strerror}; {_REMEDY}") from error
-    except UnicodeDecodeError as error:
-        raise ResultsError(f"{shown} is not a recommendation: not UTF-8; {_REMEDY}") from error
-    except ValidationError as error:
-        raise ResultsError(f"{shown} is not a recommendation (schema 1): {_first_problem(error)}; {_REMEDY}") from error
-
-
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return " ".join(visible(f"{where}: {first['msg']}" if where else first["msg"]).split())
+        return stored(Recommendation, parsed_json(path, read_text(path, _MAX_BYTES)))
+    except InputError as error:
+        raise ResultsError(f"{error}; {_REMEDY}") from error
+    except StoredError as error:
+        raise ResultsError(f"{shown(path)} is not a recommendation (schema 1): {error}; {_REMEDY}") from error

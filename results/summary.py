@@ -21,6 +21,7 @@ class StudySummary:
     `current` is the trial of the configuration that is deployed today; None where none was named or measured.
     `started` and `ended` are ISO times; `running` trials are under way, of a `budget` (None: as many as are worth it).
     `evidence` is that of the recommendation and its alternatives. `gpu_parameters` ask for a GPU or a share of one.
+    `damaged` says what of the study cannot be read, and was left out.
     `currency` is a sign (`$`, written before) or a code (`EUR`, written after).
     """
 
@@ -49,6 +50,7 @@ class StudySummary:
     gpu_parameters: tuple[str, ...] = ()
     currency: str = "$"
     pooled: Mapping[int, TrialRecord] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
 
     def latest(self, record: TrialRecord) -> TrialRecord:
         """What is known of a trial's configuration by all of its launches together, or by the latest where they were

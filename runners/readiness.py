@@ -13,6 +13,7 @@ from functools import partial
 
 import httpx
 
+from runners.host.bounded_http import bounded_client
 from runners.protocol import Container, Readiness, SampleRequest, ServerFailed, Tls
 
 _POLL_S, _SLOWEST_POLL_S = 0.02, 0.25
@@ -46,7 +47,7 @@ def wait_until_ready(
     """
     deadline = time.monotonic() + readiness.timeout_s
     # No proxy from the environment stands between us and a server on this machine.
-    with httpx.Client(base_url=url, trust_env=False, verify=trust(readiness.tls)) as client:
+    with bounded_client(url, timeout_s=readiness.timeout_s, verify=trust(readiness.tls)) as client:
         path = readiness.path
         if path is not None:
             seen = _poll(lambda left: _health(client, path, left), deadline, deadline, check)
@@ -102,7 +103,6 @@ def _any(client: httpx.Client, left: float) -> Seen:
 
 
 def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, follow_redirects: bool) -> Seen:
-    end = time.monotonic() + timeout_s
     late = f"no answer within {timeout_s:.3g} s"
     excerpt = b""
     try:
@@ -110,11 +110,8 @@ def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, foll
             request.method, request.path, headers=encoded(request.headers), content=request.body, timeout=timeout_s,
             follow_redirects=follow_redirects,
         ) as response:  # fmt: skip
-            # httpx bounds each read and not their sum: an answer that trickles in would never time out.
             for chunk in response.iter_bytes():
                 excerpt += chunk[: _EXCERPT_BYTES - len(excerpt)]
-                if time.monotonic() > end:
-                    return late, False
     except httpx.TimeoutException:
         return late, False
     except httpx.ConnectError as error:

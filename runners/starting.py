@@ -13,6 +13,7 @@ from pathlib import Path
 from runners.host.cores import affinity
 from runners.protocol import Container, ServerFailed
 
+_OURS_ALONE = ("TUNE_STORAGE",)  # a database's password is no server's business
 _OOM_SCORE = "800"  # when memory runs out the kernel should take the server, not the tuner
 
 
@@ -29,9 +30,17 @@ def write_files(files: Mapping[str, str], folder: Path) -> None:
             raise ServerFailed(f"the file {name} cannot be written: a file and a folder have one name") from error
 
 
+def opened_private(path: Path) -> int:
+    """A new, empty file that its owner alone can read; its descriptor. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
 def environment(container: Container, marks: Mapping[str, str], temporary: Path) -> dict[str, str]:
     """Ours, the container's over it, and the marks over both."""
-    whole = os.environ | {"TMPDIR": str(temporary)} | dict(container.env) | dict(marks)
+    ours = {name: value for name, value in os.environ.items() if name not in _OURS_ALONE}
+    whole = ours | {"TMPDIR": str(temporary)} | dict(container.env) | dict(marks)
     # So that `python` can be had where this product's own environment is all there is.
     whole["PATH"] = os.pathsep.join((whole.get("PATH", os.defpath), str(Path(sys.executable).parent)))
     return whole
@@ -42,7 +51,7 @@ def start(container: Container, environ: Mapping[str, str], cores: tuple[int, ..
     if not container.workdir.is_dir():
         raise ServerFailed(f"there is no folder {container.workdir} to run the command in")
     program = _program(container, environ["PATH"])
-    with (container.folder / "server.log").open("wb") as log, affinity(cores):
+    with os.fdopen(opened_private(container.folder / "server.log"), "wb") as log, affinity(cores):
         try:
             process = subprocess.Popen(
                 [program, *container.command[1:]],

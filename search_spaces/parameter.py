@@ -13,7 +13,8 @@ ParameterValue = bool | int | float | str
 Configuration = Mapping[str, ParameterValue]
 Role = Literal[
     "cpu_cores", "memory", "gpu_type", "gpu_memory", "batch_size", "batch_delay", "threads", "workers", "replicas",
-    "precision", "instances", "concurrency", "gpu_memory_share", "engine", "compile", "gpus",
+    "precision", "instances", "concurrency", "gpu_memory_share", "engine", "compile", "gpus", "instance_type",
+    "gpu_compute", "power_cap", "tensor_parallel", "pipeline_parallel", "sequence_parallel",
 ]  # fmt: skip
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -47,6 +48,8 @@ class Parameter:
         if not self.choices:
             raise SpaceError(f"parameter {self.name} has no choices", where)
         if not isinstance(self.choices, range):
+            if any(value is None for value in self.choices):
+                raise SpaceError(f"parameter {self.name}: None is no choice; write it as text, such as 'none'", where)
             texts = [text_of(value) for value in self.choices]
             repeated = sorted({text for text in texts if texts.count(text) > 1})
             if repeated:

@@ -14,7 +14,8 @@ from search_spaces.parameter import Configuration, Parameter, ParameterValue, Ro
 from search_spaces.values import quantity
 
 _ONCE = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpus", "replicas")  # two of them would contradict each other
-_COUNT_LIMIT = 1_000_000
+_MAX_STEPS = 150_000  # about a second: what is beyond is counted as "over"
+_MAX_DRAWS = 20_000
 _FIRST = 100
 
 
@@ -63,7 +64,7 @@ class SearchSpace:
 
     def __iter__(self) -> Iterator[dict[str, ParameterValue]]:
         """Every valid configuration, lazily, the last parameter varying fastest."""
-        return _walk(self.parameters, self.constraints)
+        return _walk(self.parameters, self.constraints, None)
 
     @cached_property
     def size(self) -> SpaceSize:
@@ -74,12 +75,11 @@ class SearchSpace:
             if not limits:
                 total *= math.prod(len(parameter.choices) for parameter in group)
                 continue
-            count = 0
-            for _ in _walk(group, limits):
-                count += 1
-                if count >= _COUNT_LIMIT:
-                    exact = False
-                    break
+            steps = _Steps(_MAX_STEPS)
+            count = sum(1 for _ in _walk(group, limits, steps))
+            if steps.left <= 0:
+                exact = False
+                count = count or len(_drawn(group, limits, _MAX_DRAWS, _MAX_DRAWS, seed=0))
             total *= count
         # A constraint over no parameter at all ("1 > 2") belongs to no group.
         if any(not constraint.holds({}) for constraint in self.constraints if not constraint.names):
@@ -122,16 +122,10 @@ class SearchSpace:
         if self.size.exact and self.size.count <= max(50_000, count):
             everything = list(self)
             return generator.sample(everything, min(count, len(everything)))
-        found: dict[tuple[ParameterValue, ...], dict[str, ParameterValue]] = {}
-        for _ in range(200 * count):
-            drawn = {parameter.name: generator.choice(parameter.choices) for parameter in self.parameters}
-            values = quantities(drawn)
-            if all(constraint.holds(values) for constraint in self.constraints):
-                found[tuple(drawn.values())] = drawn
-                if len(found) == count:
-                    break
+        found = _drawn(self.parameters, self.constraints, count, 200 * count, seed)
         # Where constraints leave so little that none is met by chance, the first ones stand for all.
-        return list(found.values()) or list(itertools.islice(self, min(count, _FIRST)))
+        first = _walk(self.parameters, self.constraints, _Steps(_MAX_STEPS))
+        return found or list(itertools.islice(first, min(count, _FIRST)))
 
 
 def quantities(configuration: Configuration) -> dict[str, float | str]:
@@ -139,8 +133,35 @@ def quantities(configuration: Configuration) -> dict[str, float | str]:
     return {name: quantity(value) for name, value in configuration.items()}
 
 
-def _walk(parameters: Sequence[Parameter], constraints: Sequence[Constraint]) -> Iterator[dict[str, ParameterValue]]:
-    """Depth first; a constraint is tried as soon as the last parameter that it reads has a value."""
+class _Steps:
+    """How many more values a walk may try."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
+def _drawn(
+    parameters: Sequence[Parameter], constraints: Sequence[Constraint], count: int, most: int, seed: int
+) -> list[dict[str, ParameterValue]]:
+    """Up to `count` distinct valid ones of `most` that are drawn uniformly."""
+    generator = random.Random(seed)  # noqa: S311 (not for secrets)
+    found: dict[tuple[ParameterValue, ...], dict[str, ParameterValue]] = {}
+    for _ in range(most):
+        drawn = {parameter.name: generator.choice(parameter.choices) for parameter in parameters}
+        values = quantities(drawn)
+        if all(constraint.holds(values) for constraint in constraints):
+            found[tuple(drawn.values())] = drawn
+            if len(found) == count:
+                break
+    return list(found.values())
+
+
+def _walk(
+    parameters: Sequence[Parameter], constraints: Sequence[Constraint], steps: _Steps | None
+) -> Iterator[dict[str, ParameterValue]]:
+    """Depth first; a constraint is tried as soon as the last parameter that it reads has a value. Ends early where the
+    steps are used up.
+    """
     names = [parameter.name for parameter in parameters]
     due: list[list[Constraint]] = [[] for _ in parameters]
     for constraint in constraints:
@@ -155,6 +176,10 @@ def _walk(parameters: Sequence[Parameter], constraints: Sequence[Constraint]) ->
             return
         parameter = parameters[depth]
         for choice in parameter.choices:
+            if steps is not None:
+                steps.left -= 1
+                if steps.left < 0:
+                    return
             chosen[parameter.name], values[parameter.name] = choice, quantity(choice)
             if all(constraint.holds(values) for constraint in due[depth]):
                 yield from descend(depth + 1, chosen, values)

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from tests.needs import needed
 from tests.started import Started
 from tuner import cli
 
@@ -49,13 +50,15 @@ def needs_engine(needs_machine: None) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by what its fixtures need."""
+    """Mark each test by what its fixtures ask for, and else by what its code and theirs would start."""
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if "needs_engine" in fixtures:
-            item.add_marker("engine")
-        elif "needs_machine" in fixtures:
-            item.add_marker("machine")
+        if isinstance(item, pytest.Function):
+            fixtures = [one for named in item._fixtureinfo.name2fixturedefs.values() for one in named]
+            found = needed((item.obj, *(one.func for one in fixtures)))
+            if "needs_engine" in item.fixturenames or found == "engine":
+                item.add_marker("engine")
+            elif "needs_machine" in item.fixturenames or found == "machine":
+                item.add_marker("machine")
 
 
 STARTED = Started()

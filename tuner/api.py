@@ -6,6 +6,7 @@ Nothing here prints; whoever wants to see what happens passes an observer. Error
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ from tuner.launch.price import known_price
 from tuner.launch.runnable import Runnable, runnable
 from tuner.outcome.folder import prepare_output, provenance, write_outputs
 from tuner.outcome.summary import summarise
+from tuner.outcome.traffic import read_traffic
 from tuner.search.objective import Objective
 from tuner.search.stopping import MOST_TRIALS
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.archive import Archive
 from tuner.study.budget import UNLIMITED, Limits
+from tuner.study.damage import damaged
 from tuner.study.loop import Study as TuningLoop
 from tuner.study.opening import (
     has_prices,
@@ -72,6 +75,13 @@ class Study:
     spec: LoadedSpec
     folder: Path
 
+    def refuse_damaged(self) -> None:
+        """Raises UnfitEnvironmentError where part of what is stored cannot be read: a decision from the rest would be
+        another one.
+        """
+        if self.summary.damaged:
+            raise damaged(self.summary.service, "; ".join(self.summary.damaged[:2]))
+
     @property
     def recommendation(self) -> Recommendation:
         """What to deploy, how sure that is, and why."""
@@ -102,6 +112,7 @@ class Study:
 
         if format not in FORMATS:
             raise UsageError(f"there is no format {format}; there are {', '.join(FORMATS)}")
+        self.refuse_damaged()
         services = deployables(self.summary, self.spec, qps, trial)
         try:
             files = exported(services, format)
@@ -131,10 +142,9 @@ class Study:
 
         if (qps is None) == (traffic is None):
             raise UsageError("which traffic? Give either qps or traffic")
+        self.refuse_damaged()
         try:
-            wanted = (
-                planning.read_traffic(Path(traffic)) if traffic is not None else planning.pattern(pattern, qps or 0.0)
-            )
+            wanted = read_traffic(Path(traffic)) if traffic is not None else planning.pattern(pattern, qps or 0.0)
             return planning.make_plan(self.summary, wanted, planning.Wishes(), every=not recommended_only)
         except ResultsError as error:
             raise UsageError(str(error)) from error
@@ -227,6 +237,8 @@ def load_study(folder: str | Path, *, storage: str | None = None, name: str | No
 def open_archive(folder: Path, storage: str | None, name: str | None) -> Archive:
     """Raises UsageError where the folder holds no study and no storage is named."""
     if storage is None and not (folder / "study.db").is_file():
+        storage = os.environ.get("TUNE_STORAGE")
+    if storage is None and not (folder / "study.db").is_file():
         raise UsageError(
             f"{folder} holds no study.db; name a run's folder, or --storage and --study where it lies elsewhere"
         )
@@ -247,7 +259,8 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
     url = request.storage or sqlite_url(folder)
     with _fit():
         fit = runnable(loaded, runner)
-    earlier = tuple(record for path in request.warm_start for record in read_earlier(path, loaded))
+    warm = [read_earlier(path, loaded) for path in request.warm_start]
+    earlier = tuple(record for one in warm for record in one.records)
     with ExitStack() as stack:
         stack.callback(runner.close)
         display = make_display()
@@ -256,11 +269,14 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
         moved = prepare_output(folder, resume=request.resume) if request.storage is None else None
         store = _open(request, url, loaded, earlier, knows(loaded, runner))
         stack.callback(store.close)
+        with contextlib.suppress(OSError):  # requests and the ends of logs stand in it
+            (folder / "study.db").chmod(0o600)
         if request.storage is not None:
             moved = prepare_output(folder, resume=request.resume)
         setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
         with _fit():
-            _announce(display, runner, loaded, _outline(loaded, store, folder, fit, request.parallel), moved)
+            notes = [*([moved] if moved else []), *(one.note for one in warm)]
+            _announce(display, runner, loaded, _outline(loaded, store, folder, fit, request.parallel), notes)
             setup = with_quality(setup)
         objective = Objective.of(loaded.spec.objective)
         loop = TuningLoop(setup, store, objective, display, store.plan.budget, request.parallel, store.plan.limits)
@@ -349,9 +365,11 @@ def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable,
     )
 
 
-def _announce(display: Display, runner: Runner, loaded: LoadedSpec, outline: StudyOutline, moved: str | None) -> None:
+def _announce(
+    display: Display, runner: Runner, loaded: LoadedSpec, outline: StudyOutline, notes: Sequence[str]
+) -> None:
     display.study_started(outline)
-    for text in (*([moved] if moved else []), *warnings(loaded)):
+    for text in (*notes, *warnings(loaded)):
         display.notice(text)
     if not writes_parquet():
         display.notice("pyarrow is not installed: trials.csv is written, trials.parquet is not")

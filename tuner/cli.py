@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 
+from search_spaces.masking import MaskedStream
+from search_spaces.reading import shown
 from tuner import __version__
 from tuner.commands.front import FrontDoor, run_options
 from tuner.commands.option_types import FORMATS, PATH, RUNNERS, Format, Parsed, Rate
@@ -253,7 +257,9 @@ def gate(context: click.Context, /, **options: Any) -> None:
 
 @cli.command()
 @click.argument("folders", metavar="[DIR]...", nargs=-1, type=PATH)
-@click.option("--storage", metavar="URL", help="Show the studies of this storage.")
+@click.option(
+    "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True, help="Show the studies of this storage."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others than this need a token.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Where to listen.")
 @click.option(
@@ -283,7 +289,10 @@ def clean(context: click.Context) -> None:
 
 
 @cli.command()
-@click.option("--storage", metavar="URL", required=True, help="Where the study lies, such as postgresql://...")
+@click.option(
+    "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True, required=True,
+    help="Where the study lies, such as postgresql://...",
+)  # fmt: skip
 @click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
 @click.option("--service", type=PATH, metavar="SPEC", help="The spec, where it names files.  [default: as stored]")
 @click.option("--output", type=PATH, metavar="DIR", help="Where logs go.  [default: tuning/SERVICE]")
@@ -332,6 +341,13 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    out, err = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
+    with contextlib.redirect_stdout(cast("TextIO", out)), contextlib.redirect_stderr(cast("TextIO", err)):
+        _run(arguments)
+
+
+def _run(arguments: list[str]) -> None:
     try:
         code = cli.main(arguments, prog_name="tune", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
@@ -343,16 +359,17 @@ def main(arguments: list[str] | None = None) -> None:
     except TuneError as error:
         _fail(str(error), error.exit_code, arguments)
     except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
+        what = f"{shown(str(error.filename))}: " if error.filename else ""
         _fail(f"{what}{error.strerror or error}", ExitCode.ENVIRONMENT, arguments)
     except Exception as error:  # noqa: BLE001 (a user can do nothing with a traceback; --debug shows it)
         _fail(f"internal error: {type(error).__name__}: {error}\n--debug shows where; please report it.", 1, arguments)
 
 
 def _fail(message: str, code: int, arguments: list[str]) -> None:
-    if "--debug" in arguments:
-        raise  # noqa: PLE0704 (called while the error is handled)
     from results.text import visible
+
+    if "--debug" in arguments:
+        traceback.print_exc()
 
     click.echo(f"tune: {visible(message)}", err=True)
     sys.exit(code)
@@ -360,8 +377,8 @@ def _fail(message: str, code: int, arguments: list[str]) -> None:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     """The first interrupt stops the run in good order; another one during that would leave servers running."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

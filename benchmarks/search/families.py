@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.search.roofline import Configurations, serve
 from search_spaces import Parameter, ParameterValue, SearchSpace
-from training.search.prior import Configurations, serve
-from tuner.search.surrogate.features import gpu_physics
+from tuner.search.surrogate.gpus import gpu_physics
 
 Floats = NDArray[np.float64]
 Generator = np.random.Generator

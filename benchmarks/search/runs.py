@@ -24,23 +24,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.search.families import FAMILIES, draw
-from benchmarks.search.searchers import LEARNS_BOUNDS, SEARCHERS, OurSearch, trial
-from benchmarks.search.tables import read_table
+from benchmarks.search.families import FAMILIES, Surface, draw
+from benchmarks.search.searchers import LEARNS_BOUNDS, OURS, SEARCHERS, OurSearch, Searcher, Serving, trial
+from benchmarks.search.tables import Roles, read_table, sources
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 _NEVER = math.inf  # trials: so that a median of which one half is unknown is none
 _SECONDS = {"complete": 60.0, "pruned": 8.0, "infeasible": 6.0, "failed": 6.0}
-_AFTER = (5, 10, 20, 40)
+_AFTER = (5, 8, 10, 20, 40)
 _COVERED_AFTER = 10  # trials
+_UNLIKELY = 0.1
+_NEAR = 1.10
 
 
 @dataclass(frozen=True)
 class Run:
-    """One search of one service: trials until within 5% and 10%, the best's cost over the optimum after 5, 10, 20 and
-    40 trials, seconds of load until within 5%, seconds a question, the share of measured capacities that lay in the 90%
-    interval predicted for them, and that of all capacities of the space after 10 trials (nan where nothing is
-    predicted).
+    """One search of one service: trials until within 5% and 10%, the best's cost over the optimum after 5, 8, 10, 20
+    and 40 trials, seconds of load until within 5%, seconds a question, the share of measured capacities that lay in the
+    90% interval predicted for them, and that of all capacities of the space after 10 trials (nan where nothing is
+    predicted). Of the configurations that were not tried by then `likely` counts those predicted to serve with a
+    probability up to 10%, up to 20%, and so on, and `served` those of them that do; `optimum_serves` is the probability
+    said of the optimum (nan where it was tried).
     """
 
     family: str
@@ -50,6 +54,7 @@ class Run:
     within_5: float
     within_10: float
     after_5: float
+    after_8: float
     after_10: float
     after_20: float
     after_40: float
@@ -58,6 +63,9 @@ class Run:
     calibrated: float
     covered: float
     trust: float
+    likely: tuple[int, ...] = ()
+    served: tuple[int, ...] = ()
+    optimum_serves: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -71,20 +79,37 @@ class Job:
     seed: int
     most: int
     parallel: int = 1
+    weights: Path | None = None
+    roles: Roles = "given"
+    least: int = _AFTER[-1]
+
+
+def _surface(job: Job) -> Surface:
+    if isinstance(job.which, Path):
+        return read_table(job.which, job.roles)
+    return draw(job.family, job.which, large=job.large)
+
+
+def _searcher(job: Job, surface: Surface) -> Searcher:
+    if job.searcher in OURS:
+        return OURS[job.searcher](surface, job.seed, job.weights)
+    return SEARCHERS[job.searcher](surface, job.seed)
 
 
 def search(job: Job) -> Run:
-    """Until within 5% and 40 trials, or `most`."""
+    """Until within 5% and the `least` trials, or `most`."""
     torch.set_num_threads(1)
-    surface = read_table(job.which) if isinstance(job.which, Path) else draw(job.family, job.which, large=job.large)
-    with np.errstate(divide="ignore"):
+    surface = _surface(job)
+    with np.errstate(divide="ignore", invalid="ignore"):
         costs = surface.price / surface.capacity_qps / 3600 * 1e6
+    costs = np.where(surface.capacity_qps > 0, costs, np.inf)
     optimum, best_true, best_seen = float(costs.min()), np.inf, None
-    g, found = np.random.default_rng([job.seed, 7]), SEARCHERS[job.searcher](surface, job.seed)
+    g, found = np.random.default_rng([job.seed, 7]), _searcher(job, surface)
     within: dict[float, float] = {}
     after: list[float] = []
     load_s, ask_s, count, covered = 0.0, 0.0, 0, np.nan
-    while count < min(job.most, len(surface.configurations)) and not (1.05 in within and count >= _AFTER[-1]):
+    serving = Serving((), (), np.nan)
+    while count < min(job.most, len(surface.configurations)) and not (1.05 in within and count >= job.least):
         begun = time.perf_counter()
         asked = [found.ask()]
         while len(asked) < job.parallel and count + len(asked) < len(surface.configurations):
@@ -109,17 +134,22 @@ def search(job: Job) -> Run:
                 after.append(best_true / optimum)
         if count >= _COVERED_AFTER and np.isnan(covered) and isinstance(found, OurSearch):
             covered = found.coverage(surface.capacity_qps)
+            serving = found.serving(surface.capacity_qps, int(costs.argmin()))
     after += [best_true / optimum] * (len(_AFTER) - len(after))
-    after_5, after_10, after_20, after_40 = after
+    after_5, after_8, after_10, after_20, after_40 = after
     calibrated, trust = found.calibration() if isinstance(found, OurSearch) else (np.nan, np.nan)
     return Run(
-        job.family + (", large" if job.large else "") + (f", {job.parallel} at once" if job.parallel > 1 else ""),
+        job.family
+        + (f", roles {job.roles}" if job.roles != "given" else "")
+        + (", large" if job.large else "")
+        + (f", {job.parallel} at once" if job.parallel > 1 else ""),
         surface.name,
         job.searcher,
         job.seed,
         within.get(1.05, _NEVER),
         within.get(1.10, _NEVER),
         after_5,
+        after_8,
         after_10,
         after_20,
         after_40,
@@ -128,12 +158,16 @@ def search(job: Job) -> Run:
         calibrated,
         covered,
         trust,
+        serving.likely,
+        serving.served,
+        serving.optimum,
     )
 
 
 HEAD = [
-    "services", "search", "runs", "trials to 5%, median", "90th percentile", "within 20", "to 10%, median",
-    "over the best after 5, 10, 20, 40", "load s to 5%", "ask ms", "in 90% interval: trials, space",
+    "services", "search", "runs", "trials to 5%, median", "90th percentile", "within 10", "within 20", "10% after 8",
+    "to 10%, median", "over the best after 5, 8, 10, 20, 40", "load s to 5%", "ask ms",
+    "in 90% interval: trials, space",
 ]  # fmt: skip
 GROUP_HEAD = [
     "services", "runs", "trials to 5%, median", "90th percentile", "within 10", "within 20", "load s of random's",
@@ -158,7 +192,9 @@ def summarise(runs: Sequence[Run]) -> list[list[str]]:
                 searcher,
                 str(len(chosen)),
                 *_usual_and_late(within),
+                f"{np.mean([one <= 10 for one in within]):.0%}",
                 f"{np.mean([one <= 20 for one in within]):.0%}",
+                f"{np.mean([run.after_8 <= _NEAR for run in chosen]):.0%}",
                 _trials(statistics.median(run.within_10 for run in chosen)),
                 ", ".join("none" if np.isinf(one) else f"{one - 1:.0%}" for one in over),
                 f"{statistics.median(run.load_s for run in chosen):.0f}",
@@ -196,6 +232,24 @@ def in_groups(runs: Sequence[Run]) -> list[list[str]]:
     return rows
 
 
+SERVES_HEAD = ["said to serve", "configurations", "do serve"]
+
+
+def serving(runs: Sequence[Run]) -> list[list[str]]:
+    """By tenths of the probability, over all our runs, and how often the optimum was said to serve below a tenth."""
+    told = [run for run in runs if run.likely]
+    if not told:
+        return []
+    likely, served = (np.sum([getattr(run, name) for run in told], axis=0) for name in ("likely", "served"))
+    rows = [
+        [f"{tenth * 10} to {tenth * 10 + 10}%", str(count), f"{serves / count:.0%}" if count else "-"]
+        for tenth, (count, serves) in enumerate(zip(likely, served, strict=True))
+    ]
+    optima = np.array([run.optimum_serves for run in told if not np.isnan(run.optimum_serves)])
+    below = f"{(optima < _UNLIKELY).sum() / len(told):.1%}"
+    return [*rows, ["optima said to serve below 10%, of all searches", str(len(told)), below]]
+
+
 def _usual_and_late(within: Sequence[float]) -> tuple[str, str]:
     """The median and the 90th percentile."""
     return _trials(statistics.median(within)), _trials(sorted(within)[min(len(within) - 1, int(0.9 * len(within)))])
@@ -222,20 +276,39 @@ def _trials(count: float) -> str:
 
 
 def jobs(asked: argparse.Namespace) -> list[Job]:
-    """The services of every family, and every table several times."""
-    found = []
-    for family in asked.families.split(","):
-        for searcher in asked.searches.split(","):
-            chosen = range(asked.first, asked.first + asked.seeds)
+    """The services of every family, and every table several times; those of a source with weights that never saw it."""
+    found: list[Job] = []
+    chosen = range(asked.first, asked.first + asked.seeds)
+    some = list(chosen)[: max(1, asked.seeds // 4)]
+    weights = asked.weights if asked.weights is None or asked.weights.is_file() else None
+    for searcher in asked.searches.split(","):
+        for family in asked.families.split(",") if asked.families else ():
             if family == "measured":
+                of_tables = [(path, seed) for path in asked.tables for seed in some]
                 found += [
-                    Job(family, path, False, searcher, seed, asked.most, asked.parallel)
-                    for path in asked.tables
-                    for seed in list(chosen)[: max(1, asked.seeds // 4)]
+                    Job(family, path, False, searcher, seed, asked.most, asked.parallel, weights)
+                    for path, seed in of_tables
                 ]
             else:
-                found += [Job(family, seed, asked.large, searcher, seed, asked.most, asked.parallel) for seed in chosen]
+                found += [
+                    Job(family, seed, asked.large, searcher, seed, asked.most, asked.parallel, weights)
+                    for seed in chosen
+                ]
+        for source, paths in sources(asked.sources).items() if asked.sources else ():
+            weights_of = _left_out(asked.weights, source)
+            wanted: list[Roles] = asked.roles.split(",") if searcher in OURS else ["given"]
+            for roles in wanted:
+                found += [
+                    Job(source, path, False, searcher, seed, asked.most, asked.parallel, weights_of, roles, asked.least)
+                    for path in paths[:: asked.every]
+                    for seed in some
+                ]
     return found
+
+
+def _left_out(weights: Path | None, source: str) -> Path | None:
+    """Of a folder of weights those that were not trained on the source."""
+    return weights / f"weights-without-{source}.safetensors" if weights is not None and weights.is_dir() else weights
 
 
 def main() -> None:
@@ -248,16 +321,29 @@ def main() -> None:
     )
     parser.add_argument("--first", type=int, default=1000, help="the first seed")
     parser.add_argument("--most", type=int, default=100, help="trials a search may take (default: 100)")
+    parser.add_argument(
+        "--least", type=int, default=_AFTER[-1], help="trials that a search of --sources takes at least"
+    )
     parser.add_argument("--large", action="store_true", help="spaces of about 5,000 configurations instead of 720")
     parser.add_argument("--parallel", type=int, default=1, help="trials at once")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="replay tables, for the family `measured`")
+    parser.add_argument("--sources", type=Path, help="folder of measured sources, a folder of tables each")
+    parser.add_argument("--every", type=int, default=1, help="every which of a source's tables (default: 1)")
+    parser.add_argument("--roles", default="given", help="given, missing, wrong; several with commas; of --sources")
+    parser.add_argument(
+        "--weights", type=Path, help="other weights; a folder: weights-without-SOURCE.safetensors for each of --sources"
+    )
     parser.add_argument("--write", metavar="NAME", help="write docs/search-NAME.md, .csv and .svg")
     asked = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         runs = pool.map(search, jobs(asked), chunksize=1)
         pool.close()  # and not the end that `with` would make of it, which leaves files behind
         pool.join()
-    tables = ([GROUP_HEAD, ["---"] * len(GROUP_HEAD), *in_groups(runs)], [HEAD, ["---"] * len(HEAD), *summarise(runs)])
+    tables = [
+        [head, ["---"] * len(head), *rows]
+        for head, rows in ((GROUP_HEAD, in_groups(runs)), (HEAD, summarise(runs)), (SERVES_HEAD, serving(runs)))
+        if rows
+    ]
     lines = [line for table in tables for line in [*(f"| {' | '.join(row)} |" for row in table), ""]]
     print("\n".join(lines))
     if asked.write:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import optuna
@@ -13,7 +14,7 @@ import optuna
 from benchmarks.search.families import Floats, Surface
 from results import Estimate, TrialRecord
 from tuner.search.objective import Objective, capacity_at_cost, cost_per_million_requests
-from tuner.search.surrogate.mixture import inside
+from tuner.search.surrogate.mixture import inside, mixed
 from tuner.study.optuna_sampler import SpaceSampler, distributions
 from tuner.trial.trial import BREAK_EVEN_MARGIN
 
@@ -46,7 +47,9 @@ class RandomSearch:
 
 
 class OptunaSearch:
-    """An Optuna sampler as it comes. What it asks again is answered from memory and costs nothing."""
+    """An Optuna sampler as it comes. What it asks again is answered from memory and costs nothing; what breaks a
+    constraint costs nothing either, and is told to be as bad as what cannot serve.
+    """
 
     def __init__(self, surface: Surface, sampler: optuna.samplers.BaseSampler) -> None:
         self._surface, self._distributions = surface, distributions(surface.space)
@@ -61,9 +64,7 @@ class OptunaSearch:
             number = self._numbers.get(self._surface.space.ranks(self._trial.params))
             if number is not None and number not in self._values:
                 return number
-            # What the constraints forbid costs nothing either: it is told as the worst.
-            worst = max(self._values.values(), default=0.0) + _WORST
-            self._study.tell(self._trial, worst if number is None else self._values[number])
+            self._study.tell(self._trial, self._unserved if number is None else self._values[number])
         number = next(one for one in range(len(self._surface.configurations)) if one not in self._values)
         self._study.enqueue_trial(self._surface.configurations[number])
         self._trial = self._study.ask(self._distributions)
@@ -71,9 +72,12 @@ class OptunaSearch:
 
     def tell(self, record: TrialRecord, number: int) -> None:
         cost = record.cost_per_million_requests
-        worst = max(self._values.values(), default=0.0)
-        self._values[number] = worst + (_WORST if not self._values else 0.5) if cost is None else float(np.log(cost))
+        self._values[number] = self._unserved if cost is None else float(np.log(cost))
         self._study.tell(self._trial, self._values[number])
+
+    @property
+    def _unserved(self) -> float:
+        return max(self._values.values(), default=0.0) + (0.5 if self._values else _WORST)
 
 
 class HillClimb:
@@ -99,13 +103,23 @@ class HillClimb:
         self._costs[number] = record.cost_per_million_requests or np.inf
 
 
+class Serving(NamedTuple):
+    """Of configurations that were not tried, by tenths of the probability to serve: how many there are, and how many
+    do; and the probability said of the optimum.
+    """
+
+    likely: tuple[int, ...]
+    served: tuple[int, ...]
+    optimum: float
+
+
 class OurSearch:
     """The product's sampler, fed with records as the product feeds it."""
 
-    def __init__(self, surface: Surface, seed: int) -> None:
+    def __init__(self, surface: Surface, seed: int, weights: Path | None = None) -> None:
         self._space = surface.space
         self._numbers = {self._space.ranks(one): number for number, one in enumerate(surface.configurations)}
-        self.sampler = _our_sampler(surface, seed)
+        self.sampler = _our_sampler(surface, seed, weights)
         self._surface = surface
         self._records: list[TrialRecord] = []
         self._pending: list[dict[str, Any]] = []
@@ -132,6 +146,23 @@ class OurSearch:
         found = inside(self.sampler.predict(self._records), which, np.log(capacity_qps[numbers][which]))
         return float(found.mean())
 
+    def serving(self, capacity_qps: Floats, optimum: int) -> Serving:
+        """How likely those that were not tried are said to serve now, and how many do."""
+        sampler = self.sampler
+        numbers = np.array([self._numbers[self._space.ranks(one)] for one in sampler.candidates])
+        predictions = sampler.predict(self._records)
+        likely = mixed(predictions, [one.outcome[:, 0] for _, one in predictions])
+        tried = {self._numbers[self._space.ranks(one.configuration)] for one in self._records}
+        left = np.array([number not in tried for number in numbers])
+        tenth = np.minimum((likely * 10).astype(int), 9)
+        serves = capacity_qps[numbers] > 0
+        best = likely[numbers == optimum]
+        return Serving(
+            tuple(np.bincount(tenth[left], minlength=10).tolist()),
+            tuple(np.bincount(tenth[left & serves], minlength=10).tolist()),
+            float("nan") if optimum in tried else float(best[0]),
+        )
+
     def calibration(self) -> tuple[float, float]:
         """The share of capacities in the 90% interval predicted for them, and the trust in the network at the end."""
         judged = self.sampler.judge(self._records)
@@ -142,10 +173,10 @@ class OurSearch:
 class OurSamplerAlone:
     """The same sampler in a plain Optuna study, which is told costs and failures and nothing else."""
 
-    def __init__(self, surface: Surface, seed: int) -> None:
+    def __init__(self, surface: Surface, seed: int, weights: Path | None = None) -> None:
         self._surface, self._distributions = surface, distributions(surface.space)
         self._numbers = {surface.space.ranks(one): number for number, one in enumerate(surface.configurations)}
-        self._study = optuna.create_study(sampler=_our_sampler(surface, seed))
+        self._study = optuna.create_study(sampler=_our_sampler(surface, seed, weights))
         self._asked: list[optuna.Trial] = []
 
     def ask(self) -> int:
@@ -159,13 +190,17 @@ class OurSamplerAlone:
         self._study.tell(self._asked.pop(0), cost, state=state)
 
 
-def _our_sampler(surface: Surface, seed: int) -> SpaceSampler:
+def _our_sampler(surface: Surface, seed: int, weights: Path | None) -> SpaceSampler:
     ranks = surface.space.ranks
-    prices = {ranks(one): float(price) for one, price in zip(surface.configurations, surface.price, strict=True)}
+    prices = {
+        ranks(one): None if np.isnan(price) else float(price)
+        for one, price in zip(surface.configurations, surface.price, strict=True)
+    }
     objective = Objective(("cost_per_million_requests",))
     return SpaceSampler(
-        surface.space, objective, seed=seed, limit_ms=surface.limit_ms, price=lambda one: prices[ranks(one)]
-    )
+        surface.space, objective, seed=seed, limit_ms=surface.limit_ms, price=lambda one: prices[ranks(one)],
+        weights=weights,
+    )  # fmt: skip
 
 
 def _quietly(make: Callable[[int], optuna.samplers.BaseSampler]) -> Callable[[Surface, int], Searcher]:
@@ -186,6 +221,9 @@ SEARCHERS: dict[str, Callable[[Surface, int], Searcher]] = {
     "ours (costs alone)": OurSamplerAlone,
     "ours": OurSearch,
 }
+OURS: dict[str, Callable[[Surface, int, Path | None], Searcher]] = {
+    "ours": OurSearch, "ours (costs alone)": OurSamplerAlone,
+}  # fmt: skip
 LEARNS_BOUNDS = ("ours",)  # the others would take a pruned trial for a measured one: for them none is pruned
 
 
@@ -196,7 +234,8 @@ def trial(
     price, capacity = float(surface.price[number]), float(surface.capacity_qps[number])
     p99_ms = _at(surface.p99_ms, number)
     shared: dict[str, Any] = {
-        "number": count, "configuration": surface.configurations[number], "cost_per_hour": price,
+        "number": count, "configuration": surface.configurations[number],
+        "cost_per_hour": None if np.isnan(price) else price,
         "p99_ms": None if p99_ms is None else Estimate.exactly(p99_ms),
     }  # fmt: skip
     if not capacity:

@@ -1,80 +1,109 @@
-"""Measured tables, in the format of the replay runner, as surfaces."""
+"""Measured tables, in the format of the replay runner, as surfaces; a folder of them is a source.
+
+`meta.json` beside tables has the `roles` that a user would give to parameters, and by table the `constraints` of the
+space. What the space has and the table lacks cannot serve, and nobody knows its price, as with the replay runner.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.search.families import Surface
-from search_spaces import ROLES, Constraint, Parameter, ParameterValue, Role, SearchSpace
+from benchmarks.search.families import Row, Surface
+from search_spaces import ROLES, Constraint, Parameter, Role, SearchSpace, SpaceError
 
 _FIGURES = ("capacity_qps", "p99_ms", "status", "price_per_hour", "trial_s")
-_MOST = 10_000
-
-
 _LIMIT = re.compile(r"-(\d+)ms$")  # the SLO is in the file's name, as it would be in the spec
+_NUMBER = re.compile(r"-?[0-9.]+(e-?[0-9]+)?")
+_ATTEMPTS = 50
+Roles = Literal["given", "missing", "wrong"]
 
 
-def read_table(path: Path) -> Surface:
-    """A parameter has the role that `meta.json` beside the table gives it, or that its name is. What the space allows
-    and the table lacks did not run.
-    """
+def sources(folder: Path) -> dict[str, list[Path]]:
+    """The tables by source: a folder each, and those beside the folders, under the folder's own name."""
+    found = {"parvagpu": sorted(folder.glob("*.csv"))}
+    found |= {inner.name: sorted(inner.glob("*.csv")) for inner in sorted(folder.iterdir()) if inner.is_dir()}
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def read_table(path: Path, roles: Roles = "given") -> Surface:
+    """With the roles that a user would give, with none, or with those of others."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in rows[0] if name not in _FIGURES]
-    meta_path = path.with_name("meta.json")
-    meta = json.loads(meta_path.read_text(encoding="utf-8")) if meta_path.exists() else {}
-    parameters = [
-        Parameter(name, _choices([row[name] for row in rows]), _role(meta.get("roles", {}).get(name, name)))
-        for name in names
-    ]
-    constraints = tuple(Constraint.parse(text) for text in meta.get("constraints", {}).get(path.stem, ()))
-    space = SearchSpace(_once(parameters), constraints)
-    measured = {space.ranks({name: _value(row[name]) for name in names}): row for row in rows}
-    configurations = space.sample(_MOST, seed=0)
-    found = [measured.get(space.ranks(one)) for one in configurations]
-    usual = float(np.median([float(row["price_per_hour"]) for row in rows]))
+    numeric = {name: all(_NUMBER.fullmatch(row[name]) for row in rows) for name in names}
+    measured: dict[tuple[Any, ...], dict[str, str]] = {
+        tuple(_value(row[name], numeric[name]) for name in names): row for row in rows
+    }
+    choices = {name: _choices([key[place] for key in measured]) for place, name in enumerate(names)}
+    meta = _meta(path)
+    given = {name: meta["roles"].get(name, name if name in ROLES else None) for name in names}
+    # Names suggest roles too: where roles are missing or wrong, names say nothing.
+    called = {name: name if roles == "given" else f"p{place}" for place, name in enumerate(names)}
+    space = SearchSpace(
+        _parameters(choices, called, given, roles, path.stem),
+        tuple(Constraint.parse(_renamed(text, called)) for text in meta["constraints"].get(path.stem, ())),
+    )
+    configurations: list[Row] = list(space)
+    found = [measured.get(tuple(one.values())) for one in configurations]
+
+    def figures(name: str, missing: str) -> Any:
+        return np.array([float((row[name] if row else missing) or missing) for row in found])
+
     return Surface(
-        path.stem, space, [dict(one) for one in configurations],
-        np.array([float(row["capacity_qps"] or 0) if row else 0.0 for row in found]),
-        [row["status"] if row else "failed" for row in found],
-        np.array([float(row["price_per_hour"]) if row else usual for row in found]),
-        p99_ms=np.array([float(row["p99_ms"] or "nan") if row else np.nan for row in found])
-        if "p99_ms" in rows[0] else None,
+        path.stem, space, configurations, figures("capacity_qps", "0"),
+        [row["status"] if row else "ok" for row in found],
+        figures("price_per_hour", "nan"), p99_ms=figures("p99_ms", "nan") if "p99_ms" in rows[0] else None,
         limit_ms=float(limit[1]) if (limit := _LIMIT.search(path.stem)) else None,
     )  # fmt: skip
 
 
-def _choices(texts: list[str]) -> tuple[ParameterValue, ...]:
-    """Numbers in their order where all are; else texts in the alphabet's."""
-    values = list(dict.fromkeys(_value(text) for text in texts))
-    if all(isinstance(value, int | float) for value in values):
-        return tuple(sorted(values, key=float))
-    return tuple(sorted(map(str, values)))
+def _meta(path: Path) -> dict[str, Any]:
+    file = path.parent / "meta.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {"roles": {}, "constraints": {}} | found
 
 
-def _once(parameters: list[Parameter]) -> tuple[Parameter, ...]:
-    """A role that a space may have once goes to the first that claims it."""
-    seen: set[Role] = set()
-    found = []
-    for one in parameters:
-        found.append(replace(one, role=None) if one.role in seen else one)
-        seen.update([one.role] if one.role else [])
+def _parameters(
+    choices: dict[str, tuple[Any, ...]], called: dict[str, str], given: dict[str, Role | None], roles: Roles, name: str
+) -> tuple[Parameter, ...]:
+    if roles == "missing":
+        return tuple(Parameter(called[one], values) for one, values in choices.items())
+    if roles == "given":
+        return tuple(Parameter(one, values, given[one]) for one, values in choices.items())
+    g = np.random.default_rng(list(name.encode()))
+    found, taken = [], set()
+    for one, values in choices.items():
+        for role in g.permutation([role for role in ROLES if role != given[one] and role not in taken])[:_ATTEMPTS]:
+            try:
+                found.append(Parameter(called[one], values, str(role)))  # type: ignore[arg-type]
+            except SpaceError:
+                continue
+            taken.add(str(role))
+            break
+        else:
+            found.append(Parameter(called[one], values))
     return tuple(found)
 
 
-def _role(name: str) -> Role | None:
-    return name if name in ROLES else None
+def _renamed(text: str, called: dict[str, str]) -> str:
+    return re.sub(r"[A-Za-z_]\w*", lambda found: called.get(found[0], found[0]), text)
 
 
-def _value(text: str) -> ParameterValue:
-    try:
-        value = float(text)
-    except ValueError:
+def _choices(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Numbers in their order, names in that of their appearance."""
+    once = tuple(dict.fromkeys(values))
+    return once if any(isinstance(value, str) for value in once) else tuple(sorted(once))
+
+
+def _value(text: str, numeric: bool) -> int | float | str:
+    if not numeric:
         return text
+    value = float(text)
     return int(value) if value == int(value) else value

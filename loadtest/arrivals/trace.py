@@ -1,23 +1,21 @@
-"""Recorded traffic as arrivals: a CSV file of the times of requests, or of rates over time."""
+"""Recorded traffic as arrivals: its shape, at whatever rate a probe has."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.arrivals.recorded import Recorded, TraceError, read_recorded
+
+__all__ = ["Recorded", "Trace", "TraceError", "read_recorded", "read_trace", "trace_of"]
+
 Floats = NDArray[np.float64]
 _PIECE = 10_000.0  # arrivals that are drawn at once
-
-
-class TraceError(Exception):
-    """The file is not a trace; the message names file and line."""
 
 
 @dataclass(frozen=True)
@@ -51,55 +49,17 @@ class Trace:
 
 
 def read_trace(path: Path) -> Trace:
-    """Reads `time` (seconds or ISO dates, ascending), with `rate` where each line is a rate from that time on.
+    """As arrivals, what `loadtest.recorded` reads. Raises TraceError."""
+    return trace_of(read_recorded(path))
 
-    Raises TraceError.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TraceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    if not rows or "time" not in rows[0]:
-        raise TraceError(f"{path}:1 needs a header with the column time (and rate, where lines are rates)")
-    times = np.array([_time(row.get("time"), f"{path}:{line}") for line, row in enumerate(rows, start=2)])
-    falling = np.flatnonzero(np.diff(times) < 0)
-    if len(falling):
-        raise TraceError(f"{path}:{falling[0] + 3}: the time is before that of the line above; sort the trace")
-    if len(times) < 2 or times[-1] <= times[0]:
-        raise TraceError(f"{path} needs at least two different times")
-    gaps = np.diff(times)
-    if "rate" not in rows[0]:
+
+def trace_of(recorded: Recorded) -> Trace:
+    """The shape of recorded traffic, without its scale."""
+    if recorded.rates is None:
+        gaps = np.diff(recorded.times_s)
         return Trace(gaps=gaps / gaps.mean())
-    rates = np.array([_rate(row.get("rate"), f"{path}:{line}") for line, row in enumerate(rows, start=2)])
-    steps = np.append(gaps, gaps[-1])  # the last rate holds as long as the one before
-    mean = float(steps @ rates / steps.sum())
-    if mean <= 0:
-        raise TraceError(f"{path}: all rates are 0")
-    return Trace(steps_s=steps, rates=rates / mean)
-
-
-def _time(text: str | None, where: str) -> float:
-    try:
-        found = float(text or "")
-    except ValueError:
-        try:
-            found = datetime.fromisoformat((text or "").strip()).timestamp()
-        except ValueError:
-            raise TraceError(f"{where}: {text!r} is neither seconds nor an ISO date and time") from None
-    if not np.isfinite(found):
-        raise TraceError(f"{where}: {text!r} is not a finite time")
-    return found
-
-
-def _rate(text: str | None, where: str) -> float:
-    try:
-        found = float(text or "")
-    except ValueError:
-        found = -1.0
-    if not (np.isfinite(found) and found >= 0):
-        raise TraceError(f"{where}: {text!r} is not a rate in requests per second")
-    return found
+    steps = recorded.steps_s
+    return Trace(steps_s=steps, rates=recorded.rates / float(steps @ recorded.rates / steps.sum()))
 
 
 def _repeated(gaps_s: Floats) -> Iterator[float]:

@@ -24,6 +24,7 @@ from loadtest.plan import LoadPlan, RequestPlan
 from loadtest.request.answers import checker
 from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, in_turn
+from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, too_large, whole
 from loadtest.request.reply import GOOD, NO_PORT, Reply
 from loadtest.request.request_check import PlanError
 from loadtest.request.streams import read_stream
@@ -31,7 +32,8 @@ from loadtest.request.streams import read_stream
 _MOST_CONNECTIONS = 20_000  # the library's default would turn an open loop into a closed one
 _CONNECT_S = 5.0
 _READ_BYTES = 65_536
-_MOST_CHECKED_BYTES = 64 << 20
+_MAX_HEAD_BYTES = 256 << 10
+_PAUSE_BYTES = 1 << 20
 _OURS = (errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE)  # no port, no file left on this machine
 
 
@@ -104,16 +106,54 @@ class Transport:
         answer = _Answer(sock, self._pool, block_size=_READ_BYTES, method=self._method)
         status: int = answer.get_code()
         if self._streamed and 200 <= status < 300:
-            return read_stream(answer, sent)
+            encoding = answer.encoding
+            return read_stream(DecodedLines(answer, encoding) if encoding else answer, sent)
         if self._check is not None:
-            failure = self._check(status, _whole(answer))
+            failure = self._check(status, whole(answer, answer.encoding))
             return GOOD if failure is None else Reply(failure)
         _to_the_end(answer)
         return GOOD if 200 <= status < 300 else Reply(f"http {status}")
 
 
 class _Answer(HTTPSocketPoolResponse):  # type: ignore[misc,unused-ignore]
-    """One whose connection goes back to the pool after the answer itself, not after a 1xx before it."""
+    """One whose connection goes back to the pool after the answer itself, not after a 1xx before it. What a server may
+    send is bounded, and however fast it does, this greenlet lets the clock of its time-out be looked at.
+    """
+
+    _fed = 0
+    _paused = 0
+
+    def feed(self, data: Any) -> None:
+        """Called with whatever is received. Raises AnswerError for endless headers, or what would have to be held."""
+        self._fed += len(data)
+        if self._fed > _MAX_HEAD_BYTES and not (self.headers_complete and self.get_code() >= 200):
+            raise AnswerError(f"broken answer: more than {_MAX_HEAD_BYTES >> 10} KiB before its body")
+        if len(self._body_buffer) > MAX_BODY_BYTES:
+            raise too_large()
+        if self._fed - self._paused > _PAUSE_BYTES:
+            self._paused = self._fed
+            gevent.sleep(0)  # a socket that always has something never does
+        super().feed(data)
+
+    @property
+    def encoding(self) -> str:
+        """The Content-Encoding; empty without one."""
+        found = self.get("content-encoding") or ""
+        return ", ".join(found) if isinstance(found, list) else found
+
+    def piece(self) -> bytes:
+        """See `loadtest.decoding.Pieces`."""
+        try:
+            while not self._body_buffer and not self.message_complete:
+                if self._sock is None:
+                    raise HTTPConnectionClosed("connection closed.")
+                self.feed(self._sock.recv(self.block_size))
+        except BaseException:
+            self.release()
+            raise
+        found = bytes(self._body_buffer)
+        self._body_buffer.clear()
+        return found
 
     def _on_message_complete(self) -> None:
         HTTPResponse._on_message_complete(self)
@@ -127,15 +167,6 @@ def _to_the_end(answer: Any) -> None:
         return
     while answer.read(_READ_BYTES):
         pass
-
-
-def _whole(answer: Any) -> bytes:
-    body = bytearray()
-    while piece := answer.read(_READ_BYTES):
-        body += piece
-        if len(body) > _MOST_CHECKED_BYTES:
-            raise ValueError(f"an answer of more than {_MOST_CHECKED_BYTES >> 20} MiB cannot be checked")
-    return bytes(body)
 
 
 def _trust(request: RequestPlan) -> Callable[..., ssl.SSLContext]:
@@ -176,6 +207,8 @@ def _message(request: RequestPlan, secret: dict[str, str], target: str, host: st
 
 def _kind(error: Exception) -> str:
     """A failure without an answer. The order matters: many of these are kinds of OSError."""
+    if isinstance(error, AnswerError):
+        return str(error)
     if isinstance(error, OSError) and error.errno in _OURS:
         return NO_PORT
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -25,7 +25,7 @@ from loadtest.arrivals.arrivals import Arrivals
 from loadtest.arrivals.trace import TraceError, read_trace
 from loadtest.generator.fleet import Fleet, GeneratorLost, Worker
 from loadtest.generator.load import LocalLoad
-from loadtest.generator.locustfile import LocustTasks, load_users
+from loadtest.generator.locustfile import LocustTasks, load_users, locust_environment, parsed_options, runner_of
 from loadtest.generator.probe import OpenLoopProber, tolerance_s
 from loadtest.generator.pulse import Pulse
 from loadtest.generator.search import measure
@@ -34,7 +34,9 @@ from loadtest.generator.transport import Transport
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
 from loadtest.request.bodies import read_bodies
 from loadtest.request.reply import Send
-from loadtest.request.request_check import PlanError
+from loadtest.request.request_check import LocustfileError, PlanError
+
+__all__ = ["load_users", "local_load", "parsed_options", "read_arrivals", "run", "sender", "work"]
 
 _GC_THRESHOLD = 50_000  # a collection stops every request that is in flight
 
@@ -44,9 +46,10 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
     started = time.perf_counter()
     _prepare_process()
     done: AsyncResult[Measurement] = AsyncResult()
-    environment = Environment(events=locust.events)
     plan = plan if isinstance(plan, LoadPlan) else common(plan)
-    sources = [(one, read_arrivals(one), sender(one, environment)) for one in plan.plans]
+    sending = [sender(one, done.set_exception) for one in plan.plans]
+    sources = [(one, read_arrivals(one), send) for one, (send, _) in zip(plan.plans, sending, strict=True)]
+    environment = next((one for _, one in sending if one is not None), Environment(events=locust.events))
 
     class Searcher(User):
         host = plan.plans[0].url
@@ -63,7 +66,7 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
             gevent.sleep(3600)
 
     environment.user_classes = [Searcher]
-    runner = environment.create_local_runner()
+    runner = runner_of(environment)
     runner.start(1, spawn_rate=1)
     try:
         found: Measurement = done.get()
@@ -110,7 +113,9 @@ def work(address: str, core: int | None) -> None:
 
 def local_load(plan: LoadPlan, part: int, parts: int) -> LocalLoad:
     """A worker's part of the load."""
-    send = sender(plan, Environment(events=locust.events))
+    send, environment = sender(plan, _end_worker)
+    if environment is not None:
+        runner_of(environment)
     return LocalLoad(
         send, read_arrivals(plan), tolerance_s(plan), streaming=plan.request.stream is not None, part=part, parts=parts
     )
@@ -124,16 +129,28 @@ def read_arrivals(plan: LoadPlan) -> Arrivals:
         raise PlanError(f"trace: {error}") from error
 
 
-def sender(plan: LoadPlan, environment: Environment) -> Send:
-    """What sends one request: ours, or a task of the user's locustfile. Raises PlanError."""
+def sender(plan: LoadPlan, on_fault: Callable[[LocustfileError], None]) -> tuple[Send, Environment | None]:
+    """What sends one request: ours, or a task of the user's locustfile with Locust's environment for it. `on_fault`
+    hears of an error that is the file's own. Raises PlanError.
+    """
     if plan.request.protocol == "v2-grpc":
         from loadtest.generator.grpc_transport import GrpcTransport
 
-        return GrpcTransport(plan, read_bodies(plan.request)).send
+        return GrpcTransport(plan, read_bodies(plan.request)).send, None
     if plan.locustfile is None:
-        return Transport(plan, read_bodies(plan.request)).send
-    users = load_users(plan.locustfile)
-    return LocustTasks(environment, users, plan.url, plan.request_timeout_s, plan.seed).send
+        return Transport(plan, read_bodies(plan.request)).send, None
+    path = plan.locustfile
+    users = load_users(path)
+    environment = locust_environment(path, users, plan.url)
+    return LocustTasks(
+        environment, users, path, plan.url, plan.request_timeout_s, plan.seed, on_fault
+    ).send, environment
+
+
+def _end_worker(error: LocustfileError) -> None:
+    """The master says that a worker ended; this one says why."""
+    sys.stderr.write(f"python -m loadtest: {error}\n")
+    os._exit(1)
 
 
 def _prepare_process() -> None:

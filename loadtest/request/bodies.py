@@ -13,6 +13,7 @@ from typing import Any
 
 from loadtest.plan import FormField, RequestPlan
 from loadtest.request.request_check import PlanError
+from search_spaces.reading import InputError, is_folder, read_bytes, shown
 
 _MOST_BYTES = 1 << 30  # they are held in memory, so that reading them costs the generator nothing
 _UNKNOWN = "application/octet-stream"
@@ -33,9 +34,9 @@ def read_bodies(request: RequestPlan) -> list[Body]:
     if request.file is not None:
         return list(_limited(_files(Path(request.file)), request.file))
     if request.dataset is None:
-        return [Body(b"" if request.body is None else request.body.encode())]
+        return [Body(b"" if request.body is None else _encoded(request.body))]
     path = Path(request.dataset)
-    bodies = _files(path) if path.is_dir() else _lines(path)
+    bodies = _files(path) if is_folder(path) else _lines(path)
     return list(_limited(bodies, request.dataset))
 
 
@@ -47,23 +48,25 @@ def _lines(path: Path) -> Iterator[Body]:
             continue
         try:
             json.loads(line)
+        except RecursionError as error:
+            raise PlanError(f"{shown(path)}:{number} is nested too deeply") from error
         except ValueError as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is not UTF-8"
-            raise PlanError(f"{path}:{number} is not JSON: {reason}") from error
+            raise PlanError(f"{shown(path)}:{number} is not JSON: {reason}") from error
         found = True
         yield Body(line.strip())
     if not found:
-        raise PlanError(f"the data set {path} is empty; it needs a line of JSON per request body")
+        raise PlanError(f"the data set {shown(path)} is empty; it needs a line of JSON per request body")
 
 
 def _files(path: Path) -> Iterator[Body]:
     """The file, or every file in the folder (not in folders below it), with the type that its name suggests."""
-    if not path.is_dir():
+    if not is_folder(path):
         yield Body(_read(path), _type(path))
         return
     files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
     if not files:
-        raise PlanError(f"the folder {path} has no files; each file is one request body")
+        raise PlanError(f"the folder {shown(path)} has no files; each file is one request body")
     for one in files:
         yield Body(_read(one), _type(one))
 
@@ -85,9 +88,9 @@ def _forms(fields: dict[str, FormField]) -> Iterator[Body]:
 
 def _form_files(field: FormField) -> Iterator[tuple[str, bytes, str]]:
     path = Path(field.file or "")
-    paths = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
+    paths = sorted(one for one in path.iterdir() if one.is_file()) if is_folder(path) else [path]
     if not paths:
-        raise PlanError(f"the folder {path} has no files; each file is one part")
+        raise PlanError(f"the folder {shown(path)} has no files; each file is one part")
     for one in paths:
         yield one.name, _read(one), field.type or _type(one)
 
@@ -101,11 +104,18 @@ def _limited(bodies: Iterator[Body], where: str) -> Iterator[Body]:
         yield body
 
 
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise PlanError("request.body: holds half of a surrogate pair, which is no character") from error
+
+
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PlanError(f"cannot read {path}: {error.strerror}") from error
+        return read_bytes(path, _MOST_BYTES)
+    except InputError as error:
+        raise PlanError(str(error)) from error
 
 
 def _type(path: Path) -> str:

@@ -16,6 +16,10 @@ class PlanError(Exception):
     """The plan cannot be carried out, and not because of the server."""
 
 
+class LocustfileError(PlanError):
+    """The user's locustfile is wrong; the message begins with `locustfile: ` and names its line where it has one."""
+
+
 def check_request(plan: LoadPlan) -> None:
     """Raises PlanError with one sentence that names the field."""
     request = plan.request
@@ -33,7 +37,10 @@ def check_request(plan: LoadPlan) -> None:
     for name, value in request.headers.items():
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             # The value may be a secret: it is not repeated.
-            raise PlanError(f"request.headers: {name!r} is not a header's name, or its value holds a line break")
+            raise PlanError(
+                f"request.headers: {name!r} is not a header's name, or its value holds a line break or a character "
+                "that is not in Latin-1"
+            )
     sources = {"body": request.body, "dataset": request.dataset, "file": request.file, "multipart": request.multipart}
     if len(given := [name for name, value in sources.items() if value is not None]) > 1:
         raise PlanError(f"request: {' and '.join(given)} are both set; set one of them")

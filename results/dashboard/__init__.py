@@ -4,8 +4,8 @@ Dash draws it, with its own components and its own copy of Plotly: no request le
 `Source`; `make_app` gives a WSGI application.
 """
 
-from results.dashboard.access import refusal
+from results.dashboard.access import Gate
 from results.dashboard.app import make_app
 from results.dashboard.source import Source
 
-__all__ = ["Source", "make_app", "refusal"]
+__all__ = ["Gate", "Source", "make_app"]

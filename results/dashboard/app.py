@@ -8,9 +8,11 @@ from typing import Any
 
 import flask
 from dash import Dash
+from dash.exceptions import DashException
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
-from results.dashboard.access import refusal
+from results.dashboard.access import Gate
 from results.dashboard.live import connect
 from results.dashboard.page import page
 from results.dashboard.source import Source
@@ -18,6 +20,10 @@ from results.files import ResultsError
 from results.report.report import question, sentence
 from results.text import visible
 
+_MAX_REQUEST_BYTES = 1 << 20
+_MALFORMED = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, DashException
+)  # fmt: skip
 _ASSETS = Path(__file__).parent / "assets"
 
 
@@ -41,8 +47,8 @@ def _first_words(source: Source) -> list[str]:
     return [visible(text) for text in (study.service, sentence(study), question(study)) if text]
 
 
-def make_app(source: Source, token: str | None) -> flask.Flask:
-    """`token` is asked of everybody where there is one; see `access`."""
+def make_app(source: Source, token: str | None, gate: Gate | None = None) -> flask.Flask:
+    """`token` is asked of everybody where there is one; `gate` is shared with whatever else the same token opens."""
     app = _Page(
         __name__, title="tune", update_title="", assets_folder=str(_ASSETS), suppress_callback_exceptions=True,
         serve_locally=True, meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
@@ -52,11 +58,22 @@ def make_app(source: Source, token: str | None) -> flask.Flask:
     app.layout = lambda: page(source.names())
     connect(app, source)
     server: flask.Flask = app.server
-    policy = _policy(app)
+    server.config["MAX_CONTENT_LENGTH"] = _MAX_REQUEST_BYTES
+    policy, admission = _policy(app), gate or Gate(token)
 
     @server.before_request
     def admit() -> Response | None:
-        return refusal(flask.request, token)
+        return admission.refusal(flask.request)
+
+    @server.errorhandler(Exception)
+    def said(error: Exception) -> Response:
+        """A request that no page of ours makes is the sender's mistake, and worth no trace in the log."""
+        if isinstance(error, HTTPException):
+            return error.get_response()
+        if isinstance(error, _MALFORMED) and flask.request.path.endswith("/_dash-update-component"):
+            return Response("not a request of this page\n", 400)
+        server.logger.error("%s at %s", type(error).__name__, visible(flask.request.path))
+        return Response("this cannot be shown\n", 500)
 
     @server.after_request
     def protect(response: flask.Response) -> flask.Response:

@@ -14,7 +14,7 @@ from results.dashboard.cards import trial_cards, trials_text
 from results.dashboard.page import panel
 from results.dashboard.source import Source
 from results.files import ResultsError
-from results.planning import Terms, Wishes, make_plan, pattern
+from results.planning import PATTERNS, Terms, Wishes, make_plan, pattern
 from results.series import recommended_curve
 from results.text import visible
 
@@ -129,10 +129,15 @@ def _plan(app: Dash, source: Source) -> None:
     def plan(
         qps: float | None, kind: Any, misses: float, spare: int, spot_share: float, spot_price: float, _: str, name: str
     ) -> Any:
+        qps = _number(qps, 1e-6, 1e9, 1.0)
+        spare, spot_share = int(_number(spare, 0, 1000, 0)), _number(spot_share, 0, 100, 0)
+        misses, spot_price = _number(misses, 1e-6, 100, 0.1), _number(spot_price, 0, 100, 30)
+        if kind not in PATTERNS:
+            raise ValueError("no such pattern")
         terms = Terms(spot=spot_price / 100, spot_share=spot_share / 100) if spot_share else Terms()
-        wishes = Wishes(misses=(misses or 0.1) / 100, spare=spare or 0, terms=terms)
+        wishes = Wishes(misses=misses / 100, spare=spare, terms=terms)
         try:
-            found = make_plan(source.summary(name), pattern(kind, qps or 1.0), wishes, few=1)
+            found = make_plan(source.summary(name), pattern(kind, qps), wishes, few=1)
         except ResultsError as error:
             return html.P(visible(str(error))), figures.nothing("no plan")
         return parts.planned(found), figures.fleet(found)
@@ -162,7 +167,7 @@ def _export(app: Dash, source: Source) -> None:
     def manifest(format_name: str | None, qps: float | None, _: str, name: str) -> Any:
         if format_name is None:
             return "There is nothing to export: no configuration held the SLO."
-        found = source.export(name, format_name, qps or None)
+        found = source.export(name, format_name, _number(qps, 0, 1e9, 0) or None)
         return "\n".join(f"# {file}\n{visible(text)}" for file, text in found.items())
 
     @app.callback(
@@ -173,7 +178,7 @@ def _export(app: Dash, source: Source) -> None:
         if not clicks or format_name is None:
             return no_update
         try:
-            found = source.export(name, format_name, qps or None)
+            found = source.export(name, format_name, _number(qps, 0, 1e9, 0) or None)
         except ResultsError:
             return no_update
         if len(found) == 1:
@@ -181,6 +186,15 @@ def _export(app: Dash, source: Source) -> None:
             return dcc.send_string(text, file)
         whole = "\n---\n".join(f"# {file}\n{text}" for file, text in found.items())
         return dcc.send_string(whole, f"{format_name}.txt")
+
+
+def _number(value: Any, low: float, high: float, default: float) -> float:
+    """What a control of the page gives; its default where it is cleared. Raises ValueError for what none can give."""
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError("no control gives that")
+    return float(value)
 
 
 def _or_said(outputs: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

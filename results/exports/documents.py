@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.representer import SafeRepresenter
 
 from results.exports.deployable import Deployable
 from results.files import ResultsError
 from results.text import assigned, figure, interval, visible
 
 Document = dict[str, Any]
+# https://yaml.org/type/: truth values and nothing, numbers of every base (with exponents, underscores and sexagesimal
+# ones), dates, and the signs that merges and defaults are written with.
+_MISREAD = re.compile(
+    r"(?:y|n|yes|no|on|off|true|false|null|none|nan|inf|~|=|<<|)"
+    r"|[-+]?[.0-9][-+.:_0-9a-fxoet z]*|[-+]?\.(?:inf|nan)",
+    re.IGNORECASE,
+)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\xa0\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff]")
 NO_IMAGE = "IMAGE"
 
 
@@ -25,13 +37,13 @@ def to_yaml(documents: Sequence[Document], head: str) -> str:
 
 def body(document: Document) -> str:
     """One document without a head."""
-    from ruamel.yaml import YAML
-
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Quoting
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 4096
     yaml.representer.ignore_aliases = lambda *_: True  # type: ignore[method-assign,unused-ignore]
+    yaml.allow_unicode = not _any_text(document, _UNPRINTABLE.search)
     text = io.StringIO()
     yaml.dump(document, text)
     return text.getvalue()
@@ -54,6 +66,27 @@ def remarked(text: str, key: str, remark: str) -> str:
             lines += [f"{indent}# {one}\n" for one in visible(remark).splitlines()]
         lines.append(line)
     return "".join(lines)
+
+
+def _represented(representer: Any, text: str) -> Any:
+    """Quoted where a reader of YAML 1.1 (kubectl, Helm, PyYAML) or 1.2 would take it for something other than text."""
+    style = '"' if _UNPRINTABLE.search(text) else "'" if _MISREAD.fullmatch(text) else None
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+class _Quoting(SafeRepresenter):
+    """With texts quoted for both versions of YAML."""
+
+
+_Quoting.add_representer(str, _represented)
+
+
+def _any_text(content: Any, found: Callable[[str], Any]) -> bool:
+    if isinstance(content, Mapping):
+        return any(_any_text(part, found) for pair in content.items() for part in pair)
+    if isinstance(content, list | tuple):
+        return any(_any_text(part, found) for part in content)
+    return isinstance(content, str) and found(content) is not None
 
 
 def header(one: Deployable) -> str:

@@ -8,7 +8,7 @@ from results.planning.fleet import Replica, Scaling, Simulated, schedule, simula
 from results.planning.money import Offer, Terms
 from results.planning.output import plan_chart, plan_csv, plan_document, plan_text, write_plan
 from results.planning.plan import Option, Plan, Strategy, Wishes, make_plan
-from results.planning.traffic import PATTERNS, Pattern, Traffic, pattern, read_traffic
+from results.planning.traffic import PATTERNS, Pattern, Traffic, pattern, recorded_traffic
 
 __all__ = [
     "PATTERNS",
@@ -29,7 +29,7 @@ __all__ = [
     "plan_csv",
     "plan_document",
     "plan_text",
-    "read_traffic",
+    "recorded_traffic",
     "schedule",
     "simulate",
     "write_plan",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,27 +171,44 @@ def _wanted(rate_qps: float, replica: Replica, scaling: Scaling) -> int:
 
 
 def _missed(rates: Floats, ready: Floats, replica: Replica, step_s: float) -> Floats:
-    """The share of requests that are late, per step. `waits` is each replica's backlog in seconds of its work."""
+    """The share of requests that are late, per step. A backlog is in seconds of a replica's work; replicas that have
+    been there equally long have the same one.
+    """
     per_replica = rates / np.maximum(ready, 1.0)
     missed = np.where(ready > 0, replica.miss_share(per_replica), (rates > 0).astype(float))
     growths = per_replica / replica.throughput_qps - 1
-    waits, done = np.zeros(0), 0
+    queues, done = _Queues(), 0
     for begin in np.flatnonzero((growths > 0) & (ready > 0)).tolist():
         at = max(begin, done)  # from an overload on, until its backlog is gone
-        while at < len(rates) and (growths[at] > 0 or waits.any()):
-            waits = _resized(waits, int(ready[at]))
-            after = np.maximum(0.0, waits + growths[at] * step_s)
-            if len(waits):
+        while at < len(rates) and (growths[at] > 0 or queues.waits.any()):
+            queues = queues.of(int(ready[at]))
+            after = np.maximum(0.0, queues.waits + growths[at] * step_s)
+            if len(after):
                 steady = missed[at] if growths[at] <= 0 else 0.0  # a queue that grows has none
-                missed[at] = float(np.maximum(_share_above(waits, after, replica.slack_s), steady).mean())
-            waits, at = after, at + 1
-        waits, done = np.zeros(0), max(done, at)
+                late = np.maximum(_share_above(queues.waits, after, replica.slack_s), steady)
+                missed[at] = float(np.average(late, weights=queues.counts))
+            queues, at = _Queues(after, queues.counts), at + 1
+        queues, done = _Queues(), max(done, at)
     return np.asarray(missed, dtype=float)
 
 
-def _resized(waits: Floats, number: int) -> Floats:
-    """New replicas have no backlog; those that go take theirs along."""
-    return np.concatenate([waits, np.zeros(number - len(waits))]) if number > len(waits) else waits[:number]
+@dataclass(frozen=True)
+class _Queues:
+    """Backlogs in seconds, and how many replicas have each, the oldest first."""
+
+    waits: Floats = field(default_factory=lambda: np.zeros(0))
+    counts: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def of(self, number: int) -> _Queues:
+        """As many replicas: new ones have no backlog; those that go take theirs along, the newest first."""
+        there = float(self.counts.sum())
+        if number > there:
+            if len(self.waits) and self.waits[-1] == 0:
+                return _Queues(self.waits, np.append(self.counts[:-1], self.counts[-1] + number - there))
+            return _Queues(np.append(self.waits, 0.0), np.append(self.counts, number - there))
+        ends = np.cumsum(self.counts)
+        counts = np.minimum(self.counts, np.maximum(0.0, number - (ends - self.counts)))
+        return _Queues(self.waits[counts > 0], counts[counts > 0])
 
 
 def _share_above(before: Floats, after: Floats, slack_s: float) -> Floats:

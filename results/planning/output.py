@@ -37,6 +37,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     strategy = option.strategy
     rates = f"{figure(traffic.mean_qps)} requests/s on average, {figure(traffic.peak_qps)} at the peak"
     yield f"{plan.service} for {traffic.name}: {rates}"
+    if traffic.span is not None:
+        yield f"  recorded        {traffic.span}"
     yield ""
     yield f"Run {option.words}: {strategy.words}."
     yield f"  replicas        {_replicas(strategy)}"
@@ -95,6 +97,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "traffic": {
             "name": plan.traffic.name,
             "seconds": plan.traffic.seconds,
+            "recorded": plan.traffic.span,
             "mean_qps": plan.traffic.mean_qps,
             "peak_qps": plan.traffic.peak_qps,
         },

@@ -21,6 +21,7 @@ from runners.docker.engine import Engine, refusal
 from runners.host.cores import Allotment, Cores
 from runners.host.gpu import Nvml, nvml
 from runners.host.samples import Sample, Samples, sampling
+from runners.host.server_log import bounded
 from runners.leftovers.ownership import LAUNCH, OWNER, PLACE, STATE, STUDY, TRIAL, is_abandoned, ownership_labels
 from runners.protocol import (
     Beside,
@@ -37,7 +38,7 @@ from runners.protocol import (
     Usage,
 )
 from runners.readiness import await_server
-from runners.starting import write_files
+from runners.starting import opened_private, write_files
 
 PORT = 8000  # inside the container, where nothing else listens
 FILES = "/tune/files"
@@ -218,8 +219,10 @@ class DockerRunner:
             raise
 
     def _write_log(self, name: str, path: Path) -> None:
-        with contextlib.suppress(APIError), path.open("wb") as log:
-            log.writelines(_log(self._engine, name))
+        with contextlib.suppress(APIError):
+            content = bounded(_log(self._engine, name))
+            with os.fdopen(opened_private(path), "wb") as log:
+                log.write(content)
 
 
 @dataclass

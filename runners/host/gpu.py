@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from runners.host.bounded_http import bounded_get
+
 _MIB = 2**20
 # Those by which a GPU is slower than it could be; idling and clocks that somebody has set are no throttling.
 _THROTTLING = {0x04: "power cap", 0x08: "hardware slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
@@ -207,7 +209,7 @@ def from_dcgm(text: str, pod: str) -> GpuLook | None:
 def ask_dcgm(url: str, pod: str) -> GpuLook | None:
     """None as well where the exporter does not answer."""
     with contextlib.suppress(httpx.HTTPError, ValueError):
-        answer = httpx.get(url, timeout=2.0, trust_env=False)
+        answer = bounded_get(url, timeout_s=2.0)
         return from_dcgm(answer.text, pod) if answer.is_success else None
     return None
 

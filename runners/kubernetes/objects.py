@@ -9,19 +9,22 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runners.kubernetes.manifest import PORT, Document, model_of, pod_of, server_container
 from runners.kubernetes.options import KubernetesOptions
 from runners.protocol import Container, Resources
 
-PORT = 8000
 FILES = "/tune/files"
 SERVER = "server"
 STUDY, TRIAL, LAUNCH, HOST, LEASE = "tune/study", "tune/trial", "tune/launch", "tune/host", "tune/lease"
 MANAGED = {"app.kubernetes.io/managed-by": "tune"}
-_WORKLOADS = ("Deployment", "InferenceService")
+# What Kubernetes merges lists by, where it is not the name (`patchMergeKey` in its API).
+_MERGE_KEYS = {
+    "volumeMounts": "mountPath",
+    "ports": "containerPort",
+    "volumeDevices": "devicePath",
+    "hostAliases": "ip",
+}
 CUSTOM = {"InferenceService": ("serving.kserve.io", "v1beta1", "inferenceservices")}  # group, version, plural
-_SHARED = ("ConfigMap", "Secret", "ServiceAccount", "PersistentVolumeClaim")
-
-Document = dict[str, Any]
 
 
 def metadata(name: str, labels: Mapping[str, str], owner: Mapping[str, Any] | None) -> Document:
@@ -57,43 +60,6 @@ def plain_deployment(port: int | None) -> Document:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": {"spec": pod}}}
 
 
-def workload_of(documents: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The one that is tuned. Raises ValueError where there is none, or more than one."""
-    found = [one for one in documents if one.get("kind") in _WORKLOADS]
-    if len(found) != 1:
-        kinds = ", ".join(str(one.get("kind")) for one in documents) or "nothing"
-        raise ValueError(f"needs exactly one {' or '.join(_WORKLOADS)}, and there is: {kinds}")
-    return found[0]
-
-
-def shared_of(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """What the workload needs beside it: created where it is absent, and never touched where it is there."""
-    return [one for one in documents if one.get("kind") in _SHARED]
-
-
-def server_port(server: Mapping[str, Any]) -> int:
-    """Where the container says that it listens."""
-    ports = server.get("ports") or []
-    return int(ports[0]["containerPort"]) if ports else PORT
-
-
-def server_container(pod: Mapping[str, Any], name: str | None) -> Document:
-    """The container of a pod (or an InferenceService's predictor) that is tuned. Raises ValueError."""
-    containers = list(pod.get("containers") or ())
-    if not containers and isinstance(pod.get("model"), dict):
-        model: Document = pod["model"]
-        return model  # KServe makes a container of it that takes the same keys
-    if name is None and containers:
-        first: Document = containers[0]
-        return first
-    for one in containers:
-        if one.get("name") == name:
-            found: Document = one
-            return found
-    listed = ", ".join(str(one.get("name")) for one in containers) or "none"
-    raise ValueError(f"the manifest has no container {name}; there is {listed}")
-
-
 def patched(
     workload: Mapping[str, Any], name: str, container: Container, options: KubernetesOptions,
     labels: Mapping[str, str], owner: Mapping[str, Any] | None,
@@ -120,7 +86,7 @@ def patched(
     ]
     server["env"] = kept + hidden + [{"name": key, "value": value} for key, value in given.items()]
     if container.command:
-        server["args" if "args" in server or "model" in pod else "command"] = list(container.command)
+        _run(server, container.command, is_model=model_of(pod) is not None)
     if options.image:  # else the manifest's own
         server["image"] = container.image or options.image
     if options.image_pull_policy:
@@ -149,9 +115,20 @@ def patched(
     return found
 
 
+def _run(server: Document, command: Sequence[str], *, is_model: bool) -> None:
+    """The container runs our command: its own words (`/bin/sh -c` among them) are no part of it. Where a manifest has
+    arguments alone, or a runtime brings its program, ours are arguments to that program as well.
+    """
+    if "command" in server:
+        server["command"] = list(command)
+        server.pop("args", None)
+    else:
+        server["args" if "args" in server or is_model else "command"] = list(command)
+
+
 def laid_over(document: Mapping[str, Any], patch: Mapping[str, Any]) -> Document:
     """The document with a patch, as `kubectl patch` does by default: mappings merge, null removes, lists of things with
-    a name merge by name, other lists are replaced.
+    a key of their own (a name, mostly) merge by it, other lists are replaced.
     """
     found = copy.deepcopy(dict(document))
     for key, value in patch.items():
@@ -160,18 +137,26 @@ def laid_over(document: Mapping[str, Any], patch: Mapping[str, Any]) -> Document
             found.pop(key, None)
         elif isinstance(value, Mapping):
             found[key] = laid_over(before if isinstance(before, Mapping) else {}, value)
-        elif isinstance(value, list) and isinstance(before, list) and _named(value) and _named(before):
-            names = [one["name"] for one in before]
-            changed = {one["name"]: one for one in value}
-            kept = [laid_over(one, changed.get(one["name"], {})) for one in before]
-            found[key] = kept + [dict(one) for one in value if one["name"] not in names]
+        elif (
+            isinstance(value, list)
+            and isinstance(before, list)
+            and _have(by := _MERGE_KEYS.get(key, "name"), value, before)
+        ):
+            names = [one[by] for one in before]
+            changed = {one[by]: one for one in value}
+            kept = [laid_over(one, changed.get(one[by], {})) for one in before]
+            found[key] = kept + [dict(one) for one in value if one[by] not in names]
         else:
             found[key] = copy.deepcopy(value)
     return found
 
 
-def _named(items: list[Any]) -> bool:
-    return all(isinstance(one, Mapping) and "name" in one for one in items)
+def _merge_key(key: str) -> str:
+    return _MERGE_KEYS.get(key, "name")
+
+
+def _have(key: str, *lists: list[Any]) -> bool:
+    return all(isinstance(one, Mapping) and key in one for items in lists for one in items)
 
 
 def service(name: str, port: int, labels: Mapping[str, str], owner: Mapping[str, Any] | None) -> Document:
@@ -220,19 +205,6 @@ def _file_key(number: int) -> str:
     return f"file-{number}"
 
 
-def pod_of(workload: Mapping[str, Any]) -> Document:
-    """The pod that a Deployment makes, or an InferenceService's predictor. Raises ValueError where there is none."""
-    spec = workload.get("spec") or {}
-    found = (
-        spec.get("predictor")
-        if workload.get("kind") == "InferenceService"
-        else (spec.get("template") or {}).get("spec")
-    )
-    if not isinstance(found, dict):
-        raise ValueError(f"the {workload.get('kind')} has no pod in it")
-    return found
-
-
 def _place(pod: Document, asked: Resources, options: KubernetesOptions, beside: Mapping[str, str] | None) -> None:
     """Node selector, affinity, tolerations: a GPU type with one name is selected, several names are alternatives."""
     selector = dict(pod.get("nodeSelector") or {}) | dict(options.node_selector)
@@ -241,9 +213,7 @@ def _place(pod: Document, asked: Resources, options: KubernetesOptions, beside: 
         if len(values) == 1:
             selector[options.gpus.type_label] = values[0]
         else:
-            term = {"matchExpressions": [{"key": options.gpus.type_label, "operator": "In", "values": list(values)}]}
-            affinity = pod.setdefault("affinity", {}).setdefault("nodeAffinity", {})
-            affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": [term]}
+            _require(pod, {"key": options.gpus.type_label, "operator": "In", "values": list(values)})
     if selector:
         pod["nodeSelector"] = selector
     if beside is not None:  # servers that are tuned together share a node, as they would share a machine
@@ -251,23 +221,49 @@ def _place(pod: Document, asked: Resources, options: KubernetesOptions, beside: 
         affinity = pod.setdefault("affinity", {}).setdefault("podAffinity", {})
         required = affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", [])
         affinity["requiredDuringSchedulingIgnoredDuringExecution"] = [*required, together]
-    if options.tolerations:
-        pod["tolerations"] = [*(pod.get("tolerations") or ()), *map(dict, options.tolerations)]
+    theirs = list(pod.get("tolerations") or ())
+    if new := [dict(one) for one in options.tolerations if dict(one) not in theirs]:
+        pod["tolerations"] = [*theirs, *new]
+
+
+def _require(pod: Document, expression: Document) -> None:
+    """Beside what the manifest requires of nodes: its terms are alternatives, so each of them gets the expression."""
+    affinity = pod["affinity"] = dict(pod.get("affinity") or {})
+    nodes = affinity["nodeAffinity"] = dict(affinity.get("nodeAffinity") or {})
+    required = nodes.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms = []
+    for term in required.get("nodeSelectorTerms") or [{}]:
+        others = [one for one in term.get("matchExpressions") or () if one.get("key") != expression["key"]]
+        terms.append({**term, "matchExpressions": [*others, expression]})
+    nodes["requiredDuringSchedulingIgnoredDuringExecution"] = {**required, "nodeSelectorTerms": terms}
 
 
 def _mount(pod: Document, server: Document, options: KubernetesOptions, config: str, files: Sequence[str]) -> None:
-    volumes, mounts = list(pod.get("volumes") or ()), list(server.get("volumeMounts") or ())
+    ours: list[tuple[Document, Document]] = []  # a volume, and its mount
     if files:
         items = [{"key": _file_key(number), "path": path} for number, path in enumerate(files)]
-        volumes.append({"name": "tune-files", "configMap": {"name": config, "items": items}})
-        mounts.append({"name": "tune-files", "mountPath": FILES, "readOnly": True})
+        ours.append((
+            {"name": "tune-files", "configMap": {"name": config, "items": items}},
+            {"name": "tune-files", "mountPath": FILES, "readOnly": True},
+        ))  # fmt: skip
     if options.shm_bytes is not None:
-        volumes.append({"name": "tune-shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(options.shm_bytes)}})
-        mounts.append({"name": "tune-shm", "mountPath": "/dev/shm"})  # noqa: S108 (the container's own)
-    if volumes:
-        pod["volumes"] = volumes
-    if mounts:
-        server["volumeMounts"] = mounts
+        ours.append((
+            {"name": "tune-shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(options.shm_bytes)}},
+            {"name": "tune-shm", "mountPath": "/dev/shm"},  # noqa: S108 (the container's own)
+        ))  # fmt: skip
+    if not ours:
+        return
+    taken = {mount["mountPath"] for _, mount in ours}
+    theirs = list(server.get("volumeMounts") or ())
+    # Kubernetes refuses a pod with two mounts at one path.
+    replaced = {one.get("name") for one in theirs if str(one.get("mountPath", "")).rstrip("/") in taken}
+    server["volumeMounts"] = [one for one in theirs if str(one.get("mountPath", "")).rstrip("/") not in taken]
+    server["volumeMounts"] += [mount for _, mount in ours]
+    every = [*(pod.get("containers") or ()), *(pod.get("initContainers") or ()), server]
+    used = {mount.get("name") for one in every for mount in one.get("volumeMounts") or ()}
+    names = {volume["name"] for volume, _ in ours}
+    kept = [one for one in pod.get("volumes") or () if one.get("name") not in replaced - used | names]
+    pod["volumes"] = kept + [volume for volume, _ in ours]
 
 
 def _merged(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Document:

@@ -87,6 +87,7 @@ class KubernetesOptions:
     context: str | None = None
     manifest: tuple[Mapping[str, Any], ...] = ()
     container: str | None = None
+    workload: str | None = None
     port: int | None = None
     gpus: ClusterGpus = ClusterGpus()
     dcgm: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import threading
 import time
@@ -17,7 +18,7 @@ from kubernetes.stream import stream
 
 from runners.host.gpu import ask_dcgm
 from runners.host.samples import Samples, sampling
-from runners.kubernetes import objects
+from runners.kubernetes import manifest, objects
 from runners.kubernetes.beside import LoadPlace
 from runners.kubernetes.cluster import Cluster, words
 from runners.kubernetes.forward import forwarded, is_reachable
@@ -48,7 +49,8 @@ from runners.protocol import (
     Usage,
 )
 from runners.readiness import await_server
-from runners.starting import write_files
+from runners.starting import opened_private, write_files
+from search_spaces.masking import masked
 
 _LOOK_S, _SAMPLE_S = 0.5, 1.0
 _GONE_S = 90.0
@@ -60,9 +62,11 @@ class KubernetesRunner:
 
     def __init__(self, options: KubernetesOptions) -> None:
         self._options = options
-        self._workload = objects.workload_of(options.manifest or (objects.plain_deployment(options.port),))
-        server = objects.server_container(objects.pod_of(self._workload), options.container)
-        self._port = options.port or objects.server_port(server)
+        self._workload = manifest.workload_of(
+            options.manifest or (objects.plain_deployment(options.port),), options.workload, options.container
+        )
+        server = manifest.server_container(manifest.pod_of(self._workload), options.container)
+        self._port = options.port or manifest.server_port(server)
         self._container = str(server.get("name") or "kserve-container")
         self._cluster = Cluster(options.context, options.namespace)
         self._nodes = Nodes(self._cluster, options)
@@ -153,7 +157,7 @@ class KubernetesRunner:
         cluster, options = self._cluster, self._options
         try:
             workload = objects.patched(self._workload, name, container, options, labels, lease.reference)
-            for shared in objects.shared_of(options.manifest):
+            for shared in manifest.shared_of(options.manifest):
                 self._create_shared(shared)
             if container.files:
                 cluster.create(
@@ -310,7 +314,8 @@ class _Server:
     def write_log(self) -> None:
         """Keep what the server printed."""
         text = log_tail(self.runner.cluster, self.pod.metadata.name, self.name, lines=20_000)
-        (self.container.folder / "server.log").write_text(text, encoding="utf-8")
+        with os.fdopen(opened_private(self.container.folder / "server.log"), "w", encoding="utf-8") as log:
+            log.write(masked(text))
 
     def looker(self) -> Callable[[], None]:
         """Adds a sample each time it is called, by a command in the container that reads the container's own cgroup.

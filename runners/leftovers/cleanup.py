@@ -66,9 +66,11 @@ def _remove_leased(held: HeldLease) -> list[Leftover]:
 
 
 def _members(session: int, started: int) -> list[int]:
-    """The processes of a session, unless its number has since been given to another one."""
+    """The processes of a session, while its leader is there, ended or not: the kernel then gives its number to no other
+    session. Once it is gone, only the marks in a process's environment say whose it is.
+    """
     leader = read(session) if session else None
-    if not session or (leader is not None and leader.started != started):
+    if leader is None or leader.started != started:
         return []
     return [
         entry.pid

@@ -20,6 +20,7 @@ from runners.host.devices import Devices, gpus_text
 from runners.host.gpu import gpu_names, is_of_type, usable_gpus
 from runners.host.machine import has_gpu, usable_cores, usable_memory_bytes
 from runners.host.ports import Ports, listens
+from runners.host.server_log import BoundedLog, bounded_log
 from runners.leftovers.cleanup import remove_leftovers
 from runners.leftovers.ownership import TEMPORARY_PREFIX, lease, ownership_environment
 from runners.leftovers.process_tree import ProcessTree
@@ -211,10 +212,11 @@ def _running(container: Container, cores: Allotment, gpus: tuple[str, ...]) -> I
         temporary = stack.enter_context(_temporary_folder())
         held = stack.enter_context(lease(container.study, container.trial, temporary))
         launched = time.monotonic()
+        log = stack.enter_context(bounded_log(container.folder / "server.log"))
         process = stack.enter_context(_ended(tree, container, environment(container, marks, temporary), cores))
         tree.led_by(process.pid)
         held.name_session(process.pid)
-        watch = stack.enter_context(_watched(container, tree, process.pid, gpus))
+        watch = stack.enter_context(_watched(container, tree, process.pid, gpus, log))
         server = _Server(container, tree, watch, cores, process.pid, oom_kills, marks)
         await_server(server.url, container, server.check, server.log_tail)
         server.cold_start_s = time.monotonic() - launched
@@ -255,9 +257,11 @@ def _interrupted_twice() -> bool:
 
 
 @contextlib.contextmanager
-def _watched(container: Container, tree: ProcessTree, pid: int, gpus: tuple[str, ...]) -> Iterator[Watch]:
+def _watched(
+    container: Container, tree: ProcessTree, pid: int, gpus: tuple[str, ...], log: BoundedLog
+) -> Iterator[Watch]:
     """Samples are taken for as long as the block runs, and written down after it."""
-    watch = Watch(tree, container.resources.memory_bytes, lambda: bool(_exit_code(pid)), gpus)
+    watch = Watch(tree, container.resources.memory_bytes, lambda: bool(_exit_code(pid)), gpus, log.trim)
     try:
         watch.start()
         yield watch

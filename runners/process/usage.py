@@ -29,14 +29,15 @@ class Watch(threading.Thread):
 
     Memory is the sum over the tree's resident sets; where that passes the limit, pages that forked workers share are
     counted once (PSS) before it is judged, as a container's limit would count them. `gpus` are looked at even where the
-    driver does not know our processes' ids, as in a container.
+    driver does not know our processes' ids, as in a container. `each_time` is called beside.
     """
 
     def __init__(
-        self, tree: ProcessTree, limit_bytes: int | None, has_failed: Callable[[], bool], gpus: tuple[str, ...] = ()
-    ) -> None:
+        self, tree: ProcessTree, limit_bytes: int | None, has_failed: Callable[[], bool], gpus: tuple[str, ...] = (),
+        each_time: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         super().__init__(name="usage", daemon=True)
-        self._devices = gpus
+        self._devices, self._each_time = gpus, each_time
         self._tree, self._limit, self._has_failed = tree, limit_bytes, has_failed
         self._done = threading.Event()
         self._cpu, self._cgroups, self._gpus = CpuMeter(), Cgroups(), nvml()
@@ -49,6 +50,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """The thread's own loop; call `start`."""
         while not self._done.is_set():
+            self._each_time()
             free = self._free_bytes()
             near = free < 4 * self._floor_bytes
             with contextlib.suppress(OSError):  # too many open files here must not end the watch over memory

@@ -5,6 +5,8 @@ from __future__ import annotations
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from runners.host.bounded_http import bounded_get
+
 
 def counted(url: str | None, path: str = "/metrics") -> dict[str, float]:
     """The sum of every sample over its labels, by its name; nothing where it cannot be read."""
@@ -12,7 +14,7 @@ def counted(url: str | None, path: str = "/metrics") -> dict[str, float]:
         return {}
     sums: dict[str, float] = {}
     try:
-        answer = httpx.get(url + path, timeout=5.0, trust_env=False)
+        answer = bounded_get(url + path, timeout_s=5.0)
         answer.raise_for_status()
         for family in text_string_to_metric_families(answer.text):
             for sample in family.samples:

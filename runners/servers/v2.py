@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import httpx
 
+from runners.host.bounded_http import bounded_get
 from runners.servers.protocol import AdapterError, Model, Reach, ServerAdapter, ServerRequest, Tensor
 
 _BODIES = 32  # different ones, so that no cache answers
@@ -78,9 +79,9 @@ def described(reach: Reach, model: Model) -> list[Tensor]:
 def get_json(url: str, path: str, timeout_s: float = 10.0) -> dict[str, Any]:
     """Raises AdapterError with what was answered instead."""
     try:
-        answer = httpx.get(url + path, timeout=timeout_s, trust_env=False)
+        answer = bounded_get(url + path, timeout_s=timeout_s)
         found = answer.json() if answer.is_success else None
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, ValueError, RecursionError) as error:
         raise AdapterError(f"the server answers nothing that can be read at {path}: {error}") from error
     if not isinstance(found, dict):
         raise AdapterError(f"the server answers {answer.status_code} at {path}: {answer.text[:200]}")

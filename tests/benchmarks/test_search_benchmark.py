@@ -13,7 +13,7 @@ import pytest
 from benchmarks.search.families import FAMILIES, draw
 from benchmarks.search.runs import HEAD, Job, search, summarise
 from benchmarks.search.searchers import SEARCHERS, trial
-from benchmarks.search.tables import read_table
+from benchmarks.search.tables import read_table, sources
 from tests.conftest import Tune
 
 
@@ -55,6 +55,28 @@ def test_a_table_is_read_as_a_spec_would(tmp_path: Path) -> None:
     )
     run = search(Job("measured", path, False, "ours", 0, 4))
     assert run.within_5 <= 4
+
+
+def test_a_source_is_searched_with_roles_given_missing_and_wrong(tmp_path: Path) -> None:
+    folder = tmp_path / "tables" / "cores"
+    folder.mkdir(parents=True)
+    rows = [f"{gpu},{cores},{10 * cores},{40 / cores},ok,{cores},90" for gpu in ("T4", "L4") for cores in (1, 2, 4)]
+    head = "gpu_type,cores,capacity_qps,p99_ms,status,price_per_hour,trial_s"
+    (folder / "made-30ms.csv").write_text("\n".join([head, *rows[1:]]))
+    (folder / "meta.json").write_text('{"roles": {"cores": "cpu_cores"}, "constraints": {"made-30ms": ["cores <= 2"]}}')
+    ((name, paths),) = sources(tmp_path / "tables").items()
+    assert name == "cores"
+    given, missing, wrong = (read_table(paths[0], roles) for roles in ("given", "missing", "wrong"))
+    assert [one.role for one in given.space.parameters] == ["gpu_type", "cpu_cores"]
+    assert [one.role for one in missing.space.parameters] == [None, None]
+    assert [one.name for one in missing.space.parameters] == ["p0", "p1"]
+    assert "cpu_cores" not in [one.role for one in wrong.space.parameters[1:]]
+    assert len(given.configurations) == 4  # of which the table lacks one: it cannot serve, and has no price
+    assert (given.capacity_qps > 0).sum() == 3
+    assert np.isnan(given.price).sum() == 1
+    run = search(Job(name, paths[0], False, "ours", 0, 4, roles="wrong"))
+    assert run.within_5 <= 4
+    assert run.family == "cores, roles wrong"
 
 
 def test_what_is_compared_is_what_the_product_does(tmp_path: Path, tune_in_process: Tune) -> None:

@@ -116,7 +116,7 @@ def misbehaved(tmp_path_factory: pytest.TempPathFactory, needs_machine: None) ->
     """The folder of a run over servers that all misbehave, each in two trials, which went on to its end."""
     folder = tmp_path_factory.mktemp("misbehaved")
     write_spec(folder, mode=f"[{', '.join(MISBEHAVIOURS)}]", workers="[1, 2]")
-    done = run_tune(folder, "--service", "spec.yaml", "--budget", 2 * len(MISBEHAVIOURS), timeout=280)
+    done = run_tune(folder, "--service", "spec.yaml", "--budget", 2 * len(MISBEHAVIOURS), timeout=560)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
@@ -125,7 +125,7 @@ def misbehaved(tmp_path_factory: pytest.TempPathFactory, needs_machine: None) ->
     return folder
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("mode", "expected"), MISBEHAVIOURS.items())
 def test_a_server_that_misbehaves_is_a_trial_with_a_reason_and_the_run_goes_on(
     misbehaved: Path, mode: str, expected: tuple[str, str]

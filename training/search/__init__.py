@@ -1,4 +1,4 @@
-"""The surrogate model's training: `prior` makes services up, `train` fits the network and writes its weights.
+"""The search's network: services made up by the thousand, as tensors, and the training on them.
 
-It measures nobody's server and downloads nothing. Run it as `python -m training.search.train`.
+`python -m training.search.train` writes weights; torch and numpy are all it needs, on a CPU or a GPU.
 """

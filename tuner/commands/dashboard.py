@@ -9,20 +9,25 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from results import Evidence, ResultsError, StudySummary
 from results.exports import Deployable, exported, offered
 from results.text import visible
+from search_spaces.masking import remember
 from tuner.commands.stored import open_archive
 from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError, needing_packages
 from tuner.outcome.deployable import deployables
 from tuner.outcome.summary import summarise
 from tuner.study.archive import Archive, study_names
 
+if TYPE_CHECKING:
+    from results.dashboard import Gate
+
 T = TypeVar("T")
+_MIN_TOKEN = 6
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _THREADS = 8
 
@@ -110,17 +115,25 @@ class Studies:
 
 def dashboard(options: DashboardOptions) -> ExitCode:
     """Serves until it is interrupted. Raises UsageError, UnfitEnvironmentError."""
+    if options.token is not None and len(options.token.strip()) < _MIN_TOKEN:
+        raise UsageError(
+            f"the token is blank, or shorter than {_MIN_TOKEN} letters, which anybody could guess\n"
+            "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(16))', in TUNE_DASHBOARD_TOKEN or "
+            "--token."
+        )
     if options.host not in _LOCAL and not options.token:
         raise UsageError(
             f"--host {options.host} lets others read the results, so it needs a token that they must give\n"
             "Set TUNE_DASHBOARD_TOKEN in the environment (or --token, which other users of this machine can see)."
         )
     archives = _archives(options)
-    raw = _raw_link(options, archives)
     with needing_packages("the dashboard"):
-        from results.dashboard import make_app
+        from results.dashboard import Gate, make_app
 
-    server = _listen(make_app(Studies(archives, raw), options.token or None), options.host, options.port)
+    remember(options.token)
+    gate = Gate(options.token)
+    raw = _raw_link(options, archives, gate)
+    server = _listen(make_app(Studies(archives, raw), options.token, gate), options.host, options.port)
     shown = f"http://{'127.0.0.1' if options.host == '0.0.0.0' else options.host}:{options.port}/"  # noqa: S104
     hint = "?token=..." if options.token else ""
     click.echo(f"{', '.join(archives)}: {shown}{hint}  (Ctrl-C ends it)")
@@ -161,7 +174,7 @@ def _runs_here() -> Iterable[Path]:
     return sorted(found, key=lambda folder: (folder / "study.db").stat().st_mtime, reverse=True)
 
 
-def _raw_link(options: DashboardOptions, archives: Mapping[str, Archive]) -> str | None:
+def _raw_link(options: DashboardOptions, archives: Mapping[str, Archive], gate: Gate) -> str | None:
     """Serve Optuna's own dashboard beside ours, for reading alone, or say how."""
     url = options.storage or next(iter(archives.values())).url
     if not options.optuna:
@@ -171,7 +184,7 @@ def _raw_link(options: DashboardOptions, archives: Mapping[str, Archive]) -> str
     from tuner.study.optuna_dashboard import raw_study_app
 
     port = options.port + 1
-    server = _listen(raw_study_app(url, options.token), options.host, port)
+    server = _listen(raw_study_app(url, gate), options.host, port)
     threading.Thread(target=server.run, daemon=True).start()
     return f"http://{options.host}:{port}/"
 

@@ -11,6 +11,7 @@ import click
 from results.exports import MARKS, NotExportable, exported, offered
 from results.files import write_text
 from results.text import visible
+from search_spaces.reading import quoted, shown, why_outside
 from tuner.commands.stored import read_study
 from tuner.errors import ExitCode, UsageError
 from tuner.outcome.deployable import deployables
@@ -46,7 +47,11 @@ def export(options: ExportOptions) -> ExitCode:
         click.echo(_joined(files), nl=False)
         return ExitCode.DONE
     for name, text in files.items():
+        if (problem := why_outside(name)) is not None:
+            raise UsageError(f"the file {quoted(name)} of this study {problem}, so it is not written")
         path = options.output / name
+        if not path.parent.resolve().is_relative_to(options.output.resolve()):
+            raise UsageError(f"{shown(path.parent)} is a link that leads out of {shown(options.output)}")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
     click.echo(f"wrote {', '.join(files)} in {options.output}")

@@ -22,7 +22,10 @@ _OPTIONS = (
         "--max-cost", type=Parsed("money"), metavar="MONEY", help="What the machines may cost, at the spec's prices."
     ),
     click.option("--output", type=PATH, metavar="DIR", help="Where results go.  [default: tuning/SERVICE]"),
-    click.option("--storage", metavar="URL", help="Optuna storage.  [default: SQLite, study.db in the output folder]"),
+    click.option(
+        "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True,
+        help="Optuna storage.  [default: SQLite, study.db in the output folder]",
+    ),
     click.option("--runner", type=RUNNERS, help="Where servers run, instead of what the spec says."),
     click.option(
         "--parallel", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,8 +102,7 @@ def _measured(
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
-        shutil.rmtree(folder / "reference", ignore_errors=True)  # the model may be another one since
-        return GateRun(with_quality(setup), configuration, baseline, setting, display, pairs).decide()
+        return GateRun(with_quality(setup, fresh=True), configuration, baseline, setting, display, pairs).decide()
     except RunnerUnavailable as error:
         raise UnfitEnvironmentError(str(error)) from error
     finally:

@@ -18,11 +18,11 @@ from results.planning import (
     pattern,
     plan_document,
     plan_text,
-    read_traffic,
     write_plan,
 )
 from tuner.commands.stored import read_study
 from tuner.errors import ExitCode, UsageError
+from tuner.outcome.traffic import read_traffic
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ __all__ = ["open_archive", "read_study"]
 
 
 def read_study(folder: Path, storage: str | None, study: str | None) -> tuple[StudySummary, LoadedSpec]:
-    """The study and its spec. Raises UsageError, UnfitEnvironmentError."""
+    """The study and its spec, to decide by. Raises UsageError, UnfitEnvironmentError."""
     found = load_study(folder, storage=storage, name=study)
+    found.refuse_damaged()
     return found.summary, found.spec

@@ -11,6 +11,7 @@ from pathlib import Path
 from runners import Placement
 from runners.servers import AdapterError, Launch, Model, Reach, ServerAdapter, Tensor, adapter_named
 from search_spaces import Configuration, Parameter, ParameterValue, SearchSpace, parse_duration, quantity
+from search_spaces.reading import is_file, is_folder
 from tuner.errors import SpecError
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.yaml_file import KeyPath
@@ -153,7 +154,7 @@ def _local(loaded: LoadedSpec) -> Path | None:
     if path is None or loaded.spec.service.server == "custom":
         return None
     found = loaded.folder / path
-    return found if loaded.spec.runner.type != "kubernetes" and found.exists() else None
+    return found if loaded.spec.runner.type != "kubernetes" and (is_file(found) or is_folder(found)) else None
 
 
 def _knobs(adapter: ServerAdapter, space: SearchSpace) -> dict[str, Parameter]:
@@ -190,7 +191,7 @@ def _check_version(found: Serving) -> None:
     adapter, venv = found.adapter, found.model.venv
     if venv is None or adapter.package is None:
         return
-    if not venv.is_dir():
+    if not is_folder(venv):
         raise AdapterError(f"there is no environment {venv}; make it: python3 -m venv {venv}", ("service", "venv"))
     folders = [str(one) for one in venv.glob("lib/python3*/site-packages")]
     names = (adapter.package, *adapter.flavours)

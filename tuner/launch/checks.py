@@ -13,6 +13,7 @@ from loadtest import read_trace
 from results import RESERVED_COLUMNS
 from runners import Placement
 from search_spaces import Parameter, quantity
+from search_spaces.reading import is_file
 from tuner.launch.adapter import Serving, check_serving, serving
 from tuner.launch.advice import unchecked, unreachable
 from tuner.launch.files import check_environment, check_script
@@ -99,8 +100,6 @@ def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     for parameter in loaded.space.parameters:
         if parameter.name not in used and parameter.role not in RESOURCE_ROLES and len(parameter.choices) > 1:
             yield f"the parameter {parameter.name} reaches nothing: {{{parameter.name}}} is in no command, env or file"
-    if "port" not in used and loaded.spec.runner.type == "process":
-        yield "{port} is in no command, env or file, so the server cannot know where to listen"
 
 
 def _used(loaded: LoadedSpec) -> set[str]:
@@ -176,13 +175,19 @@ def _check_program(loaded: LoadedSpec) -> None:
         raise loaded.error(
             ("service", "command"), "is missing; the process runner needs one, as in [python, server.py]"
         )
+    if serving(loaded) is None and "port" not in _used(loaded):
+        raise loaded.error(
+            ("service", "command"),
+            "{port} is in no command, env or file, so the server cannot know where to listen; pass it, as in "
+            '[python, server.py, --port, "{port}"]',
+        )
     given = loaded.spec.service.command
     program = texts.command[0]
     if given and placeholders(given[0]):
         return
     path = texts.env.get("PATH", os.environ.get("PATH", os.defpath))
     if "/" in program:
-        found = (loaded.folder / program).is_file() and os.access(loaded.folder / program, os.X_OK)
+        found = is_file(loaded.folder / program) and os.access(loaded.folder / program, os.X_OK)
     else:
         found = shutil.which(program, path=os.pathsep.join((path, str(Path(sys.executable).parent)))) is not None
     if not found:

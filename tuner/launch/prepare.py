@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import httpx
 
 from runners import Container, SampleRequest, ServerFailed, Tls
+from runners.host.bounded_http import bounded_client
 from runners.readiness import encoded, one_line, trust
 from runners.servers import AdapterError, Reach, Statistics
 from search_spaces import Configuration
@@ -73,7 +74,7 @@ def _between(before: float | None, after: float | None) -> float | None:
 
 def _manage(url: str, request: SampleRequest, tls: Tls | None) -> None:
     try:
-        with httpx.Client(base_url=url, timeout=_MANAGED_S, trust_env=False, verify=trust(tls)) as client:
+        with bounded_client(url, timeout_s=_MANAGED_S, verify=trust(tls)) as client:
             headers = encoded(request.headers)
             answer = client.request(request.method, request.path, headers=headers, content=request.body)
     except httpx.HTTPError as error:

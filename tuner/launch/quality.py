@@ -18,9 +18,12 @@ import httpx
 from jsonpath_rfc9535 import JSONPathEnvironment
 
 from loadtest import Body, PlanError, read_bodies
-from runners import Container, Infeasible, Runner, SampleRequest, ServerFailed
-from runners.readiness import encoded
+from runners import Container, Infeasible, Runner, SampleRequest, ServerFailed, Tls
+from runners.host.bounded_http import bounded_client
+from runners.readiness import encoded, trust
 from runners.servers import Reach
+from search_spaces.masking import masked_values
+from search_spaces.reading import InputError, parsed_json, read_json, read_text, shown
 from tuner.errors import UnfitEnvironmentError
 from tuner.launch.adapter import reach
 from tuner.launch.prepare import prepare
@@ -56,9 +59,10 @@ class Quality:
 
 
 def make_quality(
-    loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path, cache: Path
+    loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path, cache: Path, *, fresh: bool = False
 ) -> Quality | None:
-    """The spec's guard, or None. Launches its reference, unless `folder` has its answers from an earlier run.
+    """The spec's guard, or None. Launches its reference, unless `folder` has its answers from an earlier run (and
+    `fresh` is not asked for: the model may be another one since).
 
     Raises SpecError for a data set that is none, UnfitEnvironmentError where the reference does not serve.
     """
@@ -69,7 +73,7 @@ def make_quality(
         return _labelled(loaded, spec, loaded.folder / spec.dataset)
     known = folder / "answers.json"
     try:
-        return _reference(loaded, source, runner, folder, known, cache)
+        return _reference(loaded, source, runner, folder, known, cache, fresh=fresh)
     except (Infeasible, ServerFailed) as error:
         raise UnfitEnvironmentError(
             f"the reference configuration (quality.reference) does not serve: {error}"
@@ -98,11 +102,10 @@ def close(given: Any, right: Any, tolerance: float) -> bool:
 def ask(url: str, source: RequestSource, answer: str, bodies: Sequence[Body], alive: Callable[[], None]) -> list[Any]:
     """What the JSON path finds in each answer; None where it finds nothing, or the request failed."""
     path = JSONPathEnvironment().compile(answer)
-    verify: Any = (source.plan.ca_file or source.plan.verify_tls) if source.tls else True
-    settings: dict[str, Any] = {"base_url": url, "verify": verify}
+    verify = trust(Tls(source.plan.verify_tls, source.plan.ca_file) if source.tls else None)
     others = {name: value for name, value in source.headers.items() if name.lower() != "content-type"}
     with (
-        httpx.Client(**settings, timeout=_TIMEOUT_S, trust_env=False) as client,
+        bounded_client(url, timeout_s=_TIMEOUT_S, verify=verify) as client,
         ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="quality") as pool,
     ):
 
@@ -112,7 +115,7 @@ def ask(url: str, source: RequestSource, answer: str, bodies: Sequence[Body], al
             try:
                 found = client.request(source.method, source.path, headers=encoded(headers), content=body.content)
                 node = path.find_one(found.json()) if found.is_success else None
-            except (httpx.HTTPError, ValueError):
+            except (httpx.HTTPError, ValueError, RecursionError):
                 return None
             return None if node is None else node.value
 
@@ -122,32 +125,39 @@ def ask(url: str, source: RequestSource, answer: str, bodies: Sequence[Body], al
 def _labelled(loaded: LoadedSpec, spec: QualitySpec, path: Path) -> Quality:
     key = ("quality", "dataset")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise loaded.error(key, f"cannot read {path}: {why}") from error
+        lines = read_text(path).splitlines()
+    except InputError as error:
+        raise loaded.error(key, str(error)) from error
     bodies, labels = [], []
     says = any(name.lower() == "content-type" for name in loaded.spec.request.headers)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            content = json.loads(line)
+            content = parsed_json(path, line, number)
             bodies.append(Body(json.dumps(content["request"]).encode(), None if says else "application/json"))
             labels.append(content["label"])
         except (ValueError, KeyError, TypeError) as error:
-            raise loaded.error(key, f'{path}:{number} is not {{"request": ..., "label": ...}}') from error
+            raise loaded.error(key, f'{shown(path)}:{number} is not {{"request": ..., "label": ...}}') from error
     if not bodies:
-        raise loaded.error(key, f"{path} is empty")
+        raise loaded.error(key, f"{shown(path)} is empty")
     return Quality(spec, tuple(bodies[:_MOST]), tuple(labels[:_MOST]))
 
 
 def _reference(
-    loaded: LoadedSpec, source: RequestSource, runner: Runner, folder: Path, known: Path, cache: Path
+    loaded: LoadedSpec,
+    source: RequestSource,
+    runner: Runner,
+    folder: Path,
+    known: Path,
+    cache: Path,
+    *,
+    fresh: bool,
 ) -> Quality:
     """The answers of the reference, on a launch of its own."""
     spec = loaded.spec.quality
     assert spec is not None and spec.reference is not None  # noqa: S101, PT018 (the caller has asked)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # answers may hold what is nobody else's
     folder.mkdir(parents=True, exist_ok=True)
     complete = [source]
 
@@ -156,7 +166,7 @@ def _reference(
         complete[0], sample = prepare(loaded, spec.reference or {}, source, at, container)
         return sample
 
-    if source.described and (found := _read(known, spec, _bodies(loaded, source))) is not None:
+    if source.described and not fresh and (found := _read(known, spec, _bodies(loaded, source))) is not None:
         return found
     container = render(
         loaded, spec.reference, runner.place(folder), source, study=loaded.spec.service.name, trial=0, folder=folder,
@@ -167,7 +177,8 @@ def _reference(
         answers = ask(endpoint.url, complete[0], spec.answer, bodies, endpoint.check)
     if any(one is None for one in answers):
         raise ServerFailed(f"its answers have nothing at {spec.answer}")
-    known.write_text(json.dumps(_asked(spec, bodies) | {"answers": answers}) + "\n", encoding="utf-8")
+    kept = masked_values(_asked(spec, bodies) | {"answers": answers})
+    known.write_text(json.dumps(kept) + "\n", encoding="utf-8")
     return Quality(spec, bodies, tuple(answers))
 
 
@@ -188,10 +199,13 @@ def _asked(spec: QualitySpec, bodies: tuple[Body, ...]) -> dict[str, Any]:
 def _read(path: Path, spec: QualitySpec, bodies: tuple[Body, ...]) -> Quality | None:
     """An earlier run's answers to the same questions."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path)
+    except InputError:
         return None
     asked = _asked(spec, bodies)
-    if not isinstance(content, dict) or {key: content.get(key) for key in asked} != asked:
+    answers = content.get("answers") if isinstance(content, dict) else None
+    if not isinstance(answers, list) or len(answers) != len(bodies):
         return None
-    return Quality(spec, bodies, tuple(content["answers"]))
+    if {key: content.get(key) for key in asked} != masked_values(asked):
+        return None
+    return Quality(spec, bodies, tuple(answers))

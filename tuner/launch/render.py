@@ -19,6 +19,7 @@ from runners import Container, Placement, Readiness, Resources, Runner, SampleRe
 from runners.servers import Launch
 from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size
 from search_spaces.parameter import text_of
+from search_spaces.reading import InputError, quoted, read_text
 from tuner.launch.adapter import image_of, serving
 from tuner.launch.requests import RequestSource
 from tuner.spec.reading import LoadedSpec
@@ -28,6 +29,7 @@ RUNNER_PLACEHOLDERS = ("port", "host", "files", "port2", "port3", "cache_dir")
 RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpus", "replicas")
 NO_GPU = "none"  # among the choices of a gpu_type: the same server on CPU cores alone
 _READY_S = 120.0
+_MAX_TEMPLATE_BYTES = 1 << 20  # a config map, in which it may travel, holds no more
 _PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_]*)\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -61,10 +63,23 @@ def _start_templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
         yield ("service", "env", name), text
     for name, template in service.files.items():
         try:
-            yield ("service", "files", name), (loaded.folder / template).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "is not UTF-8 text"
-            raise loaded.error(("service", "files", name), f"cannot read the template {template}: {why}") from error
+            _refuse_outside(loaded, name, template)
+            yield ("service", "files", name), read_text(loaded.folder / template, _MAX_TEMPLATE_BYTES)
+        except InputError as error:
+            raise loaded.error(("service", "files", name), f"cannot read the template: {error}") from error
+
+
+def _refuse_outside(loaded: LoadedSpec, name: str, template: str) -> None:
+    """What a template holds is written into exports and trials, so none may be any other file of this machine."""
+    try:
+        inside = (loaded.folder / template).resolve().is_relative_to(loaded.folder)
+    except (OSError, ValueError, RuntimeError):  # no path that a file can have, or links in a circle
+        inside = False
+    if not inside:
+        raise loaded.error(
+            ("service", "files", name),
+            f"the template {quoted(template)} does not lie in the spec's folder; copy it there",
+        )
 
 
 def roles(space: SearchSpace, configuration: Configuration) -> dict[str, ParameterValue]:

@@ -16,6 +16,8 @@ from loadtest import (
     PlanError,
     RequestPlan,
     TraceError,
+    WrongLocustfile,
+    check_locustfile,
     checker,
     infer_request,
     read_bodies,
@@ -23,6 +25,7 @@ from loadtest import (
     secret_headers,
 )
 from runners.servers import ServerRequest
+from search_spaces.reading import InputError, is_file, is_folder, read_json, shown
 from tuner.launch.adapter import serving
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.request import AuthSpec, TlsSpec
@@ -44,6 +47,9 @@ class RequestSource:
 
     def __repr__(self) -> str:
         return f"RequestSource({self.method} {self.path})"
+
+
+_MAX_SCHEMA_BYTES = 4 << 20
 
 
 def request_source(loaded: LoadedSpec, generated: Path | None = None) -> RequestSource:
@@ -124,7 +130,7 @@ def _plan(loaded: LoadedSpec) -> RequestPlan:
     tls = spec.tls or TlsSpec()
     headers = dict(spec.headers)
     body = json.dumps(spec.json_body) if spec.json_body is not None else spec.body
-    lines = spec.dataset is not None and not (folder / spec.dataset).is_dir()
+    lines = spec.dataset is not None and not is_folder(folder / spec.dataset)
     if (body is not None or lines) and not any(name.lower() == "content-type" for name in headers):
         is_json = lines or _is_json(body or "")
         headers["Content-Type"] = "application/json" if is_json else "text/plain; charset=utf-8"
@@ -157,10 +163,9 @@ def _check(loaded: LoadedSpec) -> AnswerCheck | None:
     if isinstance(schema, str):
         path = loaded.folder / schema
         try:
-            schema = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or f"it is not JSON: {error}"
-            raise loaded.error((*key, "schema"), f"cannot read {path}: {why}") from error
+            schema = read_json(path, _MAX_SCHEMA_BYTES)
+        except InputError as error:
+            raise loaded.error((*key, "schema"), str(error)) from error
     check = AnswerCheck(status=spec.status, json_paths=dict(spec.json_paths), json_schema=schema)
     try:
         checker(check)
@@ -177,8 +182,14 @@ def _check_arrivals(loaded: LoadedSpec) -> None:
             read_trace(loaded.folder / load.trace)
         except TraceError as error:
             raise loaded.error(("load", "trace"), str(error)) from error
-    if load.locustfile is not None and not (loaded.folder / load.locustfile).is_file():
-        raise loaded.error(("load", "locustfile"), f"there is no file {loaded.folder / load.locustfile}")
+    if load.locustfile is None:
+        return
+    if not is_file(loaded.folder / load.locustfile):
+        raise loaded.error(("load", "locustfile"), f"there is no file {shown(loaded.folder / load.locustfile)}")
+    try:
+        check_locustfile(str(loaded.folder / load.locustfile))
+    except WrongLocustfile as error:
+        raise loaded.error(("load", "locustfile"), str(error).removeprefix("locustfile: ")) from error
 
 
 def _check_certificates(loaded: LoadedSpec, path: str | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, TableError
+from search_spaces.reading import is_file, is_folder
 from tuner.errors import SpecError, UnfitEnvironmentError, needing_packages
 from tuner.launch.adapter import image_of, mounted_model
 from tuner.spec.reading import LoadedSpec
@@ -61,11 +62,11 @@ def _docker(loaded: LoadedSpec) -> Runner:
                     ("service", "model", "path"), f"another service's model is called {source.name} too; rename one"
                 )
     build = None if spec.build is None else loaded.folder / spec.build
-    if build is not None and not (build / "Dockerfile").is_file():
+    if build is not None and not is_file(build / "Dockerfile"):
         raise loaded.error((*key, "build"), f"there is no {build / 'Dockerfile'}")
     mounts |= {target: loaded.folder / source for target, source in spec.mounts.items()}
     for target, source in mounts.items():
-        if not source.exists():
+        if not (is_file(source) or is_folder(source)):
             raise loaded.error((*key, "mounts", target), f"there is no {source}")
     return DockerRunner(DockerOptions(images[0], build, spec.shm_size, mounts, spec.gpus))
 
@@ -104,6 +105,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
         context=spec.context,
         manifest=documents,
         container=spec.container,
+        workload=spec.workload,
         port=spec.port,
         gpus=ClusterGpus(
             spec.gpu.type_label,

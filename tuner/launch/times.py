@@ -21,7 +21,7 @@ def check_times(loaded: LoadedSpec) -> None:
     if spec.request_timeout_s < slowest_s:
         raise loaded.error(
             ("request", "timeout"),
-            f"{spec.request.timeout:g} s is shorter than the slowest limit of slo, {slowest_s:g} s, so requests in "
+            f"{spec.request_timeout_s:g} s is shorter than the slowest limit of slo, {slowest_s:g} s, so requests in "
             "between would be errors; remove it (then it follows the limit), or lengthen it",
         )
     if spec.load.max_trial <= slowest_s:

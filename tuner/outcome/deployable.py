@@ -9,10 +9,11 @@ from results.exports import Deployable
 from results.series import latency_curve
 from runners import Placement
 from search_spaces import Configuration
+from search_spaces.reading import shown
 from tuner.errors import UsageError
 from tuner.launch.adapter import image_of, mounted_model
 from tuner.launch.render import ready_path, ready_timeout_s, rendered_texts, resources, roles
-from tuner.spec.reading import LoadedSpec
+from tuner.spec.reading import LoadedSpec, load_spec
 
 _PORT, _FILES = 8000, "/etc/tune"
 
@@ -37,6 +38,7 @@ def deployables(
         held = [str(one.number) for one in study.records if study.latest(one).state == "complete"]
         raise UsageError(f"--trial {number} held no SLO here; these did: {', '.join(held)}")
     confirmed = number in study.confirmations
+    _check_templates(loaded)
     qps = qps if qps is not None else loaded.spec.objective.target_qps
     measured = {one.name: one for one in best.services}
     evidence = study.evidence.get(number)
@@ -55,6 +57,25 @@ def deployables(
             None if qps is None else qps * member.share,
         )  # fmt: skip
     return found
+
+
+def _check_templates(loaded: LoadedSpec) -> None:
+    """A stored study names its spec by a path, and templates lie beside that. They are read where the spec is there and
+    names the same ones: a study that came from elsewhere must not have files of this machine written into its export.
+    """
+    wanted = {one.name: dict(one.loaded.spec.service.files) for one in loaded.services}
+    if not any(wanted.values()):
+        return
+    try:
+        there = load_spec(loaded.file.path)
+        found = {one.name: dict(one.loaded.spec.service.files) for one in there.services}
+    except UsageError:
+        found = {}
+    if found != wanted:
+        raise UsageError(
+            f"the templates of service.files lie beside the spec, and {shown(loaded.file.path)} is not there any more, "
+            "or names others\nExport where the run was made, or run again with the spec as it is now."
+        )
 
 
 class _Measured(NamedTuple):

@@ -16,7 +16,7 @@ from tuner.search.decision import Decision
 from tuner.search.final import ALIKE
 from tuner.search.objective import Objective, replicas_for
 from tuner.spec.reading import LoadedSpec
-from tuner.study.archive import Outlook
+from tuner.study.outlook import Outlook
 
 _NOTABLE = 0.05  # interference that is more than noise
 _UNSTEADY = 0.15  # spread between launches of one configuration that is worth a warning on a shared machine

@@ -12,7 +12,7 @@ from tuner.search.contenders import believed, find_current, refuted, together
 from tuner.search.decision import Decision, decide
 from tuner.search.objective import Objective, pareto_front
 from tuner.spec.reading import LoadedSpec
-from tuner.study.archive import Outlook
+from tuner.study.outlook import Outlook
 
 Launches = Mapping[int, Sequence[TrialRecord]]
 

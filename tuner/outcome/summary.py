@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from results import Explanation, StudySummary
 from tuner.outcome.recommendation import pooled_records, recommend
 from tuner.search.contenders import believed, find_current
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec
-from tuner.study.archive import Archive
+from tuner.study.archive import Archive, Snapshot
+from tuner.study.damage import misfits
 
+_SHOWN = 3
 _NOTABLE = 0.02  # the least share of the variance that is worth a word
 
 
@@ -17,7 +21,7 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
 
     Raises UnfitEnvironmentError when the storage is lost.
     """
-    found = archive.snapshot()
+    found = _of_this_space(loaded, archive.snapshot())
     objective = Objective.of(loaded.spec.objective)
     beliefs = believed(objective, found.records, found.confirmations, found.outlook.expected)
     pooled = pooled_records(objective, found.records, found.confirmations, beliefs)
@@ -40,7 +44,8 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         space_size=str(loaded.space.size),
         provenance=found.provenance,
         ended=None if found.running else found.ended,
-        notes=_what_mattered(explanation),
+        notes=(*_left_out(found.damaged), *_what_mattered(explanation)),
+        damaged=found.damaged,
         budget=found.budget,
         running=found.running,
         explanation=explanation,
@@ -55,6 +60,24 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         maximised=objective.maximised[0],
         values={record.number: values[0] for record in found.records if (values := objective.values(record))},
     )
+
+
+def _of_this_space(loaded: LoadedSpec, found: Snapshot) -> Snapshot:
+    """Without the records whose configuration the space does not have."""
+    trials, again = misfits(loaded, found.records, found.confirmations)
+    if not trials and not again:
+        return found
+    return replace(
+        found,
+        records=tuple(one for one in found.records if one.number not in trials),
+        confirmations={key: one for key, one in found.confirmations.items() if key not in again and key not in trials},
+        damaged=(*found.damaged, *trials.values(), *again.values()),
+    )
+
+
+def _left_out(damaged: tuple[str, ...]) -> tuple[str, ...]:
+    more = f" (and {len(damaged) - _SHOWN} more)" if len(damaged) > _SHOWN else ""
+    return (f"Left out, since it cannot be read: {'; '.join(damaged[:_SHOWN])}{more}.",) if damaged else ()
 
 
 def _what_mattered(explanation: Explanation | None) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_serializer, model_validator
 
+from search_spaces.reading import is_file
 from tuner.errors import UsageError
 from tuner.spec.quantities import Bytes, Money, Share
 from tuner.spec.section import Section
@@ -164,7 +165,7 @@ def load_catalogue(name: str, folder: Path = Path()) -> Catalogue:
         with resources.as_file(resources.files("tuner.spec") / "catalogues" / f"{name}.yaml") as path:
             return _read(path)
     path = folder / name
-    if not path.is_file():
+    if not is_file(path):
         known = ", ".join(catalogue_names())
         raise UsageError(f"there is no price file {path}, and no catalogue of that name; there are {known}")
     return _read(path)

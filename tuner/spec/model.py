@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema
 
 from runners.servers import adapter_named
 from search_spaces import ParameterValue, Role
+from search_spaces.reading import quoted, why_outside
 from tuner.spec.catalogue import OwnHardware, Terms
 from tuner.spec.load import LoadSpec, SloSpec
 from tuner.spec.quality import QualitySpec
@@ -26,6 +27,7 @@ from tuner.spec.section import Section, Text
 Metric = Literal["cost_per_million_requests", "cost_per_hour", "capacity_qps", "p99_ms"]
 
 
+_REQUEST_TIMEOUT_S = 10.0
 _LEAST_FINAL = 4  # launches: the best and today's configuration, twice each
 
 
@@ -89,6 +91,23 @@ class ServiceSpec(Section):
         if name != "custom":
             adapter_named(name)  # AdapterError is a ValueError
         return name
+
+    @field_validator("env", mode="after")
+    @classmethod
+    def _are_variables(cls, env: Mapping[str, str]) -> Mapping[str, str]:
+        for name in env:
+            if not name or "=" in name or "\0" in name:
+                raise ValueError(f"{quoted(name)} is not the name of a variable")
+        return env
+
+    @field_validator("files", mode="after")
+    @classmethod
+    def _stay_inside(cls, files: Mapping[str, str]) -> Mapping[str, str]:
+        """Their names; where templates lie is known with the spec's folder."""
+        for name in files:
+            if (problem := why_outside(name)) is not None:
+                raise ValueError(f"{quoted(name)} {problem}; name the file within the folder {{files}}")
+        return files
 
     @field_validator("command", mode="before")
     @classmethod
@@ -284,8 +303,8 @@ class Spec(Section):
         """After how long a request is given up: as `request.timeout` says, or twice the slowest limit where that is
         longer than the default, so that a late answer has a latency instead of being an error.
         """
-        given = "timeout" in self.request.model_fields_set
-        return self.request.timeout if given else max(self.request.timeout, 2 * self.slowest_limit_s)
+        given = self.request.timeout
+        return max(_REQUEST_TIMEOUT_S, 2 * self.slowest_limit_s) if given is None else given
 
     @property
     def slowest_limit_s(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from search_spaces import (
     load_preset,
     preset_names,
 )
+from search_spaces.masking import remember, remember_pair
+from search_spaces.reading import is_file
 from tuner.errors import SpecError, UsageError
 from tuner.spec.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
 from tuner.spec.colocation import Part, SeveralError, common_space, prefix_of, shares_of
@@ -156,6 +159,7 @@ def check_content(file: YamlFile, content: dict[str, Any]) -> LoadedSpec:
         more = len(lines) - _SHOWN_ERRORS
         shown = lines if more <= 0 else [*lines[: _SHOWN_ERRORS - 1], f"{more + 1} more problems"]
         raise SpecError("\n".join(shown)) from error
+    _remember_secrets(spec)
     try:
         if "services" in content:
             return _several(file, content, spec)
@@ -164,6 +168,18 @@ def check_content(file: YamlFile, content: dict[str, Any]) -> LoadedSpec:
         return LoadedSpec(file, content, spec, _space(file, spec, ()))
     except SeveralError as error:
         raise file.error(error.key, str(error)) from error
+
+
+def _remember_secrets(spec: Spec) -> None:
+    """The values of the variables that it names are masked from now on, wherever a server may echo them."""
+    parts: tuple[Spec | MemberSpec, ...] = (spec, *spec.services)
+    for one in parts:
+        services = [one.service] if one.service is not None else []
+        remember(*(os.environ.get(name) for service in services for name in service.secrets))
+        if (auth := one.request.auth) is not None:
+            remember(*(os.environ.get(name) for name in (auth.bearer, auth.env) if name is not None))
+            if auth.basic is not None:
+                remember_pair(os.environ.get(auth.basic.user), os.environ.get(auth.basic.password))
 
 
 def _several(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpec:
@@ -208,7 +224,7 @@ def _prices(file: YamlFile, given: Any) -> Any:
     """What the spec writes of prices, and beneath it those of a catalogue or of a machine: complete without either."""
     if isinstance(given, str):
         path = file.path.parent / given
-        content = YamlFile.read(path).content if path.is_file() and given not in catalogue_names() else None
+        content = YamlFile.read(path).content if is_file(path) and given not in catalogue_names() else None
         if content is None or is_catalogue(content):
             return _prices(file, {"catalogue": given})
         if not isinstance(content, dict):
@@ -283,7 +299,8 @@ def _checked_space(
                 raise SpaceError(str(error), ("constraints", len(from_preset) + index)) from error
         space = build(constraints)
         if space.size.count == 0:
-            raise SpaceError("no configuration satisfies all the constraints; loosen one", ("constraints",))
+            seen = "no" if space.size.exact else "of many thousands that were tried no"
+            raise SpaceError(f"{seen} configuration satisfies all the constraints; loosen one", ("constraints",))
     except SpaceError as error:
         where = error.where
         if where[:1] == ("constraints",) and len(where) > 1 and from_preset:

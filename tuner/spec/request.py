@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from search_spaces.reading import quoted
 from tuner.spec.quantities import Seconds
 from tuner.spec.section import Section, Text
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_TARGET = re.compile(r"/[!-~]*")
+_LATIN_1 = re.compile(r"[\t -~\x80-\xff]*")
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -95,7 +100,27 @@ class RequestSpec(Section):
     check: CheckSpec | None = None
     stream: Literal["openai"] | None = None
     tls: TlsSpec | None = None
-    timeout: Seconds = 10.0
+    timeout: Seconds | None = Field(default=None, description="default: 10s, or twice the slowest limit of the SLO")
+
+    @field_validator("path", mode="after")
+    @classmethod
+    def _is_visible(cls, path: str) -> str:
+        if not _TARGET.fullmatch(path):
+            raise ValueError(f"{quoted(path)} must hold visible ASCII only; percent-encode the rest")
+        return path
+
+    @field_validator("headers", mode="after")
+    @classmethod
+    def _can_be_sent(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
+        for name, value in headers.items():
+            if not _TOKEN.fullmatch(name):
+                raise ValueError(f"{quoted(name)} is not the name of a header")
+            if not _LATIN_1.fullmatch(value):
+                raise ValueError(
+                    f"the value of {quoted(name)} holds a line break, or a character that is not in Latin-1, which is "
+                    "all that a header can carry; encode it as the server expects it"
+                )
+        return headers
 
     @model_validator(mode="after")
     def _one_body(self) -> RequestSpec:

@@ -90,6 +90,9 @@ class KubernetesSpec(Section):
         default_factory=dict, description="laid over the workload, as kubectl patch does; may have placeholders"
     )
     container: str | None = Field(default=None, description="the manifest's container to tune; default: its first")
+    workload: str | None = Field(
+        default=None, description="the manifest's workload to tune, by its name, where it has several"
+    )
     port: int | None = Field(default=None, ge=1, le=65535, description="where the server listens; default: 8000")
     gpu: ClusterGpuSpec = ClusterGpuSpec()
     shm_size: Bytes | None = None

@@ -6,18 +6,25 @@ are refused, and so are aliases that multiply into more than a spec could hold.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
+from search_spaces.reading import InputError, has_lone_surrogate, joined_surrogates, quoted, read_text, shown
 from tuner.errors import SpecError
 
 _MOST_NODES = 200_000
-_LARGEST_FILE = 4 * 2**20
+_MAX_BYTES = 1 << 20
+_MAX_DEPTH = 100
+_MERGE = re.compile(r"<<['\"]?\s*:")
+_ANY_CHARACTER = (("request", "body"), ("request", "json"))
 KeyPath = tuple[str | int, ...]
 
 
@@ -31,17 +38,9 @@ class YamlFile:
 
     @classmethod
     def read(cls, path: Path) -> YamlFile:
-        """Raises SpecError: no such file, not UTF-8, not YAML, a duplicate key, an unknown tag, too large."""
+        """Raises SpecError: no such file, not text, not YAML, a duplicate key, an unknown tag, too large."""
         text = _read_text(path)
-        try:
-            document = YAML(typ="rt", pure=True).load(text)
-        except MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            place = f"{path}:{mark.line + 1}" if mark else str(path)
-            problem = " ".join((error.problem or error.context or "not YAML").split())
-            raise SpecError(f"not valid YAML: {problem} ({place})") from error
-        except (YAMLError, ValueError, RecursionError) as error:
-            raise SpecError(f"not valid YAML: {' '.join(str(error).split())[:200]} ({path})") from error
+        document = _parsed(path, text, lambda: YAML(typ="rt", pure=True).load(text))
         found = cls(path)
         found.content = found._plain(document, (), 1)
         return found
@@ -50,18 +49,20 @@ class YamlFile:
         """`file:line` of a key, or of the nearest key above it that the file has."""
         for end in range(len(key), -1, -1):
             if key[:end] in self.lines:
-                return f"{self.path}:{self.lines[key[:end]]}"
-        return str(self.path)
+                return f"{shown(self.path)}:{self.lines[key[:end]]}"
+        return shown(self.path)
 
     def error(self, key: KeyPath, message: str) -> SpecError:
         """The error that names key, file and line."""
-        name = ".".join(str(part) for part in key)
+        name = quoted(".".join(str(part) for part in key), 200)[1:-1]
         return SpecError(f"{name}: {message} ({self.place(key)})" if name else f"{message} ({self.place(key)})")
 
     def _plain(self, node: Any, key: KeyPath, line: int) -> Any:
         self.lines[key] = line
-        if len(self.lines) > _MOST_NODES or len(key) > 50:
-            raise SpecError(f"too many or too deeply nested values; are aliases multiplying? ({self.path}:{line})")
+        if len(self.lines) > _MOST_NODES or len(key) > _MAX_DEPTH // 2:
+            raise SpecError(
+                f"too many or too deeply nested values; are aliases multiplying? ({shown(self.path)}:{line})"
+            )
         tag = getattr(node, "tag", None)
         if isinstance(node, TaggedScalar) or (tag is not None and getattr(tag, "value", None)):
             raise self.error(key, f"the tag {tag.value if tag else ''} is not allowed; write a plain value")
@@ -75,37 +76,118 @@ class YamlFile:
             }
         if isinstance(node, CommentedSeq):
             return [self._plain(value, (*key, index), node.lc.item(index)[0] + 1) for index, value in enumerate(node)]
-        return _scalar(node)
+        return self._text(_scalar(node), key)
 
     def _key(self, name: Any, key: KeyPath, node: CommentedMap) -> str:
         if isinstance(name, str | int | float | bool):
-            return str(name)
-        raise SpecError(f"{'.'.join(map(str, key))}: a key must be text, not {name!r} ({self.path}:{node.lc.line + 1})")
+            return str(self._text(str(name), key))
+        raise SpecError(
+            f"{'.'.join(map(str, key))}: a key must be text, not {quoted(name)} ({shown(self.path)}:{node.lc.line + 1})"
+        )
+
+    def _text(self, value: Any, key: KeyPath) -> Any:
+        """A scalar; text without what nothing can be done with. A body may hold any character but half of one."""
+        if not isinstance(value, str):
+            return value
+        value = joined_surrogates(value)  # YAML that is JSON escapes an emoji as two
+        if has_lone_surrogate(value):
+            raise self.error(key, f"{quoted(value)} holds half of a surrogate pair, which is no character")
+        if "\0" in value and key[:2] not in _ANY_CHARACTER:
+            raise self.error(key, f"{quoted(value)} holds a NUL character, which no name, path or argument can")
+        return value
 
 
 def read_documents(path: Path) -> tuple[dict[str, Any], ...]:
     """The mappings of a file with several documents, such as a rendered chart. Raises SpecError."""
     text = _read_text(path)
+    found = _parsed(path, text, lambda: list(YAML(typ="safe", pure=True).load_all(text)))
     try:
-        found = list(YAML(typ="safe", pure=True).load_all(text))
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise SpecError(f"not valid YAML: {' '.join(str(error).split())[:200]} ({path})") from error
-    return tuple(one for one in found if isinstance(one, dict))
+        return tuple(one for one in (_unshared(one, 0) for one in found) if isinstance(one, dict))
+    except RecursionError as error:
+        raise SpecError(f"too deeply nested, or an alias within its own anchor ({shown(path)}:1)") from error
+
+
+def _unshared(node: Any, depth: int) -> Any:
+    """A copy in which no alias leads back to where it stands."""
+    if depth > _MAX_DEPTH:
+        raise RecursionError
+    if isinstance(node, dict):
+        return {key: _unshared(value, depth + 1) for key, value in node.items()}
+    return [_unshared(value, depth + 1) for value in node] if isinstance(node, list) else node
+
+
+def _parsed(path: Path, text: str, load: Callable[[], Any]) -> Any:
+    """What `load` returns. Raises SpecError with a line for whatever the parser raises: it has no exception of its own
+    for a value that its tag does not allow, or for an alias that leads back to itself.
+    """
+    try:
+        if _MERGE.search(text):
+            _refuse_circle(path, YAML(typ="rt", pure=True).compose(text), ())
+        return load()
+    except SpecError:
+        raise
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = " ".join((error.problem or error.context or "not YAML").split())
+        raise SpecError(f"not valid YAML: {quoted(problem, 160)[1:-1]} ({shown(path)}:{_line(mark)})") from error
+    except RecursionError as error:
+        raise SpecError(f"too deeply nested, or an alias within its own anchor ({shown(path)}:1)") from error
+    except Exception as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        odd = _odd_scalar(text)
+        problem = f"a value cannot be read as what its tag says ({problem})" if odd else problem
+        line = odd or text.count("\n", 0, getattr(error, "position", 0)) + 1
+        raise SpecError(f"not valid YAML: {quoted(problem, 160)[1:-1]} ({shown(path)}:{line})") from error
+
+
+def _refuse_circle(path: Path, node: Any, above: tuple[int, ...]) -> None:
+    """A mapping that merges itself in. The parser would fail much later, and print while it does."""
+    if id(node) in above or len(above) > _MAX_DEPTH:
+        place = f"{shown(path)}:{_line(node.start_mark)}"
+        raise SpecError(f"too deeply nested, or an alias within its own anchor ({place})")
+    if isinstance(node, MappingNode):
+        for pair in node.value:
+            _refuse_circle(path, pair[1], (*above, id(node)))
+    elif isinstance(node, SequenceNode):
+        for inner in node.value:
+            _refuse_circle(path, inner, (*above, id(node)))
+
+
+def _odd_scalar(text: str) -> int | None:
+    """The line of the first value that cannot be made; None where that cannot be told."""
+    yaml = YAML(typ="rt", pure=True)
+    try:
+        waiting, seen = [yaml.compose(text)], set[int]()
+    except Exception:  # noqa: BLE001 (it is being said already)
+        return None
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, ScalarNode):
+            try:
+                yaml.constructor.construct_object(node)
+            except Exception:  # noqa: BLE001
+                return _line(node.start_mark)
+        elif isinstance(node, MappingNode):
+            waiting += [part for pair in reversed(node.value) for part in reversed(pair)]
+        elif isinstance(node, SequenceNode):
+            waiting += list(reversed(node.value))
+    return None
+
+
+def _line(mark: Any) -> int:
+    return 1 if mark is None else int(mark.line) + 1
 
 
 def _read_text(path: Path) -> str:
     try:
-        if path.is_file() and path.stat().st_size > _LARGEST_FILE:
-            raise SpecError(f"{path} is larger than {_LARGEST_FILE // 2**20} MiB: is it really a spec?")
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise SpecError(f"there is no file {path}\n`tune init` writes a spec to start from.") from error
-    except IsADirectoryError as error:
-        raise SpecError(f"{path} is a folder, not a spec; name the YAML file in it") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise SpecError(f"cannot read {path}: {error.strerror}") from error
+        return read_text(path, _MAX_BYTES)
+    except InputError as error:
+        if "no such file" in error.reason:
+            raise SpecError(f"there is no file {shown(path)}\n`tune init` writes a spec to start from.") from error
+        raise SpecError(str(error)) from error
 
 
 def _scalar(node: Any) -> Any:

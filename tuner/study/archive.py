@@ -6,31 +6,29 @@ with plain SQL, only what is new, and what a trial's figures rest on only when i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from results import Evidence, TrialRecord
-from tuner.errors import UsageError
-from tuner.search.beliefs import Expectation
+from results.stored import StoredError, plain_json, stored_json
+from results.text import visible
+from tuner.errors import SpecError, UnfitEnvironmentError, UsageError
 from tuner.spec.reading import LoadedSpec, check_content
 from tuner.spec.yaml_file import YamlFile
-from tuner.study.keys import (
-    BUDGET,
-    CONFIRMATION,
-    CONFIRMATION_EVIDENCE,
-    EVIDENCE,
-    EXPLANATION,
-    OUTLOOK,
-    PLAN,
-    PROVENANCE,
-    RECORD,
-    STOPPED,
+from tuner.study.damage import (
+    damaged,
+    known_confirmations,
+    known_end,
+    known_explanation,
+    known_outlook,
+    known_plan,
 )
+from tuner.study.keys import CONFIRMATION_EVIDENCE, EVIDENCE, PLAN, PROVENANCE, RECORD
+from tuner.study.outlook import Outlook
 from tuner.study.plan import StudyPlan
 from tuner.study.storage import reaching, with_driver
 
@@ -41,7 +39,8 @@ _STUDIES = "SELECT study_name, study_id FROM studies ORDER BY study_id"
 _ATTRIBUTES = "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key NOT LIKE :large"
 _ATTRIBUTE = "SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key = :key"
 _RECORDS = """
-    SELECT a.trial_user_attribute_id, a.value_json FROM trial_user_attributes a JOIN trials t ON t.trial_id = a.trial_id
+    SELECT a.trial_user_attribute_id, a.value_json, t.number FROM trial_user_attributes a
+    JOIN trials t ON t.trial_id = a.trial_id
     WHERE t.study_id = :study AND t.state NOT IN ('RUNNING', 'WAITING') AND a.key = :key
     AND a.trial_user_attribute_id > :after ORDER BY a.trial_user_attribute_id
 """
@@ -62,12 +61,16 @@ _VERSION = """
     SELECT count(*), sum(CASE WHEN state = 'RUNNING' THEN 1 ELSE 0 END), max(datetime_complete),
     (SELECT count(*) FROM study_user_attributes WHERE study_id = :study) FROM trials WHERE study_id = :study
 """
+_SCHEMA = 12  # the version of the tables that these statements read
+_NO_PATH = "spec of the stored study"
 _LAST = "SELECT max(datetime_complete) FROM trials WHERE study_id = :study"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A study at one moment. `ended` is when the last trial was over, an ISO time."""
+    """A study at one moment. `ended` is when the last trial was over, an ISO time. `damaged` says what of it cannot be
+    read, with its field, and was left out.
+    """
 
     records: tuple[TrialRecord, ...]
     confirmations: Mapping[int, tuple[TrialRecord, ...]]
@@ -78,28 +81,7 @@ class Snapshot:
     budget: int | None
     running: int
     ended: str | None
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """What the search expected when it ended: of each trial's log capacity by the other trials, and of the best
-    configuration that was not tried, as a share of the best's cost (None: not known).
-    """
-
-    expected: Mapping[int, Expectation] = field(default_factory=dict)
-    untried_improvement: float | None = None
-
-    @classmethod
-    def of(cls, attributes: Mapping[str, Any]) -> Outlook:
-        """Nothing is expected where the attributes hold no outlook, as in an older study."""
-        stored = attributes.get(OUTLOOK) or {}
-        expected = {int(number): Expectation(*pair) for number, pair in stored.get("expected", {}).items()}
-        return cls(expected, stored.get("untried_improvement"))
-
-    def stored(self) -> dict[str, Any]:
-        """The attribute's content."""
-        expected = {str(number): [one.mean, one.spread] for number, one in self.expected.items()}
-        return {"expected": expected, "untried_improvement": self.untried_improvement}
+    damaged: tuple[str, ...] = ()
 
 
 class Archive:
@@ -120,35 +102,44 @@ class Archive:
         self._study = studies[self.name]
         self._seen = 0
         self._records: dict[int, TrialRecord] = {}
+        self._damaged: dict[int, str] = {}
         known = self._plan()
         if known is None:
             raise UsageError(f"the study {self.name} was not made by tune: it holds no spec")
-        self._content, self._spec_path = known.content, known.provenance.get("spec", "spec of the stored study")
+        path = known.provenance.get("spec", "")
+        self._content, self._spec_path = known.content, path if path.isprintable() and path else _NO_PATH
 
     @cached_property
     def loaded(self) -> LoadedSpec:
         """The spec as it was when the study began."""
         # Files that the spec names lie beside it.
-        return check_content(YamlFile(Path(self._spec_path)), dict(self._content))
+        try:
+            return check_content(YamlFile(Path(self._spec_path)), dict(self._content))
+        except SpecError as error:
+            raise damaged(self.name, f"its spec is not one of this version: {error}") from error
 
     def snapshot(self) -> Snapshot:
         """All that is known now. Raises UnfitEnvironmentError when the storage is lost."""
         with reaching(self.url), _engine(self.url).connect() as connection:
             self._read_new(connection)
-            found = dict(self._attributes(connection))
+            problems: list[str] = []
+            found = dict(self._attributes(connection, problems))
             running = int(_scalar(connection, _RUNNING, study=self._study) or 0)
             last = _scalar(connection, _LAST, study=self._study)
-        plan = found.get(PLAN) or {"provenance": found.get(PROVENANCE) or {}, "budget": found.get(BUDGET)}
+        plan = self._known_plan(found)
+        again = known_confirmations(found, problems)
+        explanation, stopped = known_explanation(found, problems), known_end(found, problems)
         return Snapshot(
             records=tuple(self._records[number] for number in sorted(self._records)),
-            confirmations=confirmations(found),
-            outlook=Outlook.of(found),
-            provenance=plan["provenance"],
-            explanation=found.get(EXPLANATION),
-            stopped=found.get(STOPPED),
-            budget=plan["budget"],
+            confirmations=again,
+            outlook=known_outlook(found, problems),
+            provenance={} if plan is None else plan.provenance,
+            explanation=explanation,
+            stopped=stopped,
+            budget=None if plan is None else plan.budget,
             running=running,
             ended=None if last is None else str(last)[:19].replace(" ", "T"),
+            damaged=(*(self._damaged[key] for key in sorted(self._damaged)), *problems),
         )
 
     def version(self) -> tuple[str, str]:
@@ -167,14 +158,22 @@ class Archive:
             text = connection.execute(_text(_LATEST), {**keys, "further": f"{keys['name']}:%"}).scalar()
             if text is None:
                 text = _scalar(connection, _TRIAL_ATTRIBUTE, study=self._study, key=EVIDENCE, number=number)
-        return Evidence() if text is None else Evidence.model_validate_json(text)
+        try:
+            return Evidence() if text is None else stored_json(Evidence, text)
+        except StoredError:
+            return Evidence()  # it is shown beside the figures, which stand in the record
 
     def _read_new(self, connection: Connection) -> None:
         """A record is stored a moment before its trial is over: what is still open is looked at again."""
         asked = {"study": self._study, "key": RECORD}
-        for place, value in connection.execute(_text(_RECORDS), {**asked, "after": self._seen}):
-            record = TrialRecord.model_validate_json(value)
-            self._records[record.number] = record
+        for place, value, number in connection.execute(_text(_RECORDS), {**asked, "after": self._seen}):
+            try:
+                record = stored_json(TrialRecord, value)
+                if record.number != number or number in self._records:
+                    raise StoredError(f"number is {record.number}, which is not its own")
+                self._records[record.number] = record
+            except StoredError as error:
+                self._damaged[int(place)] = f"trial {number}: {error}"
             self._seen = max(self._seen, int(place))
         unseen = connection.execute(_text(_UNSEEN), asked).scalar()
         if unseen is not None:
@@ -182,21 +181,27 @@ class Archive:
 
     def _plan(self) -> StudyPlan | None:
         with reaching(self.url), _engine(self.url).connect() as connection:
-            return StudyPlan.read(dict(self._attributes(connection)))
+            problems: list[str] = []
+            found = dict(self._attributes(connection, problems))
+        if spoiled := [one for one in problems if one.startswith("tune:")]:
+            raise damaged(self.name, spoiled[0])
+        return self._known_plan(found)
 
-    def _attributes(self, connection: Connection) -> list[tuple[str, Any]]:
+    def _known_plan(self, attributes: Mapping[str, Any]) -> StudyPlan | None:
+        try:
+            return known_plan(attributes)
+        except StoredError as error:
+            raise damaged(self.name, str(error)) from error
+
+    def _attributes(self, connection: Connection, problems: list[str]) -> list[tuple[str, Any]]:
         rows = connection.execute(_text(_ATTRIBUTES), {"study": self._study, "large": f"{CONFIRMATION_EVIDENCE}%"})
-        return [(key, json.loads(value)) for key, value in rows if value is not None]
-
-
-def confirmations(attributes: Mapping[str, Any]) -> dict[int, tuple[TrialRecord, ...]]:
-    """The further launches among a study's attributes, in their order, by the number of their trial."""
-    found: dict[int, dict[int, TrialRecord]] = {}
-    for key, value in attributes.items():
-        if key.startswith(CONFIRMATION):
-            number, _, place = key.removeprefix(CONFIRMATION).partition(":")
-            found.setdefault(int(number), {})[int(place or 1)] = TrialRecord.model_validate(value)
-    return {number: tuple(launches[place] for place in sorted(launches)) for number, launches in found.items()}
+        found = []
+        for key, value in rows:
+            try:
+                found += [(key, plain_json(value))] if value is not None else []
+            except StoredError as error:
+                problems.append(f"{visible(str(key))[:60]}: {error}")
+        return found
 
 
 def confirmation_key(start: str, number: int, place: int) -> str:
@@ -213,7 +218,23 @@ def study_names(url: str) -> dict[str, int]:
     with reaching(url), _engine(url).connect() as connection:
         if not inspect(connection).has_table("studies"):
             return {}
+        version = _schema_version(connection)
+        if version is not None and version != _SCHEMA:
+            raise UnfitEnvironmentError(
+                f"the storage is of another version of Optuna: its tables have version {version}, not {_SCHEMA}\n"
+                "Use the version of tune and of Optuna that wrote it."
+            )
         return {str(name): int(key) for name, key in connection.execute(_text(_STUDIES))}
+
+
+def _schema_version(connection: Connection) -> int | None:
+    """Of Optuna's tables; None where they do not say it."""
+    from sqlalchemy import inspect
+
+    if not inspect(connection).has_table("version_info"):
+        return None
+    found = _scalar(connection, "SELECT max(schema_version) FROM version_info")
+    return None if found is None else int(found)
 
 
 _ENGINES: dict[str, Any] = {}

@@ -14,8 +14,8 @@ from tuner.display import Display
 from tuner.search.contenders import believed, find_current
 from tuner.search.final import FinalRules, next_round
 from tuner.search.objective import Objective
-from tuner.study.archive import Outlook
 from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
+from tuner.study.outlook import Outlook
 from tuner.study.store import StudyStore
 from tuner.trial.trial import Question, TrialSetup, run_trial
 

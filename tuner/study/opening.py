@@ -57,15 +57,17 @@ def study_runner(loaded: LoadedSpec) -> Runner:
     return ReusingRunner(runner) if reused else runner
 
 
-def with_quality(setup: TrialSetup) -> TrialSetup:
-    """The setup with the spec's quality guards. Raises as `make_quality`."""
+def with_quality(setup: TrialSetup, *, fresh: bool = False) -> TrialSetup:
+    """The setup with the spec's quality guards; `fresh` asks a reference anew. Raises as `make_quality`."""
     if setup.replayed:
         return setup
     folder = setup.trials.parent / "reference"
     served = tuple(
         replace(
             one,
-            quality=make_quality(one.member.loaded, one.source, setup.runner, folder / one.member.name, setup.cache),
+            quality=make_quality(
+                one.member.loaded, one.source, setup.runner, folder / one.member.name, setup.cache, fresh=fresh
+            ),
         )
         for one in setup.served
     )

@@ -19,7 +19,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import optuna
@@ -31,19 +32,22 @@ from search_spaces import Configuration, ParameterValue, SearchSpace
 from tuner.search.beliefs import Expectation
 from tuner.search.objective import Objective, capacity_at_cost
 from tuner.study.keys import PLAN, RECORD, SPEC
+from tuner.study.plain_study import Proposed, own_part, stop_after_this
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tuner.search.surrogate.acquisition import Scale
     from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
     from tuner.search.surrogate.mixture import Judgement, Surrogate
     from tuner.search.surrogate.predict import Prediction
 
+Bools: TypeAlias = "NDArray[np.bool_]"
+
 _MOST_CANDIDATES = 50_000
 _MOST_CELLS = 10_000  # of the surface over the two parameters that matter most
 _LEAST_EXPECTED = 4  # complete trials, for an expectation of each from the others
-# Before anything was measured, one of so large a share of the most promising is drawn; where others are under way, that
-# which is least like them, of more.
-_GOOD_START, _SPREAD_START = 0.005, 0.3
+_SPREAD_START = 0.3  # where the first trials are several, each is the one least like the others of so large a share
 
 
 class SpaceExhausted(Exception):
@@ -87,11 +91,12 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         self, space: SearchSpace, objective: Objective, *, seed: int = 0,
         refuses: Callable[[Configuration], bool] | None = None,
         price: Callable[[Configuration], float | None] | None = None,
-        limit_ms: float | None = None, earlier: Sequence[TrialRecord] = (),
+        limit_ms: float | None = None, earlier: Sequence[TrialRecord] = (), weights: Path | None = None,
     ) -> None:  # fmt: skip
         self._space, self._objective, self._seed = space, objective, seed
-        self._price, self._limit_ms, self._earlier = price or (lambda _: None), limit_ms, earlier
-        self._reference_ms = limit_ms
+        self._price, self._limit_ms, self._earlier = price or _no_price, limit_ms, earlier
+        self._proposed, self._foreign = Proposed(), optuna.samplers.RandomSampler(seed=seed)
+        self._reference_ms, self._weights = limit_ms, weights
         everything = space.size.exact and space.size.count <= _MOST_CANDIDATES
         # Some of a larger space: the same ones for every seed, and so for every process that shares a study.
         self.candidates = space.sample(_MOST_CANDIDATES, seed if everything else 0)
@@ -111,8 +116,8 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Never needed: no parameter is outside the relative space."""
-        raise NotImplementedError(f"{param_name} is not a parameter of the space")
+        """At random: a parameter of the user's own, which is not of the space, or has other choices there."""
+        return self._foreign.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
         self,
@@ -120,27 +125,43 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],  # noqa: ARG002
     ) -> dict[str, ParameterValue]:
-        """The next configuration. Raises SpaceExhausted when there is none left."""
+        """The next configuration. Stops the study with the last one; raises SpaceExhausted when there is none left."""
+        with self._proposed.lock:
+            return self._sample(study, trial)
+
+    def _sample(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, ParameterValue]:
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         # In our own study a trial without a record is one that a crash interrupted: it proved nothing.
         ours = PLAN in study.user_attrs or SPEC in study.user_attrs
         told = [] if ours else [found for other in trials if (found := self._told(other)) is not None]
         records = records_of(trials) + told
         pending = [dict(other.params) for other in trials if other.state == TrialState.RUNNING]
-        return self.propose(records, pending, trial.number).configuration
+        if ours:
+            return self.propose(records, pending, trial.number).configuration
+        spent = self._spent(self._proposed.spent(study, trials, self._space.names))
+        chosen = self.propose(records, pending, trial.number, spent).configuration
+        self._proposed.remember(study, trial.number, chosen)
+        if spent.sum() + 1 >= len(self.candidates):
+            stop_after_this(study)
+        return chosen
 
-    def propose(self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int) -> Proposal:
-        """The next configuration, from what was measured and what is being measured. `turn` varies the draw.
+    def propose(
+        self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int, spent: Bools | None = None
+    ) -> Proposal:
+        """The next configuration, from what was measured and what is being measured. `turn` varies the draw, `spent`
+        marks candidates that are not to come again.
 
         Raises SpaceExhausted when there is none left.
         """
-        from tuner.search.surrogate.acquisition import chebyshev, expected_improvement, expected_loss, promise
+        from tuner.search.surrogate.acquisition import chebyshev, expected_improvement, expected_loss
         from tuner.search.surrogate.mixture import mixed
 
         waiting = [
-            number for one in pending if one and (number := self._numbers.get(self._space.ranks(one))) is not None
+            number
+            for one in pending
+            if len(one) == len(self._space.names) and (number := self._numbers.get(self._space.ranks(one))) is not None
         ]
-        free = self._free(records, waiting)
+        free = self._free(records, waiting, spent)
         trials = self._trials(records)
         predictions = self._surrogate.predict(trials, np.array(waiting, dtype=np.int64))
         seen = np.array([found for record in records if (found := self._objective.losses(record)) is not None])
@@ -151,14 +172,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             weights = np.random.default_rng([self._seed, turn]).dirichlet(np.ones(metrics))
             scale = chebyshev(weights, seen.min(axis=0), seen.max(axis=0))
         if len(seen) == 0:
-            told = bool(self._earlier)
-            # Of earlier studies only the network has heard.
-            heard = predictions[:2] if told else predictions
-            score = mixed(heard, [promise(one, self._losses, scale, level_known=told) for _, one in heard])[free]
-            share = _SPREAD_START if waiting else _GOOD_START
-            good = free[score >= (score.max() if told else np.quantile(score, 1 - share))]
-            generator = np.random.default_rng([self._seed, turn])
-            chosen = self._farthest(good, waiting) if waiting else generator.choice(good)
+            chosen = self._first(predictions, scale, free, waiting, turn)
             return Proposal(dict(self.candidates[chosen]), None)
         best = float(scale(list(seen.T)).min())
         score = mixed(predictions, [expected_improvement(one, self._losses, best, scale) for _, one in predictions])
@@ -167,6 +181,26 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             loss = mixed(predictions, [expected_loss(one, self._losses, scale) for _, one in predictions])
             chosen = free[loss[free].argmin()]
         return Proposal(dict(self.candidates[chosen]), float(score[chosen]))
+
+    def _first(
+        self, predictions: list[tuple[float, Prediction]], scale: Scale, free: Ints, waiting: Sequence[int], turn: int
+    ) -> int:  # fmt: skip
+        """What to try while nothing was measured: drawn by how promising it is, so that seeds differ. Where others are
+        under way, that which is least like them, of much that is promising; after earlier studies what is best by them.
+        """
+        from tuner.search.surrogate.acquisition import promise
+        from tuner.search.surrogate.mixture import mixed
+
+        # Of earlier studies, and of what is the cheapest, only the network has heard.
+        heard = [(weight, one) for weight, one in predictions if one.best is not None] or predictions
+        told = bool(self._earlier)
+        learned = self._objective.metrics == ("cost_per_million_requests",)
+        odds = mixed(heard, [promise(one, self._losses, scale, free, learned=learned, told=told) for _, one in heard])
+        if waiting:
+            return self._farthest(free[odds >= np.quantile(odds, 1 - _SPREAD_START)], waiting)
+        if told:
+            return int(free[odds.argmax()])
+        return int(np.random.default_rng([self._seed, turn]).choice(free, p=odds / odds.sum()))
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all `candidates`, in their order, with its weight."""
@@ -252,15 +286,15 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         from tuner.search.surrogate.space import candidates_of, trials_of
 
         if not self._earlier:
-            return Surrogate(self._described)
+            return Surrogate(self._described, weights=self._weights)
         configurations = [record.configuration for record in self._earlier]
         numbers = {id(record): number for number, record in enumerate(self._earlier)}
         before = candidates_of(self._space, configurations, lambda _: None)
         before = type(before)(
-            before.columns, np.log([one.cost_per_hour or np.nan for one in self._earlier]), before.gpu
+            before.columns, np.log([one.cost_per_hour or np.nan for one in self._earlier]), before.physics
         )
         earlier = trials_of(self._earlier, lambda one: numbers[id(one)], self._space, self._limit_ms, earlier=True)
-        return Surrogate(self._described, before, earlier)
+        return Surrogate(self._described, before, earlier, self._weights)
 
     @cached_property
     def _described(self) -> Candidates:
@@ -289,8 +323,18 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         steps = np.abs(ranks[numbers][:, None] - ranks[list(others)][None]).sum(axis=2)
         return int(numbers[steps.min(axis=1).argmax()])
 
-    def _free(self, records: Sequence[TrialRecord], waiting: Sequence[int]) -> Ints:
-        free = np.ones(len(self.candidates), dtype=bool)
+    def _spent(self, parts: Sequence[Configuration]) -> Bools:
+        """Which candidates have one of these configurations, or of these parts of one."""
+        found = np.zeros(len(self.candidates), dtype=bool)
+        for part in parts:
+            wanted = [(column, self._space.rank(one, part[one.name]))
+                      for column, one in enumerate(self._space.parameters) if one.name in part]  # fmt: skip
+            if all(rank is not None for _, rank in wanted):
+                found |= np.all([self._ranks[:, column] == rank for column, rank in wanted], axis=0)
+        return found
+
+    def _free(self, records: Sequence[TrialRecord], waiting: Sequence[int], spent: Bools | None = None) -> Ints:
+        free = np.ones(len(self.candidates), dtype=bool) if spent is None else ~spent
         free[list(waiting)] = False
         for record in records:
             number = self._numbers.get(self._space.ranks(record.configuration))
@@ -306,12 +350,12 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         if (
             RECORD in trial.user_attrs
             or trial.state not in (TrialState.COMPLETE, TrialState.FAIL)
-            or set(trial.params) != set(self._space.names)
+            or (configuration := own_part(trial, self._space.names)) is None
         ):
             return None
-        shared: dict[str, Any] = {"number": trial.number, "configuration": trial.params}
+        shared: dict[str, Any] = {"number": trial.number, "configuration": configuration}
         values = dict(zip(self._objective.metrics, trial.values or (), strict=False))
-        price = self._price(trial.params)
+        price = self._price(configuration)
         capacity = values.get("capacity_qps")
         if capacity is None and price and (cost := values.get("cost_per_million_requests")):
             capacity = capacity_at_cost(price, cost)
@@ -324,6 +368,10 @@ class SpaceSampler(optuna.samplers.BaseSampler):
             p99_ms=None if p99 is None else Estimate.exactly(p99),
             cost_per_million_requests=values.get("cost_per_million_requests"), **shared,
         )  # fmt: skip
+
+
+def _no_price(_configuration: Configuration) -> None:
+    """Of what costs nobody knows what. A function of the module's, which can be pickled."""
 
 
 def _first(losses: Sequence[Floats]) -> Floats:

@@ -13,7 +13,6 @@ from typing import Any
 from results import TrialRecord
 from tuner.errors import UsageError
 from tuner.study.budget import UNLIMITED, Limits
-from tuner.study.keys import BUDGET, PLAN, PROVENANCE, SPEC
 
 
 @dataclass(frozen=True)
@@ -30,23 +29,8 @@ class StudyPlan:
     provenance: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = UNLIMITED
 
-    @classmethod
-    def read(cls, attributes: Mapping[str, Any]) -> StudyPlan | None:
-        """From a study's attributes; None where its creator has not written it yet, or it is no study of ours."""
-        if PLAN in attributes:
-            stored = attributes[PLAN]
-            warm_start = tuple(TrialRecord.model_validate(one) for one in stored["warm_start"])
-            limits = Limits(**stored.get("limits", {}))
-            return cls(stored["spec"], stored["seed"], stored["budget"], warm_start, stored["provenance"], limits)
-        if SPEC not in attributes:
-            return None
-        provenance = attributes.get(PROVENANCE) or {}
-        return cls(
-            attributes[SPEC], int(provenance.get("seed", 0)), attributes.get(BUDGET), provenance=provenance
-        )  # fmt: skip
-
     def stored(self) -> dict[str, Any]:
-        """What `read` takes, under the key PLAN."""
+        """As plain values, under the key PLAN; `tuner.study.damage.known_plan` reads them."""
         return {
             "spec": dict(self.content),
             "seed": self.seed,

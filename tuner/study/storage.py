@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from search_spaces.masking import harmless_url, remember_url
 from tuner.errors import UnfitEnvironmentError
 
 
@@ -17,7 +18,10 @@ def sqlite_url(folder: Path) -> str:
 
 
 def with_driver(url: str) -> str:
-    """Which driver `postgresql://` means depends on SQLAlchemy's version; ours is psycopg 3."""
+    """Which driver `postgresql://` means depends on SQLAlchemy's version; ours is psycopg 3. From here on the URL's
+    password is masked.
+    """
+    remember_url(url)
     return url.replace("postgresql://", "postgresql+psycopg://", 1) if url.startswith("postgresql://") else url
 
 
@@ -34,13 +38,7 @@ def reaching(url: str) -> Iterator[None]:
 
 def unreachable(url: str, error: BaseException) -> UnfitEnvironmentError:
     """What to tell a user whose storage cannot be used."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        shown = make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        shown = "that --storage names (such as sqlite:///study.db)"
+    shown = harmless_url(url) if "://" in url else "that --storage names (such as sqlite:///study.db)"
     cause = error.__cause__ or error
     cause = getattr(cause, "orig", None) or cause
     if url.startswith("sqlite"):

@@ -28,13 +28,16 @@ from optuna.trial import FrozenTrial, TrialState
 from results import TrialRecord
 from runners import is_gone, patiently, this_owner, this_place
 from search_spaces import Configuration, ParameterValue
+from search_spaces.reading import quoted
 from tuner.errors import UsageError
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec, check_content
 from tuner.spec.yaml_file import YamlFile
-from tuner.study.archive import Outlook, confirmation_key, confirmations
+from tuner.study.archive import Archive, confirmation_key
+from tuner.study.damage import damaged, known_confirmations, known_plan, misfits
 from tuner.study.keys import CONFIRMATION, CONFIRMATION_EVIDENCE, EVIDENCE, EXPLANATION, OUTLOOK, PLAN, RECORD, STOPPED
 from tuner.study.optuna_sampler import Proposal, SpaceExhausted, SpaceSampler, distributions, records_of
+from tuner.study.outlook import Outlook
 from tuner.study.plan import StudyPlan
 from tuner.study.storage import reaching, unreachable, with_driver
 
@@ -131,12 +134,15 @@ class StudyStore:
     @classmethod
     def _open(cls, url: str, loaded: LoadedSpec, knows: Knows) -> StudyStore:
         name = loaded.spec.service.name
-        with _reaching(url):
+        with _reaching(url), _readable(name):
             try:
                 study = optuna.load_study(study_name=name, storage=_storage(url), sampler=_never_asked(0))
             except KeyError as error:
                 raise NoSuchStudyError(f"the storage holds no study named {name}") from error
+            study.get_trials(deepcopy=False)
             plan = _planned(study)
+        if problems := _damage(url, name, loaded):
+            raise damaged(name, "; ".join(problems[:2]))
         if changed := _changed_sections(dict(plan.content), loaded):
             raise UsageError(
                 f"the spec has changed since this study began: {', '.join(changed)}\n"
@@ -310,7 +316,6 @@ class StudyStore:
 
     def look_ahead(self, records: Sequence[TrialRecord]) -> Outlook:
         """What is expected of each trial by the others, and of what was not tried; stored for those who read it."""
-        assert self._sampler is not None  # noqa: S101 (as above)
         try:
             improvement = self.expected_improvement(records)
         except SpaceExhausted:
@@ -322,7 +327,7 @@ class StudyStore:
 
     def confirmations(self) -> dict[int, tuple[TrialRecord, ...]]:
         """What further launches of a trial's configuration gave, in their order, by the trial's number."""
-        return confirmations(self._remembered())
+        return known_confirmations(self._remembered(), [])
 
     def confirm(self, number: int, record: TrialRecord) -> None:
         """Store a further launch of the configuration of trial `number`."""
@@ -381,10 +386,28 @@ def _never_asked(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
+def _damage(url: str, name: str, loaded: LoadedSpec) -> list[str]:
+    """What of the study cannot be read, or is not of this spec."""
+    found = Archive(url, name).snapshot()
+    trials, again = misfits(loaded, found.records, found.confirmations)
+    return [*found.damaged, *trials.values(), *again.values()]
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """What Optuna's own reading raises of a storage that is damaged, or of another version."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        if isinstance(error, optuna.exceptions.OptunaError):
+            raise
+        raise damaged(name, f"Optuna cannot read it ({type(error).__name__}: {quoted(str(error), 120)})") from error
+
+
 def _planned(study: optuna.Study) -> StudyPlan:
     """A study is there a moment before its plan. Raises UsageError where none comes."""
     end = time.monotonic() + _PLAN_S
-    while (plan := StudyPlan.read(study.user_attrs)) is None:
+    while (plan := known_plan(study.user_attrs)) is None:
         if time.monotonic() > end:
             raise UsageError(f"the study {study.study_name} was not made by tune: it holds no plan")
         time.sleep(0.2)

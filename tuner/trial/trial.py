@@ -23,6 +23,7 @@ from loadtest import (
     PlanError,
     Progress,
     Target,
+    WrongLocustfile,
     pack,
     read_log,
     variables,
@@ -41,6 +42,7 @@ from runners import (
     Usage,
 )
 from search_spaces import Configuration
+from search_spaces.masking import masked_values
 from tuner.launch.price import known_price
 from tuner.launch.render import why_refused
 from tuner.search.objective import cost_per_million_requests
@@ -112,24 +114,31 @@ class NotRemovedError(RunnerUnavailable):
 
 
 def run_trial(setup: TrialSetup, question: Question, on_phase: OnPhase) -> TrialRecord:
-    """Launch, measure, stop. Raises RunnerUnavailable (NotRemovedError with the record), and KeyboardInterrupt with
-    everything stopped.
+    """Launch, measure, stop. Raises RunnerUnavailable (NotRemovedError with the record), SpecError for a wrong
+    locustfile, and KeyboardInterrupt; always with everything stopped.
     """
     begun = time.monotonic()
     folder = setup.trials / question.folder_name
+    setup.trials.mkdir(mode=0o700, parents=True, exist_ok=True)  # logs and requests may hold what is nobody else's
     folder.mkdir(parents=True, exist_ok=True)
     trial = _Trial(setup, question, folder, on_phase)
     try:
         record = trial.run()
     except NotRemovedError as error:
-        (folder / "trial.json").write_text(error.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        raise
+        record = _masked(error.record)
+        (folder / "trial.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        raise NotRemovedError(str(error), record) from error
     found, growth = trial.evidence()
     growth = growth if record.state == "complete" else None  # a queue that is overrun grows by itself
     update = {"wall_s": time.monotonic() - begun, "evidence": found, "memory_growth_bytes_per_s": growth}
-    record = record.model_copy(update=update)
+    record = _masked(record).model_copy(update=update)
     (folder / "trial.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return record
+
+
+def _masked(record: TrialRecord) -> TrialRecord:
+    """Without secrets that a server echoed."""
+    return TrialRecord.model_validate(masked_values(record.model_dump(mode="json")))
 
 
 class _Trial:
@@ -160,6 +169,9 @@ class _Trial:
             return self._record("infeasible", reason=str(error), p99_ms=p99)
         except ServerFailed as error:
             return self._record("failed", reason=error.reason, log_tail=error.log_tail or None)
+        except WrongLocustfile as error:
+            what = str(error).removeprefix("locustfile: ")
+            raise self._setup.loaded.error(("load", "locustfile"), what) from error
         except LoadTestError as error:
             return self._record("failed", reason=f"the load test could not run: {error}", bottleneck="client")
 
@@ -246,6 +258,7 @@ class _Trial:
                 ours = generator or stack.enter_context(LoadGenerator())
                 measurement = ours.measure(plan, on_progress)
         measurement = measurement.model_copy(update={"notes": (*measurement.notes, *dict.fromkeys(notes))})
+        measurement = Measurement.model_validate(masked_values(measurement.model_dump(mode="json")))
         self._measurement = measurement
         if len(self._servers) == 1:
             self._times |= self._servers[0].counted()

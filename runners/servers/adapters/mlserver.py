@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from runners.protocol import Placement
@@ -18,8 +17,12 @@ from runners.servers.protocol import (
     thread_environment,
     whole,
 )
+from search_spaces.reading import InputError, is_file, read_json
 
-_SETTING = {"batch_size": "max_batch_size", "batch_delay": "max_batch_time"}
+_SETTING = {"batch_size": "max_batch_size", "batch_delay": "max_batch_time", "workers": "parallel_workers"}
+# What the server is told by its environment, which its own settings.json would beat.
+_TOLD = {"host", "http_port", "grpc_port", "metrics_port", "metrics_dir", "environments_dir"}
+_MAX_SETTINGS_BYTES = 4 << 20
 
 
 class MlServer(v2.V2Server):
@@ -54,7 +57,7 @@ class MlServer(v2.V2Server):
             if knob in values and setting in settings[path]:
                 raise AdapterError(f"{path} sets {setting}, which beats the value that is tuned; remove it there")
         own = model.local / "settings.json"
-        told = {"host", "http_port"} | ({"parallel_workers"} if "workers" in values else set())
+        told = _TOLD | ({"parallel_workers"} if "workers" in values else set())
         for setting in sorted(_read(own).keys() & told):
             raise AdapterError(f"{own} sets {setting}, which beats what the server is told; remove it there")
 
@@ -83,10 +86,10 @@ class MlServer(v2.V2Server):
 
 
 def _read(path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not is_file(path):
         return {}
-    except (OSError, ValueError) as error:
-        raise AdapterError(f"cannot read {path}: {error}") from error
+    try:
+        content = read_json(path, _MAX_SETTINGS_BYTES)
+    except InputError as error:
+        raise AdapterError(str(error)) from error
     return content if isinstance(content, dict) else {}

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from runners.host.bounded_http import bounded_client
 from runners.protocol import Placement
 from runners.servers.protocol import (
     THREADS,
@@ -98,7 +99,7 @@ class RayServe(ServerAdapter):
         bearer = {"Authorization": f"Bearer {_TOKEN}"}
         host, _, port = reach.url.removeprefix("http://").rpartition(":")
         wanted = _config(model, values, host, int(port))
-        with httpx.Client(base_url=dashboard, headers=bearer, timeout=_DEPLOYING_S, trust_env=False) as client:
+        with bounded_client(dashboard, headers=bearer, timeout_s=_DEPLOYING_S) as client:
             try:
                 answer = client.put("/api/serve/applications/", json=wanted)
                 if not answer.is_success:

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from runners.host.bounded_http import bounded_client
 from runners.protocol import Placement
 from runners.servers.exposition import counted
 from runners.servers.protocol import (
@@ -48,7 +49,9 @@ _LOGGING = """\
   </Loggers>
 </Configuration>
 """
-_IN_ARCHIVE = {"batch_size": "batchSize", "batch_delay": "maxBatchDelay", "workers": "minWorkers"}
+_IN_ARCHIVE = (
+    ("batch_size", "batchSize"), ("batch_delay", "maxBatchDelay"), ("workers", "minWorkers"), ("workers", "maxWorkers")
+)  # fmt: skip
 
 
 class TorchServe(ServerAdapter):
@@ -84,7 +87,7 @@ class TorchServe(ServerAdapter):
         if model.local is None:
             return
         settings = _settings(model.local)
-        for knob, key in _IN_ARCHIVE.items():
+        for knob, key in _IN_ARCHIVE:
             if knob in values and key in settings:
                 raise AdapterError(
                     f"{model.local} has {key} in its own configuration, which beats what is tuned; archive it without"
@@ -135,7 +138,7 @@ class TorchServe(ServerAdapter):
             asked["batch_size"] = batch
         if (delay := values.get("batch_delay")) is not None:
             asked["max_batch_delay"] = max(1, round(float(delay)))
-        with httpx.Client(base_url=management, timeout=_REGISTERING_S, trust_env=False) as client:
+        with bounded_client(management, timeout_s=_REGISTERING_S) as client:
             try:
                 client.delete(f"/models/{model.quoted}")  # 404 where there is none yet
                 answer = client.post("/models", params=asked)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 import json
-import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from runners.host.bounded_http import bounded_client
 from runners.protocol import Placement
 from runners.servers import v2
 from runners.servers.protocol import (
@@ -29,8 +30,11 @@ from runners.servers.protocol import (
     thread_environment,
     whole,
 )
+from runners.servers.text_proto import TextProtoError, Word, parse, written
+from search_spaces.reading import InputError, is_file, read_text, shown
 
 _LOADING_S = 300.0
+_MAX_CONFIG_BYTES = 4 << 20
 _NANO = 1e-9
 _ACCELERATORS = {"tensorrt": "gpu_execution_accelerator", "openvino": "cpu_execution_accelerator"}
 
@@ -65,6 +69,8 @@ class Triton(v2.V2Server):
                     f"{model.local} holds no model {model.name}; it holds {', '.join(models) or 'none'}",
                     ("service", "model", "name"),
                 )
+        if (stated := _stated(model)) is not None:
+            _refuse_ensemble(model.name, stated)
         if model.venv is not None:
             _wheel(model.venv)
 
@@ -94,7 +100,8 @@ class Triton(v2.V2Server):
         body = {"parameters": {"config": json.dumps(wanted)}}
         path = f"/v2/repository/models/{model.quoted}/load"
         try:
-            answer = httpx.post(reach.url + path, json=body, timeout=_LOADING_S, trust_env=False)
+            with bounded_client(timeout_s=_LOADING_S) as client:
+                answer = client.post(reach.url + path, json=body)
         except httpx.HTTPError as error:
             raise AdapterError(f"Triton did not load {model.name} anew: {error or type(error).__name__}") from error
         if not answer.is_success:
@@ -118,19 +125,25 @@ def _changed(config: dict[str, Any], values: Values) -> dict[str, Any]:
     """A model's configuration (ModelConfig as JSON) with the values of the knobs."""
     found = copy.deepcopy(config)
     batch, delay, instances = whole(values, "batch_size"), values.get("batch_delay"), whole(values, "instances")
+    _refuse_ensemble(str(config.get("name")), config)
     if batch is not None:
         if batch > 1 and config.get("max_batch_size", 0) == 0:
             raise AdapterError(f"the model {config.get('name')} takes no batches: its max_batch_size is 0")
         found["max_batch_size"] = batch if config.get("max_batch_size", 0) else 0
-        found.pop("dynamic_batching", None)
-    if (batch or found.get("max_batch_size", 0)) > 1 and (batch is not None or delay is not None):
-        found["dynamic_batching"] = {
-            **(found.get("dynamic_batching") or {}),
-            **({} if batch is None else {"preferred_batch_size": [batch]}),
-            **({} if delay is None else {"max_queue_delay_microseconds": round(1000 * float(delay))}),
-        }
+    delay_us = None if delay is None else round(1000 * float(delay))
+    if "sequence_batching" in found:  # a model has one scheduler
+        found["sequence_batching"] = _sequences(found["sequence_batching"] or {}, batch, delay_us)
+    else:
+        if batch is not None:
+            found.pop("dynamic_batching", None)
+        if (batch or found.get("max_batch_size", 0)) > 1 and (batch is not None or delay is not None):
+            found["dynamic_batching"] = {
+                **(found.get("dynamic_batching") or {}),
+                **({} if batch is None else {"preferred_batch_size": [batch]}),
+                **({} if delay_us is None else {"max_queue_delay_microseconds": delay_us}),
+            }
     if instances is not None:
-        groups = found.get("instance_group") or [{"kind": "KIND_AUTO"}]
+        groups = found.get("instance_group") or [{"kind": Word("KIND_AUTO")}]
         found["instance_group"] = [{**groups[0], "count": instances}]
     if (engine := values.get("engine")) is not None:
         # https://github.com/triton-inference-server/server/blob/main/docs/user_guide/optimization.md
@@ -141,33 +154,75 @@ def _changed(config: dict[str, Any], values: Values) -> dict[str, Any]:
     return found
 
 
+def _sequences(scheduler: dict[str, Any], batch: int | None, delay_us: int | None) -> dict[str, Any]:
+    """The scheduler of a model that keeps state: sequences are batched by `oldest`, unless it says `direct`."""
+    found = copy.deepcopy(scheduler)
+    strategy = "direct" if "direct" in found else "oldest"
+    chosen = dict(found.get(strategy) or {})
+    if strategy == "oldest" and batch is not None:
+        chosen["preferred_batch_size"] = [batch]
+        chosen["max_candidate_sequences"] = max(batch, int(chosen.get("max_candidate_sequences") or 0))
+    if delay_us is not None:
+        chosen["max_queue_delay_microseconds"] = delay_us
+    return {**found, strategy: chosen}
+
+
+def _refuse_ensemble(name: str, config: Mapping[str, Any]) -> None:
+    if config.get("platform") != "ensemble" and "ensemble_scheduling" not in config:
+        return
+    steps = (config.get("ensemble_scheduling") or {}).get("step") or []
+    parts = [str(one.get("model_name")) for one in (steps if isinstance(steps, list) else [steps])]
+    raise AdapterError(
+        f"{name} is an ensemble, which has no batches and no instances of its own; tune one of its parts: "
+        f"{', '.join(dict.fromkeys(parts)) or 'it names none'}",
+        ("service", "model", "name"),
+    )
+
+
 def _exported(model: Model, values: Values) -> dict[str, str]:
-    """The part of config.pbtxt that is tuned, to be deployed with."""
-    lines = [f'name: "{model.name}"']
-    batch, delay, instances = whole(values, "batch_size"), values.get("batch_delay"), whole(values, "instances")
-    if batch is not None:
-        lines.append(f"max_batch_size: {batch}")
-    if delay is not None or (batch or 0) > 1:
-        inside = [] if batch is None else [f"  preferred_batch_size: [ {batch} ]"]
-        inside += [] if delay is None else [f"  max_queue_delay_microseconds: {round(1000 * float(delay))}"]
-        lines += ["dynamic_batching {", *inside, "}"] if (batch or 2) > 1 else []
-    if instances is not None:
-        lines += ["instance_group [", f"  {{ count: {instances} }}", "]"]
-    if (engine := values.get("engine")) in _ACCELERATORS:
-        accelerator = f'  {_ACCELERATORS[str(engine)]} : [ {{ name : "{engine}" }} ]'
-        lines += ["optimization { execution_accelerators {", accelerator, "}}"]
-    return {"config.pbtxt": "\n".join(lines) + "\n"}
+    """The part of config.pbtxt that is tuned, to be deployed with: what is loaded, as far as that can be known here."""
+    known = _stated(model)
+    batch = whole(values, "batch_size")
+    config = known if known is not None else {"name": model.name, "max_batch_size": batch or 2}
+    changed = _changed({"name": model.name, **config}, values)
+    tuned = ["name", *(["max_batch_size"] if batch is not None else []), "sequence_batching", "dynamic_batching"]
+    tuned += [*(["instance_group"] if "instances" in values else []), "optimization"]
+    kept = {key: changed[key] for key in tuned if key in changed and (key != "optimization" or changed[key])}
+    if "sequence_batching" in kept and batch is None and "batch_delay" not in values:
+        del kept["sequence_batching"]
+    return {"config.pbtxt": written(kept)}
+
+
+def _stated(model: Model) -> dict[str, Any] | None:
+    """What the model's own config.pbtxt says; None where it lies elsewhere, or has none (Triton then makes one).
+
+    Raises AdapterError for one that is none.
+    """
+    if model.local is None:
+        return None
+    path = model.local / model.name / "config.pbtxt"
+    if not is_file(path):
+        return None
+    try:
+        found = parse(read_text(path, _MAX_CONFIG_BYTES))
+    except InputError as error:
+        raise AdapterError(str(error)) from error
+    except TextProtoError as error:
+        raise AdapterError(f"{shown(path)} is not a model configuration: {error}") from error
+    if isinstance(group := found.get("instance_group"), dict):
+        found["instance_group"] = [group]
+    # Without it Triton completes the configuration, as far as the backend can.
+    return found if "max_batch_size" in found or _says_all(found) else {"max_batch_size": 2, **found}
+
+
+def _says_all(config: Mapping[str, Any]) -> bool:
+    return "input" in config and "output" in config
 
 
 def _is_complete(model: Model) -> bool:
     """Whether the model says itself what it takes and gives: then Triton need not load it once more to find out."""
-    if model.local is None:
-        return False
-    try:
-        text = (model.local / model.name / "config.pbtxt").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
-    return all(re.search(rf"^\s*{word}\s*[:\[{{]", text, re.MULTILINE) for word in ("input", "output"))
+    stated = _stated(model)
+    return stated is not None and _says_all(stated)
 
 
 def _wheel(venv: Path) -> tuple[str, tuple[str, ...], dict[str, str]]:

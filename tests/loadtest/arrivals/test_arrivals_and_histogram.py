@@ -68,13 +68,13 @@ def test_a_trace_of_rates_keeps_its_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "needs a header"),
-        ("when\n1\n", "needs a header with the column time"),
-        ("time\n1\nsoon\n", ":3: 'soon' is neither seconds nor"),
-        ("time\n2\n1\n", ":3: the time is before"),
+        ("", "it is empty"),
+        ("when\n1\n", ":1: no column for the time"),
+        ("time\n1\nsoon\n", ":3: time is neither seconds nor"),
+        ("time\n2\n1\n", ":3: time goes back"),
         ("time\n1\n", "at least two different times"),
-        ("time,rate\n1,5\n2,-1\n", ":3: '-1' is not a rate"),
-        ("time,rate\n1,0\n2,0\n", "all rates are 0"),
+        ("time,rate\n1,5\n2,-1\n", ":3: rate is -1"),
+        ("time,rate\n1,0\n2,0\n", "no requests at all"),
     ],
 )
 def test_what_is_no_trace_is_said_with_its_line(tmp_path: Path, text: str, why: str) -> None:

@@ -58,6 +58,7 @@ def ended(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "done\n"
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_the_time_of_a_process_is_counted_to_the_millisecond() -> None:
     with burning(0.4) as process:
         times = ProcessTimes([process.pid])
@@ -70,6 +71,7 @@ def test_the_time_of_a_process_is_counted_to_the_millisecond() -> None:
     assert before < after
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_children_count_whether_they_live_or_have_ended() -> None:
     parent = """
 import os, subprocess, sys, time
@@ -100,6 +102,7 @@ sys.stdin.read()
     assert alive - 0.001 <= half < alive + 0.1
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_a_process_that_left_the_tree_is_known_by_its_environment() -> None:
     code = "import time; print('ready')\nwhile time.process_time() < 0.2: pass\nprint('done', flush=True); input()"
     with burning(0.0) as root:
@@ -128,6 +131,7 @@ def test_nobody_knows_the_time_of_a_process_that_is_not_there() -> None:
     assert NeighbourWatch.of([None]) is None
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_what_a_neighbour_burns_on_the_servers_core_is_seen_and_what_the_server_burns_is_not() -> None:
     with burning(0.3) as server, burning(0.6) as neighbour:
         watch = NeighbourWatch.of([ServerProcesses(cores=(CORE,), pids=(server.pid,))])
@@ -150,6 +154,7 @@ def test_what_a_neighbour_burns_on_the_servers_core_is_seen_and_what_the_server_
     assert 0 < seen.taken <= 1
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_what_the_generator_uses_of_the_servers_cores_is_not_the_neighbours() -> None:
     """This process is the generator here: half of its cores are the server's, or all of them."""
     own = tuple(sorted(os.sched_getaffinity(0)))
@@ -174,6 +179,7 @@ def times_of(process: subprocess.Popen[str]) -> float:
     return seconds
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_a_quiet_moment_is_awaited_and_not_for_ever() -> None:
     with burning(60.0) as neighbour:
         watch = NeighbourWatch([ServerProcesses(cores=(CORE,), pids=(os.getpid(),))])
@@ -228,6 +234,7 @@ def test_a_server_lost_what_it_waited_while_others_ran(
     assert seen.taken == pytest.approx(taken)
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_a_thread_that_waits_for_a_core_is_seen_and_stands_for_those_that_ended() -> None:
     with burning(0.5) as server, burning(0.5) as neighbour:
         tree = ProcessTimes([server.pid])
@@ -322,6 +329,7 @@ print(after.share_since(before) if before else after.throttled / after.periods)
 
 
 @pytest.mark.skipif(not os.access("/sys/fs/cgroup/cpu", os.W_OK), reason="no cgroup of version 1 can be made here")
+@pytest.mark.usefixtures("needs_machine")
 def test_a_real_quota_that_is_used_up_is_seen() -> None:
     with cgroup("cpu") as group:
         (group / "cpu.cfs_quota_us").write_text("5000")
@@ -344,6 +352,7 @@ def cgroup(controller: str) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(not os.access("/sys/fs/cgroup/cpuacct", os.W_OK), reason="no cgroup can be made here")
+@pytest.mark.usefixtures("needs_machine")
 def test_a_real_cgroup_of_a_process_is_told_from_ours() -> None:
     with cgroup("cpuacct") as group, burning(0.3) as process:
         (group / "cgroup.procs").write_text(str(process.pid))

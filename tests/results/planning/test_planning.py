@@ -21,11 +21,11 @@ from results.planning import (
     make_plan,
     pattern,
     plan_text,
-    read_traffic,
     schedule,
     simulate,
     write_plan,
 )
+from tuner.outcome.traffic import read_traffic
 
 
 def trial(number: int, capacity: float, price: float | None, **configuration: int | str) -> TrialRecord:
@@ -98,6 +98,7 @@ def test_times_alone_are_requests(tmp_path: Path) -> None:
         ("time,rate\n0,5\n60,many\n", ":3: rate is many"),
         ("time,rate\n60,5\n0,5\n", ":3: time goes back"),
         ("time,rate\nsoon,5\nlater,6\n", ":2: time is neither"),
+        ("time,rate\n0,5\n60,5,\n0\n", ":4: has 1 cells"),
         ("time,rate\n0,0\n60,0\n", "no requests at all"),
         ("time,rate\n0,-1\n60,0\n", ":2: rate is -1"),
     ],

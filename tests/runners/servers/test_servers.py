@@ -43,7 +43,7 @@ def launched(name: str, **values: bool | float | str) -> str:
         ("triton", {"threads": 2}, ["--model-control-mode explicit", "--load-model digits", "OMP_NUM_THREADS=2"]),
         ("triton", {"batch_size": 8, "batch_delay": 1.5, "instances": 2, "engine": "tensorrt"},
          ["max_batch_size: 8", "max_queue_delay_microseconds: 1500", "count: 2",
-          'gpu_execution_accelerator : [ { name : "tensorrt" } ]']),
+          'gpu_execution_accelerator [ {', 'name: "tensorrt"']),
         ("torchserve", {"threads": 2},
          ["--enable-model-api", "management_address=http://127.0.0.1:8124", "OMP_NUM_THREADS=2"]),
         ("mlserver", {"workers": 2, "batch_size": 8, "batch_delay": 5},

@@ -107,7 +107,7 @@ def test_wrong_input_gets_a_short_message_and_its_exit_code(
         ("slo: {p99: 50ms}\n", "", 2, "slo: is missing"),
         ("prices: {cpu_core_hour: 0.04}\n", "", 2, "nothing in the space has a price"),
         ("cpu_cores: [1]", "cpu_cores: [1], reason: [1, 2]", 2, "is a name that the outputs use"),
-        ("slo:", "request: {dataset: nothing.jsonl}\nslo:", 2, "cannot read"),
+        ("slo:", "request: {dataset: nothing.jsonl}\nslo:", 2, "no such file"),
         ("service: {", "service: {files: {a.conf: no-such-template}, ", 2, "cannot read the template"),
     ],
 )

@@ -91,7 +91,7 @@ def test_a_plan_is_made_of_a_finished_directory(finished: Path, tune: Tune) -> N
     ("arguments", "said"),
     [
         ((), "which traffic?"),
-        (("--traffic", "nowhere.csv"), "cannot read nowhere.csv"),
+        (("--traffic", "nowhere.csv"), "nowhere.csv: there is no such file"),
         (("--traffic", "table.csv"), "no column for the time"),
         (("--qps", "0"), "--qps"),
         (("--qps", "10", "--valley", "20", "--pattern", "daily"), "the valley must not be above the peak"),

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Tune, recommendation
 from tuner.errors import SpecError
+from tuner.launch.checks import check
 from tuner.launch.requests import request_source
 from tuner.spec.reading import load_spec
 
@@ -82,6 +83,34 @@ def test_a_mistake_is_found_before_anything_runs(
     assert 1 <= len(message.splitlines()) <= 3
     if "stream: openai" not in said:  # that one is about two sections
         assert f"spec.yaml:{line}" in message
+
+
+@pytest.mark.parametrize(
+    ("request_", "slo", "timeout_s"),
+    [
+        ("path: /", "{p99: 50ms}", 10),
+        ("path: /", "{p99: 30s}", 60),
+        ("path: /", "{p50: 8s, p99: 20s}", 40),
+        ("stream: openai", "{ttft: {p99: 12s}, itl: {p99: 1s}}", 24),
+        ("timeout: 30s", "{p99: 30s}", 30),
+        ("timeout: 1s", "{p99: 50ms}", 1),
+        ("timeout: 29s", "{p99: 30s}", None),
+        ("timeout: 3s", "{p50: 5s}", None),
+        ("stream: openai, timeout: 1s", "{ttft: {p99: 2s}}", None),
+    ],
+)
+def test_no_request_is_given_up_while_it_may_be_in_time(
+    tmp_path: Path, request_: str, slo: str, timeout_s: float | None
+) -> None:
+    path = write_spec(tmp_path, request_, slo=slo)
+    path.write_text(path.read_text(encoding="utf-8").replace("max_trial: 6s", "max_trial: 90s"), encoding="utf-8")
+    loaded = load_spec(path)
+    if timeout_s is not None:
+        assert loaded.spec.request_timeout_s == timeout_s
+        check(loaded)
+    else:
+        with pytest.raises(SpecError, match=r"request\.timeout: .* shorter than the slowest limit .*spec\.yaml:5"):
+            check(loaded)
 
 
 def test_limits_on_streams_are_limits_on_times(tmp_path: Path) -> None:

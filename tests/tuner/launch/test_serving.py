@@ -244,7 +244,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path, tune: Tune) -> None:
         port = taken.getsockname()[1]
         code = f"import http.server as h; h.test(h.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"
         spec = {
-            "version": 1, "service": {"name": "fixed", "command": [sys.executable, "-c", code]},
+            "version": 1, "service": {"name": "fixed", "command": [sys.executable, "-c", code, "{port}"]},
             "request": {"method": "GET", "path": "/"}, "slo": {"p99": "500ms"},
             "objective": {"maximize": "capacity_qps"}, "space": {"parameters": {"cpu_cores": [1]}},
         }  # fmt: skip
@@ -269,7 +269,7 @@ def test_an_archive_for_torchserve_is_known_by_its_manifest(tmp_path: Path) -> N
 
 def test_a_service_that_never_serves_is_given_up_after_a_few_trials(tmp_path: Path, tune: Tune) -> None:
     spec = {
-        "version": 1, "service": {"name": "broken", "command": [sys.executable, "-c", "raise SystemExit('no model')"]},
+        "version": 1, "service": {"name": "broken", "command": [sys.executable, "-c", "exit('no model')", "{port}"]},
         "request": {"method": "GET", "path": "/"}, "slo": {"p99": "500ms"}, "objective": {"maximize": "capacity_qps"},
         "space": {"parameters": {"cpu_cores": [1], "size": {"low": 1, "high": 20}}},
     }  # fmt: skip

@@ -75,7 +75,7 @@ def test_model_analyzers_table_gives_a_capacity_per_configuration(tmp_path: Path
         "add_sub,1,8,add_sub_config_2,2:GPU,8,Yes,900.0,90.0\n"
         "add_sub,1,64,add_sub_config_2,2:GPU,8,No,1500.0,250.0\n"
     )
-    (found,) = read_earlier(path, loaded)
+    (found,) = read_earlier(path, loaded).records
     assert found.configuration == {"batch_size": 8, "workers": 2}
     assert found.capacity_qps is not None
     assert found.capacity_qps.value == 900.0
@@ -90,7 +90,7 @@ def test_guidellms_result_is_that_of_the_current_configuration(tmp_path: Path, l
 
     path = tmp_path / "benchmarks.json"
     path.write_text(json.dumps({"benchmarks": [benchmark(5, 0.05), benchmark(9, 0.09), benchmark(12, 0.3)]}))
-    (found,) = read_earlier(path, loaded)
+    (found,) = read_earlier(path, loaded).records
     assert found.configuration == {"batch_size": 8, "workers": 1}
     assert found.capacity_qps is not None
     assert found.capacity_qps.value == 9.0
@@ -102,7 +102,7 @@ def test_aiperfs_result_too(tmp_path: Path, loaded: LoadedSpec) -> None:
         "request_throughput": {"unit": "requests/sec", "avg": 2.5},
         "request_latency": {"unit": "ms", "avg": 40.0, "p99": 80.0},
     }))  # fmt: skip
-    (found,) = read_earlier(path, loaded)
+    (found,) = read_earlier(path, loaded).records
     assert found.p99_ms is not None
     assert found.p99_ms.value == 80.0
 

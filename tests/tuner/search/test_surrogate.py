@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from results import Estimate, TrialRecord
 from search_spaces import Parameter, ParameterValue, SearchSpace
-from training.search.prior import draw_tasks, draw_trials
-from training.search.train import make_batch
 from tuner.search.objective import Objective, cost_per_million_requests
-from tuner.search.surrogate.features import CONFIGURATION_WIDTH, MEASURED, Trials, encode_configurations, gpu_physics
+from tuner.search.surrogate.encoding import encode
+from tuner.search.surrogate.features import MEASURED, Candidates, Trials, spaces_of
 from tuner.search.surrogate.gaussian_process import GaussianProcess
+from tuner.search.surrogate.gpus import gpu_physics
+from tuner.search.surrogate.instances import instance_hardware
 from tuner.search.surrogate.mixture import Surrogate
 from tuner.search.surrogate.predict import Prediction, Predictor
 from tuner.search.surrogate.space import candidates_of
@@ -42,7 +43,7 @@ def trials(index: list[int], log_capacity: list[float]) -> Trials:
     count = len(index)
     return Trials(
         np.array(index), np.zeros(count, dtype=np.int64), np.array(log_capacity), np.full(count, np.nan),
-        np.full((count, len(MEASURED)), np.nan), np.zeros(count, dtype=bool),
+        np.full((count, len(MEASURED)), np.nan), np.zeros(count, dtype=bool), np.full(count, np.nan),
     )  # fmt: skip
 
 
@@ -52,9 +53,8 @@ def test_it_takes_any_space(name: str, priced: bool) -> None:
     space = SPACES[name]
     configurations = space.sample(300, 0)
     candidates = candidates_of(space, configurations, lambda _: 1.5 if priced else None)
-    encoded = encode_configurations(candidates)
-    assert encoded.shape == (len(configurations), CONFIGURATION_WIDTH)
-    assert np.isfinite(encoded).all()
+    for part in encode(spaces_of(candidates)):
+        assert np.isfinite(part.float().numpy()).all()
     for model in (Predictor(candidates), GaussianProcess(candidates)):
         for known in (Trials.none(), trials([0], [3.0]), trials([0, 1, 2], [3.0, 3.5, 2.5])):
             check(model.predict(known), len(configurations))
@@ -80,33 +80,60 @@ def test_a_pruned_trial_tells_of_all_that_is_below_its_bound() -> None:
     )
 
 
-def test_services_are_drawn_the_same_from_a_seed_and_siblings_share_their_configurations() -> None:
-    first, again = (draw_tasks(np.random.default_rng(5)) for _ in range(2))
-    for one, other in zip(first, again, strict=True):
-        assert np.array_equal(one.log_capacity, other.log_capacity, equal_nan=True)
-    task, sibling = first
-    assert np.array_equal(
-        encode_configurations(task.candidates)[:, :9], encode_configurations(sibling.candidates)[:, :9]
-    )
-    assert not np.array_equal(task.log_capacity, sibling.log_capacity, equal_nan=True)
+def grid(first: tuple[ParameterValue, ...]) -> tuple[SearchSpace, Candidates]:
+    space = SearchSpace((Parameter("batch_size", first, "batch_size"), Parameter("cpu_cores", (1, 2, 4), "cpu_cores")))
+    return space, candidates_of(space, list(space), lambda one: 0.04 * float(one["cpu_cores"]))
 
 
-def test_drawn_trials_prune_only_what_is_dearer_than_the_best() -> None:
-    generator = np.random.default_rng(1)
-    for _ in range(30):
-        task, _ = draw_tasks(generator)
-        found = draw_trials(generator, task, 32)
-        pruned = found.state == 1
-        true = task.log_capacity[found.index]
-        assert (true[pruned] < found.log_capacity[pruned] + 0.5).all()  # noise and a margin apart
-        assert len(set(found.index.tolist())) == len(found)
+def test_a_zero_among_the_choices_is_a_choice_like_any_other() -> None:
+    _, candidates = grid((0, 1, 2, 4, 8))
+    encoded = encode(spaces_of(candidates))
+    assert float(encoded.value.abs().max()) < 4
+    assert float(encoded.log.abs().max()) < 4
 
 
-def test_a_batch_holds_nothing_that_is_not_finite() -> None:
-    batch = make_batch(3, tasks=6)
-    for part in (batch.trials, batch.queries):
-        assert np.isfinite(part.numpy()).all()
-    assert np.isnan(batch.log_capacity.numpy()).any()
+def test_the_order_of_parameters_means_nothing() -> None:
+    _, candidates = grid((1, 2, 4, 8))
+    turned = Candidates(candidates.columns[::-1], candidates.log_price, candidates.physics)
+    known = trials([0, 4, 7], [3.0, 3.5, 2.5])
+    one, other = (Predictor(each).predict(known) for each in (candidates, turned))
+    assert np.allclose(one.middle(), other.middle(), atol=0.05)
+    assert np.allclose(one.outcome, other.outcome, atol=0.05)
+
+
+def test_more_categories_than_any_code_holds_are_told_apart() -> None:
+    machines = tuple(f"machine{number}" for number in range(20))
+    space = SearchSpace((Parameter("machine", machines), Parameter("batch_size", (1, 2, 4, 8), "batch_size")))
+    configurations = list(space)
+    speed = {name: 0.5 * (number % 7) for number, name in enumerate(machines)}
+    capacity = np.array([speed[str(one["machine"])] for one in configurations])
+    candidates = candidates_of(space, configurations, lambda _: 1.0)
+    tried = [number for number, one in enumerate(configurations) if one["batch_size"] == 2]
+    found = Predictor(candidates).predict(trials(tried, [float(capacity[number]) for number in tried])).middle()
+    unknown = np.array([number for number, one in enumerate(configurations) if one["batch_size"] == 4])
+    assert np.corrcoef(found[unknown], capacity[unknown])[0, 1] > 0.7
+
+
+def test_what_a_trial_shows_counts_the_less_the_more_it_may_be_wrong() -> None:
+    _, candidates = grid((1, 2, 4, 8, 16, 32))
+    sure = trials([0, 3, 6, 9, 12], [3.0, 3.2, 5.0, 3.6, 3.8])  # the third is far out
+    doubted = Trials(sure.index, sure.state, sure.log_capacity, sure.log_saturated, sure.measured, sure.earlier,
+                     np.array([0.0, 0.0, 1.0, 0.0, 0.0]))  # fmt: skip
+    here = np.array([6])
+    believed, shrunk = (GaussianProcess(candidates).predict(each, here).middle()[0] for each in (sure, doubted))
+    assert abs(shrunk - 3.4) < abs(believed - 3.4)
+
+
+@pytest.mark.parametrize(
+    ("name", "cores", "gpu", "gpus"),
+    [("g5.2xlarge", 8, "A10G", 1), ("p3.8xlarge", 32, "V100", 4), ("c5.xlarge", 4, None, 0),
+     ("n1-standard-8", 8, None, 0), ("Standard_D8s_v5", 8, None, 0), ("ml.g4dn.xlarge", 4, "T4", 1)],
+)  # fmt: skip
+def test_an_instance_type_says_what_it_has(name: str, cores: float, gpu: str | None, gpus: int) -> None:
+    found = instance_hardware(name)
+    assert found is not None
+    assert (found.cores, found.gpu, found.gpus) == (cores, gpu, gpus)
+    assert instance_hardware("large") is None
 
 
 def test_the_network_learns_from_what_was_measured() -> None:

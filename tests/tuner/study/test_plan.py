@@ -13,6 +13,7 @@ from results import TrialRecord
 from tests.conftest import Tune
 from tests.tuner.test_replay_run import write_table
 from tuner import UsageError, load_spec, tune
+from tuner.study.damage import known_plan
 from tuner.study.keys import PLAN, PROVENANCE, SPEC
 from tuner.study.plan import StudyPlan
 from tuner.study.storage import sqlite_url
@@ -23,7 +24,7 @@ ANYTHING = Knows(refuses=lambda _: False, price=lambda _: None)
 
 def plan_of(folder: Path) -> StudyPlan:
     study = optuna.load_study(study_name="recorded", storage=sqlite_url(folder))
-    plan = StudyPlan.read(study.user_attrs)
+    plan = known_plan(study.user_attrs)
     assert plan is not None
     return plan
 
@@ -41,11 +42,11 @@ def spec(tmp_path: Path) -> Path:
 def test_what_is_stored_is_read_again() -> None:
     record = TrialRecord(number=0, state="infeasible", reason="too slow", configuration={"x": 1})
     plan = StudyPlan({"version": 1}, 7, 12, (record,), {"host": "a"})
-    assert StudyPlan.read({PLAN: plan.stored()}) == plan
+    assert known_plan({PLAN: plan.stored()}) == plan
 
 
 def test_a_study_from_before_there_were_plans_is_read() -> None:
-    known = StudyPlan.read({SPEC: {"version": 1}, PROVENANCE: {"seed": "5"}, "tune:budget": 9})
+    known = known_plan({SPEC: {"version": 1}, PROVENANCE: {"seed": "5"}, "tune:budget": 9})
     assert known == StudyPlan({"version": 1}, 5, 9, (), {"seed": "5"})
 
 

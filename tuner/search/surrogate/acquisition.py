@@ -1,12 +1,13 @@
-"""Which configuration is worth a trial: the expected improvement, weighted by the probability that it serves."""
+"""Which configuration is worth a trial, by how much better it may be than the best so far."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.special import softmax
 
-from tuner.search.surrogate.features import Floats
+from tuner.search.surrogate.features import Floats, Ints
 from tuner.search.surrogate.predict import Prediction
 
 # Of log capacities and of logs of p99 over its limit, arrays whose rows are configurations, to losses: lower is better.
@@ -33,14 +34,20 @@ def expected_loss(prediction: Prediction, losses: Losses, scale: Scale) -> Float
     return np.asarray(scale(losses(prediction.middle()[:, None, None], prediction.p99_mean[:, None, None]))[:, 0, 0])
 
 
-def promise(prediction: Prediction, losses: Losses, scale: Scale, *, level_known: bool) -> Floats:
-    """How good a first trial is: likely to serve, and cheap where earlier studies tell. Higher is better.
+def promise(prediction: Prediction, losses: Losses, scale: Scale, free: Ints, *, learned: bool, told: bool) -> Floats:
+    """How good each `free` configuration is as a first trial: the odds that it is the best, by what the network has
+    `learned` of being the cheapest or by what it expects, times those that it serves, which count twice: a trial that
+    serves says how fast the service is.
 
-    Before anything was measured the network knows no capacity, and its expectation is only a hint.
+    Before anything was measured the network knows no capacity, and its expectation is only a hint. Where earlier
+    studies have `told`, what serves there is known well enough.
     """
-    mean = expected_loss(prediction, losses, scale)
-    hint = mean if level_known else 0.3 * (mean - mean.min()) / max(1e-9, float(mean.std()))
-    return np.asarray(np.log(prediction.outcome[:, 0] + 1e-9) - hint)
+    if learned and prediction.best is not None:
+        odds = softmax(prediction.best[free])
+    else:
+        loss = expected_loss(prediction, losses, scale)[free]
+        odds = softmax(-loss / 0.05) if told else softmax(-0.3 * loss / max(1e-9, float(loss.std())))
+    return np.asarray(odds * prediction.outcome[free, 0] ** (1 if told else 2))
 
 
 def chebyshev(weights: Floats, low: Floats, high: Floats) -> Callable[[Sequence[Floats]], Floats]:

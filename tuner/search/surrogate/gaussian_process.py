@@ -18,6 +18,7 @@ from tuner.search.surrogate.features import OUTCOMES, Candidates, Floats, Ints, 
 from tuner.search.surrogate.predict import Prediction
 
 _OPTIMIZER = "fmin_l_bfgs_b"  # scikit-learn's own; None where the kernel is not to be fitted
+_JITTER, _LEAST_VARIANCE = 1e-10, 1e-4
 _LEAST = 2  # trials with a capacity, for a regression
 _PRUNED_BELOW = 0.3  # in logs: so much below its bound a pruned trial is taken to be while nothing says better
 # What a trial's outcome counts within _NEAR ranges of it, what anywhere, and the counts before any trial.
@@ -43,9 +44,8 @@ class GaussianProcess:
             others = known if fitted_to is None else fitted_to.only(fitted_to.state <= 1)
             fit_at = max(one for one in _FIT_AT if one <= len(others))
             kernel = self._kernel(others.only(np.arange(fit_at)))
-            mean, spread = self._regression(known.index, self._values(known, kernel), kernel).predict(
-                at, return_std=True
-            )
+            model = self._regression(known, self._values(known, kernel), kernel)
+            mean, spread = model.predict(at, return_std=True)
         seen = trials.measured[:, 0][~np.isnan(trials.measured[:, 0])]
         p99_mean, p99_spread = (seen.mean(), max(0.1, seen.std())) if len(seen) else (0.0, 1.0)
         ones = np.ones(len(at))
@@ -60,9 +60,9 @@ class GaussianProcess:
             kernel: Any = ConstantKernel(1.0, (0.05, 20)) * Matern(
                 np.ones(self._places.shape[1]), (0.1, 20), nu=2.5
             ) + WhiteKernel(1e-3, (1e-5, 0.1))
-            kernel = self._regression(known.index, _guessed(known), kernel, _OPTIMIZER).kernel_
+            kernel = self._regression(known, _guessed(known), kernel, _OPTIMIZER).kernel_
             if (known.state == 1).any():
-                kernel = self._regression(known.index, self._values(known, kernel), kernel, _OPTIMIZER).kernel_
+                kernel = self._regression(known, self._values(known, kernel), kernel, _OPTIMIZER).kernel_
             self._kernels[key] = kernel
         return self._kernels[key]
 
@@ -74,7 +74,7 @@ class GaussianProcess:
         complete = known.only(~pruned)
         values = _guessed(known)
         if len(complete) >= _LEAST and pruned.any():
-            model = self._regression(complete.index, complete.log_capacity, kernel)
+            model = self._regression(complete, complete.log_capacity, kernel)
             mean, spread = model.predict(self._places[known.index[pruned]], return_std=True)
             z = (known.log_capacity[pruned] - mean) / spread
             values[pruned] = mean - spread * np.exp(norm.logpdf(z) - norm.logcdf(z))
@@ -84,12 +84,14 @@ class GaussianProcess:
         return np.where(pruned & ~np.isnan(shown), np.minimum(known.log_capacity, shown), values)
 
     def _regression(
-        self, index: Ints, values: Floats, kernel: Any, optimizer: str | None = None
+        self, known: Trials, values: Floats, kernel: Any, optimizer: str | None = None
     ) -> GaussianProcessRegressor:
+        """Each trial counts by its own error, which the model takes relative to the spread of the values."""
+        variance = np.nan_to_num(known.error) ** 2 / max(float(np.var(values)), _LEAST_VARIANCE)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model = GaussianProcessRegressor(kernel, optimizer=optimizer, normalize_y=True)
-            return model.fit(self._places[index], values)
+            model = GaussianProcessRegressor(kernel, alpha=_JITTER + variance, optimizer=optimizer, normalize_y=True)
+            return model.fit(self._places[known.index], values)
 
     def _outcomes(self, trials: Trials, at: Floats) -> Floats:
         """Shares of the outcomes of trials, those nearby counting most; before any, most serve."""

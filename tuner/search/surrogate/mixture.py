@@ -1,5 +1,5 @@
-"""Three experts, each weighted by how well it has predicted the trials so far: the network, the network with its doubts
-doubled, and a Gaussian process that knows nothing of services.
+"""Four experts, each weighted by how well it has predicted the trials so far: the network, the network with its doubts
+doubled, the network without being told what parameters mean, and a Gaussian process that knows nothing of services.
 
 The weights are those of Bayes' rule with a fixed share (Herbster and Warmuth, Tracking the Best Expert, 1998): some of
 each is returned with every trial, so that an expert that was wrong early is heard again.
@@ -9,19 +9,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
 from tuner.search.surrogate.gaussian_process import GaussianProcess
-from tuner.search.surrogate.predict import Prediction, Predictor
+from tuner.search.surrogate.network import Network
+from tuner.search.surrogate.predict import Prediction, Predictor, load_network
 
-_AT_FIRST = (0.55, 0.35, 0.1)
+_NETWORK, _DOUBTED, _ROLELESS, _PROCESS = range(4)
+_AT_FIRST = (0.45, 0.3, 0.15, 0.1)
 _DOUBLED = 2.0
 _SHARE = 0.03
 _MOST = 4.0  # how much one trial's log density may count: one outlier decides nothing
 _HEARD = 0.02  # the least weight for which a model is asked
+_MANY, _HEARD_OF_MANY = (
+    2_000,
+    0.2,
+)  # where there are so many configurations asking is slow, and a little weight no reason
 _TAIL = 0.05  # on either side of a 90% interval
 Weights = tuple[float, ...]
 
@@ -39,7 +46,7 @@ class Judgement:
 
     @property
     def trust(self) -> float:
-        """In the network, doubted or not, after this trial."""
+        """In the network, in whatever way it was asked, after this trial."""
         return _in_network(self.weights)
 
     @property
@@ -53,26 +60,46 @@ class Judgement:
 class Surrogate:
     """Predictions for one space. The same trials in the same order give the same predictions."""
 
-    def __init__(self, candidates: Candidates, before: Candidates | None = None, earlier: Trials | None = None) -> None:
-        self._candidates, self._before, self._earlier = candidates, before, earlier
+    def __init__(
+        self, candidates: Candidates, before: Candidates | None = None, earlier: Trials | None = None,
+        weights: Path | None = None,
+    ) -> None:  # fmt: skip
+        self._candidates, self._before, self._earlier, self._file = candidates, before, earlier, weights
         self._gaussian_process = GaussianProcess(candidates)
         self._judged: dict[tuple[tuple[int, int], ...], Judgement] = {}
 
     @cached_property
+    def _loaded(self) -> Network:
+        return load_network(self._file)
+
+    @cached_property
     def network(self) -> Predictor:
         """Loaded when it is first asked."""
-        return Predictor(self._candidates, self._before, self._earlier)
+        return Predictor(self._candidates, self._before, self._earlier, network=self._loaded)
+
+    @cached_property
+    def roleless(self) -> Predictor:
+        """The same network, which is not told of roles."""
+        return Predictor(self._candidates, self._before, self._earlier, roles=False, network=self._loaded)
+
+    @cached_property
+    def _has_roles(self) -> bool:
+        return any(column.role for column in self._candidates.columns)
 
     def predict(self, trials: Trials, pending: Ints) -> list[tuple[float, Prediction]]:
         """The experts' predictions with their weights. Pending trials are taken to show what is expected of them."""
         weights = self.weights(trials)
         found: list[tuple[float, Prediction]] = []
-        if _in_network(weights) > _HEARD:
+        if weights[_NETWORK] + weights[_DOUBTED] > _HEARD:
             network = self.network.predict(self._with_pending(self.network, trials, pending))
-            found += [(weights[0], network), (weights[1], _doubted(network))]
-        if weights[2] > _HEARD:
+            found += [(weights[_NETWORK], network), (weights[_DOUBTED], _doubted(network))]
+        heard = _HEARD_OF_MANY if len(self._candidates) > _MANY else _HEARD
+        if self._has_roles and weights[_ROLELESS] > min(heard, max(weights)):
+            roleless = self.roleless.predict(self._with_pending(self.roleless, trials, pending))
+            found.append((weights[_ROLELESS], roleless))
+        if weights[_PROCESS] > _HEARD:
             known = self._with_pending(self._gaussian_process, trials, pending)
-            found.append((weights[2], self._gaussian_process.predict(known)))
+            found.append((weights[_PROCESS], self._gaussian_process.predict(known)))
         return found
 
     def expected(self, trials: Trials, number: int) -> tuple[float, float]:
@@ -96,7 +123,7 @@ class Surrogate:
         return self.judge(trials)[-1].weights if len(trials) else _AT_FIRST
 
     def trust(self, trials: Trials) -> float:
-        """In the network, doubted or not."""
+        """In the network, in whatever way it is asked."""
         return _in_network(self.weights(trials))
 
     def judge(self, trials: Trials) -> list[Judgement]:
@@ -114,7 +141,8 @@ class Surrogate:
 
     def _judge(self, before: Trials, trial: Trials, weights: Weights) -> Judgement:
         network = self.network.predict(before, trial.index)
-        experts = [network, _doubted(network), self._gaussian_process.predict(before, trial.index)]
+        roleless = self.roleless.predict(before, trial.index) if self._has_roles else network
+        experts = [network, _doubted(network), roleless, self._gaussian_process.predict(before, trial.index)]
         level_known = len(before.throughputs) > 0
         density = np.array([_log_density(one, trial, level_known=level_known) for one in experts])
         raised = np.array(weights) * np.exp(np.maximum(density - density.max(), -_MOST))
@@ -132,6 +160,7 @@ class Surrogate:
             Trials(
                 pending, state, np.where(serves, expected.middle(), 0.0), np.full(len(pending), np.nan),
                 np.full((len(pending), trials.measured.shape[1]), np.nan), np.zeros(len(pending), dtype=bool),
+                np.full(len(pending), np.nan),
             )
         )  # fmt: skip
 
@@ -144,7 +173,7 @@ def inside(predictions: list[tuple[float, Prediction]], which: Ints, log_capacit
 
 
 def _in_network(weights: Weights) -> float:
-    return weights[0] + weights[1]
+    return 1.0 - weights[_PROCESS]
 
 
 def _doubted(prediction: Prediction) -> Prediction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +13,21 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from scipy.special import log_ndtr, logsumexp
 
-from tuner.search.surrogate.features import (
-    Candidates,
-    Floats,
-    Ints,
-    Trials,
-    encode_configurations,
-    encode_trials,
-    mean_price,
-)
+from tuner.search.surrogate.encoding import encode, encode_trials
+from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials, spaces_of, tensors_of
 from tuner.search.surrogate.network import Network
 
 WEIGHTS = Path(__file__).parent / "weights.safetensors"
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
-_AT_ONCE = 16_384
+_AT_ONCE = 6_144
 
 
 @dataclass(frozen=True)
 class Prediction:
     """Per configuration: the log capacity (a mixture of normal distributions: configurations, components), the log of
     p99 over its limit (one normal distribution), and the probabilities of OUTCOMES (configurations, len(OUTCOMES)).
+    `best` is the log of the probability, up to a constant, that it is the cheapest of those that were not tried; None
+    of a model that does not say.
     """
 
     mean: Floats
@@ -41,6 +36,7 @@ class Prediction:
     p99_mean: Floats
     p99_spread: Floats
     outcome: Floats
+    best: Floats | None = None
 
     def nodes(self) -> tuple[Floats, Floats]:
         """Log capacities and their probabilities: (configurations, nodes), by which any loss can be averaged."""
@@ -87,29 +83,42 @@ def _one_thread() -> Iterator[None]:
 
 
 class Predictor:
-    """The network with one space's configurations encoded. `earlier` are trials of other studies, of `before`."""
+    """The network with one space's configurations encoded. `earlier` are trials of other studies, of `before`. Without
+    `roles` it is not told what parameters mean.
+    """
 
-    def __init__(self, candidates: Candidates, before: Candidates | None = None, earlier: Trials | None = None) -> None:
-        self._network = Network()
-        self._network.load_state_dict(load_file(WEIGHTS))
-        self._network.eval()
-        self._encoded = encode_configurations(candidates)
-        self._earlier = Trials.none() if earlier is None else earlier
-        encoded = None if before is None else encode_configurations(before, mean_price(candidates))
-        self._earlier_encoded = self._encoded[:0] if encoded is None else encoded[self._earlier.index]
+    def __init__(
+        self, candidates: Candidates, before: Candidates | None = None, earlier: Trials | None = None, *,
+        roles: bool = True, network: Network | None = None,
+    ) -> None:  # fmt: skip
+        self._network = load_network() if network is None else network
+        spaces = spaces_of(candidates, before, roles=roles)
+        self._log_price = spaces.log_price.nan_to_num()
+        self._count = len(candidates)
+        found = Trials.none() if earlier is None else earlier
+        self._earlier = replace(found, index=found.index + self._count)
+        with torch.inference_mode(), _one_thread():
+            self._encoded = encode(spaces)
 
     def predict(self, trials: Trials, which: Ints | None = None) -> Prediction:
         """For some configurations, or all."""
-        encoded = self._encoded if which is None else self._encoded[which]
-        rows, middle = encode_trials(trials.plus(self._earlier))
-        context = np.hstack([np.vstack([self._encoded[trials.index], self._earlier_encoded]), rows])[None]
-        present = torch.ones(1, context.shape[1], dtype=torch.bool)
+        asked = np.arange(self._count) if which is None else which
+        known = tensors_of(trials.plus(self._earlier))
         with torch.inference_mode(), _one_thread():
+            rows, middle = encode_trials(known, self._log_price.gather(1, known.index))
+            tried = self._encoded.only(known.index)
             parts = [
-                self._network(torch.from_numpy(context), present, torch.from_numpy(encoded[at : at + _AT_ONCE])[None])
-                for at in range(0, max(1, len(encoded)), _AT_ONCE)
+                self._network(tried, rows, known.present, self._encoded.only(torch.from_numpy(some)[None]))
+                for some in np.array_split(asked, max(1, -(-len(asked) // _AT_ONCE)))
             ]
-        mean, spread, weight, p99_mean, p99_spread, outcome = (
+        mean, spread, weight, p99_mean, p99_spread, outcome, best = (
             np.concatenate([part[0].double().numpy() for part in found]) for found in zip(*parts, strict=True)
         )
-        return Prediction(mean + middle, spread, np.exp(weight), p99_mean, p99_spread, np.exp(outcome))
+        return Prediction(mean + float(middle[0]), spread, np.exp(weight), p99_mean, p99_spread, np.exp(outcome), best)
+
+
+def load_network(weights: Path | None = None) -> Network:
+    """With the weights that ship where no others are given."""
+    network = Network()
+    network.load_state_dict(load_file(weights or WEIGHTS))
+    return network.eval()

@@ -10,25 +10,48 @@ import numpy as np
 
 from results import TrialRecord
 from search_spaces import Configuration, Parameter, ParameterValue, Role, SearchSpace, quantity
-from tuner.search.surrogate.features import STATES, Candidates, Column, Floats, Trials, gpu_physics, log_physics
+from tuner.search.surrogate.encoding import PHYSICS
+from tuner.search.surrogate.features import STATES, Candidates, Column, Floats, Ints, Trials
+from tuner.search.surrogate.gpus import gpu_physics, log_physics
+from tuner.search.surrogate.instances import instance_hardware
 
 _GIB = 2**30
+_NORMAL_95 = 1.96  # standard deviations on either side of a mean hold 95% of a normal distribution
 _LEAST_BYTES = 2**20  # a smaller slice is no size of memory but a share or a count
 _BITS = {"fp64": 64, "fp32": 32, "float32": 32, "tf32": 19, "fp16": 16, "float16": 16, "bf16": 16, "bfloat16": 16,
          "half": 16, "fp8": 8, "int8": 8, "awq": 4, "gptq": 4, "int4": 4, "nf4": 4, "fp4": 4}  # fmt: skip
 _MIG = re.compile(r"(\d)g\.(\d+)gb")
 _NAMES: dict[Role, re.Pattern[str]] = {
-    "batch_delay": re.compile(r"delay|batch_wait|batch_timeout"),
-    "batch_size": re.compile(r"batch|max_num_seqs|concurrent_seq"),
-    "gpu_memory": re.compile(r"gpu_(slice|share|fraction|mem)|mig|slice"),
-    "gpu_type": re.compile(r"gpu_(type|model|kind)|accelerator"),
-    "workers": re.compile(r"worker|process|instance"),
+    "batch_delay": re.compile(r"delay|batch_wait|batch_timeout|batching_window"),
+    "concurrency": re.compile(r"concurren|in_?flight|num_?streams"),
+    "batch_size": re.compile(r"batch|max_num_seqs"),
+    "instance_type": re.compile(r"instance_?type|machine_?type|^instance$|^machine$|^vm(_|$)|node_?type|^flavou?r$"),
+    "gpu_type": re.compile(r"gpu_?(type|model|kind|name)|accelerator(_type)?$|^(gpu|device|hardware)$"),
+    "gpu_memory_share": re.compile(r"gpu_memory_util|mem(ory)?_fraction|kv_?cache_(frac|share)"),
+    "gpu_compute": re.compile(
+        r"gpu_?(compute|time|core|sm|thread)|sm_?(share|percent)|time_?slice|quota|compute_?share"
+    ),
+    "gpu_memory": re.compile(r"gpu_?(slice|share|fraction|mem)|mig|slice|vgpu"),
+    "power_cap": re.compile(r"power|watt|tdp"),
+    "tensor_parallel": re.compile(r"tensor_?parallel|^tp(_|$)|tp_size"),
+    "pipeline_parallel": re.compile(r"pipeline_?parallel|^pp(_|$)|pp_size"),
+    "sequence_parallel": re.compile(r"ulysses|ring|(sequence|context|spatial)_?parallel|^(sp|cp)(_|$)"),
+    "gpus": re.compile(r"^(n_?|num_?|number_of_)?gpus?(_?count|_?number|_per_.*)?$|accelerator_?count"),
+    "instances": re.compile(r"instances?(_count)?$"),
+    "workers": re.compile(r"worker|process"),
     "threads": re.compile(r"thread"),
     "cpu_cores": re.compile(r"cores?$|cpus?$|vcpu"),
     "memory": re.compile(r"^(memory|ram|mem)"),
     "precision": re.compile(r"precision|dtype|quantiz"),
     "replicas": re.compile(r"replica"),
+    "engine": re.compile(r"engine|backend|framework|runtime|allocator"),
+    "compile": re.compile(r"compile|cuda_?graph"),
 }
+_NAMED_BY_TEXT = (
+    "gpu_type",
+    "instance_type",
+    "engine",
+)  # their choices are names; a number called so is something else
 _CPU_BOUND, _GPU_BOUND = ("cpu", "throttling"), ("gpu",)
 _OUT_OF_MEMORY = re.compile(r"memory|oom", re.IGNORECASE)
 
@@ -40,7 +63,7 @@ def candidates_of(
     columns = tuple(_column(parameter, configurations) for parameter in space.parameters)
     prices = [price(configuration) for configuration in configurations]
     log_price = np.array([math.log(one) if one else math.nan for one in prices])
-    return Candidates(columns, log_price, _gpu(space, configurations))
+    return Candidates(columns, log_price, _physics(space, configurations))
 
 
 def trials_of(
@@ -52,7 +75,7 @@ def trials_of(
     earlier: bool = False,
 ) -> Trials:
     """Those that proved something. `number_of` says where a record's configuration stands among the candidates."""
-    rows: list[tuple[int, int, float, float, list[float]]] = []
+    rows: list[tuple[int, int, float, float, list[float], float]] = []
     for record in records:
         where = number_of(record)
         state, capacity = _state(record), record.capacity_qps
@@ -60,11 +83,32 @@ def trials_of(
         if where is None or (state <= 1 and not proved):
             continue
         saturated = math.log(record.saturated_qps) if record.saturated_qps else math.nan
-        rows.append((where, state, math.log(proved) if proved else 0.0, saturated, _measured(record, space, limit_ms)))
+        rows.append((where, state, math.log(proved) if proved else 0.0, saturated,
+                     _measured(record, space, limit_ms), _error(record)))  # fmt: skip
     if not rows:
         return Trials.none()
-    index, states, log_capacity, log_saturated, measured = (np.array(column) for column in zip(*rows, strict=True))
-    return Trials(index, states, log_capacity, log_saturated, measured, np.full(len(rows), earlier))
+    index, states, log_capacity, log_saturated, measured, error = (np.array(one) for one in zip(*rows, strict=True))
+    error = np.hypot(error, _launch_spread(index, states, log_capacity))
+    return Trials(index, states, log_capacity, log_saturated, measured, np.full(len(rows), earlier), error)
+
+
+def _launch_spread(index: Ints, states: Ints, log_capacity: Floats) -> float:
+    """The standard deviation from launch to launch, pooled over the configurations that were measured more than once; 0
+    while none was.
+    """
+    complete = index[states == 0]
+    each, count = np.unique(complete, return_counts=True)
+    repeated = [log_capacity[(index == one) & (states == 0)] for one in each[count > 1]]
+    degrees = sum(len(one) - 1 for one in repeated)
+    return math.sqrt(sum(float(((one - one.mean()) ** 2).sum()) for one in repeated) / degrees) if degrees else 0.0
+
+
+def _error(record: TrialRecord) -> float:
+    """The standard deviation of the log capacity by its own 95% interval; nan where it has none."""
+    capacity = record.capacity_qps
+    if capacity is None or not 0 < capacity.low <= capacity.high:
+        return math.nan
+    return math.log(capacity.high / capacity.low) / (2 * _NORMAL_95)
 
 
 def _state(record: TrialRecord) -> int:
@@ -122,8 +166,12 @@ def _value(known: dict[ParameterValue, float | None], role: str | None, value: P
 
 def _role(parameter: Parameter) -> Role | None:
     """As the spec says, or what the name suggests. Only the network hears of a guess, as what to expect at first."""
-    suggested = (role for role, pattern in _NAMES.items() if pattern.search(parameter.name.lower()))
-    return parameter.role or next(suggested, None)
+    suggested = next((role for role, pattern in _NAMES.items() if pattern.search(parameter.name.lower())), None)
+    if suggested == "gpu_type" and parameter.ordered:
+        suggested = "gpus"
+    if suggested in _NAMED_BY_TEXT and parameter.ordered:
+        suggested = None
+    return parameter.role or suggested
 
 
 def _with_role(space: SearchSpace, role: Role) -> Parameter | None:
@@ -146,16 +194,34 @@ def _number(role: str | None, choice: ParameterValue) -> float | None:
     return float(found)
 
 
-def _gpu(space: SearchSpace, configurations: Sequence[Configuration]) -> Floats:
-    kind, slice_ = _with_role(space, "gpu_type"), _with_role(space, "gpu_memory")
-    if kind is None:
-        return np.full((len(configurations), 3), math.nan)
-    rows = []
-    for one in configurations:
-        name = str(one.get(kind.name))
-        compute, memory = (1.0, 1.0) if slice_ is None else _shares(slice_, one, gpu_physics(name))
-        rows.append(log_physics(name, compute, memory))
-    return np.array(rows, dtype=float)
+def _physics(space: SearchSpace, configurations: Sequence[Configuration]) -> Floats:
+    """The hardware of each configuration: a column for each of PHYSICS, in logs, nan where it is not known."""
+    holders = {role: _with_role(space, role) for role in ("gpu_type", "gpu_memory", "gpu_compute", "gpus", "cpu_cores",
+                                                          "memory", "instance_type")}  # fmt: skip
+    rows = np.full((len(configurations), len(PHYSICS)), math.nan)
+    for row, one in zip(rows, configurations, strict=True):
+        given = {role: one.get(parameter.name) for role, parameter in holders.items() if parameter is not None}
+        machine = instance_hardware(str(given["instance_type"])) if "instance_type" in given else None
+        name = str(given["gpu_type"]) if "gpu_type" in given else (machine.gpu if machine else None)
+        if name is not None:
+            slice_, part = holders["gpu_memory"], holders["gpu_compute"]
+            physics = gpu_physics(name)
+            compute, memory = (1.0, 1.0) if slice_ is None else _shares(slice_, one, physics)
+            if part is not None:
+                compute *= _shares(part, one, physics)[0]
+            if compute > 0 and given.get("gpus") != 0:  # a share of 0 is no GPU
+                row[:3] = log_physics(name, compute, memory)
+        cores, gib, gpus = given.get("cpu_cores"), given.get("memory"), given.get("gpus")
+        row[3] = _log(cores if cores is not None else (machine.cores if machine else None))
+        row[4] = _log(gib, _GIB) if gib is not None else _log(machine.memory_gib if machine else None)
+        row[5] = _log(gpus if gpus is not None else (machine.gpus if machine else None))
+    return rows
+
+
+def _log(value: ParameterValue | None, unit: float = 1.0) -> float:
+    """Nan where there is no number above 0."""
+    number = None if value is None else quantity(value)
+    return math.log(number / unit) if isinstance(number, float) and number > 0 else math.nan
 
 
 def _shares(
@@ -172,5 +238,5 @@ def _shares(
     if size is None or isinstance(size, str) or not sizes:
         return 1.0, 1.0
     whole = 1.0 if max(sizes) <= 1 else (max(sizes) if max(sizes) < _LEAST_BYTES else (gib or 0.0) * _GIB)
-    share = min(1.0, max(size / whole, 1e-3)) if whole else 1.0
+    share = 0.0 if size == 0 else min(1.0, max(size / whole, 1e-3)) if whole else 1.0
     return share, share

@@ -1,0 +1,115 @@
+"""Values that come back from files and storages: checked before anything is computed from them.
+
+A record may be damaged, written by a later version, or made by hand: its figures must be finite, not negative and of a
+size that something could have, or plans and gates would compute nonsense from them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from results.records import Choice, Estimate, Recommendation, TrialRecord
+from results.text import visible
+from search_spaces.reading import quoted
+
+_MAX_FIGURE = 1e15
+_MIN_CAPACITY_QPS = 1e-9
+_MAX_NUMBER = 10**9
+_SIGNED = ("interference",)
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+class StoredError(ValueError):
+    """A stored value that is none; the message names its field: `capacity_qps.value is nan; ...`."""
+
+
+def stored(kind: type[Record], content: Any) -> Record:
+    """The value that plain content describes. Raises StoredError."""
+    try:
+        found = kind.model_validate(content)
+    except ValidationError as error:
+        raise StoredError(first_problem(error)) from error
+    except RecursionError as error:
+        raise StoredError("it is nested too deeply") from error
+    for problem in problems(found):
+        raise StoredError(problem)
+    return found
+
+
+def stored_json(kind: type[Record], text: Any) -> Record:
+    """As `stored`, from JSON. Raises StoredError."""
+    return stored(kind, plain_json(text))
+
+
+def plain_json(text: Any) -> Any:
+    """What a stored text of JSON says. Raises StoredError."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise StoredError("it is nested too deeply") from error
+    except (ValueError, TypeError) as error:
+        raise StoredError(f"it is not JSON ({visible(str(error))[:60]})") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong, on one line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{quoted(where)[1:-1]} is a field that this version does not know; use the version that wrote it"
+    message = quoted(f"{where}: {first['msg']}" if where else first["msg"], 160)[1:-1]
+    return " ".join(message.split())
+
+
+def problems(value: BaseModel) -> Iterator[str]:
+    """What is wrong with figures, by their fields."""
+    for where, figure, signed in _figures(value, ""):
+        if not math.isfinite(figure):
+            yield f"{where} is {figure}; it must be a finite number"
+        elif figure < 0 and not signed:
+            yield f"{where} is {figure:g}; it must not be negative"
+        elif abs(figure) > _MAX_FIGURE:
+            yield f"{where} is {figure:g}, which nothing has"
+    yield from _contradictions(value)
+
+
+def _figures(value: object, where: str) -> Iterator[tuple[str, float, bool]]:
+    """Every number in it with its field, and whether it may be negative. Configurations are anybody's."""
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            if name not in ("configuration", "evidence"):
+                inner = f"{where}.{name}" if where else name
+                yield from _figures(getattr(value, name), inner)
+    elif isinstance(value, float):
+        yield where, value, where.endswith(_SIGNED)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _figures(one, f"{where}.{quoted(key)[1:-1]}")
+    elif isinstance(value, (tuple, list)):
+        for index, one in enumerate(value):
+            yield from _figures(one, f"{where}.{index}")
+
+
+def _contradictions(value: object, where: str = "") -> Iterator[str]:
+    if isinstance(value, Estimate) and value.low > value.high:
+        yield f"{where}: its low end {value.low:g} is above its high end {value.high:g}"
+    if isinstance(value, TrialRecord | Recommendation | Choice):
+        capacity = value.capacity_qps
+        held = value.state == "complete" if isinstance(value, TrialRecord) else capacity is not None
+        if held and capacity is not None and not capacity.value >= _MIN_CAPACITY_QPS:
+            yield f"{where}{'.' if where else ''}capacity_qps.value is {capacity.value:g}; it must be above 0"
+        if isinstance(value, TrialRecord) and not 0 <= value.number <= _MAX_NUMBER:
+            yield f"number is {quoted(value.number, 24)}, which no trial has"
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            if name not in ("configuration", "evidence"):
+                yield from _contradictions(getattr(value, name), f"{where}.{name}" if where else name)
+    elif isinstance(value, (tuple, list)):
+        for index, one in enumerate(value):
+            yield from _contradictions(one, f"{where}.{index}")

@@ -1,0 +1,127 @@
+"""Who may see a dashboard, and what it answers to requests that no page of ours makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from results import Evidence, StudySummary
+from results.dashboard import make_app
+from tests.results.planning.test_planning import SIZES, study
+from tuner.errors import UsageError
+
+TOKEN = "s3cret-token"
+
+
+class OneStudy:
+    """A source with one study."""
+
+    def names(self) -> tuple[str, ...]:
+        return ("planned",)
+
+    def version(self, name: str) -> str:
+        return name
+
+    def summary(self, name: str) -> StudySummary:
+        return study(*SIZES)
+
+    def evidence(self, name: str, number: int) -> Evidence:
+        return Evidence()
+
+    def formats(self, name: str) -> tuple[str, ...]:
+        return ("kubernetes",)
+
+    def export(self, name: str, format_name: str, qps: float | None) -> Mapping[str, str]:
+        return {"x.yaml": "a: 1\n"}
+
+    def raw(self, name: str) -> str | None:
+        return None
+
+
+def client(token: str | None = TOKEN) -> Any:
+    return make_app(OneStudy(), token).test_client()
+
+
+def test_the_cookie_is_a_session_and_not_the_token() -> None:
+    browser = client()
+    assert browser.get("/").status_code == 401
+    opened = browser.get(f"/?token={TOKEN}")
+    assert opened.status_code == 303
+    assert TOKEN not in opened.headers["Set-Cookie"]
+    assert "HttpOnly" in opened.headers["Set-Cookie"]
+    assert browser.get("/").status_code == 200
+    other = client()  # another dashboard knows no such session
+    other.set_cookie("tune-session", opened.headers["Set-Cookie"].partition("=")[2].partition(";")[0])
+    assert other.get("/").status_code == 401
+    assert client().get("/", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+def test_guessing_a_token_is_slow() -> None:
+    browser = client()
+    answers = [browser.get(f"/?token=wrong{number}").status_code for number in range(30)]
+    assert answers[:20] == [401] * 20
+    assert set(answers[20:]) == {429}
+    assert browser.get(f"/?token={TOKEN}").status_code == 429
+
+
+def test_who_is_in_stays_in_while_another_guesses() -> None:
+    app = make_app(OneStudy(), TOKEN)
+    inside, guesser = app.test_client(), app.test_client()
+    inside.get(f"/?token={TOKEN}")
+    for number in range(30):
+        guesser.get("/", headers={"Authorization": f"Bearer wrong{number}"})
+    assert inside.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("token", ["", "   ", "short"])
+def test_a_blank_token_is_refused(token: str) -> None:
+    from tuner.commands.dashboard import DashboardOptions, dashboard
+
+    with pytest.raises(UsageError, match="the token is blank"):
+        dashboard(DashboardOptions(token=token))
+
+
+def asked(output: str, inputs: list[Any], state: list[Any] | None = None) -> dict[str, Any]:
+    return {"output": output, "inputs": inputs, "state": state or [], "changedPropIds": []}
+
+
+PLAN = "..plan.children...fleet.figure.."
+
+
+def plan(**changed: Any) -> dict[str, Any]:
+    given = {"qps": 10, "pattern": "steady", "misses": 1, "spare": 1, "spot-share": 0, "spot-price": 30} | changed
+    inputs = [{"id": key, "property": "value", "value": value} for key, value in given.items()]
+    inputs.append({"id": "version", "property": "data", "value": "x"})
+    return asked(PLAN, inputs, [{"id": "study", "property": "value", "value": "planned"}])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"[]", b"null", b'"x"', b"{}", json.dumps({"output": "nothing.children"}).encode(),
+        json.dumps(asked("nothing.children", [])).encode(), json.dumps(asked(PLAN, [])).encode(),
+        json.dumps(asked(PLAN, [{"id": "qps"}])).encode(), json.dumps(plan(qps="many")).encode(),
+        json.dumps(plan(qps=[1])).encode(), json.dumps(plan(qps=1e300)).encode(), json.dumps(plan(qps=-1)).encode(),
+        json.dumps(plan(pattern={"a": 1})).encode(), json.dumps(plan(spare=1e9)).encode(), b"[" * 10_000,
+        json.dumps(plan(misses=float("nan"))).encode(), json.dumps(plan(**{"spot-price": "x"})).encode(),
+    ],
+)  # fmt: skip
+def test_a_callback_that_no_page_makes_is_a_bad_request(body: bytes) -> None:
+    answer = client(None).post("/_dash-update-component", data=body, content_type="application/json",
+                               base_url="http://127.0.0.1")  # fmt: skip
+    assert answer.status_code in (400, 415), answer.data
+    assert b"Traceback" not in answer.data
+
+
+def test_the_pages_own_callback_is_answered() -> None:
+    answer = client(None).post("/_dash-update-component", json=plan(qps=1e9), base_url="http://127.0.0.1")
+    assert answer.status_code == 200
+
+
+def test_a_request_that_is_too_large_is_refused() -> None:
+    answer = client(None).post("/_dash-update-component", data=b"x" * (2 << 20), content_type="application/json",
+                               base_url="http://127.0.0.1")  # fmt: skip
+    assert answer.status_code in (400, 413)

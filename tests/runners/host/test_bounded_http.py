@@ -1,0 +1,69 @@
+"""Whatever a server answers to the guard, to `manage`, to readiness or about its metrics: in time, and bounded."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import time
+import zlib
+
+import httpx
+import pytest
+
+from runners.host.bounded_http import MAX_ANSWER_BYTES, bounded_client, bounded_get
+from tests.loadtest.request.test_hostile_answers import CHUNK, CHUNKED, HOSTILE, after, endless, head, serving
+
+BOMB = gzip.compress(bytes(2 * MAX_ANSWER_BYTES))
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_answer_ends_in_time(kind: str) -> None:
+    with serving(HOSTILE[kind][0]) as url:
+        begun = time.monotonic()
+        with pytest.raises(httpx.HTTPError):
+            bounded_get(url, timeout_s=0.5)
+        assert time.monotonic() - begun < 3  # six times over, for a machine that is busy
+
+
+def test_a_connection_that_is_used_again_has_its_own_time() -> None:
+    answer = head(b"200 OK", b"Content-Length: 2") + b"{}"
+
+    def slow(client: socket.socket) -> None:
+        time.sleep(0.2)
+        client.sendall(answer)
+
+    with (
+        serving(slow) as url,
+        bounded_client(url, timeout_s=0.5) as client,
+    ):
+        assert [client.get("/").json() for _ in range(4)] == [{}] * 4
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [(b"gzip", gzip.compress), (b"deflate", zlib.compress), (b"identity", bytes)]
+)
+def test_answers_are_decoded(encoding: bytes, pack: object) -> None:
+    assert callable(pack)
+    body = pack(b'{"ok": 1}')
+    answer = head(b"200 OK", b"Content-Encoding: " + encoding, b"Content-Length: %d" % len(body)) + body
+    with serving(lambda client: client.sendall(answer)) as url:
+        assert bounded_get(url, timeout_s=2).json() == {"ok": 1}
+
+
+def test_a_small_answer_that_unpacks_to_gigabytes_is_refused() -> None:
+    answer = head(b"200 OK", b"Content-Encoding: gzip", b"Content-Length: %d" % len(BOMB)) + BOMB
+    with serving(lambda client: client.sendall(answer)) as url, pytest.raises(httpx.DecodingError, match="64 MiB"):
+        bounded_get(url, timeout_s=10)
+
+
+def test_an_endless_answer_is_refused_before_it_fills_the_memory() -> None:
+    with (
+        serving(after(CHUNKED, endless(CHUNK))) as url,
+        pytest.raises(httpx.HTTPError, match=r"64 MiB|longer than"),
+    ):
+        bounded_get(url, timeout_s=10)
+
+
+def test_nobody_listening_is_an_error_of_httpx() -> None:
+    with pytest.raises(httpx.ConnectError):
+        bounded_get("http://127.0.0.1:9", timeout_s=1)

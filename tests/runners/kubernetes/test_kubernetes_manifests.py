@@ -1,0 +1,145 @@
+"""People's own manifests: what is there is replaced or merged as Kubernetes would, never doubled."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runners.kubernetes.manifest import model_of, pod_of, server_container, server_port, shared_of, workload_of
+from runners.kubernetes.objects import LAUNCH, laid_over, patched
+from runners.kubernetes.options import ClusterGpus, KubernetesOptions
+from runners.protocol import Container, Placement, Readiness, Resources
+
+HERE = Placement("0.0.0.0", 8000, "/f")
+
+
+def deployment(name: str = "llm", **server: Any) -> dict[str, Any]:
+    pod = {"containers": [{"name": "s", "image": "i:1", **server}]}
+    return {"kind": "Deployment", "metadata": {"name": name}, "spec": {"template": {"spec": pod}}}
+
+
+def made(workload: dict[str, Any], resources: Resources | None = None, **options: Any) -> dict[str, Any]:
+    """The pod (or predictor) of the workload, patched with a command of ours."""
+    before = copy.deepcopy(workload)
+    container = Container(
+        "study", 1, Path(), Path(), {}, resources or Resources(), HERE, Readiness(None, 1.0, None),
+        command=("python", "srv.py"),
+    )  # fmt: skip
+    found = patched(workload, "tune-1", container, KubernetesOptions(**options), {LAUNCH: "x"}, None)
+    assert workload == before, "what is patched stays as it was"
+    return pod_of(found)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "command", "args"),
+    [
+        ({"command": ["/bin/sh", "-c"], "args": ["exec python x"]}, ["python", "srv.py"], None),
+        ({"command": ["/bin/sh", "-c", "exec python x"]}, ["python", "srv.py"], None),
+        ({"command": ["bash", "-lc"], "args": []}, ["python", "srv.py"], None),
+        ({"args": ["--port", "1"]}, None, ["python", "srv.py"]),
+        ({}, ["python", "srv.py"], None),
+    ],
+)
+def test_a_shells_words_are_no_part_of_our_command(
+    theirs: dict[str, Any], command: list[str] | None, args: list[str] | None
+) -> None:
+    [server] = made(deployment(**theirs))["containers"]
+    assert (server.get("command"), server.get("args")) == (command, args)
+
+
+@pytest.mark.parametrize("path", ["/dev/shm", "/dev/shm/"])
+def test_shared_memory_is_mounted_once(path: str) -> None:
+    workload = deployment(volumeMounts=[{"name": "dshm", "mountPath": path}, {"name": "w", "mountPath": "/w"}])
+    pod = workload["spec"]["template"]["spec"]
+    pod["volumes"] = [{"name": "dshm", "emptyDir": {"medium": "Memory"}}, {"name": "w", "emptyDir": {}}]
+    found = made(workload, shm_bytes=2**31)
+    paths = [one["mountPath"].rstrip("/") for one in found["containers"][0]["volumeMounts"]]
+    assert sorted(paths) == ["/dev/shm", "/w"]
+    assert [one["name"] for one in found["volumes"]] == ["w", "tune-shm"]
+    pod["initContainers"] = [{"name": "first", "volumeMounts": [{"name": "dshm", "mountPath": "/cache"}]}]
+    assert [one["name"] for one in made(workload, shm_bytes=2**31)["volumes"]] == ["dshm", "w", "tune-shm"]
+
+
+def test_a_gpu_type_is_required_of_nodes_beside_what_the_manifest_requires() -> None:
+    workload = deployment()
+    zones = [{"key": "zone", "operator": "In", "values": ["a"]}]
+    terms = {"nodeSelectorTerms": [{"matchExpressions": zones}, {"matchFields": [{"key": "metadata.name"}]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}, "podAffinity": {"x": 1}}
+    workload["spec"]["template"]["spec"]["affinity"] = affinity
+    gpus = ClusterGpus(types={"A100": ("A100-40GB", "A100-80GB")})
+    found = made(workload, Resources(gpu_type="A100"), gpus=gpus)["affinity"]
+    wanted = {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["A100-40GB", "A100-80GB"]}
+    first, second = found["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert first["matchExpressions"] == [*zones, wanted]
+    assert second == {"matchFields": [{"key": "metadata.name"}], "matchExpressions": [wanted]}
+    assert found["podAffinity"] == {"x": 1}
+    again = made(deployment(), Resources(gpu_type="A100"), gpus=gpus)["affinity"]["nodeAffinity"]
+    assert len(again["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]) == 1
+
+
+def test_a_toleration_that_is_there_is_not_added_again() -> None:
+    workload, toleration = deployment(), {"key": "nvidia.com/gpu", "operator": "Exists"}
+    workload["spec"]["template"]["spec"]["tolerations"] = [toleration]
+    assert made(workload, tolerations=(toleration, {"key": "spot"}))["tolerations"] == [toleration, {"key": "spot"}]
+
+
+def test_of_several_workloads_one_is_chosen_by_its_name_or_its_container() -> None:
+    redis = deployment("redis")
+    redis["spec"]["template"]["spec"]["containers"][0]["name"] = "redis"
+    documents = [{"kind": "ConfigMap"}, {"kind": "StatefulSet"}, deployment(), redis]
+    assert workload_of(documents, container="s") is documents[2]
+    assert workload_of(documents, name="redis") is redis
+    assert workload_of([{"kind": "List", "items": documents}], name="redis") is redis
+    assert shared_of([{"kind": "List", "items": documents}]) == [{"kind": "ConfigMap"}]
+    with pytest.raises(ValueError, match=r"2 workloads \(llm, redis\); say which in runner\.kubernetes\.workload"):
+        workload_of(documents)
+    with pytest.raises(ValueError, match="named web; there is llm, redis"):
+        workload_of(documents, name="web")
+    with pytest.raises(ValueError, match="needs a Deployment or a InferenceService, and there is: ConfigMap"):
+        workload_of([{"kind": "ConfigMap"}])
+
+
+@pytest.mark.parametrize("framework", ["model", "sklearn", "triton", "pytorch", "huggingface"])
+def test_a_predictor_of_any_framework_is_tuned_like_a_model(framework: str) -> None:
+    predictor = {framework: {"storageUri": "s3://m", "env": [{"name": "A", "value": "b"}]}, "minReplicas": 0}
+    found = made({"kind": "InferenceService", "metadata": {"name": "iris"}, "spec": {"predictor": predictor}})
+    assert found[framework]["args"] == ["python", "srv.py"]
+    assert found[framework]["storageUri"] == "s3://m"
+    assert model_of({"containers": [{"name": "x"}], **predictor}) is None
+
+
+@pytest.mark.parametrize(
+    ("server", "port"),
+    [
+        ({"ports": [{"containerPort": 9090, "name": "metrics"}, {"containerPort": 8001, "name": "http"}]}, 8001),
+        ({"ports": [{"containerPort": 9090, "name": "metrics"}, {"containerPort": 8001, "name": "tcp"}]}, 8001),
+        ({"ports": [{"containerPort": 8001, "name": "grpc"}, {"containerPort": 8002}]}, 8002),
+        ({"ports": [{"containerPort": 7}, {"containerPort": 8}], "readinessProbe": {"httpGet": {"port": 8}}}, 8),
+        (
+            {
+                "ports": [{"containerPort": 7}, {"containerPort": 8, "name": "x"}],
+                "livenessProbe": {"httpGet": {"port": "x"}},
+            },
+            8,
+        ),
+        ({"ports": [{"containerPort": 9090, "name": "metrics"}]}, 9090),
+        ({"ports": [{"containerPort": 7}, {"containerPort": 8}]}, 7),
+        ({}, 8000),
+    ],
+)  # fmt: skip
+def test_the_port_is_the_one_that_serves(server: dict[str, Any], port: int) -> None:
+    assert server_port(server) == port
+
+
+def test_a_pod_without_containers_says_so() -> None:
+    with pytest.raises(ValueError, match="no container at all; there is none"):
+        server_container({}, None)
+
+
+def test_lists_merge_by_the_key_that_kubernetes_merges_them_by() -> None:
+    before = {"volumeMounts": [{"name": "a", "mountPath": "/dev/shm"}], "ports": [{"containerPort": 80, "name": "x"}]}
+    patch = {"volumeMounts": [{"name": "b", "mountPath": "/dev/shm"}], "ports": [{"containerPort": 80, "name": "y"}]}
+    assert laid_over(before, patch) == patch

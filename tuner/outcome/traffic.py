@@ -1,0 +1,18 @@
+"""Recorded traffic for a capacity plan, read as the load test reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loadtest import TraceError, read_recorded
+from results import ResultsError
+from results.planning import Traffic, recorded_traffic
+
+
+def read_traffic(path: Path) -> Traffic:
+    """A trace for a plan, as the load test reads it. Raises ResultsError that names file and line."""
+    try:
+        found = read_recorded(path)
+    except TraceError as error:
+        raise ResultsError(str(error)) from error
+    return recorded_traffic(found.name, found.times_s, found.steps_s, found.rates, found.begins)
