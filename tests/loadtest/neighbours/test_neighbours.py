@@ -497,6 +497,7 @@ def test_what_held_although_the_generator_was_held_up_is_a_lower_bound() -> None
     assert nothing.capacity_qps is not None
     assert nothing.capacity_qps.low == 18
     assert nothing.capacity_qps.high == 120 * gain
+    assert (nothing.certainty, nothing.at_least_qps, nothing.at_most_qps) == ("uncertain", 18, 120 * gain)
     assert "No rate was seen to hold" in nothing.notes[0]
     hopeless = answer(Found("infeasible", "too slow", probes=probes), saturated_qps=120.0)
     assert despite_neighbours(hopeless, 0.01) == hopeless
