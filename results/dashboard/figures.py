@@ -386,7 +386,8 @@ def _figure(
 
 def _layout() -> dict[str, Any]:
     return {
-        "margin": {"l": 60, "r": 16, "t": 24, "b": 48}, "height": 340, "paper_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 60, "r": 16, "t": 48, "b": 48}, "height": 340, "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)", "font": {"family": "system-ui, sans-serif", "color": "#59636e"},
-        "legend": {"orientation": "h", "y": 1.12, "x": 0}, "hovermode": "closest", "uirevision": "kept",
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, "hovermode": "closest",
+        "uirevision": "kept",
     }  # fmt: skip

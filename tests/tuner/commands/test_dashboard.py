@@ -204,7 +204,7 @@ def test_it_fits_a_phone_and_a_keyboard(study: Path) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.locator("#tab input").first.focus()
         page.keyboard.press("ArrowRight")
-        page.wait_for_selector("#grid")
+        page.wait_for_selector("#cards article")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
@@ -220,7 +220,7 @@ def test_nothing_is_clipped_and_axe_finds_nothing_serious(study: Path, width: in
     with dashboard(study, "out") as address, browser(address, width, scheme) as seen:
         page = seen.page
         page.goto(address)
-        page.wait_for_selector("#parallel .main-svg")
+        page.wait_for_selector("#surface .main-svg")
         for tab in ("Overview", "Trials", "Capacity plan", "Compare", "Export"):
             page.get_by_label(tab, exact=True).check(force=True)
             page.wait_for_timeout(1500)
