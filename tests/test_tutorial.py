@@ -52,3 +52,4 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http", "#", "mailto:")):
             assert (page.parent / target.split("#")[0]).exists(), target
+            assert not (target.startswith("..") and target.endswith(".md")), f"{target} is no page of the site"
