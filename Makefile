@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo check test lowest lint clean docs servers
+.PHONY: demo check test machine engines lowest lint clean docs servers
 
 demo: $(INSTALLED)
 	PATH="$(BIN):$$PATH" $(BIN)/tune --service examples/minilm/spec.yaml --budget 20
@@ -13,9 +13,15 @@ demo: $(INSTALLED)
 check: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not machine and not engine"
 
-# The rest measures, so nothing runs beside them. Where there is no Docker, cluster, PostgreSQL or browser, its tests are skipped.
-test: check
-	$(BIN)/python -m pytest -m "machine or engine"
+test: check machine engines
+
+# What measures runs alone.
+machine: $(INSTALLED)
+	$(BIN)/python -m pytest -m machine
+
+# Where there is no Docker, cluster, PostgreSQL, browser or Go, what needs it is skipped and says what to start.
+engines: $(INSTALLED)
+	$(BIN)/python -m pytest -m engine
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from runners.protocol import (
     ServerFailed,
     Usage,
 )
+from search_spaces.reading import InputError, read_text, shown
 
 _STATES = ("ok", "oom", "failed")
 _NUMBERS = ("capacity_qps", "saturated_qps", "p99_ms", "price_per_hour", "trial_s")
@@ -129,7 +131,7 @@ class ReplayRunner:
 
 def _read(table: Path, parameters: tuple[str, ...]) -> dict[tuple[str, ...], _Row]:
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
+        with io.StringIO(read_text(table), newline="") as file:
             reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or ()
             for name in columns:
@@ -139,8 +141,10 @@ def _read(table: Path, parameters: tuple[str, ...]) -> dict[tuple[str, ...], _Ro
                 if name not in columns:
                     raise TableError(f"{table}:1 has no column {name}; there are {', '.join(columns) or 'none'}", 1)
             return _rows(table, reader, parameters)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"cannot read {table}: {getattr(error, 'strerror', None) or error}") from error
+    except InputError as error:
+        raise TableError(f"cannot read {error}") from error
+    except csv.Error as error:
+        raise TableError(f"cannot read {shown(table)}:{reader.line_num + 1}: {error}", reader.line_num + 1) from error
 
 
 def _rows(table: Path, reader: csv.DictReader[str], parameters: tuple[str, ...]) -> dict[tuple[str, ...], _Row]:

@@ -84,7 +84,7 @@ def pytest_runtest_teardown() -> Iterator[None]:
         )
 
 
-def run_tune(folder: Path, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run_tune(folder: Path, *arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """Run `tune` in that folder, as a process; a test that calls it asks for `needs_machine`."""
     return subprocess.run(
         tune_command(*arguments), cwd=folder, env=tune_environment(folder), capture_output=True, text=True,
@@ -104,7 +104,7 @@ def tune(tune_process: Tune) -> Tune:
     return tune_process
 
 
-def call_tune(folder: Path, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def call_tune(folder: Path, *arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """Run `tune` in that folder, in this process: all but the process is as users have it. No time is kept."""
     words = ["tune", *map(str, arguments)]
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

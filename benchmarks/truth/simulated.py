@@ -36,7 +36,7 @@ class ServerProber:
         query = self.simulated.query
         longest = min(at_most_s + query.limit_s, max(0.3, self._left))
         times, latency, values, failed = self.simulated.load(rate_qps, longest)
-        settle = settle_s(query.limit_s, longest) if opinion else min(max(0.5, 3 * query.limit_s), longest / 4)
+        settle = settle_s(query.limit_s, longest, counts_alone=opinion is None)
         looked, now = 0, settle
         while True:
             now = min(now + _LOOK_S, longest)

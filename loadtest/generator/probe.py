@@ -174,7 +174,8 @@ class OpenLoopProber:
         ended: Callable[[], bool], opinion: Opinion | None, *, whole: bool,
     ) -> None:  # fmt: skip
         """Look at the evidence until it decides. A look takes milliseconds, so a thread takes it: arrivals go on."""
-        since, looked, p99_ms = look.begun + settle_s(self._memory_s, longest_s), 0, None
+        unsettled_s = settle_s(self._memory_s, longest_s, counts_alone=opinion is None)
+        since, looked, p99_ms = look.begun + unsettled_s, 0, None
         least_s = max(_LEAST_COUNTED_S, min(self._arrivals.cycle_s, longest_s))
         while True:
             gevent.sleep(_LOOK_S)

@@ -84,6 +84,7 @@ def despite_neighbours(measurement: Measurement, allowed: float) -> Measurement:
         )
     else:
         return measurement
+    update |= {"certainty": "uncertain", "at_least_qps": capacity.low, "at_most_qps": capacity.high}
     return measurement.model_copy(update={**update, "capacity_qps": capacity})
 
 

@@ -85,7 +85,8 @@ def test_a_blank_token_is_refused(token: str) -> None:
 
 
 def asked(output: str, inputs: list[Any], state: list[Any] | None = None) -> dict[str, Any]:
-    return {"output": output, "inputs": inputs, "state": state or [], "changedPropIds": []}
+    outputs = [{"id": "plan", "property": "children"}, {"id": "fleet", "property": "figure"}]
+    return {"output": output, "outputs": outputs, "inputs": inputs, "state": state or [], "changedPropIds": []}
 
 
 PLAN = "..plan.children...fleet.figure.."

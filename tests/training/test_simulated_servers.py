@@ -23,7 +23,10 @@ from training.servers.trials import Simulated
 from training.servers.truth import capacity_qps as long_run_qps
 from training.servers.truth import curve
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="servers are simulated in C, which needs a compiler")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("cc") is None, reason="servers are simulated in C, which needs a compiler"),
+    pytest.mark.usefixtures("needs_machine"),  # the simulator is compiled once
+]
 
 QUEUES = {
     "M/D/1": Server(mean=0.004),

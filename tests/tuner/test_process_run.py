@@ -40,8 +40,12 @@ load: {{max_trial: 8s, max_warmup: 2s}}
 """
 
 
-def write_spec(folder: Path, **replaced: str) -> None:
-    text = SPEC
+# For tests that ask nothing of what is recommended: its launches after the search take as long as the search.
+WITHOUT_FINAL = "objective: {minimize: cost_per_million_requests, final: 0%}\n"
+
+
+def write_spec(folder: Path, more: str = "", **replaced: str) -> None:
+    text = SPEC + more
     for name, choices in replaced.items():
         old = next(line for line in text.splitlines() if line.strip().startswith(f"{name}:"))
         text = text.replace(old, f"{old.split(name)[0]}{name}: {choices}")
@@ -146,7 +150,7 @@ def test_a_failed_server_shows_the_end_of_its_log(misbehaved: Path) -> None:
 
 
 def test_a_good_configuration_is_found_among_bad_ones(tmp_path: Path, tune: Tune) -> None:
-    write_spec(tmp_path, mode="[exit, ok, error-500]")
+    write_spec(tmp_path, WITHOUT_FINAL, mode="[exit, ok, error-500]")
     done = tune("--service", "spec.yaml", "--budget", 3)
     assert done.returncode == 0, done.stderr
     assert recommendation(tmp_path / "tuning" / "small")["configuration"]["mode"] == "ok"
@@ -160,7 +164,7 @@ def test_a_server_that_eats_all_its_memory_is_infeasible(tmp_path: Path, tune: T
 
 
 def test_more_cores_than_there_are_is_refused_without_a_launch(tmp_path: Path, tune: Tune) -> None:
-    write_spec(tmp_path, cpu_cores="[1, 4096]")
+    write_spec(tmp_path, WITHOUT_FINAL, cpu_cores="[1, 4096]")
     done = tune("--service", "spec.yaml", "--budget", 2)
     assert done.returncode == 0, done.stderr
     table = trials(tmp_path).set_index("cpu_cores")
@@ -190,7 +194,7 @@ def wait_for_finished(process: subprocess.Popen[str], count: int) -> None:
 def test_an_interrupted_run_keeps_what_it_measured_and_goes_on(
     tmp_path: Path, tune: Tune, number: signal.Signals
 ) -> None:
-    write_spec(tmp_path, service_ms="{low: 1, high: 20}")
+    write_spec(tmp_path, WITHOUT_FINAL, service_ms="{low: 1, high: 20}")
     process = start(tmp_path, "--service", "spec.yaml", "--budget", 3)
     wait_for_finished(process, 1)
     time.sleep(1.0)
@@ -209,7 +213,7 @@ def test_an_interrupted_run_keeps_what_it_measured_and_goes_on(
 
 
 def test_kill_9_loses_no_finished_trial_and_clean_removes_the_server(tmp_path: Path, tune: Tune) -> None:
-    write_spec(tmp_path, service_ms="{low: 1, high: 20}")
+    write_spec(tmp_path, WITHOUT_FINAL, service_ms="{low: 1, high: 20}")
     process = start(tmp_path, "--service", "spec.yaml", "--budget", 3)
     wait_for_finished(process, 1)
     deadline = time.monotonic() + 10
@@ -266,7 +270,7 @@ def test_a_full_disk_is_an_error_of_the_environment(tmp_path: Path, tune: Tune, 
 def test_a_disk_that_fills_up_during_a_run_loses_no_finished_trial(
     tmp_path: Path, tune: Tune, small_disk: Path
 ) -> None:
-    write_spec(tmp_path, service_ms="{low: 1, high: 20}")
+    write_spec(tmp_path, WITHOUT_FINAL, service_ms="{low: 1, high: 20}")
     process = start(tmp_path, "--service", "spec.yaml", "--budget", 3, "--output", small_disk / "out")
     wait_for_finished(process, 1)
     fill(small_disk)

@@ -88,8 +88,10 @@ def test_what_two_servers_hold_together_and_alone(servers: dict[str, str]) -> No
 
 def test_a_common_rate_that_one_of_them_misses_is_pruned_and_says_whose(servers: dict[str, str]) -> None:
     with LoadGenerator() as generator:
-        found = generator.measure(joint(servers, max_s=20.0, first_rate_qps=260.0), lambda _: None)
-    assert found.outcome == "pruned"
+        found = generator.measure(joint(servers, max_s=40.0, first_rate_qps=260.0), lambda _: None)
+    if found.outcome == "invalid" and any("others used" in probe.reason for probe in found.probes):
+        pytest.skip(f"what others do on this machine leaves no miss sure: {found.probes[0].reason}")
+    assert found.outcome == "pruned", found.reason
     assert found.bound_qps == 260.0
     assert "requests/s in all, " in found.reason
     assert all(target.alone_qps is None for target in found.targets)

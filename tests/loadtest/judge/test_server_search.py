@@ -21,7 +21,10 @@ from training.servers.arrivals import Pattern
 from training.servers.server import SERVICES, Server
 from training.servers.trials import Simulated
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="servers are simulated in C, which needs a compiler")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("cc") is None, reason="servers are simulated in C, which needs a compiler"),
+    pytest.mark.usefixtures("needs_machine"),  # the simulator is compiled once
+]
 
 SERVICE_S = 0.012
 SERVERS = {
@@ -69,8 +72,10 @@ def test_the_capacity_is_found_and_its_interval_covers_the_truth(kind: str, off:
 def test_a_search_sees_both_sides_of_the_capacity() -> None:
     for seed in range(8):
         found = setting("batch", seed=seed, seconds=40.0).search()
-        shares = [probe.misses / probe.requests for probe in found.probes if probe.requests]
-        assert min(shares) <= 0.01 < max(shares)
+        counted = [probe for probe in found.probes if probe.requests]
+        missed = [probe for probe in counted if probe.verdict == "missed" or probe.misses > 0.01 * probe.requests]
+        assert missed
+        assert len(missed) < len(counted)
 
 
 def test_a_rate_far_above_capacity_prunes_at_once() -> None:

@@ -369,7 +369,7 @@ def test_the_machines_speed_is_the_same_twice_and_this_thread_stays_where_it_was
     first, second = machine_speed([CORE]), machine_speed([CORE])
     assert first is not None
     assert second is not None
-    assert second.work_ms == pytest.approx(first.work_ms, rel=0.5)
+    assert 1 / 3 < second.work_ms / first.work_ms < 3  # whoever else runs shares the caches
     assert os.sched_getaffinity(0) == own
     assert time.process_time() - begun < 1.0
     assert machine_speed([4096]) is None
@@ -497,6 +497,7 @@ def test_what_held_although_the_generator_was_held_up_is_a_lower_bound() -> None
     assert nothing.capacity_qps is not None
     assert nothing.capacity_qps.low == 18
     assert nothing.capacity_qps.high == 120 * gain
+    assert (nothing.certainty, nothing.at_least_qps, nothing.at_most_qps) == ("uncertain", 18, 120 * gain)
     assert "No rate was seen to hold" in nothing.notes[0]
     hopeless = answer(Found("infeasible", "too slow", probes=probes), saturated_qps=120.0)
     assert despite_neighbours(hopeless, 0.01) == hopeless

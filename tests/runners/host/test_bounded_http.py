@@ -16,6 +16,7 @@ from tests.loadtest.request.test_hostile_answers import CHUNK, CHUNKED, HOSTILE,
 BOMB = gzip.compress(bytes(2 * MAX_ANSWER_BYTES))
 
 
+@pytest.mark.usefixtures("needs_machine")  # it is timed
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_answer_ends_in_time(kind: str) -> None:
     with serving(HOSTILE[kind][0]) as url:

@@ -60,10 +60,14 @@ class _Reading(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: Tensor, trials: Tensor, bias: Tensor) -> Tensor:
-        """`bias` is (B, heads, tokens, trials), very low where there is no trial."""
+        """The first of `trials` is the token for none; `bias` (B, heads, tokens, the others) is very low where there is no
+        trial.
+        """
         keys, values = self.keys_values(self.of_trials(trials)).chunk(2, dim=-1)
         asked = _split(self.query(self.before_attention(tokens)) * (tokens.shape[-1] // HEADS) ** -0.5)
-        weights = (asked @ _split(keys).transpose(-1, -2) + bias.to(asked.dtype)).softmax(-1)
+        scores = asked @ _split(keys).transpose(-1, -2)
+        scores[..., 1:] += bias.to(scores.dtype)
+        weights = scores.softmax(-1)
         read = (weights.to(values.dtype) @ _split(values)).transpose(1, 2).flatten(2)
         tokens = tokens + self.out(read)
         return tokens + self.hidden(self.before_hidden(tokens))  # type: ignore[no-any-return]
@@ -133,10 +137,12 @@ class Network(nn.Module):
 
     @staticmethod
     def _bias(related: Tensor, coefficients: Tensor, present: Tensor) -> Tensor:
-        """(B, layers * heads, tokens, 1 + trials)."""
-        bias = related.flatten(1, 2).to(coefficients.dtype) @ coefficients
-        bias = bias.reshape(*related.shape[:3], bias.shape[-1]).movedim(-1, 1)
-        return nn.functional.pad(bias.masked_fill(~present[:, None, None, :], -1e4), (1, 0))
+        """(B, layers * heads, tokens, trials)."""
+        flat = related.flatten(1, 2).transpose(1, 2)
+        bias = (coefficients.transpose(1, 2) @ flat).unflatten(2, related.shape[1:3])
+        if not present.is_cuda and bool(present.all()):  # as it always is while tuning
+            return bias
+        return bias.masked_fill(~present[:, None, None, :], -1e4)
 
 
 def _heads(bias: Tensor, layer: int) -> Tensor:
