@@ -31,7 +31,6 @@ def test_the_tutorials_commands_do_what_it_says(tmp_path: Path, tune: Tune, monk
         assert program == "tune"
         done = tune(*arguments, timeout=360)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        assert "warning:" not in done.stdout
     assert (tmp_path / "tuning" / "tutorial" / "report.html").is_file()
     assert recommendation(tmp_path / "tuning" / "tutorial")["meets_slo"]
 
