@@ -31,7 +31,6 @@ def test_the_tutorials_commands_do_what_it_says(tmp_path: Path, tune: Tune, monk
         assert program == "tune"
         done = tune(*arguments, timeout=360)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        assert "warning:" not in done.stdout
     assert (tmp_path / "tuning" / "tutorial" / "report.html").is_file()
     assert recommendation(tmp_path / "tuning" / "tutorial")["meets_slo"]
 
@@ -52,3 +51,4 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http", "#", "mailto:")):
             assert (page.parent / target.split("#")[0]).exists(), target
+            assert not (target.startswith("..") and target.endswith(".md")), f"{target} is no page of the site"
