@@ -60,8 +60,8 @@ class _Reading(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: Tensor, trials: Tensor, bias: Tensor) -> Tensor:
-        """The first of `trials` is the token for none; `bias` (B, heads, tokens, the others) is very low where there is no
-        trial.
+        """The first of `trials` is the token for none; `bias` (B, heads, tokens, the others) is very low where there
+        is no trial.
         """
         keys, values = self.keys_values(self.of_trials(trials)).chunk(2, dim=-1)
         asked = _split(self.query(self.before_attention(tokens)) * (tokens.shape[-1] // HEADS) ** -0.5)
