@@ -135,21 +135,28 @@ def _stay_on(cores: tuple[int, ...]) -> None:
 def _end_with(parent: int) -> None:
     """A generator whose caller was killed must not go on loading a server, whatever it waits for.
 
-    The kernel is asked to end it with the thread that started it. Where it cannot, a thread looks: a real one, begun
-    before gevent makes greenlets of threads, which a greenlet that never waits would keep from running.
+    The kernel is asked to end it with the thread that started it. Only where it cannot, a thread looks: a real one,
+    begun before gevent makes greenlets of threads. Where there is a choice there is none, since Locust's import, which
+    patches the threads' locks, can wait for ever for one that another thread held.
     """
+    asked = False
+    with contextlib.suppress(OSError, AttributeError):
+        asked = ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
+    if not asked:
+        _watch(parent)
+    if os.getppid() != parent:  # it died meanwhile
+        os._exit(1)
+
+
+def _watch(parent: int) -> None:
     sleep = time.sleep  # gevent replaces the module's
 
-    def watch() -> None:
+    def look() -> None:
         while os.getppid() == parent:
             sleep(_WATCH_S)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died meanwhile
-        os._exit(1)
+    threading.Thread(target=look, daemon=True).start()
 
 
 if __name__ == "__main__":
