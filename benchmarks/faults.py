@@ -1,10 +1,11 @@
 """Faults, each by really causing it: is anything orphaned, is a finished trial lost, does --resume complete?
 
-    python -m benchmarks.faults docker|kubernetes [FAULT...] [--times 20] [--jobs 3]
+    python -m benchmarks.faults process|docker|kubernetes [FAULT...] [--times 20] [--jobs 3]
 
 Each time a small study is begun in real containers; when its first trial is finished and the second is where the fault
 strikes, the fault is caused. Then `tune clean` must leave nothing, `--resume` must complete with every finished trial
-as it was. Faults that strike one study alone are caused in several studies at once (`--jobs`). Needs root, the image
+as it was. Faults that strike one study alone are caused in several studies at once (`--jobs`). Processes are struck by
+signals at random moments after the first trial; they need nothing. Containers need root, the image
 small:1 (images/build small), and for Kubernetes KUBECONFIG of a cluster on this machine that may be broken, whose API
 server runs as a process here.
 """
@@ -15,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import shlex
 import signal
 import subprocess
@@ -47,7 +49,16 @@ space: {parameters: {cpu_cores: [0.5], service_ms: [5, 10]}}
 load: {max_trial: 6s, max_warmup: 1s}
 runner: {type: RUNNER, kubernetes: {load: port-forward, room_timeout: 60s}}
 """
-LABEL = {"docker": "TUNE_STUDY", "kubernetes": "tune/study"}
+# As processes: `tests/servers/misbehaving.py`, whose child outlives it where it is not ended.
+PROCESS = {
+    "  image: IMAGE\n": "",
+    "[python3, misbehaving.py, --mode, slow-start,": f"[{sys.executable}, SERVER, --mode, children-at-work,",
+    "cpu_cores: [0.5]": "cpu_cores: [1]",
+    ", kubernetes: {load: port-forward, room_timeout: 60s}": "",
+}
+_SERVER = Path(__file__).parent.parent / "tests" / "servers" / "misbehaving.py"
+_LATEST_S = 12.0  # after the first trial: within the second one, or while the best is measured again
+LABEL = {"process": "TUNE_STUDY", "docker": "TUNE_STUDY", "kubernetes": "tune/study"}
 PHASES = {"launch": "launch", "load": "probe", "teardown": "stop"}
 
 
@@ -56,7 +67,11 @@ class Run:
 
     def __init__(self, folder: Path, runner: str, image: str = "small:1") -> None:
         self.folder, self.runner, self.name = folder, runner, f"faults-{uuid.uuid4().hex[:8]}"
-        spec = SPEC.replace("IMAGE", image).replace("RUNNER", runner).replace("NAME", self.name)
+        spec = SPEC
+        for old, new in PROCESS.items() if runner == "process" else ():
+            spec = spec.replace(old, new)
+        spec = spec.replace("SERVER", str(_SERVER))
+        spec = spec.replace("IMAGE", image).replace("RUNNER", runner).replace("NAME", self.name)
         (folder / "spec.yaml").write_text(spec, encoding="utf-8")
         self.output = folder / "out"
         self.label = f"{LABEL[runner]}={self.name}"
@@ -108,10 +123,22 @@ class Run:
         return {record.number: f"{record.state} {record.wall_s}" for record in records}
 
     def orphans(self) -> list[str]:
+        if self.runner == "process":
+            return _marked(self.label)
         if self.runner == "docker":
             return _lines("docker", "ps", "-aq", "--filter", f"label={self.label}")
         kinds = "deployments,replicasets,pods,services,configmaps,secrets,jobs,leases"
         return _lines("kubectl", "get", kinds, "-l", self.label, "-o", "name")
+
+
+def _marked(mark: str) -> list[str]:
+    """The processes that carry a launch's mark in their environment, and have not ended."""
+    found = []
+    for one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if mark.encode() in Path(f"/proc/{one.pid}/environ").read_bytes() and one.status() != psutil.STATUS_ZOMBIE:
+                found.append(f"{one.pid} {' '.join(one.cmdline())[:60]}")
+    return found
 
 
 def _lines(*command: str) -> list[str]:
@@ -127,6 +154,20 @@ def kill(phase: str) -> Callable[[Run], None]:
     def strike(run: Run) -> None:
         process = run.start(phase)
         process.send_signal(signal.SIGKILL)
+        run.end(process)
+
+    return strike
+
+
+def signalled(*numbers: signal.Signals) -> Callable[[Run], None]:
+    """These signals, one after the other, at a random moment after the first trial."""
+
+    def strike(run: Run) -> None:
+        process = run.start("launch")
+        time.sleep(random.uniform(0, _LATEST_S))
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(random.uniform(0, 0.5))
         run.end(process)
 
     return strike
@@ -202,6 +243,10 @@ def disk_is_full(run: Run) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[Run], None], tuple[str, ...]]] = {
+    "SIGKILL": (signalled(signal.SIGKILL), ("process",)),
+    "SIGTERM": (signalled(signal.SIGTERM), ("process",)),
+    "SIGINT twice": (signalled(signal.SIGINT, signal.SIGINT), ("process",)),
+    "SIGHUP": (signalled(signal.SIGHUP), ("process",)),
     "kill mid-launch": (kill("launch"), ("docker", "kubernetes")),
     "kill mid-load": (kill("load"), ("docker", "kubernetes")),
     "kill mid-teardown": (kill("teardown"), ("docker", "kubernetes")),

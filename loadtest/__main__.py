@@ -14,10 +14,10 @@ import os
 import signal
 import sys
 import tempfile
-import threading
-import time
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import sleep
 from typing import IO
 
 from pydantic import BaseModel, ValidationError
@@ -51,9 +51,9 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(130))  # a busy load has nothing to tidy up
     if asked.check_locustfile is not None:
-        return _check_locustfile(asked.check_locustfile)
+        return _check_locustfile(parent, asked.check_locustfile)
     if asked.worker:
-        return _work(asked.worker, asked.core)
+        return _work(parent, asked.worker, asked.core)
     with _answers() as answers:
 
         def write(message: Progress | Answer) -> None:
@@ -61,15 +61,16 @@ def main() -> int:
             answers.flush()
 
         if asked.bundle is None:
-            return _serve(write, sys.stdin.read)
+            return _serve(parent, write, sys.stdin.read)
         with tempfile.TemporaryDirectory() as folder:
-            return _serve(write, lambda: unpack(asked.bundle, Path(folder)))
+            return _serve(parent, write, lambda: unpack(asked.bundle, Path(folder)))
 
 
-def _serve(write: Writer, read: Callable[[], str]) -> int:
+def _serve(parent: int, write: Writer, read: Callable[[], str]) -> int:
     # Before the plan is read: a caller that starts us early gains the second that this takes.
     from loadtest.generator import fleet, users
 
+    _watch(parent)
     try:
         plan = _read_plan(read())
         for one in plan.plans:
@@ -82,9 +83,10 @@ def _serve(write: Writer, read: Callable[[], str]) -> int:
     return 0
 
 
-def _check_locustfile(path: str) -> int:
+def _check_locustfile(parent: int, path: str) -> int:
     from loadtest.generator.users import load_users, parsed_options
 
+    _watch(parent)
     try:
         load_users(path)
         parsed_options(path, "http://127.0.0.1")
@@ -94,9 +96,10 @@ def _check_locustfile(path: str) -> int:
     return 0
 
 
-def _work(address: str, core: int | None) -> int:
+def _work(parent: int, address: str, core: int | None) -> int:
     from loadtest.generator import fleet, users
 
+    _watch(parent)
     try:
         users.work(address, core)
     except fleet.GeneratorLost as error:
@@ -135,28 +138,25 @@ def _stay_on(cores: tuple[int, ...]) -> None:
 def _end_with(parent: int) -> None:
     """A generator whose caller was killed must not go on loading a server, whatever it waits for.
 
-    The kernel is asked to end it with the thread that started it. Only where it cannot, a thread looks: a real one,
-    begun before gevent makes greenlets of threads. Where there is a choice there is none, since Locust's import, which
-    patches the threads' locks, can wait for ever for one that another thread held.
+    The kernel is asked to end it with the thread that started it. Where it cannot, `_watch` sees to it.
     """
-    asked = False
     with contextlib.suppress(OSError, AttributeError):
-        asked = ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
-    if not asked:
-        _watch(parent)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died meanwhile
         os._exit(1)
 
 
 def _watch(parent: int) -> None:
-    sleep = time.sleep  # gevent replaces the module's
+    """Looks from a real thread, which a greenlet that never waits cannot keep from running: the names were taken before
+    gevent replaced what they stand for. It begins after that, since gevent's import would wait for it for ever.
+    """
 
     def look() -> None:
         while os.getppid() == parent:
             sleep(_WATCH_S)
         os._exit(1)
 
-    threading.Thread(target=look, daemon=True).start()
+    start_new_thread(look, ())
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from results.planning.traffic import Traffic
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_MAX_STEPS = 20_000
 _HALF_SATURATED = 0.7  # capacity over throughput, where no throughput was measured
 
 
@@ -105,7 +106,8 @@ def schedule(traffic: Traffic, replica: Replica, scaling: Scaling) -> Ints:
 def simulate(traffic: Traffic, replica: Replica, scaling: Scaling) -> Simulated:
     """The autoscaler and the queues over the whole traffic, after one round of it to begin with what there would be."""
     step = min(traffic.step_s, scaling.interval_s)
-    repeat = max(1, round(traffic.step_s / step))
+    # Of traffic over years an autoscaler is looked at less often, or the simulation would take as long.
+    repeat = max(1, min(round(traffic.step_s / step), _MAX_STEPS // len(traffic.rates)))
     step = traffic.step_s / repeat
     rates = np.repeat(traffic.rates, repeat)
     lead = min(len(rates), math.ceil((scaling.stabilisation_s + replica.cold_start_s) / step) + 1)

@@ -20,7 +20,7 @@ PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 _DAY_S = 86_400.0
 _STEP_S = 60.0
 _LEAST_STEP_S = 1.0
-_MOST_STEPS = 200_000
+_MOST_STEPS, _MOST_COUNTED = 100_000, 20_000
 _PEAK_H = 20.0  # local time of the daily peak: the evening, as public traces of web traffic have it
 _BURST_S, _BURSTS = 300.0, (10.0, 15.0, 21.0)  # five minutes long, at these hours
 _PERIOD_S, _BUSY_SHARE = 3600.0, 0.25  # jobs that start on the hour and run for a quarter of it
@@ -104,7 +104,7 @@ def _of_requests(times: Floats, name: str, begins: datetime | None) -> Traffic:
     span = float(times[-1] - times[0])
     if span <= 0:
         raise ResultsError(f"{name}: all requests at one time; a trace covers some minutes at least")
-    step = max(float(np.clip(100 * span / len(times), _LEAST_STEP_S, _STEP_S)), span / _MOST_STEPS)
+    step = max(float(np.clip(100 * span / len(times), _LEAST_STEP_S, _STEP_S)), span / _MOST_COUNTED)
     counts = np.bincount(((times - times[0]) / step).astype(int)).astype(float)
     return _checked(Traffic(step, counts / step, name, span=_span(begins, span)))
 

@@ -33,7 +33,7 @@ _BELOW, _ABOVE = 0.6, 1.3  # of the grid beyond what was seen, in logs
 _LEAST_PRIOR = 0.03  # no expectation is surer than this
 _APART, _APART_WEIGHT = 0.2, 2.0  # how far configurations are apart before any was seen, and for how many that counts
 _DRAWS = 4000
-_FEW, _FEW_DOUBT = 3, 0.2  # launches
+_FEW, _FEW_DOUBT = 4, 0.2  # launches
 _MEDIAN_SQUARE = 0.4549  # of a standard normal variable
 
 
@@ -120,7 +120,7 @@ class Beliefs:
 
     def surely_better(self, number: int, other: int, confidence: float) -> bool:
         """Whether the interval of their difference, of that confidence, is all on the better side. While one of them
-        was launched fewer than three times the little that is known of the spread must not decide: then a fifth of the
+        was launched fewer than four times the little that is known of the spread must not decide: then a fifth of the
         doubt is allowed.
         """
         few = min(self.launches[self._rows[one]] for one in (number, other)) < _FEW and self.launch_spread > 0

@@ -60,7 +60,7 @@ class _Reading(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: Tensor, trials: Tensor, bias: Tensor) -> Tensor:
-        """The first of `trials` is the token for none; `bias` (B, heads, tokens, the others) is very low where there is no
+        """The first of `trials` is the token for none; `bias` (B, heads, tokens, others) is very low where there is no
         trial.
         """
         keys, values = self.keys_values(self.of_trials(trials)).chunk(2, dim=-1)
@@ -139,7 +139,8 @@ class Network(nn.Module):
     def _bias(related: Tensor, coefficients: Tensor, present: Tensor) -> Tensor:
         """(B, layers * heads, tokens, trials)."""
         flat = related.flatten(1, 2).transpose(1, 2)
-        bias = (coefficients.transpose(1, 2) @ flat).unflatten(2, related.shape[1:3])
+        shape = (len(flat), coefficients.shape[2], *related.shape[1:3])
+        bias: Tensor = (coefficients.transpose(1, 2) @ flat).reshape(shape)
         if not present.is_cuda and bool(present.all()):  # as it always is while tuning
             return bias
         return bias.masked_fill(~present[:, None, None, :], -1e4)
