@@ -139,7 +139,8 @@ class Network(nn.Module):
     def _bias(related: Tensor, coefficients: Tensor, present: Tensor) -> Tensor:
         """(B, layers * heads, tokens, trials)."""
         flat = related.flatten(1, 2).transpose(1, 2)
-        bias = (coefficients.transpose(1, 2) @ flat).unflatten(2, related.shape[1:3])
+        counted = coefficients.transpose(1, 2) @ flat
+        bias = counted.reshape(*counted.shape[:2], *related.shape[1:3])
         if not present.is_cuda and bool(present.all()):  # as it always is while tuning
             return bias
         return bias.masked_fill(~present[:, None, None, :], -1e4)
