@@ -30,7 +30,8 @@ def remember(*values: str | None) -> None:
             _known.update(_forms(value))
     if len(_known) > before:
         longest_first = sorted(_known, key=len, reverse=True)
-        _pattern = re.compile("|".join(map(re.escape, longest_first)))
+        # The mask first: what is masked already stays as it is, even where a secret is part of the mask.
+        _pattern = re.compile("|".join(map(re.escape, [MASK, *longest_first])))
 
 
 def remember_pair(user: str | None, password: str | None) -> None:
@@ -82,9 +83,7 @@ def masked_bytes(data: bytes) -> bytes:
     """As `masked`, of a log in whatever encoding; a secret is found as UTF-8."""
     if _pattern is None:
         return data
-    for value in sorted(_known, key=len, reverse=True):
-        data = data.replace(value.encode(errors="surrogateescape"), MASK.encode())
-    return data
+    return masked(data.decode(errors="surrogateescape")).encode(errors="surrogateescape")
 
 
 class MaskedStream:

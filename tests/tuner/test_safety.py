@@ -112,6 +112,8 @@ def test_secrets_are_masked_in_every_form_in_which_they_are_written() -> None:
         assert masking.MASK in masking.masked(f"before {text} after"), text
     assert masking.masked_values({"a": ["x hunter22"], "b": 1}) == {"a": [f"x {masking.MASK}"], "b": 1}
     assert masking.masked_bytes(b"\xff hunter22") == b"\xff [secret]"
+    masking.remember("secret")
+    assert masking.masked(masking.masked("a secret")) == "a [secret]"
     masking.remember("abc")  # which would stand in any text
     assert masking.masked("abc") == "abc"
 

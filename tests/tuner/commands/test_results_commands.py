@@ -226,7 +226,7 @@ def test_a_metrics_port_that_is_taken_is_said(finished: Path, tune: Tune) -> Non
             "--service", "spec.yaml", "--budget", "1", "--metrics-port", taken.getsockname()[1], "--output", "x"
         )
     assert done.returncode == 4
-    assert "--metrics-port names another port" in done.stderr
+    assert "Address already in use; change --metrics-port or --metrics-host" in done.stderr
 
 
 def test_many_trials_are_read_fast(tmp_path: Path) -> None:

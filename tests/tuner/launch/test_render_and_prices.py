@@ -149,6 +149,7 @@ def test_gpus_without_a_type_are_those_of_the_one_price_or_refused(tmp_path: Pat
 
 
 def test_a_process_has_a_slice_only_where_its_command_is_told_and_the_spec_says_so(tmp_path: Path) -> None:
+    (tmp_path / "s.py").touch()
     with pytest.raises(SpecError, match=r"gpu_slices: kept-by-server where its command sees to that"):
         check(load(tmp_path, GPU))
     kept = GPU + "runner: {type: process, process: {gpu_slices: kept-by-server}}\n"

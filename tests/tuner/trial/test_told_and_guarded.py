@@ -158,7 +158,7 @@ def test_answers_far_from_the_references_make_a_configuration_infeasible(tmp_pat
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ("quality: {dataset: no.jsonl, answer: $.y}", "quality.dataset: cannot read"),
+        ("quality: {dataset: no.jsonl, answer: $.y}", "no.jsonl: there is no such file (spec.yaml:"),
         ("quality: {dataset: bad.jsonl, answer: $.y}", 'bad.jsonl:1 is not {"request": ..., "label": ...}'),
         ("quality: {dataset: bad.jsonl, answer: y}", "'y' is no JSON path"),
         ("quality: {answer: $.y}", "needs either dataset (requests with labels) or reference"),
