@@ -160,7 +160,7 @@ def test_a_real_server_is_gated_and_its_evidence_is_kept(tmp_path: Path, tune_pr
     baseline = tmp_path / "out" / "recommendation.json"
     done = tune_process("gate", "out", "--baseline", baseline, "--service", "slower.yaml", "--json")
     assert done.returncode == 5, done.stdout + done.stderr
-    assert json.loads(done.stdout)["measurements"] == 2
+    assert json.loads(done.stdout)["measurements"] == 2, done.stdout + done.stderr
 
 
 @pytest.mark.slow
