@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from search_spaces import masking
 from tests.needs import needed
 from tests.started import Started
 from tuner import cli
@@ -82,6 +83,16 @@ def pytest_runtest_teardown() -> Iterator[None]:
         pytest.fail(
             f'it starts a process ({places[0]}): mark it with @pytest.mark.usefixtures("needs_machine")', pytrace=False
         )
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_one_test() -> Iterator[None]:
+    """What a test made this process mask is no secret to the next one."""
+    known, pattern = set(masking._known), masking._pattern
+    yield
+    masking._known.clear()
+    masking._known.update(known)
+    masking._pattern = pattern
 
 
 def run_tune(folder: Path, *arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
