@@ -12,6 +12,7 @@ from loadtest.client import LoadGenerator, LoadTestError, WrongLocustfile, check
 from loadtest.histogram import LatencyHistogram
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses, Slowness
 from loadtest.plan import (
+    TOO_SHORT,
     Answer,
     AnswerCheck,
     Auth,
@@ -38,6 +39,7 @@ from loadtest.request.request_check import PlanError
 from loadtest.request.v2 import infer_request
 
 __all__ = [
+    "TOO_SHORT",
     "Answer",
     "AnswerCheck",
     "Auth",

@@ -22,6 +22,9 @@ Outcome = Literal["measured", "pruned", "infeasible", "invalid"]
 Certainty = Literal["sure", "uncertain"]
 
 
+TOO_SHORT = "too short to tell"  # how the reason of a measurement begins that had no time for an answer
+
+
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -21,6 +21,7 @@ from loadtest.plan import JointPlan, LoadPlan, Measurement, Probe
 
 _MAX_REPEATS = 2  # of one stretch
 _MAX_SHARE = 0.3  # of the load test's time, for waits and for what was thrown away
+_PROBES_SHARE = 0.6  # of it, that repeating what comes before the probes leaves to them
 _MAX_WAIT_S, _WAIT_SHARE = 2.0, 0.05  # for a quiet moment, and at most this share of what time is left
 _HOPELESS = 2  # stretches in a row that stayed disturbed however often they were repeated
 
@@ -56,12 +57,15 @@ class Patience:
     spent_s: float = 0.0
     in_vain: int = 0
 
-    def allows(self, duration_s: float, remaining_s: float) -> bool:
-        """Whether a stretch that took so long may be measured once more."""
+    def allows(self, duration_s: float, remaining_s: float, *, before_probes: bool) -> bool:
+        """Whether a stretch that took so long may be measured once more: a part of what comes before the probes only
+        where enough time is left for them.
+        """
         return (
             self.in_vain < _HOPELESS
             and self.spent_s + duration_s <= _MAX_SHARE * self.max_s
             and remaining_s > 2 * duration_s
+            and (not before_probes or remaining_s - duration_s >= _PROBES_SHARE * self.max_s)
         )
 
 
@@ -109,7 +113,7 @@ class Quiet:
 
     def measured(
         self, job: Callable[[], T], again: Callable[[], T] | None = None, *,
-        may_stand: Callable[[T], bool] = lambda _: False,
+        may_stand: Callable[[T], bool] = lambda _: False, before_probes: bool = True,
     ) -> tuple[T, Neighbours | None]:  # fmt: skip
         """What the job (`again`: its repetition) returns, the last time it ran, and what neighbours did meanwhile.
 
@@ -129,7 +133,10 @@ class Quiet:
                 break
             if may_stand(result):
                 break
-            if repeats == _MAX_REPEATS or not self.patience.allows(left_s - self.remaining_s(), self.remaining_s()):
+            took_s = left_s - self.remaining_s()
+            if repeats == _MAX_REPEATS or not self.patience.allows(
+                took_s, self.remaining_s(), before_probes=before_probes
+            ):
                 self.patience.in_vain += repeats > 0
                 break
             self.watch.await_quiet(min(_MAX_WAIT_S, _WAIT_SHARE * self.remaining_s()))
@@ -160,7 +167,9 @@ class QuietProber:
             return job()
 
         self.drain()
-        found, seen = self.quiet.measured(job, again, may_stand=lambda one: one.verdict in ("met", "invalid"))
+        found, seen = self.quiet.measured(
+            job, again, may_stand=lambda one: one.verdict in ("met", "invalid"), before_probes=False
+        )
         return found if seen is None else marked(found, seen)
 
 

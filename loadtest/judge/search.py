@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from loadtest.judge.capacity import Found, OpinionatedProber, Probed, missed_by
 from loadtest.judge.inference import SURE, ServerPosterior
 from loadtest.judge.widening import possible_gain
-from loadtest.plan import Interval, Outcome, Probe
+from loadtest.plan import TOO_SHORT, Interval, Outcome, Probe
 
 _LOWEST_SHARE = 1 / 40  # of the bursts' throughput; what misses there misses everywhere
 _HOPELESS_SHARE = 0.2  # a sure miss below this share of it, with nothing that held, is the server's fault
@@ -182,10 +182,10 @@ class ServerSearch:
             return "the load generator itself was too slow"
         slowest = min(valid, key=lambda found: found.probe.rate_qps, default=None)
         if slowest is None and self._probes:
-            return f"too short to tell: no probe counted, the last because {self._probes[-1].probe.reason}"
+            return f"{TOO_SHORT}: no probe counted, the last because {self._probes[-1].probe.reason}"
         if slowest is None:
-            return "too short to tell: the time was over before the first probe"
-        return f"too short to tell: no rate was seen to hold; {missed_by(slowest)}"
+            return f"{TOO_SHORT}: the time was over before the first probe"
+        return f"{TOO_SHORT}: no rate was seen to hold; {missed_by(slowest)}"
 
     def _found(
         self, outcome: Outcome, *, reason: str = "", capacity: Interval | None = None, bound_qps: float | None = None,

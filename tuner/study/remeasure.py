@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from loadtest import TOO_SHORT
 from results import TrialRecord
 from results.gate import Decision, Measurement, Setting, decide
 from search_spaces import Configuration
@@ -38,6 +39,8 @@ class GateRun:
             record = self._measure_well(number, most)
             one = Measurement.of(record)
             if one is None:
+                if (record.reason or "").startswith(TOO_SHORT):  # the server's fault as little as its merit
+                    return Decision("inconclusive", (), number + 1, f"{record.reason}; lengthen load.max_trial")
                 return Decision("regressed", (), number + 1, _why(record))
             measured.append(one)
             if len(measured) < _FEWEST:
