@@ -20,7 +20,7 @@ from search_spaces.reading import quoted
 _MAX_FIGURE = 1e15
 _MIN_CAPACITY_QPS = 1e-9
 _MAX_NUMBER = 10**9
-_SIGNED = ("interference",)
+_SIGNED = ("interference", "saving.value", "saving.low", "saving.high", "untried_improvement")
 
 Record = TypeVar("Record", bound=BaseModel)
 

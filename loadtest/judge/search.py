@@ -26,7 +26,6 @@ _DOWN = (0.25, 0.08, 0.02)  # and while none did
 _LAST = 0.4  # near the end
 _WORTH = 2.0  # of the shortest probe: what is left for another one, or it is spent on this one
 _LEAST_REQUESTS = 8
-_TELLING = 4.0  # high over low: a wider interval tells nothing
 _MAX_INVALID, _SLOWER = 3, 0.6  # probes in a row that the generator spoiled; then slower
 _NARROW = 1.25  # high over low, seen from both sides: then its ends are sure, whatever was tried
 _NEAR = 0.93  # of the capacity: the rate at which the reported latencies were seen
@@ -146,21 +145,16 @@ class ServerSearch:
             slowest = min(valid, key=lambda found: found.missed_below_qps, default=None)
             if slowest is not None and slowest.missed_below_qps <= _HOPELESS_SHARE * self.posterior.scale_qps:
                 return self._found("infeasible", reason=missed_by(slowest))
-            low, high = self.posterior.quantile(0.025, 0.975)
-            if self._client_limited or not valid or high > _TELLING * low:
-                return self._found("invalid", reason=self._why_not(valid))
+            return self._found("invalid", reason=self._why_not(valid))
         low, value, high = self.posterior.quantile(0.025, 0.5, 0.975)
-        fastest = max((found.probe.rate_qps for found in held), default=0.0)
+        fastest = max(found.probe.rate_qps for found in held)
         if self._client_limited and len(held) == len(valid):
             # Nothing was missed, but the generator could send no more: the highest rate that held is a lower bound.
             low, value, high = min(low, fastest), fastest, max(high, fastest)
         else:
             self._client_limited = False
         within = [found for found in held if found.probe.rate_qps <= 1.02 * value] or held
-        if within:
-            best = max((found.probe for found in within), key=lambda probe: probe.rate_qps)
-        else:  # nothing was seen to hold: the nearest to it
-            best = min((found.probe for found in valid), key=lambda probe: probe.rate_qps)
+        best = max((found.probe for found in within), key=lambda probe: probe.rate_qps)
         capacity = Interval(value=value, low=low, high=high)
         return self._bounded(self._found("measured", capacity=capacity, best=best), low, high)
 

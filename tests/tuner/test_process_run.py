@@ -187,7 +187,7 @@ def wait_for_finished(process: subprocess.Popen[str], count: int) -> None:
     while seen < count:
         line = process.stderr.readline()
         assert line, "the run ended too early"
-        seen += line.startswith("[")
+        seen += " done]" in line
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -86,7 +86,12 @@ def together(
     cost = latest.cost_per_million_requests
     if cost is not None and latest.cost_per_hour is not None:
         cost = cost_per_million_requests(latest.cost_per_hour, believed_.value)
-    return latest.model_copy(update={"capacity_qps": believed_, "cost_per_million_requests": cost})
+    services = tuple(
+        one.model_copy(update={"capacity_qps": None if one.capacity_qps is None else one.share * believed_.value})
+        for one in latest.services
+    )
+    update = {"capacity_qps": believed_, "cost_per_million_requests": cost, "services": services}
+    return latest.model_copy(update=update)
 
 
 def _shown(record: TrialRecord, objective: Objective, *, by_latency: bool) -> LaunchFigure | None:

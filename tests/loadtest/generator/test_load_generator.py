@@ -148,7 +148,7 @@ def test_a_wrong_plan_is_answered_in_json(document: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "cannot read"), ("", "is empty"), ('{"a":1}\n{\n', ":2 is not JSON")]
+    ("content", "said"), [(None, "there is no such file"), ("", "is empty"), ('{"a":1}\n{\n', ":2 is not JSON")]
 )
 def test_a_wrong_data_set_is_named_with_its_line(tmp_path: Path, content: str | None, said: str) -> None:
     path = tmp_path / "data.jsonl"

@@ -254,7 +254,7 @@ def test_a_file_of_certificates_that_has_none_is_refused(tmp_path: Path) -> None
     ("request_", "said"),
     [
         ({"dataset": "{folder}"}, "has no files"),
-        ({"file": "{folder}/none.png"}, "cannot read"),
+        ({"file": "{folder}/none.png"}, "there is no such file"),
         ({"multipart": {"image": {"file": "{folder}"}}}, "has no files"),
         ({"auth": {"bearer": "NO_SUCH_VARIABLE"}}, "NO_SUCH_VARIABLE is not set"),
         ({"check": {"json_paths": {"$$": 1}}}, "is not a JSON path"),
