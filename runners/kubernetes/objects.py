@@ -116,10 +116,10 @@ def patched(
 
 
 def _run(server: Document, command: Sequence[str], *, is_model: bool) -> None:
-    """The container runs our command: its own words (`/bin/sh -c` among them) are no part of it. Where a manifest has
-    arguments alone, or a runtime brings its program, ours are arguments to that program as well.
+    """The container runs our command: its own words (`/bin/sh -c` among them) are no part of it. Where ours begins with
+    an option, a manifest has arguments alone, or a runtime brings its program, ours are arguments to that program.
     """
-    if "command" in server:
+    if "command" in server and not command[0].startswith("-"):
         server["command"] = list(command)
         server.pop("args", None)
     else:

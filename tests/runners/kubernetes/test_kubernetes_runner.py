@@ -358,7 +358,7 @@ def test_a_users_own_manifest_is_patched_and_all_else_is_kept(tmp_path: Path, co
     core.delete_namespaced_config_map("settings", NAMESPACE, _preload_content=False).close()
     with pytest.raises(ValueError, match="no container other; there is sidecar, model"):
         runner(manifest=documents, container="other")
-    with pytest.raises(ValueError, match="exactly one Deployment or InferenceService"):
+    with pytest.raises(ValueError, match="needs a Deployment or a InferenceService, and there is: ConfigMap"):
         runner(manifest=documents[:1])
 
 
