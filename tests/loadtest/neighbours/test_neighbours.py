@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -30,7 +31,7 @@ CORE = min(os.sched_getaffinity(0))
 BURN = """
 import os, sys, time
 os.sched_setaffinity(0, {int(sys.argv[1])})
-print("ready", flush=True)
+print(os.getpid(), flush=True)
 while time.process_time() < float(sys.argv[2]):
     pass
 print("done", flush=True)
@@ -40,21 +41,30 @@ SERVICE_S, LIMIT_S = 0.004, 0.050
 
 
 @contextlib.contextmanager
-def burning(seconds: float, *, code: str = BURN) -> Iterator[subprocess.Popen[str]]:
-    """A process that uses so much CPU time on the first core and then lives on."""
-    command = [sys.executable, "-c", code, str(CORE), str(seconds)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+def burning(seconds: float, *, code: str = BURN) -> Iterator[Burning]:
+    """A process that uses so much CPU time on the first core and then lives on. It is no child of ours, whose time
+    would be the generator's.
+    """
+    command = ["setsid", "--fork", sys.executable, "-c", code, str(CORE), str(seconds)]
+    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert started.stdin is not None
+    assert started.stdout is not None
+    process = Burning(int(started.stdout.readline()), started.stdin, started.stdout)
     try:
-        assert process.stdout.readline() == "ready\n"
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        os.kill(process.pid, signal.SIGKILL)
+        started.communicate()
 
 
-def ended(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
+@dataclass(frozen=True)
+class Burning:
+    pid: int
+    stdin: IO[str]
+    stdout: IO[str]
+
+
+def ended(process: Burning) -> None:
     assert process.stdout.readline() == "done\n"
 
 
@@ -76,7 +86,7 @@ def test_children_count_whether_they_live_or_have_ended() -> None:
     parent = """
 import os, subprocess, sys, time
 burn = "import sys, time\\nwhile time.process_time() < 0.2: pass\\nprint('.', flush=True)\\nsys.stdin.read()"
-print("ready", flush=True)
+print(os.getpid(), flush=True)
 one = subprocess.Popen([sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 two = subprocess.Popen([sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 one.stdout.read(1), two.stdout.read(1)
@@ -87,7 +97,6 @@ print("done", flush=True)
 sys.stdin.read()
 """
     with burning(0.0, code=parent) as process:
-        assert process.stdin is not None
         times = ProcessTimes([process.pid])
         times.cpu_s()
         ended(process)
@@ -173,7 +182,7 @@ def test_what_the_generator_uses_of_the_servers_cores_is_not_the_neighbours() ->
             assert seen.server_cores == len(cores)
 
 
-def times_of(process: subprocess.Popen[str]) -> float:
+def times_of(process: Burning) -> float:
     seconds = ProcessTimes([process.pid]).cpu_s()
     assert seconds is not None
     return seconds
@@ -186,7 +195,7 @@ def test_a_quiet_moment_is_awaited_and_not_for_ever() -> None:
         begun = time.perf_counter()
         assert not watch.await_quiet(0.7)
         assert time.perf_counter() - begun < 2
-        assert neighbour.poll() is None
+        os.kill(neighbour.pid, 0)  # it lives
 
 
 @pytest.mark.parametrize(
