@@ -261,12 +261,15 @@ def gate(context: click.Context, /, **options: Any) -> None:
     "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True, help="Show the studies of this storage."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others than this need a token.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Where to listen.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True,
+    help="Where to listen; 0 takes a free port, and says which.",
+)  # fmt: skip
 @click.option(
     "--token", envvar="TUNE_DASHBOARD_TOKEN", metavar="TEXT",
     help="What everybody must give; better in the environment, as TUNE_DASHBOARD_TOKEN.",
 )  # fmt: skip
-@click.option("--optuna", is_flag=True, help="Serve Optuna's own dashboard on the next port, for reading alone.")
+@click.option("--optuna", is_flag=True, help="Serve Optuna's own dashboard on the next free port, for reading alone.")
 @click.pass_context
 def dashboard(context: click.Context, /, **options: Any) -> None:
     """Serve a web page over studies, finished and running (those in tuning/ where none is named).

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ T = TypeVar("T")
 _MIN_TOKEN = 6
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _THREADS = 8
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # localhost is ::1, too, where there is no IPv6
 
 
 @dataclass(frozen=True)
@@ -132,11 +135,14 @@ def dashboard(options: DashboardOptions) -> ExitCode:
 
     remember(options.token)
     gate = Gate(options.token)
-    raw = _raw_link(options, archives, gate)
-    server = _listen(make_app(Studies(archives, raw), options.token, gate), options.host, options.port)
-    shown = f"http://{'127.0.0.1' if options.host == '0.0.0.0' else options.host}:{options.port}/"  # noqa: S104
+    listening = _bound(options.host, options.port)
+    port = listening[0].getsockname()[1]
+    raw = _raw_link(options, archives, gate, port)
+    server = _server(make_app(Studies(archives, raw), options.token, gate), listening)
     hint = "?token=..." if options.token else ""
-    click.echo(f"{', '.join(archives)}: {shown}{hint}  (Ctrl-C ends it)")
+    click.echo(f"{', '.join(archives)}: {_address(options.host, port)}{hint}  (Ctrl-C ends it)")
+    if options.optuna:
+        click.echo(f"Optuna's own dashboard: {raw}{hint}")
     try:
         server.run()
     finally:
@@ -174,8 +180,8 @@ def _runs_here() -> Iterable[Path]:
     return sorted(found, key=lambda folder: (folder / "study.db").stat().st_mtime, reverse=True)
 
 
-def _raw_link(options: DashboardOptions, archives: Mapping[str, Archive], gate: Gate) -> str | None:
-    """Serve Optuna's own dashboard beside ours, for reading alone, or say how."""
+def _raw_link(options: DashboardOptions, archives: Mapping[str, Archive], gate: Gate, port: int) -> str | None:
+    """Serve Optuna's own dashboard beside ours, which has that port, for reading alone, or say how."""
     url = options.storage or next(iter(archives.values())).url
     if not options.optuna:
         return "--optuna shows the raw study in Optuna's own dashboard, too."
@@ -183,18 +189,48 @@ def _raw_link(options: DashboardOptions, archives: Mapping[str, Archive], gate: 
         raise UnfitEnvironmentError("--optuna needs Optuna's dashboard: pip install 'tune-inference[optuna-dashboard]'")
     from tuner.study.optuna_dashboard import raw_study_app
 
-    port = options.port + 1
-    server = _listen(raw_study_app(url, gate), options.host, port)
+    listening = _next_to(options.host, port)
+    server = _server(raw_study_app(url, gate), listening)
     threading.Thread(target=server.run, daemon=True).start()
-    return f"http://{options.host}:{port}/"
+    return _address(options.host, listening[0].getsockname()[1])
 
 
-def _listen(app: Any, host: str, port: int) -> Any:
+def _address(host: str, port: int) -> str:
+    shown = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+
+
+def _server(app: Any, listening: list[socket.socket]) -> Any:
     with needing_packages("the dashboard"):
         import waitress
 
+    return waitress.create_server(app, sockets=listening, threads=_THREADS, ident=None)
+
+
+def _next_to(host: str, port: int) -> list[socket.socket]:
+    """The port after that one, or any that is free where somebody has it."""
     try:
-        return waitress.create_server(app, host=host, port=port, threads=_THREADS, ident=None)
-    except (OSError, ValueError) as error:
-        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        return _bound(host, port + 1)
+    except UnfitEnvironmentError:
+        return _bound(host, 0)
+
+
+def _bound(host: str, port: int) -> list[socket.socket]:
+    """Listens on every address of that host; port 0 is one that is free. Raises UnfitEnvironmentError."""
+    found: list[socket.socket] = []
+    try:
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for number, (family, _, _, _, place) in enumerate(places, start=1):
+            free = found[0].getsockname()[1] if found else port
+            try:
+                found.append(socket.create_server((str(place[0]), free), family=family))
+            except OSError as error:
+                if error.errno not in _NO_SUCH_ADDRESS or (number == len(places) and not found):
+                    raise
+    except (OSError, OverflowError, ValueError) as error:
+        for one in found:
+            one.close()
+        code = error.errno if isinstance(error, OSError) else None
+        why = os.strerror(code) if code is not None and code > 0 else str(error)
         raise UnfitEnvironmentError(f"cannot listen on {host}:{port}: {why}; --port names another port") from error
+    return found

@@ -20,6 +20,8 @@ import pytest
 
 from tests.browser import browser, inaccessible, until
 from tests.conftest import Tune, call_tune, tune_command, tune_environment
+from tuner.commands.dashboard import _bound, _next_to
+from tuner.errors import UnfitEnvironmentError
 
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202e=1+1'
 SPEC = """\
@@ -50,23 +52,26 @@ def write_study(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def dashboard(folder: Path, *arguments: str) -> Iterator[str]:
-    """Serve what lies in the folder; yields the address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def dashboards(folder: Path, *arguments: str, count: int) -> Iterator[list[str]]:
+    """Serve what lies in the folder; yields as many addresses as it says, one a line."""
     with subprocess.Popen(
-        tune_command("dashboard", *arguments, "--port", port), cwd=folder, env=tune_environment(folder),
+        tune_command("dashboard", *arguments, "--port", 0), cwd=folder, env=tune_environment(folder),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as process:  # fmt: skip
         try:
             assert process.stdout is not None
-            line = process.stdout.readline()
-            assert "http://127.0.0.1:" in line, line + process.stdout.read()
-            yield f"http://127.0.0.1:{port}/"
+            said = [re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline()) for _ in range(count)]
+            yield [one[0] if one else "it said no address" for one in said]
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(20) in (0, 130)
+
+
+@contextlib.contextmanager
+def dashboard(folder: Path, *arguments: str) -> Iterator[str]:
+    """Serve what lies in the folder; yields the address."""
+    with dashboards(folder, *arguments, count=1) as [address]:
+        yield address
 
 
 def status(address: str, **headers: str) -> int:
@@ -282,10 +287,19 @@ def test_the_report_sorts_and_shows_hostile_text_as_text(study: Path) -> None:
 @pytest.mark.usefixtures("needs_machine")
 def test_optunas_own_dashboard_is_for_reading_alone(study: Path) -> None:
     pytest.importorskip("optuna_dashboard", reason="pip install 'tune-inference[optuna-dashboard]'")
-    with dashboard(study, "out", "--optuna") as address:
-        raw = f"http://127.0.0.1:{int(address.rstrip('/').rsplit(':', 1)[1]) + 1}"
-        assert status(f"{raw}/api/studies") == 200
-        assert status(f"{raw}/api/studies", Host="evil.example") == 403
-        request = urllib.request.Request(f"{raw}/api/studies/1", method="DELETE")
+    with dashboards(study, "out", "--optuna", count=2) as [_, raw]:
+        assert status(f"{raw}api/studies") == 200
+        assert status(f"{raw}api/studies", Host="evil.example") == 403
+        request = urllib.request.Request(f"{raw}api/studies/1", method="DELETE")
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(request, timeout=10)
+
+
+def test_where_somebody_has_the_next_port_optunas_dashboard_gets_another() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        [other] = _next_to("127.0.0.1", port - 1)
+        with other:
+            assert other.getsockname()[1] not in (0, port)
+        with pytest.raises(UnfitEnvironmentError, match="--port names another port"):
+            _bound("127.0.0.1", port)

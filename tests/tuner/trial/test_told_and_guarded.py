@@ -152,7 +152,12 @@ def test_answers_far_from_the_references_make_a_configuration_infeasible(tmp_pat
     )
     done = run(tune, tmp_path, GUARD + guard.replace("TOLERANCE", "0.1"), "--output", "wide")
     assert done.returncode == 0, done.stderr
-    assert recommendation(tmp_path / "wide")["trials"]["complete"] == 2
+    counted = recommendation(tmp_path / "wide")["trials"]
+    both = (tmp_path / "wide" / "trials").glob("????/trial.json")
+    states = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))["state"] for path in both}
+    # Both are equally fast, so that the second may be pruned: whether it can beat the first is noise.
+    assert counted["complete"] + counted["pruned"] == 2, (counted, states)
+    assert counted["infeasible"] == counted["failed"] == 0, (counted, states)
 
 
 @pytest.mark.parametrize(
