@@ -256,7 +256,8 @@ class OpenLoopProber:
         waited_s = sent.waited(counted, now)
         histogram = LatencyHistogram.of(waited_s)
         late_p99_ms = float(np.quantile(late, 0.99)) * 1e3 if len(late) else 0.0
-        reason = self._spoiled(look, late_p99_ms, effort) if look.verdict != "met" else ""
+        late_by_s = self._late_by_s(look, now)
+        reason = self._spoiled(look, late_p99_ms, late_by_s, effort) if look.verdict != "met" else ""
         tightest = min(self._limits, key=lambda limit: (limit.metric != "latency", limit.limit_s))
         stretch_s = now - look.begun
         # A closed loop's throughput is what was answered: at its end each user waits for an answer.
@@ -287,13 +288,29 @@ class OpenLoopProber:
             tokens_per_s=sent.tokens / stretch_s if sent.tokens else None,
             histogram=histogram.encode(),
         )
-        return Probed(probe, look.evidence, look.failures, requests=look.requests, opinion=look.opinion)
+        return Probed(
+            probe, look.evidence, look.failures, requests=look.requests, opinion=look.opinion, late_by_s=late_by_s
+        )
 
-    def _spoiled(self, look: _Look, late_p99_ms: float, effort: Effort) -> str:
+    def _late_by_s(self, look: _Look, now: float) -> float:
+        """By how much more requests than are allowed were later than a latency limit; 0 where no more were."""
+        if not len(look.counted):
+            return 0.0
+        waited_s = look.sent.waited(look.counted, now)
+        beyond_s = [
+            float(np.quantile(waited_s, 1 - limit.allowed, method="lower")) - limit.limit_s
+            for limit in self._limits
+            if limit.metric == "latency"
+        ]
+        return max([0.0, *beyond_s])
+
+    def _spoiled(self, look: _Look, late_p99_ms: float, late_by_s: float, effort: Effort) -> str:
         """Why a miss cannot be blamed on the server: the generator itself was late or busy, or the machine stood still.
 
         A generator that sends late only makes latencies look longer, so a rate that is met stays met. Where it shares
-        cores with the server, a busy server makes it late: the miss stands, unless it is gone without the lateness.
+        cores with the server, a busy server makes it late: the miss stands, unless it is gone without the lateness. A
+        generator that had to wait for a core makes no request later than by all that it waited: a server that hangs
+        does not answer sooner for a quiet machine.
         """
         sent, counted = look.sent, look.counted
         if NO_PORT in sent.kinds_of(counted):
@@ -302,7 +319,8 @@ class OpenLoopProber:
             return ""
         if effort.cores >= _BUSY:
             return f"the generator used {effort.cores:.0%} of a core"
-        if effort.starved > _STARVED and not self._plan.shares_cores:
+        starved_s = effort.starved * (time.perf_counter() - look.begun)
+        if effort.starved > _STARVED and not self._plan.shares_cores and late_by_s <= starved_s:
             return f"the generator waited {effort.starved:.0%} of the time for a core that others used"
         if late_p99_ms <= self._tolerance_s * 1e3:
             return ""

@@ -174,9 +174,14 @@ class QuietProber:
 
 
 def marked(found: Probed, seen: Neighbours) -> Probed:
-    """The probe with what neighbours did in it; a miss that they may have caused is not sure."""
+    """The probe with what neighbours did in it; a miss that they may have caused is not sure.
+
+    No request is later than by all the time that the server lost: a queue passes a delay on, it does not multiply it.
+    Where more requests than are allowed were later still, the miss is the server's own.
+    """
     update: dict[str, Any] = {"neighbours": seen}
-    gain = gain_of(seen.taken) if _harmed(seen) else 1.0
+    lost_s = (seen.lost_cores + seen.slowness.lost) * seen.duration_s
+    gain = gain_of(seen.taken) if _harmed(seen) and found.late_by_s <= lost_s else 1.0
     if gain > 1 and found.probe.verdict == "missed":
         update |= {"verdict": "undecided", "reason": seen.reason}
     return dataclasses.replace(found, probe=found.probe.model_copy(update=update), gain=gain)

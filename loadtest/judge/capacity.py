@@ -61,6 +61,8 @@ class Probed:
     gain: float = 1.0  # how many times as much it might hold if its neighbours on the machine were quiet, at most
     requests: tuple[Requests, ...] = ()
     opinion: Verdict | None = None
+    # By how much more requests than are allowed were later than a limit: who took less time is not the cause.
+    late_by_s: float = 0.0
 
     @property
     def verdict(self) -> Verdict:

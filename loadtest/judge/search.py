@@ -28,6 +28,7 @@ _WORTH = 2.0  # of the shortest probe: what is left for another one, or it is sp
 _LEAST_REQUESTS = 8
 _MAX_INVALID, _SLOWER = 3, 0.6  # probes in a row that the generator spoiled; then slower
 _NARROW = 1.25  # high over low, seen from both sides: then its ends are sure, whatever was tried
+_VAGUE = 2.0  # high over low: an answer that wide is never sure, whatever was seen to hold and to miss
 _NEAR = 0.93  # of the capacity: the rate at which the reported latencies were seen
 
 
@@ -165,7 +166,8 @@ class ServerSearch:
         gain = possible_gain(one.probe for one in self._probes)  # what neighbours may have cost
         misses = min((gain * rate for rate, share in below.items() if share > SURE), default=None)
         narrow = high / low <= _NARROW and bool(self._held()) and bool(self._missed())
-        sure = narrow or (holds is not None and (misses is not None or self._client_limited))
+        seen = holds is not None and (misses is not None or self._client_limited)
+        sure = narrow or (seen and high / low <= _VAGUE)
         return replace(
             found, certainty="sure" if sure else "uncertain", at_least_qps=low if holds is None else holds,
             at_most_qps=high if misses is None else misses, unlike_known=self.posterior.unlike,
@@ -173,7 +175,7 @@ class ServerSearch:
 
     def _why_not(self, valid: list[Probed]) -> str:
         if self._client_limited:
-            return "the load generator itself was too slow"
+            return f"{TOO_SHORT}: no rate was seen to hold; the load generator itself was too slow"
         slowest = min(valid, key=lambda found: found.probe.rate_qps, default=None)
         if slowest is None and self._probes:
             return f"{TOO_SHORT}: no probe counted, the last because {self._probes[-1].probe.reason}"

@@ -13,21 +13,24 @@ from loadtest.plan import Interval, Measurement, Probe
 _LOSS_POWER = 2.0
 _MAX_TAKEN = 0.9
 _MIN_REQUESTS = 30
-_USUAL, _LEAST = 0.7, 0.15  # of a burst's throughput: where latency limits bite, as a rule and at the least
 
 
 def taken_share(probes: Iterable[Probe]) -> float:
-    """The share of the server's cores that others took while it did not hold a rate: the mean over those probes' time.
+    """The share of the server's cores that others took: the mean over the time of probes that it did not hold, or over
+    that of those that it held, whichever is larger.
 
-    Probes in which it held the rate are left out: what was taken then did no harm.
+    A rate that was held beside neighbours is held all the more without them. But the capacity is inferred from the
+    latencies of all probes, and those were longer for the neighbours' work: it would look lower than it is. The two
+    kinds are not mixed, or a long quiet probe far below the capacity would hide what happened at the edge.
     """
-    lost = [
-        (probe.neighbours.taken if probe.neighbours.disturbed else 0.0, probe.duration_s)
-        for probe in probes
-        if probe.neighbours is not None and probe.verdict in ("missed", "undecided")
-    ]
-    total_s = sum(duration_s for _, duration_s in lost)
-    return sum(taken * duration_s for taken, duration_s in lost) / total_s if total_s else 0.0
+    counted = [probe for probe in probes if probe.neighbours is not None and probe.verdict != "invalid"]
+    return max(_mean_taken(probe for probe in counted if (probe.verdict == "met") is met) for met in (True, False))
+
+
+def _mean_taken(probes: Iterable[Probe]) -> float:
+    found = [(one.neighbours, one.duration_s) for one in probes]
+    lost_s = sum(seen.taken * duration_s for seen, duration_s in found if seen is not None and seen.disturbed)
+    return lost_s / max(1e-9, sum(duration_s for _, duration_s in found))
 
 
 def possible_gain(probes: Iterable[Probe]) -> float:
@@ -61,29 +64,20 @@ def despite_neighbours(measurement: Measurement, allowed: float) -> Measurement:
 
     At least, it holds the highest rate at which no more than `allowed` of the requests missed their limit: to have been
     disturbed never makes a request faster, and a generator that was late only makes them look slower. Where no rate
-    held, its lone requests are within the limit all the same (else it was refused), so its capacity is some part of
-    what it answered in bursts.
+    held nothing is known: what it answered in bursts it may have answered late, and it may hang under load.
     """
     if measurement.outcome != "invalid":
         return measurement
     held = [one for one in measurement.probes if one.requests >= _MIN_REQUESTS and _held(one, allowed)]
-    burst_qps = measurement.saturated_qps
-    gain = gain_of(max((one.neighbours.taken for one in measurement.probes if one.neighbours), default=0.0))
-    update: dict[str, Any] = {"outcome": "measured", "reason": "", "client_limited": True}
-    if held:
-        best = max(held, key=lambda one: one.rate_qps)
-        high = max(best.rate_qps, burst_qps or 0.0)
-        capacity = Interval(value=best.rate_qps, low=min(one.rate_qps for one in held), high=high * gain)
-        update |= {"p50_ms": best.p50_ms, "p95_ms": best.p95_ms, "p99_ms": best.p99_ms}
-        update["error_rate"] = best.errors / best.requests
-    elif burst_qps:
-        capacity = Interval(value=_USUAL * burst_qps, low=_LEAST * burst_qps, high=burst_qps * gain)
-        update["notes"] = (
-            *measurement.notes,
-            "No rate was seen to hold: the capacity is guessed from the bursts alone.",
-        )
-    else:
+    if not held:
         return measurement
+    best = max(held, key=lambda one: one.rate_qps)
+    high = max(best.rate_qps, measurement.saturated_qps or 0.0)
+    gain = gain_of(max((one.neighbours.taken for one in measurement.probes if one.neighbours), default=0.0))
+    capacity = Interval(value=best.rate_qps, low=min(one.rate_qps for one in held), high=high * gain)
+    update: dict[str, Any] = {"outcome": "measured", "reason": "", "client_limited": True}
+    update |= {"p50_ms": best.p50_ms, "p95_ms": best.p95_ms, "p99_ms": best.p99_ms}
+    update["error_rate"] = best.errors / best.requests
     update |= {"certainty": "uncertain", "at_least_qps": capacity.low, "at_most_qps": capacity.high}
     return measurement.model_copy(update={**update, "capacity_qps": capacity})
 

@@ -151,6 +151,22 @@ def admission(random: Random, qps: float) -> Server:
     return replace(server, admit=int(min(500, 1 + width * _between(random, 1.5, 12))))
 
 
+def mixed(random: Random, qps: float) -> Server:
+    """Two kinds of trouble at once, in pairs that no family for validation or for testing is about."""
+    kind = int(random.integers(5))
+    if kind == 0:
+        return _with_pauses(random, replace(_batches(random, qps), padding=0.0), qps)
+    if kind == 1:
+        return replace(sharing(random, qps), drift=_between(random, 0.02, 0.1), drift_time=_between(random, 2, 60))
+    if kind == 2:
+        return replace(streams(random, qps), drift=_between(random, 0.02, 0.1), drift_time=_between(random, 2, 60))
+    if kind == 3:
+        server = streams(random, qps * _between(random, 1.05, 2))
+        return replace(server, limit_rate=qps, limit_burst=_between(random, 1, 40))
+    server = _with_pauses(random, sharing(random, qps), qps)
+    return replace(server, admit=int(min(500, 1 + server.workers * _between(random, 2, 12))))
+
+
 def drifting_batches(random: Random, qps: float) -> Server:
     """For validation: batches whose speed wanders a lot."""
     return replace(_batches(random, qps), drift=_between(random, 0.03, 0.12), drift_time=_between(random, 2, 60))
@@ -223,9 +239,9 @@ def prefill_streams(random: Random, qps: float) -> Server:
 
 
 TRAINED: dict[str, tuple[Draw, float]] = {
-    "workers": (workers, 0.24), "batches": (batches, 0.22), "sharing": (sharing, 0.14), "streams": (streams, 0.10),
-    "pauses": (pauses, 0.10), "drift": (drift, 0.05), "locks": (locks, 0.06), "limiter": (limiter, 0.04),
-    "admission": (admission, 0.05),
+    "workers": (workers, 0.21), "batches": (batches, 0.19), "sharing": (sharing, 0.12), "streams": (streams, 0.10),
+    "pauses": (pauses, 0.10), "drift": (drift, 0.05), "locks": (locks, 0.05), "limiter": (limiter, 0.04),
+    "admission": (admission, 0.04), "mixed": (mixed, 0.10),
 }  # fmt: skip
 VALIDATION: dict[str, tuple[Draw, float]] = {
     "drifting_batches": (drifting_batches, 1.0), "limited_sharing": (limited_sharing, 1.0),

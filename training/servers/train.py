@@ -103,6 +103,9 @@ def train(asked: argparse.Namespace) -> None:
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY, fused=device.type == "cuda")
     generator, store, known, steps = torch.Generator(device).manual_seed(asked.seed), Store(device), set[str](), 0
+    if asked.begin_with is not None:
+        _load(network, asked.begin_with)
+        average.load_state_dict(network.state_dict())
     state = folder / "state.pt"
     if state.exists():
         stored = torch.load(state, map_location=device, weights_only=True)
@@ -126,7 +129,7 @@ def train(asked: argparse.Namespace) -> None:
         share = passed / (60 * asked.minutes)
         for group in optimizer.param_groups:
             group["lr"] = (
-                _RATE * min(1.0, (steps + 1) / _WARM_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+                asked.rate * min(1.0, (steps + 1) / _WARM_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
             )
         loss = _step(network, optimizer, store.batch(asked.batch, generator))
         steps += 1
@@ -201,6 +204,8 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=6, help="files of examples, of each kind, to judge by")
     parser.add_argument("--held-out-data", type=Path, help="a folder to keep them in")
     parser.add_argument("--batch", type=int, default=512, help="examples a step")
+    parser.add_argument("--begin-with", type=Path, help="weights of an earlier run to start from")
+    parser.add_argument("--rate", type=float, default=_RATE, help="of learning, at its highest")
     parser.add_argument("--seed", type=int, default=1)
     train(parser.parse_args())
 
