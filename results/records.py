@@ -68,7 +68,7 @@ class UsageSample(_Record):
     memory_bytes: int
 
 
-class Evidence(_Record):
+class TrialEvidence(_Record):
     """What a trial's figures rest on; it is kept beside the record, since it is a hundred times as large."""
 
     probes: tuple[ProbeRecord, ...] = ()
@@ -182,7 +182,9 @@ class TrialRecord(_Record):
     machine: MachineRecord | None = None
     notes: tuple[str, ...] = ()
     unsettled: tuple[WarmupSample, ...] = ()
-    evidence: Evidence | None = Field(default=None, exclude=True, repr=False, description="not in the record's JSON")
+    evidence: TrialEvidence | None = Field(
+        default=None, exclude=True, repr=False, description="not in the record's JSON"
+    )
 
 
 class TrialCounts(_Record):

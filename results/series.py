@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from results.records import Estimate, Evidence, TrialRecord
+from results.records import Estimate, TrialEvidence, TrialRecord
 from results.summary import StudySummary
 from results.text import assigned
 
@@ -96,7 +96,7 @@ def front_of_cost_and_p99(study: StudySummary) -> list[Point]:
     return found
 
 
-def latency_curve(study: StudySummary, number: int, evidence: Evidence) -> LatencyCurve | None:
+def latency_curve(study: StudySummary, number: int, evidence: TrialEvidence) -> LatencyCurve | None:
     """None where fewer than two rates were probed."""
     record = next((study.latest(one) for one in study.records if one.number == number), None)
     usable = [one for one in evidence.probes if one.verdict != "invalid" and one.p99_ms is not None]

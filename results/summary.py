@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from results.explanation import Explanation
-from results.records import Choice, Evidence, Recommendation, TrialRecord
+from results.records import Choice, Recommendation, TrialEvidence, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class StudySummary:
     budget: int | None = None
     running: int = 0
     explanation: Explanation | None = None
-    evidence: Mapping[int, Evidence] = field(default_factory=dict)
+    evidence: Mapping[int, TrialEvidence] = field(default_factory=dict)
     gpu_parameters: tuple[str, ...] = ()
     currency: str = "$"
     pooled: Mapping[int, TrialRecord] = field(default_factory=dict)

@@ -6,7 +6,6 @@ it after a crash. Nothing here knows of search, load, prices or storage; it take
 
 from runners.leftovers.cleanup import remove_leftovers
 from runners.leftovers.ownership import is_gone, ownership_environment, this_owner, this_place
-from runners.patience import patiently
 from runners.process.runner import ProcessRunner
 from runners.protocol import (
     Beside,
@@ -30,6 +29,7 @@ from runners.protocol import (
     Usage,
 )
 from runners.replay import ReplayRunner, TableError
+from runners.retry import retry
 from runners.reuse import ReusingRunner
 
 __all__ = [
@@ -58,8 +58,8 @@ __all__ = [
     "Usage",
     "is_gone",
     "ownership_environment",
-    "patiently",
     "remove_leftovers",
+    "retry",
     "this_owner",
     "this_place",
 ]

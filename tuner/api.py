@@ -27,7 +27,7 @@ from tuner.outcome.folder import prepare_output, provenance, write_outputs
 from tuner.outcome.summary import summarise
 from tuner.outcome.traffic import read_traffic
 from tuner.search.objective import Objective
-from tuner.search.stopping import MOST_TRIALS
+from tuner.search.stopping import MAX_TRIALS
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.archive import Archive
 from tuner.study.budget import UNLIMITED, Limits
@@ -45,7 +45,7 @@ from tuner.study.opening import (
 from tuner.study.plan import StudyPlan
 from tuner.study.storage import sqlite_url
 from tuner.study.store import Knows, NoSuchStudyError, StudyStore
-from tuner.study.warm_start import read_earlier
+from tuner.study.warm_start import read_warm_start
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,7 +259,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
     url = request.storage or sqlite_url(folder)
     with _fit():
         fit = runnable(loaded, runner)
-    warm = [read_earlier(path, loaded) for path in request.warm_start]
+    warm = [read_warm_start(path, loaded) for path in request.warm_start]
     earlier = tuple(record for one in warm for record in one.records)
     with ExitStack() as stack:
         stack.callback(runner.close)
@@ -285,7 +285,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
 
 def _check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
     """Raises UsageError where no trial fits, or nothing has a price."""
-    first_s = 0.0 if loaded.spec.runner.type == "replay" else loaded.most_load_s(again=False)
+    first_s = 0.0 if loaded.spec.runner.type == "replay" else loaded.most_load_s(confirmation=False)
     if limits.seconds is not None and limits.seconds < first_s:
         raise UsageError(
             f"a budget of {duration(limits.seconds)} buys no trial: one may take {duration(first_s)} of load alone\n"
@@ -347,7 +347,7 @@ def _fit() -> Iterator[None]:
 def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable, parallel: int) -> StudyOutline:
     """What is known of the study before its first trial."""
     finished = store.records()
-    most = MOST_TRIALS if store.plan.budget is None else store.plan.budget
+    most = MAX_TRIALS if store.plan.budget is None else store.plan.budget
     expected = estimate_run(loaded, min(max(0, most - len(finished)), fit.count), fit.configurations)
     return StudyOutline(
         service=loaded.spec.service.name,

@@ -172,10 +172,10 @@ class Kinds:
     def _read_warm(self, path: Path) -> tuple[int, str, str]:
         from tuner.errors import TuneError
         from tuner.spec.reading import load_spec
-        from tuner.study.warm_start import read_earlier
+        from tuner.study.warm_start import read_warm_start
 
         try:
-            return 0, read_earlier(path, load_spec(self.folder / "good.yaml")).note, ""
+            return 0, read_warm_start(path, load_spec(self.folder / "good.yaml")).note, ""
         except TuneError as error:
             return int(error.exit_code), "", str(error)
 

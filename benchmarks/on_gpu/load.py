@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _CONNECTIONS = 400  # with the server's ends, under the 1024 files that a process may often have open
-_SATURATE_S, _PROBE_S, _PROBE_REQUESTS, _PROBE_MOST_S = 0.2, 0.25, 100, 0.5
+_SATURATE_S, _PROBE_S, _PROBE_REQUESTS, _PROBE_MAX_S = 0.2, 0.25, 100, 0.5
 _PROBES = 3
 _FIRST = 0.9  # of the burst's rate
 _MISSES = 0.01  # p99
@@ -152,7 +152,7 @@ async def saturated(client: Client, concurrency: int, seconds: float) -> float:
 async def probe(client: Client, rate: float, limit_s: float, seed: int) -> Probe:
     """Poisson arrivals at that rate, until the verdict is plain or the time is over."""
     generator = random.Random(seed)
-    planned = max(20, int(rate * min(_PROBE_MOST_S, max(_PROBE_S, _PROBE_REQUESTS / rate))))
+    planned = max(20, int(rate * min(_PROBE_MAX_S, max(_PROBE_S, _PROBE_REQUESTS / rate))))
     latencies: list[float] = []
     tasks: list[asyncio.Task[None]] = []
     at = begun = time.perf_counter()
@@ -169,7 +169,7 @@ async def probe(client: Client, rate: float, limit_s: float, seed: int) -> Probe
         wait = at - time.perf_counter()
         await asyncio.sleep(max(0.0, wait))
         tasks.append(asyncio.create_task(request(at)))
-        if late > _MISSES * planned + 2 or time.perf_counter() - begun > 3 * _PROBE_MOST_S:
+        if late > _MISSES * planned + 2 or time.perf_counter() - begun > 3 * _PROBE_MAX_S:
             break  # it cannot hold any more, or this process cannot send so fast
     await asyncio.gather(*tasks)
     return Probe(rate, latencies)

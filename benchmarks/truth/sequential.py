@@ -9,7 +9,7 @@ from loadtest.judge.capacity import Probed
 from loadtest.judge.verdict import Evidence, Stretch, judge
 from loadtest.plan import Probe, Verdict
 
-_LOOK_S, _GROWTH, _SETTLE_S, _LEAST_S = 0.25, 1.25, 0.5, 1.5  # as loadtest.generator.probe has them
+_LOOK_S, _GROWTH, _SETTLE_S, _MIN_S = 0.25, 1.25, 0.5, 1.5  # as loadtest.generator.probe has them
 
 
 def simulated_probe(
@@ -33,7 +33,7 @@ def simulated_probe(
             edge_utilisation=edge_utilisation,
         )  # fmt: skip
         verdict = judge([evidence])
-        if over or (verdict != "undecided" and now - limit_s - _SETTLE_S >= _LEAST_S):
+        if over or (verdict != "undecided" and now - limit_s - _SETTLE_S >= _MIN_S):
             return verdict, now, evidence
 
 

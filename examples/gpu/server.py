@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 _MODELS = ("vision", "encode")
-_MOST_WAITING = 20_000  # beyond it a server in overload would only answer what nobody waits for any more
+_MAX_WAITING = 20_000  # beyond it a server in overload would only answer what nobody waits for any more
 _TEXTS = {200: "OK", 400: "Bad Request", 404: "Not Found", 503: "Service Unavailable", 507: "Insufficient Storage"}
 Reply = Callable[[int, Any], None]
 
@@ -105,7 +105,7 @@ class Batcher:
     def add(self, model: str, item: int, reply: Reply) -> None:
         """Answered later, through `reply`."""
         queue = self._waiting[model]
-        if len(queue) >= _MOST_WAITING:
+        if len(queue) >= _MAX_WAITING:
             reply(503, {"error": "too many are waiting"})
             return
         queue.append((asyncio.get_running_loop().time(), item, reply))

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 COUNT = 600
-MOST_WORDS = 100
+MAX_WORDS = 100
 
 
 def sentences() -> list[str]:
@@ -28,7 +28,7 @@ def sentences() -> list[str]:
             prose = " ".join(paragraph.replace('"', "").replace("*", "").split())
             for sentence in re.split(r"(?<=[.!?]) (?=[A-Z])", prose):
                 words = sentence.split()
-                if 4 <= len(words) <= MOST_WORDS and sentence[0].isupper() and sentence.endswith((".", "?", "!")):
+                if 4 <= len(words) <= MAX_WORDS and sentence[0].isupper() and sentence.endswith((".", "?", "!")):
                     found[sentence] = None
     return list(found)
 
@@ -44,7 +44,7 @@ def requests() -> list[str]:
         text = next(taken)
         while len(made) % 6 == 0 and len(text.split()) < 60:
             text = f"{text} {next(taken)}"
-        if len(text.split()) <= MOST_WORDS:
+        if len(text.split()) <= MAX_WORDS:
             made.append(text)
     return made
 

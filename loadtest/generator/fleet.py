@@ -19,10 +19,10 @@ from gevent.event import Event
 from locust.env import Environment
 from locust.event import Events
 
-from loadtest.generator.load import Asked, Effort, LocalLoad
+from loadtest.generator.load import Effort, LoadSegment, LocalLoad
 from loadtest.generator.stalls import Stall
 from loadtest.plan import LoadPlan
-from loadtest.request.sent import Sent
+from loadtest.request.request_log import RequestLog
 
 _ARMED_S = 30.0  # imports, and a data set that has to travel
 _ANSWER_S = 5.0
@@ -37,7 +37,7 @@ class _Part:
     """What the master knows of one worker."""
 
     def __init__(self, part: int) -> None:
-        self.part, self.sent, self.begun, self.known_until = part, Sent(0), 0.0, 0.0
+        self.part, self.sent, self.begun, self.known_until = part, RequestLog(0), 0.0, 0.0
         self.in_flight, self.effort = 0, Effort(0.0, 0.0)
         self.stalls: list[Stall] = []
         self.armed, self.stopped, self.drained = Event(), Event(), Event()
@@ -93,20 +93,20 @@ class Fleet:
             process.kill()
             process.wait()
 
-    def start(self, asked: Asked) -> float:
+    def start(self, asked: LoadSegment) -> float:
         """See `Load`. Workers start when they hear of it, within milliseconds of each other."""
         begun = time.perf_counter()
         for part in self._parts.values():
-            part.sent, part.in_flight, part.stalls = Sent(1000, streaming=self._streaming), 0, []
+            part.sent, part.in_flight, part.stalls = RequestLog(1000, streaming=self._streaming), 0, []
             part.begun = part.known_until = begun
             part.stopped.clear()
             part.drained.clear()
         self._master.send_message("load_start", vars(asked))
         return begun
 
-    def sent(self) -> Sent:
+    def sent(self) -> RequestLog:
         """See `Load`."""
-        return Sent.merged([part.sent for part in self._parts.values()])
+        return RequestLog.merged([part.sent for part in self._parts.values()])
 
     def known_until(self) -> float:
         """See `Load`: what the slowest worker has reported."""
@@ -184,7 +184,11 @@ class Worker:
             return
         assert self._load is not None  # noqa: S101 (the plan comes first)
         if msg.type == "load_start":
-            self._begun, self._scheduled, self._reported = self._load.start(Asked(**msg.data)), 0, np.zeros(0, bool)
+            self._begun, self._scheduled, self._reported = (
+                self._load.start(LoadSegment(**msg.data)),
+                0,
+                np.zeros(0, bool),
+            )
             self._reporting = gevent.spawn(self._keep_reporting)
         elif msg.type == "load_stop":
             if self._reporting is not None:

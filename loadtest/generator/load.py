@@ -17,13 +17,13 @@ from loadtest.arrivals.arrivals import Arrivals
 from loadtest.generator.clock import Alarm
 from loadtest.generator.stalls import Stall, StallWatch
 from loadtest.request.reply import Send
-from loadtest.request.sent import Sent
+from loadtest.request.request_log import RequestLog
 
 _FAILED_PAUSE_S = 0.02  # a closed loop against a server that refuses would spin
 
 
 @dataclass(frozen=True)
-class Asked:
+class LoadSegment:
     """One stretch of load: open-loop arrivals at a rate, or with `users` a closed loop."""
 
     rate_qps: float
@@ -45,10 +45,10 @@ class Load(Protocol):
 
     workers: int
 
-    def start(self, asked: Asked) -> float:
+    def start(self, asked: LoadSegment) -> float:
         """Begin; the time on this process's clock at which the schedule starts."""
 
-    def sent(self) -> Sent:
+    def sent(self) -> RequestLog:
         """What has been sent so far, with the answers that came."""
 
     def known_until(self) -> float:
@@ -79,14 +79,14 @@ class LocalLoad:
         self._part, self._parts = part, parts
         self._in_flight = Group()
         self._sending: list[gevent.Greenlet] = []
-        self._sent = Sent(0)
+        self._sent = RequestLog(0)
         self._stalls = StallWatch(tolerance_s)
         self._begun, self._cpu, self._queued = 0.0, 0.0, 0.0
 
-    def start(self, asked: Asked) -> float:
+    def start(self, asked: LoadSegment) -> float:
         """See `Load`. The schedule starts now."""
         size = int(1.5 * asked.rate_qps * asked.longest_s / self._parts) + 1000
-        self._sent, self._in_flight = Sent(size, streaming=self._streaming), Group()
+        self._sent, self._in_flight = RequestLog(size, streaming=self._streaming), Group()
         self._cpu, self._queued, self._begun = time.process_time(), _queued_s(), time.perf_counter()
         self._stalls = StallWatch(self._tolerance_s)
         self._stalls.start()
@@ -98,7 +98,7 @@ class LocalLoad:
             self._sending = [gevent.spawn(self._arrive, times, self._sent, self._in_flight)]
         return self._begun
 
-    def sent(self) -> Sent:
+    def sent(self) -> RequestLog:
         """See `Load`."""
         return self._sent
 
@@ -126,7 +126,7 @@ class LocalLoad:
         self._in_flight.join(timeout=max(0.0, patience_s))
         self._in_flight.kill()
 
-    def _arrive(self, times: Iterator[float], sent: Sent, in_flight: Group) -> None:
+    def _arrive(self, times: Iterator[float], sent: RequestLog, in_flight: Group) -> None:
         """Spawn a greenlet per arrival, on schedule, whatever became of the earlier ones."""
         alarm = Alarm()
         try:
@@ -138,12 +138,12 @@ class LocalLoad:
         finally:
             alarm.close()
 
-    def _one(self, sent: Sent, number: int, due: float) -> None:
+    def _one(self, sent: RequestLog, number: int, due: float) -> None:
         sent.late[number] = time.perf_counter() - due
         reply = self._send()
         sent.finish(number, time.perf_counter() - due, reply)
 
-    def _user(self, sent: Sent) -> None:
+    def _user(self, sent: RequestLog) -> None:
         """Sends one request after the other: each is due when the one before is answered."""
         while True:
             begun = time.perf_counter()

@@ -14,8 +14,8 @@ import gevent
 import numpy as np
 
 from loadtest.arrivals.arrivals import Arrivals
-from loadtest.generator.load import Asked, Effort, Load, lone
-from loadtest.generator.pulse import Pulse
+from loadtest.generator.load import Effort, Load, LoadSegment, lone
+from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.stalls import undisturbed
 from loadtest.histogram import LatencyHistogram
 from loadtest.judge.burst import Burst, enough
@@ -26,18 +26,18 @@ from loadtest.judge.settling import settle_s
 from loadtest.judge.verdict import Evidence, Failures, Stretch, judge
 from loadtest.plan import LoadPlan, Metric, Percentiles, Probe, Verdict
 from loadtest.request.reply import NO_PORT, Send
-from loadtest.request.sent import Numbers, Sent
+from loadtest.request.request_log import Numbers, RequestLog
 
-_LEAST_COUNTED_S = 1.5  # a hiccup at the start must not decide a probe
-_LEAST_HOPELESS_S, _HOPELESS = 0.75, 0.9  # except where that share of all requests is late
+_MIN_COUNTED_S = 1.5  # a hiccup at the start must not decide a probe
+_MIN_HOPELESS_S, _HOPELESS = 0.75, 0.9  # except where that share of all requests is late
 _LOOK_S = 0.25
 _STREAMED = 2.0  # times a lone answer's duration: what is streamed under load
 _LOW_PRIORITY, _FAST_QPS = 19, 2000.0
 _LOOK_GROWTH = 1.25  # look again only when there is this much more evidence
-_MOST = 0.5
-_MOST_IN_FLIGHT = 10_000
+_MAX = 0.5
+_MAX_IN_FLIGHT = 10_000
 _DRAIN_S, _RECOVER_S = 5.0, 2.0  # at most
-_LEAST_TOLERANCE_S = 0.005  # the generator's own lateness, else a tenth of the tightest limit
+_MIN_TOLERANCE_S = 0.005  # the generator's own lateness, else a tenth of the tightest limit
 _BUSY = 0.95  # of one core: a generator process has one thread of work
 _STARVED = 0.1  # of the time: answers are then read late, which looks as if they had come late
 _STREAM_METRICS: tuple[Metric, ...] = ("ttft", "tpot", "itl", "per_token")
@@ -59,7 +59,7 @@ def limits(plan: LoadPlan) -> tuple[Limit, ...]:
 
 def tolerance_s(plan: LoadPlan) -> float:
     """How late the generator may be without spoiling a probe."""
-    return max(_LEAST_TOLERANCE_S, 0.1 * min(limit.limit_s for limit in limits(plan)))
+    return max(_MIN_TOLERANCE_S, 0.1 * min(limit.limit_s for limit in limits(plan)))
 
 
 def _is_sure(verdict: Verdict) -> bool:
@@ -73,7 +73,7 @@ class _Look:
     rate_qps: float
     edge_utilisation: float
     begun: float
-    sent: Sent
+    sent: RequestLog
     counted: Numbers
     disturbed: int = 0
     stretch: tuple[Stretch, ...] = ()
@@ -95,8 +95,8 @@ class _Look:
 class OpenLoopProber:
     """One server, one plan. `load` may be changed between probes."""
 
-    def __init__(self, plan: LoadPlan, send: Send, load: Load, arrivals: Arrivals, pulse: Pulse) -> None:
-        self._plan, self._send, self.load, self._arrivals, self._pulse = plan, send, load, arrivals, pulse
+    def __init__(self, plan: LoadPlan, send: Send, load: Load, arrivals: Arrivals, reporter: ProgressReporter) -> None:
+        self._plan, self._send, self.load, self._arrivals, self._reporter = plan, send, load, arrivals, reporter
         self._limits = limits(plan)
         self._longest_s = max(limit.limit_s for limit in self._limits)
         # Only a latency can be judged before the answer is complete; other times are known when it is.
@@ -109,7 +109,7 @@ class OpenLoopProber:
 
     def remaining_s(self) -> float:
         """Time left for the whole search."""
-        return self._pulse.remaining_s()
+        return self._reporter.remaining_s()
 
     @property
     def wait_s(self) -> float:
@@ -129,7 +129,7 @@ class OpenLoopProber:
     def burst(self, users: int, longest_s: float) -> Burst:
         """A closed loop until each user was answered a few times, for so long at most."""
         longest_s = min(longest_s, max(0.1, self.remaining_s()))
-        begun = self.load.start(Asked(1.0, 0, longest_s, users))
+        begun = self.load.start(LoadSegment(1.0, 0, longest_s, users))
         passed_s = done = 0.0
         while not enough(users, int(done), passed_s, longest_s):
             gevent.sleep(min(_LOOK_S, max(0.01, longest_s - passed_s)))
@@ -158,7 +158,9 @@ class OpenLoopProber:
         self.drain()
         self._probes += 1
         longest_s = min(at_most_s + self.wait_s, max(0.0, self.remaining_s()))
-        begun = self.load.start(Asked(rate_qps, self._plan.seed * 7919 + self._probes, longest_s, self._plan.users))
+        begun = self.load.start(
+            LoadSegment(rate_qps, self._plan.seed * 7919 + self._probes, longest_s, self._plan.users)
+        )
         look = _Look(rate_qps, edge_utilisation, begun, self.load.sent(), np.arange(0))
         self._watch(look, begun + longest_s, longest_s, enough, ended, opinion, whole=whole)
         found = self._judged(look, self.load.stop())
@@ -176,12 +178,12 @@ class OpenLoopProber:
         """Look at the evidence until it decides. A look takes milliseconds, so a thread takes it: arrivals go on."""
         unsettled_s = settle_s(self._memory_s, longest_s, counts_alone=opinion is None)
         since, looked, p99_ms = look.begun + unsettled_s, 0, None
-        least_s = max(_LEAST_COUNTED_S, min(self._arrivals.cycle_s, longest_s))
+        least_s = max(_MIN_COUNTED_S, min(self._arrivals.cycle_s, longest_s))
         while True:
             gevent.sleep(_LOOK_S)
             now = time.perf_counter()
             look.sent = self.load.sent()
-            over = now >= end or ended() or self.load.in_flight() > _MOST_IN_FLIGHT
+            over = now >= end or ended() or self.load.in_flight() > _MAX_IN_FLIGHT
             until = self._judgeable(look.sent)
             judged = look.sent.between(since, until)
             if over or len(judged) >= max(10, _LOOK_GROWTH * looked):
@@ -190,14 +192,14 @@ class OpenLoopProber:
                 if over or not whole:
                     gevent.get_hub().threadpool.apply(self._weigh, (look, opinion))
                 passed_s = until - since
-                long_enough = not whole and passed_s >= (min(_LEAST_HOPELESS_S, least_s) if look.hopeless else least_s)
+                long_enough = not whole and passed_s >= (min(_MIN_HOPELESS_S, least_s) if look.hopeless else least_s)
                 if over or (long_enough and enough(look.verdict)):
                     return
                 if len(look.counted):
                     p99_ms = float(np.quantile(look.sent.waited(look.counted, now), 0.99)) * 1e3
-            self._pulse.moved("probe", None if self._plan.users else look.rate_qps / self.share, p99_ms)
+            self._reporter.moved("probe", None if self._plan.users else look.rate_qps / self.share, p99_ms)
 
-    def _judgeable(self, sent: Sent) -> float:
+    def _judgeable(self, sent: RequestLog) -> float:
         """Requests that were due before that time can be judged."""
         known = self.load.known_until()
         if not self._patient:
@@ -268,7 +270,7 @@ class OpenLoopProber:
             rate_qps=rate_qps,
             verdict="invalid" if reason else look.verdict,
             reason=reason,
-            started_s=look.begun - self._pulse.started,
+            started_s=look.begun - self._reporter.started,
             duration_s=stretch_s,
             requests=len(latencies),
             completed=int((~np.isnan(latencies)).sum()),
@@ -331,14 +333,14 @@ class OpenLoopProber:
         if self._plan.shares_cores:
             return reason if all(s <= limit.allowed for s, limit in zip(shares, self._limits, strict=True)) else ""
         # A standstill makes some requests late, but not most of a probe's.
-        return reason if max(shares) < _MOST else ""
+        return reason if max(shares) < _MAX else ""
 
     def drain(self) -> None:
         """Let the server answer what it was sent, so that no backlog spoils the next probe; not for ever."""
         # A part of what is left, or a server that hangs would leave no time to say so.
         left = max(0.0, self.remaining_s())
         if self._probes:
-            self._pulse.moved("drain")
+            self._reporter.moved("drain")
         self.load.drain(min(_DRAIN_S, left / 3) if self._must_recover else min(self.wait_s + 0.2, left))
         end = time.perf_counter() + min(_RECOVER_S, left / 4)
         while self._must_recover and self.base_s and time.perf_counter() < end:
@@ -348,7 +350,7 @@ class OpenLoopProber:
         self._must_recover = False
 
 
-def _streaming(sent: Sent, counted: Numbers) -> dict[Metric, Percentiles]:
+def _streaming(sent: RequestLog, counted: Numbers) -> dict[Metric, Percentiles]:
     """Percentiles of what was streamed, failures left out: they are counted as errors."""
     if sent.stream is None:
         return {}

@@ -18,7 +18,7 @@ Stall = tuple[float, float]  # from, to, in seconds
 
 _BEAT_S = 0.004
 _RECOVERY = 3.0  # times the stall: how long a server at 75% utilisation works off what was held back
-_MOST_LEFT_OUT = 0.3
+_MAX_LEFT_OUT = 0.3
 
 
 class StallWatch:
@@ -54,4 +54,4 @@ def undisturbed(scheduled: NDArray[np.float64], stalls: Iterable[Stall], memory_
         recovered = end + memory_s + _RECOVERY * (end - begin)
         first, last = np.searchsorted(scheduled, (begin - memory_s, recovered))
         kept[first:last] = False
-    return kept if kept.sum() >= (1 - _MOST_LEFT_OUT) * len(kept) else np.ones(len(scheduled), dtype=bool)
+    return kept if kept.sum() >= (1 - _MAX_LEFT_OUT) * len(kept) else np.ones(len(scheduled), dtype=bool)

@@ -29,7 +29,7 @@ from loadtest.request.reply import GOOD, NO_PORT, Reply
 from loadtest.request.request_check import PlanError
 from loadtest.request.streams import read_stream
 
-_MOST_CONNECTIONS = 20_000  # the library's default would turn an open loop into a closed one
+_MAX_CONNECTIONS = 20_000  # the library's default would turn an open loop into a closed one
 _CONNECT_S = 5.0
 _READ_BYTES = 65_536
 _MAX_HEAD_BYTES = 256 << 10
@@ -55,7 +55,7 @@ class Transport:
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         self._timeout_s = plan.request_timeout_s
         made: dict[str, Any] = {
-            "size": _MOST_CONNECTIONS,
+            "size": _MAX_CONNECTIONS,
             "connection_timeout": min(_CONNECT_S, self._timeout_s),
             "network_timeout": self._timeout_s,
         }

@@ -24,12 +24,12 @@ from locust.env import Environment
 from loadtest.arrivals.arrivals import Arrivals
 from loadtest.arrivals.trace import TraceError, read_trace
 from loadtest.generator.fleet import Fleet, GeneratorLost, Worker
+from loadtest.generator.joint import Service, common, measure_jointly
 from loadtest.generator.load import LocalLoad
 from loadtest.generator.locustfile import LocustTasks, load_users, locust_environment, parsed_options, runner_of
 from loadtest.generator.probe import OpenLoopProber, tolerance_s
-from loadtest.generator.pulse import Pulse
+from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.search import measure
-from loadtest.generator.together import Member, common, measure_together
 from loadtest.generator.transport import Transport
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
 from loadtest.request.bodies import read_bodies
@@ -58,9 +58,9 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
         def search(self) -> None:
             try:
                 with contextlib.ExitStack() as stack:
-                    pulse = stack.enter_context(Pulse(report, started, plan.max_s))
-                    probers = [_prober(*source, pulse, stack) for source in sources]
-                    done.set(_measure(plan, probers, pulse))
+                    reporter = stack.enter_context(ProgressReporter(report, started, plan.max_s))
+                    probers = [_prober(*source, reporter, stack) for source in sources]
+                    done.set(_measure(plan, probers, reporter))
             except Exception as error:  # noqa: BLE001 (carried to the caller, who raises it)
                 done.set_exception(error)
             gevent.sleep(3600)
@@ -75,19 +75,19 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
         runner.stop()
 
 
-def _measure(plan: LoadPlan | JointPlan, probers: Sequence[OpenLoopProber], pulse: Pulse) -> Measurement:
+def _measure(plan: LoadPlan | JointPlan, probers: Sequence[OpenLoopProber], reporter: ProgressReporter) -> Measurement:
     if isinstance(plan, LoadPlan):
-        return measure(plan, probers[0], pulse)
-    members = [Member(target, prober) for target, prober in zip(plan.targets, probers, strict=True)]
-    return measure_together(plan, members, pulse)
+        return measure(plan, probers[0], reporter)
+    services = [Service(target, prober) for target, prober in zip(plan.targets, probers, strict=True)]
+    return measure_jointly(plan, services, reporter)
 
 
 def _prober(
-    plan: LoadPlan, arrivals: Arrivals, send: Send, pulse: Pulse, stack: contextlib.ExitStack
+    plan: LoadPlan, arrivals: Arrivals, send: Send, reporter: ProgressReporter, stack: contextlib.ExitStack
 ) -> OpenLoopProber:
     """What loads one endpoint: this process, and more of them where it asks for them; they end with the stack."""
     alone = LocalLoad(send, arrivals, tolerance_s(plan), streaming=plan.request.stream is not None)
-    prober = OpenLoopProber(plan, send, alone, arrivals, pulse)
+    prober = OpenLoopProber(plan, send, alone, arrivals, reporter)
 
     def reinforce(processes: int) -> None:
         prober.load = stack.enter_context(Fleet(plan, processes))

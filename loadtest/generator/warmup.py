@@ -17,11 +17,11 @@ import gevent
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.generator.load import Asked
+from loadtest.generator.load import LoadSegment
 from loadtest.generator.probe import OpenLoopProber
-from loadtest.generator.pulse import Pulse
+from loadtest.generator.reporter import ProgressReporter
 from loadtest.plan import LoadPlan, WarmupPoint
-from loadtest.request.sent import Sent
+from loadtest.request.request_log import RequestLog
 
 Floats = NDArray[np.float64]
 
@@ -29,8 +29,8 @@ _LONE = 8  # requests
 _LONE_FAILED = 3 * _LONE
 _USERS = 4
 _CHECK_S = 0.25
-_LEAST_S = 1.0
-_LEAST_ANSWERS, _BATCH = 20, 5
+_MIN_S = 1.0
+_MIN_ANSWERS, _BATCH = 20, 5
 _AGREE = 0.10  # relative difference of the last two quarters, beyond their own noise
 _POINT_S = 0.25
 
@@ -46,16 +46,16 @@ class WarmUp:
     lone_s: tuple[float, ...] = ()
 
 
-def warm_up(prober: OpenLoopProber, plan: LoadPlan, pulse: Pulse) -> WarmUp:
+def warm_up(prober: OpenLoopProber, plan: LoadPlan, reporter: ProgressReporter) -> WarmUp:
     """Lone requests first, which show whether it answers at all, then a few users until it is settled."""
-    pulse.moved("warmup")
+    reporter.moved("warmup")
     begun = time.perf_counter()
-    until = begun + min(plan.max_warmup_s, pulse.remaining_s())
+    until = begun + min(plan.max_warmup_s, reporter.remaining_s())
     base_s, kinds = _lone(prober, until)
     if base_s is None:
         return WarmUp(None, kinds)
     settled, points = _until_settled(prober, begun, until)
-    latencies, _ = prober.lone(_LONE, time.perf_counter() + max(0.5, min(2.0, pulse.remaining_s() / 4)))
+    latencies, _ = prober.lone(_LONE, time.perf_counter() + max(0.5, min(2.0, reporter.remaining_s() / 4)))
     base_s = statistics.median(latencies) if latencies else base_s
     return WarmUp(base_s, kinds, settled, points, tuple(latencies) or (base_s,))
 
@@ -74,18 +74,18 @@ def _lone(prober: OpenLoopProber, until: float) -> tuple[float | None, Counter[s
 
 def _until_settled(prober: OpenLoopProber, begun: float, until: float) -> tuple[bool, tuple[WarmupPoint, ...]]:
     load, settled = prober.load, False
-    started = load.start(Asked(1.0, 0, until - begun, _USERS))
+    started = load.start(LoadSegment(1.0, 0, until - begun, _USERS))
     while not settled and time.perf_counter() < until:
         gevent.sleep(min(_CHECK_S, max(0.01, until - time.perf_counter())))
         answered = _answered(load.sent())
-        settled = time.perf_counter() - started >= _LEAST_S and has_settled(*answered)
+        settled = time.perf_counter() - started >= _MIN_S and has_settled(*answered)
     load.stop()
     times, latencies = _answered(load.sent())
     load.drain(0.0)
     return settled, _points(times - begun, latencies)
 
 
-def _answered(sent: Sent) -> tuple[Floats, Floats]:
+def _answered(sent: RequestLog) -> tuple[Floats, Floats]:
     """When answers came, in order, and their latencies; failures are left out."""
     latency = sent.latency[: sent.count]
     good = ~np.isnan(latency) & ~sent.failed[: sent.count]
@@ -96,9 +96,9 @@ def _answered(sent: Sent) -> tuple[Floats, Floats]:
 
 def has_settled(ended_s: Floats, latencies_s: Floats) -> bool:
     """Whether latencies and throughput are stationary, in the order in which the answers came."""
-    if len(latencies_s) < _LEAST_ANSWERS:
+    if len(latencies_s) < _MIN_ANSWERS:
         return False
-    batch = _BATCH if len(latencies_s) >= 4 * _LEAST_ANSWERS else 1
+    batch = _BATCH if len(latencies_s) >= 4 * _MIN_ANSWERS else 1
     latency = _batch_means(latencies_s, batch)
     gaps = _batch_means(np.diff(ended_s), batch)
     return all(mser(series) <= len(series) / 2 and _agree(series) for series in (latency, gaps))

@@ -15,7 +15,7 @@ from loadtest.plan import FormField, RequestPlan
 from loadtest.request.request_check import PlanError
 from search_spaces.reading import InputError, is_folder, read_bytes, shown
 
-_MOST_BYTES = 1 << 30  # they are held in memory, so that reading them costs the generator nothing
+_MAX_BYTES = 1 << 30  # they are held in memory, so that reading them costs the generator nothing
 _UNKNOWN = "application/octet-stream"
 
 
@@ -99,8 +99,8 @@ def _limited(bodies: Iterator[Body], where: str) -> Iterator[Body]:
     total = 0
     for body in bodies:
         total += len(body.content)
-        if total > _MOST_BYTES:
-            raise PlanError(f"{where}: more than {_MOST_BYTES >> 30} GiB of request bodies; use fewer")
+        if total > _MAX_BYTES:
+            raise PlanError(f"{where}: more than {_MAX_BYTES >> 30} GiB of request bodies; use fewer")
         yield body
 
 
@@ -113,7 +113,7 @@ def _encoded(text: str) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        return read_bytes(path, _MOST_BYTES)
+        return read_bytes(path, _MAX_BYTES)
     except InputError as error:
         raise PlanError(str(error)) from error
 

@@ -13,7 +13,7 @@ from results.summary import StudySummary
 from results.tables import trials_csv
 from results.text import assigned, figure, interval, milliseconds, money, visible
 
-_MOST = 60  # cards; a phone shows the best of more
+_MAX = 60  # cards; a phone shows the best of more
 
 
 def trial_cards(study: StudySummary, states: Sequence[str]) -> list[Any]:
@@ -21,8 +21,8 @@ def trial_cards(study: StudySummary, states: Sequence[str]) -> list[Any]:
     known = [record for record in map(study.latest, study.records) if record.state in states]
     sign = -1.0 if study.maximised else 1.0
     known.sort(key=lambda one: sign * study.values[one.number] if one.number in study.values else float("inf"))
-    shown: list[Any] = [_card(study, record) for record in known[:_MOST]]
-    rest = len(known) - _MOST
+    shown: list[Any] = [_card(study, record) for record in known[:_MAX]]
+    rest = len(known) - _MAX
     return (
         [*shown, html.P(f"and {rest} more; a wider window shows them in a table", className="soft")]
         if rest > 0

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.planning import Plan
-from results.records import Evidence, ProbeRecord, TrialRecord
+from results.records import ProbeRecord, TrialEvidence, TrialRecord
 from results.report.chart import round_values
 from results.report.pictures import cost_ends, importance_bars, metric_name
 from results.series import Kind, LatencyCurve, Point, bins, front_of_cost_and_p99, points, progress
@@ -29,10 +29,10 @@ _KINDS: Mapping[Kind, tuple[str, str, str, int]] = {
     "current": ("today", ORANGE, "diamond", 13),
     "best": ("recommended", BLUE, "star", 16),
 }
-_MOST_BARS = 120  # trials up to which every one has its error bars
+_MAX_BARS = 120  # trials up to which every one has its error bars
 _SCALE = [[0, "rgba(0,114,178,.10)"], [1, "#0072b2"]]  # the stronger, the better, as in the report
-_MOST_BANDS = 200
-_MOST_POINTS = 1500
+_MAX_BANDS = 200
+_MAX_POINTS = 1500
 _CELLS = 120  # of a picture's width: points closer than that are one
 
 
@@ -61,10 +61,10 @@ def cost_over(study: StudySummary, x: str) -> Figure:
             "y": [one.cost for one in shown], "text": [_about(study, one) for one in shown], "hoverinfo": "text",
             "customdata": [one.trial for one in shown],
             "marker": {"color": colour, "symbol": symbol, "size": size, "line": {"width": 2, "color": colour}},
-            **({"error_x": _spread(shown, x), "error_y": _cost_spread(shown)} if len(every) <= _MOST_BARS else {}),
+            **({"error_x": _spread(shown, x), "error_y": _cost_spread(shown)} if len(every) <= _MAX_BARS else {}),
         })  # fmt: skip
     name = "p99 at the highest rate that held, ms" if x == "p99_ms" else "capacity, requests/s"
-    bars = every if len(every) <= _MOST_BARS else []
+    bars = every if len(every) <= _MAX_BARS else []
     reach = {
         "x": [end for one in bars for end in _ends(one, x)] + [study.slo_p99_ms or 0.0 if x == "p99_ms" else 0.0],
         "y": [end for one in bars for end in cost_ends(one)],
@@ -184,7 +184,7 @@ def parallel(study: StudySummary) -> Figure:
     if len(known) < 2:
         return nothing("two complete trials make a picture")
     known.sort(key=lambda one: study.values[one.number], reverse=study.maximised)
-    shown = known[:_MOST_BANDS]
+    shown = known[:_MAX_BANDS]
     quarters = [min(3, 4 * place // len(shown)) for place in range(len(shown))]
     ends = [study.values[shown[quarters.index(quarter)].number] for quarter in sorted(set(quarters))]
     words = [f"from {number(end)} on" if place else f"best: {number(end)}" for place, end in enumerate(ends)]
@@ -220,7 +220,7 @@ def histogram(probe: ProbeRecord | None, limit_ms: float | None) -> Figure:
     return found
 
 
-def usage(record: TrialRecord, evidence: Evidence) -> Figure:
+def usage(record: TrialRecord, evidence: TrialEvidence) -> Figure:
     """Cores and memory over the trial's time."""
     if not evidence.usage:
         return nothing("no use of resources is stored")
@@ -283,7 +283,7 @@ def nothing(words: str) -> Figure:
 
 def _thinned(shown: list[Point], x: str) -> list[Point]:
     """Of points that would lie on one another, one; only where there are very many."""
-    if len(shown) <= _MOST_POINTS:
+    if len(shown) <= _MAX_POINTS:
         return shown
     xs, ys = [math.log(_value(one, x) or 1e-9) for one in shown], [math.log(one.cost or 1e-9) for one in shown]
     wide, high = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0

@@ -10,7 +10,7 @@ from dash import dcc, html
 from results.dashboard import figures
 from results.dashboard.page import GRAPH_SIZE, STATES
 from results.planning import Plan
-from results.records import Evidence, TrialRecord
+from results.records import TrialEvidence, TrialRecord
 from results.report.findings import findings
 from results.report.listing import comparison_table, services_table
 from results.report.report import highlights, question, sentence, verdict
@@ -150,7 +150,7 @@ def _cell(value: object) -> object:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else visible(given(value))
 
 
-def trial(study: StudySummary, record: TrialRecord, evidence: Evidence) -> list[Any]:
+def trial(study: StudySummary, record: TrialRecord, evidence: TrialEvidence) -> list[Any]:
     """One trial: what it was, its probes, its log's end, its use of resources."""
     latest = study.latest(record)
     facts = [
@@ -235,7 +235,7 @@ def compared(one: tuple[str, StudySummary], two: tuple[str, StudySummary]) -> ht
     return table(("", visible(one[0]), visible(two[0]), "change"), cells)
 
 
-def _pictures(study: StudySummary, record: TrialRecord, evidence: Evidence) -> list[html.Figure]:
+def _pictures(study: StudySummary, record: TrialRecord, evidence: TrialEvidence) -> list[html.Figure]:
     """Of one trial: those that there is something to show in."""
     shown = []
     if curve := latency_curve(study, record.number, evidence):
@@ -248,7 +248,7 @@ def _pictures(study: StudySummary, record: TrialRecord, evidence: Evidence) -> l
     return shown
 
 
-def _held(evidence: Evidence) -> Any:
+def _held(evidence: TrialEvidence) -> Any:
     held = [one for one in evidence.probes if one.verdict == "met"] or list(evidence.probes)
     return max(held, key=lambda one: one.rate_qps, default=None)
 

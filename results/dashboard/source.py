@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from results.records import Evidence
+from results.records import TrialEvidence
 from results.summary import StudySummary
 
 
@@ -21,7 +21,7 @@ class Source(Protocol):
     def summary(self, name: str) -> StudySummary:
         """All that is known of a study now."""
 
-    def evidence(self, name: str, number: int) -> Evidence:
+    def evidence(self, name: str, number: int) -> TrialEvidence:
         """What the latest measurement of a trial rests on."""
 
     def formats(self, name: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from results.planning.fleet import enough
 from results.records import Estimate, ParameterValue
 
 # Of the measured capacity, where no knee was measured; and the least and the most that a target may be of it.
-_TARGET, _LEAST_TARGET, _MOST_TARGET = 0.8, 0.5, 0.9
+_TARGET, _MIN_TARGET, _MAX_TARGET = 0.8, 0.5, 0.9
 _VALLEY = 5  # the peak is so many times the least traffic that replicas are kept for
 _ROOM = 1.5  # for traffic above what was planned
 
@@ -76,7 +76,7 @@ class Deployable:
         """
         low = self.capacity.low
         knee = _TARGET * low if self.knee_qps is None else self.knee_qps
-        return min(max(knee, _LEAST_TARGET * low), _MOST_TARGET * low)
+        return min(max(knee, _MIN_TARGET * low), _MAX_TARGET * low)
 
     @property
     def target_cpu_percent(self) -> int | None:

@@ -10,7 +10,7 @@ from results.exports.deployable import Deployable
 from results.exports.documents import header, to_yaml
 from results.records import ParameterValue
 
-_LEAST_MICROS = 100  # of a batch delay of MLServer, as its adapter has it
+_MIN_MICROS = 100  # of a batch delay of MLServer, as its adapter has it
 # What betrays a server: words in the image, the command, or the names of the files that the spec renders.
 MARKS: Mapping[str, tuple[str, ...]] = {
     "triton": ("tritonserver", "config.pbtxt"),
@@ -88,7 +88,7 @@ def mlserver(one: Deployable) -> dict[str, str]:
         model["max_batch_size"] = batch
     if delay is not None or (batch or 0) > 1:
         # A batch needs some time to fill, or MLServer makes none.
-        model["max_batch_time"] = max(delay or 0, _LEAST_MICROS if (batch or 0) > 1 else 0) / 1e6
+        model["max_batch_time"] = max(delay or 0, _MIN_MICROS if (batch or 0) > 1 else 0) / 1e6
     return {
         **(_own(one, "settings.json", but="model-settings.json") or {"settings.json": _json(settings)}),
         **(_own(one, "model-settings.json") or {"model-settings.json": _json(model)}),

@@ -3,13 +3,13 @@
 `decide` is the statistics; `output` writes what pipelines read. Measuring is the tuner's.
 """
 
-from results.gate.decision import Decision, Finding, Measurement, Outcome, Setting, decide
+from results.gate.decision import Comparison, Decision, GateMeasurement, Outcome, Setting, decide
 from results.gate.output import gate_document, gate_junit, gate_markdown, gate_text, github_annotations, write_gate
 
 __all__ = [
+    "Comparison",
     "Decision",
-    "Finding",
-    "Measurement",
+    "GateMeasurement",
     "Outcome",
     "Setting",
     "decide",

@@ -24,7 +24,7 @@ _GUESS = 0.02  # of one capacity on a shared machine: the standard deviation of 
 _GUESS_P99 = 0.08
 _GUESS_WEIGHT = 4.0  # measurements
 _P99_SHARE = 0.2  # of the false alarms: the p99 at the capacity is near the SLO anyway, and noisy
-_LEAST_P99 = 0.25  # a rise that matters, since the rate at which it is taken moves, too
+_MIN_P99 = 0.25  # a rise that matters, since the rate at which it is taken moves, too
 _MISSES = 0.05  # of changes of the size that matters that may pass
 _WIDTH = 2 * 1.96  # of a 95% interval, in standard deviations
 
@@ -41,7 +41,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Comparison:
     """One metric: before and after, the change (0.1: a tenth more) with its 95% interval, what is to be said of it."""
 
     metric: Literal["capacity_qps", "p99_ms", "cost_per_million_requests"]
@@ -59,13 +59,13 @@ class Decision:
     """What the gate says after so many measurements."""
 
     outcome: Outcome
-    findings: tuple[Finding, ...]
+    findings: tuple[Comparison, ...]
     measurements: int
     reason: str | None = None
 
 
 @dataclass(frozen=True)
-class Measurement:
+class GateMeasurement:
     """What one measurement of the configuration gave; `cost_per_hour` is the price of one container."""
 
     capacity: Estimate
@@ -73,7 +73,7 @@ class Measurement:
     cost_per_hour: float | None
 
     @classmethod
-    def of(cls, one: TrialRecord | Recommendation) -> Measurement | None:
+    def of(cls, one: TrialRecord | Recommendation) -> GateMeasurement | None:
         """None where it holds no capacity: it did not meet the SLO. Of several services the p99 is not compared: it is
         that of the one nearest to its limit, now this and now another.
         """
@@ -83,7 +83,7 @@ class Measurement:
 
 
 def decide(
-    baseline: Measurement, measured: Sequence[Measurement], setting: Setting, *, last: bool,
+    baseline: GateMeasurement, measured: Sequence[GateMeasurement], setting: Setting, *, last: bool,
     pairs: Sequence[tuple[float, float]] = (),
 ) -> Decision:  # fmt: skip
     """The decision after these measurements. `last`: no further one follows. `pairs` are capacities of one
@@ -109,9 +109,7 @@ def decide(
         spread = 0.0 if exact else max(
             floor, _floor([one.value for one in latencies], _own(baseline.p99, *latencies), (), _GUESS_P99)
         )  # fmt: skip
-        slower = _Test(
-            alpha * _P99_SHARE, spread, weight, len(measured), max(_LEAST_P99, setting.detect), 0.0, last=last
-        )
+        slower = _Test(alpha * _P99_SHARE, spread, weight, len(measured), max(_MIN_P99, setting.detect), 0.0, last=last)
         findings.append(slower.of("p99_ms", baseline.p99.value, _mean([one.value for one in latencies]), worse=1))
     return Decision(_together(findings), tuple(findings), len(measured))
 
@@ -129,7 +127,7 @@ class _Test:
     def of(
         self, metric: Literal["capacity_qps", "p99_ms", "cost_per_million_requests"], before: float, after: float, *,
         worse: int,
-    ) -> Finding:  # fmt: skip
+    ) -> Comparison:  # fmt: skip
         """`worse` is the sign of a change for the worse."""
         from scipy.stats import t
 
@@ -146,7 +144,7 @@ class _Test:
             outcome = "inconclusive"
         half = float(t.ppf(0.975, self.weight)) * error
         ends = (math.expm1(change - half), math.expm1(change + half))
-        return Finding(metric, before, after, math.expm1(change), *ends, outcome, self.floor)
+        return Comparison(metric, before, after, math.expm1(change), *ends, outcome, self.floor)
 
     def _sight(self, error: float, confidence: float) -> float:
         """How far the true change may be on the worse side of what was found."""
@@ -155,7 +153,7 @@ class _Test:
         return float(t.ppf(confidence, self.weight)) * error
 
 
-def _together(findings: Sequence[Finding]) -> Outcome:
+def _together(findings: Sequence[Comparison]) -> Outcome:
     """The capacity decides when to stop, and whether anything was seen; what the p99 alone leaves open must not hold it
     up, since it is near the SLO by construction.
     """

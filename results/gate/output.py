@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from results.files import write_text
-from results.gate.decision import Decision, Finding, Setting
+from results.gate.decision import Comparison, Decision, Setting
 from results.text import NONE, figure, markdown, milliseconds, visible
 
 _NAMES = {
@@ -113,13 +113,13 @@ def github_annotations(service: str, decision: Decision) -> Sequence[str]:
     return [f"::{kind} title=tune gate::{_command(visible(text))}" for text in texts]
 
 
-def _cells(one: Finding) -> tuple[str, ...]:
+def _cells(one: Comparison) -> tuple[str, ...]:
     mark = {"passed": "", "regressed": "**worse**", "undecided": "not sure", "inconclusive": "cannot tell"}[one.outcome]
     between = NONE if one.low == one.high else f"{one.low:+.1%} to {one.high:+.1%}"
     return (_NAMES[one.metric], _value(one, one.before), _value(one, one.after), _percent(one.change), between, mark)
 
 
-def _line(one: Finding) -> str:
+def _line(one: Comparison) -> str:
     name, before, after, change, between, _ = _cells(one)
     sure = "" if between == NONE else f" ({between})"
     worse = {"passed": "", "regressed": ", worse", "undecided": ", not sure", "inconclusive": ", cannot tell"}[
@@ -132,7 +132,7 @@ def _percent(change: float) -> str:
     return "the same" if abs(change) < 0.0005 else f"{change:+.1%}"
 
 
-def _value(one: Finding, value: float) -> str:
+def _value(one: Comparison, value: float) -> str:
     return milliseconds(value) if one.metric == "p99_ms" else figure(value)
 
 

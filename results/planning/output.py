@@ -15,7 +15,7 @@ from results.report.chart import Axis, Chart, Mark, Note, area, line, steps
 from results.report.report import environment
 from results.text import duration, figure, given, money, share, visible
 
-_MOST_DRAWN = 600
+_MAX_DRAWN = 600
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -171,7 +171,7 @@ def _changes(plan: Plan) -> Iterator[tuple[int, float, float]]:
 def plan_chart(plan: Plan) -> Chart:
     """What the fleet can carry over time, above what comes."""
     fleet, each = plan.option.strategy.simulated, plan.option.replica.capacity_qps
-    every = max(1, len(plan.traffic.rates) // _MOST_DRAWN)
+    every = max(1, len(plan.traffic.rates) // _MAX_DRAWN)
     at = [number * plan.traffic.step_s / 3600 for number in range(0, len(plan.traffic.rates), every)]
     rates = [float(rate) for rate in plan.traffic.rates[::every]]
     carried = [float(count) * each for count in fleet.ready[::every]]

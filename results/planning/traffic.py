@@ -19,8 +19,8 @@ PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 
 _DAY_S = 86_400.0
 _STEP_S = 60.0
-_LEAST_STEP_S = 1.0
-_MOST_STEPS, _MOST_COUNTED = 100_000, 20_000
+_MIN_STEP_S = 1.0
+_MAX_STEPS, _MAX_COUNTED = 100_000, 20_000
 _PEAK_H = 20.0  # local time of the daily peak: the evening, as public traces of web traffic have it
 _BURST_S, _BURSTS = 300.0, (10.0, 15.0, 21.0)  # five minutes long, at these hours
 _PERIOD_S, _BUSY_SHARE = 3600.0, 0.25  # jobs that start on the hour and run for a quarter of it
@@ -104,7 +104,7 @@ def _of_requests(times: Floats, name: str, begins: datetime | None) -> Traffic:
     span = float(times[-1] - times[0])
     if span <= 0:
         raise ResultsError(f"{name}: all requests at one time; a trace covers some minutes at least")
-    step = max(float(np.clip(100 * span / len(times), _LEAST_STEP_S, _STEP_S)), span / _MOST_COUNTED)
+    step = max(float(np.clip(100 * span / len(times), _MIN_STEP_S, _STEP_S)), span / _MAX_COUNTED)
     counts = np.bincount(((times - times[0]) / step).astype(int)).astype(float)
     return _checked(Traffic(step, counts / step, name, span=_span(begins, span)))
 
@@ -114,7 +114,7 @@ def _even(starts: Floats, lengths: Floats, rates: Floats, name: str, begins: dat
     if (lengths <= 0).any():
         raise ResultsError(f"{name}: two lines have the same time")
     span = float(starts[-1] + lengths[-1])
-    step = max(min(_STEP_S, float(lengths.min())), _LEAST_STEP_S, span / _MOST_STEPS)
+    step = max(min(_STEP_S, float(lengths.min())), _MIN_STEP_S, span / _MAX_STEPS)
     edges = np.linspace(0.0, span, max(1, round(span / step)) + 1)
     requests = np.interp(edges, np.append(starts, span), np.append(0.0, np.cumsum(rates * lengths)))
     return _checked(Traffic(float(edges[1]), np.diff(requests) / float(edges[1]), name, span=_span(begins, span)))

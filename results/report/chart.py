@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Ticks = tuple[tuple[float, str], ...]
-_LEAST_TICKS, _MOST_TICKS = 3, 7
+_MIN_TICKS, _MAX_TICKS = 3, 7
 _NEAR = 4.0  # highest over lowest value; below it round steps read better than powers of ten
 
 
@@ -120,11 +120,11 @@ def round_values(low: float, high: float) -> Sequence[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for mantissas in ((1, 2, 5), (1, 3), (1,)):
         inside = [m * 10.0**e for e in powers for m in mantissas if low <= m * 10.0**e <= high]
-        if len(inside) < _LEAST_TICKS:
+        if len(inside) < _MIN_TICKS:
             return _steps(low, high)
-        if len(inside) <= _MOST_TICKS:
+        if len(inside) <= _MAX_TICKS:
             return inside
-    return inside[:: math.ceil(len(inside) / _MOST_TICKS)]
+    return inside[:: math.ceil(len(inside) / _MAX_TICKS)]
 
 
 def _steps(low: float, high: float) -> Sequence[float]:

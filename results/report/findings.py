@@ -17,7 +17,7 @@ _IDLE = 0.3  # of a GPU's time
 _THROTTLED = 0.05  # of the scheduler's periods
 _AGREES = 0.15  # relative difference of two measurements that is worth a word
 _WIDER, _SAME_SHARE = 1.5, 0.1  # slices so far apart, of which a framework holds the same part
-_MOST_TRIALS = 6
+_MAX_TRIALS = 6
 _HOUR_S = 3600
 _SHARED = 0.02  # of the server's cores that the load generator used
 _SPEED, _MEMORY_SPEED = 0.1, 0.5  # relative difference from the first trial's; caches make copies noisy
@@ -254,6 +254,6 @@ def _others(records: Sequence[TrialRecord], worst: TrialRecord) -> str:
 
 
 def _listed(records: Sequence[TrialRecord]) -> str:
-    shown = [f"trial {one.number} ({assigned(one.configuration)})" for one in records[:_MOST_TRIALS]]
+    shown = [f"trial {one.number} ({assigned(one.configuration)})" for one in records[:_MAX_TRIALS]]
     more = len(records) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

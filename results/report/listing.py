@@ -15,7 +15,7 @@ from results.text import NONE, change, duration, figure, given, interval, millis
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
-_LEAST_S = 0.05
+_MIN_S = 0.05
 Mark = Literal["", "recommended", "current"]
 
 
@@ -121,7 +121,7 @@ def _facts(one: TrialRecord) -> str | None:
 
 def _lasted(seconds: float | None) -> str:
     """A time that is worth a word; what a table replays takes none."""
-    return NONE if seconds is None or seconds < _LEAST_S else duration(seconds)
+    return NONE if seconds is None or seconds < _MIN_S else duration(seconds)
 
 
 def alternatives_table(study: StudySummary) -> Table | None:

@@ -9,7 +9,7 @@ from results.records import TrialRecord
 from results.summary import StudySummary
 from results.text import assigned, figure, milliseconds
 
-_MOST = 4  # pictures; the trials' notes name all
+_MAX = 4  # pictures; the trials' notes name all
 _ROUND = 1
 
 
@@ -41,7 +41,7 @@ class Settling:
 def settlings(study: StudySummary) -> list[Settling]:
     """Of the trials whose latest measurement never settled, the first few."""
     found = [record for record in map(study.latest, study.records) if len(record.unsettled) > 1]
-    return [_settling(record) for record in found[:_MOST]]
+    return [_settling(record) for record in found[:_MAX]]
 
 
 def _settling(record: TrialRecord) -> Settling:

@@ -10,8 +10,8 @@ import docker
 import requests
 from docker.errors import APIError, DockerException
 
-from runners.patience import patiently
 from runners.protocol import RunnerUnavailable
+from runners.retry import retry
 
 _ANSWER_S, _GIVE_UP_S = 60, 60.0
 _LOST = (requests.exceptions.ConnectionError, requests.exceptions.ReadTimeout)
@@ -57,7 +57,7 @@ class Engine:
         Raises APIError for what the engine refuses, RunnerUnavailable when it stays away.
         """
         try:
-            return patiently(lambda error: isinstance(error, _LOST), _GIVE_UP_S, call, *args, **kwargs)
+            return retry(lambda error: isinstance(error, _LOST), _GIVE_UP_S, call, *args, **kwargs)
         except _LOST as error:
             raise RunnerUnavailable(f"the Docker engine has not answered for {_GIVE_UP_S:g} s") from error
 

@@ -23,7 +23,7 @@ from runners.protocol import Infeasible, NotBeside, Program, RunnerUnavailable, 
 _BUNDLE = "/tune/load"
 _CONTAINER = "load"
 _CHUNK = 700_000  # of the 1 MiB that an object may have, in base64
-_MOST_CHUNKS = 60
+_MAX_CHUNKS = 60
 _START_S, _ROOM_S = 120.0, 5.0
 _READ_S = 5.0
 _AWAY_S = 120.0
@@ -56,7 +56,7 @@ class LoadPlace:
         """The bundle in config maps, and the secrets in a secret; all are gone when the stack is closed."""
         core = self.cluster.core
         pieces = [program.bundle[at : at + _CHUNK] for at in range(0, len(program.bundle), _CHUNK)]
-        if len(pieces) > _MOST_CHUNKS:
+        if len(pieces) > _MAX_CHUNKS:
             raise NotBeside(
                 f"{len(program.bundle) / 2**20:.0f} MiB of requests are more than the cluster's objects carry"
             )

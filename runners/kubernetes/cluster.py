@@ -13,8 +13,8 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from runners.patience import patiently
 from runners.protocol import RunnerUnavailable
+from runners.retry import retry
 
 ANSWER_S = (5.0, 20.0)  # to connect, to read
 _GIVE_UP_S = 120.0
@@ -59,7 +59,7 @@ class Cluster:
         """
         kwargs.setdefault("_request_timeout", ANSWER_S)
         try:
-            return patiently(_is_away, _GIVE_UP_S, call, *args, **kwargs)
+            return retry(_is_away, _GIVE_UP_S, call, *args, **kwargs)
         except (urllib3.exceptions.HTTPError, ApiException) as error:
             if _is_away(error):
                 raise RunnerUnavailable(f"the Kubernetes API has not answered for {_GIVE_UP_S:g} s") from error

@@ -15,7 +15,7 @@ _V1 = (
 
 
 @dataclass(frozen=True)
-class Found:
+class PodUsage:
     """A sample, and how many processes the kernel has killed for memory."""
 
     sample: Sample
@@ -27,7 +27,7 @@ def commands() -> tuple[tuple[str, ...], ...]:
     return tuple(("cat", *(f"{_ROOT}/{name}" for name in names)) for names in (_V2, _V1))
 
 
-def as_sample(text: str, at: float) -> Found | None:
+def as_sample(text: str, at: float) -> PodUsage | None:
     """From what a command printed: bare numbers in the order of its files, and tables of a name and a number a line.
 
     None where that is not there.
@@ -48,4 +48,4 @@ def as_sample(text: str, at: float) -> Found | None:
         return None
     processes = numbers[1] if "usage_usec" in table and len(numbers) > 1 else 0
     sample = Sample(at, cpu_s, max(0, memory - cache), processes, table.get("nr_periods"), table.get("nr_throttled"))
-    return Found(sample, table.get("oom_kill", 0))
+    return PodUsage(sample, table.get("oom_kill", 0))

@@ -18,7 +18,7 @@ from runners.leftovers.ownership import marks_of
 from runners.protocol import RunnerUnavailable
 
 _POLL_S = 0.01
-_MOST_FREEZES = 100
+_MAX_FREEZES = 100
 _UNKILLABLE_S = 30.0
 
 
@@ -88,7 +88,7 @@ class ProcessTree:
     def _freeze(self) -> None:
         """Stop processes that fork faster than they can be killed one by one: once all stand still, none is new."""
         frozen: set[tuple[int, int]] = set()
-        for _ in range(_MOST_FREEZES):
+        for _ in range(_MAX_FREEZES):
             fresh = [entry for entry in self.search() if entry.identity not in frozen]
             if not fresh:
                 return

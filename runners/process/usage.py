@@ -20,7 +20,7 @@ _INTERVAL_S = 0.2
 _FAST_INTERVAL_S = 0.05  # near the limit a server can take gigabytes within one slow interval
 _NEAR = 0.7
 _JUDGED_FOR_S = 1.0
-_LEAST_FREE_BYTES, _LEAST_FREE_SHARE = 256 * 2**20, 0.03
+_MIN_FREE_BYTES, _MIN_FREE_SHARE = 256 * 2**20, 0.03
 _MIB = 2**20
 
 
@@ -42,7 +42,7 @@ class Watch(threading.Thread):
         self._done = threading.Event()
         self._cpu, self._cgroups, self._gpus = CpuMeter(), Cgroups(), nvml()
         self._total_bytes = int(psutil.virtual_memory().total)
-        self._floor_bytes = max(_LEAST_FREE_BYTES, int(_LEAST_FREE_SHARE * self._total_bytes))
+        self._floor_bytes = max(_MIN_FREE_BYTES, int(_MIN_FREE_SHARE * self._total_bytes))
         self._judged: tuple[float, int, int] | None = None
         self.samples = Samples()
         self.out_of_memory: str | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from results import Evidence, StudySummary
+from results import StudySummary, TrialEvidence
 from results.dashboard import make_app
 from tests.results.planning.test_planning import SIZES, study
 from tuner.errors import UsageError
@@ -28,8 +28,8 @@ class OneStudy:
     def summary(self, name: str) -> StudySummary:
         return study(*SIZES)
 
-    def evidence(self, name: str, number: int) -> Evidence:
-        return Evidence()
+    def evidence(self, name: str, number: int) -> TrialEvidence:
+        return TrialEvidence()
 
     def formats(self, name: str) -> tuple[str, ...]:
         return ("kubernetes",)

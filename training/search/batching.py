@@ -13,7 +13,7 @@ from torch import Tensor
 from training.search.draw import Draw
 from training.search.hardware import Accelerator, Slices, accelerators, core_price, slices
 from training.search.knobs import Knobs
-from training.search.spaces import MOST_CHOICES, SpaceBuilder
+from training.search.spaces import MAX_CHOICES, SpaceBuilder
 from training.search.truth import Served, Services, services
 
 
@@ -112,7 +112,7 @@ def _declared(draw: Draw, space: SpaceBuilder) -> tuple[_Parameters, _Hardware, 
     on_cpu, hybrid, by_instance = kind < 0.3, (kind > 0.3) & (kind < 0.42), kind > 0.85
     copies = "workers" if draw.generator.initial_seed() % 3 else "instances"
     machines = "instance_type" if draw.generator.initial_seed() % 2 else ""
-    numbers = torch.arange(MOST_CHOICES, device=draw.device).float().expand(size, -1)
+    numbers = torch.arange(MAX_CHOICES, device=draw.device).float().expand(size, -1)
     parameters = _Parameters(
         cores=space.numbers("cpu_cores", 0.7, 1, 64, most=16, linear=0.5),
         batch=space.numbers("batch_size", 0.75, 1, 512, most=11, zero=0.05),
@@ -133,9 +133,9 @@ def _declared(draw: Draw, space: SpaceBuilder) -> tuple[_Parameters, _Hardware, 
     hardware = _Hardware(
         accelerators(draw, space, 0.5 * (~on_cpu) * (~by_instance), several=0.25 * (~on_cpu)),
         slices(draw, space, torch.where(hybrid, 1.0, 0.45 * (~on_cpu)), hybrid),
-        draw.log_uniform(1, 64, size, MOST_CHOICES),
-        draw.chance(draw.uniform(0, 1, size, 1), size, MOST_CHOICES),
-        (draw.heavy(size, MOST_CHOICES) * draw.log_uniform(0.1, 1.0, size, 1)).exp(),
+        draw.log_uniform(1, 64, size, MAX_CHOICES),
+        draw.chance(draw.uniform(0, 1, size, 1), size, MAX_CHOICES),
+        (draw.heavy(size, MAX_CHOICES) * draw.log_uniform(0.1, 1.0, size, 1)).exp(),
         on_cpu,
     )
     return parameters, hardware, Knobs(space, 0.3, ("engine", 0.25))
@@ -207,7 +207,7 @@ def _price(
     core, fixed = core_price(draw, *column)
     gpu = hardware.accelerator.price() * hardware.shared.paid() * given.on_gpu
     parts = core * given.cores + 0.005 * torch.where(given.gib < 1e5, given.gib, 0.0) + gpu + fixed
-    odd = (draw.heavy(space.size, MOST_CHOICES) * draw.log_uniform(0.05, 1.2, *column)).exp()
+    odd = (draw.heavy(space.size, MAX_CHOICES) * draw.log_uniform(0.05, 1.2, *column)).exp()
     machine = core.clamp(min=0.01) * given.cores + torch.where(given.on_gpu, draw.log_uniform(0.3, 4, *column), 0.0)
     return torch.where(given.is_machine, machine * space.chosen(parameters.instance, odd, 1.0), parts)
 
@@ -218,7 +218,7 @@ def _physics(
     """As far as the search is told: an instance type's name may say nothing."""
     told = given.on_gpu & (~given.is_machine | draw.chance(0.5, space.size, 1))
     cores = torch.where(given.is_machine | space.has(parameters.cores), given.cores, torch.nan)
-    per_core = space.chosen(parameters.instance, draw.one_of([2, 4, 8], None, space.size, MOST_CHOICES))
+    per_core = space.chosen(parameters.instance, draw.one_of([2, 4, 8], None, space.size, MAX_CHOICES))
     gib = torch.where(given.is_machine, given.cores * per_core, torch.where(given.gib < 1e5, given.gib, torch.nan))
     return hardware.accelerator.physics(given.share, given.held, told, cores, gib)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from training.search.draw import Draw
-from training.search.spaces import MOST_CHOICES, SpaceBuilder
+from training.search.spaces import MAX_CHOICES, SpaceBuilder
 from tuner.search.surrogate.gpus import GPUS
 
 # MIG's profiles are sevenths of the compute and eighths of memory and bandwidth (NVIDIA's MIG user guide: 1g.10gb to
@@ -25,7 +25,7 @@ _MIG_MEMORY = ([1 / 8, 2 / 8, 4 / 8, 4 / 8, 1.0], [1 / 8, 2 / 8, 4 / 8, 1.0])
 class Accelerator:
     """GPUs of one type or several, and how many: what they can do for this service, and what they cost.
 
-    `specs` (B, MOST_CHOICES, 3) are TFLOP/s, GB/s and GiB; `odds` how far this service is from what they promise.
+    `specs` (B, MAX_CHOICES, 3) are TFLOP/s, GB/s and GiB; `odds` how far this service is from what they promise.
     """
 
     space: SpaceBuilder
@@ -80,15 +80,15 @@ def accelerators(draw: Draw, space: SpaceBuilder, several_types: Tensor, several
     count = space.listed("gpus", 0.0, [[1, 2, 4, 8], [1, 2, 4], [1, 2, 3, 4], [1, 2], [1, 2, 3, 4, 5, 6, 7, 8]])
     space.slots[count].present = draw.chance(several, size)
     table = torch.tensor(list(GPUS.values()), device=draw.device)
-    chosen = draw.permutations(size, len(table)).repeat(1, 1 + MOST_CHOICES // len(table))[:, :MOST_CHOICES]
+    chosen = draw.permutations(size, len(table)).repeat(1, 1 + MAX_CHOICES // len(table))[:, :MAX_CHOICES]
     specs = table[chosen]
-    strange = draw.chance(0.15, size, MOST_CHOICES, 1)  # a GPU that no list has
-    specs = specs * torch.where(strange, (0.7 * draw.normal(size, MOST_CHOICES, 3)).exp(), 1.0)
-    odds = (draw.heavy(size, MOST_CHOICES) * draw.log_uniform(0.05, 0.6, size, 1)).exp()
-    prices = 0.02 * specs[..., 0] ** draw.uniform(0.3, 1.0, size, 1) * (draw.normal(size, MOST_CHOICES) * 0.4).exp()
-    unrelated = draw.log_uniform(0.3, 10, size, MOST_CHOICES)
+    strange = draw.chance(0.15, size, MAX_CHOICES, 1)  # a GPU that no list has
+    specs = specs * torch.where(strange, (0.7 * draw.normal(size, MAX_CHOICES, 3)).exp(), 1.0)
+    odds = (draw.heavy(size, MAX_CHOICES) * draw.log_uniform(0.05, 0.6, size, 1)).exp()
+    prices = 0.02 * specs[..., 0] ** draw.uniform(0.3, 1.0, size, 1) * (draw.normal(size, MAX_CHOICES) * 0.4).exp()
+    unrelated = draw.log_uniform(0.3, 10, size, MAX_CHOICES)
     prices = torch.where(draw.chance(0.12, size, 1), unrelated, prices)
-    lacks = (draw.heavy(size, MOST_CHOICES) * 0.6).exp()
+    lacks = (draw.heavy(size, MAX_CHOICES) * 0.6).exp()
     return Accelerator(space, kind, count, specs, odds, prices, lacks)
 
 
@@ -122,7 +122,7 @@ class Slices:
 def slices(draw: Draw, space: SpaceBuilder, chance: Tensor, with_none: Tensor) -> Slices:
     """`chance` is that of being sliced; where `with_none` is true the first choice may be no GPU at all."""
     size = space.size
-    table, memory = (torch.zeros(len(_SLICES), MOST_CHOICES) for _ in range(2))
+    table, memory = (torch.zeros(len(_SLICES), MAX_CHOICES) for _ in range(2))
     for row, shares in enumerate(_SLICES):
         table[row, : len(shares)] = memory[row, : len(shares)] = torch.tensor(shares)
     for row, shares in enumerate(_MIG_MEMORY):

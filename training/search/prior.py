@@ -15,7 +15,7 @@ KINDS: dict[str, tuple[Callable[[Draw, int, int], Services], float]] = {
     "batching": (batching, 0.55), "language": (language, 0.17), "diffusion": (diffusion, 0.11),
     "anything": (anything, 0.17),
 }  # fmt: skip
-_LEAST_SERVING = 2
+_MIN_SERVING = 2
 
 
 def draw_services(draw: Draw, size: int, configurations: int, kinds: Sequence[str] = tuple(KINDS)) -> Services:
@@ -27,7 +27,7 @@ def draw_services(draw: Draw, size: int, configurations: int, kinds: Sequence[st
     ]
     together = joined(made)
     serve = ((together.outcome == 0) & together.spaces.valid).sum(1)
-    return only(together, (serve >= _LEAST_SERVING).nonzero()[:, 0])
+    return only(together, (serve >= _MIN_SERVING).nonzero()[:, 0])
 
 
 def joined(parts: Sequence[Services]) -> Services:

@@ -13,7 +13,7 @@ from torch import Tensor
 from training.search.draw import Draw
 from training.search.hardware import accelerators, core_price
 from training.search.knobs import Knobs
-from training.search.spaces import MOST_CHOICES, SpaceBuilder
+from training.search.spaces import MAX_CHOICES, SpaceBuilder
 from training.search.truth import Served, Services, services, unknown_physics
 
 _POWERS = [1.0, 2, 4, 8, 16]
@@ -163,13 +163,13 @@ def anything(draw: Draw, size: int, configurations: int) -> Services:
 
 
 def _curve(draw: Draw, size: int, categorical: bool, scale: float) -> Tensor:
-    """(B, MOST_CHOICES): what each choice of a parameter does, in logs."""
+    """(B, MAX_CHOICES): what each choice of a parameter does, in logs."""
     strength = scale * draw.log_uniform(0.02, 1.2, size, 1) * ~draw.chance(0.15, size, 1)
     if categorical:
-        return draw.heavy(size, MOST_CHOICES) * strength
-    steps = draw.normal(size, MOST_CHOICES)
+        return draw.heavy(size, MAX_CHOICES) * strength
+    steps = draw.normal(size, MAX_CHOICES)
     walk = (steps * 0.5 + draw.normal(size, 1) * 0.4).cumsum(1)
-    x = torch.arange(MOST_CHOICES, device=draw.device) / draw.uniform(2, 16, size, 1)
+    x = torch.arange(MAX_CHOICES, device=draw.device) / draw.uniform(2, 16, size, 1)
     peak = -((x - draw.uniform(0, 1.3, size, 1)).abs() ** draw.uniform(1, 2, size, 1)) * 3
     saturating = 2 * (1 - (-3 * x).exp()) * draw.normal(size, 1)
     kind = draw.uniform(0, 1, size, 1)

@@ -10,8 +10,8 @@ from torch import Tensor
 from training.search.draw import Draw
 from tuner.search.surrogate.encoding import ROLES, Spaces
 
-MOST_CHOICES = 36
-MOST_PARAMETERS = 8
+MAX_CHOICES = 36
+MAX_PARAMETERS = 8
 _ALIKE = {  # roles that people take for each other
     "batch_size": ("concurrency", "batch_size"), "concurrency": ("batch_size", "concurrency"),
     "workers": ("instances", "workers", "replicas"), "instances": ("workers", "instances"),
@@ -23,7 +23,7 @@ _ALIKE = {  # roles that people take for each other
 
 @dataclass
 class Slot:
-    """A parameter that some services of the batch have: `choices` (B, MOST_CHOICES) as the server feels them, of which
+    """A parameter that some services of the batch have: `choices` (B, MAX_CHOICES) as the server feels them, of which
     the first `count` (B,) exist; `shown` are the numbers that the search sees; `present` (B,) says which have it.
     """
 
@@ -57,7 +57,7 @@ class SpaceBuilder:
         """A parameter with ordered choices; where there is a `zero` it comes first. Returns the slot's number."""
         draw, size = self.draw, self.size
         count = draw.integers(2, most + 1, size)
-        steps = torch.arange(MOST_CHOICES, device=draw.device)
+        steps = torch.arange(MAX_CHOICES, device=draw.device)
         first = low * 2.0 ** draw.integers(0, 3, size, 1)
         doubling = first * 2.0**steps
         line = low * (1 + steps * draw.one_of([1, 1, 1, 2, 4], None, size, 1)) if low else steps * 1.0
@@ -66,13 +66,13 @@ class SpaceBuilder:
         line = torch.where(draw.chance(0.35, size, 1), multiples, line)
         kind = draw.uniform(0, 1, size, 1)
         long = (kind[:, 0] < linear) & draw.chance(0.3, size)
-        count = torch.where(long, draw.integers(8, MOST_CHOICES + 1, size), count)
+        count = torch.where(long, draw.integers(8, MAX_CHOICES + 1, size), count)
         choices = torch.where(kind < linear, line, torch.where(kind < linear + 0.15, halves, doubling))
         fits = (choices <= high).sum(1).clamp(min=2)
         count = torch.minimum(count, fits)
         # Leave some out: 1, 4, 16.
         sparse = draw.chance(0.15, size, 1)
-        choices = torch.where(sparse & (count[:, None] * 2 <= MOST_CHOICES), choices[:, ::2].repeat(1, 2), choices)
+        choices = torch.where(sparse & (count[:, None] * 2 <= MAX_CHOICES), choices[:, ::2].repeat(1, 2), choices)
         if zero:
             with_zero = draw.chance(zero, size, 1)
             choices = torch.where(with_zero, torch.cat([choices[:, :1] * 0, choices[:, :-1]], 1), choices)
@@ -81,7 +81,7 @@ class SpaceBuilder:
     def listed(self, role: str, chance: float, lists: list[list[float]]) -> int:
         """One of several lists of choices, cut to some length, always from its first."""
         draw, size = self.draw, self.size
-        table = torch.zeros(len(lists), MOST_CHOICES)
+        table = torch.zeros(len(lists), MAX_CHOICES)
         for row, values in enumerate(lists):
             table[row, : len(values)] = torch.tensor(values)
         lengths = torch.tensor([len(values) for values in lists], device=draw.device)
@@ -95,7 +95,7 @@ class SpaceBuilder:
         few = self.draw.integers(least, most + 1, self.size)
         rare = self.draw.integers(least, 18, self.size)
         count = torch.where(self.draw.chance(0.1, self.size) & torch.tensor(most > 4, device=few.device), rare, few)
-        choices = torch.arange(MOST_CHOICES, device=self.draw.device).float().expand(self.size, -1)
+        choices = torch.arange(MAX_CHOICES, device=self.draw.device).float().expand(self.size, -1)
         return self.add(role, choices, count, self.draw.chance(chance, self.size), categorical=True)
 
     def add(
@@ -113,9 +113,9 @@ class SpaceBuilder:
         none = ~present.any(1)
         forced = torch.nn.functional.one_hot(draw.integers(0, len(self.slots), size), len(self.slots)).bool()
         present = torch.where(none[:, None], forced, present)
-        # No more than MOST_PARAMETERS.
+        # No more than MAX_PARAMETERS.
         order = torch.where(present, draw.uniform(0, 1, size, len(self.slots)), 2.0).argsort(1).argsort(1)
-        present &= order < MOST_PARAMETERS
+        present &= order < MAX_PARAMETERS
         counts = torch.where(present, torch.stack([slot.count for slot in self.slots], 1), 1)
         for number, slot in enumerate(self.slots):
             slot.present = present[:, number]
@@ -142,7 +142,7 @@ class SpaceBuilder:
         )
 
     def chosen(self, slot: int, per_choice: Tensor, default: float | Tensor = 0.0) -> Tensor:
-        """(B, N): a figure that is given per choice (B, MOST_CHOICES)."""
+        """(B, N): a figure that is given per choice (B, MAX_CHOICES)."""
         found = per_choice.gather(1, self.index[..., slot])
         present = self.slots[slot].present[:, None]
         return torch.where(present, found, torch.as_tensor(default, device=found.device, dtype=found.dtype))
@@ -164,16 +164,16 @@ class SpaceBuilder:
         categorical = categorical | draw.chance(0.03, size, slots)
         salt = draw.integers(0, 97, size, slots)
         # Categories are numbered by their order of appearance, which means nothing.
-        shuffled = draw.permutations(size * slots, MOST_CHOICES).reshape(size, slots, MOST_CHOICES)
+        shuffled = draw.permutations(size * slots, MAX_CHOICES).reshape(size, slots, MAX_CHOICES)
         counts = torch.stack([slot.count for slot in self.slots], 1)[..., None]
-        inside = torch.arange(MOST_CHOICES, device=draw.device) < counts
-        shuffled = torch.where(inside, shuffled, MOST_CHOICES + 1).argsort(2).argsort(2)
+        inside = torch.arange(MAX_CHOICES, device=draw.device) < counts
+        shuffled = torch.where(inside, shuffled, MAX_CHOICES + 1).argsort(2).argsort(2)
         named = shuffled.gather(2, self.index.transpose(1, 2)).transpose(1, 2)
         rank = torch.where(categorical[:, None, :], named, self.index)
         rank = torch.where(present[:, None, :], rank, -1)
         value = torch.where(categorical[:, None, :], torch.nan, value)
-        # Only MOST_PARAMETERS of them: those that are present first, in any order.
-        order = torch.where(present, draw.uniform(0, 1, size, slots), 2.0).argsort(1)[:, :MOST_PARAMETERS]
+        # Only MAX_PARAMETERS of them: those that are present first, in any order.
+        order = torch.where(present, draw.uniform(0, 1, size, slots), 2.0).argsort(1)[:, :MAX_PARAMETERS]
         wide = order[:, None, :].expand(-1, rank.shape[1], -1)
         return Spaces(
             role.gather(1, order), categorical.gather(1, order), salt.gather(1, order), value.gather(2, wide),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from training.search.draw import Draw
-from training.search.spaces import MOST_PARAMETERS
+from training.search.spaces import MAX_PARAMETERS
 from training.search.truth import Services
 from tuner.search.surrogate.encoding import MEASURED, PHYSICS, ROLES, Spaces
 from tuner.search.surrogate.gpus import gpu_physics
@@ -87,7 +87,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         rows = list(csv.DictReader(file))
     meta = path.parent / "meta.json"
     known = json.loads(meta.read_text(encoding="utf-8"))["roles"] if meta.is_file() else {}
-    names = [name for name in rows[0] if name not in _FIGURES][:MOST_PARAMETERS]
+    names = [name for name in rows[0] if name not in _FIGURES][:MAX_PARAMETERS]
     limit = _LIMIT.search(path.stem)
     limit_ms = float(limit[1]) if limit else math.nan
     role, categorical, rank, value = [], [], [], []
@@ -100,7 +100,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         categorical.append(not ordered)
         rank.append([choices.index(text) for text in texts])
         value.append([float(text) if ordered else math.nan for text in texts])
-    missing = MOST_PARAMETERS - len(names)
+    missing = MAX_PARAMETERS - len(names)
     capacity = [float(row["capacity_qps"] or 0) for row in rows]
     p99 = [float(row["p99_ms"] or "nan") for row in rows]
     return {

@@ -32,7 +32,7 @@ from tuner.search.surrogate.network import Network
 
 _TOKENS = {"cuda": 131_072, "cpu": 6_144}  # configurations in a batch
 _SIZES = ((64, 0.2), (128, 0.4), (224, 0.3), (512, 0.1))  # configurations of a space, and how often
-_MOST = ((6, 0.2), (12, 0.3), (24, 0.3), (48, 0.2))  # trials
+_MAX = ((6, 0.2), (12, 0.3), (24, 0.3), (48, 0.2))  # trials
 _RATE, _WARM, _AVERAGED = 2e-3, 200, 0.998
 _HELD_OUT = 10**6  # seeds from here on are never trained on
 _BATCHES = {"cuda": 8, "cpu": 2}  # drawn at once
@@ -83,7 +83,7 @@ class Source:
                 index = search(draw, network, made, encoded, shown, min(_SEARCHED, made.outcome.shape[1] - 4))
             self.searched = [(made, encoded, shown, index)] * 2
         else:
-            most = min(int(_one(draw, _MOST)), made.outcome.shape[1] - 4)
+            most = min(int(_one(draw, _MAX)), made.outcome.shape[1] - 4)
             index = wander(draw, made, encoded, shown, most)
         return _example(draw, made, encoded, shown, index)
 

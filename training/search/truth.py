@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from training.search.draw import Draw
-from training.search.spaces import MOST_CHOICES, SpaceBuilder
+from training.search.spaces import MAX_CHOICES, SpaceBuilder
 from tuner.search.surrogate.encoding import MEASURED, PHYSICS, Spaces
 
 _WAVES = 16
@@ -115,7 +115,7 @@ def _quirks(draw: Draw, space: SpaceBuilder, shape: torch.Size) -> tuple[Tensor,
     counts = torch.stack([slot.count for slot in space.slots], 1)
     place = index / (counts - 1).clamp(min=1)[:, None, :] * present[:, None, :]
     own = draw.chance(0.3, size, slots) * draw.log_uniform(0.01, 0.25, size, slots) * present
-    effects = draw.heavy(size, slots, MOST_CHOICES) * own[..., None]
+    effects = draw.heavy(size, slots, MAX_CHOICES) * own[..., None]
     sped = sped + effects.gather(2, index.transpose(1, 2)).sum(1)
     slowed = slowed - draw.uniform(0, 1, size, 1) * sped
     # Pairs: what one value does depends on another's.
@@ -142,7 +142,7 @@ def _quirks(draw: Draw, space: SpaceBuilder, shape: torch.Size) -> tuple[Tensor,
 
 def _of_choice(draw: Draw, index: Tensor, slot: Tensor) -> Tensor:
     """(B, N): a random number per choice of one parameter, smooth in its order or not."""
-    steps = draw.normal(len(slot), MOST_CHOICES)
+    steps = draw.normal(len(slot), MAX_CHOICES)
     walk = steps.cumsum(1) / 2
     table = torch.where(draw.chance(0.5, len(slot), 1), steps, walk - walk[:, :1])
     which = index.gather(2, slot[:, None, None].expand(-1, index.shape[1], 1))[..., 0]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from results import Evidence, ResultsError, StudySummary
+from results import ResultsError, StudySummary, TrialEvidence
 from results.exports import Deployable, exported, offered
 from results.text import visible
 from search_spaces.masking import remember
@@ -75,7 +75,7 @@ class Studies:
 
         return self._safely(name, read)
 
-    def evidence(self, name: str, number: int) -> Evidence:
+    def evidence(self, name: str, number: int) -> TrialEvidence:
         """Of one trial."""
         return self._safely(name, lambda archive: archive.evidence(number))
 

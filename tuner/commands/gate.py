@@ -12,7 +12,7 @@ import click
 from results import Recommendation, ResultsError, StudySummary, read_recommendation
 from results.gate import (
     Decision,
-    Measurement,
+    GateMeasurement,
     Setting,
     decide,
     gate_document,
@@ -57,7 +57,7 @@ def gate(options: GateOptions) -> ExitCode:
         before = read_recommendation(options.baseline)
     except ResultsError as error:
         raise UsageError(f"--baseline: {error}") from error
-    baseline = Measurement.of(before)
+    baseline = GateMeasurement.of(before)
     if baseline is None or before.configuration is None:
         raise UsageError(
             f"--baseline {options.baseline} recommends nothing: no configuration held the SLO then\n"
@@ -78,11 +78,11 @@ def gate(options: GateOptions) -> ExitCode:
     )
 
 
-def _finished(options: GateOptions, before: Recommendation, baseline: Measurement, setting: Setting) -> Decision:
+def _finished(options: GateOptions, before: Recommendation, baseline: GateMeasurement, setting: Setting) -> Decision:
     """From what a run has found already: one measurement, and one look."""
     summary, _ = read_study(options.folder, options.storage, options.study)
     _same_service(before, summary.service)
-    found = Measurement.of(summary.recommendation)
+    found = GateMeasurement.of(summary.recommendation)
     if found is None:
         return Decision("regressed", (), 1, "no configuration holds the SLO any more")
     once = Setting(setting.false_alarms, setting.detect, looks=1)
@@ -90,7 +90,7 @@ def _finished(options: GateOptions, before: Recommendation, baseline: Measuremen
 
 
 def _measured(
-    options: GateOptions, before: Recommendation, baseline: Measurement, setting: Setting, folder: Path
+    options: GateOptions, before: Recommendation, baseline: GateMeasurement, setting: Setting, folder: Path
 ) -> Decision:
     """On fresh launches of the configuration that was recommended."""
     loaded, configuration, pairs = _what(options, before)

@@ -22,7 +22,7 @@ _NARROW, _WIDE = 8, 24  # columns of a bar
 _WORDS_FROM = 130  # columns of a terminal from which the lines have all their words
 _FULL, _PARTS = "\N{FULL BLOCK}", " \u258f\u258e\u258d\u258c\u258b\u258a\u2589"
 _SPINNER = "\u280b\u2819\u2839\u2838\u283c\u2834\u2826\u2827\u2807\u280f"
-_MOST_SHOWN = 4  # of trials that run at once
+_MAX_SHOWN = 4  # of trials that run at once
 
 
 @dataclass
@@ -64,9 +64,9 @@ class Whole:
 
 def running_lines(running: Sequence[Running], width: int) -> list[Text]:
     """A line per trial under way."""
-    lines = [_running_line(one, width) for one in running[:_MOST_SHOWN]]
-    if len(running) > _MOST_SHOWN:
-        lines.append(Text(f"  and {len(running) - _MOST_SHOWN} more trials", style="dim"))
+    lines = [_running_line(one, width) for one in running[:_MAX_SHOWN]]
+    if len(running) > _MAX_SHOWN:
+        lines.append(Text(f"  and {len(running) - _MAX_SHOWN} more trials", style="dim"))
     return lines
 
 

@@ -13,7 +13,7 @@ from tuner.spec.reading import LoadedSpec
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunEstimate:
     """`seconds` of warm-up and load at most (the servers' own start is not known before), and `cost` of that time at
     the mean price of the space's configurations; None where they have no price.
     """
@@ -22,12 +22,12 @@ class Estimate:
     cost: float | None
 
 
-def estimate_run(loaded: LoadedSpec, trials: int, among: Sequence[Configuration] | None = None) -> Estimate | None:
+def estimate_run(loaded: LoadedSpec, trials: int, among: Sequence[Configuration] | None = None) -> RunEstimate | None:
     """None for a replay, which takes no load at all. `among` is a sample of what can run; without it, of the space."""
     if loaded.spec.runner.type == "replay":
         return None
     again = final_launches(loaded.spec.objective.final, trials)
-    seconds = loaded.most_load_s(again=False) * trials + loaded.most_load_s(again=True) * again
+    seconds = loaded.most_load_s(confirmation=False) * trials + loaded.most_load_s(confirmation=True) * again
     sample = loaded.space.sample(1000, seed=0) if among is None else among
     prices = [price for found in sample if (price := price_of(loaded, found))]
-    return Estimate(seconds, statistics.fmean(prices) * seconds / 3600 if prices else None)
+    return RunEstimate(seconds, statistics.fmean(prices) * seconds / 3600 if prices else None)

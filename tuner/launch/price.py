@@ -90,7 +90,7 @@ def check_prices(loaded: LoadedSpec) -> None:
         raise loaded.error(
             ("prices",),
             "nothing in the space has a price: set cpu_core_hour, memory_gib_hour or gpu_hour, and give a parameter "
-            "the role cpu_cores, memory, gpu_type or gpus" + (", in every service" if loaded.members else ""),
+            "the role cpu_cores, memory, gpu_type or gpus" + (", in every service" if loaded.colocated else ""),
         )
 
 

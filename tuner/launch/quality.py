@@ -33,7 +33,7 @@ from tuner.spec.quality import QualitySpec
 from tuner.spec.reading import LoadedSpec
 
 _AT_ONCE = 4  # so that batches are made, which may change answers too
-_MOST = 500
+_MAX = 500
 _TIMEOUT_S = 60.0
 
 
@@ -141,7 +141,7 @@ def _labelled(loaded: LoadedSpec, spec: QualitySpec, path: Path) -> Quality:
             raise loaded.error(key, f'{shown(path)}:{number} is not {{"request": ..., "label": ...}}') from error
     if not bodies:
         raise loaded.error(key, f"{shown(path)} is empty")
-    return Quality(spec, tuple(bodies[:_MOST]), tuple(labels[:_MOST]))
+    return Quality(spec, tuple(bodies[:_MAX]), tuple(labels[:_MAX]))
 
 
 def _reference(
@@ -185,7 +185,7 @@ def _reference(
 def _bodies(loaded: LoadedSpec, source: RequestSource) -> tuple[Body, ...]:
     """The load test's own requests, at most 500 of them."""
     try:
-        return tuple(read_bodies(source.plan)[:_MOST])
+        return tuple(read_bodies(source.plan)[:_MAX])
     except PlanError as error:
         raise loaded.error(("request",), str(error)) from error
 

@@ -46,7 +46,7 @@ def _docker(loaded: LoadedSpec) -> Runner:
         from runners.docker.runner import DockerOptions, DockerRunner
 
     spec, key = loaded.spec.runner.docker, ("runner", "docker")
-    if loaded.members and spec.build is not None:
+    if loaded.colocated and spec.build is not None:
         raise loaded.error((*key, "build"), "builds one image; with several services, name each one's image")
     mounts: dict[str, Path] = {}
     images: list[str] = []
@@ -78,7 +78,7 @@ def _kubernetes(loaded: LoadedSpec) -> Runner:
     spec, key = loaded.spec.runner.kubernetes, ("runner", "kubernetes")
     documents: tuple[Any, ...] = ()
     if spec.manifest is not None:
-        if loaded.members:
+        if loaded.colocated:
             raise loaded.error((*key, "manifest"), "is one service's; with several, name each one's image")
         documents = read_documents(loaded.folder / spec.manifest)
     for service in loaded.services:

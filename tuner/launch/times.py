@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tuner.spec.reading import LoadedSpec
 
-_LEAST_PROBES, _LEAST_PROBE_S = 4, 1.5  # as `loadtest.capacity` probes
+_MIN_PROBES, _MIN_PROBE_S = 4, 1.5  # as `loadtest.capacity` probes
 _LIMITS_PER_PROBE = 5.0  # a probe that is shorter sees the server's queue begin, not settle
 _BURSTS_S = 2.0  # both, with what leads to them
 _REQUESTS_PER_MISS = 3.0  # the rule of three: so many requests without a miss show, at 95%, that misses are rarer
@@ -35,8 +35,8 @@ def check_times(loaded: LoadedSpec) -> None:
 def too_short(loaded: LoadedSpec) -> Iterator[str]:
     """A trial has to fit its warm-up, and probes that are long beside the limit on latency."""
     load = loaded.spec.load
-    probes = _LEAST_PROBES if load.users is None else 1
-    needed_s = probes * max(_LEAST_PROBE_S, _LIMITS_PER_PROBE * loaded.spec.slowest_limit_s)
+    probes = _MIN_PROBES if load.users is None else 1
+    needed_s = probes * max(_MIN_PROBE_S, _LIMITS_PER_PROBE * loaded.spec.slowest_limit_s)
     left_s = load.max_trial - load.max_warmup - _BURSTS_S
     if left_s >= needed_s:
         return

@@ -43,18 +43,18 @@ def deployables(
     measured = {one.name: one for one in best.services}
     evidence = study.evidence.get(number)
     curve = None if evidence is None else latency_curve(study, number, evidence)
-    if not loaded.members:
+    if not loaded.colocated:
         capacity, used = best.capacity_qps, _Measured(best.p50_ms, best.cpu_cores_used, confirmed)
         knee_qps = curve.knee_qps if curve else None
         return {"": _deployable(loaded, best.configuration, capacity, used, knee_qps, qps)}
     found = {}
-    for member in loaded.members:
-        one = measured.get(member.name)
+    for service in loaded.colocated:
+        one = measured.get(service.name)
         used = _Measured(one.p50_ms if one else None, one.cpu_cores_used if one else None, confirmed)
-        ends = {end: getattr(best.capacity_qps, end) * member.share for end in ("value", "low", "high")}
-        found[member.name] = _deployable(
-            member.loaded, member.own(best.configuration), Estimate(**ends), used, None,
-            None if qps is None else qps * member.share,
+        ends = {end: getattr(best.capacity_qps, end) * service.share for end in ("value", "low", "high")}
+        found[service.name] = _deployable(
+            service.loaded, service.own(best.configuration), Estimate(**ends), used, None,
+            None if qps is None else qps * service.share,
         )  # fmt: skip
     return found
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from results import TrialRecord
 from tuner.search.objective import Objective
 
-LEAST_TRIALS, MOST_TRIALS = 8, 100
+MIN_TRIALS, MAX_TRIALS = 8, 100
 WAITING_PER_HOUR = 20.0  # in the currency of the prices: what an hour of waiting for the tuner is worth
-LEAST_SHARE = 0.005  # of the best: two measurements of one configuration differ by more
+MIN_SHARE = 0.005  # of the best: two measurements of one configuration differ by more
 _ALIKE = 5  # failures with the same reason, and nothing else: the service is at fault, not a configuration
 _HOURS_A_MONTH = 730.0
 _USUAL_TRIAL_S = 60.0
@@ -34,15 +34,15 @@ def why_stop(
     expected_improvement: float, objective: Objective, best: TrialRecord, records: Sequence[TrialRecord]
 ) -> str | None:
     """A sentence, or None where another trial is worth it. `expected_improvement` is a share of the best's figure."""
-    if len(records) < LEAST_TRIALS:
+    if len(records) < MIN_TRIALS:
         return None
     begun = (
         f"Stopped after {len(records)} trials: the next is expected to better the best by {expected_improvement:.2%}"
     )
     values = objective.values(best)
     hourly = values[0] if values and objective.metrics[0] == "cost_per_hour" else best.cost_per_hour
-    if expected_improvement < LEAST_SHARE:
-        return f"{begun}, which is less than {LEAST_SHARE:.1%}."
+    if expected_improvement < MIN_SHARE:
+        return f"{begun}, which is less than {MIN_SHARE:.1%}."
     if not hourly:
         return None
     seconds = statistics.median(

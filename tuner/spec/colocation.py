@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from search_spaces import Constraint, SearchSpace, mig_memory, quantity
 from search_spaces.expression import Value
-from tuner.spec.model import BudgetSpec, MemberSpec
+from tuner.spec.model import BudgetSpec, ColocatedSpec
 from tuner.spec.yaml_file import KeyPath
 
 _SHARES_ADD_UP = 0.005
 
 
-class SeveralError(ValueError):
+class ColocationError(ValueError):
     """The services do not go together. `key` is where, in the spec."""
 
     def __init__(self, message: str, key: KeyPath) -> None:
@@ -36,24 +36,24 @@ def prefix_of(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]", "_", name if name[:1].isalpha() else f"s{name}") + "_"
 
 
-def shares_of(members: Sequence[MemberSpec]) -> tuple[float, ...]:
-    """Of the requests; they add up to 1. Raises SeveralError."""
-    given = [member.share for member in members]
+def shares_of(services: Sequence[ColocatedSpec]) -> tuple[float, ...]:
+    """Of the requests; they add up to 1. Raises ColocationError."""
+    given = [service.share for service in services]
     if all(share is None for share in given):
-        return tuple(1 / len(members) for _ in members)
+        return tuple(1 / len(services) for _ in services)
     if None in given:
         key = ("services", given.index(None), "share")
-        raise SeveralError("is missing; give every service its share, or none", key)
+        raise ColocationError("is missing; give every service its share, or none", key)
     shares = [share for share in given if share is not None]
     if 0 in shares:
-        raise SeveralError("must be above 0", ("services", shares.index(0), "share"))
+        raise ColocationError("must be above 0", ("services", shares.index(0), "share"))
     if abs(sum(shares) - 1) > _SHARES_ADD_UP:
-        raise SeveralError(f"the shares add up to {sum(shares):.4g} of the requests, not to 100%", ("services",))
+        raise ColocationError(f"the shares add up to {sum(shares):.4g} of the requests, not to 100%", ("services",))
     return tuple(share / sum(shares) for share in shares)
 
 
 def common_space(parts: Sequence[Part], budget: BudgetSpec, constraints: Sequence[Constraint]) -> SearchSpace:
-    """All parameters of all services. Raises SeveralError, and SpaceError.
+    """All parameters of all services. Raises ColocationError, and SpaceError.
 
     Roles stay with the services: a price, or what a server asks for, is each service's own.
     """
@@ -63,13 +63,13 @@ def common_space(parts: Sequence[Part], budget: BudgetSpec, constraints: Sequenc
         for parameter in part.space.parameters:
             name = part.prefix + parameter.name
             if name in seen:
-                raise SeveralError(
+                raise ColocationError(
                     f"its {parameter.name} and a parameter of {seen[name]} are both called {name}; name one otherwise",
                     ("services", index, "service", "name"),
                 )
             seen[name] = part.name
         if part.space.with_role("replicas") is not None:
-            raise SeveralError(
+            raise ColocationError(
                 "several services are measured with one container each; remove replicas", ("services", index, "space")
             )
     parameters = [
@@ -85,7 +85,7 @@ def _check_cores(parts: Sequence[Part]) -> None:
     """A server without a number of cores may use all, so none would be left for one that asks for its own."""
     without = [index for index, part in enumerate(parts) if part.space.with_role("cpu_cores") is None]
     if 0 < len(without) < len(parts):
-        raise SeveralError(
+        raise ColocationError(
             "has no parameter of the role cpu_cores, and others have; give every service one, or none",
             ("services", without[0], "space"),
         )
@@ -117,7 +117,7 @@ def _sized(part: Part, role: str) -> _Use:
     """What a service asks for of cores or memory."""
     parameter = next((one for one in part.space.parameters if one.role == role), None)
     if parameter is None:
-        raise SeveralError(
+        raise ColocationError(
             f"{part.name} has no parameter of the role {role}, so nothing bounds what it takes", ("budget", role)
         )
     name = part.prefix + parameter.name
@@ -150,7 +150,7 @@ def _bytes(slice_: Value | None) -> float:
     if isinstance(slice_, int | float) and slice_ > 1:
         return float(slice_)
     shown = slice_ or "of a whole GPU"
-    raise SeveralError(f"the slice {shown} has no size; bound it by budget.gpus", ("budget", "gpu_memory"))
+    raise ColocationError(f"the slice {shown} has no size; bound it by budget.gpus", ("budget", "gpu_memory"))
 
 
 def _share(slice_: Value | None) -> float:
@@ -158,4 +158,4 @@ def _share(slice_: Value | None) -> float:
         return 1.0
     if isinstance(slice_, int | float) and 0 < slice_ <= 1:
         return float(slice_)
-    raise SeveralError(f"the slice {slice_} is no share of a GPU; bound it by budget.gpu_memory", ("budget", "gpus"))
+    raise ColocationError(f"the slice {slice_} is no share of a GPU; bound it by budget.gpu_memory", ("budget", "gpus"))

@@ -30,7 +30,7 @@ class SloLimit:
         return f"p{self.percentile:g}{_NAMES[self.metric]} <= {self.limit_s * 1e3:g} ms"
 
 
-class Percentiles(Section):
+class PercentileLimits(Section):
     """Limits by percentile."""
 
     p50: Seconds | None = None
@@ -55,12 +55,12 @@ class LeastRates(Section):
     p99: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
-class SloSpec(Percentiles):
+class SloSpec(PercentileLimits):
     """Latency limits by percentile, and the share of errors; errors count as misses of every limit as well."""
 
-    ttft: Percentiles | None = None
-    tpot: Percentiles | None = None
-    itl: Percentiles | None = None
+    ttft: PercentileLimits | None = None
+    tpot: PercentileLimits | None = None
+    itl: PercentileLimits | None = None
     tokens_per_second: LeastRates | None = None
     error_rate: Share | None = None
 

@@ -28,7 +28,7 @@ Metric = Literal["cost_per_million_requests", "cost_per_hour", "capacity_qps", "
 
 
 _REQUEST_TIMEOUT_S = 10.0
-_LEAST_FINAL = 4  # launches: the best and today's configuration, twice each
+_MIN_FINAL = 4  # launches: the best and today's configuration, twice each
 
 
 class ReadySpec(Section):
@@ -154,7 +154,7 @@ class ObjectiveSpec(Section):
 
 def final_launches(share: float, trials: int) -> int:
     """How many launches the final may take after so many trials: four at least, none where its share is 0."""
-    return max(_LEAST_FINAL, math.ceil(share * trials - 1e-9)) if share else 0
+    return max(_MIN_FINAL, math.ceil(share * trials - 1e-9)) if share else 0
 
 
 class ParameterSpec(Section):
@@ -244,7 +244,7 @@ class PriceSpec(Section):
     currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="of all prices, as ISO 4217 names it")
 
 
-class MemberSpec(Section):
+class ColocatedSpec(Section):
     """One of several services. `share` is its part of all requests; without it, all parts are equal."""
 
     service: ServiceSpec
@@ -285,7 +285,7 @@ class Spec(Section):
     runner: RunnerSpec = RunnerSpec()
     quality: QualitySpec | None = None
     current: Mapping[str, ParameterValue] | None = None
-    services: tuple[MemberSpec, ...] = Field(default=(), description="several that share a machine, instead of one")
+    services: tuple[ColocatedSpec, ...] = Field(default=(), description="several that share a machine, instead of one")
     budget: BudgetSpec = Field(default=BudgetSpec(), description="of all services together")
 
     @model_validator(mode="before")

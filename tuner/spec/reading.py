@@ -31,9 +31,9 @@ from search_spaces.masking import remember, remember_pair
 from search_spaces.reading import is_file
 from tuner.errors import SpecError, UsageError
 from tuner.spec.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
-from tuner.spec.colocation import Part, SeveralError, common_space, prefix_of, shares_of
+from tuner.spec.colocation import ColocationError, Part, common_space, prefix_of, shares_of
 from tuner.spec.load import SloLimit
-from tuner.spec.model import MemberSpec, ParameterSpec, Spec
+from tuner.spec.model import ColocatedSpec, ParameterSpec, Spec
 from tuner.spec.runner import RunnerSpec
 from tuner.spec.yaml_file import KeyPath, YamlFile
 
@@ -52,13 +52,13 @@ class LoadedSpec:
     content: dict[str, Any]
     spec: Spec
     space: SearchSpace
-    members: tuple[Member, ...] = ()
+    colocated: tuple[Service, ...] = ()
     at: KeyPath = ()  # where in the file it stands, as one of several
 
     @property
-    def services(self) -> tuple[Member, ...]:
-        """What a configuration launches: the members, or this spec itself."""
-        return self.members or (Member("", "", 1.0, self),)
+    def services(self) -> tuple[Service, ...]:
+        """What a configuration launches: the colocated services, or this spec itself."""
+        return self.colocated or (Service("", "", 1.0, self),)
 
     @property
     def folder(self) -> Path:
@@ -77,28 +77,28 @@ class LoadedSpec:
     @property
     def p99_limit_ms(self) -> float | None:
         """That limit; None where there is none, or where several services have different ones."""
-        if self.members:
-            found = {member.loaded.p99_limit_ms for member in self.members}
+        if self.colocated:
+            found = {member.loaded.p99_limit_ms for member in self.colocated}
             return found.pop() if len(found) == 1 else None
         return None if self.tail_limit is None else self.tail_limit.limit_s * 1e3
 
     def error(self, key: KeyPath, message: str) -> SpecError:
         """An error at a key of this spec."""
-        shared = self.at and key and key[0] not in MemberSpec.model_fields
+        shared = self.at and key and key[0] not in ColocatedSpec.model_fields
         return self.file.error(key if shared else (*self.at, *key), message)
 
-    def most_load_s(self, *, again: bool) -> float:
-        """The most that one trial loads its servers, longer when it measures `again`. Several are loaded together, and
-        then one after the other.
+    def most_load_s(self, *, confirmation: bool) -> float:
+        """The most that one trial loads its servers, longer when it is a `confirmation`. Several services are
+        loaded together, and then one after the other.
         """
-        loads = len(self.members) + 1 if self.members else 1
-        return self.spec.load.max_trial * loads * (_LONGER if again else 1.0)
+        loads = len(self.colocated) + 1 if self.colocated else 1
+        return self.spec.load.max_trial * loads * (_LONGER if confirmation else 1.0)
 
     @property
     def slo_texts(self) -> tuple[str, ...]:
         """What must hold, in words."""
-        if self.members:
-            return tuple(f"{one.name}: {text}" for one in self.members for text in one.loaded.slo_texts)
+        if self.colocated:
+            return tuple(f"{one.name}: {text}" for one in self.colocated for text in one.loaded.slo_texts)
         slo = self.spec.slo
         errors = () if slo is None or slo.error_rate is None else (f"error rate <= {slo.error_rate:.3%}",)
         return (*map(str, slo.limits), *errors) if slo else ()
@@ -114,15 +114,15 @@ class LoadedSpec:
             raise SpecError(
                 f"--runner {runner}: {_message(error.errors()[0])} ({self.file.place(('runner',))})"
             ) from error
-        members = tuple(
+        services = tuple(
             replace(one, loaded=replace(one.loaded, spec=one.loaded.spec.model_copy(update={"runner": chosen})))
-            for one in self.members
+            for one in self.colocated
         )
-        return replace(self, spec=self.spec.model_copy(update={"runner": chosen}), members=members)
+        return replace(self, spec=self.spec.model_copy(update={"runner": chosen}), colocated=services)
 
 
 @dataclass(frozen=True)
-class Member:
+class Service:
     """One service of a spec. `share` is its part of the requests; its parameters have the prefix in the common space.
     The only service of a spec has no name and no prefix.
     """
@@ -162,17 +162,17 @@ def check_content(file: YamlFile, content: dict[str, Any]) -> LoadedSpec:
     _remember_secrets(spec)
     try:
         if "services" in content:
-            return _several(file, content, spec)
+            return _colocated(file, content, spec)
         if "budget" in content:
-            raise SeveralError("is that of several services; one is bounded by its choices", ("budget",))
+            raise ColocationError("is that of several services; one is bounded by its choices", ("budget",))
         return LoadedSpec(file, content, spec, _space(file, spec, ()))
-    except SeveralError as error:
+    except ColocationError as error:
         raise file.error(error.key, str(error)) from error
 
 
 def _remember_secrets(spec: Spec) -> None:
     """The values of the variables that it names are masked from now on, wherever a server may echo them."""
-    parts: tuple[Spec | MemberSpec, ...] = (spec, *spec.services)
+    parts: tuple[Spec | ColocatedSpec, ...] = (spec, *spec.services)
     for one in parts:
         services = [one.service] if one.service is not None else []
         remember(*(os.environ.get(name) for service in services for name in service.secrets))
@@ -182,26 +182,26 @@ def _remember_secrets(spec: Spec) -> None:
                 remember_pair(os.environ.get(auth.basic.user), os.environ.get(auth.basic.password))
 
 
-def _several(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpec:
-    """Every service as a spec of its own, with the sections that all share. Raises SeveralError."""
+def _colocated(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpec:
+    """Every service as a spec of its own, with the sections that all share. Raises ColocationError."""
     own = {"request", "slo", "quality"} & spec.model_fields_set
     if len(spec.services) < 2:
-        raise SeveralError("has one service only; write it as service:, request:, slo: and space:", ("services",))
+        raise ColocationError("has one service only; write it as service:, request:, slo: and space:", ("services",))
     if "service" in content:
-        raise SeveralError("goes with services: no more; each of them has its own", ("service",))
+        raise ColocationError("goes with services: no more; each of them has its own", ("service",))
     if own or spec.space.parameters or spec.space.preset:
         key = min(own) if own else "space"
-        raise SeveralError("belongs to each of the services; only space.constraints is common to all", (key,))
+        raise ColocationError("belongs to each of the services; only space.constraints is common to all", (key,))
     if spec.load.users is not None or spec.load.locustfile is not None:
-        raise SeveralError("several services are loaded in an open loop; remove users and locustfile", ("load",))
+        raise ColocationError("several services are loaded in an open loop; remove users and locustfile", ("load",))
     if spec.runner.type == "replay":
-        raise SeveralError("a table replays one service; measure several on a real runner", ("runner", "type"))
+        raise ColocationError("a table replays one service; measure several on a real runner", ("runner", "type"))
     if "p99_ms" in spec.objective.metrics:
-        raise SeveralError("p99_ms is each service's own, so there is none to optimise", ("objective",))
+        raise ColocationError("p99_ms is each service's own, so there is none to optimise", ("objective",))
     names = [one.service.name for one in spec.services]
     if len(set(names)) < len(names):
-        raise SeveralError("two services have one name; name each differently", ("services",))
-    members = []
+        raise ColocationError("two services have one name; name each differently", ("services",))
+    services = []
     for index, (member, share) in enumerate(zip(spec.services, shares_of(spec.services), strict=True)):
         at: KeyPath = ("services", index)
         common = {name: getattr(spec, name) for name in ("objective", "prices", "load", "runner")}
@@ -209,15 +209,15 @@ def _several(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpec:
         try:
             alone = Spec.model_validate({"version": 1, **common, **given})
         except ValidationError as error:
-            raise SeveralError(_message(error.errors()[0]), at) from error
+            raise ColocationError(_message(error.errors()[0]), at) from error
         loaded = LoadedSpec(file, content, alone, _space(file, alone, at), at=at)
-        members.append(Member(member.service.name, prefix_of(member.service.name), share, loaded))
-    parts = [Part(one.name, one.prefix, one.loaded.space) for one in members]
+        services.append(Service(member.service.name, prefix_of(member.service.name), share, loaded))
+    parts = [Part(one.name, one.prefix, one.loaded.space) for one in services]
 
     def build(constraints: Sequence[Constraint]) -> SearchSpace:
         return common_space(parts, spec.budget, constraints)
 
-    return LoadedSpec(file, content, spec, _checked_space(file, spec, (), (), build), tuple(members))
+    return LoadedSpec(file, content, spec, _checked_space(file, spec, (), (), build), tuple(services))
 
 
 def _prices(file: YamlFile, given: Any) -> Any:

@@ -20,7 +20,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from search_spaces.reading import InputError, has_lone_surrogate, joined_surrogates, quoted, read_text, shown
 from tuner.errors import SpecError
 
-_MOST_NODES = 200_000
+_MAX_NODES = 200_000
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 100
 _MERGE = re.compile(r"<<['\"]?\s*:")
@@ -59,7 +59,7 @@ class YamlFile:
 
     def _plain(self, node: Any, key: KeyPath, line: int) -> Any:
         self.lines[key] = line
-        if len(self.lines) > _MOST_NODES or len(key) > _MAX_DEPTH // 2:
+        if len(self.lines) > _MAX_NODES or len(key) > _MAX_DEPTH // 2:
             raise SpecError(
                 f"too many or too deeply nested values; are aliases multiplying? ({shown(self.path)}:{line})"
             )

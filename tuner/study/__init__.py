@@ -2,5 +2,5 @@
 
 It decides when to ask, run and tell; it renders no server and words no recommendation. Public are `loop` (the tuning
 loop), `store.StudyStore` (a study that is written), `archive.Archive` (one that is read, without Optuna), `storage`,
-`optuna_sampler`, `warm_start.read_earlier`, `remeasure` (for `tune gate`) and `optuna_dashboard`.
+`optuna_sampler`, `warm_start.read_warm_start`, `remeasure` (for `tune gate`) and `optuna_dashboard`.
 """

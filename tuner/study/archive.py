@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from results import Evidence, TrialRecord
+from results import TrialEvidence, TrialRecord
 from results.stored import StoredError, plain_json, stored_json
 from results.text import visible
 from tuner.errors import SpecError, UnfitEnvironmentError, UsageError
@@ -151,7 +151,7 @@ class Archive:
             run = [_scalar(connection, _ATTRIBUTE, study=self._study, key=key) for key in (PLAN, PROVENANCE)]
         return " ".join(map(str, row)), str(run)
 
-    def evidence(self, number: int) -> Evidence:
+    def evidence(self, number: int) -> TrialEvidence:
         """What the latest measurement of a trial rests on; empty where the trial left none."""
         with reaching(self.url), _engine(self.url).connect() as connection:
             keys = {"study": self._study, "name": f"{CONFIRMATION_EVIDENCE}{number}"}
@@ -159,9 +159,9 @@ class Archive:
             if text is None:
                 text = _scalar(connection, _TRIAL_ATTRIBUTE, study=self._study, key=EVIDENCE, number=number)
         try:
-            return Evidence() if text is None else stored_json(Evidence, text)
+            return TrialEvidence() if text is None else stored_json(TrialEvidence, text)
         except StoredError:
-            return Evidence()  # it is shown beside the figures, which stand in the record
+            return TrialEvidence()  # it is shown beside the figures, which stand in the record
 
     def _read_new(self, connection: Connection) -> None:
         """A record is stored a moment before its trial is over: what is still open is looked at again."""

@@ -17,7 +17,7 @@ from tuner.search.objective import Objective
 from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
 from tuner.study.outlook import Outlook
 from tuner.study.store import StudyStore
-from tuner.trial.trial import Question, TrialSetup, run_trial
+from tuner.trial.trial import TrialRequest, TrialSetup, run_trial
 
 Launches = dict[int, tuple[TrialRecord, ...]]
 
@@ -56,7 +56,7 @@ class Final:
     def _why_spent(self, records: Sequence[TrialRecord], again: Launches, number: int) -> str | None:
         price = next(one.cost_per_hour for one in records if one.number == number)
         spent = Spent.by([*records, *(one for launches in again.values() for one in launches)])
-        load_s = 0.0 if self.setup.replayed else self.setup.loaded.most_load_s(again=True)
+        load_s = 0.0 if self.setup.replayed else self.setup.loaded.most_load_s(confirmation=True)
         return why_not(self.limits, spent, load_s, price)
 
     def _next_round(
@@ -79,8 +79,8 @@ class Final:
         first = next(record for record in records if record.number == number)
         position = sum(map(len, again.values())) + 1
         self.display.confirmation_started(first, position, max(position, most))
-        question = Question(number, first.configuration, again=len(again.get(number, ())) + 1)
-        record = run_trial(self.setup, question, partial(self.display.phase, number))
+        request = TrialRequest(number, first.configuration, confirmation=len(again.get(number, ())) + 1)
+        record = run_trial(self.setup, request, partial(self.display.phase, number))
         self.store.confirm(number, record)
         again[number] = (*again.get(number, ()), record)
         self.display.confirmation_finished(first, record)

@@ -13,13 +13,13 @@ from results import TrialRecord
 from search_spaces import Configuration
 from tuner.display import Display
 from tuner.search.objective import Objective
-from tuner.search.stopping import MOST_TRIALS, why_give_up, why_stop
+from tuner.search.stopping import MAX_TRIALS, why_give_up, why_stop
 from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
 from tuner.study.final import Final
 from tuner.study.optuna_sampler import SpaceExhausted
 from tuner.study.store import StudyStore
-from tuner.trial.pool import Crew
-from tuner.trial.trial import NotRemovedError, Question, TrialSetup
+from tuner.trial.pool import TrialPool
+from tuner.trial.trial import NotRemovedError, TrialRequest, TrialSetup
 
 _DOUBT = 0.5  # the trust below which the Gaussian process decides
 _LOOK_S = 1.0
@@ -51,24 +51,24 @@ class Study:
     def help(self) -> None:
         """Take trials, as every process that shares the study does, until its budget is spent."""
         try:
-            with Crew(self.setup, self.parallel, self.display) as crew:
-                self._search(crew, MOST_TRIALS if self.budget is None else self.budget)
+            with TrialPool(self.setup, self.parallel, self.display) as pool:
+                self._search(pool, MAX_TRIALS if self.budget is None else self.budget)
         finally:
             self.store.give_up()
 
-    def _search(self, crew: Crew, most: int) -> None:
+    def _search(self, pool: TrialPool, most: int) -> None:
         doubted = exhausted = stopped = False
         while True:
             records, others = self.store.records(), self.store.others()
-            wanted = len(records) + crew.running + others < most and not stopped
-            if wanted and crew.has_room and (not exhausted or self.store.waiting()):
+            wanted = len(records) + pool.running + others < most and not stopped
+            if wanted and pool.has_room and (not exhausted or self.store.waiting()):
                 try:
-                    stopped = self._start_trial(crew, records, most)
+                    stopped = self._start_trial(pool, records, most)
                 except SpaceExhausted:
                     exhausted = True
-            elif crew.running:
+            elif pool.running:
                 try:
-                    record = crew.finished()
+                    record = pool.finished()
                 except NotRemovedError as error:
                     self.store.tell(error.record)
                     raise
@@ -87,10 +87,10 @@ class Study:
         if exhausted:
             self.display.notice(f"all {len(records)} configurations of the space have been tried")
 
-    def _start_trial(self, crew: Crew, records: list[TrialRecord], most: int) -> bool:
+    def _start_trial(self, pool: TrialPool, records: list[TrialRecord], most: int) -> bool:
         """Ask, and begin. True when another trial is not worth what it costs. Raises SpaceExhausted."""
         hopeless = None if self.setup.replayed else why_give_up(records)
-        reason = hopeless or self._why_spent(records, crew.running, None)
+        reason = hopeless or self._why_spent(records, pool.running, None)
         if reason is None and self.budget is None and not self.limits:
             reason = self.store.stopped or self._why_stop(records)
         if reason:
@@ -98,12 +98,12 @@ class Study:
         asked = self.store.ask(most)
         if asked is not None:
             number, configuration = asked
-            if reason := self._why_spent(records, crew.running, configuration):
+            if reason := self._why_spent(records, pool.running, configuration):
                 self.store.withdraw(number)
                 return self._stop(reason)
             break_even = partial(self.objective.break_even_qps, best=self._best(records))
-            self.display.trial_started(number, configuration, len(records) + crew.running + 1, most)
-            crew.start(Question(number, configuration, break_even))
+            self.display.trial_started(number, configuration, len(records) + pool.running + 1, most)
+            pool.start(TrialRequest(number, configuration, break_even))
         return False
 
     def _stop(self, reason: str) -> bool:
@@ -118,7 +118,7 @@ class Study:
         if not self.limits:
             return None
         limits = self.limits.for_search(self.setup.loaded.spec.objective.final)
-        load_s = 0.0 if self.setup.replayed else self.setup.loaded.most_load_s(again=False)
+        load_s = 0.0 if self.setup.replayed else self.setup.loaded.most_load_s(confirmation=False)
         price = None if configuration is None else self.setup.price(configuration)
         return why_not(limits, Spent.by(records, self.parallel), load_s, price, running=running)
 

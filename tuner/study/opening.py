@@ -18,7 +18,7 @@ from tuner.launch.requests import RequestSource, request_source
 from tuner.launch.runner import make_runner
 from tuner.spec.reading import LoadedSpec
 from tuner.study.store import Knows
-from tuner.trial.server import Served
+from tuner.trial.server import ServiceSetup
 from tuner.trial.trial import TrialSetup
 
 
@@ -46,14 +46,14 @@ def trial_setup(
     loaded: LoadedSpec, sources: Sequence[RequestSource], runner: Runner, folder: Path, seed: int
 ) -> TrialSetup:
     """What all trials share; the folder holds theirs."""
-    served = tuple(Served(member, source) for member, source in zip(loaded.services, sources, strict=True))
+    served = tuple(ServiceSetup(service, source) for service, source in zip(loaded.services, sources, strict=True))
     return TrialSetup(loaded, served, runner, folder / "trials", seed, replayed=loaded.spec.runner.type == "replay")
 
 
 def study_runner(loaded: LoadedSpec) -> Runner:
     """The spec's runner; where a running server can be told something that is tuned, its servers are used again."""
     runner, spec = make_runner(loaded), loaded.spec.runner
-    reused = spec.reuse and spec.type != "replay" and not loaded.members and live_parameters(loaded)
+    reused = spec.reuse and spec.type != "replay" and not loaded.colocated and live_parameters(loaded)
     return ReusingRunner(runner) if reused else runner
 
 
@@ -66,7 +66,7 @@ def with_quality(setup: TrialSetup, *, fresh: bool = False) -> TrialSetup:
         replace(
             one,
             quality=make_quality(
-                one.member.loaded, one.source, setup.runner, folder / one.member.name, setup.cache, fresh=fresh
+                one.service.loaded, one.source, setup.runner, folder / one.service.name, setup.cache, fresh=fresh
             ),
         )
         for one in setup.served
@@ -80,7 +80,7 @@ def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:
     """
     if parallel == 1:
         return
-    if loaded.members:
+    if loaded.colocated:
         raise UsageError("--parallel: several services take the whole budget of their machine; measure one at a time")
     gpu = any(resources(loaded.space, one).gpu_count for one in loaded.space.sample(100, seed=0))
     if gpu and loaded.spec.runner.type == "process" and not usable_gpus():  # else each gets devices of its own

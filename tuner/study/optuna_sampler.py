@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
 Bools: TypeAlias = "NDArray[np.bool_]"
 
-_MOST_CANDIDATES = 50_000
-_MOST_CELLS = 10_000  # of the surface over the two parameters that matter most
-_LEAST_EXPECTED = 4  # complete trials, for an expectation of each from the others
+_MAX_CANDIDATES = 50_000
+_MAX_CELLS = 10_000  # of the surface over the two parameters that matter most
+_MIN_EXPECTED = 4  # complete trials, for an expectation of each from the others
 _SPREAD_START = 0.3  # where the first trials are several, each is the one least like the others of so large a share
 
 
@@ -97,9 +97,9 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         self._price, self._limit_ms, self._earlier = price or _no_price, limit_ms, earlier
         self._proposed, self._foreign = Proposed(), optuna.samplers.RandomSampler(seed=seed)
         self._reference_ms, self._weights = limit_ms, weights
-        everything = space.size.exact and space.size.count <= _MOST_CANDIDATES
+        everything = space.size.exact and space.size.count <= _MAX_CANDIDATES
         # Some of a larger space: the same ones for every seed, and so for every process that shares a study.
-        self.candidates = space.sample(_MOST_CANDIDATES, seed if everything else 0)
+        self.candidates = space.sample(_MAX_CANDIDATES, seed if everything else 0)
         if not everything:
             random.Random(seed).shuffle(self.candidates)  # noqa: S311 (not for secrets)
         self._numbers = {space.ranks(candidate): number for number, candidate in enumerate(self.candidates)}
@@ -219,7 +219,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         ordered = sorted(records, key=lambda record: record.number)
         known = [one for one in ordered if len(self._trials([one]))]
         trials = self._trials(ordered)
-        if sum(one.state == "complete" for one in known) < _LEAST_EXPECTED or len(known) != len(trials):
+        if sum(one.state == "complete" for one in known) < _MIN_EXPECTED or len(known) != len(trials):
             return {}
         wanted = {one.number for one in shown}
         found = {}
@@ -258,7 +258,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         if (
             len(order) > 1
             and len(self._space.parameters[order[0]].choices) * len(self._space.parameters[order[1]].choices)
-            <= _MOST_CELLS
+            <= _MAX_CELLS
         ):
             pair = (int(order[0]), int(order[1]))
             x, y = (self._space.parameters[one] for one in pair)

@@ -7,11 +7,11 @@ from functools import partial
 
 from loadtest import TOO_SHORT
 from results import TrialRecord
-from results.gate import Decision, Measurement, Setting, decide
+from results.gate import Decision, GateMeasurement, Setting, decide
 from search_spaces import Configuration
 from tuner.display import Display
 from tuner.errors import UnfitEnvironmentError
-from tuner.trial.trial import Question, TrialSetup, run_trial
+from tuner.trial.trial import TrialRequest, TrialSetup, run_trial
 
 _FEWEST = 2  # an A/A comparison takes two
 _SPOILED = 2  # in a row: then this machine cannot say
@@ -23,7 +23,7 @@ class GateRun:
 
     setup: TrialSetup
     configuration: Configuration
-    baseline: Measurement
+    baseline: GateMeasurement
     setting: Setting
     display: Display
     pairs: tuple[tuple[float, float], ...] = ()
@@ -33,11 +33,11 @@ class GateRun:
 
         Raises RunnerUnavailable, UnfitEnvironmentError where the generator is too slow time and again.
         """
-        measured: list[Measurement] = []
+        measured: list[GateMeasurement] = []
         most = self.setting.looks + _FEWEST - 1
         for number in range(most):
             record = self._measure_well(number, most)
-            one = Measurement.of(record)
+            one = GateMeasurement.of(record)
             if one is None:
                 if (record.reason or "").startswith(TOO_SHORT):  # the server's fault as little as its merit
                     return Decision("inconclusive", (), number + 1, f"{record.reason}; lengthen load.max_trial")
@@ -63,13 +63,13 @@ class GateRun:
         )
 
     def _looks_worse(self, record: TrialRecord) -> bool:
-        one = Measurement.of(record)
+        one = GateMeasurement.of(record)
         return one is None or one.capacity.value < self.baseline.capacity.value
 
     def _measure(self, number: int, most: int) -> TrialRecord:
         self.display.trial_started(number, self.configuration, number + 1, most)
-        question = Question(number, self.configuration)
-        record = run_trial(self.setup, question, partial(self.display.phase, number))
+        request = TrialRequest(number, self.configuration)
+        record = run_trial(self.setup, request, partial(self.display.phase, number))
         self.display.trial_finished(record, None)
         return record
 

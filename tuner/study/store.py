@@ -26,7 +26,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from results import TrialRecord
-from runners import is_gone, patiently, this_owner, this_place
+from runners import is_gone, retry, this_owner, this_place
 from search_spaces import Configuration, ParameterValue
 from search_spaces.reading import quoted
 from tuner.errors import UsageError
@@ -203,10 +203,10 @@ class StudyStore:
         with _reaching(self._url):
             try:
                 if record.evidence is not None:
-                    self._patiently(trial.set_user_attr, EVIDENCE, record.evidence.model_dump(mode="json"))
-                self._patiently(trial.set_user_attr, RECORD, record.model_dump(mode="json"))
+                    self._retry(trial.set_user_attr, EVIDENCE, record.evidence.model_dump(mode="json"))
+                self._retry(trial.set_user_attr, RECORD, record.model_dump(mode="json"))
                 told = values if state is TrialState.COMPLETE else None
-                self._patiently(self._study.tell, trial, values=told, state=state)
+                self._retry(self._study.tell, trial, values=told, state=state)
             except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
                 return False
         return True
@@ -276,7 +276,7 @@ class StudyStore:
             self._heart = Heart(self._study, self._asked)
         self._heart.beat()
 
-    def _patiently(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def _retry(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """A finished trial is worth waiting for a database that is away."""
         from sqlalchemy.exc import OperationalError
 
@@ -284,7 +284,7 @@ class StudyStore:
             cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
             return isinstance(cause, OperationalError) and not self._url.startswith("sqlite")
 
-        patiently(away, _AWAY_S, call, *args, **kwargs)
+        retry(away, _AWAY_S, call, *args, **kwargs)
 
     def expected_improvement(self, records: Sequence[TrialRecord]) -> float | None:
         """Of the best that is left to try, as a share of the best so far; None before there is a best.

@@ -87,7 +87,7 @@ class _Best:
         return tuple(_record(number, dict(key), one) for number, (key, one) in enumerate(self.rates.items()))
 
 
-def read_earlier(path: Path, loaded: LoadedSpec) -> WarmStart:
+def read_warm_start(path: Path, loaded: LoadedSpec) -> WarmStart:
     """The trials of a run's folder, or what another tool's file proves. Raises UsageError where there is nothing."""
     where = f"--warm-start {shown(path)}"
     if path.is_dir():

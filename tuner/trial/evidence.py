@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loadtest import LatencyHistogram, Measurement, Probe
-from results import Estimate, Evidence, ProbeRecord, UsageSample
+from results import Estimate, ProbeRecord, TrialEvidence, UsageSample
 
 _STEP = 1.1  # from one latency to the next in a histogram: finer than anybody sees
-_MOST_SAMPLES, _STEP_S = 120, 1.0  # the kernel counts CPU time in steps: over less than that it jumps
-_GROWS, _LEAST_GROWTH = 0.05, 16 * 2**20  # of the memory in use, and in bytes: less is the allocator's breathing
+_MAX_SAMPLES, _STEP_S = 120, 1.0  # the kernel counts CPU time in steps: over less than that it jumps
+_GROWS, _MIN_GROWTH = 0.05, 16 * 2**20  # of the memory in use, and in bytes: less is the allocator's breathing
 _WATCHED_S = 10.0
 
 
-def gather(servers: Sequence[tuple[Path, float]], measurement: Measurement | None) -> Evidence:
+def gather(servers: Sequence[tuple[Path, float]], measurement: Measurement | None) -> TrialEvidence:
     """Probes, and at most 120 samples of what was used: by all servers together, each with its folder and how long its
     launch took, one after the other. Whatever is missing there is left out.
     """
@@ -27,7 +27,7 @@ def gather(servers: Sequence[tuple[Path, float]], measurement: Measurement | Non
         samples = _usage(folder / "usage.csv")
         used.append([one.model_copy(update={"at_s": one.at_s + begun_s}) for one in samples])
         begun_s += launch_s
-    return Evidence(probes=probes, usage=tuple(_together(used)))
+    return TrialEvidence(probes=probes, usage=tuple(_together(used)))
 
 
 def _together(used: Sequence[Sequence[UsageSample]]) -> Iterator[UsageSample]:
@@ -54,7 +54,7 @@ def memory_growth(samples: Sequence[UsageSample], since_s: float) -> float | Non
         return None
     times, sizes = [one.at_s for one in under_load], [float(one.memory_bytes) for one in under_load]
     _, _, low, _ = theilslopes(sizes, times)
-    enough = low * (times[-1] - times[0]) > max(_GROWS * sizes[0], _LEAST_GROWTH)
+    enough = low * (times[-1] - times[0]) > max(_GROWS * sizes[0], _MIN_GROWTH)
     return float(low) if enough and math.isfinite(low) else None
 
 
@@ -87,7 +87,7 @@ def _usage(path: Path) -> tuple[UsageSample, ...]:
     except (OSError, ValueError, KeyError):
         return ()
     span = rows[-1][0] - rows[0][0] if rows else 0.0
-    every = max(1, math.ceil(len(rows) * max(1 / _MOST_SAMPLES, min(1.0, _STEP_S / span) if span else 1.0)))
+    every = max(1, math.ceil(len(rows) * max(1 / _MAX_SAMPLES, min(1.0, _STEP_S / span) if span else 1.0)))
     kept = rows[::every]
     return tuple(
         UsageSample(at_s=at, cpu_cores=max(0.0, (cpu - before_cpu) / (at - before)), memory_bytes=memory)

@@ -8,22 +8,22 @@ from types import TracebackType
 
 from results import TrialRecord
 from tuner.display import Display
-from tuner.trial.trial import Question, TrialSetup, run_trial
+from tuner.trial.trial import TrialRequest, TrialSetup, run_trial
 
 
-class Crew:
+class TrialPool:
     """At most `count` trials at once. Leaving the block by an exception (an interrupt) ends those that run, in good
     order: what they launched is gone by then.
     """
 
     def __init__(self, setup: TrialSetup, count: int, display: Display) -> None:
         self._setup, self._count, self._display = setup, count, display
-        self._waiting: list[Question] = []
+        self._waiting: list[TrialRequest] = []
         self._futures: set[Future[TrialRecord]] = set()
         self._over = threading.Event()
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="trial") if count > 1 else None
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> TrialPool:
         return self
 
     def __exit__(
@@ -43,12 +43,12 @@ class Crew:
         """Whether another may start."""
         return self.running < self._count
 
-    def start(self, question: Question) -> None:
+    def start(self, request: TrialRequest) -> None:
         """Begin a trial."""
         if self._pool is None:
-            self._waiting.append(question)
+            self._waiting.append(request)
         else:
-            self._futures.add(self._pool.submit(self._run, question))
+            self._futures.add(self._pool.submit(self._run, request))
 
     def finished(self) -> TrialRecord:
         """Blocks until one is over. Raises what it raised: RunnerUnavailable, or an interrupt."""
@@ -59,10 +59,10 @@ class Crew:
         self._futures.discard(one)
         return one.result()
 
-    def _run(self, question: Question) -> TrialRecord:
+    def _run(self, request: TrialRequest) -> TrialRecord:
         def on_phase(name: str, fraction: float) -> None:
             if self._over.is_set():
                 raise KeyboardInterrupt
-            self._display.phase(question.number, name, fraction)
+            self._display.phase(request.number, name, fraction)
 
-        return run_trial(self._setup, question, on_phase)
+        return run_trial(self._setup, request, on_phase)

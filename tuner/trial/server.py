@@ -17,21 +17,21 @@ from tuner.launch.prepare import counted, counters, prepare
 from tuner.launch.quality import Quality
 from tuner.launch.render import render, resources
 from tuner.launch.requests import RequestSource
-from tuner.spec.reading import LoadedSpec, Member
+from tuner.spec.reading import LoadedSpec, Service
 from tuner.trial.machine import server_processes
 
 
 @dataclass(frozen=True)
-class Served:
+class ServiceSetup:
     """What all trials share of one service: the spec's part, its requests, its quality guard."""
 
-    member: Member
+    service: Service
     source: RequestSource
     quality: Quality | None = None
 
 
 @dataclass(frozen=True)
-class Launch:
+class TrialLaunch:
     """What a trial decides of a launch. `group` joins servers that run at the same time."""
 
     study: str
@@ -48,9 +48,9 @@ class TrialServer:
 
     endpoint: Endpoint
 
-    def __init__(self, served: Served, configuration: Mapping[str, ParameterValue], launch: Launch) -> None:
-        self.member, self.source, self.folder = served.member, served.source, launch.folder / served.member.name
-        self.configuration = served.member.own(configuration)
+    def __init__(self, served: ServiceSetup, configuration: Mapping[str, ParameterValue], launch: TrialLaunch) -> None:
+        self.service, self.source, self.folder = served.service, served.source, launch.folder / served.service.name
+        self.configuration = served.service.own(configuration)
         self.asked = resources(self.loaded.space, self.configuration)
         self._served, self._launch = served, launch
         self._at: Reach | None = None
@@ -60,7 +60,7 @@ class TrialServer:
     @property
     def loaded(self) -> LoadedSpec:
         """The service's spec."""
-        return self.member.loaded
+        return self.service.loaded
 
     def launch(self, runner: Runner, stack: ExitStack) -> None:
         """Blocks until it serves; closing the stack ends it. Raises as `Runner.launch`."""
@@ -131,7 +131,7 @@ class TrialServer:
             )  # fmt: skip
         return render(
             self.loaded, self.configuration, runner.place(self.folder), self.source, study=self._launch.study,
-            trial=self._launch.trial, folder=self.folder, cache=self._launch.cache / self.member.name,
+            trial=self._launch.trial, folder=self.folder, cache=self._launch.cache / self.service.name,
             prepare=self._prepare, go_on=self._launch.go_on, fresh=self._launch.fresh, group=self._launch.group,
         )  # fmt: skip
 

@@ -28,7 +28,7 @@ from loadtest import (
     read_log,
     variables,
 )
-from results import Estimate, Evidence, State, TrialRecord, WarmupSample
+from results import Estimate, State, TrialEvidence, TrialRecord, WarmupSample
 from results.text import figure
 from runners import (
     Beside,
@@ -51,7 +51,7 @@ from tuner.trial.bottleneck import name_bottleneck
 from tuner.trial.evidence import gather, memory_growth
 from tuner.trial.machine import machine_record
 from tuner.trial.replay_noise import disturbed
-from tuner.trial.server import Launch, Served, TrialServer
+from tuner.trial.server import ServiceSetup, TrialLaunch, TrialServer
 from tuner.trial.services import estimate, interference, service_records, tightest, used_by_all
 
 # A first rate a little below break-even, so that noise does not throw away a configuration that equals the best.
@@ -66,7 +66,7 @@ class TrialSetup:
     """What all trials of a study share. `trials` is the folder that holds one folder per trial."""
 
     loaded: LoadedSpec
-    served: tuple[Served, ...]
+    served: tuple[ServiceSetup, ...]
     runner: Runner
     trials: Path
     seed: int
@@ -87,22 +87,22 @@ def _never(_price: float | None) -> None:
 
 
 @dataclass(frozen=True)
-class Question:
+class TrialRequest:
     """What one trial is to find out. `break_even_qps` is the rate that a configuration of a price must hold, or it is
-    pruned. `again` counts the further launches of a trial's configuration (0: the trial itself): they are longer, and
-    never pruned.
+    pruned. `confirmation` counts the further launches of a trial's configuration (0: the trial itself): they are
+    longer, and never pruned.
     """
 
     number: int
     configuration: Configuration
     break_even_qps: Callable[[float | None], float | None] = _never
-    again: int = 0
+    confirmation: int = 0
 
     @property
     def folder_name(self) -> str:
         """`0007`; `0007-again` for the first further launch of trial 7, `0007-again-2` for the next."""
-        further = "" if self.again <= 1 else f"-{self.again}"
-        return f"{self.number:04d}" + ("-again" if self.again else "") + further
+        further = "" if self.confirmation <= 1 else f"-{self.confirmation}"
+        return f"{self.number:04d}" + ("-again" if self.confirmation else "") + further
 
 
 class NotRemovedError(RunnerUnavailable):
@@ -113,15 +113,15 @@ class NotRemovedError(RunnerUnavailable):
         self.record = record
 
 
-def run_trial(setup: TrialSetup, question: Question, on_phase: OnPhase) -> TrialRecord:
-    """Launch, measure, stop. Raises RunnerUnavailable (NotRemovedError with the record), SpecError for a wrong
+def run_trial(setup: TrialSetup, request: TrialRequest, on_phase: OnPhase) -> TrialRecord:
+    """TrialLaunch, measure, stop. Raises RunnerUnavailable (NotRemovedError with the record), SpecError for a wrong
     locustfile, and KeyboardInterrupt; always with everything stopped.
     """
     begun = time.monotonic()
-    folder = setup.trials / question.folder_name
+    folder = setup.trials / request.folder_name
     setup.trials.mkdir(mode=0o700, parents=True, exist_ok=True)  # logs and requests may hold what is nobody else's
     folder.mkdir(parents=True, exist_ok=True)
-    trial = _Trial(setup, question, folder, on_phase)
+    trial = _Trial(setup, request, folder, on_phase)
     try:
         record = trial.run()
     except NotRemovedError as error:
@@ -142,25 +142,25 @@ def _masked(record: TrialRecord) -> TrialRecord:
 
 
 class _Trial:
-    def __init__(self, setup: TrialSetup, question: Question, folder: Path, on_phase: OnPhase) -> None:
-        self._setup, self._question, self._folder, self._on_phase = setup, question, folder, on_phase
+    def __init__(self, setup: TrialSetup, request: TrialRequest, folder: Path, on_phase: OnPhase) -> None:
+        self._setup, self._request, self._folder, self._on_phase = setup, request, folder, on_phase
         self._spec = setup.loaded.spec
-        self._price = setup.price(question.configuration)
+        self._price = setup.price(request.configuration)
         self._times: dict[str, Any] = {}
         self._measurement: Measurement | None = None
         study = self._spec.service.name
-        group = f"{study}/{question.folder_name}" if setup.loaded.members else None
+        group = f"{study}/{request.folder_name}" if setup.loaded.colocated else None
         # A second measurement starts as a container does that is deployed: nothing is compiled yet.
-        cache = folder / "cache" if question.again else setup.cache
-        if question.again:
+        cache = folder / "cache" if request.confirmation else setup.cache
+        if request.confirmation:
             shutil.rmtree(cache, ignore_errors=True)  # of a measurement that was interrupted
-        launch = Launch(
-            study, question.number, folder, cache, bool(question.again), group, lambda: on_phase("launch", 0.0)
+        launch = TrialLaunch(
+            study, request.number, folder, cache, bool(request.confirmation), group, lambda: on_phase("launch", 0.0)
         )
-        self._servers = [TrialServer(served, question.configuration, launch) for served in setup.served]
+        self._servers = [TrialServer(served, request.configuration, launch) for served in setup.served]
 
     def run(self) -> TrialRecord:
-        if refusal := why_refused(self._setup.loaded, self._setup.runner, self._question.configuration):
+        if refusal := why_refused(self._setup.loaded, self._setup.runner, self._request.configuration):
             return self._record("infeasible", reason=refusal)
         try:
             return self._launch_and_measure()
@@ -175,7 +175,7 @@ class _Trial:
         except LoadTestError as error:
             return self._record("failed", reason=f"the load test could not run: {error}", bottleneck="client")
 
-    def evidence(self) -> tuple[Evidence, float | None]:
+    def evidence(self) -> tuple[TrialEvidence, float | None]:
         """Once the launch is over: what the figures rest on, and how fast memory grew under load."""
         found = gather([(server.folder, server.launch_s) for server in self._servers], self._measurement)
         if self._measurement is None:
@@ -227,7 +227,7 @@ class _Trial:
         return record
 
     def _break_even(self) -> float | None:
-        return None if self._question.again else self._question.break_even_qps(self._price)
+        return None if self._request.confirmation else self._request.break_even_qps(self._price)
 
     def _check(self) -> None:
         """Raises where a server lives no more."""
@@ -302,7 +302,7 @@ class _Trial:
 
     def _plan(self, urls: list[str], cores: tuple[int, ...], *, shares_cores: bool) -> LoadPlan | JointPlan:
         load = self._spec.load
-        max_s = self._setup.loaded.most_load_s(again=bool(self._question.again))
+        max_s = self._setup.loaded.most_load_s(confirmation=bool(self._request.confirmation))
         seed = self._seed
         plans = [
             server.plan(url, cores, shares_cores=shares_cores, max_s=max_s, seed=seed + number * 7_000_003)
@@ -314,7 +314,7 @@ class _Trial:
         if len(plans) == 1:
             return plans[0].model_copy(update={"first_rate_qps": first_qps})
         targets = [
-            Target(name=server.member.name, share=server.member.share, plan=plan)
+            Target(name=server.service.name, share=server.service.share, plan=plan)
             for server, plan in zip(self._servers, plans, strict=True)
         ]
         return JointPlan(
@@ -325,8 +325,8 @@ class _Trial:
     @property
     def _seed(self) -> int:
         """Another one for each launch of the study."""
-        number, again = self._question.number, self._question.again
-        return self._setup.seed * 1_000_003 + 2 * number + (again > 0) + 100_003 * max(0, again - 1)
+        number, confirmation = self._request.number, self._request.confirmation
+        return self._setup.seed * 1_000_003 + 2 * number + (confirmation > 0) + 100_003 * max(0, confirmation - 1)
 
     def _judge(self, measurement: Measurement, usages: list[Usage]) -> TrialRecord:
         usage = usages[0] if len(usages) == 1 else used_by_all(usages)
@@ -392,9 +392,9 @@ class _Trial:
         if capacity is not None and self._price is not None and capacity.value > 0:
             cost = cost_per_million_requests(self._price, capacity.value)
         return TrialRecord(
-            number=self._question.number,
+            number=self._request.number,
             state=state,
-            configuration=dict(self._question.configuration),
+            configuration=dict(self._request.configuration),
             capacity_qps=capacity,
             cost_per_hour=self._price,
             cost_per_million_requests=cost,
@@ -406,7 +406,7 @@ class _Trial:
 @contextmanager
 def _named(server: TrialServer) -> Iterator[None]:
     """What goes wrong with one of several servers says which."""
-    name = server.member.name
+    name = server.service.name
     try:
         yield
     except Infeasible as error:

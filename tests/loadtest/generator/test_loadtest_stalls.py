@@ -15,7 +15,7 @@ import pytest
 
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Progress, RequestPlan, Slo
 from loadtest.request.reply import GOOD, Reply
-from loadtest.request.sent import Sent
+from loadtest.request.request_log import RequestLog
 
 SERVER = Path(__file__).parent.parent / "timed_server.py"
 
@@ -58,7 +58,7 @@ def test_a_generator_that_was_stopped_for_a_moment_leaves_that_moment_out() -> N
 
 
 def test_a_request_without_an_answer_has_waited_until_now_and_missed() -> None:
-    sent = Sent(1)
+    sent = RequestLog(1)
     for due in (1.0, 2.0, 3.0):
         sent.schedule(due)
     sent.finish(0, 0.010, GOOD)
@@ -71,18 +71,18 @@ def test_a_request_without_an_answer_has_waited_until_now_and_missed() -> None:
 
 
 def test_what_several_generators_sent_is_one_in_the_order_of_the_schedule() -> None:
-    one, other = Sent(10), Sent(10)
+    one, other = RequestLog(10), RequestLog(10)
     for due in (1.0, 3.0):
         one.finish(one.schedule(due), due / 100, GOOD)
     other.finish(other.schedule(2.0), 0.02, Reply("http 500"))
-    both = Sent.merged([one, other])
+    both = RequestLog.merged([one, other])
     assert both.scheduled.tolist() == [1.0, 2.0, 3.0]
     assert both.latency.tolist() == [0.01, 0.02, 0.03]
     assert both.kinds == {1: "http 500"}
 
 
 def test_times_of_a_stream_count_from_the_schedule() -> None:
-    sent = Sent(10, streaming=True)
+    sent = RequestLog(10, streaming=True)
     number = sent.schedule(1.0)
     sent.late[number] = 0.5
     sent.finish(number, 1.6, Reply(first_token_s=0.1, last_token_s=1.1, tokens=11))

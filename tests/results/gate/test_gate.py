@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from results import Estimate
-from results.gate import Decision, Measurement, Setting, decide, gate_markdown, github_annotations, write_gate
+from results.gate import Decision, GateMeasurement, Setting, decide, gate_markdown, github_annotations, write_gate
 
 OWN = 0.015  # what a measurement's interval says of its own error
 
 
-def measurement(capacity: float, p99_ms: float = 48.0, price: float = 0.1, own: float = OWN) -> Measurement:
+def measurement(capacity: float, p99_ms: float = 48.0, price: float = 0.1, own: float = OWN) -> GateMeasurement:
     spread = float(np.exp(1.96 * own))
-    return Measurement(
+    return GateMeasurement(
         Estimate(value=capacity, low=capacity / spread, high=capacity * spread), Estimate.exactly(p99_ms), price
     )
 

@@ -11,7 +11,6 @@ import pytest
 from results import (
     Choice,
     Estimate,
-    Evidence,
     Explanation,
     MachineRecord,
     ProbeRecord,
@@ -19,6 +18,7 @@ from results import (
     StudySummary,
     Surface,
     TrialCounts,
+    TrialEvidence,
     TrialRecord,
     UsageSample,
     WarmupSample,
@@ -69,7 +69,7 @@ def probe(rate: float, p99: float, verdict: Any = "met") -> ProbeRecord:
     )  # fmt: skip
 
 
-EVIDENCE = Evidence(
+EVIDENCE = TrialEvidence(
     probes=(probe(80, 20), probe(40, 12), probe(110, 70, "missed"), probe(60, 1, "invalid")),
     usage=(
         UsageSample(at_s=1, cpu_cores=0.5, memory_bytes=2**20),
@@ -187,7 +187,7 @@ def test_the_curve_has_a_knee_and_leaves_spoiled_probes_out() -> None:
     assert curve.knee_qps == 80  # 40/12, 80/20, 110/70
     words = [note.words for note in latency_picture(curve).notes]
     assert words == ["p99", "p95", "p50", "SLO: 50.0 ms", "knee 80.0", "capacity 100"]
-    assert latency_curve(study(trial(0)), 0, Evidence()) is None
+    assert latency_curve(study(trial(0)), 0, TrialEvidence()) is None
 
 
 def test_the_search_and_what_it_spent() -> None:

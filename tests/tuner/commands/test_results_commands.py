@@ -17,7 +17,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from results import Evidence
+from results import TrialEvidence
 from tests.conftest import SERVER, Tune, call_tune, recommendation, tune_command, tune_environment
 from tuner.study.archive import Archive
 from tuner.study.storage import sqlite_url
@@ -150,7 +150,7 @@ def test_a_real_server_is_gated_and_its_evidence_is_kept(tmp_path: Path, tune_pr
     assert tune_process("--service", "spec.yaml", "--budget", "1", "--output", "out").returncode == 0
     archive = Archive(sqlite_url(tmp_path / "out"))
     evidence = archive.evidence(0)
-    assert evidence != Evidence()
+    assert evidence != TrialEvidence()
     assert any(one.histogram for one in evidence.probes)
     assert all(sum(count for _, count in one.histogram) == one.requests for one in evidence.probes)
     assert evidence.usage

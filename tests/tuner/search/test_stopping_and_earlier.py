@@ -10,9 +10,9 @@ import pytest
 from results import Estimate, TrialRecord
 from tuner.errors import UsageError
 from tuner.search.objective import Objective
-from tuner.search.stopping import LEAST_TRIALS, why_stop
+from tuner.search.stopping import MIN_TRIALS, why_stop
 from tuner.spec.reading import LoadedSpec, load_spec
-from tuner.study.warm_start import read_earlier
+from tuner.study.warm_start import read_warm_start
 
 COST = Objective(("cost_per_million_requests",))
 
@@ -25,9 +25,9 @@ def trial(number: int, price: float | None = 0.1) -> TrialRecord:
 
 
 def test_it_stops_when_a_trial_costs_more_than_it_saves() -> None:
-    records = [trial(number) for number in range(LEAST_TRIALS)]
+    records = [trial(number) for number in range(MIN_TRIALS)]
     # 0.05 an hour is 36 a month, of which 0.6% is 0.22; a minute of waiting at 20 an hour is 0.33.
-    cheap = [trial(number, price=0.05) for number in range(LEAST_TRIALS)]
+    cheap = [trial(number, price=0.05) for number in range(MIN_TRIALS)]
     reason = why_stop(0.006, COST, cheap[0], cheap)
     assert reason is not None
     assert "0.60%" in reason
@@ -35,12 +35,12 @@ def test_it_stops_when_a_trial_costs_more_than_it_saves() -> None:
 
 
 def test_it_does_not_stop_before_it_has_seen_anything() -> None:
-    records = [trial(number) for number in range(LEAST_TRIALS - 1)]
+    records = [trial(number) for number in range(MIN_TRIALS - 1)]
     assert why_stop(0.0, COST, records[0], records) is None
 
 
 def test_a_dear_service_is_worth_more_trials() -> None:
-    records = [trial(number, price=30.0) for number in range(LEAST_TRIALS)]
+    records = [trial(number, price=30.0) for number in range(MIN_TRIALS)]
     assert why_stop(0.006, COST, records[0], records) is None
     reason = why_stop(0.004, COST, records[0], records)
     assert reason is not None
@@ -48,7 +48,7 @@ def test_a_dear_service_is_worth_more_trials() -> None:
 
 
 def test_without_prices_the_share_decides() -> None:
-    records = [trial(number, price=None) for number in range(LEAST_TRIALS)]
+    records = [trial(number, price=None) for number in range(MIN_TRIALS)]
     objective = Objective(("capacity_qps",))
     assert why_stop(0.004, objective, records[0], records) is not None
     assert why_stop(0.006, objective, records[0], records) is None
@@ -75,7 +75,7 @@ def test_model_analyzers_table_gives_a_capacity_per_configuration(tmp_path: Path
         "add_sub,1,8,add_sub_config_2,2:GPU,8,Yes,900.0,90.0\n"
         "add_sub,1,64,add_sub_config_2,2:GPU,8,No,1500.0,250.0\n"
     )
-    (found,) = read_earlier(path, loaded).records
+    (found,) = read_warm_start(path, loaded).records
     assert found.configuration == {"batch_size": 8, "workers": 2}
     assert found.capacity_qps is not None
     assert found.capacity_qps.value == 900.0
@@ -90,7 +90,7 @@ def test_guidellms_result_is_that_of_the_current_configuration(tmp_path: Path, l
 
     path = tmp_path / "benchmarks.json"
     path.write_text(json.dumps({"benchmarks": [benchmark(5, 0.05), benchmark(9, 0.09), benchmark(12, 0.3)]}))
-    (found,) = read_earlier(path, loaded).records
+    (found,) = read_warm_start(path, loaded).records
     assert found.configuration == {"batch_size": 8, "workers": 1}
     assert found.capacity_qps is not None
     assert found.capacity_qps.value == 9.0
@@ -102,7 +102,7 @@ def test_aiperfs_result_too(tmp_path: Path, loaded: LoadedSpec) -> None:
         "request_throughput": {"unit": "requests/sec", "avg": 2.5},
         "request_latency": {"unit": "ms", "avg": 40.0, "p99": 80.0},
     }))  # fmt: skip
-    (found,) = read_earlier(path, loaded).records
+    (found,) = read_warm_start(path, loaded).records
     assert found.p99_ms is not None
     assert found.p99_ms.value == 80.0
 
@@ -127,4 +127,4 @@ def test_what_is_neither_is_refused_with_a_reason(
     elif content is not None:
         path.write_text(content)
     with pytest.raises(UsageError, match="--warm-start"):
-        read_earlier(path, loaded)
+        read_warm_start(path, loaded)

@@ -11,7 +11,7 @@ import pytest
 
 from tuner.errors import UsageError
 from tuner.spec.reading import LoadedSpec, load_spec
-from tuner.study.warm_start import WarmStart, read_earlier
+from tuner.study.warm_start import WarmStart, read_warm_start
 
 HEAD = (
     "Model,Batch,Concurrency,Model Config Path,Instance Group,Max Batch Size,Throughput (infer/sec),p99 Latency (ms)\n"
@@ -46,7 +46,7 @@ def spec(folder: Path, slo: str = "{p99: 20ms}") -> LoadedSpec:
 
 def analyzed(folder: Path, *rows: str, head: str = HEAD, slo: str = "{p99: 20ms}") -> WarmStart:
     (folder / "m.csv").write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
-    return read_earlier(folder / "m.csv", spec(folder, slo))
+    return read_warm_start(folder / "m.csv", spec(folder, slo))
 
 
 def capacities(found: WarmStart) -> dict[tuple[Any, ...], float | None]:
@@ -103,7 +103,7 @@ def test_an_older_table_names_the_sizes_that_its_batcher_preferred(tmp_path: Pat
 
 def result(folder: Path, content: Any, slo: str) -> WarmStart:
     (folder / "r.json").write_text(json.dumps(content), encoding="utf-8")
-    return read_earlier(folder / "r.json", spec(folder, slo))
+    return read_warm_start(folder / "r.json", spec(folder, slo))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ MEASURED = ("p99", "p50", "lone", "cpu", "gpu", "memory", "bound_by_cpu", "bound
 # Logs of dense 16-bit TFLOP/s, GB/s and GiB of the GPU's share, of cores, of GiB of memory, and of the number of GPUs.
 PHYSICS = ("tflops", "bandwidth", "gpu_gib", "cores", "memory_gib", "gpus")
 _USUAL = (4.5, 6.5, 3.0, 2.0, 3.0, 0.0)
-_MOST_CHOICES = 64  # of one parameter that the price statistics tell apart; more share theirs
+_MAX_CHOICES = 64  # of one parameter that the price statistics tell apart; more share theirs
 _CODES, CODE = 97, 4
 _LARGE = 256  # spaces with more configurations are alike
 _RELATIVE = ROLES.index("gpu_memory")  # a slice's size may be in any unit: only its relation to the others is shown
@@ -158,8 +158,8 @@ def _prices(spaces: Spaces, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     priced = present & ~spaces.log_price.isnan()[..., None]
     middle = _mean(spaces.log_price, spaces.valid)
     price = (spaces.log_price - middle[:, None]).nan_to_num()[..., None].expand(spaces.rank.shape)
-    slot = spaces.rank.clamp(0, _MOST_CHOICES - 1)
-    shape = (len(slot), _MOST_CHOICES, slot.shape[2])
+    slot = spaces.rank.clamp(0, _MAX_CHOICES - 1)
+    shape = (len(slot), _MAX_CHOICES, slot.shape[2])
     weight = priced.to(price.dtype)
     count = price.new_zeros(shape).scatter_add_(1, slot, weight)
     mean = price.new_zeros(shape).scatter_add_(1, slot, price * weight) / count.clamp(min=1)

@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Column:
+class ParameterColumn:
     """One parameter over all configurations.
 
     `values` are the numbers that choices stand for (cores, GiB, items, milliseconds, bits; of a GPU slice only its size
@@ -38,7 +38,7 @@ class Candidates:
     `physics` has a column for each of `encoding.PHYSICS`; nan where there is no such hardware, or it is not known.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[ParameterColumn, ...]
     log_price: Floats
     physics: Floats
 
@@ -133,7 +133,7 @@ def tensors_of(trials: Trials) -> encoding.Trials:
     )  # fmt: skip
 
 
-def _value_and_rank(each: tuple[Column, ...]) -> tuple[Floats, Ints]:
+def _value_and_rank(each: tuple[ParameterColumn, ...]) -> tuple[Floats, Ints]:
     """Of one parameter in all studies: values (nan for categories), and their places among all there are, from 0."""
     if any(column.categories is not None for column in each):
         rank = np.concatenate([column.categories for column in each if column.categories is not None])
@@ -152,6 +152,15 @@ def _floats(values: NDArray[Any]) -> torch.Tensor:
 
 
 __all__ = [
-    "MEASURED", "OUTCOMES", "PHYSICS", "STATES", "Candidates", "Column", "Floats", "Ints", "Trials", "spaces_of",
+    "MEASURED",
+    "OUTCOMES",
+    "PHYSICS",
+    "STATES",
+    "Candidates",
+    "Floats",
+    "Ints",
+    "ParameterColumn",
+    "Trials",
+    "spaces_of",
     "tensors_of",
 ]  # fmt: skip

@@ -18,8 +18,8 @@ from tuner.search.surrogate.features import OUTCOMES, Candidates, Floats, Ints, 
 from tuner.search.surrogate.predict import Prediction
 
 _OPTIMIZER = "fmin_l_bfgs_b"  # scikit-learn's own; None where the kernel is not to be fitted
-_JITTER, _LEAST_VARIANCE = 1e-10, 1e-4
-_LEAST = 2  # trials with a capacity, for a regression
+_JITTER, _MIN_VARIANCE = 1e-10, 1e-4
+_MIN = 2  # trials with a capacity, for a regression
 _PRUNED_BELOW = 0.3  # in logs: so much below its bound a pruned trial is taken to be while nothing says better
 # What a trial's outcome counts within _NEAR ranges of it, what anywhere, and the counts before any trial.
 _NEAR, _NEARBY, _ANYWHERE, _BEFORE_ANY = 0.35, 4.0, 0.5, np.array([2.0, 0.3, 0.5, 0.1])
@@ -38,7 +38,7 @@ class GaussianProcess:
         at = self._places if which is None else self._places[which]
         known = trials.only(trials.state <= 1)
         outcome = self._outcomes(trials, at)
-        if len(known) < _LEAST:
+        if len(known) < _MIN:
             mean, spread = np.full(len(at), known.log_capacity.mean() if len(known) else 0.0), np.ones(len(at))
         else:
             others = known if fitted_to is None else fitted_to.only(fitted_to.state <= 1)
@@ -73,7 +73,7 @@ class GaussianProcess:
         pruned = known.state == 1
         complete = known.only(~pruned)
         values = _guessed(known)
-        if len(complete) >= _LEAST and pruned.any():
+        if len(complete) >= _MIN and pruned.any():
             model = self._regression(complete, complete.log_capacity, kernel)
             mean, spread = model.predict(self._places[known.index[pruned]], return_std=True)
             z = (known.log_capacity[pruned] - mean) / spread
@@ -87,7 +87,7 @@ class GaussianProcess:
         self, known: Trials, values: Floats, kernel: Any, optimizer: str | None = None
     ) -> GaussianProcessRegressor:
         """Each trial counts by its own error, which the model takes relative to the spread of the values."""
-        variance = np.nan_to_num(known.error) ** 2 / max(float(np.var(values)), _LEAST_VARIANCE)
+        variance = np.nan_to_num(known.error) ** 2 / max(float(np.var(values)), _MIN_VARIANCE)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = GaussianProcessRegressor(kernel, alpha=_JITTER + variance, optimizer=optimizer, normalize_y=True)

@@ -23,7 +23,7 @@ _NETWORK, _DOUBTED, _ROLELESS, _PROCESS = range(4)
 _AT_FIRST = (0.45, 0.3, 0.15, 0.1)
 _DOUBLED = 2.0
 _SHARE = 0.03
-_MOST = 4.0  # how much one trial's log density may count: one outlier decides nothing
+_MAX = 4.0  # how much one trial's log density may count: one outlier decides nothing
 _HEARD = 0.02  # the least weight for which a model is asked
 _MANY, _HEARD_OF_MANY = (
     2_000,
@@ -145,7 +145,7 @@ class Surrogate:
         experts = [network, _doubted(network), roleless, self._gaussian_process.predict(before, trial.index)]
         level_known = len(before.throughputs) > 0
         density = np.array([_log_density(one, trial, level_known=level_known) for one in experts])
-        raised = np.array(weights) * np.exp(np.maximum(density - density.max(), -_MOST))
+        raised = np.array(weights) * np.exp(np.maximum(density - density.max(), -_MAX))
         after = (1 - _SHARE) * raised / raised.sum() + _SHARE * np.array(_AT_FIRST)
         measured = float(trial.log_capacity[0]) if trial.state[0] == 0 else None
         return Judgement(list(zip(weights, experts, strict=True)), measured, tuple(after.tolist()))

@@ -30,7 +30,7 @@ from tuner.search.surrogate.encoding import (
 WIDE, NARROW, HEADS, VALUES = 160, 96, 8, 48
 TRIAL_LAYERS, READ_AFTER = 6, (1, 3, 5)  # configurations read the trials after these of the trials' layers
 COMPONENTS = 4
-_LEAST_SPREAD = 0.004
+_MIN_SPREAD = 0.004
 
 
 class Output(NamedTuple):
@@ -151,4 +151,4 @@ def _heads(bias: Tensor, layer: int) -> Tensor:
 
 
 def _positive(spread: Tensor) -> Tensor:
-    return nn.functional.softplus(spread) + _LEAST_SPREAD
+    return nn.functional.softplus(spread) + _MIN_SPREAD

@@ -11,13 +11,13 @@ import numpy as np
 from results import TrialRecord
 from search_spaces import Configuration, Parameter, ParameterValue, Role, SearchSpace, quantity
 from tuner.search.surrogate.encoding import PHYSICS
-from tuner.search.surrogate.features import STATES, Candidates, Column, Floats, Ints, Trials
+from tuner.search.surrogate.features import STATES, Candidates, Floats, Ints, ParameterColumn, Trials
 from tuner.search.surrogate.gpus import gpu_physics, log_physics
 from tuner.search.surrogate.instances import instance_hardware
 
 _GIB = 2**30
 _NORMAL_95 = 1.96  # standard deviations on either side of a mean hold 95% of a normal distribution
-_LEAST_BYTES = 2**20  # a smaller slice is no size of memory but a share or a count
+_MIN_BYTES = 2**20  # a smaller slice is no size of memory but a share or a count
 _BITS = {"fp64": 64, "fp32": 32, "float32": 32, "tf32": 19, "fp16": 16, "float16": 16, "bf16": 16, "bfloat16": 16,
          "half": 16, "fp8": 8, "int8": 8, "awq": 4, "gptq": 4, "int4": 4, "nf4": 4, "fp4": 4}  # fmt: skip
 _MIG = re.compile(r"(\d)g\.(\d+)gb")
@@ -142,7 +142,7 @@ def _granted(record: TrialRecord, space: SearchSpace, role: Role) -> float | Non
     return found if isinstance(found, float | int) else None
 
 
-def _column(parameter: Parameter, configurations: Sequence[Configuration]) -> Column:
+def _column(parameter: Parameter, configurations: Sequence[Configuration]) -> ParameterColumn:
     """A value that is none of the choices, as an earlier study may have it, stands between its neighbours."""
     role = _role(parameter)
     numbers = [_number(role, choice) for choice in parameter.choices]
@@ -150,12 +150,12 @@ def _column(parameter: Parameter, configurations: Sequence[Configuration]) -> Co
     if any(number is None for number in numbers) or role == "gpu_type":
         ranks = [-1 if value is None else SearchSpace.rank(parameter, value) for value in found]
         categories = np.array([-1 if rank is None else rank for rank in ranks])
-        return Column(role, categories * 1.0, categories * 0.0, categories)
+        return ParameterColumn(role, categories * 1.0, categories * 0.0, categories)
     choices = np.unique(np.array([number for number in numbers if number is not None]))
     known = dict(zip(parameter.choices, numbers, strict=True))
     values = np.array([math.nan if one is None else _value(known, role, one) for one in found])
     places = np.interp(values, choices, np.linspace(0, 1, len(choices))) if len(choices) > 1 else values * 0.0
-    return Column(role, values, places)
+    return ParameterColumn(role, values, places)
 
 
 def _value(known: dict[ParameterValue, float | None], role: str | None, value: ParameterValue) -> float:
@@ -237,6 +237,6 @@ def _shares(
     sizes = [choice for choice in map(quantity, parameter.choices) if not isinstance(choice, str)]
     if size is None or isinstance(size, str) or not sizes:
         return 1.0, 1.0
-    whole = 1.0 if max(sizes) <= 1 else (max(sizes) if max(sizes) < _LEAST_BYTES else (gib or 0.0) * _GIB)
+    whole = 1.0 if max(sizes) <= 1 else (max(sizes) if max(sizes) < _MIN_BYTES else (gib or 0.0) * _GIB)
     share = 0.0 if size == 0 else min(1.0, max(size / whole, 1e-3)) if whole else 1.0
     return share, share

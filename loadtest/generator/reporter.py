@@ -13,7 +13,7 @@ from loadtest.plan import Phase, Progress
 _EVERY_S = 0.5
 
 
-class Pulse:
+class ProgressReporter:
     """Passes progress on, and repeats the last with the time brought up to date when none has come for a while."""
 
     def __init__(self, report: Callable[[Progress], None], started: float, max_s: float) -> None:
@@ -23,7 +23,7 @@ class Pulse:
         self._reported = started
         self._beats: gevent.Greenlet | None = None
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> ProgressReporter:
         self._beats = gevent.spawn(self._beat)
         return self
 

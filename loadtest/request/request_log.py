@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 _TIMES: dict[Metric, int] = {"ttft": 0, "tpot": 1, "itl": 1, "per_token": 2}
 
 
-class Sent:
+class RequestLog:
     """Requests by their number, in the order of their schedule. Times are seconds; latency is from the schedule."""
 
     def __init__(self, size: int, *, streaming: bool = False) -> None:
@@ -31,7 +31,7 @@ class Sent:
         self.kinds: dict[int, str] = {}
 
     @classmethod
-    def merged(cls, parts: Sequence[Sent]) -> Sent:
+    def merged(cls, parts: Sequence[RequestLog]) -> RequestLog:
         """What several generators sent, in the order of the schedule."""
         found = cls(0, streaming=any(part.stream is not None for part in parts))
         scheduled = np.concatenate([part.scheduled[: part.count] for part in parts])

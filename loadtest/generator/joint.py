@@ -15,8 +15,8 @@ from typing import TypeVar
 import gevent
 
 from loadtest.generator.probe import OpenLoopProber
-from loadtest.generator.pulse import Pulse
 from loadtest.generator.quiet import Quiet, QuietProber
+from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.search import describe, refusal, saturate
 from loadtest.generator.warmup import WarmUp, warm_up
 from loadtest.judge.capacity import CapacitySearch, Found, Probed
@@ -39,7 +39,7 @@ def common(plan: JointPlan) -> JointPlan:
 
 
 @dataclass(frozen=True)
-class Member:
+class Service:
     """One endpoint and what loads it."""
 
     target: Target
@@ -51,47 +51,47 @@ class Member:
         return self.target.plan
 
 
-def measure_together(plan: JointPlan, members: Sequence[Member], pulse: Pulse) -> Measurement:
+def measure_jointly(plan: JointPlan, services: Sequence[Service], reporter: ProgressReporter) -> Measurement:
     """Blocks for at most about `plan.max_s`."""
-    quiet = Quiet.of(plan, pulse.remaining_s)
-    return quiet.said(_measured(plan, members, pulse, quiet))
+    quiet = Quiet.of(plan, reporter.remaining_s)
+    return quiet.said(_measured(plan, services, reporter, quiet))
 
 
-def _measured(plan: JointPlan, members: Sequence[Member], pulse: Pulse, quiet: Quiet) -> Measurement:
+def _measured(plan: JointPlan, services: Sequence[Service], reporter: ProgressReporter, quiet: Quiet) -> Measurement:
     warm, saturated = [], []
-    for member in members:
-        found, disturbed = quiet.measured(partial(warm_up, member.prober, member.plan, pulse))
+    for service in services:
+        found, disturbed = quiet.measured(partial(warm_up, service.prober, service.plan, reporter))
         warm.append(found)
-        if why := refusal(member.plan, found, disturbed):
-            return _answer(members, Found("infeasible", f"{member.target.name}: {why}"), None, pulse, warm)
-        member.prober.base_s = found.base_s or 0.0
-        bursts, _ = quiet.measured(partial(saturate, member.prober, member.plan, pulse))
+        if why := refusal(service.plan, found, disturbed):
+            return _answer(services, Found("infeasible", f"{service.target.name}: {why}"), None, reporter, warm)
+        service.prober.base_s = found.base_s or 0.0
+        bursts, _ = quiet.measured(partial(saturate, service.prober, service.plan, reporter))
         saturated.append(scale_qps(bursts, found.base_s or 0.0))
-    for member in members:
-        member.prober.share = member.target.share
-    most_qps = min(qps / member.target.share for qps, member in zip(saturated, members, strict=True))
+    for service in services:
+        service.prober.share = service.target.share
+    most_qps = min(qps / service.target.share for qps, service in zip(saturated, services, strict=True))
     begun = time.perf_counter()
     # As much as for two of them alone, since it is this that a configuration is judged by.
-    together = _Together(members, begun + 2 / (2 + len(members)) * pulse.remaining_s())
-    least = min(member.target.share for member in members)
-    attentive = QuietProber(together.probe, together.remaining_s, quiet, together.drain, together.parts.pop)
+    joint = _JointProber(services, begun + 2 / (2 + len(services)) * reporter.remaining_s())
+    least = min(service.target.share for service in services)
+    attentive = QuietProber(joint.probe, joint.remaining_s, quiet, joint.drain, joint.parts.pop)
     search = CapacitySearch(attentive, most_qps, plan.precision, plan.first_rate_qps, least)
-    answer = _answer(members, search.run(), most_qps, pulse, warm, together, begun)
+    answer = _answer(services, search.run(), most_qps, reporter, warm, joint, begun)
     if answer.outcome != "measured":
         return answer
     targets = list(answer.targets)
-    for number, (member, qps) in enumerate(zip(members, saturated, strict=True)):
-        _all([one.prober.drain for one in members])  # what the one before has left must not burden this one
-        slice_s = pulse.remaining_s() / (len(members) - number)
-        targets[number] = targets[number].model_copy(update={"alone_qps": _alone(member, qps, slice_s, quiet)})
+    for number, (service, qps) in enumerate(zip(services, saturated, strict=True)):
+        _all([one.prober.drain for one in services])  # what the one before has left must not burden this one
+        slice_s = reporter.remaining_s() / (len(services) - number)
+        targets[number] = targets[number].model_copy(update={"alone_qps": _alone(service, qps, slice_s, quiet)})
     return answer.model_copy(update={"targets": tuple(targets), "load_s": time.perf_counter() - begun})
 
 
-def _alone(member: Member, saturated_qps: float, slice_s: float, quiet: Quiet) -> Interval | None:
+def _alone(service: Service, saturated_qps: float, slice_s: float, quiet: Quiet) -> Interval | None:
     """What it holds while the others are idle; None where its time did not suffice."""
-    member.prober.share = 1.0
-    slice_ = _Slice(member.prober, time.perf_counter() + slice_s)
-    attentive = QuietProber(slice_.probe, slice_.remaining_s, quiet, member.prober.drain)
+    service.prober.share = 1.0
+    slice_ = _Slice(service.prober, time.perf_counter() + slice_s)
+    attentive = QuietProber(slice_.probe, slice_.remaining_s, quiet, service.prober.drain)
     found = CapacitySearch(attentive, saturated_qps, _ALONE_PRECISION).run()
     return None if found.capacity is None else widened_interval(found.capacity, found.probes)
 
@@ -111,21 +111,21 @@ class _Slice:
 
 
 @dataclass(frozen=True)
-class _Together:
+class _JointProber:
     """A `Prober` of common rates. `parts` holds every endpoint's own part of each probe."""
 
-    members: Sequence[Member]
+    services: Sequence[Service]
     ends: float
     parts: list[list[Probed]] = field(default_factory=list)
 
     def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float) -> Probed:
         # All are drained before any is loaded, or one would have a stretch of the machine to itself.
         self.drain()
-        ballot = _Ballot(len(self.members))
-        longest_s = at_most_s + max(member.prober.wait_s for member in self.members)
+        ballot = _Ballot(len(self.services))
+        longest_s = at_most_s + max(service.prober.wait_s for service in self.services)
 
         def part(number: int) -> Callable[[], Probed]:
-            prober, own_qps = self.members[number].prober, rate_qps * self.members[number].target.share
+            prober, own_qps = self.services[number].prober, rate_qps * self.services[number].target.share
 
             def load() -> Probed:
                 at_most, vote = longest_s - prober.wait_s, partial(ballot.vote, number)
@@ -136,16 +136,16 @@ class _Together:
 
             return load
 
-        found = _all([part(number) for number in range(len(self.members))])
+        found = _all([part(number) for number in range(len(self.services))])
         self.parts.append(found)
-        return _common(rate_qps, found, [member.target.name for member in self.members])
+        return _common(rate_qps, found, [service.target.name for service in self.services])
 
     def drain(self) -> None:
         """Let every endpoint answer what it was sent."""
-        _all([member.prober.drain for member in self.members])
+        _all([service.prober.drain for service in self.services])
 
     def remaining_s(self) -> float:
-        return min(self.members[0].prober.remaining_s(), self.ends - time.perf_counter())
+        return min(self.services[0].prober.remaining_s(), self.ends - time.perf_counter())
 
 
 class _Ballot:
@@ -182,24 +182,24 @@ def _common(rate_qps: float, parts: Sequence[Probed], names: Sequence[str]) -> P
 
 
 def _answer(
-    members: Sequence[Member], found: Found, saturated_qps: float | None, pulse: Pulse,
-    warm: Sequence[WarmUp], together: _Together | None = None, begun: float | None = None,
+    services: Sequence[Service], found: Found, saturated_qps: float | None, reporter: ProgressReporter,
+    warm: Sequence[WarmUp], joint: _JointProber | None = None, begun: float | None = None,
 ) -> Measurement:  # fmt: skip
     slowest = max(warm, key=lambda one: one.base_s or 0.0)
     settled = all(one.settled for one in warm)
     whole = WarmUp(slowest.base_s, slowest.kinds, settled, next((one.points for one in warm if not one.settled), ()))
     since = time.perf_counter() if begun is None else begun
-    answer = describe(members[0].plan, found, saturated_qps, pulse.started, since, whole)
-    parts = [] if together is None else together.parts
+    answer = describe(services[0].plan, found, saturated_qps, reporter.started, since, whole)
+    parts = [] if joint is None else joint.parts
     best = next((number for number, probe in enumerate(found.probes) if probe is found.best), None)
     targets = []
-    for number, member in enumerate(members):
+    for number, service in enumerate(services):
         own = None if best is None else parts[best][number].probe
         base_s = warm[number].base_s if number < len(warm) else None
         targets.append(
             TargetMeasurement(
-                name=member.target.name,
-                share=member.target.share,
+                name=service.target.name,
+                share=service.target.share,
                 base_latency_ms=None if base_s is None else base_s * 1e3,
                 p50_ms=own.p50_ms if own else None,
                 p95_ms=own.p95_ms if own else None,

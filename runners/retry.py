@@ -12,7 +12,7 @@ _FIRST_S, _LONGEST_S = 0.1, 3.0
 R = TypeVar("R")
 
 
-def patiently(
+def retry(
     is_away: Callable[[BaseException], bool], at_most_s: float, call: Callable[..., R], *args: Any, **kwargs: Any
 ) -> R:
     """The call's answer. What it raises is raised: at once unless `is_away` says so of it, else when the time is over.
