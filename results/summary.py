@@ -19,7 +19,7 @@ class StudySummary:
     of requests that may be later. `metrics` are the objective's; the first one ranks,
     `values` has it by the trial's number, and `maximised` says whether more is better.
     `current` is the trial of the configuration that is deployed today; None where none was named or measured.
-    `started` and `ended` are ISO times; `running` trials are under way, of a `budget` (None: as many as are worth it).
+    `ended` is an ISO time; `running` trials are under way, of a `budget` (None: as many as are worth it).
     `evidence` is that of the recommendation and its alternatives. `gpu_parameters` ask for a GPU or a share of one.
     `damaged` says what of the study cannot be read, and was left out.
     `currency` is a sign (`$`, written before) or a code (`EUR`, written after).
@@ -35,7 +35,6 @@ class StudySummary:
     current: TrialRecord | None
     space_size: str
     provenance: Mapping[str, str] = field(default_factory=dict)
-    started: str | None = None
     ended: str | None = None
     notes: tuple[str, ...] = ()
     slo_p99_ms: float | None = None

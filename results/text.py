@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 from results.records import Estimate
+from search_spaces.parameter import text_of
 
 NONE = "\N{EN DASH}"
 
@@ -34,6 +35,11 @@ def visible(text: str) -> str:
         return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
     return _HIDDEN.sub(escape, text.replace("\r\n", "\n"))
+
+
+def one_line(text: str) -> str:
+    """The same on one line, for a terminal: neither a control character nor a mark that reorders text reaches it."""
+    return visible(text).replace("\n", " ").replace("\t", " ")
 
 
 def markdown(text: str) -> str:
@@ -103,7 +109,7 @@ def given(value: object) -> str:
     """A parameter's value as it is written in a spec; a dash where a trial has none."""
     if value is None:
         return NONE
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return text_of(value)
 
 
 def assigned(configuration: Mapping[str, object]) -> str:

@@ -69,7 +69,7 @@ class Parameter:
         )
 
 
-def text_of(value: ParameterValue) -> str:
+def text_of(value: object) -> str:
     """A value as it is written in a command line, a file or a table: `true` for True, `8` for 8."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 

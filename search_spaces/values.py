@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-_MIG = re.compile(r"[1-7]g\.([0-9]+)gb(?:\+.*)?")
+MIG_PROFILE = re.compile(r"([1-7])g\.([0-9]+)gb(?:\+.*)?")  # NVIDIA's: sevenths of the compute, and gigabytes
 _NUMBER_AND_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµμ%]*)\s*")
 
 # Kubernetes' suffixes: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
@@ -55,8 +55,8 @@ def parse_duration(text: object) -> float:
 
 def mig_memory(value: object) -> int | None:
     """Bytes of a MIG profile such as `2g.10gb`, whose name rounds them; None for what is none."""
-    found = _MIG.fullmatch(value) if isinstance(value, str) else None
-    return None if found is None else parse_size(f"{found[1]}Gi")
+    found = MIG_PROFILE.fullmatch(value) if isinstance(value, str) else None
+    return None if found is None else parse_size(f"{found[2]}Gi")
 
 
 def parse_percentage(text: object) -> float:

@@ -107,7 +107,7 @@ class Study:
         Raises UsageError for a format that there is not, where the spec does not run that server, and where a format
         would have to guess.
         """
-        from results.exports import FORMATS, NotExportable, exported, offered
+        from results.exports import FORMATS, MARKS, NotExportable, exported, offered
         from tuner.outcome.deployable import deployables
 
         if format not in FORMATS:
@@ -120,8 +120,8 @@ class Study:
             raise UsageError(str(error)) from error
         if not files:
             raise UsageError(
-                f"the spec does not run {format}: nothing in its image, command or files says so\n"
-                f"For this study there are {', '.join(offered(services))}."
+                f"the spec does not run {format}: nothing in its image, command or files says "
+                f"{' or '.join(MARKS[format])}\nFor this study there are {', '.join(offered(services))}."
             )
         return dict(files)
 

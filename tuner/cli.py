@@ -23,10 +23,10 @@ from tuner.errors import ExitCode, TuneError
 @click.group(cls=FrontDoor, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--service", type=PATH, metavar="SPEC", help="The service spec, a YAML file.")
 @run_options
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="tune")
 @click.pass_context
-def cli(context: click.Context, /, service: Path | None, *, debug: bool, **options: Any) -> None:
+def cli(context: click.Context, /, service: Path | None, **options: Any) -> None:
     """Find the cheapest container spec that serves a model within its latency objective.
 
     tune --service spec.yaml --budget 20 is the main job: it launches the server once per configuration that the
@@ -36,7 +36,6 @@ def cli(context: click.Context, /, service: Path | None, *, debug: bool, **optio
     cannot run it, 5 the gate failed, 6 it could not tell, 130 interrupted (what was measured is kept:
     --resume goes on).
     """
-    context.obj = {"debug": debug}
     if context.invoked_subcommand is not None:
         if service is not None:
             raise click.UsageError(f"--service is the main job's; it does not go with {context.invoked_subcommand}.")
@@ -190,7 +189,7 @@ def plan(context: click.Context, /, **options: Any) -> None:
     from tuner.commands.plan import PlanOptions
     from tuner.commands.plan import plan as command
 
-    context.exit(command(PlanOptions(**options)))
+    context.exit(command(PlanOptions.of(options)))
 
 
 @cli.command()

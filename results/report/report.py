@@ -252,8 +252,7 @@ def _today(study: StudySummary) -> str | None:
 
 def _provenance(study: StudySummary) -> dict[str, str]:
     """When, then whatever else the study recorded about its origin."""
-    known = {"started": study.started, "ended": study.ended}
-    times = {name: value or study.provenance.get(name) for name, value in known.items()}
+    times = {"started": study.provenance.get("started"), "ended": study.ended or study.provenance.get("ended")}
     others = {name: value for name, value in study.provenance.items() if name not in times}
     best = next((study.latest(one) for one in study.records if one.number == study.recommendation.trial), None)
     image = {"image": best.image} if best is not None and best.image else {}

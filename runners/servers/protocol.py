@@ -113,13 +113,12 @@ class Reach:
 class Statistics:
     """The server's own counters since it started: single inferences, executions (batches) and seconds in its queue.
 
-    None: not counted. `gpu_memory_bytes` is what it holds now.
+    None: not counted.
     """
 
     inferences: float | None = None
     executions: float | None = None
     queue_s: float | None = None
-    gpu_memory_bytes: float | None = None
 
 
 class ServerAdapter:

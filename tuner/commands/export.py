@@ -8,13 +8,11 @@ from pathlib import Path
 
 import click
 
-from results.exports import MARKS, NotExportable, exported, offered
 from results.files import write_text
 from results.text import visible
 from search_spaces.reading import quoted, shown, why_outside
-from tuner.commands.stored import read_study
+from tuner.api import load_study
 from tuner.errors import ExitCode, UsageError
-from tuner.outcome.deployable import deployables
 
 
 @dataclass(frozen=True)
@@ -32,17 +30,8 @@ class ExportOptions:
 
 def export(options: ExportOptions) -> ExitCode:
     """Raises UsageError where there is nothing to export, or the spec does not run that server."""
-    summary, loaded = read_study(options.folder, options.storage, options.study)
-    services = deployables(summary, loaded, options.qps, options.trial)
-    try:
-        files = exported(services, options.format)
-    except NotExportable as error:
-        raise UsageError(str(error)) from error
-    if not files:
-        raise UsageError(
-            f"the spec does not run {options.format}: nothing in its image, command or files says "
-            f"{' or '.join(MARKS[options.format])}\nFor this study there are {', '.join(offered(services))}."
-        )
+    study = load_study(options.folder, storage=options.storage, name=options.study)
+    files = study.export(options.format, qps=options.qps, trial=options.trial)
     if options.output is None:
         click.echo(_joined(files), nl=False)
         return ExitCode.DONE

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,40 +32,36 @@ class PlanOptions:
     """The command line of a plan."""
 
     folder: Path
-    qps: float | None = None
-    traffic: Path | None = None
-    pattern: Pattern = "steady"
-    valley: float | None = None
-    misses: float = 0.01
-    spare: int = 1
-    zones: int = 1
-    least: int = 1
-    cold_start: float | None = None
-    recommended_only: bool = False
-    spot: float | None = None
-    spot_share: float = 1.0
-    reserved: float | None = None
-    own_price: float | None = None
-    own_monthly: float = 0.0
-    own_replicas: int = 1
-    output: Path | None = None
-    as_json: bool = False
-    storage: str | None = None
-    study: str | None = None
+    wishes: Wishes
+    qps: float | None
+    traffic: Path | None
+    pattern: Pattern
+    valley: float | None
+    recommended_only: bool
+    output: Path | None
+    as_json: bool
+    storage: str | None
+    study: str | None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> PlanOptions:
+        """From the options as the command line parsed them."""
+        rest = dict(options)
+        terms = Terms(
+            rest.pop("spot"), rest.pop("spot_share"), rest.pop("reserved"), rest.pop("own_price"),
+            rest.pop("own_monthly"), rest.pop("own_replicas"),
+        )  # fmt: skip
+        wishes = Wishes(
+            rest.pop("misses"), rest.pop("spare"), rest.pop("zones"), rest.pop("least"), rest.pop("cold_start"), terms
+        )
+        return cls(wishes=wishes, **rest)
 
 
 def plan(options: PlanOptions) -> ExitCode:
     """Raises UsageError for traffic that cannot be read, and where no trial held the SLO."""
-    wishes = Wishes(
-        options.misses, options.spare, options.zones, options.least, options.cold_start,
-        Terms(
-            options.spot, options.spot_share, options.reserved, options.own_price, options.own_monthly,
-            options.own_replicas,
-        ),
-    )  # fmt: skip
     summary, _ = read_study(options.folder, options.storage, options.study)
     try:
-        found = make_plan(summary, _traffic(options), wishes, every=not options.recommended_only)
+        found = make_plan(summary, _traffic(options), options.wishes, every=not options.recommended_only)
     except ResultsError as error:
         raise UsageError(str(error)) from error
     folder = options.output or options.folder

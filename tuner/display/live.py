@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from results import Recommendation, TrialRecord
+from results.text import one_line
 from search_spaces import Configuration
 from tuner.display.progress import Running, Whole, running_lines, study_line
 from tuner.display.protocol import StudyOutline
 from tuner.display.wording import (
     ahead,
     confirmation_line,
-    harmless,
     result_lines,
     spent_on,
     trial_line,
@@ -96,7 +96,7 @@ class LiveDisplay:
 
     def notice(self, text: str) -> None:
         """A dim line above the live part."""
-        self._say(harmless(text), "dim")
+        self._say(one_line(text), "dim")
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:
         """A panel on standard output."""

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from results import Recommendation, TrialRecord
+from results.text import one_line
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
-from tuner.display.wording import ahead, confirmation_line, harmless, result_lines, trial_line
+from tuner.display.wording import ahead, confirmation_line, result_lines, trial_line
 
 
 class PlainDisplay:
@@ -54,7 +55,7 @@ class PlainDisplay:
 
     def notice(self, text: str) -> None:
         """A sentence on a line of its own."""
-        _say(harmless(text))
+        _say(one_line(text))
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:
         """To standard output: this is the result."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from results import TrialRecord
-from results.text import assigned, duration, figure
+from results.text import assigned, duration, figure, one_line
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
-from tuner.display.wording import harmless, measured, paid, spent_on
+from tuner.display.wording import measured, paid, spent_on
 
 _NARROW, _WIDE = 8, 24  # columns of a bar
 _WORDS_FROM = 130  # columns of a terminal from which the lines have all their words
@@ -74,9 +74,9 @@ def _running_line(one: Running, width: int) -> Text:
     spinner = _SPINNER[int(time.monotonic() * 10) % len(_SPINNER)]
     line = Text(f"{spinner} #{one.number:<3} ", no_wrap=True)
     line.append(bar(one.fraction, width), style="cyan")
-    line.append(f" {harmless(one.phase)}", style="bold")
+    line.append(f" {one_line(one.phase)}", style="bold")
     line.append(f" (again, {one.again})" if one.again else "", style="magenta")
-    line.append(f"  {harmless(assigned(one.configuration))}", style="dim")
+    line.append(f"  {one_line(assigned(one.configuration))}", style="dim")
     return _cut(line, width)
 
 

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from results import Estimate, Recommendation, TrialRecord
-from results.text import assigned, duration, figure, interval, money
+from results.text import assigned, duration, figure, interval, money, one_line
 from tuner.display.protocol import StudyOutline
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-def harmless(text: str) -> str:
-    """Control characters, which could steer the terminal, shown as their hexadecimal escape instead."""
-    return _CONTROL.sub(lambda match: " " if match[0] in "\n\t" else f"\\x{ord(match[0]):02x}", text)
 
 
 def outcome(record: TrialRecord, currency: str) -> str:
     """What a trial found, each figure with its 95% interval: cost, capacity, p99 and bottleneck; or its reason."""
     if record.state != "complete" or record.capacity_qps is None:
-        return harmless(record.reason or "")
+        return one_line(record.reason or "")
     parts = [paid(record, currency)] if record.cost_per_million_requests is not None else []
     parts.append(measured(record.capacity_qps, "req/s"))
     if record.p99_ms is not None:
@@ -59,13 +50,13 @@ def ahead(outline: StudyOutline) -> str:
 
 def trial_line(record: TrialRecord, currency: str) -> str:
     """One line per finished trial, by the number that every table and folder has for it."""
-    shown = harmless(assigned(record.configuration))
+    shown = one_line(assigned(record.configuration))
     return f"#{record.number:<3} {record.state:<10} {shown}: {outcome(record, currency)}"
 
 
 def confirmation_line(first: TrialRecord, again: TrialRecord, currency: str) -> str:
     """Both measurements of one configuration in one line."""
-    shown = harmless(assigned(first.configuration))
+    shown = one_line(assigned(first.configuration))
     before = f" (at first {measured(first.capacity_qps, 'req/s')})" if first.capacity_qps else ""
     return f"#{first.number:<3} again      {shown}: {outcome(again, currency)}{before}"
 
@@ -73,10 +64,10 @@ def confirmation_line(first: TrialRecord, again: TrialRecord, currency: str) -> 
 def result_lines(recommendation: Recommendation) -> list[str]:
     """The recommendation as lines: the configuration first, then the reasons."""
     if recommendation.configuration is None:
-        return ["No configuration met the SLO.", *(f"  {harmless(reason)}" for reason in recommendation.reasons)]
+        return ["No configuration met the SLO.", *(f"  {one_line(reason)}" for reason in recommendation.reasons)]
     start = {"keep": "Keep what you have", "uncertain": "Recommended, though uncertain"}.get(
         recommendation.decision or "", "Recommended"
     )
-    lines = [f"{start}: {harmless(assigned(recommendation.configuration))}"]
-    lines += [f"  {harmless(reason)}" for reason in recommendation.reasons]
+    lines = [f"{start}: {one_line(assigned(recommendation.configuration))}"]
+    lines += [f"  {one_line(reason)}" for reason in recommendation.reasons]
     return [*lines, f"  confirmed: {str(recommendation.confirmed).lower()}"]

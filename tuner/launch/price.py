@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 from runners import Runner
 from search_spaces import Configuration, SearchSpace, parse_size, quantity
+from search_spaces.values import MIG_PROFILE
 from tuner.launch.render import NO_GPU, resources
 from tuner.spec.model import GpuPrice, PriceSpec
 from tuner.spec.reading import LoadedSpec
 
 _GIB = 2**30
-_MIG = re.compile(r"([1-7])g\.([0-9]+)gb(?:\+.*)?")
 _MIG_SHARES = 7  # an A100, or an H100, has seven of compute
 
 
@@ -63,7 +61,7 @@ def gpu_share(slice_: bool | int | float | str | None, gpu: GpuPrice, by: str = 
     """
     if slice_ is None:
         return 1.0
-    if isinstance(slice_, str) and (profile := _MIG.fullmatch(slice_)):
+    if isinstance(slice_, str) and (profile := MIG_PROFILE.fullmatch(slice_)):
         if by == "compute":
             return min(1.0, int(profile[1]) / _MIG_SHARES)
         slice_ = f"{profile[2]}Gi"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from results import Estimate, TrialRecord
+from results import TrialRecord
 from tuner.spec.model import Metric, ObjectiveSpec
 
 Floats = NDArray[np.float64]
@@ -70,16 +70,6 @@ class Objective:
         if values is None:
             return None
         return tuple(-_log(value) if up else _log(value) for value, up in zip(values, self.maximised, strict=True))
-
-    def bound_losses(self, record: TrialRecord) -> tuple[float, ...] | None:
-        """Lower bounds of the losses of a pruned trial, from the capacity that it proved not to reach."""
-        if record.capacity_bound_qps is None:
-            return None
-        at_bound = record.model_copy(
-            update={"state": "complete", "capacity_qps": Estimate.exactly(record.capacity_bound_qps)}
-            | {"cost_per_million_requests": self._cost_at(record, record.capacity_bound_qps)}
-        )
-        return self.losses(at_bound)
 
     def losses_at(self, log_capacity: Floats, p99_ms: Floats, log_price: Floats) -> list[Floats]:
         """The losses where configurations had these log capacities, p99 and log prices per hour: arrays that broadcast.
@@ -139,10 +129,6 @@ class Objective:
         if record.cost_per_hour is None or self.target_qps is None:
             return None
         return record.cost_per_hour * replicas_for(self.target_qps, capacity_qps)
-
-    @staticmethod
-    def _cost_at(record: TrialRecord, capacity_qps: float) -> float | None:
-        return None if record.cost_per_hour is None else cost_per_million_requests(record.cost_per_hour, capacity_qps)
 
 
 def replicas_for(target_qps: float, capacity_qps: float) -> int:

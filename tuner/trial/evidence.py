@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loadtest import LatencyHistogram, Measurement, Probe
-from results import Estimate, ProbeRecord, TrialEvidence, UsageSample
+from results import ProbeRecord, TrialEvidence, UsageSample
+from tuner.trial.services import estimate
 
 _STEP = 1.1  # from one latency to the next in a histogram: finer than anybody sees
 _MAX_SAMPLES, _STEP_S = 120, 1.0  # the kernel counts CPU time in steps: over less than that it jumps
@@ -59,7 +60,6 @@ def memory_growth(samples: Sequence[UsageSample], since_s: float) -> float | Non
 
 
 def _probe(probe: Probe) -> ProbeRecord:
-    p99 = probe.p99_ms
     return ProbeRecord(
         rate_qps=probe.rate_qps,
         verdict=probe.verdict,
@@ -71,7 +71,7 @@ def _probe(probe: Probe) -> ProbeRecord:
         errors=probe.errors,
         p50_ms=probe.p50_ms,
         p95_ms=probe.p95_ms,
-        p99_ms=None if p99 is None else Estimate(value=p99.value, low=p99.low, high=p99.high),
+        p99_ms=estimate(probe.p99_ms),
         disturbed="" if probe.neighbours is None else probe.neighbours.reason,
         histogram=tuple(LatencyHistogram.decode(probe.histogram).counts_ms(_STEP)),
     )

@@ -114,5 +114,7 @@ def test_text_of_a_server_cannot_steer_the_terminal() -> None:
     shown.study_started(outline())
     shown.trial_started(0, {"name": "\x1b[2J"}, 1, 20)
     shown.trial_finished(record(0, state="failed", reason="\x1b[2J[bold]gone[/]", configuration={"name": "a"}), None)
+    shown.notice("read \N{RIGHT-TO-LEFT OVERRIDE}txt.yxe\N{POP DIRECTIONAL FORMATTING}\nand more")
     shown.close()
     assert "\\x1b[2J[bold]gone[/]" in written.getvalue()
+    assert "read \\u202etxt.yxe\\u202c and more" in written.getvalue()

@@ -58,12 +58,6 @@ def test_a_fleet_is_whole_containers() -> None:
     assert fleet.break_even_qps(0.40, best) == math.inf
 
 
-def test_bounds_of_pruned_trials_are_losses_that_they_cannot_beat() -> None:
-    pruned = TrialRecord(number=1, state="pruned", configuration={}, capacity_bound_qps=100, cost_per_hour=0.2)
-    bound, losses = CHEAPEST.bound_losses(pruned), CHEAPEST.losses(record(0, 100, 0.2))
-    assert bound == pytest.approx(losses)
-
-
 def test_the_front_leaves_out_what_another_beats_in_everything() -> None:
     cheap, large, fast, worse = record(0, 100, 0.1), record(1, 300, 0.6), record(2, 90, 0.3, p99=5), record(3, 90, 0.5)
     assert [one.number for one in pareto_front([cheap, large, fast, worse])] == [0, 1, 2]

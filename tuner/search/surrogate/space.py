@@ -10,6 +10,7 @@ import numpy as np
 
 from results import TrialRecord
 from search_spaces import Configuration, Parameter, ParameterValue, Role, SearchSpace, quantity
+from search_spaces.values import MIG_PROFILE
 from tuner.search.surrogate.encoding import PHYSICS
 from tuner.search.surrogate.features import STATES, Candidates, Floats, Ints, ParameterColumn, Trials
 from tuner.search.surrogate.gpus import gpu_physics, log_physics
@@ -20,7 +21,6 @@ _NORMAL_95 = 1.96  # standard deviations on either side of a mean hold 95% of a 
 _MIN_BYTES = 2**20  # a smaller slice is no size of memory but a share or a count
 _BITS = {"fp64": 64, "fp32": 32, "float32": 32, "tf32": 19, "fp16": 16, "float16": 16, "bf16": 16, "bfloat16": 16,
          "half": 16, "fp8": 8, "int8": 8, "awq": 4, "gptq": 4, "int4": 4, "nf4": 4, "fp4": 4}  # fmt: skip
-_MIG = re.compile(r"(\d)g\.(\d+)gb")
 _NAMES: dict[Role, re.Pattern[str]] = {
     "batch_delay": re.compile(r"delay|batch_wait|batch_timeout|batching_window"),
     "concurrency": re.compile(r"concurren|in_?flight|num_?streams"),
@@ -182,7 +182,7 @@ def _number(role: str | None, choice: ParameterValue) -> float | None:
     """In the unit that the network knows: GiB, milliseconds, bits; a slice's size in any unit."""
     if role == "precision" and isinstance(choice, str):
         return _BITS.get(choice.lower())
-    if role == "gpu_memory" and isinstance(choice, str) and (slice_ := _MIG.search(choice.lower())):
+    if role == "gpu_memory" and isinstance(choice, str) and (slice_ := MIG_PROFILE.search(choice.lower())):
         return float(slice_[1])
     found = quantity(choice)
     if isinstance(found, str):
@@ -231,7 +231,7 @@ def _shares(
     of slices of which the largest choice is the whole.
     """
     gib, value = physics[2] if physics else None, configuration.get(parameter.name)
-    if isinstance(value, str) and (found := _MIG.search(value.lower())):
+    if isinstance(value, str) and (found := MIG_PROFILE.search(value.lower())):
         return float(found[1]) / 7, min(1.0, float(found[2]) / gib) if gib else 1.0
     size = None if value is None else quantity(value)
     sizes = [choice for choice in map(quantity, parameter.choices) if not isinstance(choice, str)]
