@@ -39,8 +39,12 @@ def opened_private(path: Path) -> int:
 
 def environment(container: Container, marks: Mapping[str, str], temporary: Path) -> dict[str, str]:
     """Ours, the container's over it, and the marks over both."""
-    ours = {name: value for name, value in os.environ.items() if name not in _OURS_ALONE}
-    whole = ours | {"TMPDIR": str(temporary)} | dict(container.env) | dict(marks)
+    return inherited_environment({"TMPDIR": str(temporary)} | dict(container.env) | dict(marks))
+
+
+def inherited_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program that we start: ours without what is our business alone, and `more` over it."""
+    whole = {name: value for name, value in os.environ.items() if name not in _OURS_ALONE} | dict(more)
     # So that `python` can be had where this product's own environment is all there is.
     whole["PATH"] = os.pathsep.join((whole.get("PATH", os.defpath), str(Path(sys.executable).parent)))
     return whole
@@ -50,7 +54,9 @@ def start(container: Container, environ: Mapping[str, str], cores: tuple[int, ..
     """Run the command on these cores, in a session of its own. Raises ServerFailed where it cannot be run."""
     if not container.workdir.is_dir():
         raise ServerFailed(f"there is no folder {container.workdir} to run the command in")
-    program = _program(container, environ["PATH"])
+    if not container.command:
+        raise ServerFailed("there is no command to run")
+    program = program_path(container.command[0], container.workdir, environ["PATH"])
     with os.fdopen(opened_private(container.folder / "server.log"), "wb") as log, affinity(cores):
         try:
             process = subprocess.Popen(
@@ -70,12 +76,10 @@ def start(container: Container, environ: Mapping[str, str], cores: tuple[int, ..
     return process
 
 
-def _program(container: Container, path: str) -> str:
-    if not container.command:
-        raise ServerFailed("there is no command to run")
-    program = container.command[0]
+def program_path(program: str, workdir: Path, path: str) -> str:
+    """The file of a command's first word. Raises ServerFailed where there is none."""
     if os.sep in program:
-        return str(container.workdir / program)
+        return str(workdir / program)
     found = shutil.which(program, path=path)
     if found is None:
         raise ServerFailed(f"there is no program {program!r} on the PATH")

@@ -29,7 +29,7 @@ class RunnerCase:
     """A runner, and containers to try it with: one that serves, one whose server fails, and one that cannot run.
 
     `reachable` says whether something of the container is still there: asked after a launch has ended. `folder` is
-    empty and writable.
+    empty and writable. `stays`: the server was there before and must be there afterwards, whatever happened.
     """
 
     runner: Runner
@@ -38,6 +38,7 @@ class RunnerCase:
     impossible: MakeContainer
     reachable: Callable[[Placement], bool]
     folder: Path
+    stays: bool = False
 
 
 class RunnerContract:
@@ -55,13 +56,13 @@ class RunnerContract:
             assert endpoint.cold_start_s >= 0
             assert endpoint.image is None or "sha256:" in endpoint.image
             assert endpoint.recorded is not None or case.reachable(container.placement)
-        assert not case.reachable(container.placement)
+        assert case.reachable(container.placement) == case.stays
 
     def test_an_exception_inside_the_block_leaves_nothing_behind(self, case: RunnerCase) -> None:
         container = _make(case, case.good)
         with pytest.raises(KeyboardInterrupt), case.runner.launch(container):
             raise KeyboardInterrupt
-        assert not case.reachable(container.placement)
+        assert case.reachable(container.placement) == case.stays
 
     def test_a_runner_launches_again_and_again(self, case: RunnerCase) -> None:
         for number in range(2):
@@ -74,14 +75,14 @@ class RunnerContract:
         with pytest.raises(ServerFailed) as caught, case.runner.launch(container):
             pass
         assert caught.value.reason
-        assert not case.reachable(container.placement)
+        assert case.reachable(container.placement) == case.stays
 
     def test_what_cannot_run_is_infeasible_with_a_reason(self, case: RunnerCase) -> None:
         container = _make(case, case.impossible)
         with pytest.raises(Infeasible) as caught, case.runner.launch(container):
             pass
         assert str(caught.value)
-        assert not case.reachable(container.placement)
+        assert case.reachable(container.placement) == case.stays
 
     def test_a_container_that_asks_for_nothing_is_never_refused(self, case: RunnerCase) -> None:
         assert case.runner.refuses(Resources()) is None

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-RUNNERS = click.Choice(["process", "docker", "kubernetes", "replay"])
+RUNNERS = click.Choice(["process", "docker", "kubernetes", "command", "attach", "replay"])
 PATH = click.Path(path_type=Path)
 FORMATS = (
     "kubernetes", "patch", "helm-values", "kserve", "kubedl", "seldon", "ray-serve", "compose", "keda",

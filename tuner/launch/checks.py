@@ -19,7 +19,15 @@ from tuner.launch.advice import unchecked, unreachable
 from tuner.launch.files import check_environment, check_script
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
-from tuner.launch.render import RESOURCE_ROLES, RUNNER_PLACEHOLDERS, placeholders, rendered_texts, templates
+from tuner.launch.render import (
+    COMMAND_PLACEHOLDERS,
+    RESOURCE_ROLES,
+    RUNNER_PLACEHOLDERS,
+    live_parameters,
+    placeholders,
+    rendered_texts,
+    templates,
+)
 from tuner.launch.requests import adapter_request, must_describe
 from tuner.launch.times import check_times, too_short, undecided
 from tuner.spec.reading import LoadedSpec
@@ -30,7 +38,7 @@ def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
     for service in loaded.services:
         for parameter in service.loaded.space.parameters:
             name = service.prefix + parameter.name
-            if name in RESERVED_COLUMNS or parameter.name in RUNNER_PLACEHOLDERS:
+            if name in RESERVED_COLUMNS or parameter.name in _runner_placeholders(service.loaded):
                 key = ("space", "parameters", parameter.name)
                 raise service.loaded.error(key, f"{name} is a name that the outputs use; name the parameter otherwise")
         _check_placeholders(service.loaded)
@@ -64,6 +72,10 @@ def _check_service(loaded: LoadedSpec) -> None:
         check_environment(loaded)
         _check_program(loaded)
         check_script(loaded)
+    if loaded.spec.runner.type == "attach":
+        _check_told(loaded)
+    if loaded.spec.runner.type == "command":
+        _check_commands(loaded)
 
 
 def warnings(loaded: LoadedSpec) -> Iterator[str]:
@@ -156,8 +168,11 @@ def _check_reference(loaded: LoadedSpec) -> None:
 def _check_placeholders(loaded: LoadedSpec) -> None:
     for key, text in templates(loaded):
         # What a running server is told, and what a cluster is, has nothing to do with where this launch lies.
-        late = key[1] == "manage" or key[0] == "runner"
-        known = [*loaded.space.names, *(() if late else RUNNER_PLACEHOLDERS)]
+        late = key[1] in ("manage", "kubernetes")
+        known = [
+            *loaded.space.names,
+            *(() if late else (COMMAND_PLACEHOLDERS if key[0] == "runner" else RUNNER_PLACEHOLDERS)),
+        ]
         for name in placeholders(text):
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
@@ -185,16 +200,50 @@ def _check_program(loaded: LoadedSpec) -> None:
     program = texts.command[0]
     if given and placeholders(given[0]):
         return
-    path = texts.env.get("PATH", os.environ.get("PATH", os.defpath))
-    if "/" in program:
-        found = is_file(loaded.folder / program) and os.access(loaded.folder / program, os.X_OK)
-    else:
-        found = shutil.which(program, path=os.pathsep.join((path, str(Path(sys.executable).parent)))) is not None
-    if not found:
+    if not _is_program(loaded, program, texts.env.get("PATH")):
         raise loaded.error(
             ("service", "command"),
             f"there is no program {program!r} here that can be run; install it, or name its path",
         )
+
+
+def _runner_placeholders(loaded: LoadedSpec) -> tuple[str, ...]:
+    return (*RUNNER_PLACEHOLDERS, *(COMMAND_PLACEHOLDERS if loaded.spec.runner.type == "command" else ()))
+
+
+def _check_told(loaded: LoadedSpec) -> None:
+    """A server that is there already has its other parameters' values; which, only the spec can say."""
+    told = live_parameters(loaded)
+    for parameter in loaded.space.parameters:
+        if len(parameter.choices) > 1 and parameter.name not in told:
+            raise loaded.error(
+                ("space", "parameters", parameter.name),
+                "a server that is there already cannot be told it: name it in a request of service.manage, or give it "
+                "the one value that the server has",
+            )
+
+
+def _check_commands(loaded: LoadedSpec) -> None:
+    """Their programs are here, and what has several choices is passed to one of them."""
+    runner = loaded.spec.runner
+    for name, words in (("up", runner.up), ("url", runner.url), ("down", runner.down)):
+        if (
+            isinstance(words, tuple)
+            and words
+            and not placeholders(words[0])
+            and not _is_program(loaded, words[0], None)
+        ):
+            raise loaded.error(("runner", name), f"there is no program {words[0]!r} here that can be run")
+    if isinstance(runner.url, str) and not runner.url.startswith(("http://", "https://", "{")):
+        raise loaded.error(("runner", "url"), "is no address such as http://{host}:8000; write a command as a list")
+
+
+def _is_program(loaded: LoadedSpec, program: str, path: str | None) -> bool:
+    """Whether the first word of a command can be run here, by a path or from the PATH."""
+    if "/" in program:
+        return is_file(loaded.folder / program) and os.access(loaded.folder / program, os.X_OK)
+    path = path or os.environ.get("PATH", os.defpath)
+    return shutil.which(program, path=os.pathsep.join((path, str(Path(sys.executable).parent)))) is not None
 
 
 def widest(parameter: Parameter) -> str:

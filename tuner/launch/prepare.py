@@ -25,7 +25,7 @@ def prepare(
     """The server has its values, and the request is complete. Raises ServerFailed with what it answered instead."""
     found = serving(loaded)
     try:
-        if found is not None and (found.adapter.configures_at_start or (found.knobs and container.running)):
+        if found is not None and (found.knobs if container.running else found.adapter.configures_at_start):
             found.adapter.configure(at, found.model, found.values(configuration))
         if not source.described and found is not None:
             asked = adapter_request(loaded)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runners import Container, Placement, Readiness, Resources, Runner, SampleRequest, Tls
+from runners.command import Commands
 from runners.servers import Launch
 from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size
 from search_spaces.parameter import text_of
@@ -26,6 +27,7 @@ from tuner.spec.reading import LoadedSpec
 from tuner.spec.yaml_file import KeyPath
 
 RUNNER_PLACEHOLDERS = ("port", "host", "files", "port2", "port3", "cache_dir")
+COMMAND_PLACEHOLDERS = ("id", "name", "image", "folder", "host", "port", "files")  # of runner.up, url and down
 RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpus", "replicas")
 NO_GPU = "none"  # among the choices of a gpu_type: the same server on CPU cores alone
 _READY_S = 120.0
@@ -53,12 +55,19 @@ def templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _start_templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
-    """Those that a server is started with."""
-    service, patch = loaded.spec.service, loaded.spec.runner.kubernetes.patch
-    if patch and loaded.spec.runner.type == "kubernetes":
-        yield ("runner", "kubernetes", "patch"), json.dumps(patch)
-    for index, word in enumerate(service.command):
-        yield ("service", "command", index), word
+    """Those that a server is started with; one that is there already is not started."""
+    service, runner = loaded.spec.service, loaded.spec.runner
+    if runner.type == "attach":
+        return
+    if runner.kubernetes.patch and runner.type == "kubernetes":
+        yield ("runner", "kubernetes", "patch"), json.dumps(runner.kubernetes.patch)
+    if runner.type == "command":
+        for name, words in (("up", runner.up), ("url", runner.url), ("down", runner.down)):
+            for index, word in enumerate((words,) if isinstance(words, str) else words or ()):
+                yield ("runner", name, index), word
+    else:
+        for index, word in enumerate(service.command):
+            yield ("service", "command", index), word
     for name, text in service.env.items():
         yield ("service", "env", name), text
     for name, template in service.files.items():
@@ -104,7 +113,7 @@ def rendered_texts(loaded: LoadedSpec, configuration: Configuration, placement: 
     values["cache_dir"] = placement.cache or placement.scratch
     more = placement.more or (placement.port + 1, placement.port + 2)
     values |= {"port2": str(more[0]), "port3": str(more[1])}
-    texts = {key: substitute(text, values) for key, text in _start_templates(loaded)}
+    texts = {key: substitute(text, values) for key, text in _start_templates(loaded) if key[0] == "service"}
 
     def named(section: str) -> dict[str, str]:
         return {str(key[2]): text for key, text in texts.items() if key[1] == section}
@@ -218,6 +227,24 @@ def render(
         if loaded.spec.runner.type == "kubernetes"
         else {},
         prepare=prepare,
+    )
+
+
+def rendered_commands(loaded: LoadedSpec, container: Container, launch_id: str) -> Commands:
+    """The commands that start, find and end the server of one launch."""
+    spec = loaded.spec
+    values = {
+        "id": launch_id, "name": spec.service.name, "image": image_of(loaded) or "", "folder": str(container.folder),
+        "host": container.placement.host, "port": str(container.placement.port), "files": container.placement.files,
+        **_texts(container.parameters),
+    }  # fmt: skip
+
+    def words(templates: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(substitute(word, values) for word in templates)
+
+    url = spec.runner.url or ""
+    return Commands(
+        words(spec.runner.up), substitute(url, values) if isinstance(url, str) else words(url), words(spec.runner.down)
     )
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, TableError
+from runners.attach import AttachRunner
+from runners.command import CommandRunner, CommandTimes
+from runners.remote import WrongUrl, address_of
 from search_spaces.reading import is_file, is_folder
 from tuner.errors import SpecError, UnfitEnvironmentError, needing_packages
 from tuner.launch.adapter import image_of, mounted_model
+from tuner.launch.render import rendered_commands
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.yaml_file import read_documents
 
@@ -38,7 +43,23 @@ def make_runner(loaded: LoadedSpec) -> Runner:
         if "p99_ms" in loaded.spec.objective.metrics and not table.has_p99:
             raise loaded.error(("runner", "table"), f"{runner.table} has no p99_ms, which the objective asks for")
         return table
-    return ProcessRunner()
+    if runner.type == "attach":
+        return _attach(loaded)
+    return _command(loaded) if runner.type == "command" else ProcessRunner()
+
+
+def _attach(loaded: LoadedSpec) -> Runner:
+    url = loaded.spec.runner.url
+    assert isinstance(url, str)  # noqa: S101 (the model's validator)
+    try:
+        return AttachRunner(address_of(url))
+    except WrongUrl as error:
+        raise loaded.error(("runner", "url"), str(error)) from error
+
+
+def _command(loaded: LoadedSpec) -> Runner:
+    spec = loaded.spec.runner
+    return CommandRunner(partial(rendered_commands, loaded), CommandTimes(spec.up_timeout, spec.down_timeout))
 
 
 def _docker(loaded: LoadedSpec) -> Runner:

@@ -39,6 +39,7 @@ from tuner.spec.yaml_file import KeyPath, YamlFile
 
 _SHOWN_ERRORS = 3
 _LONGER = 1.5
+AS_IT_IS = "deployment"  # the one parameter of a space without any
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,7 @@ class LoadedSpec:
         if runner is None or runner == self.spec.runner.type:
             return self
         try:
-            table = self.spec.runner.table if runner == "replay" else None
-            chosen = RunnerSpec.model_validate(dict(self.spec.runner) | {"type": runner, "table": table})
+            chosen = RunnerSpec.model_validate(self.spec.runner.of_type(runner))
         except ValidationError as error:
             raise SpecError(
                 f"--runner {runner}: {_message(error.errors()[0])} ({self.file.place(('runner',))})"
@@ -196,6 +196,10 @@ def _colocated(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpe
         raise ColocationError("several services are loaded in an open loop; remove users and locustfile", ("load",))
     if spec.runner.type == "replay":
         raise ColocationError("a table replays one service; measure several on a real runner", ("runner", "type"))
+    if spec.runner.type in ("attach", "command"):
+        raise ColocationError(
+            f"{spec.runner.type} is for one service; start several on another runner", ("runner", "type")
+        )
     if "p99_ms" in spec.objective.metrics:
         raise ColocationError("p99_ms is each service's own, so there is none to optimise", ("objective",))
     names = [one.service.name for one in spec.services]
@@ -271,6 +275,8 @@ def _space(file: YamlFile, spec: Spec, at: KeyPath) -> SearchSpace:
             raise file.error((*at, "space", *error.where), str(error)) from error
         described = {name: ParameterSpec.model_validate(value) for name, value in parameters.items()}
     described |= spec.space.parameters
+    if not described and spec.runner.type == "attach":  # nothing is tuned, but what is there can be measured
+        described = {AS_IT_IS: ParameterSpec(choices=("as-it-is",))}
     from_preset = (*from_preset, *_of_server(spec, described))
     return _checked_space(file, spec, at, from_preset, build)
 

@@ -109,11 +109,26 @@ class KubernetesSpec(Section):
     room_timeout: Seconds = 600.0
 
 
-class RunnerSpec(Section):
-    """Where servers run. `table` is the replay runner's CSV file."""
+RunnerName = Literal["process", "docker", "kubernetes", "command", "attach", "replay"]
+_OWN_KEYS: Mapping[str, tuple[str, ...]] = {"command": ("url", "up", "down"), "attach": ("url",), "replay": ("table",)}
 
-    type: Literal["process", "docker", "kubernetes", "replay"] = "process"
+
+class RunnerSpec(Section):
+    """Where servers run. `table` is the replay runner's CSV file; `url`, `up` and `down` are those of a server that is
+    there already, or that commands start and end.
+    """
+
+    type: RunnerName = "process"
     table: str | None = None
+    url: Text | tuple[Text, ...] | None = Field(
+        default=None, description="http://host:port; or a command, as a list of words, that prints it"
+    )
+    up: tuple[Text, ...] = Field(default=(), description="the command that starts a server; may have placeholders")
+    down: tuple[Text, ...] = Field(
+        default=(), description="the command that ends it, and succeeds where nothing is left"
+    )
+    up_timeout: Seconds = Field(default=600.0, description="for up, and until the URL is known")
+    down_timeout: Seconds = 300.0
     noise: Share = Field(
         default=0.0, ge=0, le=0.5, description="of a replay: how far launches differ, to see what noise does to a run"
     )
@@ -122,10 +137,33 @@ class RunnerSpec(Section):
     docker: DockerSpec = DockerSpec()
     kubernetes: KubernetesSpec = KubernetesSpec()
 
+    @field_validator("up", "down", mode="before")
+    @classmethod
+    def _is_a_list(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError(f"a command is a list, since no shell reads it: [{', '.join(value.split())}]")
+        return value
+
     @model_validator(mode="after")
-    def _table_for_replay(self) -> RunnerSpec:
+    def _keys_of_its_type(self) -> RunnerSpec:
         if (self.type == "replay") != (self.table is not None):
             raise ValueError("type: replay needs table: FILE.csv, and nothing else has one")
         if self.noise and self.type != "replay":
             raise ValueError("noise is for type: replay alone; real launches have their own")
+        for key in ("url", "up", "down"):
+            if getattr(self, key) and key not in _OWN_KEYS.get(self.type, ()):
+                raise ValueError(
+                    f"{key} is not for type: {self.type}; url goes with attach, up, url and down with command"
+                )
+        if self.type == "attach" and not isinstance(self.url, str):
+            raise ValueError("type: attach needs url: http://host:port, that of the server that is there")
+        if self.type == "command" and not (self.up and self.url and self.down):
+            raise ValueError(
+                "type: command needs up: [...], url: (an address, or a command that prints it) and down: [...]"
+            )
         return self
+
+    def of_type(self, name: str) -> dict[str, object]:
+        """The same section for another runner, to be validated: what belongs to one alone is left out."""
+        own = {"up_timeout", "down_timeout", *(key for keys in _OWN_KEYS.values() for key in keys)}
+        return {**{key: value for key, value in self if key not in own}, "type": name}

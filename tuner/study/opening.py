@@ -53,7 +53,7 @@ def trial_setup(
 def study_runner(loaded: LoadedSpec) -> Runner:
     """The spec's runner; where a running server can be told something that is tuned, its servers are used again."""
     runner, spec = make_runner(loaded), loaded.spec.runner
-    reused = spec.reuse and spec.type != "replay" and not loaded.colocated and live_parameters(loaded)
+    reused = spec.reuse and spec.type not in ("replay", "attach") and not loaded.colocated and live_parameters(loaded)
     return ReusingRunner(runner) if reused else runner
 
 
@@ -82,6 +82,8 @@ def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:
         return
     if loaded.colocated:
         raise UsageError("--parallel: several services take the whole budget of their machine; measure one at a time")
+    if loaded.spec.runner.type == "attach":
+        raise UsageError("--parallel: there is one server, which runs one configuration at a time; leave it out")
     gpu = any(resources(loaded.space, one).gpu_count for one in loaded.space.sample(100, seed=0))
     if gpu and loaded.spec.runner.type == "process" and not usable_gpus():  # else each gets devices of its own
         raise UsageError(
