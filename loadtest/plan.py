@@ -244,8 +244,9 @@ class Probe(_Document):
     """One stretch of load at one arrival rate.
 
     `requests` is every request that was scheduled after the probe's own settling time, less the `disturbed`; `misses`
-    those that broke the tightest latency limit (errors included); `errors` those that got no good answer, by kind in
-    `error_kinds`.
+    those that broke `limit` (errors included): the limit that is furthest from holding, or the tightest latency limit;
+    `errors` those that got no good answer, by kind in `error_kinds`. `streaming` is empty where the generator waited
+    for a core: answers that are read late tell no times of tokens.
     `histogram` is the HDR histogram of latencies from the scheduled arrival, in microseconds, as the library's
     base64 encoding; it holds every request, a failed or timed-out one at the time when it was given up.
     """
@@ -259,6 +260,7 @@ class Probe(_Document):
     disturbed: int = Field(default=0, description="requests left out because the generator itself stood still then")
     completed: int
     misses: int
+    limit: str = ""
     errors: int
     error_kinds: dict[str, int] = Field(default_factory=dict)
     achieved_qps: float

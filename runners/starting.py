@@ -14,6 +14,7 @@ from runners.host.cores import affinity
 from runners.protocol import Container, ServerFailed
 
 _OURS_ALONE = ("TUNE_STORAGE",)  # a database's password is no server's business
+_NICE = 10  # a tenth of the processor time that a process at 0 gets beside it
 _OOM_SCORE = "800"  # when memory runs out the kernel should take the server, not the tuner
 
 
@@ -74,6 +75,16 @@ def start(container: Container, environ: Mapping[str, str], cores: tuple[int, ..
     with contextlib.suppress(OSError):
         Path(f"/proc/{process.pid}/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
     return process
+
+
+def yield_cores(process: subprocess.Popen[bytes]) -> None:
+    """The server runs on a core only when the load generator does not want it. A user may lower the priority of what is
+    theirs, not raise their own. The kernel may group sessions before it looks at processes (autogroup), so the group
+    is told too.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PGRP, process.pid, _NICE)
+        Path(f"/proc/{process.pid}/autogroup").write_text(str(_NICE), encoding="ascii")
 
 
 def program_path(program: str, workdir: Path, path: str) -> str:

@@ -51,6 +51,10 @@ class Limit:
     limit_s: float
     allowed: float
 
+    def __str__(self) -> str:
+        name = "" if self.metric == "latency" else f" {self.metric}"
+        return f"p{100 * (1 - self.allowed):.4g}{name} <= {self.limit_s * 1e3:.4g} ms"
+
 
 def limits(plan: LoadPlan) -> tuple[Limit, ...]:
     """The plan's limits."""
@@ -259,8 +263,12 @@ class OpenLoopProber:
         histogram = LatencyHistogram.of(waited_s)
         late_p99_ms = float(np.quantile(late, 0.99)) * 1e3 if len(late) else 0.0
         late_by_s = self._late_by_s(look, now)
-        reason = self._spoiled(look, late_p99_ms, late_by_s, effort) if look.verdict != "met" else ""
-        tightest = min(self._limits, key=lambda limit: (limit.metric != "latency", limit.limit_s))
+        # Tokens that are read late and together look as if they had come fast: then nothing is surely met either.
+        tokens_untrue = self._patient and effort.starved > _STARVED
+        reason = ""
+        if look.verdict != "met" or tokens_untrue:
+            reason = self._spoiled(look, late_p99_ms, late_by_s, effort)
+        limit = self._most_missed(look)
         stretch_s = now - look.begun
         # A closed loop's throughput is what was answered: at its end each user waits for an answer.
         good = int((~np.isnan(sent.latency[: sent.count]) & ~sent.failed[: sent.count]).sum())
@@ -275,7 +283,8 @@ class OpenLoopProber:
             requests=len(latencies),
             completed=int((~np.isnan(latencies)).sum()),
             disturbed=look.disturbed,
-            misses=int((sent.values(tightest.metric)[counted] > tightest.limit_s).sum()),
+            misses=int((sent.values(limit.metric)[counted] > limit.limit_s).sum()),
+            limit=str(limit),
             errors=int(sent.failed[counted].sum()),
             error_kinds=sent.kinds_of(counted),
             achieved_qps=throughput_qps,
@@ -286,7 +295,7 @@ class OpenLoopProber:
             generator_cpu=effort.cores,
             generator_starved=min(1.0, effort.starved),
             workers=self.load.workers,
-            streaming=_streaming(sent, counted),
+            streaming={} if effort.starved > _STARVED else _streaming(sent, counted),
             tokens_per_s=sent.tokens / stretch_s if sent.tokens else None,
             histogram=histogram.encode(),
         )
@@ -306,6 +315,13 @@ class OpenLoopProber:
         ]
         return max([0.0, *beyond_s])
 
+    def _most_missed(self, look: _Look) -> Limit:
+        """The limit that a miss is blamed on: the one that is furthest from holding, or the tightest latency."""
+        by_distance = dict(zip(self._limits, (one.distance for one in look.evidence), strict=False))
+        if any(distance > 0 for distance in by_distance.values()):
+            return max(by_distance, key=by_distance.__getitem__)
+        return min(self._limits, key=lambda limit: (limit.metric != "latency", limit.limit_s))
+
     def _spoiled(self, look: _Look, late_p99_ms: float, late_by_s: float, effort: Effort) -> str:
         """Why a miss cannot be blamed on the server: the generator itself was late or busy, or the machine stood still.
 
@@ -317,13 +333,16 @@ class OpenLoopProber:
         sent, counted = look.sent, look.counted
         if NO_PORT in sent.kinds_of(counted):
             return f"this machine had {NO_PORT}"
+        starved = f"the generator waited {min(1.0, effort.starved):.0%} of the time for a core that others used"
+        if self._patient and effort.starved > _STARVED:
+            return f"{starved}, so that no time of a token is known"
         if self._plan.users is not None:
             return ""
         if effort.cores >= _BUSY:
             return f"the generator used {effort.cores:.0%} of a core"
         starved_s = effort.starved * (time.perf_counter() - look.begun)
         if effort.starved > _STARVED and not self._plan.shares_cores and late_by_s <= starved_s:
-            return f"the generator waited {effort.starved:.0%} of the time for a core that others used"
+            return starved
         if late_p99_ms <= self._tolerance_s * 1e3:
             return ""
         reason = f"the generator sent {late_p99_ms:.3g} ms late (p99)"

@@ -83,6 +83,7 @@ class Quiet:
     allowed: float = 0.0
     begun: Look | None = None
     machine: MachineSpeed | None = None
+    token_limits: bool = False  # a generator that waits for a core sees tokens come faster than they do
 
     @classmethod
     def of(cls, plan: LoadPlan | JointPlan, remaining_s: Callable[[], float]) -> Quiet:
@@ -93,7 +94,8 @@ class Quiet:
             return cls(None, patience, remaining_s)
         speed = machine_speed(watch.cores)
         allowed = min(1 - limit.percentile / 100 for one in plan.plans for limit in one.slo.latency)
-        return cls(watch, patience, remaining_s, allowed, watch.look(), speed)
+        tokens = any(limit.metric != "latency" for one in plan.plans for limit in one.slo.latency)
+        return cls(watch, patience, remaining_s, allowed, watch.look(), speed, tokens)
 
     def said(self, measurement: Measurement) -> Measurement:
         """The measurement with what neighbours did all the while, in figures and in a note, and the machine's speed.
@@ -103,7 +105,8 @@ class Quiet:
         seen = None if self.watch is None else self.watch.since(self.begun)
         if seen is None:
             return measurement
-        if measurement.outcome == "invalid" and _held_up(measurement.probes):
+        blind = self.token_limits and any(one.generator_starved > _STARVED for one in measurement.probes)
+        if measurement.outcome == "invalid" and not blind and _held_up(measurement.probes):
             measurement = despite_neighbours(measurement, self.allowed)
         else:
             measurement = widened(measurement)

@@ -144,6 +144,8 @@ def _notes(plan: LoadPlan, found: Found, warm: WarmUp) -> list[str]:
         notes.append(f"Latency or throughput had not settled when {plan.max_warmup_s:g} s of warm-up were over.")
     if plan.shares_cores:
         notes.append("The load generator shared CPU cores with the server, so the capacity may be understated.")
+    if plan.request.stream and any(probe.tokens_per_s and not probe.streaming for probe in found.probes):
+        notes.append("Where the load generator waited for a core, no times of tokens are reported.")
     if found.certainty == "uncertain" and found.at_least_qps and found.at_most_qps:
         notes.append(f"Uncertain: at least {found.at_least_qps:.3g}, at most {found.at_most_qps:.3g} requests/s.")
     if found.unlike_known:

@@ -319,5 +319,6 @@ def missed_by(found: Probed) -> str:
     if probe.errors >= 0.5 * max(1, probe.misses) or (found.too_many_errors and probe.errors):
         kind = max(probe.error_kinds, key=lambda name: probe.error_kinds[name], default="errors")
         return text + f"{probe.errors} of {probe.requests} requests failed ({kind})"
-    p99 = f", p99 {probe.p99_ms.value:.3g} ms" if probe.p99_ms else ""
-    return text + f"{probe.misses} of {probe.requests} requests missed the limit{p99}"
+    limit = f" {probe.limit}" if probe.limit else ""
+    p99 = f" (latency p99 {probe.p99_ms.value:.3g} ms)" if probe.p99_ms else ""
+    return text + f"{probe.misses} of {probe.requests} requests missed the limit{limit}{p99}"

@@ -176,7 +176,7 @@ class DockerRunner:
             mounts.append(Mount(FILES, str((container.folder / "files").resolve()), type="bind", read_only=True))
         given: dict[str, Any] = {
             "nano_cpus": None if asked.cpu_cores is None else int(asked.cpu_cores * 1e9),
-            "cpuset_cpus": ",".join(map(str, cores.server)) if self._engine.is_here and asked.cpu_cores else None,
+            "cpuset_cpus": ",".join(map(str, cores.server)) if self._engine.is_here else None,
             "mem_limit": asked.memory_bytes,
             "memswap_limit": asked.memory_bytes,  # no swap beside it: what it needs is memory
             "shm_size": options.shm_bytes,

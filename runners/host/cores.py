@@ -37,24 +37,39 @@ class Cores:
 
     @contextlib.contextmanager
     def take(self, count: int | None, go_on: Callable[[], None]) -> Iterator[Allotment]:
-        """So many cores (None: all, shared) for as long as the block runs. While others hold them it waits, since two
-        servers on one core would be measured as slow; what `go_on`, called often, raises ends that.
+        """So many cores for as long as the block runs; None: all but those that are left to the load generator. While
+        others hold them it waits, since two servers on one core would be measured as slow; what `go_on`, called often,
+        raises ends that.
         """
         usable = self._usable()
         with self._freed:
             while count is not None and len(usable) > self._free(usable) < count:
                 go_on()
                 self._freed.wait(_LOOK_S)
-            server = tuple(sorted(sorted(usable, key=lambda core: (self._held[core], core))[:count]))
-            self._held.update(server)
-            unheld = tuple(core for core in usable if not self._held[core])
-        others = unheld or tuple(core for core in usable if core not in server)
+            allotment = self._all_but_the_generators(usable) if count is None else self._least_used(usable, count)
+            # Whoever asks for cores of its own gets none of a server's that asked for none, nor of its generator's.
+            held = usable if count is None else allotment.server
+            self._held.update(held)
         try:
-            yield Allotment(server, others or usable)
+            yield allotment
         finally:
             with self._freed:
-                self._held.subtract(server)
+                self._held.subtract(held)
                 self._freed.notify_all()
+
+    def _least_used(self, usable: tuple[int, ...], count: int) -> Allotment:
+        server = tuple(sorted(sorted(usable, key=lambda core: (self._held[core], core))[:count]))
+        unheld = tuple(core for core in usable if not self._held[core] and core not in server)
+        return Allotment(server, unheld or tuple(core for core in usable if core not in server) or usable)
+
+    def _all_but_the_generators(self, usable: tuple[int, ...]) -> Allotment:
+        """A server without a number of cores takes every core that it may: a generator that had to wait for one would
+        read answers late, and the server would be blamed for it. One core in eight is left to it, and at least one.
+        """
+        if len(usable) == 1:
+            return Allotment(usable, usable)
+        spare = sorted(usable, key=lambda core: (self._held[core], -core))[: max(1, len(usable) // 8)]
+        return Allotment(tuple(core for core in usable if core not in spare), tuple(sorted(spare)))
 
     def _free(self, usable: tuple[int, ...]) -> int:
         return sum(not self._held[core] for core in usable)

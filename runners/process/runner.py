@@ -39,7 +39,7 @@ from runners.protocol import (
     Usage,
 )
 from runners.readiness import await_server, last_words
-from runners.starting import environment, start, write_files
+from runners.starting import environment, start, write_files, yield_cores
 
 _GRACE_S = 0.3  # a measured server has nothing to save, and the wait is part of every trial
 _LOG_TAIL_BYTES = 2000
@@ -141,6 +141,16 @@ def _slice_notes(container: Container) -> tuple[str, ...]:
     )
 
 
+def _core_notes(container: Container, cores: Allotment) -> tuple[str, ...]:
+    """Which cores a server had that asked for none, and who came first on those that it shared."""
+    server, client = (", ".join(map(str, one)) for one in (cores.server, cores.client))
+    if cores.shared:
+        return (f"The server had CPU cores {server} and the load generator {client}; where they met, it came first.",)
+    if container.resources.cpu_cores is None:
+        return (f"Without cpu_cores, the server had CPU cores {server}; {client} was left to the load generator.",)
+    return ()
+
+
 @dataclass
 class _Server:
     """A launched server; an Endpoint once it is ready."""
@@ -220,7 +230,7 @@ def _running(container: Container, cores: Allotment, gpus: tuple[str, ...]) -> I
         server = _Server(container, tree, watch, cores, process.pid, oom_kills, marks)
         await_server(server.url, container, server.check, server.log_tail)
         server.cold_start_s = time.monotonic() - launched
-        server.notes = _slice_notes(container)
+        server.notes = (*_slice_notes(container), *_core_notes(container, cores))
         _refuse_a_stranger(server)
         yield server
 
@@ -235,6 +245,8 @@ def _ended(
     process = None
     try:
         process = start(container, environ, cores.server)
+        if cores.shared:
+            yield_cores(process)
         yield process
     finally:
         try:

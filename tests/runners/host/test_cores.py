@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from runners.host.cores import Cores
 
 
@@ -25,9 +27,24 @@ def test_servers_wait_for_cores_that_others_hold_and_share_only_what_nobody_aske
         assert set(looks) == {0}
         looks.clear()
         with cores.take(None, lambda: None) as unlimited:
-            assert unlimited.server == (0, 1, 2, 3)
-            assert unlimited.shared
+            assert (unlimited.server, unlimited.client) == ((0, 1, 2), (3,)), "a server without a number of cores"
+            assert not unlimited.shared
     thread.join(5)
     assert len(looks) >= 2
     with cores.take(4, lambda: None) as whole:
         assert whole.shared
+
+
+def test_a_server_that_asks_for_no_cores_leaves_some_to_the_generator_and_holds_them_all() -> None:
+    sixteen = Cores(lambda: tuple(range(16)))
+    with sixteen.take(None, lambda: None) as server, sixteen.take(None, lambda: None) as another:
+        assert server.client == another.client == (14, 15), "one in eight"
+        assert server.server == tuple(range(14))
+
+        def no_more() -> None:
+            raise InterruptedError
+
+        with pytest.raises(InterruptedError), sixteen.take(1, no_more):
+            pass
+    with Cores(lambda: (3,)).take(None, lambda: None) as alone:
+        assert alone.shared
