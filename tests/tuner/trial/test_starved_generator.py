@@ -6,10 +6,11 @@ import json
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, RequestPlan, Slo
-from runners import Container, Readiness, Resources
+from runners import Container, Readiness, Resources, RunsHere
 from runners.process import ProcessRunner
 
 SERVER = Path(__file__).parents[2] / "servers" / "streaming.py"
@@ -41,13 +42,19 @@ def test_without_a_number_of_cores_the_generator_is_not_starved(tmp_path: Path) 
     runner = ProcessRunner()
     cores = len(os.sched_getaffinity(0))
     with runner.launch(container(runner, tmp_path, cores)) as endpoint, LoadGenerator() as generator:
+        assert isinstance(endpoint, RunsHere)
+        assert endpoint.processes is not None
         assert endpoint.shares_cores == (cores == 1)
         assert any("the load generator" in note for note in endpoint.notes)
         asked = plan(endpoint.url, endpoint.client_cores, shares_cores=endpoint.shares_cores)
         (probe,) = generator.measure(asked, lambda _: None).probes
-    assert probe.generator_starved < 0.1
-    assert probe.verdict != "invalid"
-    assert probe.streaming["ttft"].p50_ms >= 20
+        spinning = [
+            one for one in psutil.process_iter(["cmdline"]) if str(endpoint.url).rsplit(":", 1)[1] in one.cmdline()
+        ]
+        assert len(spinning) == cores + 1
+        assert all(set(one.cpu_affinity()) == set(endpoint.processes.cores) for one in spinning)
+    # On the spinning processes' core it would wait for most of the time, however quiet the machine is otherwise.
+    assert probe.generator_starved < 0.4
 
 
 def test_a_starved_generator_reports_no_times_of_tokens_and_calls_nothing_met(tmp_path: Path) -> None:
@@ -55,7 +62,9 @@ def test_a_starved_generator_reports_no_times_of_tokens_and_calls_nothing_met(tm
     runner = ProcessRunner()
     with runner.launch(container(runner, tmp_path, 3)) as endpoint, LoadGenerator() as generator:
         (core, *_) = sorted(set(os.sched_getaffinity(0)) - set(endpoint.client_cores)) or [0]
-        for pid in Path(f"/proc/{endpoint.processes.pids[0]}/task").iterdir():  # type: ignore[attr-defined]
+        assert isinstance(endpoint, RunsHere)
+        assert endpoint.processes is not None
+        for pid in Path(f"/proc/{endpoint.processes.pids[0]}/task").iterdir():
             os.sched_setaffinity(int(pid.name), {core})
         asked = plan(endpoint.url, (core,), shares_cores=True)
         measured = generator.measure(asked, lambda _: None)
