@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _MAX_STEPS = 20_000
+_MAX_REPLICAS = 2**31 - 1  # what Kubernetes' HPA counts to
+_MAX_QUEUES = 48  # backlogs that are told apart
 _HALF_SATURATED = 0.7  # capacity over throughput, where no throughput was measured
 
 
@@ -64,7 +67,7 @@ class Scaling:
 
     target: float | None
     least: int = 1
-    most: int = 100_000
+    most: int = _MAX_REPLICAS
     spare: int = 0
     zones: int = 1
     interval_s: float = 15.0
@@ -138,12 +141,12 @@ def _scaled(traffic: Traffic, replica: Replica, scaling: Scaling) -> tuple[Float
     wanted: deque[int] = deque(maxlen=remembered)
     existing, ready = np.zeros(count), np.zeros(count)
     begin = _wanted(float(traffic.rates[0]), replica, scaling)
+    looks = traffic.rates[: count // every * every].reshape(-1, every).mean(axis=1).tolist()  # per interval, what came
     pending: list[tuple[int, int]] = []  # (the step from which they serve, how many)
     serving = begin
     for at in range(count):
         if at and at % every == 0:
-            seen = float(traffic.rates[at - every : at].mean())
-            wanted.append(_wanted(seen, replica, scaling))
+            wanted.append(_wanted(looks[at // every - 1], replica, scaling))
             total = serving + sum(number for _, number in pending)
             aim = max(wanted)
             if aim > total:
@@ -179,42 +182,64 @@ def _missed(rates: Floats, ready: Floats, replica: Replica, step_s: float) -> Fl
     per_replica = rates / np.maximum(ready, 1.0)
     missed = np.where(ready > 0, replica.miss_share(per_replica), (rates > 0).astype(float))
     growths = per_replica / replica.throughput_qps - 1
-    queues, done = _Queues(), 0
+    done = 0
     for begin in np.flatnonzero((growths > 0) & (ready > 0)).tolist():
-        at = max(begin, done)  # from an overload on, until its backlog is gone
-        while at < len(rates) and (growths[at] > 0 or queues.waits.any()):
-            queues = queues.of(int(ready[at]))
-            after = np.maximum(0.0, queues.waits + growths[at] * step_s)
-            if len(after):
-                steady = missed[at] if growths[at] <= 0 else 0.0  # a queue that grows has none
-                late = np.maximum(_share_above(queues.waits, after, replica.slack_s), steady)
-                missed[at] = float(np.average(late, weights=queues.counts))
-            queues, at = _Queues(after, queues.counts), at + 1
-        queues, done = _Queues(), max(done, at)
+        if begin < done:
+            continue
+        done = begin  # from an overload on, until its backlog is gone
+        queues: list[_Queue] = []
+        while done < len(rates) and (growths[done] > 0 or any(one.wait_s for one in queues)):
+            queues = _of(queues, int(ready[done]))
+            growth_s = float(growths[done]) * step_s
+            after = [_Queue(max(0.0, one.wait_s + growth_s), one.replicas) for one in queues]
+            if after:
+                steady = float(missed[done]) if growth_s <= 0 else 0.0  # a queue that grows has none
+                late = sum(
+                    old.replicas * max(_share_above(old.wait_s, new.wait_s, replica.slack_s), steady)
+                    for old, new in zip(queues, after, strict=True)
+                )
+                missed[done] = late / sum(one.replicas for one in queues)
+            queues, done = _fewest(after), done + 1
     return np.asarray(missed, dtype=float)
 
 
-@dataclass(frozen=True)
-class _Queues:
-    """Backlogs in seconds, and how many replicas have each, the oldest first."""
+class _Queue(NamedTuple):
+    """A backlog in seconds, and how many replicas have it; lists of them begin with the oldest replicas."""
 
-    waits: Floats = field(default_factory=lambda: np.zeros(0))
-    counts: Floats = field(default_factory=lambda: np.zeros(0))
-
-    def of(self, number: int) -> _Queues:
-        """As many replicas: new ones have no backlog; those that go take theirs along, the newest first."""
-        there = float(self.counts.sum())
-        if number > there:
-            if len(self.waits) and self.waits[-1] == 0:
-                return _Queues(self.waits, np.append(self.counts[:-1], self.counts[-1] + number - there))
-            return _Queues(np.append(self.waits, 0.0), np.append(self.counts, number - there))
-        ends = np.cumsum(self.counts)
-        counts = np.minimum(self.counts, np.maximum(0.0, number - (ends - self.counts)))
-        return _Queues(self.waits[counts > 0], counts[counts > 0])
+    wait_s: float
+    replicas: float
 
 
-def _share_above(before: Floats, after: Floats, slack_s: float) -> Floats:
+def _of(queues: list[_Queue], number: int) -> list[_Queue]:
+    """As many replicas: new ones have no backlog; those that go take theirs along, the newest first."""
+    kept, left = [], float(number)
+    for one in queues:
+        taken = min(one.replicas, left)
+        left -= taken
+        kept += [_Queue(one.wait_s, taken)] if taken else []
+    return [*kept, _Queue(0.0, left)] if left else kept
+
+
+def _fewest(queues: list[_Queue]) -> list[_Queue]:
+    """Neighbours with one backlog are one; of many those that differ least are, too."""
+    merged: list[_Queue] = []
+    for one in queues:
+        if merged and merged[-1].wait_s == one.wait_s:
+            merged[-1] = _Queue(one.wait_s, merged[-1].replicas + one.replicas)
+        else:
+            merged.append(one)
+    while len(merged) > 3 * _MAX_QUEUES // 4 and len(queues) > _MAX_QUEUES:
+        at = min(range(len(merged) - 1), key=lambda at: abs(merged[at + 1].wait_s - merged[at].wait_s))
+        first, second = merged[at : at + 2]
+        both = first.replicas + second.replicas
+        mean_s = (first.wait_s * first.replicas + second.wait_s * second.replicas) / both
+        merged[at : at + 2] = [_Queue(mean_s, both)]
+    return merged
+
+
+def _share_above(before_s: float, after_s: float, slack_s: float) -> float:
     """For how much of a step a wait that changes evenly is longer than the slack."""
-    low, high = np.minimum(before, after), np.maximum(before, after)
-    span = np.where(high > low, high - low, 1.0)
-    return np.asarray(np.where(high > low, np.clip((high - slack_s) / span, 0.0, 1.0), (high > slack_s).astype(float)))
+    low, high = min(before_s, after_s), max(before_s, after_s)
+    if high == low:
+        return float(high > slack_s)
+    return min(1.0, max(0.0, (high - slack_s) / (high - low)))

@@ -164,6 +164,38 @@ def test_the_cheapest_fleet_that_keeps_the_slo_is_the_plan() -> None:
     assert small.option.configuration == {"cores": 1}
 
 
+def test_a_fleet_of_millions_is_planned_as_a_small_one_is() -> None:
+    small, large = (make_plan(study(SIZES[0]), pattern("burst", qps, qps / 9), Wishes()) for qps in (1e6, 1e9))
+    few, many = ({one.name: one for one in plan.option.strategies} for plan in (small, large))
+    assert few.keys() == many.keys()
+    for name, one in few.items():
+        assert many[name].most == pytest.approx(1e3 * one.most, rel=0.01)
+        assert many[name].miss_share == pytest.approx(one.miss_share, abs=1e-3)
+
+
+def test_backlogs_that_are_counted_together_are_as_late_as_those_of_each_replica() -> None:
+    rates = np.concatenate([np.full(30, 2e3), np.geomspace(2e3, 4e4, 30), np.full(80, 4e4), np.full(40, 2e3)])
+    replica = Replica(100.0, 125.0, 30.0, 240.0)
+    found = simulate(Traffic(15.0, rates, "ramp"), replica, Scaling(0.9))
+    waits: list[float] = []
+    errors: list[float] = []
+    for rate, ready, missed in zip(rates, found.ready, found.missed, strict=True):
+        waits = [*waits, *[0.0] * int(ready)][: int(ready)]
+        growth_s = (rate / ready / 125.0 - 1) * 15.0
+        after = [max(0.0, wait + growth_s) for wait in waits]
+        if any(waits) or any(after):
+            late = [
+                np.clip((max(old, new) - 30.0) / abs(new - old), 0, 1) if new != old else float(old > 30.0)
+                for old, new in zip(waits, after, strict=True)
+            ]
+            steady = 0.0 if growth_s > 0 else float(replica.miss_share(np.array([rate / ready]))[0])
+            errors.append(missed - np.mean(np.maximum(late, steady)))
+        waits = after
+    assert found.missed.max() > 0.5
+    assert np.abs(errors).max() < 0.1
+    assert abs(np.mean(errors)) < 0.005
+
+
 def test_kinds_of_hardware_are_compared() -> None:
     records = (trial(0, 100, 0.08, cores=1, gpu="none"), trial(1, 1000, 0.35, cores=1, gpu="T4"))
     plan = make_plan(study(*records), pattern("steady", 900), Wishes())
