@@ -71,9 +71,12 @@ def _changed(plan: LoadPlan, change: Callable[[str], str]) -> LoadPlan:
     }
     files = {"dataset": changed(request.dataset), "file": changed(request.file), "ca_file": changed(request.ca_file)}
     own = request.model_copy(update=files | {"multipart": forms})
+    stages = tuple(one.model_copy(update={"plan": _changed(one.plan, change)}) for one in plan.stages)
     return plan.model_copy(
-        update={"request": own, "trace": changed(plan.trace), "locustfile": changed(plan.locustfile)}
-    )
+        update={
+            "request": own, "trace": changed(plan.trace), "locustfile": changed(plan.locustfile), "stages": stages,
+        }
+    )  # fmt: skip
 
 
 def variables(auth: Auth | None) -> tuple[str, ...]:

@@ -155,11 +155,13 @@ class LoadPlan(_Document):
     workers: int = Field(default=1, ge=1, le=64)
     remote_workers: int = Field(default=0, ge=0, le=256)
     listen: str = Field(default="127.0.0.1:0", pattern=r"^[^:/ ]+:\d+$")
+    stages: tuple[Stage, ...] = Field(default=(), description="services behind this one, whose times are measured too")
+    stages_s: float = Field(default=10.0, gt=0, description="at most, for the times of the stages, after max_s")
 
     @property
     def plans(self) -> tuple[LoadPlan, ...]:
-        """One for each endpoint: itself."""
-        return (self,)
+        """One for each endpoint: itself, and its stages."""
+        return (self, *(one.plan for one in self.stages))
 
     @model_validator(mode="after")
     def _belongs_together(self) -> LoadPlan:
@@ -170,6 +172,15 @@ class LoadPlan(_Document):
         if self.arrivals == "closed" and (self.rates_qps or self.first_rate_qps):
             raise ValueError("a closed loop has no rate of its own; remove rates_qps and first_rate_qps")
         return self
+
+
+class Stage(_Document):
+    """A service that the endpoint of a plan calls, itself or through others. Its own plan says what it is asked when it
+    is asked directly; the plan's rates and times do not count.
+    """
+
+    name: str = Field(min_length=1)
+    plan: LoadPlan
 
 
 class Target(_Document):
@@ -293,6 +304,18 @@ class TargetMeasurement(_Document):
     probes: tuple[Probe, ...] = ()
 
 
+class StageTimes(_Document):
+    """How long a stage of a chain takes to answer, with all that it calls: the mean of lone requests while the chain is
+    idle, and of those that were sent to it while the chain was loaded at its entry. The entry has no name.
+    """
+
+    name: str = ""
+    lone_ms: float | None = None
+    mean_ms: float | None = None
+    requests: int = 0
+    errors: int = 0
+
+
 class Measurement(_Document):
     """The answer to a `LoadPlan`, or to a `JointPlan`: then its rates are those of all `targets` together, and its
     latencies those of the target that is nearest to its limit.
@@ -332,6 +355,8 @@ class Measurement(_Document):
     load_started_s: float = Field(description="when warm-up ended, seconds after the plan was read")
     probes: tuple[Probe, ...] = ()
     targets: tuple[TargetMeasurement, ...] = ()
+    stages: tuple[StageTimes, ...] = Field(default=(), description="of a chain, its entry first")
+    stages_qps: float | None = Field(default=None, description="the rate at the entry while they were measured")
     neighbours: Neighbours | None = Field(default=None, description="what others did, all the time together")
     machine: MachineSpeed | None = Field(default=None, description="before the server was loaded")
     notes: tuple[str, ...] = ()

@@ -7,12 +7,14 @@ runners. pandas is imported only where a table is made, since that takes half a 
 from results.explanation import Explanation, Surface
 from results.files import ResultsError, read_recommendation, write_recommendation
 from results.records import (
+    ChainRecord,
     Choice,
     Estimate,
     MachineRecord,
     ProbeRecord,
     Recommendation,
     ServiceRecord,
+    StageRecord,
     State,
     TrialCounts,
     TrialEvidence,
@@ -26,6 +28,7 @@ from results.tables import RESERVED_COLUMNS, trials_frame, write_trials, writes_
 
 __all__ = [
     "RESERVED_COLUMNS",
+    "ChainRecord",
     "Choice",
     "Estimate",
     "Explanation",
@@ -34,6 +37,7 @@ __all__ = [
     "Recommendation",
     "ResultsError",
     "ServiceRecord",
+    "StageRecord",
     "State",
     "StudySummary",
     "Surface",

@@ -95,6 +95,37 @@ class ServiceRecord(_Record):
     cold_start_s: float | None = None
 
 
+class StageRecord(_Record):
+    """One stage of a chain. Its times are its own, without those of the services that it calls: `service_ms` is what it
+    takes of a lone request, `queue_ms` what it takes longer while the chain is loaded (waiting, and sharing cores).
+    Without what it may be asked directly it has none: they count as its caller's. `slo_share` is both as a share of
+    the SLO's limit.
+    """
+
+    name: str
+    calls: tuple[str, ...] = ()
+    service_ms: float | None = None
+    queue_ms: float | None = None
+    slo_share: float | None = None
+    requests: int = 0
+    cpu_cores_used: float | None = None
+    memory_peak_bytes: int | None = None
+    bottleneck: str | None = None
+    cold_start_s: float | None = None
+
+
+class ChainRecord(_Record):
+    """Where the time goes in a chain: `whole_ms` is the mean from the entry's arrival to its answer at `rate_qps`, and
+    `bottleneck` the stage that held the chain back. The first stage is the entry.
+    """
+
+    stages: tuple[StageRecord, ...]
+    rate_qps: float | None = None
+    whole_ms: float | None = None
+    limit_ms: float | None = None
+    bottleneck: str | None = None
+
+
 class MachineRecord(_Record):
     """The machine while a trial was measured on it, where that could be seen. `_cores` are means over the load test.
 
@@ -134,7 +165,8 @@ class TrialRecord(_Record):
     `gpu_throttling` says why the GPU was slowed down (power cap, heat). `server_batch_size` and `server_queue_ms` are
     means over the load test by the server's own counters. Of several `services` the rates are those of all together,
     the latencies those of the one that is nearest to its limit; `interference` is the share of what they would hold
-    together, if each did as well as alone, that they lose to each other.
+    together, if each did as well as alone, that they lose to each other. Of a `chain` of services the rates and
+    latencies are those at its entry.
     """
 
     number: int
@@ -179,6 +211,7 @@ class TrialRecord(_Record):
     server_queue_ms: float | None = None
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
+    chain: ChainRecord | None = None
     machine: MachineRecord | None = None
     notes: tuple[str, ...] = ()
     unsettled: tuple[WarmupSample, ...] = ()
@@ -213,6 +246,7 @@ class Choice(_Record):
     trial: int
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
+    chain: ChainRecord | None = None
     launches: int = 1
 
 
@@ -247,6 +281,7 @@ class Recommendation(_Record):
     trials: TrialCounts
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
+    chain: ChainRecord | None = None
     launches: int = 0
     decision: Action | None = None
     confidence: float | None = None

@@ -127,7 +127,17 @@ def _services(records: Sequence[TrialRecord]) -> dict[str, list[float | None]]:
         columns[f"{name}.p99_ms"] = [one.p99_ms.value if one and one.p99_ms else None for one in own]
         columns[f"{name}.error_rate"] = [one.error_rate if one else None for one in own]
         columns[f"{name}.cpu_cores_used"] = [one.cpu_cores_used if one else None for one in own]
-    return columns
+    return columns | _stages(records)
+
+
+def _stages(records: Sequence[TrialRecord]) -> dict[str, list[float | None]]:
+    """Columns for each stage of a chain, such as `rank.queue_ms`."""
+    found = [{stage.name: stage for stage in record.chain.stages} if record.chain else {} for record in records]
+    return {
+        f"{name}.{field}": [getattr(stages[name], field) if name in stages else None for stages in found]
+        for name in dict.fromkeys(name for stages in found for name in stages)
+        for field in ("service_ms", "queue_ms", "cpu_cores_used")
+    }
 
 
 def _ends(name: str, unit: str, estimate: Estimate | None) -> dict[str, float | None]:

@@ -30,6 +30,7 @@ from loadtest.generator.locustfile import LocustTasks, load_users, locust_enviro
 from loadtest.generator.probe import OpenLoopProber, tolerance_s
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.search import measure
+from loadtest.generator.stages import with_stage_times
 from loadtest.generator.transport import Transport
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
 from loadtest.request.bodies import read_bodies
@@ -77,7 +78,7 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
 
 def _measure(plan: LoadPlan | JointPlan, probers: Sequence[OpenLoopProber], reporter: ProgressReporter) -> Measurement:
     if isinstance(plan, LoadPlan):
-        return measure(plan, probers[0], reporter)
+        return with_stage_times(plan, measure(plan, probers[0], reporter), probers, reporter)
     services = [Service(target, prober) for target, prober in zip(plan.targets, probers, strict=True)]
     return measure_jointly(plan, services, reporter)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.files import write_text
 from results.records import Estimate
+from results.report.chain import chain_picture
 from results.report.findings import findings
 from results.report.listing import (
     alternatives_table,
@@ -81,6 +82,7 @@ def write_report(folder: Path, summary: StudySummary) -> None:
         "today": _today(summary),
         "alternatives": alternatives_table(summary),
         "services": services_table(summary.recommendation.services),
+        "chain": chain_picture(summary.recommendation.chain),
         "sentence": sentence(summary),
         "findings": findings(summary),
         "cost_over_p99": cost_over_p99(summary),

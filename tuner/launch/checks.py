@@ -16,6 +16,7 @@ from search_spaces import Parameter, quantity
 from search_spaces.reading import is_file
 from tuner.launch.adapter import Serving, check_serving, serving
 from tuner.launch.advice import unchecked, unreachable
+from tuner.launch.chain import check_chain, unmeasured
 from tuner.launch.files import check_environment, check_script
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
@@ -42,6 +43,7 @@ def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
                 key = ("space", "parameters", parameter.name)
                 raise service.loaded.error(key, f"{name} is a name that the outputs use; name the parameter otherwise")
         _check_placeholders(service.loaded)
+    check_chain(loaded)
     if not table_has_prices:
         check_prices(loaded)
     if loaded.spec.runner.type == "replay":
@@ -52,7 +54,7 @@ def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
 
 def _check_service(loaded: LoadedSpec) -> None:
     """What is one service's own, where it is really launched."""
-    if loaded.spec.slo is None:
+    if loaded.spec.slo is None and not loaded.is_called:
         raise loaded.error(
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
         )
@@ -85,6 +87,7 @@ def warnings(loaded: LoadedSpec) -> Iterator[str]:
             yield from _unseen(loaded, loaded.folder / loaded.spec.load.trace)
         for service in loaded.services:
             yield from _warnings(service.loaded)
+        yield from unmeasured(loaded)
 
 
 def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
@@ -105,7 +108,8 @@ def hints(loaded: LoadedSpec) -> Iterator[str]:
 
 def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     used, found = _used(loaded), serving(loaded)
-    yield from list(too_short(loaded)) or undecided(loaded)
+    if not loaded.is_called:
+        yield from list(too_short(loaded)) or undecided(loaded)
     yield from unreachable(loaded, used)
     if found is not None:
         return  # what reaches none of its knobs is an error

@@ -1,7 +1,8 @@
 """From a configuration to plain text: placeholders in the command, the environment and the rendered files.
 
 `{name}` is replaced by a parameter's value, or by `{port}`, `{host}` and `{files}` (the folder of the rendered files).
-`{{name}}` stays as `{name}`. No other brace is special, so JSON and most configuration formats need no escaping.
+`{{name}}` stays as `{name}`. In a chain, `{url:NAME}` and `{address:NAME}` are where a service that this one calls
+answers. No other brace is special, so JSON and most configuration formats need no escaping.
 """
 
 from __future__ import annotations
@@ -32,17 +33,37 @@ RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpus", "repl
 NO_GPU = "none"  # among the choices of a gpu_type: the same server on CPU cores alone
 _READY_S = 120.0
 _MAX_TEMPLATE_BYTES = 1 << 20  # a config map, in which it may travel, holds no more
-_PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_]*)\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAME = r"([A-Za-z_][A-Za-z0-9_]*|(?:url|address):[A-Za-z0-9][A-Za-z0-9._-]*)"
+_PLACEHOLDER = re.compile(rf"\{{\{{{_NAME}\}}\}}|\{{{_NAME}\}}")
 
 
 def placeholders(text: str) -> list[str]:
-    """The names that `substitute` would look up, in order."""
+    """The names of values that `substitute` would look up, in order."""
+    return [name for name in _named(text) if ":" not in name]
+
+
+def addresses(text: str) -> list[str]:
+    """The addresses of other services that a text of a chain asks for, such as `url:rank`, in order."""
+    return [name for name in _named(text) if ":" in name]
+
+
+def _named(text: str) -> list[str]:
     return [match[2] for match in _PLACEHOLDER.finditer(text) if match[2]]
 
 
 def substitute(text: str, values: Mapping[str, str]) -> str:
-    """Every `{name}` replaced in one pass, so that a value with braces in it is never substituted again."""
-    return _PLACEHOLDER.sub(lambda match: f"{{{match[1]}}}" if match[1] else values[match[2]], text)
+    """Every `{name}` replaced in one pass, so that a value with braces in it is never substituted again. Addresses of
+    other services are plain text where `values` has none, outside a chain.
+    """
+    chained = any(":" in name for name in values)
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if ":" in name and not chained:
+            return match[0]
+        return f"{{{name}}}" if match[1] else values[name]
+
+    return _PLACEHOLDER.sub(replaced, text)
 
 
 def templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -106,9 +127,15 @@ class Texts:
     note: str = ""
 
 
-def rendered_texts(loaded: LoadedSpec, configuration: Configuration, placement: Placement) -> Texts:
-    """The spec was checked before, so every placeholder has a value. Raises SpecError for a template that is gone."""
-    values = _texts(configuration)
+def rendered_texts(
+    loaded: LoadedSpec, configuration: Configuration, placement: Placement, reached: Mapping[str, str] | None = None
+) -> Texts:
+    """The spec was checked before, so every placeholder has a value. `reached` has the URLs of the services that this
+    one calls; without it they are named as a cluster's Services are. Raises SpecError for a template that is gone.
+    """
+    values = _texts(configuration) | _addresses(
+        {name: f"http://{name}:80" for name in loaded.calls} | dict(reached or {})
+    )
     values |= {"port": str(placement.port), "host": placement.host, "files": placement.files}
     values["cache_dir"] = placement.cache or placement.scratch
     more = placement.more or (placement.port + 1, placement.port + 2)
@@ -122,6 +149,12 @@ def rendered_texts(loaded: LoadedSpec, configuration: Configuration, placement: 
     base = Launch(()) if found is None else found.launch(configuration, placement)
     env = {**_environment(loaded), **_compiled(loaded, placement), **base.env, **named("env")}
     return Texts(tuple(named("command").values()) or base.command, env, {**base.files, **named("files")}, base.note)
+
+
+def _addresses(urls: Mapping[str, str]) -> dict[str, str]:
+    """The values of `{url:NAME}` and `{address:NAME}`."""
+    hosts = {f"address:{name}": url.partition("://")[2] for name, url in urls.items()}
+    return {f"url:{name}": url for name, url in urls.items()} | hosts
 
 
 def _compiled(loaded: LoadedSpec, placement: Placement) -> dict[str, str]:
@@ -196,10 +229,11 @@ def render(
     loaded: LoadedSpec, configuration: Configuration, placement: Placement, source: RequestSource, *, study: str,
     trial: int, folder: Path, cache: Path, prepare: Callable[[str, Container], SampleRequest | None] | None = None,
     go_on: Callable[[], None] = lambda: None, fresh: bool = False, group: str | None = None,
+    reached: Mapping[str, str] | None = None,
 ) -> Container:  # fmt: skip
-    """The container of one configuration. `cache` is a folder for what is compiled."""
+    """The container of one configuration. `cache` is for what is compiled, `reached` for `rendered_texts`."""
     placement = _with_cache(loaded, placement, cache)
-    texts = rendered_texts(loaded, configuration, placement)
+    texts = rendered_texts(loaded, configuration, placement, reached)
     return Container(
         study=study,
         trial=trial,
@@ -286,7 +320,7 @@ def _filled(content: Any, configuration: Configuration, values: Mapping[str, str
         return [_filled(value, configuration, values) for value in content]
     if isinstance(content, str):
         whole = _PLACEHOLDER.fullmatch(content)
-        return configuration[whole[2]] if whole and whole[2] else substitute(content, values)
+        return configuration[whole[2]] if whole and whole[2] in configuration else substitute(content, values)
     return content
 
 
@@ -303,8 +337,9 @@ def ready_timeout_s(loaded: LoadedSpec) -> float:
 
 
 def sample_request(loaded: LoadedSpec, source: RequestSource) -> SampleRequest | None:
-    """None where a locustfile makes the requests and the spec names none of its own."""
-    if loaded.spec.load.locustfile is not None and "request" not in loaded.spec.model_fields_set:
+    """None where a locustfile, or another service of a chain, makes the requests and the spec names none of its own."""
+    untold = "request" not in loaded.spec.model_fields_set
+    if untold and (loaded.spec.load.locustfile is not None or (loaded.is_called and serving(loaded) is None)):
         return None
     good = source.plan.check.status if source.plan.check else ()
     return SampleRequest(source.method, source.path, source.headers, source.sample, good)

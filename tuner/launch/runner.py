@@ -14,6 +14,7 @@ from runners.remote import WrongUrl, address_of
 from search_spaces.reading import is_file, is_folder
 from tuner.errors import SpecError, UnfitEnvironmentError, needing_packages
 from tuner.launch.adapter import image_of, mounted_model
+from tuner.launch.chain import check_runner
 from tuner.launch.render import rendered_commands
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.yaml_file import read_documents
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 
 def make_runner(loaded: LoadedSpec) -> Runner:
-    """Raises SpecError for a replay table, a mount or a manifest that is missing or wrong, UnfitEnvironmentError where
-    there is no engine and no cluster.
+    """Raises SpecError for a replay table, a mount or a manifest that is missing or wrong, or a chain that it cannot
+    launch, UnfitEnvironmentError where there is no engine and no cluster.
     """
+    check_runner(loaded)
     runner = loaded.spec.runner
     try:
         if runner.type == "docker":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from results import Estimate, StudySummary
+from results import Estimate, StageRecord, StudySummary
 from results.exports import Deployable
 from results.series import latency_curve
 from runners import Placement
@@ -15,6 +15,7 @@ from tuner.launch.adapter import image_of, mounted_model
 from tuner.launch.render import ready_path, ready_timeout_s, rendered_texts, resources, roles
 from tuner.spec.reading import LoadedSpec, load_spec
 
+_UNSEEN = StageRecord(name="")
 _PORT, _FILES = 8000, "/etc/tune"
 
 
@@ -47,10 +48,12 @@ def deployables(
         capacity, used = best.capacity_qps, _Measured(best.p50_ms, best.cpu_cores_used, confirmed)
         knee_qps = curve.knee_qps if curve else None
         return {"": _deployable(loaded, best.configuration, capacity, used, knee_qps, qps)}
+    stages = {one.name: one for one in best.chain.stages} if best.chain else {}
     found = {}
     for service in loaded.colocated:
         one = measured.get(service.name)
-        used = _Measured(one.p50_ms if one else None, one.cpu_cores_used if one else None, confirmed)
+        cores_used = (one or stages.get(service.name, _UNSEEN)).cpu_cores_used
+        used = _Measured(one.p50_ms if one else None, cores_used, confirmed)
         ends = {end: getattr(best.capacity_qps, end) * service.share for end in ("value", "low", "high")}
         found[service.name] = _deployable(
             service.loaded, service.own(best.configuration), Estimate(**ends), used, None,

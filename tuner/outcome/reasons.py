@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from results import TrialRecord
+from results import ChainRecord, TrialRecord
 from results.text import assigned, better_by, between
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import find_current
@@ -41,7 +41,12 @@ class Grounds:
 
 def reasons(of: Grounds) -> list[str]:
     """The decision comes first, then what it rests on."""
-    said = [_decided(of), _what_it_serves(of.loaded, of.best), *_side_by_side(of.best)]
+    said = [
+        _decided(of),
+        _what_it_serves(of.loaded, of.best),
+        *_side_by_side(of.best),
+        *_along_the_chain(of.best.chain),
+    ]
     best, target = of.best, of.objective.target_qps
     if target is not None and best.capacity_qps and best.cost_per_hour is not None:
         fleet = replicas_for(target, best.capacity_qps.value)
@@ -108,6 +113,21 @@ def _side_by_side(best: TrialRecord) -> list[str]:
             else "They do not hold each other up: together they do as well as alone."
         )
     return said
+
+
+def _along_the_chain(chain: ChainRecord | None) -> list[str]:
+    """Where the time goes, and which stage held the chain back."""
+    if chain is None or chain.whole_ms is None or chain.bottleneck is None or chain.rate_qps is None:
+        return []
+    each = [
+        f"{one.name} {one.service_ms + one.queue_ms:.3g} ms ({one.queue_ms:.3g} of it waiting)"
+        for one in chain.stages
+        if one.service_ms is not None and one.queue_ms is not None
+    ]
+    return [
+        f"The chain's bottleneck is {chain.bottleneck}. At {chain.rate_qps:.3g} requests/s a request takes "
+        f"{chain.whole_ms:.3g} ms on average: {', '.join(each)}."
+    ]
 
 
 def _how_sure(of: Grounds) -> str:

@@ -108,6 +108,7 @@ def _choice(record: TrialRecord, records: Sequence[TrialRecord], confirmations: 
         trial=record.number,
         services=record.services,
         interference=record.interference,
+        chain=record.chain,
         launches=_served([*(one for one in records if one.number == record.number), *again]),
     )
 

@@ -71,7 +71,9 @@ class ManageSpec(Section):
 
 
 class ServiceSpec(Section):
-    """How the server is started. Placeholders: any parameter, `{port}`, `{host}`, `{files}`, `{cache_dir}`."""
+    """How the server is started. Placeholders: any parameter, `{port}`, `{host}`, `{files}`, `{cache_dir}`; in a chain
+    `{url:NAME}` and `{address:NAME}` of a service that it calls.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     server: str = "custom"
@@ -245,10 +247,14 @@ class PriceSpec(Section):
 
 
 class ColocatedSpec(Section):
-    """One of several services. `share` is its part of all requests; without it, all parts are equal."""
+    """One of several services. `share` is its part of all requests; without it, all parts are equal. Where services
+    call one another, `after` names those that call this one.
+    """
 
     service: ServiceSpec
     share: Share | None = None
+    after: tuple[str, ...] = Field(default=(), description="the services that call this one, of a chain")
+    entry: bool = Field(default=False, description="the service of a chain that all requests go to")
     request: RequestSpec = RequestSpec()
     slo: SloSpec | None = None
     space: SpaceSpec = SpaceSpec()

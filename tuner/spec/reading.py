@@ -31,6 +31,7 @@ from search_spaces.masking import remember, remember_pair
 from search_spaces.reading import is_file
 from tuner.errors import SpecError, UsageError
 from tuner.spec.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
+from tuner.spec.chain import Chain, chain_of
 from tuner.spec.colocation import ColocationError, Part, common_space, prefix_of, shares_of
 from tuner.spec.load import SloLimit
 from tuner.spec.model import ColocatedSpec, ParameterSpec, Spec
@@ -55,11 +56,22 @@ class LoadedSpec:
     space: SearchSpace
     colocated: tuple[Service, ...] = ()
     at: KeyPath = ()  # where in the file it stands, as one of several
+    chain: Chain | None = None  # of all services, where they call one another
 
     @property
     def services(self) -> tuple[Service, ...]:
         """What a configuration launches: the colocated services, or this spec itself."""
         return self.colocated or (Service("", "", 1.0, self),)
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The services that this one calls, as one of a chain."""
+        return self.chain.calls[self.spec.service.name] if self.chain is not None and self.at else ()
+
+    @property
+    def is_called(self) -> bool:
+        """Whether it stands in a chain, and is not the entry: the load reaches it through others."""
+        return self.chain is not None and bool(self.at) and self.spec.service.name != self.chain.entry
 
     @property
     def folder(self) -> Path:
@@ -90,14 +102,16 @@ class LoadedSpec:
 
     def most_load_s(self, *, confirmation: bool) -> float:
         """The most that one trial loads its servers, longer when it is a `confirmation`. Several services are
-        loaded together, and then one after the other.
+        loaded together, and then one after the other; a chain is loaded at its entry.
         """
-        loads = len(self.colocated) + 1 if self.colocated else 1
+        loads = len(self.colocated) + 1 if self.colocated and self.chain is None else 1
         return self.spec.load.max_trial * loads * (_LONGER if confirmation else 1.0)
 
     @property
     def slo_texts(self) -> tuple[str, ...]:
         """What must hold, in words."""
+        if self.chain is not None and self.colocated:
+            return self.colocated[0].loaded.slo_texts
         if self.colocated:
             return tuple(f"{one.name}: {text}" for one in self.colocated for text in one.loaded.slo_texts)
         slo = self.spec.slo
@@ -200,28 +214,41 @@ def _colocated(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpe
         raise ColocationError(
             f"{spec.runner.type} is for one service; start several on another runner", ("runner", "type")
         )
-    if "p99_ms" in spec.objective.metrics:
-        raise ColocationError("p99_ms is each service's own, so there is none to optimise", ("objective",))
     names = [one.service.name for one in spec.services]
     if len(set(names)) < len(names):
         raise ColocationError("two services have one name; name each differently", ("services",))
-    services = []
-    for index, (member, share) in enumerate(zip(spec.services, shares_of(spec.services), strict=True)):
-        at: KeyPath = ("services", index)
-        common = {name: getattr(spec, name) for name in ("objective", "prices", "load", "runner")}
-        given = {name: getattr(member, name) for name in member.model_fields_set - {"share"}}
-        try:
-            alone = Spec.model_validate({"version": 1, **common, **given})
-        except ValidationError as error:
-            raise ColocationError(_message(error.errors()[0]), at) from error
-        loaded = LoadedSpec(file, content, alone, _space(file, alone, at), at=at)
-        services.append(Service(member.service.name, prefix_of(member.service.name), share, loaded))
-    parts = [Part(one.name, one.prefix, one.loaded.space) for one in services]
+    chain = chain_of(spec.services)
+    if "p99_ms" in spec.objective.metrics and chain is None:
+        raise ColocationError("p99_ms is each service's own, so there is none to optimise", ("objective",))
+    services = _services(file, content, spec, chain)
+    in_the_file = sorted(services, key=lambda one: one.loaded.at[1])  # as its errors count them
+    parts = [Part(one.name, one.prefix, one.loaded.space) for one in in_the_file]
 
     def build(constraints: Sequence[Constraint]) -> SearchSpace:
         return common_space(parts, spec.budget, constraints)
 
-    return LoadedSpec(file, content, spec, _checked_space(file, spec, (), (), build), tuple(services))
+    return LoadedSpec(file, content, spec, _checked_space(file, spec, (), (), build), services, chain=chain)
+
+
+def _services(file: YamlFile, content: dict[str, Any], spec: Spec, chain: Chain | None) -> tuple[Service, ...]:
+    """Each service as a spec of its own, those of a chain from its entry on. The entry's SLO is that of every stage."""
+    shares = shares_of(spec.services) if chain is None else (1.0,) * len(spec.services)
+    places = {one.service.name: index for index, one in enumerate(spec.services)}
+    services = []
+    for name in places if chain is None else chain.names:
+        index = places[name]
+        member, at = spec.services[index], ("services", index)
+        common = {name: getattr(spec, name) for name in ("objective", "prices", "load", "runner")}
+        given = {name: getattr(member, name) for name in member.model_fields_set - {"share", "after", "entry"}}
+        try:
+            alone = Spec.model_validate({"version": 1, **common, **given})
+        except ValidationError as error:
+            raise ColocationError(_message(error.errors()[0]), at) from error
+        if chain is not None:
+            alone = alone.model_copy(update={"slo": spec.services[places[chain.entry]].slo})
+        loaded = LoadedSpec(file, content, alone, _space(file, alone, at), at=at, chain=chain)
+        services.append(Service(name, prefix_of(name), shares[index], loaded))
+    return tuple(services)
 
 
 def _prices(file: YamlFile, given: Any) -> Any:

@@ -15,7 +15,7 @@ from search_spaces import ParameterValue
 from tuner.launch.adapter import reach, serving
 from tuner.launch.prepare import counted, counters, prepare
 from tuner.launch.quality import Quality
-from tuner.launch.render import render, resources
+from tuner.launch.render import render, resources, sample_request
 from tuner.launch.requests import RequestSource
 from tuner.spec.reading import LoadedSpec, Service
 from tuner.trial.machine import server_processes
@@ -62,10 +62,17 @@ class TrialServer:
         """The service's spec."""
         return self.service.loaded
 
-    def launch(self, runner: Runner, stack: ExitStack) -> None:
-        """Blocks until it serves; closing the stack ends it. Raises as `Runner.launch`."""
+    @property
+    def is_asked(self) -> bool:
+        """Whether the spec, or its adapter, says what requests it takes; a stage of a chain need not."""
+        return not self.loaded.is_called or sample_request(self.loaded, self.source) is not None
+
+    def launch(self, runner: Runner, stack: ExitStack, reached: Mapping[str, str] | None = None) -> None:
+        """Blocks until it serves; closing the stack ends it. `reached` has the URLs of the services that it calls.
+        Raises as `Runner.launch`.
+        """
         begun = time.monotonic()
-        self.endpoint = stack.enter_context(runner.launch(self._container(runner)))
+        self.endpoint = stack.enter_context(runner.launch(self._container(runner, reached or {})))
         self.launch_s = time.monotonic() - begun
 
     def check_quality(self, begin: Callable[[], None]) -> None:
@@ -122,7 +129,7 @@ class TrialServer:
             raise ServerFailed("its port for gRPC cannot be reached from here: something is between (use http)")
         return url
 
-    def _container(self, runner: Runner) -> Container:
+    def _container(self, runner: Runner, reached: Mapping[str, str]) -> Container:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.loaded.spec.runner.type == "replay":  # nothing is started
             return Container(
@@ -133,6 +140,7 @@ class TrialServer:
             self.loaded, self.configuration, runner.place(self.folder), self.source, study=self._launch.study,
             trial=self._launch.trial, folder=self.folder, cache=self._launch.cache / self.service.name,
             prepare=self._prepare, go_on=self._launch.go_on, fresh=self._launch.fresh, group=self._launch.group,
+            reached=reached,
         )  # fmt: skip
 
     def _prepare(self, url: str, container: Container) -> SampleRequest | None:

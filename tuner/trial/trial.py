@@ -48,6 +48,7 @@ from tuner.launch.render import why_refused
 from tuner.search.objective import cost_per_million_requests
 from tuner.spec.reading import LoadedSpec
 from tuner.trial.bottleneck import name_bottleneck
+from tuner.trial.chain import UNREACHABLE, chain_plan, chain_record, narrowest, reachable
 from tuner.trial.evidence import gather, memory_growth
 from tuner.trial.machine import machine_record
 from tuner.trial.replay_noise import disturbed
@@ -205,9 +206,7 @@ class _Trial:
         generator = LoadGenerator() if self._setup.runner.near and not self._setup.replayed else None
         if generator is not None:
             stack.enter_context(generator)
-        for server in self._servers:
-            with _named(server):
-                server.launch(self._setup.runner, stack)
+        self._launch_all(stack)
         first = self._servers[0].endpoint
         self._times["launch_s"] = sum(server.launch_s for server in self._servers)
         self._times |= {"image": first.image, "reused_from": first.reused_from}
@@ -225,6 +224,17 @@ class _Trial:
         if generator is not None:
             generator.close()
         return record
+
+    def _launch_all(self, stack: ExitStack) -> None:
+        """Of a chain those first that others call, since a service is started with the addresses of its neighbours."""
+        chain, urls = self._setup.loaded.chain, dict[str, str]()
+        for server in self._servers if chain is None else self._servers[::-1]:
+            with _named(server):
+                reached = {name: urls[name] for name in server.loaded.calls}
+                server.launch(self._setup.runner, stack, reached)
+                urls[server.service.name] = server.endpoint.url
+                if server.loaded.is_called and not reachable(self._spec.runner.type, server.endpoint.url):
+                    raise RunnerUnavailable(UNREACHABLE)
 
     def _break_even(self) -> float | None:
         return None if self._request.confirmation else self._request.break_even_qps(self._price)
@@ -313,6 +323,8 @@ class _Trial:
         first_qps = None if first is None or load.users is not None else first * BREAK_EVEN_MARGIN
         if len(plans) == 1:
             return plans[0].model_copy(update={"first_rate_qps": first_qps})
+        if self._setup.loaded.chain is not None:
+            return chain_plan(plans, self._servers).model_copy(update={"first_rate_qps": first_qps})
         targets = [
             Target(name=server.service.name, share=server.service.share, plan=plan)
             for server, plan in zip(self._servers, plans, strict=True)
@@ -333,7 +345,8 @@ class _Trial:
         bottlenecks = [
             name_bottleneck(measurement, one, server.asked) for one, server in zip(usages, self._servers, strict=True)
         ]
-        services = service_records(measurement, self._servers, usages, bottlenecks)
+        chain = chain_record(self._setup.loaded.chain, measurement, self._servers, usages, bottlenecks)
+        services = () if chain else service_records(measurement, self._servers, usages, bottlenecks)
         shared: dict[str, Any] = {
             "cpu_cores_used": usage.cpu_cores_mean,
             "memory_peak_bytes": usage.memory_peak_bytes,
@@ -343,7 +356,7 @@ class _Trial:
             "gpu_clock_mhz": usage.gpu_clock_mhz,
             "gpu_throttling": usage.gpu_throttling,
             "throttled_share": usage.throttled_share,
-            "bottleneck": bottlenecks[tightest(self._servers, services)],
+            "bottleneck": bottlenecks[narrowest(chain) if chain else tightest(self._servers, services)],
             "saturated_qps": measurement.saturated_qps,
             "base_latency_ms": measurement.base_latency_ms,
             "p50_ms": measurement.p50_ms,
@@ -355,6 +368,7 @@ class _Trial:
             "notes": measurement.notes,
             "services": services,
             "interference": interference(measurement),
+            "chain": chain,
             "machine": machine_record(measurement),
             "unsettled": ()
             if measurement.settled

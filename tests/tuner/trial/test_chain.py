@@ -1,0 +1,202 @@
+"""Services that call one another: what is refused, what each is told, where the time goes, what the report shows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from results import ChainRecord, StageRecord
+from results.report.chain import chain_picture
+from runners import Placement
+from tests.conftest import Tune, recommendation
+from tuner.errors import SpecError
+from tuner.launch.checks import check, warnings
+from tuner.launch.render import rendered_texts, substitute
+from tuner.spec.reading import load_spec
+
+STAGE = Path(__file__).parent.parent.parent / "servers" / "stage.py"
+
+
+def stage(name: str, service_ms: int, workers: int, *, following: str | None, place: str) -> str:
+    asks = "" if following is None else f', --next, "{{url:{following}}}"'
+    return f"""\
+  - service:
+      name: {name}
+      command: [{sys.executable}, {STAGE}, --port, "{{port}}", --workers, "{{workers}}"{asks}]
+      env: {{SERVICE_MS: "{service_ms}"}}
+      ready: {{path: /healthz, timeout: 20s}}
+    request: {{path: /work, json: {{x: 1}}}}
+    {place}
+    space: {{parameters: {{workers: [{workers}]}}}}
+"""
+
+
+# Listed with the last first: the order is that of `after`, not of the file.
+SPEC = f"""\
+version: 1
+services:
+{stage("rank", 3, 2, following=None, place="after: [detect]")}\
+{stage("decode", 4, 4, following="detect", place="slo: {p99: 100ms}")}\
+{stage("detect", 10, 1, following="rank", place="after: [decode]")}\
+objective: {{maximize: capacity_qps, final: 0}}
+load: {{max_trial: 15s, max_warmup: 2s}}
+"""
+
+
+def write(folder: Path, text: str = SPEC) -> Path:
+    path = folder / "spec.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_entry_comes_first_and_each_is_told_those_that_it_calls(tmp_path: Path) -> None:
+    loaded = load_spec(write(tmp_path))
+    check(loaded)
+    assert loaded.chain is not None
+    assert loaded.chain.names == ("decode", "detect", "rank")
+    assert loaded.slo_texts == ("p99 <= 100 ms",)
+    assert loaded.p99_limit_ms == 100
+    assert set(loaded.space.names) == {"decode_workers", "detect_workers", "rank_workers"}
+    at, urls = Placement("127.0.0.1", 7001, "files"), {"detect": "http://127.0.0.1:7002"}
+    told = rendered_texts(loaded.colocated[0].loaded, {"workers": 4}, at, urls).command
+    assert told[-2:] == ("--next", "http://127.0.0.1:7002")
+    exported = rendered_texts(loaded.colocated[1].loaded, {"workers": 1}, at).command
+    assert exported[-1] == "http://rank:80"  # the Service of a cluster
+
+
+def test_an_address_is_with_and_without_its_scheme_and_plain_text_outside_a_chain() -> None:
+    values = {"url:rank": "http://127.0.0.1:7003", "address:rank": "127.0.0.1:7003"}
+    assert substitute("{address:rank} {url:rank} {{url:rank}}", values) == (
+        "127.0.0.1:7003 http://127.0.0.1:7003 {url:rank}"
+    )
+    assert substitute("{url:rank} {{url:rank}} {port}", {"port": "1"}) == "{url:rank} {{url:rank}} 1"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said", "line"),
+    [
+        (
+            "after: [decode]",
+            "after: [decod]",
+            "services.2.after.0: no service is called decod; did you mean decode?",
+            25,
+        ),
+        ("after: [decode]", "after: [detect]", "services.2.after.0: detect cannot come after itself", 25),
+        (
+            "after: [decode]",
+            "after: [rank]",
+            "services.0.after: rank after detect after rank: a chain has no circle; remove one of these",
+            9,
+        ),
+        (
+            "    after: [decode]\n",
+            "",
+            "services.2: decode and detect come after no other service, and a chain has one entry",
+            19,
+        ),
+        (
+            "    after: [decode]\n",
+            "    after: [decode]\n    entry: true\n",
+            "services.2.entry: the entry comes after",
+            26,
+        ),
+        (
+            "    after: [decode]\n",
+            "    after: [decode]\n    share: 50%\n",
+            "services.2.share: a chain's requests all",
+            26,
+        ),
+        (
+            "    after: [decode]\n",
+            "    after: [decode]\n    slo: {p99: 9ms}\n",
+            "services.2.slo: a chain has one SLO",
+            26,
+        ),
+        ("    slo: {p99: 100ms}\n", "", "services.1.slo: is missing", 11),
+        ("{url:rank}", "{url:decode}", "{url:decode}: decode does not come after detect; write after: [detect] in", 21),
+        (
+            "{url:rank}",
+            "{address:detect}",
+            "{address:detect} is this service's own address; write {host} and {port}",
+            21,
+        ),
+        ("{url:rank}", "{url:ranks}", "{url:ranks}: no service is called ranks; did you mean rank?", 21),
+        (
+            "{url:rank}",
+            "http://rank",
+            "services.0.after: rank comes after detect, whose command, env and files have no",
+            9,
+        ),
+        (
+            "version: 1\n",
+            "version: 1\nrunner: {type: kubernetes}\n",
+            "runner.type: kubernetes cannot launch a chain",
+            2,
+        ),
+    ],
+)
+def test_what_is_no_chain_is_refused_with_its_line(
+    tmp_path: Path, tune_in_process: Tune, before: str, after: str, said: str, line: int
+) -> None:
+    assert before in SPEC
+    done = tune_in_process("validate", write(tmp_path, SPEC.replace(before, after, 1)))
+    assert done.returncode == 2, done.stdout
+    assert said in done.stderr
+    assert f"spec.yaml:{line})" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3
+
+
+def test_an_entry_alone_makes_no_chain(tmp_path: Path) -> None:
+    text = SPEC.replace("    after: [decode]\n", "    entry: true\n").replace("    after: [detect]\n", "")
+    with pytest.raises(SpecError, match="come after no other service"):
+        load_spec(write(tmp_path, text))
+
+
+def test_a_stage_without_a_request_is_said_to_have_no_time_of_its_own(tmp_path: Path) -> None:
+    request = "    request: {path: /work, json: {x: 1}}\n"
+    loaded = load_spec(write(tmp_path, SPEC.replace(request, "", 1)))
+    check(loaded)
+    assert any("rank has no request, so its time counts as its caller's" in text for text in warnings(loaded))
+
+
+def test_the_report_draws_boxes_of_which_no_name_is_markup() -> None:
+    from results.report.report import environment
+
+    stages = (
+        StageRecord(name="<b>a</b>", calls=("b",), service_ms=10, queue_ms=30, slo_share=0.4),
+        StageRecord(name="b", service_ms=10, queue_ms=0, slo_share=0.1),
+    )
+    chain = ChainRecord(stages=stages, rate_qps=20, whole_ms=50, limit_ms=100, bottleneck="<b>a</b>")
+    picture = chain_picture(chain)
+    assert picture is not None
+    assert [(box.service, box.queue, box.is_bottleneck) for box in picture.boxes] == [(40, 120, True), (40, 0, False)]
+    assert "50.0 ms in the stages together" in picture.words
+    template = environment(html=True).from_string("{% for box in chain.boxes %}{{ box.name }}{% endfor %}")
+    assert template.render(chain=picture) == "&lt;b&gt;a&lt;/b&gt;b"
+
+
+@pytest.mark.slow
+def test_the_time_of_each_stage_is_known_and_the_narrow_one_is_named(
+    tmp_path: Path, tune: Tune, needs_machine: None
+) -> None:
+    """One worker of 10 ms holds 100 requests/s at most; the stages around it hold 1,000 and 667."""
+    done = tune("--service", write(tmp_path), "--budget", "1", timeout=100)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "tuning" / "rank-decode-detect"
+    best = recommendation(folder)
+    assert 50 < best["capacity_qps"]["value"] < 105
+    chain = best["chain"]
+    assert [one["name"] for one in chain["stages"]] == ["decode", "detect", "rank"]
+    assert chain["bottleneck"] == "detect"
+    decode, detect, rank = chain["stages"]
+    assert 4 <= decode["service_ms"] < 9
+    assert 9.5 <= detect["service_ms"] < 15
+    assert 2.5 <= rank["service_ms"] < 8
+    together = sum(one["service_ms"] + one["queue_ms"] for one in chain["stages"])
+    assert together == pytest.approx(chain["whole_ms"], rel=0.05)
+    assert any(text.startswith("The chain's bottleneck is detect.") for text in best["reasons"])
+    assert "detect.queue_ms" in pd.read_csv(folder / "trials.csv").columns
+    assert "**detect** (bottleneck)" in (folder / "report.md").read_text(encoding="utf-8")

@@ -1,0 +1,117 @@
+"""How a chain of services is loaded, and where the time goes in it: what each stage takes of a request itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from loadtest import LoadPlan, Measurement, Stage, StageTimes
+from results import ChainRecord, StageRecord
+from runners import Usage
+from tuner.spec.chain import Chain
+from tuner.trial.server import TrialServer
+
+_STAGES_SHARE, _STAGES_S = 1 / 3, 20.0  # of a trial's load, for the times of the stages
+_NOTABLE = 0.1  # of the whole time: less waiting than that holds nothing back
+UNREACHABLE = (
+    "the containers of a chain cannot reach each other here: Docker gives them no address of their own that this "
+    "machine knows (a virtual machine is between); use runner: {type: process}, or Docker on Linux"
+)
+
+
+def reachable(runner: str, url: str) -> bool:
+    """Whether another service of the chain reaches what is at `url`: a published port of a container is only ours."""
+    return runner != "docker" or urlsplit(url).hostname != "127.0.0.1"
+
+
+def chain_plan(plans: Sequence[LoadPlan], servers: Sequence[TrialServer]) -> LoadPlan:
+    """The entry's plan, with the stages that can be asked directly. The first of the servers is the entry."""
+    stages = tuple(
+        Stage(
+            name=server.service.name, plan=plan.model_copy(update={"arrivals": "poisson", "trace": None, "workers": 1})
+        )
+        for server, plan in zip(servers[1:], plans[1:], strict=True)
+        if server.is_asked
+    )
+    if not stages:
+        return plans[0]
+    stages_s = min(_STAGES_S, _STAGES_SHARE * plans[0].max_s)
+    return plans[0].model_copy(update={"stages": stages, "stages_s": stages_s, "max_s": plans[0].max_s - stages_s})
+
+
+def chain_record(
+    chain: Chain | None, measurement: Measurement, servers: Sequence[TrialServer], usages: Sequence[Usage],
+    bottlenecks: Sequence[str | None],
+) -> ChainRecord | None:  # fmt: skip
+    """None where the services are no chain."""
+    if chain is None:
+        return None
+    seen = {one.name or chain.entry: one for one in measurement.stages if one.mean_ms is not None and one.lone_ms}
+    limit_ms = servers[0].loaded.p99_limit_ms
+    stages = tuple(
+        _stage(chain, seen, server, limit_ms).model_copy(
+            update={
+                "cpu_cores_used": usage.cpu_cores_mean,
+                "memory_peak_bytes": usage.memory_peak_bytes,
+                "bottleneck": bottleneck,
+                "cold_start_s": server.endpoint.cold_start_s,
+            }
+        )
+        for server, usage, bottleneck in zip(servers, usages, bottlenecks, strict=True)
+    )
+    whole = seen[chain.entry].mean_ms if chain.entry in seen else None
+    return ChainRecord(
+        stages=stages, rate_qps=measurement.stages_qps, whole_ms=whole, limit_ms=limit_ms,
+        bottleneck=_bottleneck(stages, whole),
+    )  # fmt: skip
+
+
+def narrowest(record: ChainRecord) -> int:
+    """The place of the stage that held the chain back; the entry's where that is not known."""
+    names = [one.name for one in record.stages]
+    return names.index(record.bottleneck) if record.bottleneck is not None else 0
+
+
+def _stage(chain: Chain, seen: Mapping[str, StageTimes], server: TrialServer, limit_ms: float | None) -> StageRecord:
+    name = server.service.name
+    record = StageRecord(name=name, calls=chain.calls[name])
+    if name not in seen:
+        return record
+    below = [seen[one] for one in _seen_below(chain, seen, name)]
+    lone_ms = _own(seen[name], below, lambda one: one.lone_ms or 0.0)
+    own_ms = _own(seen[name], below, lambda one: one.mean_ms or 0.0)
+    update = {
+        "service_ms": min(lone_ms, own_ms),
+        "queue_ms": max(0.0, own_ms - lone_ms),
+        "slo_share": own_ms / limit_ms if limit_ms else None,
+        "requests": seen[name].requests,
+    }
+    return record.model_copy(update=update)
+
+
+def _seen_below(chain: Chain, seen: Mapping[str, StageTimes], name: str) -> list[str]:
+    """The nearest stages whose times are known among those that this one calls, itself or through others."""
+    found: list[str] = []
+    for called in chain.calls[name]:
+        found += [called] if called in seen else _seen_below(chain, seen, called)
+    return list(dict.fromkeys(found))
+
+
+def _own(stage: StageTimes, below: Sequence[StageTimes], of: Callable[[StageTimes], float]) -> float:
+    """A stage's time without that of those which it calls: one after the other, or, where that were more than it took
+    itself, all at the same time.
+    """
+    times = [of(one) for one in below]
+    waited = sum(times) if sum(times) <= of(stage) else max(times, default=0.0)
+    return max(0.0, of(stage) - waited)
+
+
+def _bottleneck(stages: Sequence[StageRecord], whole_ms: float | None) -> str | None:
+    """The stage at which requests wait longest, and where they hardly wait at all, the one that takes longest."""
+    known = [one for one in stages if one.queue_ms is not None and one.service_ms is not None]
+    if not known or whole_ms is None:
+        return None
+    waiting = max(known, key=lambda one: one.queue_ms or 0.0)
+    if sum(one.queue_ms or 0.0 for one in known) >= _NOTABLE * whole_ms:
+        return waiting.name
+    return max(known, key=lambda one: one.service_ms or 0.0).name
