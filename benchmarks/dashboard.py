@@ -29,7 +29,7 @@ import optuna
 from playwright.sync_api import sync_playwright
 
 from results import Estimate, TrialRecord
-from tuner.study.keys import BUDGET, RECORD, SPEC
+from tuner.study.storage.keys import BUDGET, RECORD, SPEC
 
 GOALS = {"painted, 1,000 trials": 1.5, "open, 10,000 trials": 4.0, "a new trial": 2.0}
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run")

@@ -119,7 +119,7 @@ def run(case: Case) -> Outcome:
     if case.method != "ours":
         return _before(case, noisy, numbers, records)
     assert isinstance(searcher, OurSearch)
-    expected = searcher.sampler.expected(records)
+    expected = searcher.proposer.expected(records)
     beliefs, decision = final(
         lambda trial: noisy.launch(numbers[trial], trial, None, prune=False), records, expected,
         current=0 if case.current else None,

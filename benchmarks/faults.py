@@ -31,8 +31,8 @@ from typing import Any
 
 import psutil
 
-from tuner.study.archive import Archive
-from tuner.study.storage import sqlite_url
+from tuner.study.storage.archive import Archive
+from tuner.study.storage.connection import sqlite_url
 
 SPEC = """\
 version: 1

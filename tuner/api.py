@@ -29,13 +29,11 @@ from tuner.outcome.traffic import read_traffic
 from tuner.search.objective import Objective
 from tuner.search.stopping import MAX_TRIALS
 from tuner.spec.reading import LoadedSpec, load_spec
-from tuner.study.archive import Archive
 from tuner.study.budget import UNLIMITED, Limits
-from tuner.study.damage import damaged
 from tuner.study.loop import Study as TuningLoop
 from tuner.study.opening import (
     has_prices,
-    knows,
+    make_proposer,
     refuse_at_once,
     request_sources,
     study_runner,
@@ -43,8 +41,11 @@ from tuner.study.opening import (
     with_quality,
 )
 from tuner.study.plan import StudyPlan
-from tuner.study.storage import sqlite_url
-from tuner.study.store import Knows, NoSuchStudyError, StudyStore
+from tuner.study.storage.archive import Archive
+from tuner.study.storage.begin import NoSuchStudyError, create_study, resume_study
+from tuner.study.storage.connection import sqlite_url
+from tuner.study.storage.damage import damaged
+from tuner.study.storage.store import StudyStore
 from tuner.study.warm_start import read_warm_start
 
 if TYPE_CHECKING:
@@ -260,14 +261,14 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
     with _fit():
         fit = runnable(loaded, runner)
     warm = [read_warm_start(path, loaded) for path in request.warm_start]
-    earlier = tuple(record for one in warm for record in one.records)
+    warm_start = tuple(record for one in warm for record in one.records)
     with ExitStack() as stack:
         stack.callback(runner.close)
         display = make_display()
         stack.callback(display.close)
         # In a database a study of this name may be there already: then nothing is moved.
         moved = prepare_output(folder, resume=request.resume) if request.storage is None else None
-        store = _open(request, url, loaded, earlier, knows(loaded, runner))
+        store = _open(request, url, loaded, warm_start)
         stack.callback(store.close)
         with contextlib.suppress(OSError):  # requests and the ends of logs stand in it
             (folder / "study.db").chmod(0o600)
@@ -278,8 +279,10 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
             notes = [*([moved] if moved else []), *(one.note for one in warm)]
             _announce(display, runner, loaded, _outline(loaded, store, folder, fit, request.parallel), notes)
             setup = with_quality(setup)
-        objective = Objective.of(loaded.spec.objective)
-        loop = TuningLoop(setup, store, objective, display, store.plan.budget, request.parallel, store.plan.limits)
+        objective, proposer = Objective.of(loaded.spec.objective), make_proposer(loaded, runner, store.plan)
+        loop = TuningLoop(
+            setup, store, proposer, objective, display, store.plan.budget, request.parallel, store.plan.limits
+        )
         return _tuned(loop, loaded, folder, url)
 
 
@@ -296,23 +299,20 @@ def _check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
         raise UsageError("--max-cost: nothing in this spec has a price\nGive prices (`prices:`), or --budget.")
 
 
-def _open(
-    request: TuningRequest, url: str, loaded: LoadedSpec, earlier: tuple[TrialRecord, ...], known: Knows
-) -> StudyStore:
+def _open(request: TuningRequest, url: str, loaded: LoadedSpec, warm_start: tuple[TrialRecord, ...]) -> StudyStore:
     """The study, new or gone on with; one that was killed before it was created is created."""
     if request.resume:
         with contextlib.suppress(NoSuchStudyError):
-            return StudyStore.resume(
+            return resume_study(
                 url,
                 loaded,
                 lambda plan: plan.resumed(
-                    request.seed, earlier, request.budget, request.limits, budget_given=request.budget_given
+                    request.seed, warm_start, request.budget, request.limits, budget_given=request.budget_given
                 ),
-                known,
             )
     seed = request.seed or 0
-    plan = StudyPlan(loaded.content, seed, request.budget, earlier, provenance(loaded, seed), request.limits)
-    return StudyStore.create(url, loaded, plan, known)
+    plan = StudyPlan(loaded.content, seed, request.budget, warm_start, provenance(loaded, seed), request.limits)
+    return create_study(url, loaded, plan)
 
 
 def _tuned(loop: TuningLoop, loaded: LoadedSpec, folder: Path, url: str) -> Study:
@@ -320,7 +320,7 @@ def _tuned(loop: TuningLoop, loaded: LoadedSpec, folder: Path, url: str) -> Stud
     interrupted = False
     try:
         loop.search()
-        loop.store.explain(loop.store.records())
+        loop.explain()
         loop.confirm()
     except KeyboardInterrupt:
         interrupted = True

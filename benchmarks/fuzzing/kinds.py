@@ -183,8 +183,8 @@ class Kinds:
     def _dashboard(self) -> Any:
         from results.dashboard import make_app
         from tuner.commands.dashboard import Studies
-        from tuner.study.archive import Archive
-        from tuner.study.storage import sqlite_url
+        from tuner.study.storage.archive import Archive
+        from tuner.study.storage.connection import sqlite_url
 
         archive = Archive(sqlite_url(self.folder / "good"))
         return make_app(Studies({archive.name: archive}, None), None).test_client()

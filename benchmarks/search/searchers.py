@@ -15,7 +15,8 @@ from benchmarks.search.families import Floats, Surface
 from results import Estimate, TrialRecord
 from tuner.search.objective import Objective, capacity_at_cost, cost_per_million_requests
 from tuner.search.surrogate.mixture import inside, mixed
-from tuner.study.optuna_sampler import SpaceSampler, distributions
+from tuner.study.optuna_sampler import SpaceSampler
+from tuner.study.storage.distributions import distributions
 from tuner.trial.trial import BREAK_EVEN_MARGIN
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -119,14 +120,14 @@ class OurSearch:
     def __init__(self, surface: Surface, seed: int, weights: Path | None = None) -> None:
         self._space = surface.space
         self._numbers = {self._space.ranks(one): number for number, one in enumerate(surface.configurations)}
-        self.sampler = _our_sampler(surface, seed, weights)
+        self.proposer = _our_sampler(surface, seed, weights).proposer
         self._surface = surface
         self._records: list[TrialRecord] = []
         self._pending: list[dict[str, Any]] = []
 
     def ask(self) -> int:
         """What is asked before it is told of is pending."""
-        proposal = self.sampler.propose(self._records, self._pending, len(self._records) + len(self._pending))
+        proposal = self.proposer.propose(self._records, self._pending, len(self._records) + len(self._pending))
         self._pending.append(proposal.configuration)
         return self._numbers[self._space.ranks(proposal.configuration)]
 
@@ -141,16 +142,16 @@ class OurSearch:
 
     def coverage(self, capacity_qps: Floats) -> float:
         """The share of the capacities of all configurations that serve in the 90% interval predicted for them now."""
-        numbers = np.array([self._numbers[self._space.ranks(one)] for one in self.sampler.candidates])
+        numbers = np.array([self._numbers[self._space.ranks(one)] for one in self.proposer.pool.configurations])
         which = np.flatnonzero(capacity_qps[numbers] > 0)
-        found = inside(self.sampler.predict(self._records), which, np.log(capacity_qps[numbers][which]))
+        found = inside(self.proposer.predict(self._records), which, np.log(capacity_qps[numbers][which]))
         return float(found.mean())
 
     def serving(self, capacity_qps: Floats, optimum: int) -> Serving:
         """How likely those that were not tried are said to serve now, and how many do."""
-        sampler = self.sampler
-        numbers = np.array([self._numbers[self._space.ranks(one)] for one in sampler.candidates])
-        predictions = sampler.predict(self._records)
+        proposer = self.proposer
+        numbers = np.array([self._numbers[self._space.ranks(one)] for one in proposer.pool.configurations])
+        predictions = proposer.predict(self._records)
         likely = mixed(predictions, [one.outcome[:, 0] for _, one in predictions])
         tried = {self._numbers[self._space.ranks(one.configuration)] for one in self._records}
         left = np.array([number not in tried for number in numbers])
@@ -165,7 +166,7 @@ class OurSearch:
 
     def calibration(self) -> tuple[float, float]:
         """The share of capacities in the 90% interval predicted for them, and the trust in the network at the end."""
-        judged = self.sampler.judge(self._records)
+        judged = self.proposer.calibration(self._records)
         inside = [one.inside for one in judged[1:] if one.inside is not None]
         return (float(np.mean(inside)) if inside else float("nan")), judged[-1].trust
 

@@ -24,7 +24,7 @@ from tuner.errors import SpecError
 from tuner.launch.checks import check
 from tuner.launch.render import templates
 from tuner.spec.reading import load_spec
-from tuner.study.storage import unreachable
+from tuner.study.storage.connection import unreachable
 
 SPEC = """\
 version: 1

@@ -23,7 +23,7 @@ from tuner.commands.stored import open_archive
 from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError, needing_packages
 from tuner.outcome.deployable import deployables
 from tuner.outcome.summary import summarise
-from tuner.study.archive import Archive, study_names
+from tuner.study.storage.archive import Archive, study_names
 
 if TYPE_CHECKING:
     from results.dashboard import Gate

@@ -11,18 +11,18 @@ from tuner.errors import ExitCode, UnfitEnvironmentError
 from tuner.launch.checks import check
 from tuner.search.objective import Objective
 from tuner.spec.reading import load_spec
-from tuner.study.archive import Archive
 from tuner.study.loop import Study
 from tuner.study.opening import (
     has_prices,
-    knows,
+    make_proposer,
     refuse_at_once,
     request_sources,
     study_runner,
     trial_setup,
     with_quality,
 )
-from tuner.study.store import StudyStore
+from tuner.study.storage.archive import Archive
+from tuner.study.storage.begin import join_study
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,22 @@ def worker(options: WorkerOptions) -> ExitCode:
     folder = options.output or Path("tuning") / loaded.spec.service.name
     folder.mkdir(parents=True, exist_ok=True)
     sources = request_sources(loaded)
-    store = StudyStore.join(options.storage, loaded, knows(loaded, runner))
+    store = join_study(options.storage, loaded)
     setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
     display = make_display(as_json=options.as_json)
-    objective = Objective.of(loaded.spec.objective)
+    objective, proposer = Objective.of(loaded.spec.objective), make_proposer(loaded, runner, store.plan)
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
         Study(
-            with_quality(setup), store, objective, display, store.plan.budget, options.parallel, store.plan.limits
+            with_quality(setup),
+            store,
+            proposer,
+            objective,
+            display,
+            store.plan.budget,
+            options.parallel,
+            store.plan.limits,
         ).help()
         display.notice(f"the study {loaded.spec.service.name} has its {len(store.records())} trials")
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ from tuner import __version__
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.outcome.summary import summarise
 from tuner.spec.reading import LoadedSpec
-from tuner.study.archive import Archive
+from tuner.study.storage.archive import Archive
 
 # What is compiled (`cache`) stays, for the next run to find.
 _OURS = (

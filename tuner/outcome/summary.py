@@ -9,8 +9,8 @@ from tuner.outcome.recommendation import pooled_records, recommend
 from tuner.search.contenders import believed, find_current
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec
-from tuner.study.archive import Archive, Snapshot
-from tuner.study.damage import misfits
+from tuner.study.storage.archive import Archive, Snapshot
+from tuner.study.storage.damage import misfits
 
 _SHOWN = 3
 _NOTABLE = 0.02  # the least share of the variance that is worth a word

@@ -11,12 +11,14 @@ from functools import partial
 
 from results import TrialRecord
 from tuner.display import Display
+from tuner.search.candidates import SpaceExhausted
 from tuner.search.contenders import believed, find_current
 from tuner.search.final import FinalRules, next_round
 from tuner.search.objective import Objective
+from tuner.search.proposer import Proposer
 from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
 from tuner.study.outlook import Outlook
-from tuner.study.store import StudyStore
+from tuner.study.storage.store import StudyStore
 from tuner.trial.trial import TrialRequest, TrialSetup, run_trial
 
 Launches = dict[int, tuple[TrialRecord, ...]]
@@ -30,6 +32,7 @@ class Final:
 
     setup: TrialSetup
     store: StudyStore
+    proposer: Proposer
     objective: Objective
     display: Display
     limits: Limits = UNLIMITED
@@ -41,7 +44,7 @@ class Final:
         aim = self.setup.loaded.spec.objective
         rules = FinalRules(aim.confidence, aim.final)
         most = rules.launches(len(records))
-        outlook = self.store.look_ahead(records) if records else Outlook()
+        outlook = self._look_ahead(records) if records else Outlook()
         while most:
             left = most - sum(map(len, again.values()))
             chosen = self._next_round(records, again, outlook, left, rules)
@@ -52,6 +55,15 @@ class Final:
                     self.display.notice(reason)
                     return
                 self._launch(records, again, number, most)
+
+    def _look_ahead(self, records: Sequence[TrialRecord]) -> Outlook:
+        try:
+            improvement = self.proposer.propose(records, [], len(records)).expected_improvement
+        except SpaceExhausted:
+            improvement = 0.0
+        outlook = Outlook(self.proposer.expected(records), improvement)
+        self.store.keep_outlook(outlook)
+        return outlook
 
     def _why_spent(self, records: Sequence[TrialRecord], again: Launches, number: int) -> str | None:
         price = next(one.cost_per_hour for one in records if one.number == number)

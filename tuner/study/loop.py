@@ -6,18 +6,20 @@ One configuration flows through this file from top to bottom; everything that a 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from results import TrialRecord
 from search_spaces import Configuration
 from tuner.display import Display
+from tuner.search.candidates import SpaceExhausted
 from tuner.search.objective import Objective
+from tuner.search.proposer import Proposer
 from tuner.search.stopping import MAX_TRIALS, why_give_up, why_stop
 from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
 from tuner.study.final import Final
-from tuner.study.optuna_sampler import SpaceExhausted
-from tuner.study.store import StudyStore
+from tuner.study.storage.store import StudyStore
 from tuner.trial.pool import TrialPool
 from tuner.trial.trial import NotRemovedError, TrialRequest, TrialSetup
 
@@ -33,6 +35,7 @@ class Study:
 
     setup: TrialSetup
     store: StudyStore
+    proposer: Proposer
     objective: Objective
     display: Display
     budget: int | None
@@ -95,7 +98,7 @@ class Study:
             reason = self.store.stopped or self._why_stop(records)
         if reason:
             return self._stop(reason)
-        asked = self.store.ask(most)
+        asked = self.store.ask(most, self._propose)
         if asked is not None:
             number, configuration = asked
             if reason := self._why_spent(records, pool.running, configuration):
@@ -105,6 +108,9 @@ class Study:
             self.display.trial_started(number, configuration, len(records) + pool.running + 1, most)
             pool.start(TrialRequest(number, configuration, break_even))
         return False
+
+    def _propose(self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int) -> Configuration:
+        return self.proposer.propose(records, pending, turn).configuration
 
     def _stop(self, reason: str) -> bool:
         self.store.stop(reason)
@@ -124,12 +130,12 @@ class Study:
 
     def _why_stop(self, records: list[TrialRecord]) -> str | None:
         best = self._best(records)
-        improvement = None if best is None else self.store.expected_improvement(records)
+        improvement = None if best is None else self.proposer.propose(records, [], len(records)).expected_improvement
         return None if best is None or improvement is None else why_stop(improvement, self.objective, best, records)
 
     def _say_trust(self, records: list[TrialRecord], doubted: bool) -> bool:
         """Say when predictions stop fitting what is measured, and when they fit again."""
-        judged = self.store.judge(records)
+        judged = self.proposer.calibration(records)
         if not judged or (judged[-1].trust < _DOUBT) == doubted:
             return doubted
         if doubted:
@@ -140,9 +146,13 @@ class Study:
             )
         return not doubted
 
+    def explain(self) -> None:
+        """Keep what was learned about the parameters."""
+        self.store.keep_explanation(self.proposer.explain(self.store.records()))
+
     def confirm(self) -> None:
         """The final: the best few, and today's configuration, on fresh launches."""
-        Final(self.setup, self.store, self.objective, self.display, self.limits).run()
+        Final(self.setup, self.store, self.proposer, self.objective, self.display, self.limits).run()
 
     def _best(self, records: list[TrialRecord]) -> TrialRecord | None:
         return next(iter(self.objective.ranked(records)), None)

@@ -16,8 +16,10 @@ from tuner.launch.quality import make_quality
 from tuner.launch.render import live_parameters, resources, why_refused
 from tuner.launch.requests import RequestSource, request_source
 from tuner.launch.runner import make_runner
+from tuner.search.objective import Objective
+from tuner.search.proposer import Proposer
 from tuner.spec.reading import LoadedSpec
-from tuner.study.store import Knows
+from tuner.study.plan import StudyPlan
 from tuner.trial.server import ServiceSetup
 from tuner.trial.trial import TrialSetup
 
@@ -27,11 +29,16 @@ def has_prices(runner: Runner) -> bool:
     return bool(getattr(runner, "has_prices", False))
 
 
-def knows(loaded: LoadedSpec, runner: Runner) -> Knows:
-    """What is known of configurations here, before they are launched."""
-    return Knows(
+def make_proposer(loaded: LoadedSpec, runner: Runner, plan: StudyPlan) -> Proposer:
+    """The search of a study, with what is known here of configurations before they are launched."""
+    return Proposer(
+        loaded.space,
+        Objective.of(loaded.spec.objective),
+        seed=plan.seed,
         refuses=lambda configuration: why_refused(loaded, runner, configuration) is not None,
         price=partial(known_price, loaded, runner),
+        limit_ms=loaded.p99_limit_ms,
+        warm_start=plan.warm_start,
     )
 
 

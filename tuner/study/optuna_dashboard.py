@@ -8,7 +8,7 @@ from typing import Any
 from werkzeug.wrappers import Request, Response
 
 from results.dashboard import Gate
-from tuner.study.storage import with_driver
+from tuner.study.storage.connection import with_driver
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

@@ -22,8 +22,8 @@ from search_spaces.reading import InputError, parsed_json, quoted, read_text, sh
 from tuner.errors import UsageError
 from tuner.spec.load import SloLimit
 from tuner.spec.reading import LoadedSpec
-from tuner.study.archive import Archive
-from tuner.study.storage import sqlite_url
+from tuner.study.storage.archive import Archive
+from tuner.study.storage.connection import sqlite_url
 
 _INSTANCES = re.compile(r"(\d+)\s*[:/]")
 _SHOWN = 3

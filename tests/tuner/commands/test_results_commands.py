@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 
 from results import TrialEvidence
 from tests.conftest import SERVER, Tune, call_tune, recommendation, tune_command, tune_environment
-from tuner.study.archive import Archive
-from tuner.study.storage import sqlite_url
+from tuner.study.storage.archive import Archive
+from tuner.study.storage.connection import sqlite_url
 
 TABLE = """\
 cpu_cores,batch,capacity_qps,p99_ms,status,trial_s

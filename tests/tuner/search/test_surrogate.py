@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from results import Estimate, TrialRecord
 from search_spaces import Parameter, ParameterValue, SearchSpace
 from tuner.search.objective import Objective, cost_per_million_requests
+from tuner.search.proposer import Proposer
 from tuner.search.surrogate.encoding import encode
 from tuner.search.surrogate.features import MEASURED, Candidates, Trials, spaces_of
 from tuner.search.surrogate.gaussian_process import GaussianProcess
@@ -17,7 +18,6 @@ from tuner.search.surrogate.instances import instance_hardware
 from tuner.search.surrogate.mixture import Surrogate
 from tuner.search.surrogate.predict import Prediction, Predictor
 from tuner.search.surrogate.space import candidates_of
-from tuner.study.optuna_sampler import SpaceSampler
 
 SPACES = {
     "five configurations": SearchSpace((Parameter("batch_size", (1, 2, 4, 8, 16), "batch_size"),)),
@@ -203,7 +203,7 @@ def measured(number: int, configuration: dict[str, ParameterValue], scale: float
 )
 @pytest.mark.parametrize("limit_ms", [50.0, None])
 def test_every_objective_is_searched_for(objective: Objective, limit_ms: float | None) -> None:
-    sampler = SpaceSampler(GRID, objective, price=lambda one: 0.04 * float(one["cpu_cores"]), limit_ms=limit_ms)
+    sampler = Proposer(GRID, objective, price=lambda one: 0.04 * float(one["cpu_cores"]), limit_ms=limit_ms)
     records: list[TrialRecord] = []
     for number in range(14):
         records.append(measured(number, sampler.propose(records, [], number).configuration))
@@ -215,14 +215,14 @@ def test_every_objective_is_searched_for(objective: Objective, limit_ms: float |
 def test_a_second_process_goes_on_as_the_first_would_have() -> None:
     objective = Objective(("cost_per_million_requests",))
     records = [measured(number, one) for number, one in enumerate(GRID.sample(6, 1))]
-    first, second = (SpaceSampler(GRID, objective, seed=3, limit_ms=50.0) for _ in range(2))
+    first, second = (Proposer(GRID, objective, seed=3, limit_ms=50.0) for _ in range(2))
     for count in range(1, 6):
         first.propose(records[:count], [], count)
     assert first.propose(records, [], 6) == second.propose(records, [], 6)
 
 
 def test_several_at_once_are_different_questions() -> None:
-    sampler = SpaceSampler(
+    sampler = Proposer(
         GRID, Objective(("cost_per_million_requests",)), price=lambda one: 0.04 * float(one["cpu_cores"])
     )
     records = [measured(number, one) for number, one in enumerate(GRID.sample(4, 1))]
@@ -238,7 +238,7 @@ def test_an_earlier_study_says_where_to_look_first() -> None:
 
     def first_cost(earlier: list[TrialRecord]) -> float:
         objective = Objective(("cost_per_million_requests",))
-        sampler = SpaceSampler(GRID, objective, price=lambda one: 0.04 * float(one["cpu_cores"]), earlier=earlier)
+        sampler = Proposer(GRID, objective, price=lambda one: 0.04 * float(one["cpu_cores"]), warm_start=earlier)
         return (measured(0, sampler.propose([], [], 0).configuration).cost_per_million_requests or np.inf) / optimum
 
     assert first_cost(before) < 1.2 < first_cost([])
@@ -246,7 +246,7 @@ def test_an_earlier_study_says_where_to_look_first() -> None:
 
 def test_an_explanation_names_what_matters() -> None:
     space = SearchSpace((*GRID.parameters, Parameter("idle", (1, 2, 3))))
-    sampler = SpaceSampler(space, Objective(("capacity_qps",)), limit_ms=50.0)
+    sampler = Proposer(space, Objective(("capacity_qps",)), limit_ms=50.0)
     records = [measured(number, one) for number, one in enumerate(space.sample(30, 1))]
     found = sampler.explain(records)
     assert found is not None

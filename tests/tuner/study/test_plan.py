@@ -13,13 +13,11 @@ from results import TrialRecord
 from tests.conftest import Tune
 from tests.tuner.test_replay_run import write_table
 from tuner import UsageError, load_spec, tune
-from tuner.study.damage import known_plan
-from tuner.study.keys import PLAN, PROVENANCE, SPEC
 from tuner.study.plan import StudyPlan
-from tuner.study.storage import sqlite_url
-from tuner.study.store import Knows, NoSuchStudyError, StudyStore
-
-ANYTHING = Knows(refuses=lambda _: False, price=lambda _: None)
+from tuner.study.storage.begin import NoSuchStudyError, join_study
+from tuner.study.storage.connection import sqlite_url
+from tuner.study.storage.damage import known_plan
+from tuner.study.storage.keys import PLAN, PROVENANCE, SPEC
 
 
 def plan_of(folder: Path) -> StudyPlan:
@@ -94,11 +92,11 @@ def test_whoever_joins_waits_for_the_plan(spec: Path, tmp_path: Path) -> None:
 
     late = threading.Thread(target=write_late)
     late.start()
-    joined = StudyStore.join(url, loaded, ANYTHING)
+    joined = join_study(url, loaded)
     late.join()
     assert (joined.plan.seed, joined.plan.budget) == (4, 17)
 
 
 def test_nobody_joins_a_study_that_is_not_there(spec: Path, tmp_path: Path) -> None:
     with pytest.raises(NoSuchStudyError, match="no study named recorded"):
-        StudyStore.join(f"sqlite:///{tmp_path / 'none.db'}", load_spec(spec), ANYTHING)
+        join_study(f"sqlite:///{tmp_path / 'none.db'}", load_spec(spec))

@@ -9,9 +9,12 @@ import pytest
 
 from results import Estimate, TrialRecord
 from search_spaces import Constraint, Parameter, ParameterValue, SearchSpace
+from tuner.search.candidates import SpaceExhausted
 from tuner.search.objective import Objective, cost_per_million_requests
-from tuner.study.keys import PLAN
-from tuner.study.optuna_sampler import SpaceExhausted, SpaceSampler, distributions
+from tuner.search.proposer import Proposer
+from tuner.study.optuna_sampler import SpaceSampler
+from tuner.study.storage.distributions import distributions
+from tuner.study.storage.keys import PLAN
 
 SPACE = SearchSpace(
     (
@@ -25,8 +28,8 @@ SPACE = SearchSpace(
 OBJECTIVE = Objective(("cost_per_million_requests",))
 
 
-def sampler(seed: int = 0, refused: str = "") -> SpaceSampler:
-    return SpaceSampler(
+def sampler(seed: int = 0, refused: str = "") -> Proposer:
+    return Proposer(
         SPACE, OBJECTIVE, seed=seed, refuses=lambda found: str(found["engine"]) == refused,
         price=lambda found: 0.04 * float(found["cores"]),
     )  # fmt: skip
@@ -48,7 +51,7 @@ def measure(number: int, configuration: dict[str, ParameterValue]) -> TrialRecor
     )  # fmt: skip
 
 
-def run(chosen: SpaceSampler, count: int) -> list[TrialRecord]:
+def run(chosen: Proposer, count: int) -> list[TrialRecord]:
     records: list[TrialRecord] = []
     for number in range(count):
         records.append(measure(number, chosen.propose(records, [], number).configuration))
@@ -80,7 +83,7 @@ def test_what_the_runner_refuses_comes_last() -> None:
 
 def test_an_exhausted_space_says_so() -> None:
     small = SearchSpace((Parameter("x", (1, 2)),))
-    chosen = SpaceSampler(small, OBJECTIVE)
+    chosen = Proposer(small, OBJECTIVE)
     records = [TrialRecord(number=n, state="failed", configuration={"x": n + 1}) for n in range(2)]
     with pytest.raises(SpaceExhausted):
         chosen.propose(records, [], 2)
@@ -97,7 +100,8 @@ def test_twenty_trials_find_better_than_twenty_random_ones() -> None:
 
 def test_it_is_an_optuna_sampler_for_anyones_study() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(sampler=sampler())
+    chosen = SpaceSampler(SPACE, OBJECTIVE, price=lambda found: 0.04 * float(found["cores"]))
+    study = optuna.create_study(sampler=chosen)
 
     def objective(trial: optuna.Trial) -> float:
         cores = trial.suggest_categorical("cores", (1, 2, 4, 8))
@@ -133,7 +137,7 @@ def test_what_a_crash_interrupted_is_asked_again_and_what_failed_for_a_user_is_n
 
 def test_what_lies_outside_the_sample_of_a_very_large_space_is_no_reason_to_fail() -> None:
     large = SearchSpace((Parameter("x", range(400)), Parameter("y", range(400))))
-    sampler = SpaceSampler(large, OBJECTIVE)
+    sampler = Proposer(large, OBJECTIVE)
     sampled = {large.ranks(one) for one in large.sample(50_000, 0)}
     outside: dict[str, ParameterValue] = next({"x": x, "y": 0} for x in range(400) if (x, 0) not in sampled)
     cost = cost_per_million_requests(1.0, 10.0)

@@ -9,8 +9,9 @@ import optuna
 import pytest
 
 from search_spaces import Parameter, SearchSpace, SpaceError
+from tuner.search.candidates import SpaceExhausted
 from tuner.search.objective import Objective
-from tuner.study.optuna_sampler import SpaceExhausted, SpaceSampler
+from tuner.study.optuna_sampler import SpaceSampler
 
 BATCHES, CORES = (1, 2, 4, 8, 16), (1, 2, 4)
 SPACE = SearchSpace((Parameter("batch", BATCHES, "batch_size"), Parameter("cores", CORES, "cpu_cores")))

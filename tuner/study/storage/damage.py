@@ -17,9 +17,9 @@ from search_spaces.reading import quoted
 from tuner.errors import UnfitEnvironmentError
 from tuner.spec.reading import LoadedSpec
 from tuner.study.budget import Limits
-from tuner.study.keys import BUDGET, CONFIRMATION, EXPLANATION, OUTLOOK, PLAN, PROVENANCE, SPEC, STOPPED
 from tuner.study.outlook import Outlook
 from tuner.study.plan import StudyPlan
+from tuner.study.storage.keys import BUDGET, CONFIRMATION, EXPLANATION, OUTLOOK, PLAN, PROVENANCE, SPEC, STOPPED
 
 
 def damaged(name: str, what: str) -> UnfitEnvironmentError:

@@ -19,7 +19,10 @@ from results.text import visible
 from tuner.errors import SpecError, UnfitEnvironmentError, UsageError
 from tuner.spec.reading import LoadedSpec, check_content
 from tuner.spec.yaml_file import YamlFile
-from tuner.study.damage import (
+from tuner.study.outlook import Outlook
+from tuner.study.plan import StudyPlan
+from tuner.study.storage.connection import reaching, with_driver
+from tuner.study.storage.damage import (
     damaged,
     known_confirmations,
     known_end,
@@ -27,10 +30,7 @@ from tuner.study.damage import (
     known_outlook,
     known_plan,
 )
-from tuner.study.keys import CONFIRMATION_EVIDENCE, EVIDENCE, PLAN, PROVENANCE, RECORD
-from tuner.study.outlook import Outlook
-from tuner.study.plan import StudyPlan
-from tuner.study.storage import reaching, with_driver
+from tuner.study.storage.keys import CONFIRMATION_EVIDENCE, EVIDENCE, PLAN, PROVENANCE, RECORD
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

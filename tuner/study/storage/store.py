@@ -1,0 +1,213 @@
+"""A study that is written: trials are asked for and told.
+
+Trials keep Optuna's own states (COMPLETE, PRUNED, FAIL), so that Optuna's tools show the study as it is; our state and
+reason are in the record. A trial without a record proved nothing: a crash interrupted it, or two asked for it at once.
+
+Several processes, on several machines, may share a study. A trial's number is given by the database, one after the
+other, so the lowest of several trials of one configuration is the one that counts.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from results import Explanation, TrialRecord
+from runners import retry
+from search_spaces import Configuration, ParameterValue
+from tuner.search.objective import Objective
+from tuner.spec.reading import LoadedSpec
+from tuner.study.outlook import Outlook
+from tuner.study.plan import StudyPlan
+from tuner.study.storage.archive import confirmation_key
+from tuner.study.storage.claims import Claims, configuration_of
+from tuner.study.storage.connection import reaching, unreachable
+from tuner.study.storage.damage import known_confirmations
+from tuner.study.storage.distributions import distributions, records_of
+from tuner.study.storage.keys import (
+    CONFIRMATION,
+    CONFIRMATION_EVIDENCE,
+    EVIDENCE,
+    EXPLANATION,
+    OUTLOOK,
+    RECORD,
+    STOPPED,
+)
+
+_AWAY_S = 60.0  # how long a database may be away before a finished trial is given up
+_OPTUNA_STATE = {
+    "complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED,
+    "infeasible": TrialState.FAIL, "failed": TrialState.FAIL,
+}  # fmt: skip
+
+# What was measured, what is being measured, and how many trials there are: the configuration to try next.
+Propose: TypeAlias = Callable[[Sequence[TrialRecord], Sequence[Configuration], int], Configuration]
+
+
+class StudyStore:
+    """One study, open for asking and telling. `plan` is what it was begun with, `claims` what this process has under
+    way. Everything here raises UnfitEnvironmentError when the storage is lost.
+    """
+
+    def __init__(self, study: optuna.Study, plan: StudyPlan, loaded: LoadedSpec, url: str) -> None:
+        self._study, self._url, self.plan = study, url, plan
+        self._distributions = distributions(loaded.space)
+        self._objective = Objective.of(loaded.spec.objective)
+        self.claims = Claims(study, on_file=url.startswith("sqlite"))
+        self._known: dict[int, TrialRecord] = {}
+
+    def records(self) -> list[TrialRecord]:
+        """Every finished trial, by number."""
+        with reaching_study(self._url):
+            return self._records(self._study.get_trials(deepcopy=False))
+
+    def _records(self, trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
+        """Read once each, since a record never changes."""
+        new = [trial for trial in trials if trial.number not in self._known and trial.state.is_finished()]
+        for trial in new:
+            for record in records_of([trial]):
+                self._known[trial.number] = record
+        return [self._known[number] for number in sorted(self._known)]
+
+    def enqueue(self, configuration: Configuration) -> None:
+        """Have a configuration asked next, before the sampler's own choice; at most once."""
+        with reaching_study(self._url):
+            self._study.enqueue_trial(dict(configuration), skip_if_exists=True)
+
+    def ask(self, budget: int, propose: Propose) -> tuple[int, dict[str, ParameterValue]] | None:
+        """A trial's number and configuration: one that waits, or else what `propose` names. None when others have taken
+        the rest of the budget meanwhile.
+
+        Raises what `propose` raises.
+        """
+        with reaching_study(self._url):
+            while True:
+                trials = self._study.get_trials(deepcopy=False)
+                if not any(trial.state == TrialState.WAITING for trial in trials):
+                    pending = [configuration_of(one) for one in trials if not one.state.is_finished()]
+                    self._study.enqueue_trial(dict(propose(self._records(trials), pending, len(trials))))
+                trial = self._study.ask(self._distributions)
+                self.claims.sign(trial)
+                earlier = [one for one in self._study.get_trials(deepcopy=False) if one.number < trial.number]
+                counted = [one for one in earlier if not one.state.is_finished() or RECORD in one.user_attrs]
+                again = any(configuration_of(one) == trial.params for one in counted)
+                if not again and len(counted) < budget:
+                    break
+                self._study.tell(trial, state=TrialState.FAIL)
+                if not again:
+                    return None
+            self.claims.hold(trial)
+        return trial.number, dict(trial.params)
+
+    def tell(self, record: TrialRecord) -> bool:
+        """Store a finished trial: first its record, then its state, so that no state is without a record. False when
+        another process has taken it up meanwhile, so that this record does not count.
+        """
+        trial = self.claims.trials.pop(record.number)
+        values, state = self._objective.values(record), _OPTUNA_STATE[record.state]
+        if values is None and state is TrialState.COMPLETE:
+            state = TrialState.FAIL  # complete, but without the metric that the study ranks by
+        with reaching_study(self._url):
+            try:
+                if record.evidence is not None:
+                    self._retry(trial.set_user_attr, EVIDENCE, record.evidence.model_dump(mode="json"))
+                self._retry(trial.set_user_attr, RECORD, record.model_dump(mode="json"))
+                told = values if state is TrialState.COMPLETE else None
+                self._retry(self._study.tell, trial, values=told, state=state)
+            except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+                return False
+        return True
+
+    def withdraw(self, number: int) -> None:
+        """A trial that was asked for, and is not begun after all: it proved nothing."""
+        trial = self.claims.trials.pop(number)
+        with reaching_study(self._url):
+            self._study.tell(trial, state=TrialState.FAIL)
+
+    def give_up(self) -> None:
+        """What was asked and not told is left for the next process, or the next run."""
+        with reaching_study(self._url):
+            self.claims.give_up()
+
+    def others(self) -> int:
+        """How many trials other processes have under way, after those of the dead were opened to everybody."""
+        with reaching_study(self._url):
+            self.claims.retake()
+            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return sum(trial.number not in self.claims.trials for trial in running)
+
+    def waiting(self) -> bool:
+        """Whether there is a trial that somebody left, or that was asked for in advance."""
+        with reaching_study(self._url):
+            return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def close(self) -> None:
+        """The heartbeats end. May be called twice."""
+        self.claims.close()
+
+    def _retry(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """A finished trial is worth waiting for a database that is away."""
+        from sqlalchemy.exc import OperationalError
+
+        def away(error: BaseException) -> bool:
+            cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+            return isinstance(cause, OperationalError) and not self._url.startswith("sqlite")
+
+        retry(away, _AWAY_S, call, *args, **kwargs)
+
+    def keep_explanation(self, explanation: Explanation | None) -> None:
+        """Store what was learned about the parameters, if anything."""
+        if explanation is not None:
+            self._remember(EXPLANATION, explanation.model_dump(mode="json"))
+
+    def stop(self, reason: str | None) -> None:
+        """Remember why the search ended before its budget; None: it goes on."""
+        self._remember(STOPPED, reason)
+
+    @property
+    def stopped(self) -> str | None:
+        """The reason that `stop` stored."""
+        return self._remembered().get(STOPPED)
+
+    def keep_outlook(self, outlook: Outlook) -> None:
+        """Store what is expected of each trial by the others, and of what was not tried, for those who read it."""
+        self._remember(OUTLOOK, outlook.stored())
+
+    def confirmations(self) -> dict[int, tuple[TrialRecord, ...]]:
+        """What further launches of a trial's configuration gave, in their order, by the trial's number."""
+        return known_confirmations(self._remembered(), [])
+
+    def confirm(self, number: int, record: TrialRecord) -> None:
+        """Store a further launch of the configuration of trial `number`."""
+        place = len(self.confirmations().get(number, ())) + 1
+        if record.evidence is not None:
+            key = confirmation_key(CONFIRMATION_EVIDENCE, number, place)
+            self._remember(key, record.evidence.model_dump(mode="json"))
+        self._remember(confirmation_key(CONFIRMATION, number, place), record.model_dump(mode="json"))
+
+    def _remember(self, key: str, value: Any) -> None:
+        with reaching_study(self._url):
+            self._study.set_user_attr(key, value)
+
+    def _remembered(self) -> dict[str, Any]:
+        with reaching_study(self._url):
+            return self._study.user_attrs
+
+
+@contextmanager
+def reaching_study(url: str) -> Iterator[None]:
+    """Map what Optuna says of a database to our error."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # Heartbeats are marked as experimental, and as made for another loop than ours.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", message="Heartbeat of storage")
+    try:
+        with reaching(url):
+            yield
+    except optuna.exceptions.StorageInternalError as error:
+        raise unreachable(url, error) from error
