@@ -142,7 +142,10 @@ def report(context: click.Context, folder: Path, storage: str | None, study: str
 @cli.command()
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--qps", type=Rate(), metavar="N", help="Requests/s, at the peak.")
-@click.option("--traffic", type=PATH, metavar="CSV", help="Recorded traffic: `time` and `rate`; --qps scales its peak.")
+@click.option(
+    "--traffic", metavar="CSV|prometheus:URL",
+    help="Recorded traffic: `time` and `rate`, or prometheus:URL?query=...; --qps scales its peak.",
+)  # fmt: skip
 @click.option(
     "--pattern", type=click.Choice(["steady", "daily", "burst", "periodic"]), default="steady", show_default=True,
     help="How --qps is spread over a day.",

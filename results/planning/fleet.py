@@ -97,26 +97,30 @@ def enough(load: float, spare: int, zones: int) -> int:
 
 def schedule(traffic: Traffic, replica: Replica, scaling: Scaling) -> Ints:
     """The least replicas per step that hold the SLO, started early enough to serve when they are needed."""
-    rates = traffic.rates
-    ahead = min(math.ceil(replica.cold_start_s / traffic.step_s), len(rates) - 1)  # further than all of it is all of it
-    if ahead:
-        wrapped = np.concatenate([rates, rates[:ahead]])
-        rates = np.lib.stride_tricks.sliding_window_view(wrapped, ahead + 1).max(axis=1)
+    rates = windowed_peak(traffic, replica.cold_start_s)
     need = [enough(rate / replica.capacity_qps, scaling.spare, scaling.zones) for rate in rates]
     return np.maximum(np.array(need, dtype=np.int64), scaling.least)
 
 
+def windowed_peak(traffic: Traffic, cold_start_s: float) -> Floats:
+    """The highest rate from each step on for as long as a replica takes to start, the traffic coming round again."""
+    rates = traffic.rates
+    ahead = min(math.ceil(cold_start_s / traffic.step_s), len(rates) - 1)  # further than all of it is all of it
+    if not ahead:
+        return rates
+    wrapped = np.concatenate([rates, rates[:ahead]])
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(wrapped, ahead + 1).max(axis=1), dtype=float)
+
+
 def simulate(traffic: Traffic, replica: Replica, scaling: Scaling) -> Simulated:
     """The autoscaler and the queues over the whole traffic, after one round of it to begin with what there would be."""
-    step = min(traffic.step_s, scaling.interval_s)
-    # Of traffic over years an autoscaler is looked at less often, or the simulation would take as long.
-    repeat = max(1, min(round(traffic.step_s / step), _MAX_STEPS // len(traffic.rates)))
+    repeat = looks_per_step(traffic, scaling)
     step = traffic.step_s / repeat
     rates = np.repeat(traffic.rates, repeat)
     lead = min(len(rates), math.ceil((scaling.stabilisation_s + replica.cold_start_s) / step) + 1)
     rounds = np.concatenate([rates[-lead:], rates])
-    existing, ready = _scaled(Traffic(step, rounds, traffic.name), replica, scaling)
-    missed = _missed(rounds, ready, replica, step)
+    existing, ready = scaled(Traffic(step, rounds, traffic.name), replica, scaling)
+    missed = missed_share(rounds, ready, replica, step)
     existing, ready, missed = existing[lead:], ready[lead:], missed[lead:]
     total = float(rates.sum())
     late = float((missed * rates).sum()) / total if total else 0.0
@@ -129,7 +133,15 @@ def simulate(traffic: Traffic, replica: Replica, scaling: Scaling) -> Simulated:
     return Simulated(traffic.step_s, by_step(existing), by_step(ready), shares, late)
 
 
-def _scaled(traffic: Traffic, replica: Replica, scaling: Scaling) -> tuple[Floats, Floats]:
+def looks_per_step(traffic: Traffic, scaling: Scaling) -> int:
+    """How often an autoscaler looks in a step of the traffic. Of traffic over years it is simulated to look less often,
+    or the simulation would take as long.
+    """
+    step = min(traffic.step_s, scaling.interval_s)
+    return max(1, min(round(traffic.step_s / step), _MAX_STEPS // len(traffic.rates)))
+
+
+def scaled(traffic: Traffic, replica: Replica, scaling: Scaling) -> tuple[Floats, Floats]:
     """Replicas that exist, and those that serve, per step."""
     count = len(traffic.rates)
     if scaling.target is None:
@@ -175,7 +187,7 @@ def _wanted(rate_qps: float, replica: Replica, scaling: Scaling) -> int:
     return min(scaling.most, max(scaling.least, wanted))
 
 
-def _missed(rates: Floats, ready: Floats, replica: Replica, step_s: float) -> Floats:
+def missed_share(rates: Floats, ready: Floats, replica: Replica, step_s: float) -> Floats:
     """The share of requests that are late, per step. A backlog is in seconds of a replica's work; replicas that have
     been there equally long have the same one.
     """

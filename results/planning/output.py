@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from results.files import write_text
+from results.planning.mixed import Mixed
 from results.planning.plan import Option, Plan, Strategy
 from results.report.chart import Axis, Chart, Mark, Note, area, line, steps
 from results.report.report import environment
@@ -51,8 +52,26 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"  planned with    {each} requests/s each, the lower bound of {figure(option.capacity_qps.value)}"
     if plan.wishes.spare or plan.wishes.zones > 1:
         yield f"  kept besides    {_kept(plan)}"
+    yield from _mixture(plan)
     yield from _otherwise(plan)
     yield from (f"\nNote: {note}" for note in plan.notes)
+
+
+def _mixture(plan: Plan) -> Iterator[str]:
+    mixed = plan.mixed
+    if mixed is None:
+        return
+    yield f"\nOr several kinds together, {share(mixed.saved)} cheaper: {mixed.words}."
+    for part in mixed.parts:
+        mean = "" if part.fewest == part.most else f", {figure(part.mean)} on average"
+        each = figure(part.choice.replica.capacity_qps)
+        yield f"  trial {part.choice.trial:<10}{part.words}{mean}; weight {each}"
+    yield f"  cost            {money(mixed.monthly, plan.currency)} a month on demand"
+    if len(mixed.offers) > 1:
+        yield "  paid otherwise  " + ", ".join(
+            f"{money(one.monthly, plan.currency)} {one.name}" for one in mixed.offers
+        )
+    yield f"  late requests   {share(mixed.miss_share)} predicted, where each replica gets requests by its weight"
 
 
 def _otherwise(plan: Plan) -> Iterator[str]:
@@ -109,8 +128,31 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             {"at_s": at * plan.traffic.step_s, "qps": float(rate), "replicas": round(float(count))}
             for at, rate, count in _changes(plan)
         ],
+        "mixed": None if plan.mixed is None else _mixed(plan.mixed),
         "other_hardware": [_option(other) for other in plan.options[1:]],
         "notes": list(plan.notes),
+    }
+
+
+def _mixed(mixed: Mixed) -> dict[str, Any]:
+    return {
+        "strategy": mixed.name,
+        "words": mixed.words,
+        "monthly_cost": mixed.monthly,
+        "saved_share": mixed.saved,
+        "miss_share": mixed.miss_share,
+        "parts": [
+            {
+                "trial": part.choice.trial,
+                "configuration": dict(part.choice.configuration),
+                "weight_qps": part.choice.replica.capacity_qps,
+                "cost_per_hour": part.choice.price_per_hour,
+                "autoscaled": part.scaled,
+                "replicas": {"min": part.fewest, "mean": part.mean, "max": part.most},
+            }
+            for part in mixed.parts
+        ],
+        "offers": [{"name": one.name, "monthly": one.monthly, "upfront": one.upfront} for one in mixed.offers],
     }
 
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from results.files import ResultsError
 from results.planning.fleet import Replica, Scaling, Simulated, schedule, simulate
+from results.planning.mixed import Choice, Demand, Mixed, best_mixture
+from results.planning.mixture import Need
 from results.planning.money import MONTH_H, Offer, Terms, offers
 from results.planning.traffic import Traffic
 from results.records import Estimate, TrialRecord
@@ -79,7 +81,9 @@ class Option:
 
 @dataclass(frozen=True)
 class Plan:
-    """`options` are the best configuration of each kind of hardware, the one to use first."""
+    """`options` are the best configuration of each kind of hardware, the one to use first. `mixed` is a fleet of
+    several configurations that costs less than any of them alone; None where there is none.
+    """
 
     service: str
     traffic: Traffic
@@ -87,6 +91,7 @@ class Plan:
     options: tuple[Option, ...]
     notes: tuple[str, ...]
     currency: str
+    mixed: Mixed | None = None
 
     @property
     def option(self) -> Option:
@@ -113,9 +118,23 @@ def make_plan(study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: b
         groups.setdefault(_group(study, record), []).append(record)
     options = [_best(study, name, found, traffic, wishes, few) for name, found in groups.items()]
     options.sort(key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
-    return Plan(
-        study.service, traffic, wishes, tuple(options), tuple(_notes(study, options[0], wishes)), study.currency
-    )
+    mixed = _mixed(study, usable, traffic, wishes, options[0]) if every else None
+    notes = tuple(_notes(study, options[0], wishes))
+    return Plan(study.service, traffic, wishes, tuple(options), notes, study.currency, mixed)
+
+
+def _mixed(
+    study: StudySummary, records: Sequence[TrialRecord], traffic: Traffic, wishes: Wishes, single: Option
+) -> Mixed | None:
+    """Beside the best single configuration, where that keeps the objective and has a price."""
+    choices = [
+        Choice(one.number, one.configuration, _replica(study, one, wishes), one.cost_per_hour)
+        for one in records if one.cost_per_hour
+    ]  # fmt: skip
+    if len(choices) < 2 or not single.keeps or single.strategy.monthly is None:
+        return None
+    need = Need(wishes.spare, wishes.zones, wishes.least)
+    return best_mixture(choices, Demand(traffic, wishes.misses, need, wishes.terms), single.strategy.monthly.value)
 
 
 def _group(study: StudySummary, record: TrialRecord) -> str:

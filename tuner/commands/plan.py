@@ -34,7 +34,7 @@ class PlanOptions:
     folder: Path
     wishes: Wishes
     qps: float | None
-    traffic: Path | None
+    traffic: str | None
     pattern: Pattern
     valley: float | None
     recommended_only: bool

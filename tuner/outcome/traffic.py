@@ -7,10 +7,16 @@ from pathlib import Path
 from loadtest import TraceError, read_recorded
 from results import ResultsError
 from results.planning import Traffic, recorded_traffic
+from tuner.outcome.prometheus import SCHEME, read_recorded_rates
 
 
-def read_traffic(path: Path) -> Traffic:
-    """A trace for a plan, as the load test reads it. Raises ResultsError that names file and line."""
+def read_traffic(source: Path | str) -> Traffic:
+    """A trace for a plan, as the load test reads it, or what Prometheus has recorded. Raises ResultsError that names
+    file and line, and as `read_recorded_rates`.
+    """
+    if isinstance(source, str) and source.startswith(SCHEME):
+        return read_recorded_rates(source)
+    path = Path(source)
     try:
         found = read_recorded(path)
     except TraceError as error:

@@ -20,11 +20,13 @@ from results.planning import (
     Wishes,
     make_plan,
     pattern,
+    plan_document,
     plan_text,
     schedule,
     simulate,
     write_plan,
 )
+from results.planning.mixture import Kind, Need, fixed_mixture, undominated
 from tuner.outcome.traffic import read_traffic
 
 
@@ -245,3 +247,68 @@ def test_a_plans_files_agree(tmp_path: Path) -> None:
     assert document["monthly_cost"]["low"] <= document["monthly_cost"]["value"] <= document["monthly_cost"]["high"]
     assert (tmp_path / "plan.svg").read_text(encoding="utf-8").startswith("<svg xmlns")
     assert "$" in plan_text(plan)
+
+
+def test_several_kinds_together_are_taken_only_where_they_are_cheaper_and_carry_it_all() -> None:
+    records = (trial(0, 100, 0.10, cores=1), trial(1, 1000, 0.80, cores=8))
+    plan = make_plan(study(*records), pattern("steady", 1000), Wishes(spare=0))
+    assert plan.option.strategy.most == 11  # at the lower bound, 95 requests/s each; two big ones cost 1.60
+    assert plan.mixed is not None
+    assert [(part.choice.trial, part.most) for part in plan.mixed.parts] == [(0, 1), (1, 1)]
+    assert plan.mixed.monthly == pytest.approx(0.90 * 730)
+    assert plan.mixed.saved == pytest.approx(1 - 0.90 / 1.10)
+    assert "several kinds together" in plan_text(plan)
+    assert plan_document(plan)["mixed"]["parts"][1]["weight_qps"] == pytest.approx(950)
+    one = make_plan(study(*records), pattern("steady", 940), Wishes(spare=0))
+    assert one.mixed is None
+    assert plan_document(one)["mixed"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "spare", "zones", "least"),
+    [("steady", 2, 3, 1), ("daily", 1, 1, 1), ("periodic", 0, 1, 1), ("burst", 1, 1, 7)],
+)
+def test_a_mixed_fleet_is_never_dearer_and_keeps_what_is_wished(
+    kind: Pattern, spare: int, zones: int, least: int
+) -> None:
+    records = (trial(0, 100, 0.11, cores=1), trial(1, 450, 0.45, cores=4), trial(2, 1000, 0.90, cores=8))
+    plan = make_plan(study(*records), pattern(kind, 1300), Wishes(spare=spare, zones=zones, least=least))
+    if plan.mixed is None:
+        return
+    assert plan.option.strategy.monthly is not None
+    assert plan.mixed.monthly < plan.option.strategy.monthly.value
+    assert plan.mixed.miss_share <= plan.wishes.misses
+    there = np.sum([part.ready for part in plan.mixed.parts], axis=0)
+    assert there.min() >= least
+    if plan.mixed.name != "autoscaled":
+        biggest = max(part.choice.replica.capacity_qps for part in plan.mixed.parts)
+        carried = np.sum([part.ready * part.choice.replica.capacity_qps for part in plan.mixed.parts], axis=0)
+        assert (carried - spare * biggest >= plan.traffic.rates - 1e-6).all()
+
+
+@pytest.mark.parametrize("zones", [2, 3])
+def test_a_zone_may_be_lost(zones: int) -> None:
+    kinds = (Kind(100.0, 0.1), Kind(400.0, 0.35))
+    counts = fixed_mixture(kinds, 900.0, Need(zones=zones))
+    assert counts is not None
+    left = sum((count - -(-count // zones)) * kind.capacity_qps for count, kind in zip(counts, kinds, strict=True))
+    assert left >= 900.0
+
+
+def test_the_integer_program_finds_what_trying_everything_finds() -> None:
+    kinds = (Kind(70.0, 0.10), Kind(130.0, 0.17), Kind(310.0, 0.43))
+    for load in (40.0, 199.0, 333.0, 741.0):
+        counts = fixed_mixture(kinds, load, Need())
+        assert counts is not None
+        found = sum(count * kind.price_per_hour for count, kind in zip(counts, kinds, strict=True))
+        tried = [
+            a * 0.10 + b * 0.17 + c * 0.43
+            for a in range(12) for b in range(8) for c in range(4) if a * 70 + b * 130 + c * 310 >= load
+        ]  # fmt: skip
+        assert found == pytest.approx(min(tried))
+
+
+def test_dominated_kinds_are_left_out_of_a_mixture() -> None:
+    kinds = (Kind(100.0, 0.10), Kind(90.0, 0.10), Kind(300.0, 0.25), Kind(300.0, 0.40))
+    assert undominated(kinds, 10) == [0, 2]
+    assert undominated(kinds, 1) == [0, 2]  # the cheapest per request, and the smallest

@@ -1,0 +1,223 @@
+"""Mixed fleets: several measured configurations together for one traffic, beside the best single one.
+
+Candidates come from integer programs (`mixture`); each is simulated as a fleet of one kind is, and only one that keeps
+the objective for less money than the best single kind is ever shown.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from results.planning.fleet import Floats, Ints, Replica, Scaling, windowed_peak
+from results.planning.mixture import Kind, Need, base_below, fixed_mixture, undominated
+from results.planning.money import MONTH_H, Offer, Terms, offers
+from results.planning.parts import Following, simulate_parts
+from results.planning.traffic import Traffic
+from results.text import assigned, figure
+
+_MAX_KINDS = 10
+_MAX_LEVELS = 24
+_FOLLOWERS = 3  # kinds that are tried as the one that an autoscaler adds
+_BASE_KINDS = 2
+_PLANNED_TARGET = 0.8  # of its capacity, for the rough choice of a base; the simulation then finds the target
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A measured configuration that a fleet may have replicas of."""
+
+    trial: int
+    configuration: Mapping[str, Any]
+    replica: Replica
+    price_per_hour: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """The replicas of one configuration in a mixed fleet. `scaled`: an autoscaler adds and removes them, but for `base`
+    that run all the time. `ready` are those that serve, per step of the traffic.
+    """
+
+    choice: Choice
+    fewest: int
+    mean: float
+    most: int
+    base: int
+    scaled: bool
+    ready: Floats
+
+    @property
+    def words(self) -> str:
+        """So many of what."""
+        count = str(self.most) if self.fewest == self.most else f"{self.fewest} to {self.most}"
+        return f"{count} x {assigned(self.choice.configuration)}"
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A fleet of several kinds that keeps the objective. `monthly` is on demand, `saved` the share of the best single
+    kind's money that it saves. `following` says how the part that is scaled follows the load.
+    """
+
+    name: str
+    words: str
+    parts: tuple[Part, ...]
+    monthly: float
+    saved: float
+    miss_share: float
+    offers: tuple[Offer, ...]
+    following: Following | None
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a fleet is for, and what it must keep to."""
+
+    traffic: Traffic
+    misses: float
+    need: Need
+    terms: Terms
+
+
+def best_mixture(choices: Sequence[Choice], demand: Demand, single_monthly: float) -> Mixed | None:
+    """The cheapest mixed fleet that keeps the objective, where it costs less than the best single kind does."""
+    kinds = [Kind(one.replica.capacity_qps, one.price_per_hour) for one in choices]
+    chosen = [choices[at] for at in undominated(kinds, _MAX_KINDS)]
+    found = [
+        one for one in _candidates(chosen, demand, single_monthly)
+        if len(one.parts) > 1 and one.miss_share <= demand.misses and one.monthly < single_monthly * (1 - 1e-9)
+    ]  # fmt: skip
+    return min(found, key=lambda one: one.monthly, default=None)
+
+
+def _candidates(choices: Sequence[Choice], demand: Demand, single: float) -> Iterator[Mixed]:
+    traffic = demand.traffic
+    kinds = [Kind(one.replica.capacity_qps, one.price_per_hour) for one in choices]
+    if (counts := fixed_mixture(kinds, traffic.peak_qps, demand.need)) is not None:
+        always = [np.full(len(traffic.rates), float(count)) for count in counts]
+        yield _simulated("fixed", "all the time", choices, always, demand, single)
+    if traffic.known and (over_time := _by_the_clock(choices, kinds, demand)) is not None:
+        yield _simulated(
+            "scheduled", "by the clock, as this traffic is known to come", choices, over_time, demand, single
+        )
+    yield from _autoscaled(choices, kinds, demand, single)
+
+
+def _by_the_clock(choices: Sequence[Choice], kinds: Sequence[Kind], demand: Demand) -> list[Floats] | None:
+    """The cheapest mixture at each level of the load, started early enough to serve when it is needed."""
+    slowest_s = max(one.replica.cold_start_s for one in choices)
+    edges = _levels(ahead := windowed_peak(demand.traffic, slowest_s))
+    level = np.searchsorted(edges, ahead * (1 - 1e-9))
+    table = _solved(kinds, edges, np.unique(level), demand.need)
+    if table is not None and np.count_nonzero(table.any(axis=0)) > demand.need.most_kinds:
+        spent = table[level].sum(axis=0) * [one.price_per_hour for one in kinds]
+        few = np.sort(np.argsort(-spent)[: demand.need.most_kinds])
+        fewer = _solved([kinds[at] for at in few], edges, np.unique(level), demand.need)
+        table = np.zeros_like(table)
+        if fewer is None:
+            return None
+        table[:, few] = fewer
+    if table is None:
+        return None
+    return [np.asarray(table[level, at], dtype=float) for at in range(len(kinds))]
+
+
+def _solved(kinds: Sequence[Kind], edges: Floats, levels: Ints, need: Need) -> Floats | None:
+    """Replicas of each kind at each of these levels."""
+    table = np.zeros((len(edges), len(kinds)))
+    for at in levels:
+        counts = fixed_mixture(kinds, float(edges[at]), need)
+        if counts is None:
+            return None
+        table[at] = counts
+    return table
+
+
+def _levels(rates: Floats) -> Floats:
+    """Rates that stand for all below them down to the next."""
+    known = np.unique(rates)
+    return known if len(known) <= _MAX_LEVELS else np.linspace(known[0], known[-1], _MAX_LEVELS + 1)[1:]
+
+
+def _autoscaled(choices: Sequence[Choice], kinds: Sequence[Kind], demand: Demand, single: float) -> Iterator[Mixed]:
+    """A base that runs all the time, and one kind that an autoscaler adds above it."""
+    edges = _levels(demand.traffic.rates)
+    weights = np.bincount(np.searchsorted(edges, demand.traffic.rates * (1 - 1e-9)), minlength=len(edges)).astype(float)
+    rough: list[tuple[float, int, Any]] = []
+    for scaled, kind in enumerate(kinds):
+        base = base_below(kinds, scaled, edges / _PLANNED_TARGET, weights, _BASE_KINDS)
+        if base is None or not base.any():
+            continue
+        below = sum(count * one.capacity_qps for count, one in zip(base, kinds, strict=True))
+        above = np.ceil(np.maximum(0, edges / _PLANNED_TARGET - below) / kind.capacity_qps - 1e-9)
+        money = sum(count * one.price_per_hour for count, one in zip(base, kinds, strict=True))
+        rough.append((float(money + kind.price_per_hour * (above * weights).sum() / weights.sum()), scaled, base))
+    for _, scaled, base in sorted(rough, key=lambda one: one[:2])[:_FOLLOWERS]:
+        yield _followed(choices, scaled, base, demand, single)
+
+
+_TARGETS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3)
+
+
+def _followed(choices: Sequence[Choice], scaled: int, base: Any, demand: Demand, single: float) -> Mixed:
+    """With the highest target at which late requests are few enough."""
+    follower, need = choices[scaled].replica, demand.need
+    biggest = max(one.replica.capacity_qps for at, one in enumerate(choices) if base[at] or at == scaled)
+    spare = math.ceil(need.spare * biggest / follower.capacity_qps - 1e-9)
+    # With a zone that is lost goes the base's part in it.
+    left = [int(count) - (math.ceil(count / need.zones) if need.zones > 1 else 0) for count in base]
+    below = sum(count * one.replica.capacity_qps for count, one in zip(left, choices, strict=True))
+    least = max(spare, need.least - int(base.sum()))
+
+    def run(target: float) -> Mixed:
+        scaling = Scaling(target, least, spare=spare, zones=need.zones)
+        words = (
+            f"an autoscaler adds trial {choices[scaled].trial}'s for what is above {figure(target * below)} "
+            f"requests/s, each kept at {target:.0%} of its capacity"
+        )
+        return _simulated(
+            "autoscaled", words, choices, base, demand, single, Following(scaled, scaling, target * below)
+        )
+
+    place = bisect.bisect_left(
+        _TARGETS, True, hi=len(_TARGETS) - 1, key=lambda target: run(target).miss_share <= 0.95 * demand.misses
+    )
+    return run(_TARGETS[place])
+
+
+def _simulated(
+    name: str, words: str, choices: Sequence[Choice], counts: Any, demand: Demand, single: float,
+    following: Following | None = None,
+) -> Mixed:  # fmt: skip
+    """`counts` are replicas of each choice, one number or one per step; those of `following` come on top."""
+    replicas = [one.replica for one in choices]
+    existing, ready, miss_share = simulate_parts(demand.traffic, replicas, counts, following)
+    parts: list[Part] = []
+    followed: Following | None = None
+    ways: list[dict[str, Offer]] = []
+    for at, (choice, there) in enumerate(zip(choices, existing, strict=True)):
+        if not there.any():
+            continue
+        scaled = following is not None and at == following.part
+        if scaled and following is not None:
+            followed = replace(following, part=len(parts))
+        base = round(float(np.min(counts[at])))
+        few, most = round(float(there.min())), round(float(there.max()))
+        parts.append(Part(choice, few, float(there.mean()), most, base, scaled, ready[at]))
+        ways.append({way.name: way for way in offers(there, choice.price_per_hour, demand.terms)})
+    monthly = sum(part.mean * part.choice.price_per_hour for part in parts) * MONTH_H
+    summed = tuple(_together(label, [way[label] for way in ways]) for label in (ways[0] if ways else ()))
+    return Mixed(name, words, tuple(parts), monthly, 1 - monthly / single, miss_share, summed, followed)
+
+
+def _together(name: str, parts: Sequence[Offer]) -> Offer:
+    return Offer(
+        name, sum(one.monthly for one in parts), sum(one.upfront for one in parts),
+        "; ".join(one.words for one in parts if one.words) if name != "spot" else parts[0].words,
+    )  # fmt: skip
