@@ -130,7 +130,7 @@ def read_recorded_rates(text: str) -> Traffic:
 def _parsed(text: str) -> tuple[str, dict[str, str]]:
     """The address, and the parts after it by their names: a query is written as it is, with its own = and +."""
     places = list(_PART.finditer(text))
-    ends = [place.start() for place in places[1:]] + [len(text)]
+    ends = [*(place.start() for place in places), len(text)][1:]
     options = {place[1]: unquote(text[place.end() : end]) for place, end in zip(places, ends, strict=True)}
     return text[: places[0].start()] if places else text, options
 
