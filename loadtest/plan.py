@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses
 
-Metric = Literal["latency", "ttft", "tpot", "itl", "per_token"]
+Metric = Literal["latency", "ttft", "tpot", "itl", "per_token", "goodput"]
 Verdict = Literal["met", "missed", "undecided", "invalid"]
 Phase = Literal["start", "warmup", "probe", "drain"]
 Outcome = Literal["measured", "pruned", "infeasible", "invalid"]
@@ -85,13 +85,23 @@ class LatencyLimit(_Document):
 
     - `latency`: from the scheduled arrival to the end of the answer.
     - `ttft`: from the scheduled arrival to the first token of a streamed answer.
-    - `tpot`: the mean time between its tokens (time per output token). `itl` is the older name of the same.
+    - `tpot`: the mean time between its tokens (time per output token).
+    - `itl`: every gap between its tokens: `percentile` of an answer's gaps must stay within the limit as well.
     - `per_token`: from the scheduled arrival to its end, over the number of tokens: 1000 over tokens per second.
+    - `goodput`: all limits of `good_ms` at once, of which `limit_ms` is the longest: a request is good when it holds
+      each of them. Of its gaps, 99% must.
     """
 
     metric: Metric = "latency"
     percentile: float = Field(gt=0, lt=100)
     limit_ms: float = Field(gt=0)
+    good_ms: dict[Metric, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _good_is_said(self) -> LatencyLimit:
+        if (self.metric == "goodput") != bool(self.good_ms) or "goodput" in self.good_ms:
+            raise ValueError("goodput needs good_ms: the limits that make a request good; no other metric has them")
+        return self
 
 
 class Slo(_Document):
@@ -243,6 +253,19 @@ class Percentiles(_Document):
     p99_ms: float
 
 
+class Tokens(_Document):
+    """Of the streamed answers that counted: means per answer, and what one user gets of them.
+
+    `input_mean` is None where the server does not say how long its prompts were. `good` is the share of requests that
+    held every limit of the plan's goodput.
+    """
+
+    output_mean: float
+    input_mean: float | None = None
+    per_user_per_s: float | None = Field(default=None, description="1 over the median time per output token")
+    good: float | None = None
+
+
 class WarmupPoint(_Document):
     """What a stretch of the warm-up showed: the median latency and the answers per second."""
 
@@ -285,6 +308,7 @@ class Probe(_Document):
     neighbours: Neighbours | None = Field(default=None, description="what others did meanwhile, where that is known")
     streaming: dict[Metric, Percentiles] = Field(default_factory=dict, description="of streamed answers")
     tokens_per_s: float | None = Field(default=None, description="output tokens of all streams together")
+    tokens: Tokens | None = None
     histogram: str
 
 
@@ -340,6 +364,8 @@ class Measurement(_Document):
     base_latency_ms: float | None = Field(default=None, description="median latency of lone requests after warm-up")
     best_qps: float | None = Field(default=None, description="the rate at which p50, p95 and p99 were seen")
     best_requests: int | None = Field(default=None, description="from how many requests they are")
+    streaming: dict[Metric, Percentiles] = Field(default_factory=dict, description="of streamed answers at that rate")
+    tokens: Tokens | None = None
     certainty: Certainty = Field(
         default="sure",
         description="sure: some rate surely held and one surely did not, or the generator could send no more",

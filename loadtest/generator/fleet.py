@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from locust.event import Events
 from loadtest.generator.load import Effort, LoadSegment, LocalLoad
 from loadtest.generator.stalls import Stall
 from loadtest.plan import LoadPlan
-from loadtest.request.request_log import RequestLog
+from loadtest.request.request_log import STREAM_ROWS, RequestLog
 
 _ARMED_S = 30.0  # imports, and a data set that has to travel
 _ANSWER_S = 5.0
@@ -50,7 +51,8 @@ class _Part:
         self.sent.latency[numbers] = np.frombuffer(report["latency"])
         self.sent.late[numbers] = np.frombuffer(report["late"])
         if self.sent.stream is not None and len(numbers):
-            self.sent.stream[:, numbers] = np.frombuffer(report["stream"]).reshape(3, -1)
+            self.sent.stream[:, numbers] = np.frombuffer(report["stream"]).reshape(STREAM_ROWS, -1)
+        self.sent.gaps |= {number: array("f", gaps) for number, gaps in report["gaps"]}
         for number, kind in report["kinds"]:
             self.sent.failed[number], self.sent.kinds[number] = True, kind
         self.known_until = self.begun + report["elapsed"]
@@ -217,6 +219,7 @@ class Worker:
             "latency": sent.latency[numbers].tobytes(),
             "late": sent.late[numbers].tobytes(),
             "stream": b"" if sent.stream is None else sent.stream[:, numbers].tobytes(),
+            "gaps": [(n, sent.gaps[n].tobytes()) for n in numbers.tolist() if n in sent.gaps],
             "kinds": [(int(number), sent.kinds[number]) for number in numbers.tolist() if number in sent.kinds],
             "tokens": sent.tokens,
             "elapsed": elapsed,

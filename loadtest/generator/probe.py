@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import gevent
@@ -24,7 +24,8 @@ from loadtest.judge.features import Requests
 from loadtest.judge.percentile import percentile_ms
 from loadtest.judge.settling import settle_s
 from loadtest.judge.verdict import Evidence, Failures, Stretch, judge
-from loadtest.plan import LoadPlan, Metric, Percentiles, Probe, Verdict
+from loadtest.plan import LoadPlan, Metric, Percentiles, Probe, Tokens, Verdict
+from loadtest.request.limits import Limit, limits, tolerance_s
 from loadtest.request.reply import NO_PORT, Send
 from loadtest.request.request_log import Numbers, RequestLog
 
@@ -37,33 +38,9 @@ _LOOK_GROWTH = 1.25  # look again only when there is this much more evidence
 _MAX = 0.5
 _MAX_IN_FLIGHT = 10_000
 _DRAIN_S, _RECOVER_S = 5.0, 2.0  # at most
-_MIN_TOLERANCE_S = 0.005  # the generator's own lateness, else a tenth of the tightest limit
 _BUSY = 0.95  # of one core: a generator process has one thread of work
 _STARVED = 0.1  # of the time: answers are then read late, which looks as if they had come late
-_STREAM_METRICS: tuple[Metric, ...] = ("ttft", "tpot", "itl", "per_token")
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A latency limit in seconds, and the share of requests that may miss it."""
-
-    metric: Metric
-    limit_s: float
-    allowed: float
-
-    def __str__(self) -> str:
-        name = "" if self.metric == "latency" else f" {self.metric}"
-        return f"p{100 * (1 - self.allowed):.4g}{name} <= {self.limit_s * 1e3:.4g} ms"
-
-
-def limits(plan: LoadPlan) -> tuple[Limit, ...]:
-    """The plan's limits."""
-    return tuple(Limit(one.metric, one.limit_ms / 1e3, 1 - one.percentile / 100) for one in plan.slo.latency)
-
-
-def tolerance_s(plan: LoadPlan) -> float:
-    """How late the generator may be without spoiling a probe."""
-    return max(_MIN_TOLERANCE_S, 0.1 * min(limit.limit_s for limit in limits(plan)))
+_STREAM_METRICS: tuple[Metric, ...] = ("ttft", "tpot", "per_token")
 
 
 def _is_sure(verdict: Verdict) -> bool:
@@ -226,7 +203,7 @@ class OpenLoopProber:
         look.stretch = tuple(
             Stretch(
                 times.copy(),
-                sent.values(limit.metric),
+                limit.values(sent),
                 counts,
                 rate,
                 self._arrivals.correlated_s + (0.0 if limit.metric == "latency" else self.base_s),
@@ -274,6 +251,7 @@ class OpenLoopProber:
         good = int((~np.isnan(sent.latency[: sent.count]) & ~sent.failed[: sent.count]).sum())
         throughput_qps = (good if self._plan.users else sent.count) / stretch_s
         rate_qps = throughput_qps if self._plan.users else look.rate_qps
+        streaming = {} if effort.starved > _STARVED else _streaming(sent, counted)
         probe = Probe(
             rate_qps=rate_qps,
             verdict="invalid" if reason else look.verdict,
@@ -283,7 +261,7 @@ class OpenLoopProber:
             requests=len(latencies),
             completed=int((~np.isnan(latencies)).sum()),
             disturbed=look.disturbed,
-            misses=int((sent.values(limit.metric)[counted] > limit.limit_s).sum()),
+            misses=int((limit.values(sent)[counted] > limit.limit_s).sum()),
             limit=str(limit),
             errors=int(sent.failed[counted].sum()),
             error_kinds=sent.kinds_of(counted),
@@ -295,7 +273,8 @@ class OpenLoopProber:
             generator_cpu=effort.cores,
             generator_starved=min(1.0, effort.starved),
             workers=self.load.workers,
-            streaming={} if effort.starved > _STARVED else _streaming(sent, counted),
+            streaming=streaming,
+            tokens=_tokens(sent, counted, streaming, self._limits),
             tokens_per_s=sent.tokens / stretch_s if sent.tokens else None,
             histogram=histogram.encode(),
         )
@@ -346,9 +325,7 @@ class OpenLoopProber:
         if late_p99_ms <= self._tolerance_s * 1e3:
             return ""
         reason = f"the generator sent {late_p99_ms:.3g} ms late (p99)"
-        shares = [
-            float((sent.values(limit.metric, as_sent=True)[counted] > limit.limit_s).mean()) for limit in self._limits
-        ]
+        shares = [float((limit.values(sent, as_sent=True)[counted] > limit.limit_s).mean()) for limit in self._limits]
         if self._plan.shares_cores:
             return reason if all(s <= limit.allowed for s, limit in zip(shares, self._limits, strict=True)) else ""
         # A standstill makes some requests late, but not most of a probe's.
@@ -370,14 +347,31 @@ class OpenLoopProber:
 
 
 def _streaming(sent: RequestLog, counted: Numbers) -> dict[Metric, Percentiles]:
-    """Percentiles of what was streamed, failures left out: they are counted as errors."""
+    """Percentiles of what was streamed, failures left out: they are counted as errors. `itl` is every gap."""
     if sent.stream is None:
         return {}
     found: dict[Metric, Percentiles] = {}
-    for metric in _STREAM_METRICS:
-        values = sent.values(metric)[counted]
-        values = values[np.isfinite(values)]
-        if len(values):
-            p50, p95, p99 = (float(value) * 1e3 for value in np.quantile(values, (0.5, 0.95, 0.99)))
+    values = {metric: sent.values(metric)[counted] for metric in _STREAM_METRICS} | {"itl": sent.all_gaps(counted)}
+    for metric, seconds in values.items():
+        known = seconds[np.isfinite(seconds)]
+        if len(known):
+            p50, p95, p99 = (float(value) * 1e3 for value in np.quantile(known, (0.5, 0.95, 0.99)))
             found[metric] = Percentiles(p50_ms=p50, p95_ms=p95, p99_ms=p99)
     return found
+
+
+def _tokens(
+    sent: RequestLog, counted: Numbers, streaming: Mapping[Metric, Percentiles], limits: Sequence[Limit]
+) -> Tokens | None:
+    """How many there were of each kind, and how many requests held all limits."""
+    output, prompts = sent.token_counts(counted)
+    if not len(output):
+        return None
+    between_ms = streaming["tpot"].p50_ms if "tpot" in streaming else 0.0
+    good = [float((limit.values(sent)[counted] <= limit.limit_s).mean()) for limit in limits if limit.good_s]
+    return Tokens(
+        output_mean=float(output.mean()),
+        input_mean=float(prompts.mean()) if prompts.all() else None,
+        per_user_per_s=1e3 / between_ms if between_ms else None,
+        good=min(good, default=None) if streaming else None,
+    )

@@ -20,7 +20,7 @@ from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.search import ServerSearch
 from loadtest.judge.widening import gain_of
 from loadtest.neighbours import Neighbours
-from loadtest.plan import Interval, LoadPlan, Measurement, Outcome
+from loadtest.plan import Interval, LatencyLimit, LoadPlan, Measurement, Outcome
 
 _CLOSED_S = 30.0
 _SLOW_QPS = 1.0
@@ -71,12 +71,16 @@ def saturate(prober: OpenLoopProber, plan: LoadPlan, reporter: ProgressReporter)
 
 
 def _queries(plan: LoadPlan) -> list[Query]:
-    """What the network is asked, per limit. The time per token is read as the time between tokens."""
+    """What the network is asked, per limit. It knows three times: whatever is per token is read as the time between
+    tokens, and a goodput as the time to the first one, where that has a limit.
+    """
     kind = plan.arrivals if plan.arrivals in ARRIVALS else "poisson"
-    return [
-        Query(one.limit_ms / 1e3, 1 - one.percentile / 100, "itl" if one.metric == "per_token" else one.metric, kind)
-        for one in plan.slo.latency
-    ]
+    return [Query(one.limit_ms / 1e3, 1 - one.percentile / 100, _learned(one), kind) for one in plan.slo.latency]
+
+
+def _learned(limit: LatencyLimit) -> str:
+    among = set(limit.good_ms) or {limit.metric}
+    return next((name for name in ("ttft", "latency") if name in among), "itl")
 
 
 def _at_rates(prober: Prober, plan: LoadPlan) -> Found:
@@ -123,6 +127,8 @@ def describe(
         base_latency_ms=None if warm.base_s is None else warm.base_s * 1e3,
         best_qps=best.rate_qps if best else None,
         best_requests=best.requests if best else None,
+        streaming=best.streaming if best else {},
+        tokens=best.tokens if best else None,
         certainty=found.certainty,
         at_least_qps=found.at_least_qps,
         at_most_qps=found.at_most_qps,

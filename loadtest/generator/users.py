@@ -27,13 +27,14 @@ from loadtest.generator.fleet import Fleet, GeneratorLost, Worker
 from loadtest.generator.joint import Service, common, measure_jointly
 from loadtest.generator.load import LocalLoad
 from loadtest.generator.locustfile import LocustTasks, load_users, locust_environment, parsed_options, runner_of
-from loadtest.generator.probe import OpenLoopProber, tolerance_s
+from loadtest.generator.probe import OpenLoopProber
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.search import measure
 from loadtest.generator.stages import with_stage_times
 from loadtest.generator.transport import Transport
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
 from loadtest.request.bodies import read_bodies
+from loadtest.request.limits import tolerance_s
 from loadtest.request.reply import Send
 from loadtest.request.request_check import LocustfileError, PlanError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 class Reply:
     """`failure` says in a user's words what went wrong, None where the answer was good.
 
-    A streamed answer also says when its tokens came, in seconds after the request was sent; `tokens` counts them.
+    A streamed answer also says when its tokens came, in seconds after the request was sent, and the `gaps_s` between
+    them; `tokens` counts them, `input_tokens` those of the prompt (0: the server did not say).
     """
 
     failure: str | None = None
     first_token_s: float | None = None
     last_token_s: float | None = None
     tokens: int = 0
+    input_tokens: int = 0
+    gaps_s: Sequence[float] = ()
 
 
 GOOD = Reply()

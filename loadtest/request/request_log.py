@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,7 +16,12 @@ from loadtest.request.reply import Reply
 Numbers = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
-_TIMES: dict[Metric, int] = {"ttft": 0, "tpot": 1, "itl": 1, "per_token": 2}
+_TIMES: dict[Metric, int] = {"ttft": 0, "tpot": 1, "per_token": 2}
+_OUTPUT, _INPUT = 3, 4  # tokens
+_OF_GAPS = (50.0, 90.0, 95.0, 99.0, 99.9)  # percentiles of an answer's own gaps
+_GAPS = 5  # the first of their rows
+STREAM_ROWS = _GAPS + len(_OF_GAPS)
+GOODPUT_GAPS = 99.0  # the percentile of a request's gaps that a limit of the goodput bounds
 
 
 class RequestLog:
@@ -27,8 +34,9 @@ class RequestLog:
         self.latency = np.full(size, np.nan)
         self.late = np.zeros(size)
         self.failed = np.zeros(size, dtype=bool)
-        self.stream = np.full((3, size), np.inf) if streaming else None
+        self.stream = np.full((STREAM_ROWS, size), np.inf) if streaming else None
         self.kinds: dict[int, str] = {}
+        self.gaps: dict[int, array[float]] = {}  # seconds between an answer's tokens
 
     @classmethod
     def merged(cls, parts: Sequence[RequestLog]) -> RequestLog:
@@ -47,6 +55,7 @@ class RequestLog:
         place, begin = np.argsort(order), 0
         for part in parts:
             found.kinds |= {int(place[begin + number]): kind for number, kind in part.kinds.items()}
+            found.gaps |= {int(place[begin + number]): gaps for number, gaps in part.gaps.items()}
             begin += part.count
         return found
 
@@ -69,24 +78,44 @@ class RequestLog:
             self.tokens += reply.tokens
             between = (reply.last_token_s - reply.first_token_s) / max(1, reply.tokens - 1)
             first = float(self.late[number]) + reply.first_token_s
-            self.stream[:, number] = first, between, latency_s / max(1, reply.tokens)
+            gaps = array("f", reply.gaps_s)
+            self.gaps[number] = gaps
+            self.stream[:, number] = (
+                first, between, latency_s / max(1, reply.tokens), reply.tokens, reply.input_tokens, *_quantiles(gaps),
+            )  # fmt: skip
 
     def between(self, since: float, until: float) -> Numbers:
         """Which requests were scheduled in that stretch."""
         first, last = np.searchsorted(self.scheduled[: self.count], (since, until))
         return np.arange(first, last)
 
-    def values(self, metric: Metric, *, as_sent: bool = False) -> Floats:
+    def values(self, metric: Metric, *, as_sent: bool = False, of_gaps: float = 99.0) -> Floats:
         """What a limit on that metric bounds, for all requests; infinite where it failed or is not there yet.
 
-        `as_sent` forgives the generator's lateness.
+        `as_sent` forgives the generator's lateness. Of `itl` it is that percentile of each answer's gaps.
         """
         rows = slice(0, self.count)
         if metric == "latency" or self.stream is None:
             found = self.latency[rows] - self.late[rows] if as_sent else self.latency[rows]
+        elif metric == "itl":
+            place = next((i for i, percentile in enumerate(_OF_GAPS) if percentile >= of_gaps), len(_OF_GAPS) - 1)
+            found = self.stream[_GAPS + place, rows]
         else:
             found = self.stream[_TIMES[metric], rows]
         return np.asarray(np.where(self.failed[rows] | np.isnan(found), np.inf, found))
+
+    def all_gaps(self, counted: Numbers) -> Floats:
+        """Every gap between the tokens of those answers, in seconds."""
+        found = [self.gaps[number].tobytes() for number in counted.tolist() if number in self.gaps]
+        return np.frombuffer(b"".join(found), np.float32).astype(np.float64)
+
+    def token_counts(self, counted: Numbers) -> tuple[Floats, Floats]:
+        """The output and input tokens of those answers that are complete and good."""
+        if self.stream is None:
+            return np.zeros(0), np.zeros(0)
+        found = self.stream[_OUTPUT : _INPUT + 1, counted]
+        output, prompts = found[:, np.isfinite(found[0])]
+        return output, prompts
 
     def waited(self, counted: Numbers, now: float) -> Floats:
         """Latencies, where a request that has no answer yet has waited until now."""
@@ -105,4 +134,12 @@ class RequestLog:
         self.late = np.concatenate([self.late, np.zeros(more)])
         self.failed = np.concatenate([self.failed, np.zeros(more, dtype=bool)])
         if self.stream is not None:
-            self.stream = np.concatenate([self.stream, np.full((3, more), np.inf)], axis=1)
+            self.stream = np.concatenate([self.stream, np.full((STREAM_ROWS, more), np.inf)], axis=1)
+
+
+def _quantiles(gaps: array[float]) -> tuple[float, ...]:
+    """The smallest gap that so many percent of them do not exceed; 0 for an answer of one token."""
+    ordered = sorted(gaps)
+    if not ordered:
+        return (0.0,) * len(_OF_GAPS)
+    return tuple(ordered[max(0, math.ceil(len(ordered) * percentile / 100) - 1)] for percentile in _OF_GAPS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from array import array
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -27,7 +28,8 @@ class Lines(Protocol):
 def read_stream(answer: Lines, sent: float) -> Reply:
     """Reads to the end; times are seconds after `sent`."""
     first = last = None
-    tokens, ended, counted = 0, False, None
+    gaps = array("f")
+    tokens, ended, counted, prompt = 0, False, None, 0
     for data in _events(answer):
         if data == _DONE:
             ended = True
@@ -40,16 +42,21 @@ def read_stream(answer: Lines, sent: float) -> Reply:
             return Reply("an error in the stream")
         pieces, finished = _pieces(event)
         ended = ended or finished
-        counted = _usage(event) or counted
+        counted = _usage(event, "completion_tokens") or counted
+        prompt = _usage(event, "prompt_tokens") or prompt
         if pieces:
-            last = time.perf_counter() - sent
-            first = last if first is None else first
+            now = time.perf_counter() - sent
+            if last is None:
+                first = now
+            else:
+                gaps.append(now - last)
+            last = now
             tokens += pieces
     if first is None or last is None:
         return Reply("the stream had no tokens")
     if not ended:
         return Reply("the stream broke off")
-    return Reply(None, first, last, counted or tokens)
+    return Reply(None, first, last, counted or tokens, prompt, gaps)
 
 
 def _events(answer: Lines) -> Iterator[bytes]:
@@ -84,7 +91,7 @@ def _pieces(event: Any) -> tuple[int, bool]:
     return pieces, finished
 
 
-def _usage(event: Any) -> int | None:
+def _usage(event: Any, key: str) -> int | None:
     usage = event.get("usage") if isinstance(event, dict) else None
-    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    count = usage.get(key) if isinstance(usage, dict) else None
     return count if isinstance(count, int) and count > 0 else None

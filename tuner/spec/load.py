@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from tuner.spec.quantities import Seconds, Share
 from tuner.spec.section import Section
 
-Metric = Literal["latency", "ttft", "tpot", "itl", "per_token"]
+Metric = Literal["latency", "ttft", "tpot", "itl", "per_token", "goodput"]
 
 
 _NAMES = {"latency": "", "ttft": " to the first token", "tpot": " per output token", "itl": " between tokens"}
@@ -18,13 +18,19 @@ _NAMES = {"latency": "", "ttft": " to the first token", "tpot": " per output tok
 
 @dataclass(frozen=True)
 class SloLimit:
-    """`percentile` of all requests stay within `limit_s` on a metric; see `loadtest.LatencyLimit`."""
+    """`percentile` of all requests stay within `limit_s` on a metric; see `loadtest.LatencyLimit`. Of a goodput, `good`
+    are the limits that a good request holds, in seconds.
+    """
 
     metric: Metric
     percentile: float
     limit_s: float
+    good: tuple[tuple[Metric, float], ...] = ()
 
     def __str__(self) -> str:
+        if self.good:
+            held = (f"{'e2e' if metric == 'latency' else metric} <= {limit * 1e3:g} ms" for metric, limit in self.good)
+            return f"goodput >= {self.percentile:g}% ({', '.join(held)})"
         if self.metric == "per_token":
             return f"p{self.percentile:g} of tokens per second >= {1 / self.limit_s:g}"
         return f"p{self.percentile:g}{_NAMES[self.metric]} <= {self.limit_s * 1e3:g} ms"
@@ -55,12 +61,40 @@ class LeastRates(Section):
     p99: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
+class GoodputSpec(Section):
+    """At least that share of all requests is good: holds each of these limits."""
+
+    at_least: Share = 0.99
+    ttft: Seconds | None = None
+    tpot: Seconds | None = None
+    itl: Seconds | None = None
+    e2e: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _has_limits(self) -> GoodputSpec:
+        if not self.limits:
+            raise ValueError("needs a limit, such as ttft: 500ms: what a request must hold to be good")
+        if not 0 < self.at_least < 1:
+            raise ValueError("at_least must be above 0 and below 100%, as in 99%")
+        return self
+
+    @property
+    def limits(self) -> tuple[tuple[Metric, float], ...]:
+        """(metric, seconds) of those that are set."""
+        pairs: tuple[tuple[Metric, float | None], ...] = (
+            ("ttft", self.ttft), ("tpot", self.tpot), ("itl", self.itl), ("latency", self.e2e),
+        )  # fmt: skip
+        return tuple((metric, limit) for metric, limit in pairs if limit is not None)
+
+
 class SloSpec(PercentileLimits):
     """Latency limits by percentile, and the share of errors; errors count as misses of every limit as well."""
 
+    e2e: PercentileLimits | None = None
     ttft: PercentileLimits | None = None
     tpot: PercentileLimits | None = None
     itl: PercentileLimits | None = None
+    goodput: GoodputSpec | None = None
     tokens_per_second: LeastRates | None = None
     error_rate: Share | None = None
 
@@ -74,9 +108,14 @@ class SloSpec(PercentileLimits):
     def limits(self) -> tuple[SloLimit, ...]:
         """All of them."""
         found = [SloLimit("latency", *pair) for pair in self.by_percentile]
+        found += [SloLimit("latency", *pair) for pair in (self.e2e.by_percentile if self.e2e else ())]
         found += [SloLimit("ttft", *pair) for pair in (self.ttft.by_percentile if self.ttft else ())]
         found += [SloLimit("tpot", *pair) for pair in (self.tpot.by_percentile if self.tpot else ())]
         found += [SloLimit("itl", *pair) for pair in (self.itl.by_percentile if self.itl else ())]
+        if self.goodput is not None:
+            good = self.goodput.limits
+            longest_s = max(limit for _, limit in good)
+            found.append(SloLimit("goodput", 100 * self.goodput.at_least, longest_s, good))
         rates = self.tokens_per_second or LeastRates()
         pairs = ((50.0, rates.p50), (90.0, rates.p90), (95.0, rates.p95), (99.0, rates.p99))
         return (*found, *(SloLimit("per_token", percentile, 1 / rate) for percentile, rate in pairs if rate))

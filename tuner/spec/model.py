@@ -316,7 +316,8 @@ class Spec(Section):
     def slowest_limit_s(self) -> float:
         """The longest that an answer, or its first token, may take by any limit; 0 without one."""
         limits = self.slo.limits if self.slo else ()
-        return max((one.limit_s for one in limits if one.metric in ("latency", "ttft")), default=0.0)
+        each = [pair for one in limits for pair in one.good or ((one.metric, one.limit_s),)]
+        return max((limit_s for metric, limit_s in each if metric in ("latency", "ttft")), default=0.0)
 
     @model_validator(mode="after")
     def _streams_have_tokens(self) -> Spec:
@@ -327,7 +328,7 @@ class Spec(Section):
             and self.request.stream is None
             and any(one.metric != "latency" for one in self.slo.limits)
         ):
-            raise ValueError("slo: ttft, tpot, itl and tokens_per_second need request: {stream: openai}")
+            raise ValueError("slo: ttft, tpot, itl, goodput and tokens_per_second need request: {stream: openai}")
         if self.load.locustfile is not None and self.request.stream is not None:
             raise ValueError("load.locustfile: a locustfile's requests are not read as streams; remove request.stream")
         return self

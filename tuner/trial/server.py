@@ -98,7 +98,12 @@ class TrialServer:
             request=self.source.plan,
             slo=Slo(
                 latency=tuple(
-                    LatencyLimit(metric=one.metric, percentile=one.percentile, limit_ms=one.limit_s * 1e3)
+                    LatencyLimit(
+                        metric=one.metric,
+                        percentile=one.percentile,
+                        limit_ms=one.limit_s * 1e3,
+                        good_ms={metric: limit_s * 1e3 for metric, limit_s in one.good},
+                    )
                     for one in slo.limits
                 ),
                 error_rate=slo.error_rate,

@@ -10,10 +10,12 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Progress, RequestPlan, Slo
+from loadtest.request.limits import Limit
 from loadtest.request.reply import GOOD, Reply
 from loadtest.request.request_log import RequestLog
 
@@ -85,8 +87,38 @@ def test_times_of_a_stream_count_from_the_schedule() -> None:
     sent = RequestLog(10, streaming=True)
     number = sent.schedule(1.0)
     sent.late[number] = 0.5
-    sent.finish(number, 1.6, Reply(first_token_s=0.1, last_token_s=1.1, tokens=11))
+    gaps = [0.05] * 9 + [0.55]
+    sent.finish(number, 1.6, Reply(first_token_s=0.1, last_token_s=1.1, tokens=11, input_tokens=7, gaps_s=gaps))
     assert sent.values("ttft").tolist() == pytest.approx([0.6])
     assert sent.values("tpot").tolist() == pytest.approx([0.1])
-    assert sent.values("itl").tolist() == sent.values("tpot").tolist(), "the older name"
+    assert sent.values("itl", of_gaps=90).tolist() == pytest.approx([0.05])
+    assert sent.values("itl", of_gaps=99).tolist() == pytest.approx([0.55])
+    assert sent.all_gaps(np.array([0])).tolist() == pytest.approx(gaps)
+    assert [one.tolist() for one in sent.token_counts(np.array([0]))] == [[11], [7]]
     assert sent.values("per_token").tolist() == pytest.approx([1.6 / 11])
+
+
+def test_a_request_is_good_when_it_holds_every_limit() -> None:
+    """The second has a slow first token, the third slow ones after it, the fourth one long gap, the fifth failed."""
+    sent = RequestLog(10, streaming=True)
+    replies = [
+        Reply(first_token_s=0.1, last_token_s=1.1, tokens=11, gaps_s=[0.1] * 10),
+        Reply(first_token_s=0.3, last_token_s=1.3, tokens=11, gaps_s=[0.1] * 10),
+        Reply(first_token_s=0.1, last_token_s=3.1, tokens=11, gaps_s=[0.3] * 10),
+        Reply(first_token_s=0.1, last_token_s=1.5, tokens=11, gaps_s=[0.1] * 9 + [0.5]),
+        Reply("http 500"),
+    ]
+    for reply in replies:
+        sent.finish(sent.schedule(1.0), (reply.last_token_s or 0.1) + 0.01, reply)
+    asked = LatencyLimit(metric="goodput", percentile=99, limit_ms=200, good_ms={"ttft": 200, "tpot": 150})
+    limit = Limit.of(asked)
+    assert (limit.values(sent) <= limit.limit_s).tolist() == [True, False, False, True, False]
+    gaps = Limit.of(asked.model_copy(update={"good_ms": asked.good_ms | {"itl": 200}}))
+    assert (gaps.values(sent) <= gaps.limit_s).tolist() == [True, False, False, False, False]
+    assert str(limit) == "goodput 99% (ttft <= 200 ms, tpot <= 150 ms)"
+
+
+def test_goodput_names_the_limits_of_a_good_request() -> None:
+    for wrong in ({"metric": "goodput"}, {"metric": "ttft", "good_ms": {"ttft": 1}}):
+        with pytest.raises(ValueError, match="goodput needs good_ms"):
+            LatencyLimit(percentile=99, limit_ms=1, **wrong)

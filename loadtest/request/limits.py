@@ -1,0 +1,66 @@
+"""The limits of a plan's SLO, and what each of them bounds of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from loadtest.plan import LatencyLimit, LoadPlan, Metric
+from loadtest.request.request_log import GOODPUT_GAPS, Floats, RequestLog
+
+_MIN_TOLERANCE_S = 0.005  # the generator's own lateness, else a tenth of the tightest limit
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit in seconds, and the share of requests that may miss it. `good_s` are the limits of a goodput, which a
+    good request holds all of.
+    """
+
+    metric: Metric
+    limit_s: float
+    allowed: float
+    good_s: Mapping[Metric, float] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, asked: LatencyLimit) -> Limit:
+        """From the plan's."""
+        good_s = {metric: limit_ms / 1e3 for metric, limit_ms in asked.good_ms.items()}
+        return cls(asked.metric, asked.limit_ms / 1e3, 1 - asked.percentile / 100, good_s)
+
+    def __str__(self) -> str:
+        percentile = f"{100 * (1 - self.allowed):.4g}"
+        if self.good_s:
+            limits = ", ".join(f"{metric} <= {limit_s * 1e3:.4g} ms" for metric, limit_s in self.good_s.items())
+            return f"goodput {percentile}% ({limits})"
+        name = "" if self.metric == "latency" else f" {self.metric}"
+        return f"p{percentile}{name} <= {self.limit_s * 1e3:.4g} ms"
+
+    @property
+    def tightest_s(self) -> float:
+        """The shortest time that it bounds."""
+        return min(self.good_s.values(), default=self.limit_s)
+
+    def values(self, sent: RequestLog, *, as_sent: bool = False) -> Floats:
+        """What it bounds, for all requests; infinite where one failed or is not answered yet. That of a goodput is its
+        worst time, as a multiple of what that may be: a request is late, and not good, when it is beyond `limit_s`.
+        """
+        if not self.good_s:
+            return sent.values(self.metric, as_sent=as_sent, of_gaps=100 * (1 - self.allowed))
+        worst = [
+            sent.values(metric, as_sent=as_sent, of_gaps=GOODPUT_GAPS) / limit_s
+            for metric, limit_s in self.good_s.items()
+        ]
+        return np.asarray(np.max(worst, axis=0) * self.limit_s)
+
+
+def limits(plan: LoadPlan) -> tuple[Limit, ...]:
+    """The plan's limits."""
+    return tuple(map(Limit.of, plan.slo.latency))
+
+
+def tolerance_s(plan: LoadPlan) -> float:
+    """How late the generator may be without spoiling a probe."""
+    return max(_MIN_TOLERANCE_S, 0.1 * min(limit.tightest_s for limit in limits(plan)))

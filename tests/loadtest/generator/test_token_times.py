@@ -1,0 +1,67 @@
+"""Times of tokens against a server whose gaps are known."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Measurement, RequestPlan, Slo
+
+SERVER = Path(__file__).parents[2] / "servers" / "streaming.py"
+pytestmark = pytest.mark.usefixtures("needs_machine")
+
+
+@contextmanager
+def streaming(*options: str) -> Iterator[str]:
+    process = subprocess.Popen([sys.executable, str(SERVER), *options], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def measured(url: str, *limits: LatencyLimit, tokens: int = 21, **options: Any) -> Measurement:
+    body = json.dumps({"prompt": "one two three", "max_tokens": tokens})
+    plan = LoadPlan(
+        url=url, request=RequestPlan(path="/v1/completions", body=body, stream="openai"), slo=Slo(latency=limits),
+        max_s=12, max_warmup_s=2, shares_cores=True, **options,
+    )  # fmt: skip
+    with LoadGenerator() as generator:
+        return generator.measure(plan, lambda _: None)
+
+
+def test_the_mean_and_every_gap_are_told_apart() -> None:
+    """20 gaps: 19 of 20 ms and one of 220 ms. Their mean is 30 ms, their median 20, and one in twenty is 220."""
+    with streaming("--gap-ms", "20", "--stall-ms", "220", "--ttft-ms", "50") as url:
+        limit = LatencyLimit(metric="tpot", percentile=50, limit_ms=1000)
+        (probe,) = measured(url, limit, rates_qps=(10,), rate_s=3).probes
+    if probe.streaming:  # a machine so busy that the generator waited tells none
+        assert probe.streaming["tpot"].p50_ms == pytest.approx(30, rel=0.1)
+        assert probe.streaming["itl"].p50_ms == pytest.approx(20, rel=0.1)
+        assert probe.streaming["itl"].p99_ms == pytest.approx(220, rel=0.1)
+    assert probe.tokens is not None
+    assert (probe.tokens.output_mean, probe.tokens.input_mean) == (21, 3)
+
+
+def test_a_goodput_that_one_of_its_limits_breaks_is_missed_and_named() -> None:
+    """Every first token takes 60 ms: within the one limit, beyond the other."""
+    with streaming("--gap-ms", "5", "--ttft-ms", "60") as url:
+        for ttft_ms, good in ((2000, 1.0), (30, 0.0)):
+            limit = LatencyLimit(
+                metric="goodput", percentile=90, limit_ms=2000, good_ms={"ttft": ttft_ms, "tpot": 1000}
+            )
+            (probe,) = measured(url, limit, rates_qps=(20,), rate_s=3).probes
+            if probe.verdict != "invalid":
+                assert probe.tokens is not None
+                assert probe.tokens.good == pytest.approx(good, abs=0.05)
+                assert (probe.verdict == "missed") == (good == 0.0)
+            assert probe.limit == f"goodput 90% (ttft <= {ttft_ms} ms, tpot <= 1000 ms)"
