@@ -6,7 +6,7 @@ fields. Money is in the currency of the spec's prices, times are in seconds, siz
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -148,25 +148,9 @@ class MachineRecord(_Record):
     copy_ms: float | None = Field(default=None, description="a copy of 16 MiB, before the load")
 
 
-class TrialRecord(_Record):
-    """One configuration, launched and measured.
-
-    `reason` is set unless the state is `complete`; `log_tail` is the end of a failed server's log.
-    A complete trial's `certainty` is `sure` where some rate surely held and one surely did not (or the load generator
-    could send no more), else `uncertain`; the rates are `at_least_qps` and `at_most_qps`. Its latencies were seen at
-    `latencies_at_qps`, on so many requests.
-    `capacity_bound_qps` is the upper bound that a pruned trial proved, `saturated_qps` the throughput at full load
-    whatever the latency, `base_latency_ms` the median latency of lone requests. Costs are None where no capacity (or no
-    price) is known. `launch_s` is the time until the server was ready, `wall_s` the whole trial. `unsettled` is the
-    warm-up of a server whose latency or throughput still changed when its time was over; empty for all others.
-    `throttled_share` is that of the scheduler's periods in which the CPU quota was used up; `memory_growth_bytes_per_s`
-    how fast memory still grew under load, surely (None: it did not). `image` is
-    the digest of what ran. `reused_from` is the trial whose server it ran in, told its values while it ran.
-    `gpu_throttling` says why the GPU was slowed down (power cap, heat). `server_batch_size` and `server_queue_ms` are
-    means over the load test by the server's own counters. Of several `services` the rates are those of all together,
-    the latencies those of the one that is nearest to its limit; `interference` is the share of what they would hold
-    together, if each did as well as alone, that they lose to each other. Of a `chain` of services the rates and
-    latencies are those at its entry.
+class Identity(_Record):
+    """Which trial, of which configuration, and what became of it. `reason` is set unless the state is `complete`;
+    `log_tail` is the end of a failed server's log.
     """
 
     number: int
@@ -174,12 +158,28 @@ class TrialRecord(_Record):
     reason: str | None = None
     log_tail: str | None = None
     configuration: dict[str, ParameterValue]
+
+
+class Rates(_Record):
+    """The rates that a configuration holds. `certainty` is `sure` where some rate surely held and one surely did not
+    (or the load generator could send no more), else `uncertain`; the rates are `at_least_qps` and `at_most_qps`.
+    `capacity_bound_qps` is the upper bound that a pruned trial proved, `saturated_qps` the throughput at full load
+    whatever the latency.
+    """
+
     capacity_qps: Estimate | None = None
     certainty: Literal["sure", "uncertain"] | None = None
     at_least_qps: float | None = None
     at_most_qps: float | None = None
     capacity_bound_qps: float | None = None
     saturated_qps: float | None = None
+
+
+class Latencies(_Record):
+    """Latencies, seen at the rate `latencies_at_qps` on so many requests; `base_latency_ms` is the median latency of
+    lone requests.
+    """
+
     base_latency_ms: float | None = None
     p50_ms: float | None = None
     p95_ms: float | None = None
@@ -187,15 +187,32 @@ class TrialRecord(_Record):
     latencies_at_qps: float | None = None
     latencies_from_requests: int | None = None
     error_rate: float | None = None
+
+
+class Costs(_Record):
+    """In the study's currency. None where no price, or no capacity, is known."""
+
     cost_per_hour: float | None = None
     cost_per_million_requests: float | None = None
-    bottleneck: str | None = None
+
+
+class Timing(_Record):
+    """How long each part of a trial took, in seconds: `launch_s` until the server was ready, `wall_s` all of it."""
+
     cold_start_s: float | None = None
     launch_s: float | None = None
     warmup_s: float | None = None
     load_s: float | None = None
     teardown_s: float | None = None
     wall_s: float | None = None
+
+
+class Use(_Record):
+    """What the server used under load. `throttled_share` is that of the scheduler's periods in which the CPU quota was
+    used up; `memory_growth_bytes_per_s` how fast memory still grew, surely (None: it did not); `gpu_throttling` says
+    why the GPU was slowed down (power cap, heat).
+    """
+
     cpu_cores_used: float | None = None
     memory_peak_bytes: int | None = None
     gpu_utilization: float | None = None
@@ -205,10 +222,29 @@ class TrialRecord(_Record):
     gpu_throttling: tuple[str, ...] = ()
     throttled_share: float | None = None
     memory_growth_bytes_per_s: float | None = None
+
+
+class ServerFacts(_Record):
+    """What ran: `image` is its digest, `reused_from` the trial whose server it ran in, told its values while it ran.
+    `server_batch_size` and `server_queue_ms` are means over the load test by the server's own counters.
+    """
+
     image: str | None = None
     reused_from: int | None = None
     server_batch_size: float | None = None
     server_queue_ms: float | None = None
+
+
+class TrialRecord(ServerFacts, Use, Timing, Costs, Latencies, Rates, Identity):
+    """One configuration, launched and measured: its parts as one flat value, as files and storages have it.
+
+    `unsettled` is the warm-up of a server whose latency or throughput still changed when its time was over; empty for
+    all others. Of several `services` the rates are those of all together, the latencies those of the one that is
+    nearest to its limit; `interference` is the share of what they would hold together, if each did as well as alone,
+    that they lose to each other.
+    """
+
+    bottleneck: str | None = None
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
     chain: ChainRecord | None = None
@@ -218,6 +254,12 @@ class TrialRecord(_Record):
     evidence: TrialEvidence | None = Field(
         default=None, exclude=True, repr=False, description="not in the record's JSON"
     )
+
+    @classmethod
+    def of(cls, *parts: _Record, **own: Any) -> TrialRecord:
+        """Made of its parts, each complete; `own` are the fields that belong to no part."""
+        fields = {name: getattr(part, name) for part in parts for name in type(part).model_fields}
+        return cls(**fields, **own)
 
 
 class TrialCounts(_Record):

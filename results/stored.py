@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -30,9 +30,9 @@ class StoredError(ValueError):
 
 
 def stored(kind: type[Record], content: Any) -> Record:
-    """The value that plain content describes. Raises StoredError."""
+    """The value that plain content describes, whatever fields a later version has added to it. Raises StoredError."""
     try:
-        found = kind.model_validate(content)
+        found = _validated(kind, content)
     except ValidationError as error:
         raise StoredError(first_problem(error)) from error
     except RecursionError as error:
@@ -40,6 +40,27 @@ def stored(kind: type[Record], content: Any) -> Record:
     for problem in problems(found):
         raise StoredError(problem)
     return found
+
+
+def _validated(kind: type[Record], content: Any) -> Record:
+    """Values refuse a field that they do not have, so that nothing is written wrongly; a file may have more of them."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        unknown = {one["loc"] for one in error.errors(include_url=False) if one["type"] == "extra_forbidden"}
+        if not unknown:
+            raise
+        return kind.model_validate(_without(content, unknown, ()))
+
+
+def _without(content: Any, unknown: set[tuple[int | str, ...]], at: tuple[int | str, ...]) -> Any:
+    """A copy that lacks what stands at these places."""
+    if isinstance(content, Mapping):
+        kept = {key: one for key, one in content.items() if (*at, key) not in unknown}
+        return {key: _without(one, unknown, (*at, key)) for key, one in kept.items()}
+    if isinstance(content, list | tuple):
+        return [_without(one, unknown, (*at, index)) for index, one in enumerate(content)]
+    return content
 
 
 def stored_json(kind: type[Record], text: Any) -> Record:
@@ -61,8 +82,6 @@ def first_problem(error: ValidationError) -> str:
     """The first thing that is wrong, on one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"{quoted(where)[1:-1]} is a field that this version does not know; use the version that wrote it"
     message = quoted(f"{where}: {first['msg']}" if where else first["msg"], 160)[1:-1]
     return " ".join(message.split())
 

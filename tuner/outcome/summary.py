@@ -27,7 +27,6 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
     pooled = pooled_records(objective, found.records, found.confirmations, beliefs)
     recommendation = recommend(loaded, found.records, found.confirmations, found.stopped, found.outlook)
     shown = (recommendation.trial, *(one.trial for one in recommendation.alternatives))
-    explanation = None if found.explanation is None else Explanation.model_validate(found.explanation)
     return StudySummary(
         service=loaded.spec.service.name,
         recommendation=recommendation,
@@ -44,11 +43,11 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         space_size=str(loaded.space.size),
         provenance=found.provenance,
         ended=None if found.running else found.ended,
-        notes=(*_left_out(found.damaged), *_what_mattered(explanation)),
+        notes=(*_left_out(found.damaged), *_what_mattered(found.explanation)),
         damaged=found.damaged,
         budget=found.budget,
         running=found.running,
-        explanation=explanation,
+        explanation=found.explanation,
         evidence={number: archive.evidence(number) for number in shown if number is not None},
         gpu_parameters=tuple(
             service.prefix + one.name

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from results import TrialEvidence, TrialRecord
+from results import Explanation, TrialEvidence, TrialRecord
 from results.stored import StoredError, plain_json, stored_json
 from results.text import visible
 from tuner.errors import SpecError, UnfitEnvironmentError, UsageError
@@ -76,7 +76,7 @@ class Snapshot:
     confirmations: Mapping[int, tuple[TrialRecord, ...]]
     outlook: Outlook
     provenance: Mapping[str, str]
-    explanation: Mapping[str, Any] | None
+    explanation: Explanation | None
     stopped: str | None
     budget: int | None
     running: int

@@ -57,29 +57,29 @@ def known_plan(attributes: Mapping[str, Any]) -> StudyPlan | None:
         if not good(plan[key]):
             raise StoredError(f"{PLAN}: its {key} is not what it should be: {quoted(plan[key])}")
     warm_start = tuple(stored(TrialRecord, one) for one in plan["warm_start"])
-    limits = Limits(**plan["limits"])
+    limits = Limits(**{one.name: plan["limits"].get(one.name) for one in fields(Limits)})
     return StudyPlan(plan["spec"], plan["seed"], plan["budget"], warm_start, plan["provenance"], limits)
 
 
 def _are_limits(value: Any) -> bool:
     names = {one.name for one in fields(Limits)}
     return isinstance(value, dict) and all(
-        key in names and (one is None or (isinstance(one, int | float) and not isinstance(one, bool) and one > 0))
+        one is None or (isinstance(one, int | float) and not isinstance(one, bool) and one > 0)
         for key, one in value.items()
+        if key in names
     )
 
 
-def known_explanation(attributes: Mapping[str, Any], problems: list[str]) -> Any:
-    """What was explained, as it is stored; None where there is nothing, or nothing that can be read."""
+def known_explanation(attributes: Mapping[str, Any], problems: list[str]) -> Explanation | None:
+    """What was explained; None where there is nothing, or nothing that can be read."""
     value = attributes.get(EXPLANATION)
     if value is None:
         return None
     try:
-        stored(Explanation, value)
+        return stored(Explanation, value)
     except StoredError as error:
         problems.append(f"{EXPLANATION}: {error}")
         return None
-    return value
 
 
 def known_end(attributes: Mapping[str, Any], problems: list[str]) -> str | None:

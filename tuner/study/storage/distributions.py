@@ -8,6 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial
 
 from results import TrialRecord
+from results.stored import stored
 from search_spaces import SearchSpace
 from tuner.study.storage.keys import RECORD
 
@@ -26,4 +27,4 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
 
 def records_of(trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
     """The finished trials' records; a trial that a crash interrupted has none."""
-    return [TrialRecord.model_validate(trial.user_attrs[RECORD]) for trial in trials if RECORD in trial.user_attrs]
+    return [stored(TrialRecord, trial.user_attrs[RECORD]) for trial in trials if RECORD in trial.user_attrs]
