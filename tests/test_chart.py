@@ -121,8 +121,16 @@ def test_pods_have_no_more_rights_than_they_need(tmp_path: Path) -> None:
             assert security["allowPrivilegeEscalation"] is False
             assert security["capabilities"] == {"drop": ["ALL"]}
             assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
-    [role] = [one for one in found if one["kind"] == "Role"]
-    assert not any("*" in rule[key] for rule in role["rules"] for key in ("apiGroups", "resources", "verbs"))
+    rules = [rule for one in found if one["kind"] == "Role" for rule in one["rules"]]
+    assert not any("*" in rule[key] for rule in rules for key in ("apiGroups", "resources", "verbs"))
+    assert [rule["verbs"] for rule in rules if "secrets" in rule["resources"]] == [["create", "delete"]], "none is read"
+    apart = documents(render(tmp_path, {**values, "trials": {"namespace": "tuned"}}))
+    rights = [one for one in apart if one["kind"] in ("Role", "RoleBinding")]
+    assert [one["metadata"]["namespace"] for one in rights] == ["tuned"] * 4, "nothing where the tuner itself runs"
+    assert {one["subjects"][0]["namespace"] for one in rights if "subjects" in one} == {"tune"}
+    [job] = [one for one in apart if one["kind"] == "Job"]
+    given = {one["name"]: one.get("value") for one in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert given["TUNE_NAMESPACE"] == "tuned"
     alone = documents(render(tmp_path, {"spec": SPEC, "seeNodes": False}))
     assert not any(one["kind"].startswith("Cluster") for one in alone)
     with pytest.raises(ValueError, match="set the spec's text"):

@@ -15,13 +15,13 @@ import platform
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
 
 from runners.kubernetes.cluster import Cluster, words
-from runners.kubernetes.objects import CUSTOM, HOST, LAUNCH, LEASE, MANAGED, STUDY, TRIAL
+from runners.kubernetes.objects import CUSTOM, HOST, LAUNCH, LEASE, MANAGED, STUDY, TRIAL, secrets_name
 from runners.leftovers.ownership import is_abandoned, state_folder, this_owner, this_place
 from runners.protocol import Leftover, RunnerUnavailable
 
@@ -30,6 +30,10 @@ _DEAD_AFTER_S = 300.0  # clocks of machines differ
 _OWNER, _PLACE, _STATE = "tune/owner", "tune/place", "tune/state"
 _GONE_S, _LOOK_S = 90.0, 0.2
 AT_ONCE = {"propagation_policy": "Background", "grace_period_seconds": 0}
+_WITH_SECRETS: Mapping[str, Callable[[str], str]] = {
+    "deployment": secrets_name,
+    "job": str,
+}  # what its secret is called
 _SELECTOR = "app.kubernetes.io/managed-by=tune"
 
 
@@ -216,6 +220,8 @@ def _sweep(cluster: Cluster, selector: str) -> dict[str, Leftover]:
                 found[name] = Leftover(name, labels.get(STUDY, "?"), labels.get(TRIAL, "?"))
                 if one.metadata.deletion_timestamp is None:
                     cluster.delete(deleting, one.metadata.name, **how)
+                if kind in _WITH_SECRETS:  # known by its name, where no secret may be listed or read
+                    cluster.delete(cluster.core.delete_namespaced_secret, _WITH_SECRETS[kind](one.metadata.name))
     return found
 
 

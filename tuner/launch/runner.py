@@ -124,7 +124,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
     return KubernetesOptions(
         # A manifest has an image of its own.
         image=loaded.spec.service.image if spec.manifest is not None else image_of(loaded.services[0].loaded),
-        namespace=spec.namespace,
+        namespace=spec.namespace or os.environ.get("TUNE_NAMESPACE"),
         context=spec.context,
         manifest=documents,
         container=spec.container,

@@ -80,7 +80,7 @@ class KubernetesSpec(Section):
     namespace: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-        description="default: the kubeconfig's, or the tuner's own pod's",
+        description="default: $TUNE_NAMESPACE, or else the kubeconfig's, or the tuner's own pod's",
     )
     context: str | None = None
     manifest: str | None = Field(

@@ -8,6 +8,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
+{{- define "tune.trials" -}}
+{{ .Values.trials.namespace | default .Release.Namespace }}
+{{- end }}
+
 {{- define "tune.image" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag }}
 {{- end }}
