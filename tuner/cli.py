@@ -306,6 +306,9 @@ def clean(context: click.Context) -> None:
     "--parallel", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Trials at once."
 )
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON on standard error.")
+@click.option(
+    "--trust", is_flag=True, help="Join although what the study runs has changed since a worker here joined it."
+)
 @click.pass_context
 def worker(context: click.Context, /, **options: Any) -> None:
     """Take trials from a study that `tune --storage URL` has begun, until its budget is spent.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from runners import RunnerUnavailable
+from runners.leftovers.ownership import state_folder
 from tuner.display import make_display
-from tuner.errors import ExitCode, UnfitEnvironmentError
+from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
 from tuner.launch.checks import check
 from tuner.search.objective import Objective
-from tuner.spec.reading import load_spec
+from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.loop import Study
 from tuner.study.opening import (
     has_prices,
@@ -24,6 +27,8 @@ from tuner.study.opening import (
 from tuner.study.storage.archive import Archive
 from tuner.study.storage.begin import join_study
 
+_RUNNING = ("service", "services", "space", "runner")  # the sections that commands are made of
+
 
 @dataclass(frozen=True)
 class WorkerOptions:
@@ -36,6 +41,7 @@ class WorkerOptions:
     runner: str | None = None
     parallel: int = 1
     as_json: bool = False
+    trust: bool = False
 
 
 def worker(options: WorkerOptions) -> ExitCode:
@@ -46,13 +52,16 @@ def worker(options: WorkerOptions) -> ExitCode:
         name = name or loaded.spec.service.name
         Archive(options.storage, name)  # a worker begins no study
     else:
-        loaded = Archive(options.storage, name).loaded
+        archive = Archive(options.storage, name)
+        loaded = archive.loaded
+        _know(archive, loaded, trust=options.trust)
     loaded = loaded.with_runner(options.runner)
     refuse_at_once(loaded, options.parallel)
     runner = study_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
     folder = options.output or Path("tuning") / loaded.spec.service.name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)  # as that of a run: logs lie in it
     sources = request_sources(loaded)
     store = join_study(options.storage, loaded)
     setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
@@ -82,3 +91,27 @@ def worker(options: WorkerOptions) -> ExitCode:
         store.close()
         runner.close()
     return ExitCode.DONE
+
+
+def _know(archive: Archive, loaded: LoadedSpec, *, trust: bool) -> None:
+    """Whoever can write to a shared study says what its workers run: what a worker of this user ran for it before, it
+    runs again; other commands need `--trust`. Raises UsageError, UnfitEnvironmentError.
+    """
+    content = loaded.content
+    running = [*(content.get(part) for part in _RUNNING), (content.get("load") or {}).get("locustfile")]
+    digest = hashlib.sha256(
+        json.dumps([*running, str(loaded.folder)], sort_keys=True, default=str).encode()
+    ).hexdigest()
+    study = hashlib.sha256(f"{archive.url}\n{archive.name}".encode()).hexdigest()
+    path = state_folder() / "joined" / study
+    try:
+        if path.exists() and path.read_text(encoding="ascii").strip() != digest and not trust:
+            raise UsageError(
+                f"what the study {archive.name} runs has changed since a worker here joined it: see `tune report DIR "
+                f"--storage URL --study {archive.name}`\n"
+                "Where the change is meant, --trust joins it as it is now; --service SPEC runs what a file here says."
+            )
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(f"{digest}\n", encoding="ascii")
+    except (OSError, ValueError) as error:
+        raise UnfitEnvironmentError(f"cannot remember what this worker runs: {path}: {error}") from error

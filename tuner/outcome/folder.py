@@ -32,7 +32,8 @@ def prepare_output(folder: Path, *, resume: bool) -> str | None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder} is a file; name a folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)  # answers and the ends of logs stand in what is written here
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "Permission denied")
         earlier = [folder / name for name in _OURS if (folder / name).exists()]

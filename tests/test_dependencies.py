@@ -1,0 +1,52 @@
+"""What the packages import is declared: an import that comes with another package's dependency may go with it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("tuner", "loadtest", "search_spaces", "runners", "results")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def _imported(package: str) -> dict[str, str]:
+    """The top-level modules of others that a package imports, wherever it does, and one place of each."""
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        if path.name == "testing.py":  # contract suites, for those who test with pytest
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [one.name for one in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for name in names:
+                top = name.partition(".")[0]
+                if top not in sys.stdlib_module_names and top not in PACKAGES:
+                    found.setdefault(top, str(path.relative_to(ROOT)))
+    return found
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _declared() -> set[str]:
+    extras = [one for name, group in PROJECT["optional-dependencies"].items() if name != "dev" for one in group]
+    return {_plain(re.split(r"[\[<>=!~; ]", one, maxsplit=1)[0]) for one in [*PROJECT["dependencies"], *extras]}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_import_of_the_packages_is_a_declared_dependency(package: str) -> None:
+    providers = packages_distributions()
+    for module, place in _imported(package).items():
+        owners = {_plain(one) for one in providers.get(module, [module])}
+        assert owners & _declared(), f"{place} imports {module}, of {', '.join(sorted(owners))}: declare it"
