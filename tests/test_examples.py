@@ -114,6 +114,17 @@ def test_two_servers_side_by_side_are_tuned_together(tmp_path: Path, tune: Tune)
     assert survivors(tmp_path) == []
 
 
+def test_a_chain_of_three_is_tuned_and_its_times_are_known(tmp_path: Path, tune: Tune) -> None:
+    folder = example("chain")
+    done = tune("--service", folder / "spec.yaml", "--budget", 2, "--output", "out", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    chain = recommendation(tmp_path / "out")["chain"]
+    assert [one["name"] for one in chain["stages"]] == ["decode", "classify", "rank"]
+    times_ms = [one["service_ms"] + one["queue_ms"] for one in chain["stages"]]
+    assert sum(times_ms) == pytest.approx(chain["whole_ms"], rel=0.05)
+    assert survivors(tmp_path) == []
+
+
 def test_a_server_without_an_adapter_takes_a_spec_of_at_most_twenty_lines() -> None:
     text = (EXAMPLES / "mosec" / "spec.yaml").read_text(encoding="utf-8")
     assert "server" not in YAML(typ="safe", pure=True).load(text)["service"]

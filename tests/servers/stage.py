@@ -66,13 +66,14 @@ class Stage:
 
 async def main(options: argparse.Namespace) -> None:
     stage = Stage(float(os.environ["SERVICE_MS"]) / 1e3, options.workers, options.next)
-    server = await asyncio.start_server(stage.handle, "127.0.0.1", options.port)
+    server = await asyncio.start_server(stage.handle, options.host, options.port)
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--next")

@@ -88,3 +88,37 @@ def test_several_services_run_beside_each_other(
     assert all("listening on" in (logs / name / "server.log").read_text() for name in ("left", "right"))
     cleaned = tune("clean")
     assert cleaned.stdout == "nothing was left behind\n"
+
+
+STAGE = """\
+  - service:
+      name: NAME
+      image: "small:1"
+      command: [python3, /stage.py, --host, "{host}", --port, "{port}", --workers, "{workers}", MORE]
+      env: {SERVICE_MS: "10"}
+      ready: {path: /healthz, timeout: 60s}
+    request: {path: /work, json: {x: 1}}
+    PLACE
+    space: {parameters: {cpu_cores: [0.5], workers: [COUNT]}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_containers_of_a_chain_reach_each_other(tmp_path: Path, tune: Tune) -> None:
+    docker_with("small:1")
+    shutil.copy(Path(__file__).parent.parent / "servers" / "stage.py", tmp_path)
+    first = STAGE.replace("NAME", "first").replace("MORE", '--next, "{url:second}"').replace("COUNT", "4")
+    second = STAGE.replace("NAME", "second").replace(", MORE", "").replace("COUNT", "1")
+    text = "version: 1\nservices:\n" + first.replace("PLACE", "slo: {p99: 100ms}")
+    text += second.replace("PLACE", "after: [first]")
+    text += "runner: {type: docker, docker: {mounts: {/stage.py: stage.py}}}\n"
+    text += "objective: {minimize: cost_per_million_requests, final: 0}\n"
+    text += "prices: {cpu_core_hour: 0.04}\nload: {max_trial: 12s, max_warmup: 3s}\n"
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", 1, "--output", "out", timeout=250)
+    assert done.returncode == 0, done.stderr
+    found = recommendation(tmp_path / "out")
+    assert found["cost_per_hour"] == pytest.approx(0.04)  # of both, half a core each
+    assert found["chain"]["bottleneck"] == "second"
+    assert tune("clean").stdout == "nothing was left behind\n"
