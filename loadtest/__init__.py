@@ -10,6 +10,7 @@ from loadtest.arrivals.trace import read_trace
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, WrongLocustfile, check_locustfile, read_log
 from loadtest.histogram import LatencyHistogram
+from loadtest.llm import Lengths, LlmPlan
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses, Slowness
 from loadtest.plan import (
     TOO_SHORT,
@@ -20,13 +21,11 @@ from loadtest.plan import (
     FormField,
     Interval,
     JointPlan,
-    LatencyLimit,
     LoadPlan,
     Measurement,
     Probe,
     Progress,
     RequestPlan,
-    Slo,
     Stage,
     StageTimes,
     Target,
@@ -39,6 +38,7 @@ from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, read_bodies
 from loadtest.request.request_check import PlanError
 from loadtest.request.v2 import infer_request
+from loadtest.slo import LatencyLimit, Slo
 
 __all__ = [
     "TOO_SHORT",
@@ -52,6 +52,8 @@ __all__ = [
     "JointPlan",
     "LatencyHistogram",
     "LatencyLimit",
+    "Lengths",
+    "LlmPlan",
     "LoadGenerator",
     "LoadPlan",
     "LoadTestError",

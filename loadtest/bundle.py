@@ -70,7 +70,10 @@ def _changed(plan: LoadPlan, change: Callable[[str], str]) -> LoadPlan:
         key: field.model_copy(update={"file": changed(field.file)}) for key, field in request.multipart.items()
     }
     files = {"dataset": changed(request.dataset), "file": changed(request.file), "ca_file": changed(request.ca_file)}
-    own = request.model_copy(update=files | {"multipart": forms})
+    llm = request.llm and request.llm.model_copy(
+        update={"tokenizer": changed(request.llm.tokenizer), "sizes": changed(request.llm.sizes)}
+    )
+    own = request.model_copy(update=files | {"multipart": forms, "llm": llm})
     stages = tuple(one.model_copy(update={"plan": _changed(one.plan, change)}) for one in plan.stages)
     return plan.model_copy(
         update={

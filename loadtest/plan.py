@@ -11,11 +11,13 @@ import contextlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from loadtest.document import Document
+from loadtest.llm import LlmPlan
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses
+from loadtest.slo import Metric, Slo
 
-Metric = Literal["latency", "ttft", "tpot", "itl", "per_token", "goodput"]
 Verdict = Literal["met", "missed", "undecided", "invalid"]
 Phase = Literal["start", "warmup", "probe", "drain"]
 Outcome = Literal["measured", "pruned", "infeasible", "invalid"]
@@ -25,11 +27,7 @@ Certainty = Literal["sure", "uncertain"]
 TOO_SHORT = "too short to tell"  # how the reason of a measurement begins that had no time for an answer
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FormField(_Document):
+class FormField(Document):
     """A field of a multipart form: a text, or a file (of a folder's files, each request takes one) and its type."""
 
     text: str | None = None
@@ -37,7 +35,7 @@ class FormField(_Document):
     type: str | None = None
 
 
-class Auth(_Document):
+class Auth(Document):
     """Names of environment variables that hold the secrets; the secrets themselves are in no document."""
 
     bearer: str | None = None
@@ -47,7 +45,7 @@ class Auth(_Document):
     env: str | None = None
 
 
-class AnswerCheck(_Document):
+class AnswerCheck(Document):
     """What a good answer is. Every value that a JSON path finds must match, and it must find one."""
 
     status: tuple[int, ...] = ()
@@ -55,7 +53,7 @@ class AnswerCheck(_Document):
     json_schema: Any = None
 
 
-class RequestPlan(_Document):
+class RequestPlan(Document):
     """One HTTP request, or a source of bodies of which each request takes one, at random or in order.
 
     At most one is set of `body` (sent as it is), `dataset` (the absolute path of a file of JSON lines, or of a folder
@@ -76,45 +74,12 @@ class RequestPlan(_Document):
     auth: Auth | None = None
     check: AnswerCheck | None = None
     stream: Literal["openai"] | None = None
+    llm: LlmPlan | None = Field(default=None, description="prompts that are made, a fresh one for every request")
     verify_tls: bool = True
     ca_file: str | None = None
 
 
-class LatencyLimit(_Document):
-    """`percentile` (0 to 100, exclusive) of all requests must stay within `limit_ms`, on one of these times:
-
-    - `latency`: from the scheduled arrival to the end of the answer.
-    - `ttft`: from the scheduled arrival to the first token of a streamed answer.
-    - `tpot`: the mean time between its tokens (time per output token).
-    - `itl`: every gap between its tokens: `percentile` of an answer's gaps must stay within the limit as well.
-    - `per_token`: from the scheduled arrival to its end, over the number of tokens: 1000 over tokens per second.
-    - `goodput`: all limits of `good_ms` at once, of which `limit_ms` is the longest: a request is good when it holds
-      each of them. Of its gaps, 99% must.
-    """
-
-    metric: Metric = "latency"
-    percentile: float = Field(gt=0, lt=100)
-    limit_ms: float = Field(gt=0)
-    good_ms: dict[Metric, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _good_is_said(self) -> LatencyLimit:
-        if (self.metric == "goodput") != bool(self.good_ms) or "goodput" in self.good_ms:
-            raise ValueError("goodput needs good_ms: the limits that make a request good; no other metric has them")
-        return self
-
-
-class Slo(_Document):
-    """A rate meets the SLO when every latency limit holds and the share of errors is at most `error_rate`.
-
-    Errors and time-outs count as misses of every latency limit as well: they are never dropped.
-    """
-
-    latency: tuple[LatencyLimit, ...] = Field(min_length=1)
-    error_rate: float | None = Field(default=None, ge=0, lt=1)
-
-
-class Burst(_Document):
+class Burst(Document):
     """Bursty arrivals: the rate is `factor` times the mean for `share` of the time, `length_s` at a time on average."""
 
     factor: float = Field(default=3.0, gt=1)
@@ -128,7 +93,7 @@ class Burst(_Document):
         return self
 
 
-class LoadPlan(_Document):
+class LoadPlan(Document):
     """One capacity search against one endpoint, or with `rates_qps` one probe of `rate_s` at each of these rates.
 
     `arrivals` are an open loop, except `closed`: `users` that each send their next request when the last is answered.
@@ -184,7 +149,7 @@ class LoadPlan(_Document):
         return self
 
 
-class Stage(_Document):
+class Stage(Document):
     """A service that the endpoint of a plan calls, itself or through others. Its own plan says what it is asked when it
     is asked directly; the plan's rates and times do not count.
     """
@@ -193,7 +158,7 @@ class Stage(_Document):
     plan: LoadPlan
 
 
-class Target(_Document):
+class Target(Document):
     """One of several endpoints that are loaded at once: `share` of all arrivals go to it.
 
     Of its plan the first rate, `max_s`, `max_warmup_s` and the cores do not count: the joint plan's do.
@@ -204,7 +169,7 @@ class Target(_Document):
     plan: LoadPlan
 
 
-class JointPlan(_Document):
+class JointPlan(Document):
     """One capacity search against several endpoints that are loaded at the same time: every rate is that of all of
     them together, and it holds when every endpoint holds its own SLO.
 
@@ -237,7 +202,7 @@ class JointPlan(_Document):
         return self
 
 
-class Interval(_Document):
+class Interval(Document):
     """An estimate with its 95% interval."""
 
     value: float
@@ -245,7 +210,7 @@ class Interval(_Document):
     high: float
 
 
-class Percentiles(_Document):
+class Percentiles(Document):
     """Of one time that a streamed answer has, besides its latency."""
 
     p50_ms: float
@@ -253,7 +218,7 @@ class Percentiles(_Document):
     p99_ms: float
 
 
-class Tokens(_Document):
+class Tokens(Document):
     """Of the streamed answers that counted: means per answer, and what one user gets of them.
 
     `input_mean` is None where the server does not say how long its prompts were. `good` is the share of requests that
@@ -266,7 +231,7 @@ class Tokens(_Document):
     good: float | None = None
 
 
-class WarmupPoint(_Document):
+class WarmupPoint(Document):
     """What a stretch of the warm-up showed: the median latency and the answers per second."""
 
     at_s: float
@@ -274,7 +239,7 @@ class WarmupPoint(_Document):
     qps: float
 
 
-class Probe(_Document):
+class Probe(Document):
     """One stretch of load at one arrival rate.
 
     `requests` is every request that was scheduled after the probe's own settling time, less the `disturbed`; `misses`
@@ -312,7 +277,7 @@ class Probe(_Document):
     histogram: str
 
 
-class TargetMeasurement(_Document):
+class TargetMeasurement(Document):
     """One of several endpoints: what it held alone, the others being idle, and how it did at the highest common rate
     that all of them held. `probes` are its own part of the common ones, in their order.
     """
@@ -328,7 +293,7 @@ class TargetMeasurement(_Document):
     probes: tuple[Probe, ...] = ()
 
 
-class StageTimes(_Document):
+class StageTimes(Document):
     """How long a stage of a chain takes to answer, with all that it calls: the mean of lone requests while the chain is
     idle, and of those that were sent to it while the chain was loaded at its entry. The entry has no name.
     """
@@ -340,7 +305,7 @@ class StageTimes(_Document):
     errors: int = 0
 
 
-class Measurement(_Document):
+class Measurement(Document):
     """The answer to a `LoadPlan`, or to a `JointPlan`: then its rates are those of all `targets` together, and its
     latencies those of the target that is nearest to its limit.
 
@@ -388,7 +353,7 @@ class Measurement(_Document):
     notes: tuple[str, ...] = ()
 
 
-class Progress(_Document):
+class Progress(Document):
     """A line of progress, written about twice a second while the search runs."""
 
     event: Literal["progress"] = "progress"
@@ -399,7 +364,7 @@ class Progress(_Document):
     p99_ms: float | None = None
 
 
-class Answer(_Document):
+class Answer(Document):
     """The last line of standard output: a measurement, or why none could be made (the caller's fault)."""
 
     event: Literal["answer"] = "answer"

@@ -24,10 +24,11 @@ from loadtest.judge.features import Requests
 from loadtest.judge.percentile import percentile_ms
 from loadtest.judge.settling import settle_s
 from loadtest.judge.verdict import Evidence, Failures, Stretch, judge
-from loadtest.plan import LoadPlan, Metric, Percentiles, Probe, Tokens, Verdict
+from loadtest.plan import LoadPlan, Percentiles, Probe, Tokens, Verdict
 from loadtest.request.limits import Limit, limits, tolerance_s
 from loadtest.request.reply import NO_PORT, Send
 from loadtest.request.request_log import Numbers, RequestLog
+from loadtest.slo import Metric
 
 _MIN_COUNTED_S = 1.5  # a hiccup at the start must not decide a probe
 _MIN_HOPELESS_S, _HOPELESS = 0.75, 0.9  # except where that share of all requests is late
@@ -82,6 +83,7 @@ class OpenLoopProber:
         self._longest_s = max(limit.limit_s for limit in self._limits)
         # Only a latency can be judged before the answer is complete; other times are known when it is.
         self._patient = any(limit.metric != "latency" for limit in self._limits)
+        self._flattered = any(limit.flattered for limit in plan.slo.latency)
         self._tolerance_s = tolerance_s(plan)
         self._probes, self._must_recover = 0, False
         self.base_s = 0.0
@@ -241,7 +243,7 @@ class OpenLoopProber:
         late_p99_ms = float(np.quantile(late, 0.99)) * 1e3 if len(late) else 0.0
         late_by_s = self._late_by_s(look, now)
         # Tokens that are read late and together look as if they had come fast: then nothing is surely met either.
-        tokens_untrue = self._patient and effort.starved > _STARVED
+        tokens_untrue = self._flattered and effort.starved > _STARVED
         reason = ""
         if look.verdict != "met" or tokens_untrue:
             reason = self._spoiled(look, late_p99_ms, late_by_s, effort)

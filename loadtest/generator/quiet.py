@@ -94,7 +94,7 @@ class Quiet:
             return cls(None, patience, remaining_s)
         speed = machine_speed(watch.cores)
         allowed = min(1 - limit.percentile / 100 for one in plan.plans for limit in one.slo.latency)
-        tokens = any(limit.metric != "latency" for one in plan.plans for limit in one.slo.latency)
+        tokens = any(limit.flattered for one in plan.plans for limit in one.slo.latency)
         return cls(watch, patience, remaining_s, allowed, watch.look(), speed, tokens)
 
     def said(self, measurement: Measurement) -> Measurement:

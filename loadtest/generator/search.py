@@ -20,7 +20,9 @@ from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.search import ServerSearch
 from loadtest.judge.widening import gain_of
 from loadtest.neighbours import Neighbours
-from loadtest.plan import Interval, LatencyLimit, LoadPlan, Measurement, Outcome
+from loadtest.plan import Interval, LoadPlan, Measurement, Outcome
+from loadtest.request.vocabulary import vocabulary
+from loadtest.slo import LatencyLimit
 
 _CLOSED_S = 30.0
 _SLOW_QPS = 1.0
@@ -152,6 +154,8 @@ def _notes(plan: LoadPlan, found: Found, warm: WarmUp) -> list[str]:
         notes.append("The load generator shared CPU cores with the server, so the capacity may be understated.")
     if plan.request.stream and any(probe.tokens_per_s and not probe.streaming for probe in found.probes):
         notes.append("Where the load generator waited for a core, no times of tokens are reported.")
+    if plan.request.llm is not None and (note := vocabulary(plan.request.llm.tokenizer).note):
+        notes.append(note)
     if found.certainty == "uncertain" and found.at_least_qps and found.at_most_qps:
         notes.append(f"Uncertain: at least {found.at_least_qps:.3g}, at most {found.at_most_qps:.3g} requests/s.")
     if found.unlike_known:

@@ -9,10 +9,12 @@ the next, and spends the generator's time on all that.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +27,7 @@ from loadtest.request.answers import checker
 from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, in_turn
 from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, too_large, whole
+from loadtest.request.prompts import Prompts
 from loadtest.request.reply import GOOD, NO_PORT, Reply
 from loadtest.request.request_check import PlanError
 from loadtest.request.streams import read_stream
@@ -69,8 +72,11 @@ class Transport:
         self._method = request.method.upper()
         target = parts.path.rstrip("/") + request.path
         secret = secret_headers(request.auth)
+        self._message = partial(_message, request, secret, target, parts.netloc)
+        # No two processes that load one server may send the same words.
+        self._prompts = None if request.llm is None else Prompts(request.llm, plan.seed, str(os.getpid()))
         # Made once: to build the head anew for every request would cost more than to send it.
-        messages = [_message(request, secret, target, parts.netloc, body) for body in bodies]
+        messages = [self._message(body) for body in bodies]
         self._next = in_turn(messages, request, plan.seed)
         self._check = None if request.check is None else checker(request.check)
         self._streamed = request.stream is not None
@@ -79,7 +85,7 @@ class Transport:
         """Block this greenlet until the answer is complete, at most `request_timeout_s`; what came of it."""
         timeout = gevent.Timeout.start_new(self._timeout_s)
         try:
-            return self._exchange(self._next())
+            return self._exchange(self._next()) if self._prompts is None else self._prompted(self._prompts)
         except gevent.Timeout as expired:
             if expired is not timeout:
                 raise  # the caller's
@@ -92,6 +98,14 @@ class Transport:
     def close(self) -> None:
         """Close the connections that are kept for the next request."""
         self._pool.close()
+
+    def _prompted(self, prompts: Prompts) -> Reply:
+        """A prompt that nobody has sent before, or the next turn of a conversation."""
+        prompt = prompts.take()
+        reply = self._exchange(self._message(Body(prompt.body, "application/json")))
+        if reply.failure is None:
+            prompts.answered(prompt)
+        return reply
 
     def _exchange(self, message: bytes) -> Reply:
         sock = self._pool.get_socket()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.plan import FormField, RequestPlan
+from loadtest.request.prompts import Prompts
 from loadtest.request.request_check import PlanError
 from search_spaces.reading import InputError, is_folder, read_bytes, shown
 
@@ -29,6 +30,8 @@ class Body:
 
 def read_bodies(request: RequestPlan) -> list[Body]:
     """The bodies that requests draw from; one empty one for a request without."""
+    if request.llm is not None:
+        return [Body(Prompts(request.llm, 0, "sample").take().body, "application/json")]
     if request.multipart:
         return list(_limited(_forms(request.multipart), "the multipart bodies"))
     if request.file is not None:

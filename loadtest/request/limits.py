@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from loadtest.plan import LatencyLimit, LoadPlan, Metric
+from loadtest.plan import LoadPlan
 from loadtest.request.request_log import GOODPUT_GAPS, Floats, RequestLog
+from loadtest.slo import LatencyLimit, Metric
 
 _MIN_TOLERANCE_S = 0.005  # the generator's own lateness, else a tenth of the tightest limit
 

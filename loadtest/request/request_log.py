@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.plan import Metric
 from loadtest.request.reply import Reply
+from loadtest.slo import Metric
 
 Numbers = NDArray[np.intp]
 Floats = NDArray[np.float64]

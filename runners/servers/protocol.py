@@ -148,6 +148,7 @@ class ServerAdapter:
     configures_at_start: ClassVar[bool] = False
     path_is_file: ClassVar[bool] = False
     streams: ClassVar[bool] = False
+    fixes_lengths: ClassVar[bool] = False
 
     def gpus_constraint(self, names: Collection[str], gpus: str | None) -> str | None:
         """What the parameter `gpus`, the number of a replica's GPUs, has to equal, as a spec's constraint. `names` are

@@ -27,6 +27,7 @@ from loadtest import (
 from runners.servers import ServerRequest
 from search_spaces.reading import InputError, is_file, is_folder, read_json, shown
 from tuner.launch.adapter import serving
+from tuner.launch.prompts import as_asked, llm_plan
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.request import AuthSpec, TlsSpec
 
@@ -65,7 +66,7 @@ def request_source(loaded: LoadedSpec, generated: Path | None = None) -> Request
     try:
         bodies = read_bodies(plan)
     except PlanError as error:
-        given = next((key for key in ("dataset", "file", "multipart") if getattr(spec, key) is not None), "body")
+        given = next((key for key in ("dataset", "file", "multipart", "llm") if getattr(spec, key) is not None), "body")
         raise loaded.error(("request", given), str(error)) from error
     if plan.protocol == "v2-grpc":
         _check_grpc(loaded, plan.path, [body.content for body in bodies if body.content])
@@ -101,7 +102,8 @@ def adapter_request(loaded: LoadedSpec) -> ServerRequest | None:
 def lacks_bodies(loaded: LoadedSpec) -> bool:
     """Whether the spec gives no request bodies."""
     spec = loaded.spec.request
-    return all(one is None for one in (spec.json_body, spec.body, spec.dataset, spec.file, spec.multipart))
+    given = (spec.json_body, spec.body, spec.dataset, spec.file, spec.multipart, spec.llm)
+    return all(one is None for one in given)
 
 
 def must_describe(loaded: LoadedSpec) -> bool:
@@ -117,6 +119,9 @@ def _adapted(plan: RequestPlan, loaded: LoadedSpec, asked: ServerRequest, genera
         update["path"] = asked.path
     if "method" not in given:
         update["method"] = asked.method
+    if plan.llm is not None:
+        update["llm"] = as_asked(plan.llm, asked)
+        update["stream"] = plan.stream or asked.stream
     if lacks_bodies(loaded):
         update["dataset"] = None if generated is None else str(generated)
         update["headers"] = {"Content-Type": asked.content_type, **plan.headers}
@@ -129,7 +134,7 @@ def _plan(loaded: LoadedSpec) -> RequestPlan:
     spec, folder = loaded.spec.request, loaded.folder
     tls = spec.tls or TlsSpec()
     headers = dict(spec.headers)
-    body = json.dumps(spec.json_body) if spec.json_body is not None else spec.body
+    body = json.dumps(spec.json_body) if spec.json_body is not None and spec.llm is None else spec.body
     lines = spec.dataset is not None and not is_folder(folder / spec.dataset)
     if (body is not None or lines) and not any(name.lower() == "content-type" for name in headers):
         is_json = lines or _is_json(body or "")
@@ -143,7 +148,7 @@ def _plan(loaded: LoadedSpec) -> RequestPlan:
         headers=headers, body=body, multipart=forms, order=spec.order,
         dataset=None if spec.dataset is None else str(folder / spec.dataset),
         file=None if spec.file is None else str(folder / spec.file),
-        auth=_auth(spec.auth), check=_check(loaded), stream=spec.stream, verify_tls=tls.verify,
+        auth=_auth(spec.auth), check=_check(loaded), stream=spec.stream, llm=llm_plan(loaded), verify_tls=tls.verify,
         ca_file=None if tls.ca is None else str(folder / tls.ca),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from search_spaces.reading import quoted
+from tuner.spec.llm import LlmSpec
 from tuner.spec.quantities import Seconds
 from tuner.spec.section import Section, Text
 
@@ -99,6 +100,7 @@ class RequestSpec(Section):
     auth: AuthSpec | None = None
     check: CheckSpec | None = None
     stream: Literal["openai"] | None = None
+    llm: LlmSpec | None = None
     tls: TlsSpec | None = None
     timeout: Seconds | None = Field(default=None, description="default: 10s, or twice the slowest limit of the SLO")
 
@@ -129,6 +131,12 @@ class RequestSpec(Section):
                  if value is not None]  # fmt: skip
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other; keep one")
+        if self.llm is not None and (given not in ([], ["json"]) or self.protocol == "grpc" or self.method != "POST"):
+            raise ValueError(
+                "llm makes prompts of POST requests by HTTP; only json goes with it, for what else they say"
+            )
+        if self.llm is not None and self.json_body is not None and not isinstance(self.json_body, Mapping):
+            raise ValueError("json beside llm is a mapping: what requests say beside their prompt")
         plain = (self.stream, self.check, self.multipart, self.tls)
         if self.protocol == "grpc" and any(one is not None for one in plain):
             raise ValueError("protocol: grpc goes without stream, check, multipart and tls; remove them")

@@ -37,6 +37,7 @@ class LlamaCpp(ServerAdapter):
     ready_timeout_s = 300.0
     path_is_file = True
     streams = True
+    fixes_lengths = True
     knobs = (
         Knob("workers", (1, 2, 4, 8), ("workers", "concurrency", "instances")),  # slots that answer at once
         Knob("threads", (1, 2, 4, 8), ("threads",)),

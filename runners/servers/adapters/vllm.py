@@ -42,6 +42,7 @@ class Vllm(ServerAdapter):
     image = "vllm/vllm-openai:v0.11.0"
     ready_timeout_s = 900.0
     streams = True
+    fixes_lengths = True
     parallel = ("tensor_parallel", "pipeline_parallel", "data_parallel")
     knobs = (
         Knob("batch_size", (16, 64, 128, 256), ("batch_size", "concurrency")),
