@@ -6,7 +6,10 @@ is what its interval says. The product's own sampler, final and decision run on 
 rule that came before (the best of three that are measured once more) after the same search, and Optuna's samplers with
 that rule. All have the same launches to spend: those of the search and of the final together.
 
-- regret: what the recommended configuration truly costs over the best of the whole space (`measured`: of those tried).
+- regret: what the recommended configuration truly costs over the best of the whole space. It has two parts: that of the
+  search (the best of those tried, over the best of all) and that of the decision (the recommended one, over the best of
+  those tried).
+- untried: how much better the best that was not tried is said to be than what is recommended, and how much it is.
 - said: the mean probability to be the best of those tried that was stated, and how often it was true.
 - current is best: the spec names the truly best configuration as today's; the answer should be to keep it.
 - A/A: two names for one configuration, one of them today's: neither may be called cheaper.
@@ -15,18 +18,19 @@ that rule. All have the same launches to spend: those of the search and of the f
 from __future__ import annotations
 
 import argparse
+import csv
 import multiprocessing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.search.families import FAMILIES, Floats, Surface, draw
-from benchmarks.search.searchers import SEARCHERS, OurSearch
-from benchmarks.search.tables import read_table
-from results import TrialRecord
+from benchmarks.search.searchers import OURS, SEARCHERS, OurSearch
+from benchmarks.search.tables import read_table, sources
+from results import Estimate, TrialRecord
 from runners import Recorded
 from search_spaces import Parameter, SearchSpace
 from tuner.search.beliefs import Beliefs, Expectation
@@ -44,14 +48,18 @@ _RULES = FinalRules()
 
 @dataclass(frozen=True)
 class Case:
-    """One run. `service` is a family and a seed, or a table. `current`: today's is the truly best one, or none."""
+    """One run. `service` is a family and a seed, or a table; `kind` the family, or the table's source. `current`: today's
+    is the truly best one, or none. `weights` are the search's, None: those that ship.
+    """
 
     service: tuple[str, int] | Path
+    kind: str
     method: str
     noise: float
     seed: int
     budget: int
     current: bool = False
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,13 @@ class Outcome:
     true: float = np.nan
     said_alike: float = np.nan
     true_alike: float = np.nan
+    untried_said: float = np.nan
+    untried_true: float = np.nan
+
+    @property
+    def regret_search(self) -> float:
+        """What the best of those tried costs over the best of all."""
+        return (1 + self.regret) / (1 + self.regret_measured) - 1
 
 
 class Noisy:
@@ -74,8 +89,9 @@ class Noisy:
 
     def __init__(self, surface: Surface, noise: float, seed: int) -> None:
         self.surface, self._noise, self._random = surface, noise, np.random.default_rng([seed, 7])
-        with np.errstate(divide="ignore"):
-            self.costs: Floats = surface.price / surface.capacity_qps / 3600 * 1e6
+        with np.errstate(divide="ignore", invalid="ignore"):
+            costs = surface.price / surface.capacity_qps / 3600 * 1e6
+        self.costs: Floats = np.where(surface.capacity_qps > 0, costs, np.inf)
         self.launches = 0
 
     def launch(self, number: int, trial: int, best: float | None, *, prune: bool) -> TrialRecord:
@@ -84,7 +100,8 @@ class Noisy:
         surface, random = self.surface, self._random
         price, capacity = float(surface.price[number]), float(surface.capacity_qps[number])
         shared: dict[str, Any] = {
-            "number": trial, "configuration": surface.configurations[number], "cost_per_hour": price,
+            "number": trial, "configuration": surface.configurations[number],
+            "cost_per_hour": None if np.isnan(price) else price,
         }  # fmt: skip
         if not capacity:
             oom = surface.status[number] == "oom"
@@ -96,8 +113,9 @@ class Noisy:
         bound = None if best is None or not prune else capacity_at_cost(price, best) * BREAK_EVEN_MARGIN
         if bound is not None and seen < bound:
             return TrialRecord(state="pruned", reason="dearer", capacity_bound_qps=bound, **shared)
+        p99_ms = np.nan if surface.p99_ms is None else float(surface.p99_ms[number])
         return TrialRecord(
-            state="complete", capacity_qps=estimate,
+            state="complete", capacity_qps=estimate, p99_ms=None if np.isnan(p99_ms) else Estimate.exactly(p99_ms),
             cost_per_million_requests=cost_per_million_requests(price, seen), **shared,
         )  # fmt: skip
 
@@ -110,7 +128,10 @@ def run(case: Case) -> Outcome:
     surface = read_table(case.service) if isinstance(case.service, Path) else draw(*case.service)
     noisy = Noisy(surface, case.noise, case.seed)
     ours = case.method in ("ours", "before")
-    searcher = SEARCHERS["ours" if ours else case.method](surface, case.seed)
+    if ours:
+        searcher: Any = OURS["ours"](surface, case.seed, case.weights)
+    else:
+        searcher = SEARCHERS[case.method](surface, case.seed)
     budget = case.budget
     if case.method != "ours":
         budget += _RULES.launches(case.budget) - _CONFIRMED
@@ -120,6 +141,7 @@ def run(case: Case) -> Outcome:
         return _before(case, noisy, numbers, records)
     assert isinstance(searcher, OurSearch)
     expected = searcher.proposer.expected(records)
+    untried = searcher.proposer.propose(records, [], len(records)).expected_improvement if budget < len(noisy.costs) else 0
     beliefs, decision = final(
         lambda trial: noisy.launch(numbers[trial], trial, None, prune=False), records, expected,
         current=0 if case.current else None,
@@ -128,10 +150,12 @@ def run(case: Case) -> Outcome:
         return Outcome(case, np.inf, 0.0, noisy.launches)
     served = [noisy.costs[numbers[one]] for one in beliefs.numbers]
     cost = noisy.costs[numbers[decision.number]]
+    best_untried = np.delete(noisy.costs, numbers).min(initial=np.inf)
     return Outcome(
         case, cost / noisy.costs.min() - 1, cost / min(served) - 1, noisy.launches, decision.action,
         decision.probability_best, float(cost <= min(served) + 1e-12),
         decision.probability_alike, float(cost <= min(served) * 1.02),
+        np.nan if untried is None else untried, max(0.0, 1 - best_untried / cost),
     )  # fmt: skip
 
 
@@ -198,8 +222,8 @@ def same(noise: float, seed: int) -> Decision | None:
 
 
 HEAD = [
-    "noise", "method", "today's", "runs", "regret, median", "90th percentile", "of those tried, median",
-    "90th percentile", "launches", "deploy, keep, uncertain", "said best", "true", "said within 2%", "true",
+    "noise", "method", "today's", "runs", "regret, median", "90th percentile", "of the search, median",
+    "90th percentile", "of the decision, median", "90th percentile", "launches", "deploy, keep, uncertain", "said best", "true", "said within 2%", "true",
 ]  # fmt: skip
 
 
@@ -215,14 +239,47 @@ def table(outcomes: Sequence[Outcome]) -> list[list[str]]:
         rows.append(
             [
                 f"{key[0]:.0%}", key[1], "the best" if key[2] else "none", str(len(chosen)),
-                *(f"{np.quantile([one.regret for one in chosen], at):.1%}" for at in (0.5, 0.9)),
-                *(f"{np.quantile([one.regret_measured for one in chosen], at):.1%}" for at in (0.5, 0.9)),
+                *_usual_and_late([one.regret for one in chosen]),
+                *_usual_and_late([one.regret_search for one in chosen]),
+                *_usual_and_late([one.regret_measured for one in chosen]),
                 f"{np.mean([one.launches for one in chosen]):.1f}",
                 ", ".join(f"{actions.count(one) / len(actions):.0%}" for one in ("deploy", "keep", "uncertain")),
                 *said,
             ]
         )  # fmt: skip
     return rows
+
+
+KIND_HEAD = [
+    "noise", "services", "runs", "regret, median", "90th percentile", "of the search, median", "90th percentile",
+    "of the decision, median", "90th percentile", "untried said to be better by, mean", "is, mean", "most",
+]  # fmt: skip
+
+
+def by_kind(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """A row per noise and kind of service, and one for all, of our runs without a current configuration."""
+    rows = []
+    ours = [one for one in outcomes if one.case.method == "ours" and not one.case.current]
+    for noise in dict.fromkeys(one.case.noise for one in ours):
+        for kind in [*dict.fromkeys(one.case.kind for one in ours), "all"]:
+            chosen = [one for one in ours if one.case.noise == noise and kind in ("all", one.case.kind)]
+            told = [one for one in chosen if not np.isnan(one.untried_said)]
+            rows.append(
+                [
+                    f"{noise:.0%}", kind, str(len(chosen)),
+                    *_usual_and_late([one.regret for one in chosen]),
+                    *_usual_and_late([one.regret_search for one in chosen]),
+                    *_usual_and_late([one.regret_measured for one in chosen]),
+                    f"{np.mean([one.untried_said for one in told]):.1%}" if told else "",
+                    f"{np.mean([one.untried_true for one in told]):.1%}" if told else "",
+                    f"{np.max([one.untried_true for one in told]):.1%}" if told else "",
+                ]
+            )  # fmt: skip
+    return rows
+
+
+def _usual_and_late(regrets: Sequence[float]) -> list[str]:
+    return [f"{np.quantile(regrets, at):.1%}" for at in (0.5, 0.9)]
 
 
 CALIBRATION_HEAD = ["noise", "said to be the best", "runs", "mean of what was said", "true"]
@@ -247,24 +304,41 @@ def _mean(values: Iterable[float]) -> str:
 
 
 def cases(asked: argparse.Namespace) -> list[Case]:
-    """Every service with every method, noise and seed; `ours` once more where today's is the best."""
-    services: list[tuple[str, int] | Path] = [*asked.tables]
-    services += [(family, seed) for family in asked.families.split(",") if family for seed in range(asked.services)]
+    """Every service with every method, noise and seed; `ours` once more where today's is the best. The tables of a source
+    are searched with weights that never saw it.
+    """
+    services: list[tuple[tuple[str, int] | Path, str]] = [(path, "tables") for path in asked.tables]
+    services += [((family, seed), family) for family in asked.families.split(",") if family
+                 for seed in range(asked.services)]  # fmt: skip
+    for source, paths in sources(asked.sources).items() if asked.sources else ():
+        services += [(path, source) for path in paths[asked.skip :: asked.every]]
     found = []
     for noise in asked.noise:
         for method in asked.methods.split(","):
-            for service in services:
-                seeds = range(asked.first, asked.first + asked.seeds)
-                found += [Case(service, method, noise, seed, asked.budget) for seed in seeds]
-                if method == "ours":
-                    found += [Case(service, method, noise, seed, asked.budget, current=True) for seed in seeds]
+            for service, kind in services:
+                weights = _weights_of(asked.weights, kind)
+                for seed in range(asked.first, asked.first + asked.seeds):
+                    case = Case(service, kind, method, noise, seed, asked.budget, weights=weights)
+                    found += [case, replace(case, current=True)] if method == "ours" and asked.current else [case]
     return found
+
+
+def _weights_of(weights: Path | None, kind: str) -> Path | None:
+    """Of a folder those that were not trained on the source, or, for what is made up, on no table."""
+    if weights is None or weights.is_file():
+        return weights
+    left_out = weights / f"weights-without-{kind}.safetensors"
+    return left_out if left_out.is_file() else weights / "weights-all.safetensors"
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="replay tables")
+    parser.add_argument("--sources", type=Path, help="folder of measured sources, a folder of tables each")
+    parser.add_argument("--every", type=int, default=1, help="every which of a source's tables (default: 1)")
+    parser.add_argument("--skip", type=int, default=0, help="the first of a source's tables (default: 0)")
+    parser.add_argument("--weights", type=Path, help="as of `python -m benchmarks.search`")
     parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--services", type=int, default=5, help="made-up services per family (default: 5)")
     parser.add_argument("--methods", default="ours,before,Optuna TPE,Optuna GP")
@@ -273,17 +347,34 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--budget", type=int, default=20)
     parser.add_argument("--same", type=int, default=40, help="runs of A/A per noise (default: 40)")
+    parser.add_argument(
+        "--current", action=argparse.BooleanOptionalAction, default=True, help="once more where today's is the best"
+    )
+    parser.add_argument("--csv", type=Path, help="a file for every run")
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(asked.processes) as pool:
         outcomes = pool.map(run, cases(asked), chunksize=1)
         pool.close()
         pool.join()
+    if asked.csv:
+        _write(asked.csv, outcomes)
     _print(HEAD, table(outcomes))
+    _print(KIND_HEAD, by_kind(outcomes))
     _print(CALIBRATION_HEAD, calibration(outcomes))
     for noise in asked.noise:
         found = [decision.action for seed in range(asked.same) if (decision := same(noise, seed)) is not None]
         print(f"A/A at {noise:.0%} noise: {found.count('deploy')} of {len(found)} called cheaper")
+
+
+def _write(path: Path, outcomes: Sequence[Outcome]) -> None:
+    names = [field.name for field in fields(Case)], [field.name for field in fields(Outcome) if field.name != "case"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*names[0], *names[1], "regret_search"])
+        for one in outcomes:
+            found = [getattr(part, name) for part, some in zip((one.case, one), names, strict=True) for name in some]
+            writer.writerow([*found, one.regret_search])
 
 
 def _print(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
