@@ -48,8 +48,8 @@ _RULES = FinalRules()
 
 @dataclass(frozen=True)
 class Case:
-    """One run. `service` is a family and a seed, or a table; `kind` the family, or the table's source. `current`: today's
-    is the truly best one, or none. `weights` are the search's, None: those that ship.
+    """One run. `service` is a family and a seed, or a table; `kind` the family, or the table's source. `current`:
+    today's is the truly best one, or none. `weights` are the search's, None: those that ship.
     """
 
     service: tuple[str, int] | Path
@@ -141,7 +141,9 @@ def run(case: Case) -> Outcome:
         return _before(case, noisy, numbers, records)
     assert isinstance(searcher, OurSearch)
     expected = searcher.proposer.expected(records)
-    untried = searcher.proposer.propose(records, [], len(records)).expected_improvement if budget < len(noisy.costs) else 0
+    untried: float | None = 0.0
+    if budget < len(noisy.costs):
+        untried = searcher.proposer.propose(records, [], len(records)).expected_improvement
     beliefs, decision = final(
         lambda trial: noisy.launch(numbers[trial], trial, None, prune=False), records, expected,
         current=0 if case.current else None,
@@ -223,7 +225,8 @@ def same(noise: float, seed: int) -> Decision | None:
 
 HEAD = [
     "noise", "method", "today's", "runs", "regret, median", "90th percentile", "of the search, median",
-    "90th percentile", "of the decision, median", "90th percentile", "launches", "deploy, keep, uncertain", "said best", "true", "said within 2%", "true",
+    "90th percentile", "of the decision, median", "90th percentile", "launches",
+    "deploy, keep, uncertain", "said best", "true", "said within 2%", "true",
 ]  # fmt: skip
 
 
@@ -304,8 +307,8 @@ def _mean(values: Iterable[float]) -> str:
 
 
 def cases(asked: argparse.Namespace) -> list[Case]:
-    """Every service with every method, noise and seed; `ours` once more where today's is the best. The tables of a source
-    are searched with weights that never saw it.
+    """Every service with every method, noise and seed; `ours` once more where today's is the best. The tables of a
+    source are searched with weights that never saw it.
     """
     services: list[tuple[tuple[str, int] | Path, str]] = [(path, "tables") for path in asked.tables]
     services += [((family, seed), family) for family in asked.families.split(",") if family

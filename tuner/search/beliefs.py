@@ -24,7 +24,7 @@ from results import Estimate
 Floats = NDArray[np.float64]
 
 # Of two launches' logarithms: on a shared machine, before any configuration was launched twice.
-_SPREAD_GUESS, _SPREAD_DOUBT = 0.1, 0.6
+LAUNCH_SPREAD, _SPREAD_DOUBT = 0.1, 0.6
 _SPREADS = np.geomspace(0.01, 0.5, 18)
 _DISTURBED = 0.05  # of launches
 _SLOWED, _SLOWED_SPREAD = 0.5, 0.35  # by so much, in logs: a halved capacity is 0.69
@@ -200,7 +200,7 @@ def _spread_weights(contenders: Sequence[Contender], shown: Sequence[Floats]) ->
     """
     from scipy.special import logsumexp
 
-    log_weight = -0.5 * (np.log(_SPREADS / _SPREAD_GUESS) / _SPREAD_DOUBT) ** 2
+    log_weight = -0.5 * (np.log(_SPREADS / LAUNCH_SPREAD) / _SPREAD_DOUBT) ** 2
     for one, likelihood in zip(contenders, shown, strict=True):
         if len(one.told) > 1:
             log_weight = log_weight + logsumexp(likelihood, axis=1)
@@ -214,7 +214,7 @@ def _priors(contenders: Sequence[Contender]) -> list[Expectation]:
     """
     seen = {one.number: float(np.median(figures)) for one in contenders if (figures := one.told)}
     squares = [
-        (seen[one.number] - one.expected.mean) ** 2 / (one.expected.spread**2 + _SPREAD_GUESS**2)
+        (seen[one.number] - one.expected.mean) ** 2 / (one.expected.spread**2 + LAUNCH_SPREAD**2)
         for one in contenders
         if one.expected is not None and one.number in seen
     ]

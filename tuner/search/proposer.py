@@ -65,12 +65,13 @@ class Proposer:
 
         Raises SpaceExhausted when there is none left.
         """
-        from tuner.search.surrogate.acquisition import chebyshev, expected_improvement, expected_loss
+        from tuner.search.surrogate.acquisition import believed_best, chebyshev, expected_improvement, expected_loss
         from tuner.search.surrogate.mixture import mixed
 
         waiting = self.pool.numbers_of(pending)
         free = self.pool.free((record.configuration for record in records), waiting, spent)
-        predictions = self._surrogate.predict(self._trials(records), np.array(waiting, dtype=np.int64))
+        trials = self._trials(records)
+        predictions = self._surrogate.predict(trials, np.array(waiting, dtype=np.int64))
         losses = self._losses(records)
         seen = np.array([found for record in records if (found := self.objective.losses(record)) is not None])
         metrics = len(self.objective.metrics)
@@ -83,6 +84,9 @@ class Proposer:
             chosen = self._first(predictions, losses, scale, free, waiting, turn)
             return Proposal(self.pool.configuration(chosen), None)
         best = float(scale(list(seen.T)).min())
+        served = trials.only(trials.state == 0)
+        if len(self.objective.metrics) == 1 and len(served) == len(seen) and (served.error > 0).any():
+            best = believed_best(predictions, losses, served)
         score = mixed(predictions, [expected_improvement(one, losses, best, scale) for _, one in predictions])
         chosen = free[score[free].argmax()]
         if score[chosen] <= 1e-9:

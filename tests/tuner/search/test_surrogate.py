@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from results import Estimate, TrialRecord
 from search_spaces import Parameter, ParameterValue, SearchSpace
 from tuner.search.objective import Objective, cost_per_million_requests
 from tuner.search.proposer import Proposer
+from tuner.search.surrogate.acquisition import believed_capacity
 from tuner.search.surrogate.encoding import encode
 from tuner.search.surrogate.features import MEASURED, Candidates, Trials, spaces_of
 from tuner.search.surrogate.gaussian_process import GaussianProcess
@@ -267,3 +270,15 @@ def test_a_gpu_is_known_by_what_it_is_called(name: str, memory: float) -> None:
     assert found is not None
     assert found[2] == memory
     assert gpu_physics("a potato") is None
+
+
+def test_a_lucky_launch_is_believed_in_part_and_what_is_exact_in_full() -> None:
+    flat = Prediction(
+        np.zeros((3, 1)), np.full((3, 1), 0.1), np.ones((3, 1)), np.zeros(3), np.ones(3), np.full((3, 4), 0.25)
+    )
+    told = trials([0, 2, 2], [0.3, 0.3, 0.3])
+    _, exactly = believed_capacity([(1.0, flat)], replace(told, error=np.zeros(3)))
+    numbers, believed = believed_capacity([(1.0, flat)], replace(told, error=np.full(3, 0.02)))
+    assert numbers.tolist() == [0, 2]
+    assert exactly == pytest.approx([0.3, 0.3], abs=1e-6)
+    assert 0.1 < believed[0] < believed[1] < 0.25  # two launches are believed more than one

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.special import softmax
 
-from tuner.search.surrogate.features import Floats, Ints
+from tuner.search.beliefs import LAUNCH_SPREAD
+from tuner.search.surrogate.features import Floats, Ints, Trials
+from tuner.search.surrogate.mixture import mixed
 from tuner.search.surrogate.predict import Prediction
 
 # Of log capacities and of logs of p99 over its limit, arrays whose rows are configurations, to losses: lower is better.
@@ -27,6 +29,30 @@ def expected_improvement(prediction: Prediction, losses: Losses, best: float, sc
         else (gain[:, :, 0] * probability).sum(axis=1)
     )
     return np.asarray(mean * prediction.outcome[:, 0])
+
+
+def believed_best(predictions: Sequence[tuple[float, Prediction]], losses: Losses, served: Trials) -> float:
+    """The lowest loss that is believed of a configuration that was measured, by the one objective there is."""
+    numbers, believed = believed_capacity(predictions, served)
+    log_capacity, log_p99 = (np.zeros((len(predictions[0][1].outcome), 1, 1)) for _ in range(2))
+    log_capacity[numbers, 0, 0] = believed
+    log_p99[served.index, 0, 0] = np.nan_to_num(served.measured[:, 0])
+    return float(losses(log_capacity, log_p99)[0][numbers].min())
+
+
+def believed_capacity(predictions: Sequence[tuple[float, Prediction]], served: Trials) -> tuple[Ints, Floats]:
+    """The configurations that were measured, and the log capacity that all trials together make one believe of each:
+    what its own launches showed, drawn towards what the models predict of it by as much as launches are off. The
+    highest of many noisy figures is a lucky one, and to better luck is no aim. What was told without an error stands.
+    """
+    numbers, place, counts = np.unique(served.index, return_inverse=True, return_counts=True)
+    shown = np.bincount(place, served.log_capacity) / counts
+    error = np.nan_to_num(served.error)
+    variance = np.bincount(place, np.where(error > 0, np.hypot(error, LAUNCH_SPREAD), 0.0) ** 2) / counts**2
+    mean = mixed(predictions, [one.middle() for _, one in predictions])[numbers]
+    squares = [((one.mean**2 + one.spread**2) * one.weight).sum(axis=1) for _, one in predictions]
+    doubt = np.maximum(mixed(predictions, squares)[numbers] - mean**2, 1e-12)
+    return numbers, np.asarray(mean + (shown - mean) * doubt / (doubt + variance))
 
 
 def expected_loss(prediction: Prediction, losses: Losses, scale: Scale) -> Floats:

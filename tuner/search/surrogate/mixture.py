@@ -108,11 +108,13 @@ class Surrogate:
         others, at = others.only(others.index != trials.index[number]), trials.index[[number]]
         weights = self.weights(trials)
         experts: list[tuple[float, Prediction]] = []
-        if _in_network(weights) > _HEARD:
+        if weights[_NETWORK] + weights[_DOUBTED] > _HEARD:
             network = self.network.predict(others, at)
-            experts += [(weights[0], network), (weights[1], _doubted(network))]
-        if weights[2] > _HEARD:
-            experts.append((weights[2], self._gaussian_process.predict(others, at, fitted_to=trials)))
+            experts += [(weights[_NETWORK], network), (weights[_DOUBTED], _doubted(network))]
+        if self._has_roles and weights[_ROLELESS] > _HEARD:
+            experts.append((weights[_ROLELESS], self.roleless.predict(others, at)))
+        if weights[_PROCESS] > _HEARD:
+            experts.append((weights[_PROCESS], self._gaussian_process.predict(others, at, fitted_to=trials)))
         means = [one.middle() for _, one in experts]
         squares = [((one.mean**2 + one.spread**2) * one.weight).sum(axis=1) for _, one in experts]
         mean = float(mixed(experts, means)[0])
