@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from loadtest.judge.burst import Burst
 from loadtest.judge.capacity import Posterior, Probed
@@ -27,6 +26,7 @@ from loadtest.plan import Verdict
 Floats = NDArray[np.float64]
 
 SURE = 0.98  # a rate holds, or does not, with this probability: then its verdict is sure
+_NEAR = 0.03  # of the capacity: the error rate of a verdict is that of rates further from it
 _LOWEST, _HIGHEST, _GRID = 0.01, 3.0, 1000  # of the bursts' throughput
 _TRUSTED = 0.98  # weight of the network before anything was predicted
 _WORST = math.log(0.02)  # no single prediction counts more against its model
@@ -120,19 +120,39 @@ class ServerPosterior:
         self, requests: tuple[Requests, ...], evidence: Sequence[Evidence], failures: Failures | None
     ) -> Verdict:
         """Of a probe that is under way: what is known without it, and what it has seen so far."""
+        view = self._viewed([*self._probes, requests], self._counts)
+        return self._verdict(view, requests, evidence, failures)
+
+    def decided(self, found: Probed) -> Verdict:
+        """The verdict of a probe that was added, by all that is known now: a later probe may have decided it."""
+        if not found.requests:
+            return found.verdict
+        return self._verdict(self._view, found.requests, found.evidence, found.failures)
+
+    def _verdict(
+        self, view: _View, requests: tuple[Requests, ...], evidence: Sequence[Evidence], failures: Failures | None
+    ) -> Verdict:
         if failures is not None and failures.verdict == "missed":
             return "missed"
         if any(_hopeless(one, query) for one, query in zip(requests, self._queries, strict=True)):
             return "missed"
-        counts = judge(evidence, failures)
-        below = self._at(self._viewed([*self._probes, requests], self._counts).below, requests[0].rate_qps)
+        counts, inferred = judge(evidence, failures), self._side(view, requests[0].rate_qps)
         clear = all(_clear(one, query) for one, query in zip(requests, self._queries, strict=True))
-        inferred: Verdict = "met" if below < 1 - SURE or clear else "missed" if below > SURE else "undecided"
+        if clear:
+            inferred = "met"
         if failures is not None and failures.exceeded and inferred == "met":
             return "undecided"
         if "undecided" in (counts, inferred):
             return inferred if counts == "undecided" else counts
         return counts if counts == inferred else "undecided"
+
+    def _side(self, view: _View, rate_qps: float) -> Verdict:
+        """On which side of the capacity a rate lies, give or take `_NEAR`: a verdict so near to it is never wrong."""
+        if self._at(view.below, rate_qps / (1 + _NEAR)) < 1 - SURE and self._at(view.below, rate_qps) < 0.5:
+            return "met"
+        if self._at(view.below, rate_qps / (1 - _NEAR)) > SURE and self._at(view.below, rate_qps) > 0.5:
+            return "missed"
+        return "undecided"
 
     def _at(self, below: Floats, rate_qps: float) -> float:
         return float(np.interp(math.log(rate_qps), self._logs, below))
@@ -157,14 +177,16 @@ class ServerPosterior:
         return _View(mixed / mixed[-1], network, counted, inferred)
 
     def _predict(self, found: Probed) -> None:
-        """Score both by the side of the capacity on which the probe turned out to be, as far as that is clear."""
-        rate, evidence = found.probe.rate_qps, found.tightest
-        if math.isfinite(evidence.cautious_error) and not found.too_many_errors:
-            held = float(ndtr(-evidence.distance / max(evidence.cautious_error, 0.1)))
+        """Score both by the side of the capacity on which the probe turned out to be, where its counts alone decide.
+
+        Where they do not they lean to the wrong side too often (a short probe a little above the capacity has no late
+        request yet), and the network, which knows that, would lose its weight for being right.
+        """
+        rate, side = found.probe.rate_qps, judge(found.evidence)
+        if side != "undecided" and not found.too_many_errors:
             for number, below in enumerate((self._view.network_below, self._view.counts_below)):
                 missed = min(max(self._at(below, rate), 0.01), 0.99)
-                score = held * math.log(1 - missed) + (1 - held) * math.log(missed)
-                self._scores[number] += max(score, _WORST)
+                self._scores[number] += max(math.log(missed if side == "missed" else 1 - missed), _WORST)
         for one, inferred, query in zip(found.requests, self._view.inferred, self._queries, strict=False):
             self._surprises += _surprised(one, inferred, query)
 

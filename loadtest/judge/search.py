@@ -1,8 +1,8 @@
 """The search for the capacity of one server, by what each second of load tells. Pure logic over a `Prober`.
 
 First a bracket: a rate that holds and one that does not, so that the answer never rests on one side alone. Then the
-middle of what is still possible, each probe longer than the last, until the interval is as narrow as was asked for or
-the time is over. The last word is a probe at the capacity.
+ends of what is still possible, in turns, until the interval is as narrow as was asked for or the time is over. The last
+word is a probe a little below the capacity.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from loadtest.judge.capacity import Found, OpinionatedProber, Probed, missed_by
 from loadtest.judge.inference import SURE, ServerPosterior
-from loadtest.judge.widening import possible_gain
+from loadtest.judge.widening import VAGUE, possible_gain, raised
 from loadtest.plan import TOO_SHORT, Interval, Outcome, Probe
 
 _LOWEST_SHARE = 1 / 40  # of the bursts' throughput; what misses there misses everywhere
@@ -21,14 +21,17 @@ _BRACKET_SHARE, _LATER_SHARE = 0.25, 0.5  # of the time that is left, for one pr
 _BRACKETING = 2  # probes, at least, that are as short as that
 _STEP = (1.04, 1.1, 1.2)  # from the highest rate that held, or the lowest that missed: at least, further each time
 _LONG_STEP = 1.6  # and at most
-_UP = (0.75, 0.92, 0.98)  # quantiles of the posterior to go to while every rate held: further each time
+# Quantiles of the posterior to go to. At its middle no probe is ever decided, and a network that reads all latencies
+# learns as much beside it: so the first rate is likely to hold, and later ones are in turns likely to hold and to miss.
+_FIRST, _SIDES = 0.06, (0.06, 0.94)
+_FURTHEST = 1.2  # times the middle, or a part of it
+_UP = (0.95, 0.97, 0.98)  # while every rate held: further each time
 _DOWN = (0.25, 0.08, 0.02)  # and while none did
-_LAST = 0.4  # near the end
+_LAST = 0.06  # near the end
 _WORTH = 2.0  # of the shortest probe: what is left for another one, or it is spent on this one
 _LEAST_REQUESTS = 8
 _MAX_INVALID, _SLOWER = 3, 0.6  # probes in a row that the generator spoiled; then slower
 _NARROW = 1.25  # high over low, seen from both sides: then its ends are sure, whatever was tried
-_VAGUE = 2.0  # high over low: an answer that wide is never sure, whatever was seen to hold and to miss
 _NEAR = 0.93  # of the capacity: the rate at which the reported latencies were seen
 
 
@@ -55,7 +58,7 @@ class ServerSearch:
 
     def run(self) -> Found:
         """Probe until the capacity is known as well as asked for, or the time is over."""
-        rate = self.first_rate_qps or self.posterior.quantile(0.5)[0]
+        rate = self.first_rate_qps or self._beside(_FIRST)
         while self.prober.remaining_s() > self._least_s:
             found = self._probe(rate)
             if found.verdict == "invalid":
@@ -104,6 +107,13 @@ class ServerSearch:
         self._probes.append(found)
         return found
 
+    def _decided(self, found: Probed) -> Probe:
+        """The probe with the verdict that all probes together allow; neighbours' misses stay in doubt."""
+        if found.verdict == "invalid":
+            return found.probe
+        verdict = replace(found, opinion=self.posterior.decided(found)).verdict
+        return found.probe.model_copy(update={"verdict": verdict})
+
     def _given_up(self) -> bool:
         self._invalid += 1
         self._client_limited = self._invalid >= (_MAX_INVALID if self._held() else 2 * _MAX_INVALID)
@@ -118,9 +128,10 @@ class ServerSearch:
         return at_once or self.posterior.below(quiet_qps) > SURE
 
     def _next_rate(self) -> float:
-        """A bracket first, then the middle."""
+        """A bracket first, then both sides of the capacity in turns."""
         turn = min(len(self._valid()), len(_UP)) - 1
-        down, low, middle, up = self.posterior.quantile(_DOWN[turn], _LAST, 0.5, _UP[turn])
+        side = _SIDES[len(self._valid()) % 2]
+        down, up = self.posterior.quantile(_DOWN[turn], _UP[turn])
         fastest = max((found.probe.rate_qps for found in self._held()), default=None)
         slowest = min((found.probe.rate_qps for found in self._missed()), default=None)
         if fastest is None and slowest is not None:
@@ -128,7 +139,13 @@ class ServerSearch:
         if slowest is None and fastest is not None:
             return min(fastest * _LONG_STEP, max(fastest * _STEP[turn], up))
         # Near the end it is more likely to hold: what is reported is then what was seen.
-        return low if self._known() or self.prober.remaining_s() < 8 * _MIN_PROBE_S else middle
+        last = self._known() or self.prober.remaining_s() < 8 * _MIN_PROBE_S
+        return self._beside(_LAST if last else side)
+
+    def _beside(self, share: float) -> float:
+        """That quantile of the capacity, but near its middle: far from it a probe is decided and says little."""
+        middle, rate = self.posterior.quantile(0.5, share)
+        return min(max(rate, middle / _FURTHEST), middle * _FURTHEST)
 
     def _known(self) -> bool:
         """Known well enough, and seen from both sides, or the interval would rest on the model alone."""
@@ -163,11 +180,12 @@ class ServerSearch:
         """With the rates that surely hold, and surely do not: of those that were tried, else the interval's ends."""
         below = {one.probe.rate_qps: self.posterior.below(one.probe.rate_qps) for one in self._valid()}
         holds = max((rate for rate, share in below.items() if share < 1 - SURE), default=None)
-        gain = possible_gain(one.probe for one in self._probes)  # what neighbours may have cost
-        misses = min((gain * rate for rate, share in below.items() if share > SURE), default=None)
+        missed = min((rate for rate, share in below.items() if share > SURE), default=None)
+        probes = [one.probe for one in self._probes]  # what neighbours may have cost in them is allowed for
+        misses = None if missed is None else raised(missed, possible_gain(probes), probes)
         narrow = high / low <= _NARROW and bool(self._held()) and bool(self._missed())
         seen = holds is not None and (misses is not None or self._client_limited)
-        sure = narrow or (seen and high / low <= _VAGUE)
+        sure = narrow or (seen and high / low <= VAGUE)
         return replace(
             found, certainty="sure" if sure else "uncertain", at_least_qps=low if holds is None else holds,
             at_most_qps=high if misses is None else misses, unlike_known=self.posterior.unlike,
@@ -187,5 +205,5 @@ class ServerSearch:
         self, outcome: Outcome, *, reason: str = "", capacity: Interval | None = None, bound_qps: float | None = None,
         best: Probe | None = None,
     ) -> Found:  # fmt: skip
-        probes = tuple(found.probe for found in self._probes)
+        probes = tuple(self._decided(found) for found in self._probes)
         return Found(outcome, reason, capacity, bound_qps, best, self._client_limited, probes)

@@ -13,6 +13,9 @@ from loadtest.plan import Interval, Measurement, Probe
 _LOSS_POWER = 2.0
 _MAX_TAKEN = 0.9
 _MIN_REQUESTS = 30
+VAGUE = 2.0  # high over low: an answer that wide is never sure, whatever was seen to hold and to miss
+# A request may cost less CPU time in larger batches than was seen, by about that; from so little use it is not known.
+_CHEAPER, _LEAST_USED = 1.5, 0.02
 
 
 def taken_share(probes: Iterable[Probe]) -> float:
@@ -43,20 +46,37 @@ def gain_of(taken: float) -> float:
     return 1 / math.pow(1 - min(_MAX_TAKEN, taken), _LOSS_POWER)
 
 
+def raised(rate_qps: float, gain: float, probes: Iterable[Probe]) -> float:
+    """That rate times the gain, but no more than the server's cores can do at what a request cost them in probes."""
+    costs = [
+        (one.neighbours.server_cores / one.neighbours.server_used_cores * one.achieved_qps)
+        for one in probes
+        if one.neighbours is not None and one.neighbours.server_used_cores >= _LEAST_USED * one.neighbours.server_cores
+    ]
+    most_qps = _CHEAPER * max(costs, default=math.inf)
+    return min(gain * rate_qps, max(rate_qps, most_qps))
+
+
 def widened_interval(capacity: Interval, probes: Iterable[Probe]) -> Interval:
     """With an upper end that allows for what others took. Nobody's neighbours make a server faster, so the lower end
     stays.
     """
-    return capacity.model_copy(update={"high": capacity.high * possible_gain(probes)})
+    probes = tuple(probes)
+    return capacity.model_copy(update={"high": raised(capacity.high, possible_gain(probes), probes)})
 
 
 def widened(measurement: Measurement) -> Measurement:
-    """The measurement, its capacity with such an interval."""
+    """The measurement, its capacity with such an interval, and no longer sure where that is wide."""
     capacity = measurement.capacity_qps
     if capacity is None or possible_gain(measurement.probes) == 1:
         return measurement
     wide = widened_interval(capacity, measurement.probes)
-    return measurement.model_copy(update={"capacity_qps": wide})
+    update: dict[str, Any] = {"capacity_qps": wide}
+    if measurement.certainty == "sure" and wide.high > VAGUE * wide.low:
+        at_most = max(measurement.at_most_qps or 0.0, wide.high)
+        update |= {"certainty": "uncertain", "at_least_qps": measurement.at_least_qps or wide.low,
+                   "at_most_qps": at_most}  # fmt: skip
+    return measurement.model_copy(update=update)
 
 
 def despite_neighbours(measurement: Measurement, allowed: float) -> Measurement:
@@ -74,7 +94,9 @@ def despite_neighbours(measurement: Measurement, allowed: float) -> Measurement:
     best = max(held, key=lambda one: one.rate_qps)
     high = max(best.rate_qps, measurement.saturated_qps or 0.0)
     gain = gain_of(max((one.neighbours.taken for one in measurement.probes if one.neighbours), default=0.0))
-    capacity = Interval(value=best.rate_qps, low=min(one.rate_qps for one in held), high=high * gain)
+    capacity = Interval(
+        value=best.rate_qps, low=min(one.rate_qps for one in held), high=raised(high, gain, measurement.probes)
+    )
     update: dict[str, Any] = {"outcome": "measured", "reason": "", "client_limited": True}
     update |= {"p50_ms": best.p50_ms, "p95_ms": best.p95_ms, "p99_ms": best.p99_ms}
     update["error_rate"] = best.errors / best.requests

@@ -466,7 +466,7 @@ def probe(verdict: str, taken: float, duration_s: float, *, rate_qps: float = 10
     seen = seen.model_copy(update={"reason": why_disturbed(seen)})
     return Probe.model_validate(
         {"rate_qps": rate_qps, "verdict": verdict, "started_s": 0, "duration_s": duration_s, "requests": 100,
-         "completed": 100, "misses": misses, "errors": 0, "achieved_qps": 10, "p50_ms": 5.0, "p95_ms": 6.0,
+         "completed": 100, "misses": misses, "errors": 0, "achieved_qps": rate_qps, "p50_ms": 5.0, "p95_ms": 6.0,
          "p99_ms": None, "late_p99_ms": 0, "generator_cpu": 0, "histogram": "", "neighbours": seen}
     )  # fmt: skip
 
@@ -499,6 +499,15 @@ def test_what_was_taken_while_a_rate_held_widens_an_interval_since_latencies_wer
     assert taken_share((*probes, spoiled)) == pytest.approx(0.25)
 
 
+def test_no_interval_reaches_beyond_what_the_servers_cores_can_do() -> None:
+    """Half a core for 10 requests a second: a whole one does 20, and with larger batches half as many again."""
+    probes = (probe("met", 0.9, 10.0), probe("undecided", 0.9, 10.0))
+    narrow = answer(Found("measured", capacity=Interval(value=10, low=9, high=11), probes=probes), certainty="sure")
+    wide = widened(narrow)
+    assert wide.capacity_qps == Interval(value=10, low=9, high=30)
+    assert (wide.certainty, wide.at_most_qps) == ("uncertain", 30)
+
+
 def test_a_miss_by_more_than_neighbours_took_is_the_servers_own() -> None:
     """A core of which others took half for a second makes no request half a minute late."""
     seen = probe("missed", 0.5, 4.0).neighbours
@@ -519,8 +528,8 @@ def test_what_held_although_the_generator_was_held_up_is_a_lower_bound() -> None
     assert found.outcome == "measured"
     assert found.client_limited
     assert found.p50_ms == 5.0
-    gain = gain_of(0.9 / 1.4)
-    assert found.capacity_qps == Interval(value=60, low=40, high=120 * gain)
+    assert gain_of(0.9 / 1.4) * 120 > 300  # half a core answers 100/s: the whole one, in larger batches, 300 at most
+    assert found.capacity_qps == Interval(value=60, low=40, high=300)
     for spoiled in (probes[:1], ()):  # no rate held: what it answered in bursts is no capacity
         nothing = answer(Found("invalid", "spoiled", probes=spoiled), saturated_qps=120.0)
         assert despite_neighbours(nothing, 0.01) == nothing
