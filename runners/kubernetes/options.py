@@ -98,7 +98,7 @@ class KubernetesOptions:
     image_pull_policy: str | None = None
     image_pull_secrets: tuple[str, ...] = ()
     load_job: bool = True
-    load_image: str = "tune:1"
+    load_image: str = "tune-load:1"
     load_cpu: float = 0.5
     room_timeout_s: float = 600.0
 

@@ -103,7 +103,7 @@ class KubernetesSpec(Section):
     image_pull_secrets: tuple[str, ...] = ()
     load: Literal["job", "port-forward"] = "job"
     load_image: str | None = Field(
-        default=None, description="the load test's image; default: $TUNE_IMAGE, or else tune:1"
+        default=None, description="the load test's image; default: $TUNE_LOAD_IMAGE, $TUNE_IMAGE, or else tune-load:1"
     )
     load_cpu: float = Field(default=0.5, ge=0, description="cores that the load test's pod asks for")
     room_timeout: Seconds = 600.0

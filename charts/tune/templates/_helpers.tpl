@@ -16,6 +16,10 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ .Values.image.repository }}:{{ .Values.image.tag }}
 {{- end }}
 
+{{- define "tune.loadImage" -}}
+{{ .Values.loadImage.repository | default (printf "%s-load" .Values.image.repository) }}:{{ .Values.loadImage.tag | default .Values.image.tag }}
+{{- end }}
+
 {{- define "tune.pod" -}}
 securityContext:
   runAsNonRoot: true

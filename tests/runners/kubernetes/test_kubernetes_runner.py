@@ -44,7 +44,7 @@ def core(monkeypatch: pytest.MonkeyPatch, needs_engine: None) -> Iterator[client
 
 
 def runner(**options: Any) -> KubernetesRunner:
-    given = {"image": f"docker.io/library/{IMAGE}", "namespace": NAMESPACE, "load_image": "docker.io/library/tune:1"}
+    given = {"image": f"docker.io/library/{IMAGE}", "namespace": NAMESPACE, "load_image": "docker.io/library/tune-load:1"}
     _RUNNERS.append(KubernetesRunner(KubernetesOptions(**{**given, **options})))
     return _RUNNERS[-1]
 
