@@ -1,11 +1,9 @@
 # The product's own images. `--target tune`: the tuner and its dashboard. `--target load`: only the load test, which runs as a
 # Job beside a server, so that a cluster's nodes need not pull the tuner's.
-# `wheels/` (what it depends on) and `app/` (itself) hold all that is installed; images/build fills them. BUILD is BASE with
-# binutils, if it can be had: without `strip` the images are some 100 MB larger.
+# `wheels/` (what it depends on) and `app/` (itself) hold all that is installed; images/build fills them.
 ARG BASE=python:3.11-slim
-ARG BUILD=python:3.11
 
-FROM ${BUILD} AS build
+FROM ${BASE} AS build
 ARG IMAGE=tune
 COPY wheels /wheels
 RUN python3 -m venv /opt/tune && /opt/tune/bin/pip install --no-cache-dir --no-compile --no-index --no-deps /wheels/*.whl

@@ -1,7 +1,6 @@
 """Makes an environment smaller for an image: `python3 prune.py tune|load ENVIRONMENT`.
 
-It removes what no run of ours ever imports: the packages' own tests, C headers, alternative clients, compilers' helpers,
-and debugging symbols where `strip` is installed. Then it imports every module of ours and runs what the image is for, which
+It removes what no run of ours ever imports: the packages' own tests, C headers, alternative clients. Then it imports every module of ours and runs what the image is for, which
 writes the byte code of exactly those modules that are used, and fails here, at build time, where something is missing.
 """
 
@@ -15,16 +14,13 @@ from pathlib import Path
 
 # Removed from both images. `numpy/_core/tests` stays: numpy.testing imports it, and scipy imports numpy.testing.
 _EVERYWHERE = ("pip", "pip-*", "setuptools", "setuptools-*", "pkg_resources", "_distutils_hack", "distutils-precedence.pth")
-_TESTS = ("pandas", "pyarrow", "scipy", "sklearn", "greenlet", "gevent", "networkx", "psutil")
+_TESTS = ("pandas", "pyarrow", "scipy", "sklearn", "greenlet", "gevent", "psutil")
 _UNUSED = {
-    "torch": ("test", "include", "lib/*test*", "bin/protoc*", "bin/*test*", "share/cmake", "_inductor/kernel"),
     "pyarrow": ("include", "src", "libarrow_flight*", "libarrow_python_flight*", "_flight*", "libarrow_s3*", "_s3fs*"),
     "kubernetes": ("aio", "e2e_test", "docs"),  # `aio` is the same client once more, for asyncio
     "plotly": ("labextension",),
     "scipy": ("io/_test*",),
 }
-# torch asks for them for its compiler and its exporter alone, neither of which runs here.
-_COMPILER = ("sympy", "sympy-*", "networkx", "networkx-*", "mpmath", "mpmath-*", "isympy.py")
 _OURS = {"tune": ("tuner", "loadtest", "search_spaces", "runners", "results"), "load": ("loadtest", "search_spaces")}
 _USED = {
     "tune": (("-m", "tuner.cli", "demo", "--replay", "--output", "/tmp/demo"), ("-m", "tuner.cli", "--help")),
@@ -43,28 +39,17 @@ for name in sys.argv[1:]:
 def main() -> None:
     image, environment = sys.argv[1], Path(sys.argv[2])
     [packages] = environment.glob("lib/python3*/site-packages")
-    patterns = [*_EVERYWHERE, *(f"{name}/{part}" for name, parts in _UNUSED.items() for part in parts), *_COMPILER]
+    patterns = [*_EVERYWHERE, *(f"{name}/{part}" for name, parts in _UNUSED.items() for part in parts)]
     patterns += [f"{name}/**/tests" for name in _TESTS] + ["**/*.js.map", "**/*.pyx", "**/*.pxd", "**/*.a", "**/*.lib"]
     patterns += [name for name in _OURS["tune"] if name not in _OURS[image]]
     for pattern in patterns:
         for path in list(packages.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-    _strip(packages)
     python = environment / "bin" / "python3"
     for arguments in (("-c", _IMPORT_ALL, *_OURS[image]), ("-P", "-m", "loadtest", "--schema"), *_USED[image]):
         done = subprocess.run([python, *arguments], cwd="/tmp", env=_env(), capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{' '.join(arguments)[:200]}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-
-
-def _strip(packages: Path) -> None:
-    """Takes the symbol tables from shared libraries, which only a debugger reads: 89 MB of PyTorch's alone."""
-    if shutil.which("strip") is None:
-        return
-    libraries = [path for path in packages.rglob("*.so*") if path.is_file() and not path.is_symlink()]
-    for library in libraries:
-        if library.stat().st_size > 1_000_000:
-            subprocess.run(["strip", "--strip-unneeded", library], capture_output=True, check=False)
 
 
 def _env() -> dict[str, str]:

@@ -13,8 +13,8 @@ from training.search.prior import KINDS, draw_services
 from training.search.tables import Tables
 from training.search.train import Source, loss_of
 from training.search.weights import load_weights, save_weights
-from tuner.search.surrogate.encoding import encode
-from tuner.search.surrogate.network import Network
+from training.search.encoding import encode
+from training.search.network import Network
 
 CPU = torch.device("cpu")
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from training.search.draw import Draw
 from training.search.truth import Services
-from tuner.search.surrogate.encoding import MEASURED, Encoded, Trials, encode_trials
-from tuner.search.surrogate.network import Network, Output
+from training.search.encoding import MEASURED, Encoded, Trials, encode_trials
+from training.search.network import Network, Output
 
 _TOLD_APART = 40  # choices of a parameter that do different things in a sister service
 

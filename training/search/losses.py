@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from training.search.truth import Services
-from tuner.search.surrogate.network import Output
+from training.search.network import Output
 
 NEARLY_BEST = math.log(1.05)
 _WEIGHTS = (1.0, 0.3, 1.0, 1.0)

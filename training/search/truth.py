@@ -9,7 +9,7 @@ from torch import Tensor
 
 from training.search.draw import Draw
 from training.search.spaces import MAX_CHOICES, SpaceBuilder
-from tuner.search.surrogate.encoding import MEASURED, PHYSICS, Spaces
+from training.search.encoding import MEASURED, PHYSICS, Spaces
 
 _WAVES = 16
 

@@ -1,4 +1,4 @@
-"""A space's configurations and what was measured of them, as arrays, and as the tensors that the network takes."""
+"""A space's configurations and what was measured of them, as arrays."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from tuner.search.surrogate import encoding
-from tuner.search.surrogate.encoding import MEASURED, OUTCOMES, PHYSICS, ROLES, STATES
+from tuner.search.surrogate.encoder import MEASURED, OUTCOMES, PHYSICS, ROLES, STATES, Space
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,7 +33,7 @@ class ParameterColumn:
 class Candidates:
     """All configurations of a space: its columns, log prices (nan: unknown) and what hardware each of them has.
 
-    `physics` has a column for each of `encoding.PHYSICS`; nan where there is no such hardware, or it is not known.
+    `physics` has a column for each of `encoder.PHYSICS`; nan where there is no such hardware, or it is not known.
     """
 
     columns: tuple[ParameterColumn, ...]
@@ -100,8 +98,8 @@ class Trials:
         return np.zeros(0)
 
 
-def spaces_of(candidates: Candidates, before: Candidates | None = None, *, roles: bool = True) -> encoding.Spaces:
-    """A batch of one: the configurations, followed by those of another study of the same parameters. Without `roles` no
+def space_of(candidates: Candidates, before: Candidates | None = None, *, roles: bool = True) -> Space:
+    """The configurations, followed by those of another study of the same parameters. Without `roles` no
     parameter has any.
     """
     parts = [candidates] if before is None else [candidates, before]
@@ -113,23 +111,12 @@ def spaces_of(candidates: Candidates, before: Candidates | None = None, *, roles
         value, rank = _value_and_rank(each)
         values.append(value)
         ranks.append(rank)
-    count = sum(len(part) for part in parts)
     log_price = np.concatenate([part.log_price for part in parts])
     physics = np.concatenate([part.physics for part in parts])
-    return encoding.Spaces(
-        torch.tensor([role], dtype=torch.long), torch.tensor([categorical]),
-        torch.arange(len(columns))[None] * 13, _floats(np.stack(values, axis=1)),
-        torch.from_numpy(np.stack(ranks, axis=1))[None], _floats(log_price), _floats(physics),
-        torch.ones(1, count, dtype=torch.bool),
-    )  # fmt: skip
-
-
-def tensors_of(trials: Trials) -> encoding.Trials:
-    """A batch of one."""
-    return encoding.Trials(
-        torch.from_numpy(trials.index)[None], torch.from_numpy(trials.state)[None], _floats(trials.log_capacity),
-        _floats(trials.log_saturated), _floats(trials.error), _floats(trials.measured),
-        torch.from_numpy(trials.earlier)[None], torch.ones(1, len(trials), dtype=torch.bool),
+    return Space(
+        np.array(role, dtype=np.int64), np.array(categorical), np.arange(len(columns)) * 13,
+        np.stack(values, axis=1).astype(np.float32), np.stack(ranks, axis=1), log_price.astype(np.float32),
+        physics.astype(np.float32),
     )  # fmt: skip
 
 
@@ -147,10 +134,6 @@ def _role_number(role: str | None) -> int:
     return ROLES.index(role) if role in ROLES else 0
 
 
-def _floats(values: NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(values.astype(np.float32))[None]
-
-
 __all__ = [
     "MEASURED",
     "OUTCOMES",
@@ -161,6 +144,5 @@ __all__ = [
     "Ints",
     "ParameterColumn",
     "Trials",
-    "spaces_of",
-    "tensors_of",
+    "space_of",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
 from tuner.search.surrogate.gaussian_process import GaussianProcess
-from tuner.search.surrogate.network import Network
+from tuner.search.surrogate.inference import Network
 from tuner.search.surrogate.predict import Prediction, Predictor, load_network
 
 _NETWORK, _DOUBTED, _ROLELESS, _PROCESS = range(4)

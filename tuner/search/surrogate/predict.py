@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 from scipy.special import log_ndtr, logsumexp
+from threadpoolctl import ThreadpoolController
 
-from tuner.search.surrogate.encoding import encode, encode_trials
-from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials, spaces_of, tensors_of
-from tuner.search.surrogate.network import Network
+from tuner.search.surrogate.encoder import encode
+from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials, space_of
+from tuner.search.surrogate.inference import Network
+from tuner.search.surrogate.trial_rows import trial_rows
 
 WEIGHTS = Path(__file__).parent / "weights.safetensors"
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
@@ -71,15 +71,12 @@ class Prediction:
         return np.asarray((low + high) / 2)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The work is small: more threads would only wait for each other, and for ever where another program computes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+@cache
+def _threads() -> ThreadpoolController:
+    """Of the linear algebra. The work is small: more than one would only wait for each other, and take cores from what
+    is measured beside it.
+    """
+    return ThreadpoolController()
 
 
 class Predictor:
@@ -92,33 +89,31 @@ class Predictor:
         roles: bool = True, network: Network | None = None,
     ) -> None:  # fmt: skip
         self._network = load_network() if network is None else network
-        spaces = spaces_of(candidates, before, roles=roles)
-        self._log_price = spaces.log_price.nan_to_num()
+        space = space_of(candidates, before, roles=roles)
+        self._log_price = np.nan_to_num(space.log_price)
         self._count = len(candidates)
         found = Trials.none() if earlier is None else earlier
         self._earlier = replace(found, index=found.index + self._count)
-        with torch.inference_mode(), _one_thread():
-            self._encoded = encode(spaces)
+        self._encoded = encode(space)
 
     def predict(self, trials: Trials, which: Ints | None = None) -> Prediction:
         """For some configurations, or all."""
         asked = np.arange(self._count) if which is None else which
-        known = tensors_of(trials.plus(self._earlier))
-        with torch.inference_mode(), _one_thread():
-            rows, middle = encode_trials(known, self._log_price.gather(1, known.index))
-            tried = self._encoded.only(known.index)
+        seen = trials.plus(self._earlier)
+        rows, middle = trial_rows(seen, self._log_price[seen.index])
+        tried = self._encoded.only(seen.index)
+        with _threads().limit(limits=1, user_api="blas"):
+            known = self._network.known(tried, rows)
             parts = [
-                self._network(tried, rows, known.present, self._encoded.only(torch.from_numpy(some)[None]))
+                self._network.predict(known, tried, self._encoded.only(some))
                 for some in np.array_split(asked, max(1, -(-len(asked) // _AT_ONCE)))
             ]
         mean, spread, weight, p99_mean, p99_spread, outcome, best = (
-            np.concatenate([part[0].double().numpy() for part in found]) for found in zip(*parts, strict=True)
+            np.concatenate(figures).astype(np.float64) for figures in zip(*parts, strict=True)
         )
-        return Prediction(mean + float(middle[0]), spread, np.exp(weight), p99_mean, p99_spread, np.exp(outcome), best)
+        return Prediction(mean + middle, spread, np.exp(weight), p99_mean, p99_spread, np.exp(outcome), best)
 
 
 def load_network(weights: Path | None = None) -> Network:
     """With the weights that ship where no others are given."""
-    network = Network()
-    network.load_state_dict(load_file(weights or WEIGHTS))
-    return network.eval()
+    return Network(load_file(weights or WEIGHTS))

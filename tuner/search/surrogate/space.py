@@ -11,7 +11,7 @@ import numpy as np
 from results import TrialRecord
 from search_spaces import Configuration, Parameter, ParameterValue, Role, SearchSpace, quantity
 from search_spaces.values import MIG_PROFILE
-from tuner.search.surrogate.encoding import PHYSICS
+from tuner.search.surrogate.encoder import PHYSICS
 from tuner.search.surrogate.features import STATES, Candidates, Floats, Ints, ParameterColumn, Trials
 from tuner.search.surrogate.gpus import gpu_physics, log_physics
 from tuner.search.surrogate.instances import instance_hardware

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tuner.search.surrogate.encoding import (
+from training.search.encoding import (
     OUTCOMES,
     PARAMETER_WIDTH,
     RELATIONS,

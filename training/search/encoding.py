@@ -3,7 +3,8 @@
 A space is described parameter by parameter, so that any number of parameters, in any order, with or without roles, is
 understood: what a parameter is (`Spaces.role`), the number that each choice stands for, its rank, what choosing it does
 to the price. Two configurations are compared parameter by parameter too (`relations`): whether they share the value,
-and how far apart their values are. Training and search use this one encoder.
+and how far apart their values are. `tuner.search.surrogate.encoder`
+is the same for one space in numpy, which searches use; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -14,30 +15,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# The place of a role here is its number for the network: new ones go to the end. 0 is "no role".
-ROLES = (
-    "", "cpu_cores", "memory", "gpu_type", "gpu_memory", "batch_size", "batch_delay", "threads", "workers", "replicas",
-    "precision", "instances", "concurrency", "gpu_memory_share", "engine", "compile", "gpus", "instance_type",
-    "gpu_compute", "power_cap", "tensor_parallel", "pipeline_parallel", "sequence_parallel",
-)  # fmt: skip
-STATES = ("complete", "pruned", "oom", "slow", "failed")
-OUTCOMES = ("ok", "oom", "slow", "failed")
-# Logs of p99, of the median and of a lone request's latency over the limit; shares of what was granted; 1 or 0 for
-# what held it back.
-MEASURED = ("p99", "p50", "lone", "cpu", "gpu", "memory", "bound_by_cpu", "bound_by_gpu")
-# Logs of dense 16-bit TFLOP/s, GB/s and GiB of the GPU's share, of cores, of GiB of memory, and of the number of GPUs.
-PHYSICS = ("tflops", "bandwidth", "gpu_gib", "cores", "memory_gib", "gpus")
-_USUAL = (4.5, 6.5, 3.0, 2.0, 3.0, 0.0)
-_MAX_CHOICES = 64  # of one parameter that the price statistics tell apart; more share theirs
-_CODES, CODE = 97, 4
-_LARGE = 256  # spaces with more configurations are alike
-_RELATIVE = ROLES.index("gpu_memory")  # a slice's size may be in any unit: only its relation to the others is shown
-
-PARAMETER_WIDTH = len(ROLES) + 5
-VALUE_WIDTH = 8 + CODE
-SPACE_WIDTH = 2 + 2 * len(PHYSICS) + 3
-TRIAL_WIDTH = len(STATES) + 11 + 2 * len(MEASURED)
-RELATIONS, WHOLE_RELATIONS = 4, 4
+from tuner.search.surrogate.encoder import (
+    CODE_WIDTH,
+    CODES,
+    LARGE_SPACE,
+    MAX_PRICED_CHOICES,
+    MEASURED,
+    OUTCOMES,
+    PARAMETER_WIDTH,
+    PHYSICS,
+    RELATIONS,
+    RELATIVE_ROLE,
+    ROLES,
+    SPACE_WIDTH,
+    STATES,
+    TRIAL_WIDTH,
+    USUAL_PHYSICS,
+    VALUE_WIDTH,
+    WHOLE_RELATIONS,
+)
 
 
 class Spaces(NamedTuple):
@@ -114,7 +110,7 @@ def encode(spaces: Spaces) -> Encoded:
     place = spaces.rank / (choices[:, None, :] - 1).clamp(min=1) * 2 - 1
     place = torch.where(present & (choices[:, None, :] > 1), place, 0.0)
     dear, order, spread = _prices(spaces, present)
-    hides_units = (spaces.role == _RELATIVE)[:, None, :]
+    hides_units = (spaces.role == RELATIVE_ROLE)[:, None, :]
     absolute = torch.where(numeric, torch.where(hides_units, logs - high, logs) / 8, 0.0).clamp(-3, 3)
     bits = present.to(logs.dtype)
     zero = (numeric & (value == 0)).to(logs.dtype)
@@ -158,8 +154,8 @@ def _prices(spaces: Spaces, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     priced = present & ~spaces.log_price.isnan()[..., None]
     middle = _mean(spaces.log_price, spaces.valid)
     price = (spaces.log_price - middle[:, None]).nan_to_num()[..., None].expand(spaces.rank.shape)
-    slot = spaces.rank.clamp(0, _MAX_CHOICES - 1)
-    shape = (len(slot), _MAX_CHOICES, slot.shape[2])
+    slot = spaces.rank.clamp(0, MAX_PRICED_CHOICES - 1)
+    shape = (len(slot), MAX_PRICED_CHOICES, slot.shape[2])
     weight = priced.to(price.dtype)
     count = price.new_zeros(shape).scatter_add_(1, slot, weight)
     mean = price.new_zeros(shape).scatter_add_(1, slot, price * weight) / count.clamp(min=1)
@@ -180,13 +176,13 @@ def _mean(values: Tensor, valid: Tensor) -> Tensor:
 
 def _codes(spaces: Spaces) -> Tensor:
     """Numbers without meaning by which choices are told apart."""
-    return _code_table(spaces.value.device)[(spaces.rank.clamp(min=0) * 7 + spaces.salt[:, None, :]) % _CODES]
+    return _code_table(spaces.value.device)[(spaces.rank.clamp(min=0) * 7 + spaces.salt[:, None, :]) % CODES]
 
 
 @cache
 def _code_table(device: torch.device) -> Tensor:
     with torch.inference_mode(mode=False):  # else no gradient could ever pass what was made while predicting
-        return torch.randn(_CODES, CODE, generator=torch.Generator().manual_seed(1)).to(device)
+        return torch.randn(CODES, CODE_WIDTH, generator=torch.Generator().manual_seed(1)).to(device)
 
 
 def _space(spaces: Spaces, exists: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,8 +190,8 @@ def _space(spaces: Spaces, exists: Tensor) -> tuple[Tensor, Tensor]:
     priced = ~spaces.log_price.isnan() & spaces.valid
     price = torch.where(priced, spaces.log_price - _mean(spaces.log_price, spaces.valid)[:, None], 0.0)
     known = ~spaces.physics.isnan()
-    physics = ((spaces.physics - spaces.physics.new_tensor(_USUAL)) / 2).nan_to_num()
-    count = spaces.valid.sum(1).clamp(max=_LARGE)
+    physics = ((spaces.physics - spaces.physics.new_tensor(USUAL_PHYSICS)) / 2).nan_to_num()
+    count = spaces.valid.sum(1).clamp(max=LARGE_SPACE)
     spread = (price.square().sum(1) / priced.sum(1).clamp(min=1)).sqrt()
     sizes = torch.stack([count.log() / 5 - 1, exists.sum(1) / 4, spread], dim=-1)
     sizes = sizes[:, None, :].expand(-1, price.shape[1], -1)
@@ -255,3 +251,9 @@ def encode_trials(trials: Trials, log_price: Tensor) -> tuple[Tensor, Tensor]:
     measured = [trials.measured.nan_to_num().clamp(-4, 4), (~trials.measured.isnan()).to(zero.dtype)]
     rows = torch.cat([state, torch.stack([one.to(zero.dtype) for one in figures], -1).clamp(-8, 8), *measured], dim=-1)
     return rows * trials.present[..., None], middle
+
+
+__all__ = [
+    "MEASURED", "OUTCOMES", "PARAMETER_WIDTH", "PHYSICS", "RELATIONS", "ROLES", "SPACE_WIDTH", "STATES", "TRIAL_WIDTH",
+    "VALUE_WIDTH", "WHOLE_RELATIONS", "Encoded", "Spaces", "Trials", "encode", "encode_trials", "relations",
+]  # fmt: skip
