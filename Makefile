@@ -37,7 +37,7 @@ lowest:
 	$(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/lowest.py $(KEEP) >$(LOWEST)/constraints.txt
 	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[postgresql,optuna-dashboard]" \
-	  pytest pytest-timeout pytest-xdist hypothesis mpmath matplotlib playwright kubernetes-validate check-jsonschema hatchling
+	  pytest pytest-timeout pytest-xdist hypothesis torch mpmath matplotlib playwright kubernetes-validate check-jsonschema hatchling
 	$(LOWEST)/bin/python -m pytest -n 2 -m "not machine and not engine"
 
 # Seven real servers and a chain of three, each in an environment of its own (several gigabytes; Java 17 for TorchServe). For the night.

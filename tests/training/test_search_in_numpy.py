@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from training.search.encoding import Spaces, _code_table, encode_trials
-from training.search.encoding import Trials as TrialTensors
-from training.search.encoding import encode as encode_batch
-from training.search.network import Network as TrainedNetwork
+from training.search.model.encoding import Spaces, _code_table, encode_trials
+from training.search.model.encoding import Trials as TrialTensors
+from training.search.model.encoding import encode as encode_batch
+from training.search.model.network import Network as TrainedNetwork
 from training.search.weights import load_weights
 from tuner.search.surrogate.encoder import MEASURED, PHYSICS, STATES, Space, code_table, encode
 from tuner.search.surrogate.features import Candidates, ParameterColumn, Trials, space_of
@@ -57,7 +57,9 @@ def batch_of(space: Space) -> Spaces:
     role, categorical, salt, value, rank, log_price, physics = (
         torch.from_numpy(np.asarray(part))[None] for part in vars(space).values()
     )
-    return Spaces(role, categorical, salt, value, rank, log_price, physics, torch.ones(log_price.shape, dtype=torch.bool))
+    return Spaces(
+        role, categorical, salt, value, rank, log_price, physics, torch.ones(log_price.shape, dtype=torch.bool)
+    )
 
 
 def tensors_of(seen: Trials) -> TrialTensors:

@@ -9,12 +9,12 @@ import torch
 
 from training.search.contexts import counts, search, show, sister, wander
 from training.search.draw import Draw
+from training.search.model.encoding import encode
+from training.search.model.network import Network
 from training.search.prior import KINDS, draw_services
 from training.search.tables import Tables
 from training.search.train import Source, loss_of
 from training.search.weights import load_weights, save_weights
-from training.search.encoding import encode
-from training.search.network import Network
 
 CPU = torch.device("cpu")
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from training.search.draw import Draw
+from training.search.model.encoding import MEASURED, Encoded, Trials, encode_trials
+from training.search.model.network import Network, Output
 from training.search.truth import Services
-from training.search.encoding import MEASURED, Encoded, Trials, encode_trials
-from training.search.network import Network, Output
 
 _TOLD_APART = 40  # choices of a parameter that do different things in a sister service
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from training.search.model.network import Output
 from training.search.truth import Services
-from training.search.network import Output
 
 NEARLY_BEST = math.log(1.05)
 _WEIGHTS = (1.0, 0.3, 1.0, 1.0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from training.search.draw import Draw
-from training.search.encoding import ROLES, Spaces
+from training.search.model.encoding import ROLES, Spaces
 
 MAX_CHOICES = 36
 MAX_PARAMETERS = 8

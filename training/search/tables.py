@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from training.search.draw import Draw
+from training.search.model.encoding import MEASURED, PHYSICS, ROLES, Spaces
 from training.search.spaces import MAX_PARAMETERS
 from training.search.truth import Services
-from training.search.encoding import MEASURED, PHYSICS, ROLES, Spaces
 from tuner.search.surrogate.gpus import gpu_physics
 
 _FIGURES = ("capacity_qps", "p99_ms", "status", "price_per_hour", "trial_s")

@@ -22,13 +22,13 @@ from torch import Tensor
 from training.search.contexts import Shown, counts, search, show, sister, wander
 from training.search.draw import Draw
 from training.search.losses import Losses, losses
+from training.search.model.encoding import Trials, encode, encode_trials
+from training.search.model.network import Network
 from training.search.optimizers import Optimizers
 from training.search.prior import draw_services, only
 from training.search.tables import Tables, sources
 from training.search.truth import Services
 from training.search.weights import load_weights, save_weights
-from training.search.encoding import Trials, encode, encode_trials
-from training.search.network import Network
 
 _TOKENS = {"cuda": 131_072, "cpu": 6_144}  # configurations in a batch
 _SIZES = ((64, 0.2), (128, 0.4), (224, 0.3), (512, 0.1))  # configurations of a space, and how often

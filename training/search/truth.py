@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from training.search.draw import Draw
+from training.search.model.encoding import MEASURED, PHYSICS, Spaces
 from training.search.spaces import MAX_CHOICES, SpaceBuilder
-from training.search.encoding import MEASURED, PHYSICS, Spaces
 
 _WAVES = 16
 

@@ -49,7 +49,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    from training.search.network import Network
+    from training.search.model.network import Network
 
     shipped = Network()
     load_weights(shipped, Path(sys.argv[1]))

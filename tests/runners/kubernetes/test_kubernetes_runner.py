@@ -44,7 +44,8 @@ def core(monkeypatch: pytest.MonkeyPatch, needs_engine: None) -> Iterator[client
 
 
 def runner(**options: Any) -> KubernetesRunner:
-    given = {"image": f"docker.io/library/{IMAGE}", "namespace": NAMESPACE, "load_image": "docker.io/library/tune-load:1"}
+    images = {"image": f"docker.io/library/{IMAGE}", "load_image": "docker.io/library/tune-load:1"}
+    given = {"namespace": NAMESPACE, **images}
     _RUNNERS.append(KubernetesRunner(KubernetesOptions(**{**given, **options})))
     return _RUNNERS[-1]
 

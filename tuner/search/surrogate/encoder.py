@@ -3,8 +3,8 @@
 A space is described parameter by parameter, so that any number of parameters, in any order, with or without roles, is
 understood: what a parameter is (`Space.role`), the number that each choice stands for, its rank, what choosing it does
 to the price. Two configurations are compared parameter by parameter too (`relations`): whether they share the value,
-and how far apart their values are. `training.search.encoding` is the same for batches of spaces in PyTorch, by which
-the network was trained; a test holds the two together.
+and how far apart their values are. `training.search.model.encoding` is the same for batches of spaces in PyTorch, by
+which the network was trained; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Space:
 
     `role` (P) are numbers of ROLES; `categorical` (P) says that choices have no order; `value` (N, P) is the number
     that the choice stands for (nan: none), `rank` (N, P) its place among the choices from 0 on (-1: the configuration
-    lacks the parameter); `salt` (P) varies the codes of choices. `log_price` (N) and `physics` (N, len(PHYSICS)) are nan
-    where unknown.
+    lacks the parameter); `salt` (P) varies the codes of choices. `log_price` (N) and `physics` (N, len(PHYSICS)) are
+    nan where unknown.
     """
 
     role: Ints
@@ -174,8 +174,8 @@ def _codes(space: Space) -> F32:
 
 @cache
 def code_table() -> F32:
-    """Normal numbers, as PyTorch draws them on a CPU with the seed 1: from the Mersenne Twister's 24 lowest bits, by Box
-    and Muller's transformation of eight pairs at a time. What is left over at the end replaces the last sixteen.
+    """Normal numbers, as PyTorch draws them on a CPU with the seed 1: from the Mersenne Twister's 24 lowest bits, by
+    Box and Muller's transformation of eight pairs at a time. What is left over at the end replaces the last sixteen.
     """
     size, generator = CODES * CODE_WIDTH, np.random.RandomState(1)
 

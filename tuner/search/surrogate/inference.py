@@ -1,6 +1,7 @@
 """The prior-fitted network, evaluated with numpy: trials in, predictions for every configuration out.
 
-It was trained in PyTorch (`training.search.network`, which says what each part is for); a test holds the two together.
+It was trained in PyTorch (`training.search.model.network`, which says what each part is for); a test holds the two
+together.
 For each configuration it predicts the log capacity as a mixture of normal distributions, the log p99 over its limit as
 one, the probability of each outcome, and a score by which the cheapest configuration is likely to be found.
 """
@@ -94,7 +95,9 @@ class Network:
 
     def _reading(self, name: str, tokens: F32, trials: F32, bias: F32) -> F32:
         """Tokens attend to trials, the first of which is the token for none, then think."""
-        keys, values = np.split(self._linear(f"{name}.keys_values", self._norm(f"{name}.of_trials", trials)), 2, axis=-1)
+        keys, values = np.split(
+            self._linear(f"{name}.keys_values", self._norm(f"{name}.of_trials", trials)), 2, axis=-1
+        )
         query = self._linear(f"{name}.query", self._norm(f"{name}.before_attention", tokens))
         query *= np.float32((tokens.shape[-1] // HEADS) ** -0.5)
         scores = _split(query) @ _split(keys).swapaxes(-1, -2)
@@ -102,8 +105,8 @@ class Network:
         scores -= scores.max(axis=-1, keepdims=True)
         weights = np.exp(scores, out=scores)
         weights /= weights.sum(axis=-1, keepdims=True)
-        read = (weights @ _split(values)).swapaxes(0, 1).reshape(tokens.shape)
-        tokens = tokens + self._linear(f"{name}.out", read)
+        seen = (weights @ _split(values)).swapaxes(0, 1).reshape(tokens.shape)
+        tokens = tokens + self._linear(f"{name}.out", seen)
         return tokens + self._sequence(f"{name}.hidden", self._norm(f"{name}.before_hidden", tokens))
 
     def _sequence(self, name: str, values: F32) -> F32:
@@ -115,7 +118,7 @@ class Network:
         return result
 
     def _norm(self, name: str, values: F32) -> F32:
-        centred = values - values.mean(axis=-1, keepdims=True)
+        centred: F32 = values - values.mean(axis=-1, keepdims=True)
         centred /= np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(_EPSILON))
         centred *= self._w[f"{name}.weight"]
         centred += self._w[f"{name}.bias"]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tuner.search.surrogate.features import Trials
 
 
-def trial_rows(trials: Trials, log_price: Floats) -> tuple[F32, float]:
+def trial_rows(trials: Trials, log_price: F32 | Floats) -> tuple[F32, float]:
     """(T, TRIAL_WIDTH), and the log capacity that is 0 in it: the mean of the throughputs known, of this study before
     others', capacities and bounds before throughputs at full load. `log_price` (T) is that of what was tried.
     """

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training.search.encoding import (
+from training.search.model.encoding import (
     OUTCOMES,
     PARAMETER_WIDTH,
     RELATIONS,

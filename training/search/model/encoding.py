@@ -3,8 +3,8 @@
 A space is described parameter by parameter, so that any number of parameters, in any order, with or without roles, is
 understood: what a parameter is (`Spaces.role`), the number that each choice stands for, its rank, what choosing it does
 to the price. Two configurations are compared parameter by parameter too (`relations`): whether they share the value,
-and how far apart their values are. `tuner.search.surrogate.encoder`
-is the same for one space in numpy, which searches use; a test holds the two together.
+and how far apart their values are. `tuner.search.surrogate.encoder` is the same for one space in numpy, which searches
+use; a test holds the two together.
 """
 
 from __future__ import annotations
