@@ -122,9 +122,6 @@ class Noisy:
 
 def run(case: Case) -> Outcome:
     """Search, final, decision."""
-    import torch
-
-    torch.set_num_threads(1)
     surface = read_table(case.service) if isinstance(case.service, Path) else draw(*case.service)
     noisy = Noisy(surface, case.noise, case.seed)
     ours = case.method in ("ours", "before")

@@ -22,7 +22,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.search.families import FAMILIES, Surface, draw
 from benchmarks.search.searchers import LEARNS_BOUNDS, OURS, SEARCHERS, OurSearch, Searcher, Serving, trial
@@ -98,7 +97,6 @@ def _searcher(job: Job, surface: Surface) -> Searcher:
 
 def search(job: Job) -> Run:
     """Until within 5% and the `least` trials, or `most`."""
-    torch.set_num_threads(1)
     surface = _surface(job)
     with np.errstate(divide="ignore", invalid="ignore"):
         costs = surface.price / surface.capacity_qps / 3600 * 1e6

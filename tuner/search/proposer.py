@@ -150,7 +150,7 @@ class Proposer:
 
     @cached_property
     def _surrogate(self) -> Surrogate:
-        # torch and scikit-learn take a second to import: not before the first question.
+        # scikit-learn takes a second to import: not before the first question.
         from tuner.search.surrogate.mixture import Surrogate
         from tuner.search.surrogate.space import candidates_of, trials_of
 
