@@ -235,6 +235,43 @@ class ServerFacts(_Record):
     server_queue_ms: float | None = None
 
 
+class LanguageRecord(_Record):
+    """What a trial showed of a language model that streams its answers; times at the rate of its latencies.
+
+    `itl` is every gap between tokens, `tpot` an answer's mean. Tokens are means per answer; per second they are those
+    at the capacity. `good` is the share of requests that held all limits of the SLO's goodput. `prefix_cache_hit_rate`
+    is the share of prompt tokens that the engine says it had cached.
+    """
+
+    ttft_p50_ms: float | None = None
+    ttft_p99_ms: float | None = None
+    tpot_p50_ms: float | None = None
+    tpot_p99_ms: float | None = None
+    itl_p50_ms: float | None = None
+    itl_p99_ms: float | None = None
+    output_tokens: float
+    input_tokens: float | None = None
+    output_tokens_per_second: float | None = None
+    tokens_per_second: float | None = None
+    tokens_per_second_per_user: float | None = None
+    good: float | None = None
+    cost_per_million_output_tokens: float | None = None
+    cost_per_million_tokens: float | None = None
+    prefix_cache_hit_rate: float | None = None
+
+    def at(self, capacity_qps: float | None, price_per_hour: float | None) -> LanguageRecord:
+        """With tokens per second and costs at that capacity: price / (tokens per second x 3600 s/h) x 10^6."""
+        if not capacity_qps:
+            return self
+        output_qps = capacity_qps * self.output_tokens
+        whole_qps = capacity_qps * (self.output_tokens + (self.input_tokens or 0.0))
+        update: dict[str, float] = {"output_tokens_per_second": output_qps, "tokens_per_second": whole_qps}
+        if price_per_hour is not None:
+            update["cost_per_million_output_tokens"] = price_per_hour / (output_qps * 3600.0) * 1e6
+            update["cost_per_million_tokens"] = price_per_hour / (whole_qps * 3600.0) * 1e6
+        return self.model_copy(update=update)
+
+
 class TrialRecord(ServerFacts, Use, Timing, Costs, Latencies, Rates, Identity):
     """One configuration, launched and measured: its parts as one flat value, as files and storages have it.
 
@@ -248,6 +285,7 @@ class TrialRecord(ServerFacts, Use, Timing, Costs, Latencies, Rates, Identity):
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
     chain: ChainRecord | None = None
+    language: LanguageRecord | None = None
     machine: MachineRecord | None = None
     notes: tuple[str, ...] = ()
     unsettled: tuple[WarmupSample, ...] = ()
@@ -289,6 +327,7 @@ class Choice(_Record):
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
     chain: ChainRecord | None = None
+    language: LanguageRecord | None = None
     launches: int = 1
 
 
@@ -324,6 +363,7 @@ class Recommendation(_Record):
     services: tuple[ServiceRecord, ...] = ()
     interference: float | None = None
     chain: ChainRecord | None = None
+    language: LanguageRecord | None = None
     launches: int = 0
     decision: Action | None = None
     confidence: float | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.files import replacing
 from results.machine import machine_speeds, memory_speeds
-from results.records import Estimate, ParameterValue, TrialRecord
+from results.records import Estimate, LanguageRecord, ParameterValue, TrialRecord
 from results.text import given, visible
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _FIGURES = (
     "server_batch_size", "server_queue_ms", "gpu_power_w", "gpu_clock_mhz", "interference",
 )  # fmt: skip
 _MACHINE = ("others_cores", "stolen_cores", "elsewhere_cores", "generator_cores_shared")
+_LANGUAGE = tuple(LanguageRecord.model_fields)
 _BYTES = ("memory_peak_bytes", "gpu_memory_peak_bytes")
 _TEXTS = ("state", "reason", "bottleneck", "certainty")
 # Besides the columns above, those that a replay table gives a meaning to: trials.csv can become one.
@@ -39,6 +40,7 @@ RESERVED_COLUMNS = frozenset(
         *_TEXTS,
         *_FIGURES,
         *_MACHINE,
+        *_LANGUAGE,
         *_BYTES,
     }
 )
@@ -72,6 +74,11 @@ def trials_frame(records: Sequence[TrialRecord], parameters: Sequence[str]) -> p
     columns["machine_speed"] = pd.Series(machine_speeds(records), dtype="float64")
     columns["memory_speed"] = pd.Series(memory_speeds(records), dtype="float64")
     columns["disturbed"] = pd.array([one.machine.disturbed if one.machine else None for one in records], dtype="string")
+    if any(one.language for one in records):
+        columns |= {
+            name: pd.Series([getattr(one.language, name, None) for one in records], dtype="float64")
+            for name in _LANGUAGE
+        }
     columns |= {name: pd.Series(values, dtype="float64") for name, values in _services(records).items()}
     return pd.DataFrame(columns)
 

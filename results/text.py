@@ -138,7 +138,11 @@ def change(before: float | None, after: float | None) -> str:
 
 
 _SAME = 0.0005
-_WORDS = {"p99_ms": ("lower", "higher"), "capacity_qps": ("more", "less")}
+_WORDS = {
+    "p99_ms": ("lower", "higher"),
+    "capacity_qps": ("more", "less"),
+    "tokens_per_second": ("more", "less"),
+}
 
 
 def better_by(metric: str, share_: float) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
-from results.records import Choice, Estimate, ParameterValue, ServiceRecord, TrialRecord
+from results.records import Choice, Estimate, LanguageRecord, ParameterValue, ServiceRecord, TrialRecord
 from results.summary import StudySummary
 from results.text import NONE, change, duration, figure, given, interval, milliseconds, money, share, size
 
@@ -105,6 +105,20 @@ def trials_table(study: StudySummary) -> Table:
     )  # fmt: skip
 
 
+def _of_tokens(one: LanguageRecord | None) -> list[tuple[str, str]]:
+    if one is None:
+        return []
+    return [
+        ("first token p99 {}", milliseconds(one.ttft_p99_ms)),
+        ("per token p99 {}", milliseconds(one.tpot_p99_ms)),
+        ("gaps p99 {}", milliseconds(one.itl_p99_ms)),
+        ("{} output tokens/s", figure(one.output_tokens_per_second)),
+        ("{} of them per user", figure(one.tokens_per_second_per_user)),
+        ("{} of requests good", share(one.good)),
+        ("{} of the prompts cached", share(one.prefix_cache_hit_rate)),
+    ]
+
+
 def _facts(one: TrialRecord) -> str | None:
     """What a trial showed besides, for the line under its row."""
     shown = [
@@ -113,6 +127,7 @@ def _facts(one: TrialRecord) -> str | None:
         ("{} of memory", size(one.memory_peak_bytes)),
         ("GPU {} busy", share(one.gpu_utilization)),
         ("{} of GPU memory", size(one.gpu_memory_peak_bytes)),
+        *_of_tokens(one.language),
         ("ready after {}", _lasted(one.cold_start_s)),
         ("took {}", _lasted(one.wall_s)),
     ]

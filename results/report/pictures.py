@@ -17,6 +17,9 @@ _METRICS = {
     "cost_per_hour": "cost per hour",
     "capacity_qps": "requests/s within the SLO",
     "p99_ms": "p99, ms",
+    "cost_per_million_output_tokens": "cost per million output tokens",
+    "cost_per_million_tokens": "cost per million tokens",
+    "tokens_per_second": "tokens/s within the SLO",
 }
 
 

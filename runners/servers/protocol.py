@@ -111,7 +111,8 @@ class Reach:
 
 @dataclass(frozen=True)
 class Statistics:
-    """The server's own counters since it started: single inferences, executions (batches) and seconds in its queue.
+    """The server's own counters since it started: single inferences, executions (batches) and seconds in its queue; of
+    a language model, prompt tokens that its cache of prefixes was asked for, and those that it had.
 
     None: not counted.
     """
@@ -119,6 +120,8 @@ class Statistics:
     inferences: float | None = None
     executions: float | None = None
     queue_s: float | None = None
+    cache_queries: float | None = None
+    cache_hits: float | None = None
 
 
 class ServerAdapter:

@@ -64,6 +64,9 @@ def counted(before: Statistics | None, after: Statistics | None) -> Mapping[str,
         found["server_batch_size"] = inferences / executions
     if inferences and queue_s is not None:
         found["server_queue_ms"] = 1e3 * queue_s / inferences
+    queries, hits = _between(before.cache_queries, after.cache_queries), _between(before.cache_hits, after.cache_hits)
+    if queries and hits is not None:
+        found["prefix_cache_hit_rate"] = hits / queries
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from results import ChainRecord, TrialRecord
+from results import ChainRecord, LanguageRecord, TrialRecord
 from results.text import assigned, better_by, between
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import find_current
@@ -44,6 +44,7 @@ def reasons(of: Grounds) -> list[str]:
     said = [
         _decided(of),
         _what_it_serves(of.loaded, of.best),
+        *_in_tokens(of.best.language),
         *_side_by_side(of.best),
         *_along_the_chain(of.best.chain),
     ]
@@ -93,6 +94,20 @@ def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:
             ends = (million * capacity.value / capacity.high, million * capacity.value / capacity.low)
             text += f" ({ends[0]:.4g} to {ends[1]:.4g})"
     return f"{text}."
+
+
+def _in_tokens(language: LanguageRecord | None) -> list[str]:
+    """What that is in tokens, for a language model that streams its answers."""
+    if language is None or language.output_tokens_per_second is None:
+        return []
+    text = f"That is {language.output_tokens_per_second:.4g} output tokens/s"
+    if language.tokens_per_second_per_user is not None:
+        text += f", {language.tokens_per_second_per_user:.4g} for each user"
+    if language.cost_per_million_output_tokens is not None:
+        text += f", at {language.cost_per_million_output_tokens:.4g} per million output tokens"
+    if language.good is not None:
+        text += f"; {language.good:.1%} of the requests were good"
+    return [f"{text}."]
 
 
 def _side_by_side(best: TrialRecord) -> list[str]:

@@ -109,6 +109,7 @@ def _choice(record: TrialRecord, records: Sequence[TrialRecord], confirmations: 
         services=record.services,
         interference=record.interference,
         chain=record.chain,
+        language=record.language,
         launches=_served([*(one for one in records if one.number == record.number), *again]),
     )
 

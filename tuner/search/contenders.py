@@ -90,7 +90,8 @@ def together(
         one.model_copy(update={"capacity_qps": None if one.capacity_qps is None else one.share * believed_.value})
         for one in latest.services
     )
-    update = {"capacity_qps": believed_, "cost_per_million_requests": cost, "services": services}
+    language = latest.language and latest.language.at(believed_.value, latest.cost_per_hour)
+    update = {"capacity_qps": believed_, "cost_per_million_requests": cost, "services": services, "language": language}
     return latest.model_copy(update=update)
 
 

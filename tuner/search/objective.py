@@ -20,7 +20,14 @@ from tuner.spec.model import Metric, ObjectiveSpec
 Floats = NDArray[np.float64]
 
 _SECONDS_PER_HOUR = 3600.0
-_MAXIMISED: tuple[Metric, ...] = ("capacity_qps",)
+_MAXIMISED: tuple[Metric, ...] = ("capacity_qps", "tokens_per_second")
+# A search compares configurations under the same requests, so tokens per request are the same for all of them, and what
+# is best per token is best per request. What was measured is ranked by its own tokens all the same.
+_PER_REQUEST: dict[Metric, Metric] = {
+    "cost_per_million_output_tokens": "cost_per_million_requests",
+    "cost_per_million_tokens": "cost_per_million_requests",
+    "tokens_per_second": "capacity_qps",
+}
 
 
 def cost_per_million_requests(price_per_hour: float, capacity_qps: float) -> float:
@@ -65,8 +72,10 @@ class Objective:
         return None if None in found else tuple(value for value in found if value is not None)
 
     def losses(self, record: TrialRecord) -> tuple[float, ...] | None:
-        """The metrics as logarithms of which lower is better."""
-        values = self.values(record)
+        """The metrics as logarithms of which lower is better; those of tokens as those of their requests."""
+        if self.values(record) is None:
+            return None
+        values = self._per_request.values(record)
         if values is None:
             return None
         return tuple(-_log(value) if up else _log(value) for value, up in zip(values, self.maximised, strict=True))
@@ -79,7 +88,7 @@ class Objective:
         known = log_price[~np.isnan(log_price)]
         price = np.nan_to_num(log_price, nan=float(known.mean()) if known.size else 0.0)
         found: list[Floats] = []
-        for metric in self.metrics:
+        for metric in self._per_request.metrics:
             if metric == "capacity_qps":
                 found.append(-log_capacity)
             elif metric == "p99_ms":
@@ -93,7 +102,12 @@ class Objective:
 
     def ranked(self, records: Iterable[TrialRecord]) -> list[TrialRecord]:
         """The complete trials that have all metrics, best first; ties go to the earlier trial."""
-        scored = [(losses[0], record.number, record) for record in records if (losses := self.losses(record))]
+        up = self.maximised[0]
+        scored = [
+            (-values[0] if up else values[0], record.number, record)
+            for record in records
+            if (values := self.values(record))
+        ]
         return [record for _, _, record in sorted(scored, key=lambda item: item[:2])]
 
     def break_even_qps(self, price_per_hour: float | None, best: TrialRecord | None) -> float | None:
@@ -103,6 +117,8 @@ class Objective:
         """
         if best is None or best.capacity_qps is None or len(self.metrics) > 1:
             return None
+        if self._per_request != self:
+            return self._per_request.break_even_qps(price_per_hour, best)
         (best_value,) = self.values(best) or (None,)
         if self.metrics == ("capacity_qps",):
             return best.capacity_qps.value
@@ -119,6 +135,11 @@ class Objective:
         containers = math.ceil(best_cost / price_per_hour - 1e-9) - 1
         return self.target_qps / containers if containers else math.inf
 
+    @property
+    def _per_request(self) -> Objective:
+        """The same objective, of requests in place of their tokens."""
+        return Objective(tuple(_PER_REQUEST.get(metric, metric) for metric in self.metrics), self.target_qps)
+
     def _metric(self, metric: Metric, record: TrialRecord, capacity_qps: float) -> float | None:
         if metric == "capacity_qps":
             return capacity_qps
@@ -126,6 +147,8 @@ class Objective:
             return record.p99_ms.value if record.p99_ms else None
         if metric == "cost_per_million_requests":
             return record.cost_per_million_requests
+        if metric in _PER_REQUEST:
+            return None if record.language is None else getattr(record.language, metric)
         if record.cost_per_hour is None or self.target_qps is None:
             return None
         return record.cost_per_hour * replicas_for(self.target_qps, capacity_qps)

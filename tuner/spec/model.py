@@ -24,7 +24,10 @@ from tuner.spec.request import EnvironmentName, RequestSpec
 from tuner.spec.runner import RunnerSpec
 from tuner.spec.section import Section, Text
 
-Metric = Literal["cost_per_million_requests", "cost_per_hour", "capacity_qps", "p99_ms"]
+Metric = Literal["cost_per_million_requests", "cost_per_hour", "capacity_qps", "p99_ms",
+                 "cost_per_million_output_tokens", "cost_per_million_tokens", "tokens_per_second"]  # fmt: skip
+Cost = Literal["cost_per_million_requests", "cost_per_hour", "cost_per_million_output_tokens",
+               "cost_per_million_tokens"]  # fmt: skip
 
 
 _REQUEST_TIMEOUT_S = 10.0
@@ -123,8 +126,8 @@ class ServiceSpec(Section):
 class ObjectiveSpec(Section):
     """What is optimised, among the configurations that meet the SLO."""
 
-    minimize: Literal["cost_per_million_requests", "cost_per_hour"] | None = None
-    maximize: Literal["capacity_qps"] | None = None
+    minimize: Cost | None = None
+    maximize: Literal["capacity_qps", "tokens_per_second"] | None = None
     pareto: tuple[Metric, ...] | None = Field(default=None, min_length=2)
     target_qps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     confidence: Share = Field(
@@ -329,6 +332,8 @@ class Spec(Section):
             and any(one.metric != "latency" for one in self.slo.limits)
         ):
             raise ValueError("slo: ttft, tpot, itl, goodput and tokens_per_second need request: {stream: openai}")
+        if custom and self.request.stream is None and any("tokens" in metric for metric in self.objective.metrics):
+            raise ValueError("objective: tokens are counted in streamed answers; it needs request: {stream: openai}")
         if self.load.locustfile is not None and self.request.stream is not None:
             raise ValueError("load.locustfile: a locustfile's requests are not read as streams; remove request.stream")
         return self

@@ -50,6 +50,7 @@ from tuner.spec.reading import LoadedSpec
 from tuner.trial.bottleneck import name_bottleneck
 from tuner.trial.chain import UNREACHABLE, chain_plan, chain_record, narrowest, reachable
 from tuner.trial.evidence import gather, memory_growth
+from tuner.trial.language import cache_notes, language_record
 from tuner.trial.machine import machine_record
 from tuner.trial.replay_noise import disturbed
 from tuner.trial.server import ServiceSetup, TrialLaunch, TrialServer
@@ -148,6 +149,7 @@ class _Trial:
         self._spec = setup.loaded.spec
         self._price = setup.price(request.configuration)
         self._times: dict[str, Any] = {}
+        self._cache_hit_rate: float | None = None
         self._measurement: Measurement | None = None
         study = self._spec.service.name
         group = f"{study}/{request.folder_name}" if setup.loaded.colocated else None
@@ -271,7 +273,9 @@ class _Trial:
         measurement = Measurement.model_validate(masked_values(measurement.model_dump(mode="json")))
         self._measurement = measurement
         if len(self._servers) == 1:
-            self._times |= self._servers[0].counted()
+            counted = dict(self._servers[0].counted())
+            self._cache_hit_rate = counted.pop("prefix_cache_hit_rate", None)
+            self._times |= counted
         (self._folder / "probes.json").write_text(measurement.model_dump_json(indent=1) + "\n", encoding="utf-8")
         self._check()
         self._times |= {"warmup_s": measurement.warmup_s, "load_s": measurement.load_s}
@@ -365,10 +369,11 @@ class _Trial:
             "latencies_at_qps": measurement.best_qps,
             "latencies_from_requests": measurement.best_requests,
             "error_rate": measurement.error_rate,
-            "notes": measurement.notes,
+            "notes": (*measurement.notes, *cache_notes(self._spec.request.llm, self._cache_hit_rate)),
             "services": services,
             "interference": interference(measurement),
             "chain": chain,
+            "language": language_record(measurement, self._cache_hit_rate),
             "machine": machine_record(measurement),
             "unsettled": ()
             if measurement.settled
@@ -405,6 +410,8 @@ class _Trial:
         cost = None
         if capacity is not None and self._price is not None and capacity.value > 0:
             cost = cost_per_million_requests(self._price, capacity.value)
+        if fields.get("language") is not None:
+            fields["language"] = fields["language"].at(capacity.value if capacity else None, self._price)
         return TrialRecord(
             number=self._request.number,
             state=state,

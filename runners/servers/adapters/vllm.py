@@ -91,5 +91,10 @@ class Vllm(ServerAdapter):
         return (
             None
             if done is None
-            else Statistics(inferences=done, queue_s=found.get("vllm:request_queue_time_seconds_sum"))
+            else Statistics(
+                inferences=done,
+                queue_s=found.get("vllm:request_queue_time_seconds_sum"),
+                cache_queries=found.get("vllm:prefix_cache_queries_total"),
+                cache_hits=found.get("vllm:prefix_cache_hits_total"),
+            )
         )

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from results import Estimate, TrialRecord
+from results import Estimate, LanguageRecord, TrialRecord
 from tuner.search.objective import Objective, cost_per_million_requests, pareto_front, replicas_for
 
 CHEAPEST = Objective(("cost_per_million_requests",))
@@ -61,3 +61,29 @@ def test_a_fleet_is_whole_containers() -> None:
 def test_the_front_leaves_out_what_another_beats_in_everything() -> None:
     cheap, large, fast, worse = record(0, 100, 0.1), record(1, 300, 0.6), record(2, 90, 0.3, p99=5), record(3, 90, 0.5)
     assert [one.number for one in pareto_front([cheap, large, fast, worse])] == [0, 1, 2]
+
+
+def test_costs_of_tokens_are_those_of_requests_over_their_tokens() -> None:
+    """100 requests/s of 200 output and 300 input tokens at 0.36 an hour."""
+    language = LanguageRecord(output_tokens=200, input_tokens=300).at(100, 0.36)
+    assert language.output_tokens_per_second == 20_000
+    assert language.tokens_per_second == 50_000
+    assert language.cost_per_million_output_tokens == pytest.approx(cost_per_million_requests(0.36, 100) / 200)
+    assert language.cost_per_million_tokens == pytest.approx(cost_per_million_requests(0.36, 100) / 500)
+    assert LanguageRecord(output_tokens=200).at(None, 0.36).tokens_per_second is None
+
+
+def test_what_is_cheapest_per_token_ranks_by_the_tokens_that_were_measured() -> None:
+    """The second is dearer per request, and its answers are twice as long."""
+    short = record(0, 100, 0.1)
+    longer = record(1, 80, 0.1)
+    short = short.model_copy(update={"language": LanguageRecord(output_tokens=100).at(100, 0.1)})
+    longer = longer.model_copy(update={"language": LanguageRecord(output_tokens=200).at(80, 0.1)})
+    untold = record(2, 1000, 0.1)
+    for metric in ("cost_per_million_output_tokens", "tokens_per_second"):
+        objective = Objective((metric,))
+        assert [one.number for one in objective.ranked([short, longer, untold])] == [1, 0]
+        assert objective.losses(untold) is None
+        assert objective.losses(short) is not None
+    per_token = Objective(("cost_per_million_output_tokens",))
+    assert per_token.break_even_qps(0.2, short) == CHEAPEST.break_even_qps(0.2, short)

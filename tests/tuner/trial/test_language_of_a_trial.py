@@ -1,0 +1,57 @@
+"""What a trial says of a language model: a real server with a cache of prefixes, loaded by a whole run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Tune
+from tuner.spec.llm import LlmSpec
+from tuner.trial.language import cache_notes
+
+SERVER = Path(__file__).parents[2] / "servers" / "streaming.py"
+SPEC = """\
+version: 1
+service:
+  name: tokens
+  command: [python, {server}, --port, "{{port}}", --gap-ms, "{{gap}}", --ttft-ms, "20"]
+request:
+  path: /v1/completions
+  stream: openai
+  llm: {{input_tokens: 100, output_tokens: 10}}
+slo: {{ttft: {{p90: 3s}}}}
+objective: {{minimize: cost_per_million_output_tokens, final: 0}}
+space: {{parameters: {{gap: [5], cpu_cores: {{choices: [1], role: cpu_cores}}}}}}
+prices: {{cpu_core_hour: 0.36}}
+load: {{max_trial: 15s, max_warmup: 2s}}
+runner: {{type: process}}
+"""
+
+
+@pytest.mark.usefixtures("needs_machine")
+def test_a_run_says_what_tokens_cost_and_how_fast_they_come(tmp_path: Path, tune: Tune) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC.format(server=SERVER))
+    done = tune("--service", "spec.yaml", "--budget", 1)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "tuning" / "tokens"
+    recommended = json.loads((folder / "recommendation.json").read_text())
+    language, capacity = recommended["language"], recommended["capacity_qps"]["value"]
+    assert (language["output_tokens"], language["input_tokens"]) == (10, 100)
+    assert language["output_tokens_per_second"] == pytest.approx(10 * capacity)
+    assert language["cost_per_million_output_tokens"] == pytest.approx(0.36 / (10 * capacity * 3600) * 1e6)
+    assert any("output tokens/s" in reason for reason in recommended["reasons"])
+    assert "cost_per_million_output_tokens" in (folder / "trials.csv").read_text().splitlines()[0]
+    (trial,) = json.loads((folder / "trials" / "0000" / "probes.json").read_text())["probes"][:1]
+    assert trial["tokens"]["output_mean"] == 10
+
+
+def test_a_cache_that_answers_more_than_was_to_be_shared_is_said() -> None:
+    asked = LlmSpec.model_validate({"shared_prefix": "30%"})
+    assert cache_notes(asked, 0.32) == ()
+    assert cache_notes(asked, None) == ()
+    assert cache_notes(None, 1.0) == ()
+    (note,) = cache_notes(asked, 0.9)
+    assert "90% of the prompts' tokens" in note
+    assert cache_notes(LlmSpec(turns=3), 0.9) == (), "turns share what came before them"

@@ -1,0 +1,41 @@
+"""What a trial says of a language model: times of tokens, how many there were, and what its cache answered."""
+
+from __future__ import annotations
+
+from loadtest import Measurement
+from results import LanguageRecord
+from tuner.spec.llm import LlmSpec
+
+_MARGIN = 0.03  # of the prompt tokens: a hit rate is counted in whole blocks of them
+_TIMES = ("ttft", "tpot", "itl")
+
+
+def language_record(measurement: Measurement, prefix_cache_hit_rate: float | None) -> LanguageRecord | None:
+    """None where no answers were streamed, or none that counts."""
+    tokens = measurement.tokens
+    if tokens is None:
+        return None
+    times = {name: measurement.streaming[name] for name in _TIMES if name in measurement.streaming}
+    return LanguageRecord.model_validate(
+        {f"{name}_p50_ms": one.p50_ms for name, one in times.items()}
+        | {f"{name}_p99_ms": one.p99_ms for name, one in times.items()}
+        | {
+            "output_tokens": tokens.output_mean,
+            "input_tokens": tokens.input_mean,
+            "tokens_per_second_per_user": tokens.per_user_per_s,
+            "good": tokens.good,
+            "prefix_cache_hit_rate": prefix_cache_hit_rate,
+        }
+    )
+
+
+def cache_notes(asked: LlmSpec | None, hit_rate: float | None) -> tuple[str, ...]:
+    """A word where the engine's cache of prefixes answered more of the prompts than they were asked to share. Turns of
+    a conversation share what came before them.
+    """
+    if asked is None or hit_rate is None or asked.turns > 1 or hit_rate <= asked.shared_prefix + _MARGIN:
+        return ()
+    return (
+        f"The engine had {hit_rate:.0%} of the prompts' tokens in its cache of prefixes, and {asked.shared_prefix:.0%} "
+        "were to be shared: it answers faster here than it will where prompts differ as was asked.",
+    )
