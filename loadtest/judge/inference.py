@@ -36,7 +36,7 @@ _TRAINED_QPS, _TRAINED_SHARES = 1500.0, (0.0008, 0.55)  # the fastest servers, a
 _UNLIKE = 0.5  # weight of the network below which it is not trusted
 _WIDEN = 0.35  # for each surprise, of the spreads
 # Of all spreads: on families that it was not trained on the network is too sure (`benchmarks.truth.validate`).
-_CAUTION = 1.2
+_CAUTION = 1.3
 _REFUSED = {"missed": 0.01, "undecided": 0.3}  # what is left of the density above a rate at which too many failed
 _CLEAR_SHARE, _CLEAR_EXPECTED = 1 / 3, 3.0  # a percentile at a third of the limit, with three misses to be expected
 _HOPELESS, _LEAST_HOPELESS = 0.9, 6  # the share of late requests at which nothing else need be known
@@ -137,14 +137,16 @@ class ServerPosterior:
         if any(_hopeless(one, query) for one, query in zip(requests, self._queries, strict=True)):
             return "missed"
         counts, inferred = judge(evidence, failures), self._side(view, requests[0].rate_qps)
-        clear = all(_clear(one, query) for one, query in zip(requests, self._queries, strict=True))
-        if clear:
+        # A short probe a little above the capacity has few late requests, and they are not late yet by much: neither
+        # counts nor latencies of this probe decide what all that is known makes improbable.
+        leaning = "missed" if self._at(view.below, requests[0].rate_qps) > 0.5 else "met"
+        if leaning == "met" and all(_clear(one, query) for one, query in zip(requests, self._queries, strict=True)):
             inferred = "met"
         if failures is not None and failures.exceeded and inferred == "met":
             return "undecided"
-        if "undecided" in (counts, inferred):
-            return inferred if counts == "undecided" else counts
-        return counts if counts == inferred else "undecided"
+        if counts == "undecided":
+            return inferred
+        return counts if counts in (inferred, leaning) else "undecided"
 
     def _side(self, view: _View, rate_qps: float) -> Verdict:
         """On which side of the capacity a rate lies, give or take `_NEAR`: a verdict so near to it is never wrong."""
