@@ -15,7 +15,7 @@ import click
 from search_spaces.masking import MaskedStream
 from search_spaces.reading import shown
 from tuner import __version__
-from tuner.commands.front import FrontDoor, run_options
+from tuner.commands.front import FrontDoor, run_options, verify_options
 from tuner.commands.option_types import FORMATS, PATH, RUNNERS, Format, Parsed, Rate
 from tuner.errors import ExitCode, TuneError
 
@@ -255,6 +255,22 @@ def gate(context: click.Context, /, **options: Any) -> None:
     from tuner.commands.gate import gate as command
 
     context.exit(command(GateOptions(**options)))
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=PATH)
+@verify_options
+@click.pass_context
+def verify(context: click.Context, /, **options: Any) -> None:
+    """Say whether a deployment is as fast as its recommendation was measured to be.
+
+    Its live rate and p99 are compared with the latency curve. Exit code 0 where it holds, 5 where it is slower, 6 where
+    the noise or the traffic does not let it be told.
+    """
+    from tuner.commands.verify import VerifyOptions
+    from tuner.commands.verify import verify as command
+
+    context.exit(command(VerifyOptions(**options)))
 
 
 @cli.command()

@@ -4,19 +4,26 @@
 """
 
 from results.gate.decision import Comparison, Decision, GateMeasurement, Outcome, Setting, decide
+from results.gate.live import Expected, Live, LiveStep, Verification, expected_curve, verified
 from results.gate.output import gate_document, gate_junit, gate_markdown, gate_text, github_annotations, write_gate
 
 __all__ = [
     "Comparison",
     "Decision",
+    "Expected",
     "GateMeasurement",
+    "Live",
+    "LiveStep",
     "Outcome",
     "Setting",
+    "Verification",
     "decide",
+    "expected_curve",
     "gate_document",
     "gate_junit",
     "gate_markdown",
     "gate_text",
     "github_annotations",
+    "verified",
     "write_gate",
 ]

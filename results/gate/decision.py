@@ -114,6 +114,21 @@ def decide(
     return Decision(_together(findings), tuple(findings), len(measured))
 
 
+def judged(
+    metric: Literal["p99_ms"], before: float, ratios: Sequence[float], baseline_error: float, setting: Setting
+) -> Comparison:
+    """One look at a metric of which each measurement has a reference of its own: `ratios` are to that, `before` is the
+    references' mean, `baseline_error` the standard deviation of their logarithm. A change of the size that matters is
+    `setting.detect`.
+    """
+    floor = _floor(ratios, 0.0, (), _GUESS)
+    test = _Test(
+        setting.false_alarms, floor, _GUESS_WEIGHT + len(ratios) - 1, len(ratios), setting.detect, baseline_error,
+        last=True, reference_floor=0.0,
+    )  # fmt: skip
+    return test.of(metric, before, before * _mean(ratios), worse=1)
+
+
 @dataclass(frozen=True)
 class _Test:
     alpha: float
@@ -123,6 +138,7 @@ class _Test:
     detect: float
     baseline_error: float
     last: bool
+    reference_floor: float | None = None  # the noise of the baseline besides its error; None: that of one measurement
 
     def of(
         self, metric: Literal["capacity_qps", "p99_ms", "cost_per_million_requests"], before: float, after: float, *,
@@ -132,7 +148,8 @@ class _Test:
         from scipy.stats import t
 
         change = math.log(after / before)
-        error = math.hypot(max(self.floor, self.baseline_error), self.floor / math.sqrt(self.count))
+        reference = self.floor if self.reference_floor is None else self.reference_floor
+        error = math.hypot(max(reference, self.baseline_error), self.floor / math.sqrt(self.count))
         bound = float(t.ppf(1 - self.alpha, self.weight)) * error
         matters = math.log1p(self.detect) if worse > 0 else -math.log1p(-self.detect)
         outcome: Outcome = "undecided"

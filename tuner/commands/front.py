@@ -54,10 +54,46 @@ _OPTIONS = (
     ),
 )  # fmt: skip
 
+_VERIFY_OPTIONS = (
+    click.option("--prometheus", required=True, metavar="URL", help="Where the deployment's metrics are."),
+    click.option("--metric", metavar="NAME{LABELS}", help="The histogram of its latencies."),
+    click.option("--rate", metavar="QUERY", help="PromQL of its requests/s.  [default: of the metric]"),
+    click.option("--p99", metavar="QUERY", help="PromQL of its p99 in seconds.  [default: of the metric]"),
+    click.option("--replicas", default="1", show_default=True, metavar="N|QUERY", help="How many share the traffic."),
+    click.option(
+        "--range", "length", type=Parsed("duration"), default="1h", show_default=True, metavar="TIME",
+        help="How much of the past to look at.",
+    ),
+    click.option(
+        "--step", type=Parsed("duration"), default="60s", show_default=True, metavar="TIME",
+        help="Length of the stretches that are compared; two scrapes at least.",
+    ),
+    click.option("--end", type=float, metavar="SECONDS", help="Until when, in seconds since 1970.  [default: now]"),
+    click.option(
+        "--false-alarms", type=Parsed("share"), default="5%", show_default=True, metavar="SHARE",
+        help="How many deployments may fail that do hold.",
+    ),
+    click.option(
+        "--detect", type=Parsed("share"), default="15%", show_default=True, metavar="SHARE",
+        help="The change of the p99 that matters.",
+    ),
+    click.option("--output", type=PATH, metavar="DIR", help="Where verify.json goes.  [default: DIR/verify]"),
+    click.option("--json", "as_json", is_flag=True, help="The same as JSON on standard output."),
+    click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db."),
+    click.option("--study", metavar="NAME", help="Which study of the storage (the service's name)."),
+)  # fmt: skip
+
 
 def run_options(function: Function) -> Function:
     """The options of the main job, for `tune` itself and for `tune run`."""
     for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def verify_options(function: Function) -> Function:
+    """The options of `tune verify`."""
+    for option in reversed(_VERIFY_OPTIONS):
         function = option(function)
     return function
 

@@ -66,6 +66,11 @@ class Prometheus:
         """The value of each series at one time."""
         return [_series([one.get("value")]) for one in self._ask("query", {"query": query, "time": at_s}, query)]
 
+    def labels(self, query: str, name: str, at_s: float) -> list[str]:
+        """The values of one label of the series that a query gives at one time."""
+        found = [one.get("metric") for one in self._ask("query", {"query": query, "time": at_s}, query)]
+        return [str(metric[name]) for metric in found if isinstance(metric, dict) and name in metric]
+
     def _ask(self, what: str, parameters: dict[str, Any], query: str) -> list[dict[str, Any]]:
         token = os.environ.get(TOKEN)
         remember(token)

@@ -1,0 +1,204 @@
+"""`tune verify DIR --prometheus URL`: does a deployment do what its recommendation was measured to do?"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from results import StudySummary
+from results.files import write_text
+from results.gate import Expected, LiveStep, Setting, Verification, expected_curve, verified
+from results.text import figure, milliseconds, share, visible
+from tuner.commands.stored import read_study
+from tuner.errors import ExitCode, UsageError
+from tuner.outcome.prometheus import Prometheus, Series
+
+_METRIC = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)\s*(\{.*\})?", re.DOTALL)
+_MIN_STEP_S = 1.0
+_OUTCOMES = {"holds": ExitCode.DONE, "slower": ExitCode.GATE_FAILED, "inconclusive": ExitCode.GATE_INCONCLUSIVE}
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """The command line of `verify`. Times are in seconds, `end` in seconds since 1970."""
+
+    folder: Path
+    prometheus: str
+    metric: str | None
+    rate: str | None
+    p99: str | None
+    replicas: str
+    length: float
+    step: float
+    end: float | None
+    false_alarms: float
+    detect: float
+    output: Path | None
+    as_json: bool
+    storage: str | None
+    study: str | None
+
+
+@dataclass(frozen=True)
+class Queries:
+    """PromQL of a deployment's rate, of its p99, and of the bounds of its histogram (None: there is none)."""
+
+    rate: str
+    p99: str
+    buckets: str | None
+    to_ms: float
+
+
+def verify(options: VerifyOptions) -> ExitCode:
+    """Raises UsageError for queries that give nothing, UnfitEnvironmentError where no Prometheus answers."""
+    summary, loaded = read_study(options.folder, options.storage, options.study)
+    if loaded.colocated:
+        raise UsageError("verify compares one service's latency curve; several services have one each, together")
+    queries = queries_of(options)
+    server, end_s = Prometheus(options.prometheus), options.end or time.time()
+    bounds = [] if queries.buckets is None else list(bounds_of(server, queries, end_s))
+    expected, capacity = _expected(summary, bounds)
+    steps = live_steps(server, queries, options, end_s)
+    found = verified(
+        steps, expected, capacity, summary.slo_p99_ms, Setting(options.false_alarms, options.detect, looks=1)
+    )
+    folder = options.output or options.folder / "verify"
+    folder.mkdir(parents=True, exist_ok=True)
+    document = verify_document(summary.service, found)
+    write_text(folder / "verify.json", json.dumps(document, indent=2) + "\n")
+    click.echo(json.dumps(document, indent=2) if options.as_json else "\n".join(_lines(summary, found)))
+    return _OUTCOMES[found.outcome]
+
+
+def queries_of(options: VerifyOptions) -> Queries:
+    """Those that are given, and else those of the metric. Raises UsageError where there is neither."""
+    if options.metric is None and not (options.rate and options.p99):
+        raise UsageError(
+            "which metric? --metric NAME{labels}, the histogram of the deployment's latencies, as in\n"
+            "--metric 'http_request_duration_seconds{service=\"embedder\"}', or --rate QUERY and --p99 QUERY"
+        )
+    window = f"[{options.step:g}s]"
+    if options.metric is None:
+        return Queries(options.rate or "", options.p99 or "", None, 1e3)
+    parts = _METRIC.fullmatch(options.metric.strip())
+    if parts is None:
+        raise UsageError(f'--metric {visible(options.metric)} is not NAME or NAME{{label="value"}}')
+    name, labels = parts[1].removesuffix("_bucket"), parts[2] or ""
+    return Queries(
+        options.rate or f"sum(rate({name}_count{labels}{window}))",
+        options.p99 or f"histogram_quantile(0.99, sum by (le) (rate({name}_bucket{labels}{window})))",
+        None if options.p99 else f"group by (le) ({name}_bucket{labels})",
+        1.0 if name.endswith(("_ms", "_milliseconds")) else 1e3,
+    )
+
+
+def bounds_of(server: Prometheus, queries: Queries, at_s: float) -> Iterator[float]:
+    """The histogram's upper bounds in milliseconds."""
+    for text in server.labels(queries.buckets or "", "le", at_s):
+        with contextlib.suppress(ValueError):
+            if math.isfinite(bound := float(text)):
+                yield bound * queries.to_ms
+
+
+def _expected(summary: StudySummary, bounds: list[float]) -> tuple[Expected, Any]:
+    number = summary.recommendation.trial
+    capacity = summary.recommendation.capacity_qps
+    evidence = None if number is None else summary.evidence.get(number)
+    found = None if evidence is None or capacity is None else expected_curve(evidence.probes, capacity, bounds)
+    if found is None:
+        raise UsageError(
+            f"{summary.service} has no latency curve: no recommendation, or the probes of its trial are not stored\n"
+            "A replayed table has none either; run tune on the real service."
+        )
+    return found, capacity
+
+
+def live_steps(server: Prometheus, queries: Queries, options: VerifyOptions, end_s: float) -> list[LiveStep]:
+    """Each stretch that has both a rate and a p99, of one replica."""
+    if options.step < _MIN_STEP_S or options.length < 2 * options.step:
+        raise UsageError(f"--step must be at least {_MIN_STEP_S:g} s, and --range several steps")
+    start_s = end_s - options.length + options.step  # the first value looks a step back
+
+    def asked(query: str) -> dict[float, float]:
+        return _one(query, server.over_time(query, start_s, end_s, options.step))
+
+    rates, p99s = asked(queries.rate), asked(queries.p99)
+    replicas = _replicas(options.replicas, asked)
+    found = []
+    for at in sorted(rates.keys() & p99s.keys()):
+        count = replicas if isinstance(replicas, float) else replicas.get(at, 0.0)
+        if count > 0 and rates[at] > 0 and p99s[at] > 0:
+            found.append(LiveStep(at, rates[at] / count, p99s[at] * queries.to_ms))
+    return found
+
+
+def _replicas(text: str, asked: Any) -> float | dict[float, float]:
+    """How many share the traffic: a number, or a query."""
+    with contextlib.suppress(ValueError):
+        if not 1 <= (number := float(text)) < math.inf:
+            raise UsageError(f"--replicas {text}: at least 1")
+        return number
+    found: dict[float, float] = asked(text)
+    return found
+
+
+def _one(query: str, series: list[Series]) -> dict[float, float]:
+    known = [one for one in series if one.times_s]
+    if len(known) != 1:
+        advice = (
+            "wrap it in sum(...)" if known else "is it scraped, and was there any traffic? See Prometheus' own page"
+        )
+        raise UsageError(f"{visible(query)} gives {len(known) or 'no'} series for that time; {advice}")
+    return dict(zip(known[0].times_s, known[0].values, strict=True))
+
+
+def verify_document(service: str, found: Verification) -> dict[str, Any]:
+    """`verify.json`; changes are relative: 0.1 is a tenth more."""
+    one, live = found.comparison, found.live
+    return {
+        "schema": 1,
+        "service": service,
+        "outcome": found.outcome,
+        "reason": found.reason,
+        "p99_ms": None if one is None else {
+            "expected": one.before, "live": one.after,
+            "change": {"value": one.change, "low": one.low, "high": one.high}, "noise_floor": one.floor,
+        },
+        "traffic_per_replica": {
+            **asdict(live), "capacity": live.capacity.model_dump(), "probed_qps": list(live.probed_qps),
+        },
+        "advice": list(found.advice),
+    }  # fmt: skip
+
+
+def _lines(summary: StudySummary, found: Verification) -> Iterator[str]:
+    heads = {
+        "holds": "holds: no slower than it was measured", "slower": "does not hold: it is slower than it was measured",
+        "inconclusive": "cannot be told",
+    }  # fmt: skip
+    one, live = found.comparison, found.live
+    yield f"{visible(summary.service)} {heads[found.outcome]}"
+    if one is not None:
+        yield f"  p99             {milliseconds(one.after)} where {milliseconds(one.before)} were measured"
+        yield f"  change          {one.change:+.1%} ({one.low:+.1%} to {one.high:+.1%})"
+    if found.reason:
+        yield f"  reason          {visible(found.reason)}"
+    if live.steps:
+        used, peak = live.mean_qps / live.capacity.value, live.peak_qps / live.capacity.value
+        yield f"  a replica got   {figure(live.mean_qps)} requests/s ({used:.0%} of its capacity)"
+        yield f"  at the peak     {figure(live.peak_qps)} requests/s ({peak:.0%})"
+        probed = " to ".join(map(figure, live.probed_qps))
+        yield f"  compared        {live.compared} of {live.steps} stretches; {probed} requests/s were probed"
+    if live.over_limit is not None and live.steps:
+        limit = milliseconds(summary.slo_p99_ms or 0)
+        yield f"  over the limit  the p99 was above {limit} for {share(live.over_limit)} of the time"
+    yield from (f"\n{text}" for text in found.advice)
