@@ -10,6 +10,7 @@ from results.text import duration, money
 from tuner.errors import ExitCode
 from tuner.launch.checks import check, hints, warnings, widest
 from tuner.launch.estimate import estimate_run
+from tuner.launch.memory.fit import fit_lines
 from tuner.launch.runnable import Runnable, runnable
 from tuner.launch.runner import make_runner
 from tuner.spec.reading import LoadedSpec, load_spec
@@ -26,6 +27,9 @@ def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:
     for parameter in loaded.space.parameters:
         role = f" ({parameter.role})" if parameter.role and parameter.role != parameter.name else ""
         click.echo(f"  {parameter.name}{role}: {widest(parameter)}")
+    for service in loaded.services:
+        for line in fit_lines(service.loaded):
+            click.echo(line)
     fit = runnable(loaded, runner)
     if fit.refusals:
         click.echo(f"{fit.refused_share:.0%} of them cannot run here, for example: {fit.refusals[0]}")

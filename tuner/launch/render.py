@@ -8,7 +8,6 @@ answers. No other brace is special, so JSON and most configuration formats need 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runners import Container, Placement, Readiness, Resources, Runner, SampleRequest, Tls
+from runners import Container, Placement, Readiness, Resources, SampleRequest, Tls
 from runners.command import Commands
 from runners.servers import Launch
 from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size
@@ -209,20 +208,6 @@ def resources(space: SearchSpace, configuration: Configuration) -> Resources:
         gpu_memory=by_role.get("gpu_memory"),
         gpus=None if gpus is None else int(gpus),
     )
-
-
-def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> str | None:
-    """Why it can never run there, or None: what a service asks for, or on one machine all of them together."""
-    asked = [resources(one.loaded.space, one.own(configuration)) for one in loaded.services]
-    for service, one in zip(loaded.services, asked, strict=True):
-        if reason := runner.refuses(one):
-            return f"{service.name} {reason}" if service.name else reason
-    if len(asked) == 1 or loaded.spec.runner.type not in ("process", "docker"):
-        return None
-    cores = float(sum(math.ceil(one.cpu_cores or 0.0) for one in asked))  # each gets whole ones of its own
-    memory = sum(one.memory_bytes or 0 for one in asked)
-    reason = runner.refuses(Resources(cores or None, memory or None))
-    return f"all services together: it {reason}" if reason else None
 
 
 def render(

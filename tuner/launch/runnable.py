@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from runners import Runner
+from runners import Resources, Runner
 from search_spaces import Configuration
 from tuner.errors import UnfitEnvironmentError
-from tuner.launch.render import why_refused
+from tuner.launch.memory.fit import misfit
+from tuner.launch.render import resources
 from tuner.spec.reading import LoadedSpec
 
 _SAMPLE = 2000
+
+
+def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> str | None:
+    """Why it can never run there, or None: what a service asks for, or on one machine all of them together."""
+    for service in loaded.services:
+        if reason := misfit(service.loaded, service.own(configuration)):
+            return f"{service.name} {reason}" if service.name else reason
+    asked = [resources(one.loaded.space, one.own(configuration)) for one in loaded.services]
+    for service, one in zip(loaded.services, asked, strict=True):
+        if reason := runner.refuses(one):
+            return f"{service.name} {reason}" if service.name else reason
+    if len(asked) == 1 or loaded.spec.runner.type not in ("process", "docker"):
+        return None
+    cores = float(sum(math.ceil(one.cpu_cores or 0.0) for one in asked))  # each gets whole ones of its own
+    memory = sum(one.memory_bytes or 0 for one in asked)
+    reason = runner.refuses(Resources(cores or None, memory or None))
+    return f"all services together: it {reason}" if reason else None
 
 
 @dataclass(frozen=True)

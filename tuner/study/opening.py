@@ -13,8 +13,9 @@ from runners.host.gpu import usable_gpus
 from tuner.errors import UsageError
 from tuner.launch.price import known_price
 from tuner.launch.quality import make_quality
-from tuner.launch.render import live_parameters, resources, why_refused
+from tuner.launch.render import live_parameters, resources
 from tuner.launch.requests import RequestSource, request_source
+from tuner.launch.runnable import why_refused
 from tuner.launch.runner import make_runner
 from tuner.search.objective import Objective
 from tuner.search.proposer import Proposer

@@ -44,7 +44,7 @@ from runners import (
 from search_spaces import Configuration
 from search_spaces.masking import masked_values
 from tuner.launch.price import known_price
-from tuner.launch.render import why_refused
+from tuner.launch.runnable import why_refused
 from tuner.search.objective import cost_per_million_requests
 from tuner.spec.reading import LoadedSpec
 from tuner.trial.bottleneck import name_bottleneck
