@@ -138,9 +138,6 @@ def run(case: Case) -> Outcome:
         return _before(case, noisy, numbers, records)
     assert isinstance(searcher, OurSearch)
     expected = searcher.proposer.expected(records)
-    untried: float | None = 0.0
-    if budget < len(noisy.costs):
-        untried = searcher.proposer.propose(records, [], len(records)).expected_improvement
     beliefs, decision = final(
         lambda trial: noisy.launch(numbers[trial], trial, None, prune=False), records, expected,
         current=0 if case.current else None,
@@ -149,12 +146,13 @@ def run(case: Case) -> Outcome:
         return Outcome(case, np.inf, 0.0, noisy.launches)
     served = [noisy.costs[numbers[one]] for one in beliefs.numbers]
     cost = noisy.costs[numbers[decision.number]]
+    untried = searcher.proposer.untried_improvement(records, beliefs.loss(decision.number))
     best_untried = np.delete(noisy.costs, numbers).min(initial=np.inf)
     return Outcome(
         case, cost / noisy.costs.min() - 1, cost / min(served) - 1, noisy.launches, decision.action,
         decision.probability_best, float(cost <= min(served) + 1e-12),
         decision.probability_alike, float(cost <= min(served) * 1.02),
-        np.nan if untried is None else untried, max(0.0, 1 - best_untried / cost),
+        untried, max(0.0, 1 - best_untried / cost),
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from results import Explanation, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
 from tuner.search.beliefs import Expectation
-from tuner.search.candidates import Bools, CandidatePool
+from tuner.search.candidates import Bools, CandidatePool, SpaceExhausted
 from tuner.search.objective import Objective
 
 if TYPE_CHECKING:
@@ -114,6 +114,22 @@ class Proposer:
         if told:
             return int(free[odds.argmax()])
         return int(np.random.default_rng([self._seed, turn]).choice(free, p=odds / odds.sum()))
+
+    def untried_improvement(self, records: Sequence[TrialRecord], best: float) -> float:
+        """How much lower than `best` (a loss of the first metric, in logs: so about a share) the most promising of the
+        configurations that were not tried is expected to be; 0 where all were.
+        """
+        from tuner.search.surrogate.acquisition import expected_improvement
+        from tuner.search.surrogate.mixture import mixed
+
+        try:
+            free = self.pool.free((record.configuration for record in records), [], None)
+        except SpaceExhausted:
+            return 0.0
+        predictions, losses = self.predict(records), self._losses(records)
+        return float(
+            mixed(predictions, [expected_improvement(one, losses, best, _first) for _, one in predictions])[free].max()
+        )
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all candidates of the pool, in their order, with its weight."""

@@ -6,12 +6,11 @@ Every launch is stored as it ends, so that a run that was interrupted goes on wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from results import TrialRecord
 from tuner.display import Display
-from tuner.search.candidates import SpaceExhausted
 from tuner.search.contenders import believed, find_current
 from tuner.search.final import FinalRules, next_round
 from tuner.search.objective import Objective
@@ -45,6 +44,12 @@ class Final:
         rules = FinalRules(aim.confidence, aim.final)
         most = rules.launches(len(records))
         outlook = self._look_ahead(records) if records else Outlook()
+        self._launch_rounds(records, again, outlook, most, rules)
+        self._keep_untried(records, again, outlook)
+
+    def _launch_rounds(
+        self, records: Sequence[TrialRecord], again: Launches, outlook: Outlook, most: int, rules: FinalRules
+    ) -> None:
         while most:
             left = most - sum(map(len, again.values()))
             chosen = self._next_round(records, again, outlook, left, rules)
@@ -57,13 +62,19 @@ class Final:
                 self._launch(records, again, number, most)
 
     def _look_ahead(self, records: Sequence[TrialRecord]) -> Outlook:
-        try:
-            improvement = self.proposer.propose(records, [], len(records)).expected_improvement
-        except SpaceExhausted:
-            improvement = 0.0
-        outlook = Outlook(self.proposer.expected(records), improvement)
+        outlook = Outlook(self.proposer.expected(records))
         self.store.keep_outlook(outlook)
         return outlook
+
+    def _keep_untried(self, records: Sequence[TrialRecord], again: Launches, outlook: Outlook) -> None:
+        """What was not tried is compared with what is believed of the best after all launches: the lowest figure that
+        the search saw was a lucky one.
+        """
+        beliefs = believed(self.objective, records, again, outlook.expected)
+        if beliefs is not None:
+            best = beliefs.best([one for one in beliefs.numbers if one in again] or None)
+            untried = self.proposer.untried_improvement(records, beliefs.loss(best))
+            self.store.keep_outlook(replace(outlook, untried_improvement=untried))
 
     def _why_spent(self, records: Sequence[TrialRecord], again: Launches, number: int) -> str | None:
         price = next(one.cost_per_hour for one in records if one.number == number)

@@ -116,6 +116,7 @@ def test_a_budget_of_time_or_money_is_never_overrun_and_has_room_for_the_final(t
     seconds, _ = spent(tmp_path / "time")
     assert 480 < seconds <= 600
     assert recommendation(tmp_path / "time")["confirmed"]
+    assert recommendation(tmp_path / "time")["untried_improvement"] >= 0
     assert tune("--service", "spec.yaml", "--max-cost", "$0.1", "--output", "money").returncode == 0
     _, money = spent(tmp_path / "money")
     assert 0.05 < money <= 0.1

@@ -149,3 +149,16 @@ def test_what_lies_outside_the_sample_of_a_very_large_space_is_no_reason_to_fail
     explanation = sampler.explain([current])
     assert explanation is not None
     assert set(explanation.importance) == {"x", "y"}
+
+
+def test_less_is_left_to_gain_where_the_best_is_better_and_nothing_where_all_was_tried() -> None:
+    records = run(sampler(), 12)
+    loss = min(found[0] for one in records if (found := OBJECTIVE.losses(one)) is not None)
+    gains = [sampler().untried_improvement(records, loss - better) for better in (0.0, 0.2, 3.0)]
+    assert gains[0] > gains[1] > gains[2] >= 0
+    space = SearchSpace((Parameter("cores", (1, 2), "cpu_cores"),))
+    tried = [
+        TrialRecord(number=number, state="infeasible", reason="too slow", configuration={"cores": cores})
+        for number, cores in enumerate((1, 2))
+    ]
+    assert Proposer(space, OBJECTIVE).untried_improvement(tried, 0.0) == 0
