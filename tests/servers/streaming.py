@@ -21,7 +21,7 @@ class Server:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.seen: set[tuple[str, ...]] = set()
-        self.queries = self.hits = 0
+        self.queries = self.hits = self.answered = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -42,6 +42,7 @@ class Server:
         options, loop = self.options, asyncio.get_running_loop()
         count, words = int(str(asked.get("max_tokens", 8))), str(asked.get("prompt", "")).split()
         self.count_cache(words)
+        self.answered += 1
         writer.write(HEAD)
         due = loop.time() + options.ttft_ms / 1e3
         for number in range(count):
@@ -62,7 +63,11 @@ class Server:
             self.seen.add(block)
 
     def metrics(self) -> bytes:
-        counted = (("vllm:prefix_cache_queries_total", self.queries), ("vllm:prefix_cache_hits_total", self.hits))
+        counted = (
+            ("vllm:request_success_total", self.answered),
+            ("vllm:prefix_cache_queries_total", self.queries),
+            ("vllm:prefix_cache_hits_total", self.hits),
+        )
         return "".join(f'{name}{{model_name="m"}} {value}\n' for name, value in counted).encode()
 
 

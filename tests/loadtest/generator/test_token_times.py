@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Measurement, RequestPlan, Slo
+from loadtest import LatencyLimit, Lengths, LlmPlan, LoadGenerator, LoadPlan, Measurement, RequestPlan, Slo
+from runners.servers import Model, Reach, adapter_named
+from tuner.launch.prepare import counted
 
 SERVER = Path(__file__).parents[2] / "servers" / "streaming.py"
 pytestmark = pytest.mark.usefixtures("needs_machine")
@@ -65,3 +67,30 @@ def test_a_goodput_that_one_of_its_limits_breaks_is_missed_and_named() -> None:
                 assert probe.tokens.good == pytest.approx(good, abs=0.05)
                 assert (probe.verdict == "missed") == (good == 0.0)
             assert probe.limit == f"goodput 90% (ttft <= {ttft_ms} ms, tpot <= 1000 ms)"
+
+
+def hit_rate(url: str, request: RequestPlan) -> float:
+    """By the server's counters, of what it was sent: its cache counts in blocks of 16 words, as an engine's does."""
+    vllm, nobody = adapter_named("vllm"), Model("m", None)
+    before = vllm.statistics(Reach(url), nobody)
+    plan = LoadPlan(
+        url=url, request=request, slo=Slo(latency=(LatencyLimit(percentile=90, limit_ms=5000),)), rates_qps=(30,),
+        rate_s=3, max_s=8, max_warmup_s=1, shares_cores=True,
+    )  # fmt: skip
+    with LoadGenerator() as generator:
+        generator.measure(plan, lambda _: None)
+    return counted(before, vllm.statistics(Reach(url), nobody))["prefix_cache_hit_rate"]
+
+
+def test_a_cache_of_prefixes_answers_as_much_as_the_prompts_were_asked_to_share() -> None:
+    """Beside it, what prompts that repeat do: nearly all of them come from the cache."""
+    with streaming("--gap-ms", "2", "--ttft-ms", "5") as url:
+        for share in (0.9, 0.0):
+            llm = LlmPlan(
+                input_tokens=Lengths(low=200, high=200), output_tokens=Lengths(low=4, high=4), shared_prefix=share
+            )
+            assert hit_rate(url, RequestPlan(path="/v1/completions", stream="openai", llm=llm)) == pytest.approx(
+                share, abs=0.03
+            )
+        repeated = json.dumps({"prompt": " ".join(map(str, range(200))), "max_tokens": 4})
+        assert hit_rate(url, RequestPlan(path="/v1/completions", stream="openai", body=repeated)) > 0.9
