@@ -7,6 +7,7 @@ each is returned with every trial, so that an expert that was wrong early is hea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -197,7 +198,7 @@ def _log_density(prediction: Prediction, trial: Trials, *, level_known: bool) ->
     return found
 
 
-def mixed(predictions: list[tuple[float, Prediction]], figures: list[Floats]) -> Floats:
+def mixed(predictions: Sequence[tuple[float, Prediction]], figures: Sequence[Floats]) -> Floats:
     """The models' figures, averaged by their weights."""
     total = sum(weight for weight, _ in predictions)
     return np.asarray(sum(weight / total * figure for (weight, _), figure in zip(predictions, figures, strict=True)))
