@@ -30,7 +30,7 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from results import Estimate
 from results.gate import Setting, expected_curve, verified
 from results.records import ProbeRecord
-from tuner.commands.verify import VerifyOptions, bounds_of, live_steps, queries_of
+from tuner.commands.verify import VerifyOptions, Window, bounds_of, live_steps, queries_of
 from tuner.outcome.prometheus import Prometheus
 
 Floats = NDArray[np.float64]
@@ -131,19 +131,21 @@ def serve(deployments: list[Deployment], histogram: Histogram, seconds: float, g
     """Requests come as time goes by."""
     begun, at = time.monotonic(), 0.0
     while at < seconds:
-        time.sleep(max(0.0, begun + at + TICK_S - time.monotonic()))
+        time.sleep(TICK_S)
+        length_s = time.monotonic() - begun - at  # on a busy machine longer than a tick: then more have come
         for one in deployments:
             child = histogram.labels(one.name)
-            for latency in one.latencies(generator, at, TICK_S, one.rate_qps).tolist():
+            for latency in one.latencies(generator, at, length_s, one.rate_qps).tolist():
                 child.observe(latency)
-        at += TICK_S
+        at += length_s
 
 
 def options(url: str, name: str, seconds: float, end_s: float) -> VerifyOptions:
     metric = f'request_seconds{{deployment="{name}"}}'
+    window = Window(seconds, STEP_S, end_s)
     return VerifyOptions(
-        Path(), url, metric, None, None, "1", seconds, STEP_S, end_s, 0.05, 0.15, None, as_json=False,
-        storage=None, study=None,
+        Path(), url, metric, None, None, "1", window, Setting(0.05, 0.15, looks=1), None, as_json=False, storage=None,
+        study=None,
     )  # fmt: skip
 
 
@@ -168,10 +170,10 @@ def main() -> None:
             asked = options(url, one.name, given.seconds - STEP_S, end_s)
             queries, server = queries_of(asked), Prometheus(url)
             capacity = Estimate.exactly(one.capacity_qps)
-            expected = expected_curve(curve, capacity, list(bounds_of(server, queries, asked.end or 0.0)))
+            expected = expected_curve(curve, capacity, list(bounds_of(server, queries, end_s)))
             assert expected is not None
-            steps = live_steps(server, queries, asked, asked.end or 0.0)
-            found = verified(steps, expected, capacity, 1e3 * LIMIT_S, Setting(0.05, 0.15, looks=1))
+            steps = live_steps(server, queries, asked)
+            found = verified(steps, expected, capacity, 1e3 * LIMIT_S, asked.setting)
             outcomes.append(found.outcome)
             change = "" if found.comparison is None else f"{found.comparison.change:+.1%}"
             print(f"{one.name:<4} x{FACTOR if len(outcomes) > HOLDING else 1:<5} {found.outcome:<13} {change}")

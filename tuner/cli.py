@@ -270,7 +270,7 @@ def verify(context: click.Context, /, **options: Any) -> None:
     from tuner.commands.verify import VerifyOptions
     from tuner.commands.verify import verify as command
 
-    context.exit(command(VerifyOptions(**options)))
+    context.exit(command(VerifyOptions.of(options)))
 
 
 @cli.command()

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,17 @@ _OUTCOMES = {"holds": ExitCode.DONE, "slower": ExitCode.GATE_FAILED, "inconclusi
 
 
 @dataclass(frozen=True)
+class Window:
+    """How much of the past is looked at, in stretches of `step_s`, until `end_s` (seconds since 1970)."""
+
+    length_s: float
+    step_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class VerifyOptions:
-    """The command line of `verify`. Times are in seconds, `end` in seconds since 1970."""
+    """The command line of `verify`."""
 
     folder: Path
     prometheus: str
@@ -37,15 +46,19 @@ class VerifyOptions:
     rate: str | None
     p99: str | None
     replicas: str
-    length: float
-    step: float
-    end: float | None
-    false_alarms: float
-    detect: float
+    window: Window
+    setting: Setting
     output: Path | None
     as_json: bool
     storage: str | None
     study: str | None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> VerifyOptions:
+        """From the options as the command line parsed them."""
+        rest = dict(options)
+        window = Window(rest.pop("length"), rest.pop("step"), rest.pop("end") or time.time())
+        return cls(window=window, setting=Setting(rest.pop("false_alarms"), rest.pop("detect"), looks=1), **rest)
 
 
 @dataclass(frozen=True)
@@ -64,13 +77,11 @@ def verify(options: VerifyOptions) -> ExitCode:
     if loaded.colocated:
         raise UsageError("verify compares one service's latency curve; several services have one each, together")
     queries = queries_of(options)
-    server, end_s = Prometheus(options.prometheus), options.end or time.time()
-    bounds = [] if queries.buckets is None else list(bounds_of(server, queries, end_s))
+    server = Prometheus(options.prometheus)
+    bounds = [] if queries.buckets is None else list(bounds_of(server, queries, options.window.end_s))
     expected, capacity = _expected(summary, bounds)
-    steps = live_steps(server, queries, options, end_s)
-    found = verified(
-        steps, expected, capacity, summary.slo_p99_ms, Setting(options.false_alarms, options.detect, looks=1)
-    )
+    steps = live_steps(server, queries, options)
+    found = verified(steps, expected, capacity, summary.slo_p99_ms, options.setting)
     folder = options.output or options.folder / "verify"
     folder.mkdir(parents=True, exist_ok=True)
     document = verify_document(summary.service, found)
@@ -86,7 +97,7 @@ def queries_of(options: VerifyOptions) -> Queries:
             "which metric? --metric NAME{labels}, the histogram of the deployment's latencies, as in\n"
             "--metric 'http_request_duration_seconds{service=\"embedder\"}', or --rate QUERY and --p99 QUERY"
         )
-    window = f"[{options.step:g}s]"
+    window = f"[{options.window.step_s:g}s]"
     if options.metric is None:
         return Queries(options.rate or "", options.p99 or "", None, 1e3)
     parts = _METRIC.fullmatch(options.metric.strip())
@@ -122,14 +133,15 @@ def _expected(summary: StudySummary, bounds: list[float]) -> tuple[Expected, Any
     return found, capacity
 
 
-def live_steps(server: Prometheus, queries: Queries, options: VerifyOptions, end_s: float) -> list[LiveStep]:
+def live_steps(server: Prometheus, queries: Queries, options: VerifyOptions) -> list[LiveStep]:
     """Each stretch that has both a rate and a p99, of one replica."""
-    if options.step < _MIN_STEP_S or options.length < 2 * options.step:
+    window = options.window
+    if window.step_s < _MIN_STEP_S or window.length_s < 2 * window.step_s:
         raise UsageError(f"--step must be at least {_MIN_STEP_S:g} s, and --range several steps")
-    start_s = end_s - options.length + options.step  # the first value looks a step back
+    start_s = window.end_s - window.length_s + window.step_s  # the first value looks a step back
 
     def asked(query: str) -> dict[float, float]:
-        return _one(query, server.over_time(query, start_s, end_s, options.step))
+        return _one(query, server.over_time(query, start_s, window.end_s, window.step_s))
 
     rates, p99s = asked(queries.rate), asked(queries.p99)
     replicas = _replicas(options.replicas, asked)
