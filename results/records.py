@@ -235,6 +235,13 @@ class ServerFacts(_Record):
     server_queue_ms: float | None = None
 
 
+class TokenTimes(_Record):
+    """One time of streamed answers."""
+
+    p50_ms: float
+    p99_ms: float
+
+
 class LanguageRecord(_Record):
     """What a trial showed of a language model that streams its answers; times at the rate of its latencies.
 
@@ -243,12 +250,9 @@ class LanguageRecord(_Record):
     is the share of prompt tokens that the engine says it had cached.
     """
 
-    ttft_p50_ms: float | None = None
-    ttft_p99_ms: float | None = None
-    tpot_p50_ms: float | None = None
-    tpot_p99_ms: float | None = None
-    itl_p50_ms: float | None = None
-    itl_p99_ms: float | None = None
+    ttft: TokenTimes | None = None
+    tpot: TokenTimes | None = None
+    itl: TokenTimes | None = None
     output_tokens: float
     input_tokens: float | None = None
     output_tokens_per_second: float | None = None

@@ -24,7 +24,11 @@ _FIGURES = (
     "server_batch_size", "server_queue_ms", "gpu_power_w", "gpu_clock_mhz", "interference",
 )  # fmt: skip
 _MACHINE = ("others_cores", "stolen_cores", "elsewhere_cores", "generator_cores_shared")
-_LANGUAGE = tuple(LanguageRecord.model_fields)
+_TIMES = ("ttft", "tpot", "itl")
+_LANGUAGE = (
+    *(f"{name}_{percentile}_ms" for name in _TIMES for percentile in ("p50", "p99")),
+    *(name for name in LanguageRecord.model_fields if name not in _TIMES),
+)
 _BYTES = ("memory_peak_bytes", "gpu_memory_peak_bytes")
 _TEXTS = ("state", "reason", "bottleneck", "certainty")
 # Besides the columns above, those that a replay table gives a meaning to: trials.csv can become one.
@@ -76,7 +80,7 @@ def trials_frame(records: Sequence[TrialRecord], parameters: Sequence[str]) -> p
     columns["disturbed"] = pd.array([one.machine.disturbed if one.machine else None for one in records], dtype="string")
     if any(one.language for one in records):
         columns |= {
-            name: pd.Series([getattr(one.language, name, None) for one in records], dtype="float64")
+            name: pd.Series([_of_language(one.language, name) for one in records], dtype="float64")
             for name in _LANGUAGE
         }
     columns |= {name: pd.Series(values, dtype="float64") for name, values in _services(records).items()}
@@ -120,6 +124,15 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     }  # the low and high ends come next
     row |= _ends("capacity", "qps", record.capacity_qps)
     return row | _ends("p99", "ms", record.p99_ms)
+
+
+def _of_language(one: LanguageRecord | None, name: str) -> float | None:
+    """`ttft_p99_ms` is the `p99_ms` of `ttft`."""
+    time, _, percentile = name.partition("_")
+    found: float | None = (
+        getattr(getattr(one, time), percentile, None) if one and time in _TIMES else getattr(one, name, None)
+    )
+    return found
 
 
 def _services(records: Sequence[TrialRecord]) -> dict[str, list[float | None]]:

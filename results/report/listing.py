@@ -109,9 +109,9 @@ def _of_tokens(one: LanguageRecord | None) -> list[tuple[str, str]]:
     if one is None:
         return []
     return [
-        ("first token p99 {}", milliseconds(one.ttft_p99_ms)),
-        ("per token p99 {}", milliseconds(one.tpot_p99_ms)),
-        ("gaps p99 {}", milliseconds(one.itl_p99_ms)),
+        ("first token p99 {}", milliseconds(one.ttft.p99_ms if one.ttft else None)),
+        ("per token p99 {}", milliseconds(one.tpot.p99_ms if one.tpot else None)),
+        ("gaps p99 {}", milliseconds(one.itl.p99_ms if one.itl else None)),
         ("{} output tokens/s", figure(one.output_tokens_per_second)),
         ("{} of them per user", figure(one.tokens_per_second_per_user)),
         ("{} of requests good", share(one.good)),

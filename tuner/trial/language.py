@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from loadtest import Measurement
-from results import LanguageRecord
+from results import LanguageRecord, TokenTimes
 from tuner.spec.llm import LlmSpec
 
 _MARGIN = 0.03  # of the prompt tokens: a hit rate is counted in whole blocks of them
-_TIMES = ("ttft", "tpot", "itl")
 
 
 def language_record(measurement: Measurement, prefix_cache_hit_rate: float | None) -> LanguageRecord | None:
@@ -15,18 +16,17 @@ def language_record(measurement: Measurement, prefix_cache_hit_rate: float | Non
     tokens = measurement.tokens
     if tokens is None:
         return None
-    times = {name: measurement.streaming[name] for name in _TIMES if name in measurement.streaming}
-    return LanguageRecord.model_validate(
-        {f"{name}_p50_ms": one.p50_ms for name, one in times.items()}
-        | {f"{name}_p99_ms": one.p99_ms for name, one in times.items()}
-        | {
-            "output_tokens": tokens.output_mean,
-            "input_tokens": tokens.input_mean,
-            "tokens_per_second_per_user": tokens.per_user_per_s,
-            "good": tokens.good,
-            "prefix_cache_hit_rate": prefix_cache_hit_rate,
-        }
-    )
+    return LanguageRecord(
+        ttft=_times(measurement, "ttft"), tpot=_times(measurement, "tpot"), itl=_times(measurement, "itl"),
+        output_tokens=tokens.output_mean, input_tokens=tokens.input_mean,
+        tokens_per_second_per_user=tokens.per_user_per_s, good=tokens.good,
+        prefix_cache_hit_rate=prefix_cache_hit_rate,
+    )  # fmt: skip
+
+
+def _times(measurement: Measurement, name: Literal["ttft", "tpot", "itl"]) -> TokenTimes | None:
+    known = measurement.streaming.get(name)
+    return None if known is None else TokenTimes(p50_ms=known.p50_ms, p99_ms=known.p99_ms)
 
 
 def cache_notes(asked: LlmSpec | None, hit_rate: float | None) -> tuple[str, ...]:
