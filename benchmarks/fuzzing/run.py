@@ -16,6 +16,8 @@ from types import FrameType
 from tuner import cli
 
 HANG_S = 20.0
+_STARVED_S = 2.0  # who had less than that of a busy machine's time in those is waited for
+_MAX_WAITS = 10
 SLOW_S = 2.0  # of this process's own time, so that a busy machine is not blamed on the program
 _PLACE = re.compile(r":\d+\)?|--\w|`tune ")
 _CODES = (0, 2, 3, 4, 5)
@@ -48,7 +50,7 @@ def judged(call: Callable[[], tuple[int, str, str]], *, needs_place: bool) -> Ou
     spent = time.process_time() - begun
     problem = None
     if "internal error" in said or code not in _CODES:
-        problem = "internal error"
+        problem = f"internal error: exit code {code}"
     elif spent > SLOW_S:
         problem = "slow"
     elif _CONTROL.search(said + shown):
@@ -80,8 +82,14 @@ def tune(folder: Path, *arguments: object) -> tuple[int, str, str]:
 
 @contextlib.contextmanager
 def _bounded() -> Iterator[None]:
+    begun, waits = time.process_time(), 0
+
     def late(_signal: int, _frame: FrameType | None) -> None:
-        raise Hang
+        nonlocal waits
+        waits += 1
+        if time.process_time() - begun > _STARVED_S or waits > _MAX_WAITS:
+            raise Hang
+        signal.setitimer(signal.ITIMER_REAL, HANG_S)
 
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, HANG_S)

@@ -23,6 +23,7 @@ from search_spaces.reading import InputError, quoted, read_text, shown
 Floats = NDArray[np.float64]
 
 _MAX_BYTES = 256 << 20
+_MAX_NUMBER = 1e14  # a day of a billion requests/s
 _TIMES = ("time", "timestamp", "ts", "datetime", "date", "seconds", "at_s", "t")
 _PER_SECOND = ("rate", "qps", "rps", "rate_qps", "requests_per_second", "requests/s", "req/s", "throughput")
 _PER_MINUTE = ("rpm", "requests_per_minute", "requests/min")
@@ -146,6 +147,8 @@ def _number(text: str, name: str, place: _Place, row: int) -> float:
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not (math.isfinite(value) and value >= 0):
         raise TraceError(f"{place(row)}: {name} is {quoted(text)[1:-1] or 'empty'}; it must be a number of 0 or more")
+    if value > _MAX_NUMBER:
+        raise TraceError(f"{place(row)}: {name} is {quoted(text)[1:-1]}, more than any traffic; is its unit right?")
     return value
 
 

@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _MAX_STEPS = 20_000
+_MAX_LOAD = 2.0**53  # whole numbers of replicas end there
 _MAX_REPLICAS = 2**31 - 1  # what Kubernetes' HPA counts to
 _MAX_QUEUES = 48  # backlogs that are told apart
 _HALF_SATURATED = 0.7  # capacity over throughput, where no throughput was measured
@@ -87,7 +88,7 @@ class Simulated:
 
 def enough(load: float, spare: int, zones: int) -> int:
     """Replicas for a load in units of one replica's capacity, with spares, and with one zone of several lost."""
-    needed = max(0, math.ceil(load - 1e-9))
+    needed = max(0, math.ceil(min(load, _MAX_LOAD) - 1e-9))
     if needed == 0:
         return 0
     if zones > 1:

@@ -103,6 +103,7 @@ def test_times_alone_are_requests(tmp_path: Path) -> None:
         ("time,rate\n0,5\n60,5,\n0\n", ":4: has 1 cells"),
         ("time,rate\n0,0\n60,0\n", "no requests at all"),
         ("time,rate\n0,-1\n60,0\n", ":2: rate is -1"),
+        ("time,rate\n0,5\n60,1e32\n", ":3: rate is 1e32, more than any traffic"),
     ],
 )
 def test_what_is_no_trace_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
