@@ -5,9 +5,10 @@
 Each time a small study is begun in real containers; when its first trial is finished and the second is where the fault
 strikes, the fault is caused. Then `tune clean` must leave nothing, `--resume` must complete with every finished trial
 as it was. Faults that strike one study alone are caused in several studies at once (`--jobs`). Processes are struck by
-signals at random moments after the first trial; they need nothing. Containers need root, the image
-small:1 (images/build small), and for Kubernetes KUBECONFIG of a cluster on this machine that may be broken, whose API
-server runs as a process here.
+signals at random moments after the first trial, by a second run in their folder, and by servers that fill the disk (as
+root alone), eat memory, flood their log, never end their headers, change their answers or scatter daemons. Containers
+need root, the image small:1 (images/build small), and for Kubernetes KUBECONFIG of a cluster on this machine that may
+be broken, whose API server runs as a process here.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ PROCESS = {
 }
 _SERVER = Path(__file__).parent.parent / "tests" / "servers" / "misbehaving.py"
 _LATEST_S = 8.0  # after the first trial: within the second one, or while the best is measured again
+_MODES = ("fill-disk", "eat-memory", "flood-log", "endless-headers", "changing-answers", "scatter")
+_MEMORY = "cpu_cores: [1], memory: [256Mi]"
+_LOG_BYTES = 64 << 20
 LABEL = {"process": "TUNE_STUDY", "docker": "TUNE_STUDY", "kubernetes": "tune/study"}
 PHASES = {"launch": "launch", "load": "probe", "teardown": "stop"}
 
@@ -175,6 +179,48 @@ def signalled(*numbers: signal.Signals) -> Callable[[Run], None]:
     return strike
 
 
+def misbehaving(mode: str) -> Callable[[Run], bool]:
+    """A server that does so, in every trial; the run ends by itself, and has a finished trial for each. Where no disk
+    is left, not even the study can be kept: then there is nothing to go on with.
+    """
+
+    def strike(run: Run) -> bool:
+        if mode == "fill-disk":
+            run.output.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", run.output], check=True)
+        spec = run.folder / "spec.yaml"
+        text = spec.read_text(encoding="utf-8").replace("children-at-work", mode).replace("cpu_cores: [1]", _MEMORY)
+        spec.write_text(text.replace('"{service_ms}"]', '"{service_ms}", --fill, "{cache_dir}"]'), encoding="utf-8")
+        done = subprocess.run(
+            run.command(), cwd=run.folder, env=run.environment(), capture_output=True, text=True, check=False,
+            timeout=240,
+        )  # fmt: skip
+        allowed = _COMPLETE if mode != "fill-disk" else (*_COMPLETE, 4)
+        assert done.returncode in allowed, f"{mode}: exit code {done.returncode}: {done.stderr[-300:]}"
+        assert "Traceback" not in done.stderr, done.stderr
+        for log in run.output.rglob("server.log"):
+            assert log.stat().st_size < _LOG_BYTES, f"{log} has {log.stat().st_size} bytes"
+        for filler in run.output.rglob("filler"):
+            filler.unlink()
+        return mode != "fill-disk"
+
+    return strike
+
+
+def two_at_once(run: Run) -> None:
+    """A second run in the same folder, and a third that would go on with it: refused, and the first is not troubled."""
+    process = run.start("launch")
+    process.send_signal(signal.SIGSTOP)  # lest it ends before the others have begun
+    try:
+        for more in ((), ("--resume",)):
+            done = run.tune(*run.command(*more)[3:])
+            assert done.returncode in (2, 4), f"the second run ended with {done.returncode}: {done.stderr[-300:]}"
+    finally:
+        process.send_signal(signal.SIGCONT)
+    code = run.end(process)
+    assert code in _COMPLETE, f"the first run ended with {code}"
+
+
 def engine_restarts(run: Run) -> None:
     process = run.start("load")
     [engine] = [one for one in psutil.process_iter(["name"]) if one.info["name"] == "dockerd"]
@@ -244,11 +290,13 @@ def disk_is_full(run: Run) -> None:
     filler.unlink()
 
 
-FAULTS: dict[str, tuple[Callable[[Run], None], tuple[str, ...]]] = {
+FAULTS: dict[str, tuple[Callable[[Run], bool | None], tuple[str, ...]]] = {
     "SIGKILL": (signalled(signal.SIGKILL), ("process",)),
     "SIGTERM": (signalled(signal.SIGTERM), ("process",)),
     "SIGINT twice": (signalled(signal.SIGINT, signal.SIGINT), ("process",)),
     "SIGHUP": (signalled(signal.SIGHUP), ("process",)),
+    "two runs in one folder": (two_at_once, ("process",)),
+    **{f"server: {mode}": (misbehaving(mode), ("process",)) for mode in _MODES},
     "kill mid-launch": (kill("launch"), ("docker", "kubernetes")),
     "kill mid-load": (kill("load"), ("docker", "kubernetes")),
     "kill mid-teardown": (kill("teardown"), ("docker", "kubernetes")),
@@ -272,16 +320,18 @@ def _folder() -> Iterator[Path]:
             subprocess.run(["umount", f"{name}/out"], capture_output=True, check=False)
 
 
-def once(fault: Callable[[Run], None], runner: str) -> list[str]:
+def once(fault: Callable[[Run], bool | None], runner: str) -> list[str]:
     """What went wrong; nothing as a rule."""
     wrong: list[Any] = []
     with _folder() as folder:
         run = Run(folder, runner)
         try:
-            fault(run)
+            goes_on = fault(run)
             cleaned = run.tune("clean")
             if left := run.orphans():
                 wrong.append(f"orphans after tune clean ({cleaned.stdout.strip()} {cleaned.stderr.strip()}): {left}")
+            if goes_on is False:
+                return [str(one) for one in wrong]
             before = run.finished()
             if not before:
                 wrong.append("the finished trial is lost")

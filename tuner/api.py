@@ -23,7 +23,7 @@ from tuner.launch.checks import check, warnings
 from tuner.launch.estimate import estimate_run
 from tuner.launch.price import known_price
 from tuner.launch.runnable import Runnable, runnable
-from tuner.outcome.folder import prepare_output, provenance, write_outputs
+from tuner.outcome.folder import held, prepare_output, provenance, write_outputs
 from tuner.outcome.summary import summarise
 from tuner.outcome.traffic import read_traffic
 from tuner.search.objective import Objective
@@ -266,6 +266,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
         stack.callback(runner.close)
         display = make_display()
         stack.callback(display.close)
+        stack.enter_context(held(folder))
         # In a database a study of this name may be there already: then nothing is moved.
         moved = prepare_output(folder, resume=request.resume) if request.storage is None else None
         store = _open(request, url, loaded, warm_start)

@@ -23,7 +23,12 @@ import time
 MODES = (
     "ok", "exit", "never-ready", "ready-but-500", "error-500", "hang", "hang-under-load", "die-under-load",
     "eat-memory", "ignore-sigterm", "orphan-child", "daemon", "slow-start", "late-health", "trickle",
-    "children-at-work", "fork-storm", "lose-parent", "ever-slower",
+    "children-at-work", "fork-storm", "lose-parent", "ever-slower", "flood-log", "fill-disk", "endless-headers",
+    "changing-answers", "scatter",
+)  # fmt: skip
+CHANGES = (
+    ("200 OK", b'{"ok": true}'), ("200 OK", b"<html>not what it was</html>"), ("503 Busy", b'{"error": "busy"}'),
+    ("200 OK", b"\xff\xfe\x00" * 1000), ("204 No Content", b""),
 )  # fmt: skip
 
 
@@ -48,6 +53,8 @@ class Server:
                 status, body = await (self.health() if path == "/healthz" else self.predict())
                 if self.mode == "trickle" and path != "/healthz":
                     await trickle(writer)
+                if self.mode == "endless-headers" and path != "/healthz" and self.answered > 30:
+                    await endless_headers(writer)
                 writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -71,6 +78,9 @@ class Server:
             self.hoard.append(bytearray(os.urandom(1) * (16 * 2**20)))
         now = asyncio.get_running_loop().time()
         self.first_at = self.first_at or now
+        if self.mode == "changing-answers" and self.answered > 30:
+            await asyncio.sleep(self.service_s)
+            return CHANGES[self.answered % len(CHANGES)]
         if self.mode == "ever-slower":
             await asyncio.sleep(min(0.15, 0.005 * 2.7 ** (now - self.first_at)))
             return "200 OK", b'{"ok": true}'
@@ -112,6 +122,46 @@ async def trickle(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.1)
 
 
+async def endless_headers(writer: asyncio.StreamWriter) -> None:
+    """A line of the heading after the other, as fast as they are read."""
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"X-More: " + b"x" * 4000 + b"\r\n")
+        await writer.drain()
+        await asyncio.sleep(0)
+
+
+def flood() -> None:
+    """A log as fast as it can be written."""
+    line = b"z" * 8191 + b"\n"
+    while True:
+        os.write(1, line)
+
+
+def fill(folder: str) -> None:
+    """A file that grows until the disk is full, and again when there is room."""
+    with open(os.path.join(folder, "filler"), "ab", buffering=0) as file:  # noqa: PTH118, PTH123
+        while True:
+            try:
+                file.write(b"x" * 65_536)
+            except OSError:
+                time.sleep(0.05)
+
+
+def scatter() -> None:
+    """Daemons, each in a session of its own and nobody's child, which ignore what is meant to end them."""
+    for _ in range(8):
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            time.sleep(600)
+            os._exit(0)
+        os.wait()
+
+
 def storm() -> None:
     """Processes that each start the next in a session of its own, and live for a tenth of a second."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -131,6 +181,9 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 def misbehave_at_start(mode: str) -> None:
+    begun = {"fork-storm": storm, "scatter": scatter}
+    if mode in begun:
+        begun[mode]()
     if mode == "exit":
         print("error: no model here", file=sys.stderr)
         sys.exit(3)
@@ -144,8 +197,6 @@ def misbehave_at_start(mode: str) -> None:
     elif mode == "orphan-child":
         os.setsid()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if mode == "fork-storm":
-        storm()
     if mode == "children-at-work":
         # One short-lived child after the other keeps a core busy; none lives long enough to be looked at.
         work = [sys.executable, "-S", "-E", "-c", "for _ in range(500000): pass"]
@@ -170,8 +221,13 @@ def main() -> None:
     parser.add_argument("--service-ms", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device")
+    parser.add_argument("--fill", default=".")
     options = parser.parse_args()
     misbehave_at_start(options.mode)
+    if options.mode == "flood-log":
+        threading.Thread(target=flood, daemon=True).start()
+    if options.mode == "fill-disk":
+        threading.Thread(target=fill, args=(options.fill,), daemon=True).start()
     asyncio.run(serve(options))
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Tune, recommendation
+from tuner.outcome.folder import held
 
 SPEC = """\
 version: 1
@@ -282,3 +283,17 @@ def test_an_earlier_run_that_is_none_is_refused(tmp_path: Path, tune: Tune) -> N
     assert done.returncode == 2
     assert "nowhere" in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 3
+
+
+def test_a_folder_in_which_a_run_works_is_no_others(tmp_path: Path, tune_in_process: Tune) -> None:
+    write_table(tmp_path)
+    assert tune_in_process("--service", "spec.yaml", "--budget", 2, "--output", "out").returncode == 0
+    before = (tmp_path / "out" / "trials.csv").read_bytes()
+    with held(tmp_path / "out"):
+        for more in ([], ["--resume"]):
+            refused = tune_in_process("--service", "spec.yaml", "--budget", 3, "--output", "out", *more)
+            assert refused.returncode == 2
+            assert "another run works in out now" in refused.stderr
+    assert (tmp_path / "out" / "trials.csv").read_bytes() == before
+    assert not (tmp_path / "out" / "earlier").exists()
+    assert tune_in_process("--service", "spec.yaml", "--budget", 3, "--output", "out", "--resume").returncode == 0

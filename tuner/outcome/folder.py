@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -24,16 +27,46 @@ _OURS = (
 )  # fmt: skip
 
 
-def prepare_output(folder: Path, *, resume: bool) -> str | None:
-    """Make the folder; move an earlier run's files aside, unless this run goes on with them. Returns what was done.
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """While this lasts, no other run writes there: two would move each other's files aside. It ends with its process,
+    however that ends. Where a file system knows no locks, nothing is held.
 
-    Raises UsageError where the path is a file, UnfitEnvironmentError where it cannot be written.
+    Raises UsageError where another run holds it, and as `prepare_output`.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder} is a file; name a folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)  # answers and the ends of logs stand in what is written here
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(place)
+        raise UsageError(
+            f"another run works in {folder} now; wait for its end, or name another folder by --output"
+        ) from None
+    except OSError:  # no locks there
+        pass
+    try:
+        yield
+    finally:
+        os.close(place)
+
+
+def _unwritable(folder: Path, error: OSError) -> UnfitEnvironmentError:
+    return UnfitEnvironmentError(f"cannot write to {folder}: {error.strerror}; --output names another folder")
+
+
+def prepare_output(folder: Path, *, resume: bool) -> str | None:
+    """Move an earlier run's files aside, unless this run goes on with them. Returns what was done. The folder is held.
+
+    Raises UnfitEnvironmentError where it cannot be written.
+    """
+    try:
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "Permission denied")
         earlier = [folder / name for name in _OURS if (folder / name).exists()]
@@ -44,9 +77,7 @@ def prepare_output(folder: Path, *, resume: bool) -> str | None:
         for path in earlier:
             shutil.move(path, kept / path.name)
     except OSError as error:
-        raise UnfitEnvironmentError(
-            f"cannot write to {folder}: {error.strerror}; --output names another folder"
-        ) from error
+        raise _unwritable(folder, error) from error
     return f"an earlier run's files were moved to {kept} (--resume would have gone on with it)"
 
 
