@@ -295,12 +295,14 @@ class TargetMeasurement(Document):
 
 class StageTimes(Document):
     """How long a stage of a chain takes to answer, with all that it calls: the mean of lone requests while the chain is
-    idle, and of those that were sent to it while the chain was loaded at its entry. The entry has no name.
+    idle, and of those that were sent to it while the chain was loaded at its entry. `saturated_qps` is what it answers
+    to many users who ask it alone. The entry has no name.
     """
 
     name: str = ""
     lone_ms: float | None = None
     mean_ms: float | None = None
+    saturated_qps: float | None = None
     requests: int = 0
     errors: int = 0
 

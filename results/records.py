@@ -99,7 +99,7 @@ class StageRecord(_Record):
     """One stage of a chain. Its times are its own, without those of the services that it calls: `service_ms` is what it
     takes of a lone request, `queue_ms` what it takes longer while the chain is loaded (waiting, and sharing cores).
     Without what it may be asked directly it has none: they count as its caller's. `slo_share` is both as a share of
-    the SLO's limit.
+    the SLO's limit. `saturated_qps` is what it answers at full load when it is asked alone, with all that it calls.
     """
 
     name: str
@@ -107,6 +107,7 @@ class StageRecord(_Record):
     service_ms: float | None = None
     queue_ms: float | None = None
     slo_share: float | None = None
+    saturated_qps: float | None = None
     requests: int = 0
     cpu_cores_used: float | None = None
     memory_peak_bytes: int | None = None

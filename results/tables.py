@@ -156,7 +156,7 @@ def _stages(records: Sequence[TrialRecord]) -> dict[str, list[float | None]]:
     return {
         f"{name}.{field}": [getattr(stages[name], field) if name in stages else None for stages in found]
         for name in dict.fromkeys(name for stages in found for name in stages)
-        for field in ("service_ms", "queue_ms", "cpu_cores_used")
+        for field in ("service_ms", "queue_ms", "saturated_qps", "cpu_cores_used")
     }
 
 

@@ -8,6 +8,7 @@ rate would show another queue: what reaches it through another stage comes more 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _SETTLE = 0.15  # of the stretch, which does not count
 _LONE, _LONE_S = 24, 2.0
 _DRAIN_S = 5.0
 _MOSTLY = 0.5  # answered well, or nothing is said of the stage
+_CROWD, _CROWD_S = 2.0, 1.5  # times the requests that are in the chain at its capacity; for so long
+_LEAST_USERS, _MAX_USERS = 8, 64
 _LEAST_PAIRED = 8  # requests, for a covariance
 
 Floats = NDArray[np.float64]
@@ -64,17 +67,19 @@ def with_stage_times(
     sent = _loaded(plan.seed, [rate_qps, *(each_qps for _ in plan.stages)], length_s, probers, reporter)
     entry = _answered(sent[0])
     names = ["", *(one.name for one in plan.stages)]
-    stages = [_times(name, lone, one, entry) for name, lone, one in zip(names, lone_ms, sent, strict=True)]
+    users = math.ceil(_CROWD * capacity.value * float(entry[1].mean())) if len(entry[1]) else _LEAST_USERS
+    stages = []
+    for name, prober, lone, one in zip(names, probers, lone_ms, sent, strict=True):
+        saturated_qps = _saturated(prober, min(_MAX_USERS, max(_LEAST_USERS, users)))
+        stages.append(_times(name, lone, one, entry).model_copy(update={"saturated_qps": saturated_qps}))
+        reporter.moved("probe", rate_qps)
     return measurement.model_copy(update={"stages": tuple(stages), "stages_qps": rate_qps})
 
 
 def _loaded(
-    seed: int,
-    rates_qps: Sequence[float],
-    length_s: float,
-    probers: Sequence[OpenLoopProber],
+    seed: int, rates_qps: Sequence[float], length_s: float, probers: Sequence[OpenLoopProber],
     reporter: ProgressReporter,
-) -> list[_Stretch]:
+) -> list[_Stretch]:  # fmt: skip
     """Every prober's requests at its rate, all at the same time."""
     begun = [
         prober.load.start(LoadSegment(rate, seed * 7919 + 5_000_011 + number, length_s))
@@ -91,6 +96,18 @@ def _loaded(
     return [
         _Stretch(prober.load.sent(), start + _SETTLE * length_s) for prober, start in zip(probers, begun, strict=True)
     ]
+
+
+def _saturated(prober: OpenLoopProber, users: int) -> float | None:
+    """Answers per second to so many users who ask the stage directly, one request after the other."""
+    begun = prober.load.start(LoadSegment(1.0, 0, _CROWD_S, users))
+    gevent.sleep(_CROWD_S)
+    prober.load.stop()
+    sent, ended = prober.load.sent(), time.perf_counter()
+    done = sent.scheduled[: sent.count] + sent.latency[: sent.count]  # nan where none came
+    good = done[~sent.failed[: sent.count] & (done > begun + _CROWD_S / 3)]
+    prober.load.drain(_DRAIN_S)
+    return len(good) / (ended - begun - _CROWD_S / 3) if len(good) else None
 
 
 def _answered(stretch: _Stretch) -> tuple[Floats, Floats]:

@@ -57,6 +57,8 @@ def _box(chain: ChainRecord, stage: StageRecord, *, straight: bool) -> Box:
     )
     if stage.slo_share is not None:
         parts.append(f"{share(stage.slo_share)} of the SLO")
+    if stage.saturated_qps is not None:
+        parts.append(f"at most {figure(stage.saturated_qps)} requests/s when it is asked directly")
     if stage.cpu_cores_used is not None:
         parts.append(f"{figure(stage.cpu_cores_used, 2)} cores used")
     return Box(

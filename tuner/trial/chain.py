@@ -12,7 +12,8 @@ from tuner.spec.chain import Chain
 from tuner.trial.server import TrialServer
 
 _STAGES_SHARE, _STAGES_S = 1 / 3, 20.0  # of a trial's load, for the times of the stages
-_NOTABLE = 0.1  # of the whole time: less waiting than that holds nothing back
+_MOSTLY_CPU = 0.5  # of the time of lone requests
+_AS_SLOW = 1.08  # times a caller's throughput: no more than that is the same
 UNREACHABLE = (
     "the containers of a chain cannot reach each other here: Docker gives them no address of their own that this "
     "machine knows (a virtual machine is between); use runner: {type: process}, or Docker on Linux"
@@ -62,7 +63,7 @@ def chain_record(
     whole = seen[chain.entry].mean_ms if chain.entry in seen else None
     return ChainRecord(
         stages=stages, rate_qps=measurement.stages_qps, whole_ms=whole, limit_ms=limit_ms,
-        bottleneck=_bottleneck(stages, whole),
+        bottleneck=bottleneck_of(chain, stages, _shared_cpu_ms(measurement, servers, usages)),
     )  # fmt: skip
 
 
@@ -78,18 +79,27 @@ def _stage(chain: Chain, seen: Mapping[str, StageTimes], server: TrialServer, li
     if name not in seen:
         return record
     below = [seen[one] for one in _seen_below(chain, seen, name)]
-    lone_ms = _own(seen[name], below, lambda one: one.lone_ms or 0.0)
-    own_ms = _own(seen[name], below, lambda one: one.mean_ms or 0.0)
+    lone_ms = own_time(seen[name], below, lambda one: one.lone_ms or 0.0)
+    own_ms = own_time(seen[name], below, lambda one: one.mean_ms or 0.0)
     update = {
         "service_ms": min(lone_ms, own_ms),
         "queue_ms": max(0.0, own_ms - lone_ms),
         "slo_share": own_ms / limit_ms if limit_ms else None,
+        "saturated_qps": seen[name].saturated_qps,
         "requests": seen[name].requests,
     }
     return record.model_copy(update=update)
 
 
-def _seen_below(chain: Chain, seen: Mapping[str, StageTimes], name: str) -> list[str]:
+def _shared_cpu_ms(measurement: Measurement, servers: Sequence[TrialServer], usages: Sequence[Usage]) -> float:
+    """The CPU time of a request in all stages together, at the highest rate that held; 0 where each has own cores."""
+    used = [one.cpu_cores_mean for one in usages if one.cpu_cores_mean is not None]
+    if not measurement.best_qps or any(server.asked.cpu_cores is not None for server in servers):
+        return 0.0
+    return 1e3 * sum(used) / measurement.best_qps
+
+
+def _seen_below(chain: Chain, seen: Mapping[str, object], name: str) -> list[str]:
     """The nearest stages whose times are known among those that this one calls, itself or through others."""
     found: list[str] = []
     for called in chain.calls[name]:
@@ -97,7 +107,7 @@ def _seen_below(chain: Chain, seen: Mapping[str, StageTimes], name: str) -> list
     return list(dict.fromkeys(found))
 
 
-def _own(stage: StageTimes, below: Sequence[StageTimes], of: Callable[[StageTimes], float]) -> float:
+def own_time(stage: StageTimes, below: Sequence[StageTimes], of: Callable[[StageTimes], float]) -> float:
     """A stage's time without that of those which it calls: one after the other, or, where that were more than it took
     itself, all at the same time.
     """
@@ -106,12 +116,24 @@ def _own(stage: StageTimes, below: Sequence[StageTimes], of: Callable[[StageTime
     return max(0.0, of(stage) - waited)
 
 
-def _bottleneck(stages: Sequence[StageRecord], whole_ms: float | None) -> str | None:
-    """The stage at which requests wait longest, and where they hardly wait at all, the one that takes longest."""
-    known = [one for one in stages if one.queue_ms is not None and one.service_ms is not None]
-    if not known or whole_ms is None:
+def bottleneck_of(chain: Chain, stages: Sequence[StageRecord], cpu_ms: float) -> str | None:
+    """The stage that holds the chain back; None where that is not known. `cpu_ms` is the CPU time of a request on cores
+    that the stages share.
+
+    Where requests are mostly such time, every stage slows every other, and the one that takes longest costs most. Else
+    each has a throughput of its own, and a stage is as slow as the slowest that it calls: from the entry on, the way
+    leads to a called stage that alone answers no more than its caller does.
+    """
+    known = {one.name: one for one in stages if one.service_ms is not None and one.saturated_qps}
+    if chain.entry not in known:
         return None
-    waiting = max(known, key=lambda one: one.queue_ms or 0.0)
-    if sum(one.queue_ms or 0.0 for one in known) >= _NOTABLE * whole_ms:
-        return waiting.name
-    return max(known, key=lambda one: one.service_ms or 0.0).name
+    if cpu_ms >= _MOSTLY_CPU * sum(one.service_ms or 0.0 for one in known.values()):
+        return max(known.values(), key=lambda one: (one.service_ms or 0.0) + (one.queue_ms or 0.0)).name
+    found = chain.entry
+    while True:
+        called = [known[name] for name in _seen_below(chain, known, found)]
+        slowest = min(called, key=lambda one: one.saturated_qps or 0.0, default=None)
+        most = _AS_SLOW * (known[found].saturated_qps or 0.0)
+        if slowest is None or (slowest.saturated_qps or 0.0) > most:
+            return found
+        found = slowest.name
