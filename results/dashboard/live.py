@@ -9,9 +9,10 @@ from typing import Any
 
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from results.dashboard import figures, parts
+from results.dashboard import figures, parts, search_views
 from results.dashboard.cards import trial_cards, trials_text
 from results.dashboard.page import panel
+from results.dashboard.running import connect_running
 from results.dashboard.source import Source
 from results.files import ResultsError
 from results.planning import PATTERNS, Terms, Wishes, make_plan, pattern
@@ -24,6 +25,7 @@ _SEEN = (Input("version", "data"), State("study", "value"))
 def connect(app: Dash, source: Source) -> None:
     """Register every callback."""
     _watch(app, source)
+    connect_running(app, source)
     _overview(app, source)
     _trials(app, source)
     _plan(app, source)
@@ -57,15 +59,16 @@ def _overview(app: Dash, source: Source) -> None:
     @app.callback(
         Output("findings", "children"), Output("cost-p99", "figure"), Output("cost-capacity", "figure"),
         Output("latency", "figure"), Output("search", "figure"), Output("importance", "figure"),
-        Output("surface", "figure"), Output("parallel", "figure"), *_SEEN,
+        Output("surface", "figure"), Output("parallel", "figure"), Output("pairs", "figure"),
+        Output("replay", "figure"), *_SEEN,
     )  # fmt: skip
-    @_or_said(8)
+    @_or_said(10)
     def overview(_: str, name: str) -> Any:
         study = source.summary(name)
         return (
             parts.found(study), figures.cost_over(study, "p99_ms"), figures.cost_over(study, "capacity_qps"),
             figures.latency(recommended_curve(study)), figures.search(study), figures.importance(study),
-            figures.surface(study), figures.parallel(study),
+            figures.surface(study), figures.parallel(study), search_views.pairs(study), search_views.replay(study),
         )  # fmt: skip
 
 

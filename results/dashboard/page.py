@@ -7,6 +7,7 @@ from typing import Any
 from dash import dcc, html
 from dash_ag_grid import AgGrid
 
+from results.dashboard.running import running_now
 from results.planning import PATTERNS
 from results.records import State
 
@@ -38,6 +39,7 @@ def page(names: tuple[str, ...]) -> html.Div:
             html.Main(
                 [
                     html.Section(id="hero", className="hero"),
+                    running_now(),
                     dcc.RadioItems(id="tab", options=_TABS, value="overview", inline=True, className="tabs"),
                     html.Section(id="panel"),
                     html.Footer(id="origin", className="soft"),
@@ -54,9 +56,9 @@ def panel(tab: str, names: tuple[str, ...]) -> list[Any]:
     return {"overview": _overview, "trials": _trials, "plan": _plan, "export": _export}[tab]()
 
 
-def graph(identity: str, title: str) -> html.Figure:
+def graph(identity: str, title: str, *, height: str = GRAPH_SIZE["height"]) -> html.Figure:
     """A picture under its title."""
-    return html.Figure([html.Figcaption(title), dcc.Graph(id=identity, config=_GRAPH, style=GRAPH_SIZE)])
+    return html.Figure([html.Figcaption(title), dcc.Graph(id=identity, config=_GRAPH, style={"height": height})])
 
 
 def _overview() -> list[Any]:
@@ -74,6 +76,8 @@ def _overview() -> list[Any]:
             className="pictures",
         ),
         graph("parallel", "The best trials over their parameters: the stronger, the better"),
+        graph("pairs", "Parameters in pairs, the best that was measured: the stronger, the better", height="520px"),
+        graph("replay", "The search, trial by trial: cost and p99", height="500px"),
     ]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from results.records import TrialEvidence
 from results.summary import StudySummary
@@ -23,6 +23,11 @@ class Source(Protocol):
 
     def evidence(self, name: str, number: int) -> TrialEvidence:
         """What the latest measurement of a trial rests on."""
+
+    def running(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """The trials under way: `number`, `about` (its configuration), `phase`, `fraction` of its time, and `points`
+        of seconds, requests/s and p99 in ms (None: not known yet). Cheap: it is asked every second.
+        """
 
     def formats(self, name: str) -> tuple[str, ...]:
         """What the recommendation can be exported as."""

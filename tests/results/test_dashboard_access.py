@@ -37,6 +37,9 @@ class OneStudy:
     def export(self, name: str, format_name: str, qps: float | None) -> Mapping[str, str]:
         return {"x.yaml": "a: 1\n"}
 
+    def running(self, name: str) -> list[dict[str, Any]]:
+        return []
+
     def raw(self, name: str) -> str | None:
         return None
 

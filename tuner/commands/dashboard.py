@@ -8,7 +8,7 @@ import importlib.util
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,7 @@ from results.exports import Deployable, exported, offered
 from results.text import visible
 from search_spaces.masking import remember
 from tuner.commands.stored import open_archive
+from tuner.display.live_file import read_live
 from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError, needing_packages
 from tuner.outcome.deployable import deployables
 from tuner.outcome.summary import summarise
@@ -78,6 +79,11 @@ class Studies:
     def evidence(self, name: str, number: int) -> TrialEvidence:
         """Of one trial."""
         return self._safely(name, lambda archive: archive.evidence(number))
+
+    def running(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """Of a run's own folder; what runs elsewhere against a shared database is not known here."""
+        url = self._archives[name].url if name in self._archives else ""
+        return read_live(Path(url.removeprefix("sqlite:///")).parent) if url.startswith("sqlite:///") else []
 
     def formats(self, name: str) -> tuple[str, ...]:
         """None without a recommendation."""

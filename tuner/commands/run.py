@@ -10,6 +10,7 @@ import click
 
 from tuner.api import StudyInterrupted, TuningRequest, run_study
 from tuner.display import Display, make_display
+from tuner.display.live_file import LiveFile
 from tuner.errors import ExitCode, UnfitEnvironmentError
 from tuner.study.budget import Limits
 
@@ -55,7 +56,7 @@ def _said(name: str) -> bool:
 
 
 def _display(options: RunOptions) -> Display:
-    shown = make_display(as_json=options.as_json)
+    shown: Display = LiveFile(make_display(as_json=options.as_json))
     if options.metrics_port is None:
         return shown
     from tuner.display.metrics import MetricsDisplay

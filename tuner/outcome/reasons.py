@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from results import ChainRecord, LanguageRecord, TrialRecord
-from results.text import assigned, better_by, between
+from results.text import assigned, better_by, between, figure, money
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import find_current
 from tuner.search.decision import Decision
@@ -51,7 +51,8 @@ def reasons(of: Grounds) -> list[str]:
     best, target = of.best, of.objective.target_qps
     if target is not None and best.capacity_qps and best.cost_per_hour is not None:
         fleet = replicas_for(target, best.capacity_qps.value)
-        said.append(f"{fleet} of them carry {target:g} requests/s for {fleet * best.cost_per_hour:.4g} an hour.")
+        cost = money(fleet * best.cost_per_hour, of.loaded.spec.prices.currency)
+        said.append(f"{fleet} of them carry {figure(target)} requests/s for {cost} an hour.")
     said += [_how_sure(of), *_current_missing(of), *_against_next(of), *_untried(of)]
     if best.bottleneck:
         said.append(f"Its bottleneck at its highest rate: {best.bottleneck}.")
@@ -84,15 +85,15 @@ def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:
     assert best.capacity_qps is not None  # noqa: S101
     capacity = best.capacity_qps
     within = " and ".join(loaded.slo_texts) or "the SLO"
-    text = f"{assigned(best.configuration)} holds {capacity.value:.4g} requests/s within {within}"
+    text = f"{assigned(best.configuration)} holds {figure(capacity.value, 4)} requests/s within {within}"
     if capacity.low < capacity.high:
-        text += f" (95% interval {capacity.low:.4g} to {capacity.high:.4g})"
+        text += f" (95% interval {figure(capacity.low, 4)} to {figure(capacity.high, 4)})"
     if best.cost_per_hour is not None and best.cost_per_million_requests is not None:
-        million = best.cost_per_million_requests
-        text += f", for {best.cost_per_hour:.4g} an hour: {million:.4g} per million requests"
+        million, currency = best.cost_per_million_requests, loaded.spec.prices.currency
+        text += f", for {money(best.cost_per_hour, currency)} an hour: {money(million, currency)} per million requests"
         if capacity.low < capacity.high:
             ends = (million * capacity.value / capacity.high, million * capacity.value / capacity.low)
-            text += f" ({ends[0]:.4g} to {ends[1]:.4g})"
+            text += f" ({money(ends[0], currency)} to {money(ends[1], currency)})"
     return f"{text}."
 
 
@@ -115,8 +116,8 @@ def _side_by_side(best: TrialRecord) -> list[str]:
     if not best.services:
         return []
     each = [
-        f"{one.name} {one.capacity_qps:.4g} requests/s"
-        + (f" (alone {one.alone_qps.value:.4g})" if one.alone_qps is not None else "")
+        f"{one.name} {figure(one.capacity_qps, 4)} requests/s"
+        + (f" (alone {figure(one.alone_qps.value, 4)})" if one.alone_qps is not None else "")
         for one in best.services
         if one.capacity_qps is not None
     ]
@@ -135,13 +136,13 @@ def _along_the_chain(chain: ChainRecord | None) -> list[str]:
     if chain is None or chain.whole_ms is None or chain.bottleneck is None or chain.rate_qps is None:
         return []
     each = [
-        f"{one.name} {one.service_ms + one.queue_ms:.3g} ms ({one.queue_ms:.3g} of it waiting)"
+        f"{one.name} {figure(one.service_ms + one.queue_ms)} ms ({figure(one.queue_ms)} of it waiting)"
         for one in chain.stages
         if one.service_ms is not None and one.queue_ms is not None
     ]
     return [
-        f"The chain's bottleneck is {chain.bottleneck}. At {chain.rate_qps:.3g} requests/s a request takes "
-        f"{chain.whole_ms:.3g} ms on average: {', '.join(each)}."
+        f"The chain's bottleneck is {chain.bottleneck}. At {figure(chain.rate_qps)} requests/s a request takes "
+        f"{figure(chain.whole_ms)} ms on average: {', '.join(each)}."
     ]
 
 
@@ -149,7 +150,7 @@ def _how_sure(of: Grounds) -> str:
     """How many launches it rests on, and what each showed."""
     if len(of.launches) < 2:
         return "It was measured once only: the run ended before it could be measured again."
-    each = [f"{one.capacity_qps.value:.4g}" for one in of.launches if one.capacity_qps is not None]
+    each = [figure(one.capacity_qps.value, 4) for one in of.launches if one.capacity_qps is not None]
     text = f"Measured on {len(each)} launches: {', '.join(each[:-1])} and {each[-1]} requests/s"
     spread = of.beliefs.launch_spread
     text += f"; launches of one configuration differ by {spread:.1%} here." if spread else "."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import re
 import shutil
 import signal
@@ -184,6 +185,10 @@ def test_a_live_runs_trials_appear_without_a_reload(tmp_path: Path) -> None:
             ended = time.monotonic()
             until(lambda: page.inner_text("#state") == "20 of 20 trials")
             assert time.monotonic() - ended < 5  # 2 s where nothing else runs; see benchmarks/dashboard.py
+            last = page.locator("#replay .gtitle").text_content()
+            page.locator("#replay .slider-rail-touch-rect").click(position={"x": 10, "y": 5})
+            until(lambda: page.locator("#replay .gtitle").text_content() != last)
+            assert page.locator("#pairs .point").count() > 2
             assert seen.complaints == []
 
 
@@ -211,6 +216,15 @@ def test_it_fits_a_phone_and_a_keyboard(study: Path) -> None:
         page.keyboard.press("ArrowRight")
         page.wait_for_selector("#cards article")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert not page.is_visible("#now")
+        trial = {"number": 7, "about": HOSTILE, "phase": "probe 120 req/s, p99 34 ms", "fraction": 0.4}
+        live = {"at": time.time() + 30, "trials": [trial | {"points": [[1, 100, None], [2, 120, 34]]}]}
+        (study / "out" / "live.json").write_text(json.dumps(live), encoding="utf-8")
+        until(lambda: "Trial 7: probe 120 req/s, p99 34 ms (40% of its time)" in page.inner_text("#now-text"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        (study / "out" / "live.json").unlink()
+        until(lambda: not page.is_visible("#now"))
+        assert seen.complaints == []
 
 
 @pytest.mark.slow

@@ -1,0 +1,168 @@
+"""The search as it went, trial by trial, and the parameters in pairs, as Plotly's figures."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+from results.dashboard.figures import BLUE, GREY, ORANGE, Figure, cost_over, nothing, plain
+from results.records import TrialRecord
+from results.series import Point, points
+from results.summary import StudySummary
+from results.text import assigned, figure, given, milliseconds, money, one_line
+
+_MAX_STEPS = 200
+_MAX_PAIRED = 4  # parameters: six pairs
+_SCALE = [[0, "rgba(0,114,178,.15)"], [1, BLUE]]  # the stronger, the better, as in the other pictures
+_GAP = 0.08
+_LINE = 44  # letters of a line over the picture
+
+
+def replay(study: StudySummary) -> Figure:
+    """Cost over p99 as the trials came; a slider and a button go through them. The newest is orange."""
+    known = {one.trial: one for one in points(study) if one.cost and one.p99_ms is not None}
+    if len(known) < 2:
+        return nothing("two complete trials make a picture")
+    records = sorted(study.records, key=lambda one: one.number)
+    every = -(-len(records) // _MAX_STEPS)
+    ends = sorted({*range(every, len(records), every), len(records)})
+    frames = [_frame(study, records[:end], known) for end in ends]
+    shown = cost_over(study, "p99_ms")
+    layout = shown["layout"] | {
+        "height": 500, "margin": {"l": 60, "r": 16, "t": 92, "b": 130}, "showlegend": False,
+        "title": frames[-1]["layout"]["title"], "sliders": [_slider(frames)],
+        "updatemenus": [{
+            "type": "buttons", "direction": "left", "x": 0, "y": -0.55, "xanchor": "left", "yanchor": "bottom",
+            "pad": {"t": 0, "r": 8}, "showactive": False,
+            "buttons": [_button("Play", None, 400), _button("Pause", [None], 0)],
+        }],
+    }  # fmt: skip
+    return {"data": frames[-1]["data"], "layout": layout, "frames": frames}
+
+
+def _frame(study: StudySummary, records: Sequence[TrialRecord], known: dict[int, Point]) -> dict[str, Any]:
+    """The picture after these trials."""
+    newest = records[-1]
+    before = [known[one.number] for one in records[:-1] if one.number in known]
+    now = [known[newest.number]] if newest.number in known else []
+    best = min((*before, *now), key=lambda one: one.cost or math.inf, default=None)
+    groups = (
+        (before, GREY, "circle", 8),
+        ([best] if best else [], BLUE, "star", 16),
+        (now, ORANGE, "circle-open", 18),
+    )
+    traces = [
+        {
+            "type": "scatter", "mode": "markers", "x": [one.p99_ms.value for one in shown if one.p99_ms],
+            "y": [one.cost for one in shown], "marker": {"color": colour, "symbol": symbol, "size": size},
+            "text": [plain(f"trial {one.trial}: {money(one.cost, study.currency)} per million") for one in shown],
+            "hoverinfo": "text",
+        }
+        for shown, colour, symbol, size in groups
+    ]  # fmt: skip
+    return {"name": str(newest.number), "data": traces, "layout": {"title": {
+        "text": "<br>".join((*_wrapped(assigned(newest.configuration)), *_wrapped(_came_of(study, newest)))),
+        "font": {"size": 13}, "x": 0, "xref": "paper",
+    }}}  # fmt: skip
+
+
+def _came_of(study: StudySummary, record: TrialRecord) -> str:
+    if record.state != "complete":
+        return f"trial {record.number}: {record.state}" + (f", {record.reason}" if record.reason else "")
+    cost = money(record.cost_per_million_requests, study.currency)
+    rate = "" if record.capacity_qps is None else f" at {figure(record.capacity_qps.value)} requests/s"
+    late = "" if record.p99_ms is None else f", p99 {milliseconds(record.p99_ms.value)}{rate}"
+    return f"trial {record.number}: {cost} per million{late}"
+
+
+def _wrapped(text: str) -> list[str]:
+    """Two lines at most, each short enough for a phone."""
+    lines = textwrap.wrap(one_line(text), _LINE, max_lines=2, placeholder=" \N{HORIZONTAL ELLIPSIS}")
+    return [plain(line) for line in lines]
+
+
+def _slider(frames: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    steps = [_button(one["name"], [one["name"]], 0) for one in frames]
+    return {
+        "active": len(steps) - 1, "steps": steps, "pad": {"t": 56, "l": 130}, "ticklen": 0,
+        "currentvalue": {"prefix": "after trial ", "xanchor": "left"}, "font": {"size": 11},
+    }  # fmt: skip
+
+
+def _button(label: str, names: list[str | None] | None, pause_ms: int) -> dict[str, Any]:
+    how = {
+        "mode": "immediate", "frame": {"duration": pause_ms, "redraw": True}, "transition": {"duration": 0},
+        "fromcurrent": True,
+    }  # fmt: skip
+    return {"label": label, "method": "animate", "args": [names, how]}
+
+
+def pairs(study: StudySummary) -> Figure:
+    """The best that was measured at each pair of values, for the parameters that matter most."""
+    records = [one for one in map(study.latest, study.records) if one.number in study.values]
+    varied = [name for name in study.parameters if len({given(one.configuration.get(name)) for one in records}) > 1]
+    importance = study.explanation.importance if study.explanation else {}
+    names = sorted(varied, key=lambda name: -importance.get(name, 0.0))[:_MAX_PAIRED]
+    if len(names) < 2:
+        return nothing("two parameters with several measured values make a picture")
+    values = [study.values[one.number] for one in records]
+    shades = {one.number: _shade(study.values[one.number], values, study.maximised) for one in records}
+    layout: dict[str, Any] = {
+        "height": 520, "margin": {"l": 70, "r": 16, "t": 16, "b": 56}, "showlegend": False,
+        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "hovermode": "closest",
+        "font": {"family": "system-ui, sans-serif", "color": "#59636e"},
+    }  # fmt: skip
+    traces = []
+    size = 1 / (len(names) - 1)
+    for number, (column, row) in enumerate(combinations(range(len(names)), 2), start=1):
+        mark = "" if number == 1 else str(number)
+        bottom = 1 - row * size
+        for axis, name, low, is_outer in (
+            ("x", names[column], column * size, row == len(names) - 1), ("y", names[row], bottom, column == 0),
+        ):  # fmt: skip
+            order = list(dict.fromkeys(plain(given(value)) for value in _sorted(records, name)))
+            layout[f"{axis}axis{mark}"] = {
+                "type": "category", "categoryorder": "array", "categoryarray": order, "showticklabels": is_outer,
+                "domain": [low + _GAP / 4, min(1.0, low + size - _GAP / 2)], "gridcolor": "rgba(128,138,150,.25)",
+                "anchor": f"{'y' if axis == 'x' else 'x'}{mark}", "automargin": True,
+                "title": {"text": plain(name) if is_outer else ""},
+            }  # fmt: skip
+        traces.append(_pair(study, records, (names[column], names[row]), shades) | {
+            "xaxis": f"x{mark}", "yaxis": f"y{mark}",
+        })  # fmt: skip
+    return {"data": traces, "layout": layout}
+
+
+def _pair(
+    study: StudySummary, records: Sequence[TrialRecord], names: tuple[str, str], shades: dict[int, float]
+) -> dict[str, Any]:
+    cells: dict[tuple[str, str], TrialRecord] = {}
+    for one in records:
+        cell = plain(given(one.configuration.get(names[0]))), plain(given(one.configuration.get(names[1])))
+        if cell not in cells or shades[one.number] > shades[cells[cell].number]:
+            cells[cell] = one
+    return {
+        "type": "scatter", "mode": "markers", "x": [x for x, _ in cells], "y": [y for _, y in cells],
+        "text": [plain(_came_of(study, one)) for one in cells.values()], "hoverinfo": "text",
+        "marker": {
+            "symbol": "square", "size": 16, "color": [shades[one.number] for one in cells.values()], "cmin": 0,
+            "cmax": 1, "colorscale": _SCALE, "line": {"width": 1, "color": BLUE},
+        },
+    }  # fmt: skip
+
+
+def _shade(value: float, values: Sequence[float], maximised: bool) -> float:
+    """From 0 (the worst) to 1 (the best), by rank: one bad trial does not make all others alike."""
+    worse = sum(other < value if maximised else other > value for other in values)
+    return worse / max(1, len(values) - 1)
+
+
+def _sorted(records: Sequence[TrialRecord], name: str) -> list[Any]:
+    values = [one.configuration.get(name) for one in records]
+    try:
+        return sorted(values, key=lambda value: (value is None, value))
+    except TypeError:  # numbers beside words
+        return sorted(values, key=given)

@@ -1,0 +1,55 @@
+"""The file by which the dashboard knows what runs now."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from loadtest.plan import Progress
+from results import TrialRecord
+from tuner.display import Observer, StudyOutline
+from tuner.display.live_file import LIVE_FILE, LiveFile, read_live
+from tuner.trial.trial import _phase
+
+
+def begun(folder: Path) -> LiveFile:
+    display = LiveFile(Observer(), every_s=0.0)
+    display.study_started(StudyOutline("shown", "cost", "p99", 1, "4", 4, 0, None, folder))
+    display.trial_started(3, {"cpu_cores": 2}, 1, 4)
+    return display
+
+
+def test_a_probe_leaves_its_rate_and_its_p99(tmp_path: Path) -> None:
+    display = begun(tmp_path)
+    for p99 in (None, 34.0):
+        said = Progress(phase="probe", elapsed_s=1, fraction=0.4, rate_qps=1234.0, p99_ms=p99)
+        display.phase(3, _phase(said), 0.4)
+    [trial] = read_live(tmp_path)
+    assert (trial["number"], trial["about"], trial["fraction"]) == (3, "cpu_cores=2", 0.4)
+    assert [point[1:] for point in trial["points"]] == [[1230.0, None], [1230.0, 34.0]]
+    display.trial_finished(TrialRecord(number=3, state="failed", reason="x", configuration={"cpu_cores": 2}), None)
+    assert read_live(tmp_path) == []
+    display.close()
+    assert not (tmp_path / LIVE_FILE).exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"at": "x", "trials": []}', '{"at": 1e9, "trials": [{}]}'])
+def test_what_a_killed_run_left_is_not_shown(tmp_path: Path, content: str) -> None:
+    assert read_live(tmp_path) == []
+    (tmp_path / LIVE_FILE).write_text(content, encoding="utf-8")
+    assert read_live(tmp_path) == []
+    (tmp_path / LIVE_FILE).write_text(json.dumps({"at": time.time(), "trials": [{"number": 1}]}), encoding="utf-8")
+    assert len(read_live(tmp_path)) == 1
+
+
+def test_a_folder_that_is_gone_stops_the_file_and_not_the_run(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    display = begun(folder)
+    (folder / LIVE_FILE).unlink()
+    folder.rmdir()
+    display.phase(3, "launch", 0.0)
+    display.close()
