@@ -12,7 +12,9 @@ from results.dashboard.source import Source
 from results.files import ResultsError
 from results.text import visible
 
-HIDDEN, SHOWN = {"display": "none"}, {"display": "block"}
+# Hidden it keeps its width, so that the picture has the right one when it appears.
+HIDDEN = {"visibility": "hidden", "height": "0", "overflow": "hidden"}
+SHOWN = {"overflow": "hidden"}
 
 
 def running_now() -> html.Section:
