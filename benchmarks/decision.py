@@ -38,8 +38,8 @@ from tuner.search.contenders import believed
 from tuner.search.decision import Decision, decide
 from tuner.search.final import FinalRules, next_round
 from tuner.search.objective import Objective, capacity_at_cost, cost_per_million_requests
-from tuner.trial.replay_noise import disturbed
-from tuner.trial.trial import BREAK_EVEN_MARGIN
+from tuner.trial.setup import BREAK_EVEN_MARGIN
+from tuner.trial.table import disturbed
 
 _CONFIRMED = 3  # of the rule that came before
 _OBJECTIVE = Objective(("cost_per_million_requests",))

@@ -277,13 +277,11 @@ class LanguageRecord(_Record):
         return self.model_copy(update=update)
 
 
-class TrialRecord(ServerFacts, Use, Timing, Costs, Latencies, Rates, Identity):
-    """One configuration, launched and measured: its parts as one flat value, as files and storages have it.
-
-    `unsettled` is the warm-up of a server whose latency or throughput still changed when its time was over; empty for
-    all others. Of several `services` the rates are those of all together, the latencies those of the one that is
-    nearest to its limit; `interference` is the share of what they would hold together, if each did as well as alone,
-    that they lose to each other.
+class Observations(_Record):
+    """What else a load test showed. `unsettled` is the warm-up of a server whose latency or throughput still changed
+    when its time was over; empty for all others. Of several `services` the rates are those of all together, the
+    latencies those of the one that is nearest to its limit; `interference` is the share of what they would hold
+    together, if each did as well as alone, that they lose to each other.
     """
 
     bottleneck: str | None = None
@@ -294,15 +292,24 @@ class TrialRecord(ServerFacts, Use, Timing, Costs, Latencies, Rates, Identity):
     machine: MachineRecord | None = None
     notes: tuple[str, ...] = ()
     unsettled: tuple[WarmupSample, ...] = ()
+
+
+class TrialRecord(Observations, ServerFacts, Use, Timing, Costs, Latencies, Rates, Identity):
+    """One configuration, launched and measured: its parts as one flat value, as files and storages have it."""
+
     evidence: TrialEvidence | None = Field(
         default=None, exclude=True, repr=False, description="not in the record's JSON"
     )
 
     @classmethod
-    def of(cls, *parts: _Record, **own: Any) -> TrialRecord:
-        """Made of its parts, each complete; `own` are the fields that belong to no part."""
-        fields = {name: getattr(part, name) for part in parts for name in type(part).model_fields}
-        return cls(**fields, **own)
+    def of(
+        cls, identity: Identity, rates: Rates, latencies: Latencies, costs: Costs, timing: Timing, use: Use,
+        server: ServerFacts, observations: Observations,
+    ) -> TrialRecord:  # fmt: skip
+        """Made of its parts, each complete."""
+        parts = (identity, rates, latencies, costs, timing, use, server, observations)
+        fields: dict[str, Any] = {name: getattr(part, name) for part in parts for name in type(part).model_fields}
+        return cls(**fields)
 
 
 class TrialCounts(_Record):

@@ -38,7 +38,6 @@ from tuner.study.opening import (
     request_sources,
     study_runner,
     trial_setup,
-    with_quality,
 )
 from tuner.study.plan import StudyPlan
 from tuner.study.storage.archive import Archive
@@ -275,11 +274,10 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
             (folder / "study.db").chmod(0o600)
         if request.storage is not None:
             moved = prepare_output(folder, resume=request.resume)
-        setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
         with _fit():
             notes = [*([moved] if moved else []), *(one.note for one in warm)]
             _announce(display, runner, loaded, _outline(loaded, store, folder, fit, request.parallel), notes)
-            setup = with_quality(setup)
+            setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
         objective, proposer = Objective.of(loaded.spec.objective), make_proposer(loaded, runner, store.plan)
         loop = TuningLoop(
             setup, store, proposer, objective, display, store.plan.budget, request.parallel, store.plan.limits
@@ -289,7 +287,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
 
 def _check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
     """Raises UsageError where no trial fits, or nothing has a price."""
-    first_s = 0.0 if loaded.spec.runner.type == "replay" else loaded.most_load_s(confirmation=False)
+    first_s = loaded.most_load_s(confirmation=False)
     if limits.seconds is not None and limits.seconds < first_s:
         raise UsageError(
             f"a budget of {duration(limits.seconds)} buys no trial: one may take {duration(first_s)} of load alone\n"

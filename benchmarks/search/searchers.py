@@ -17,7 +17,7 @@ from tuner.search.objective import Objective, capacity_at_cost, cost_per_million
 from tuner.search.surrogate.mixture import inside, mixed
 from tuner.study.optuna_sampler import SpaceSampler
 from tuner.study.storage.distributions import distributions
-from tuner.trial.trial import BREAK_EVEN_MARGIN
+from tuner.trial.setup import BREAK_EVEN_MARGIN
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _WORST = 3.0  # log cost above the worst that was seen, for what cannot serve

@@ -29,7 +29,7 @@ from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
 from tuner.launch.checks import check
 from tuner.launch.runner import make_runner
 from tuner.spec.reading import LoadedSpec, load_spec
-from tuner.study.opening import has_prices, request_sources, trial_setup, with_quality
+from tuner.study.opening import has_prices, request_sources, trial_setup
 from tuner.study.remeasure import GateRun
 
 
@@ -97,12 +97,13 @@ def _measured(
     loaded = loaded.with_runner(options.runner)
     runner = make_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
-    setup = trial_setup(loaded, request_sources(loaded), runner, folder, options.seed)
+    sources = request_sources(loaded)
     display = make_display(as_json=options.as_json)
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
-        return GateRun(with_quality(setup, fresh=True), configuration, baseline, setting, display, pairs).decide()
+        setup = trial_setup(loaded, sources, runner, folder, options.seed, fresh=True)
+        return GateRun(setup, configuration, baseline, setting, display, pairs).decide()
     except RunnerUnavailable as error:
         raise UnfitEnvironmentError(str(error)) from error
     finally:

@@ -22,7 +22,6 @@ from tuner.study.opening import (
     request_sources,
     study_runner,
     trial_setup,
-    with_quality,
 )
 from tuner.study.storage.archive import Archive
 from tuner.study.storage.begin import join_study
@@ -64,14 +63,13 @@ def worker(options: WorkerOptions) -> ExitCode:
     folder.mkdir(mode=0o700, exist_ok=True)  # as that of a run: logs lie in it
     sources = request_sources(loaded)
     store = join_study(options.storage, loaded)
-    setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
     display = make_display(as_json=options.as_json)
     objective, proposer = Objective.of(loaded.spec.objective), make_proposer(loaded, runner, store.plan)
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
         Study(
-            with_quality(setup),
+            trial_setup(loaded, sources, runner, folder, store.plan.seed),
             store,
             proposer,
             objective,

@@ -102,8 +102,10 @@ class LoadedSpec:
 
     def most_load_s(self, *, confirmation: bool) -> float:
         """The most that one trial loads its servers, longer when it is a `confirmation`. Several services are
-        loaded together, and then one after the other; a chain is loaded at its entry.
+        loaded together, and then one after the other; a chain is loaded at its entry, and a table not at all.
         """
+        if self.spec.runner.type == "replay":
+            return 0.0
         loads = len(self.colocated) + 1 if self.colocated and self.chain is None else 1
         return self.spec.load.max_trial * loads * (_LONGER if confirmation else 1.0)
 

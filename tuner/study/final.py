@@ -18,7 +18,8 @@ from tuner.search.proposer import Proposer
 from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
 from tuner.study.outlook import Outlook
 from tuner.study.storage.store import StudyStore
-from tuner.trial.trial import TrialRequest, TrialSetup, run_trial
+from tuner.trial.setup import TrialRequest, TrialSetup
+from tuner.trial.trial import run_trial
 
 Launches = dict[int, tuple[TrialRecord, ...]]
 
@@ -79,7 +80,7 @@ class Final:
     def _why_spent(self, records: Sequence[TrialRecord], again: Launches, number: int) -> str | None:
         price = next(one.cost_per_hour for one in records if one.number == number)
         spent = Spent.by([*records, *(one for launches in again.values() for one in launches)])
-        load_s = 0.0 if self.setup.replayed else self.setup.loaded.most_load_s(confirmation=True)
+        load_s = self.setup.loaded.most_load_s(confirmation=True)
         return why_not(self.limits, spent, load_s, price)
 
     def _next_round(

@@ -21,7 +21,8 @@ from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
 from tuner.study.final import Final
 from tuner.study.storage.store import StudyStore
 from tuner.trial.pool import TrialPool
-from tuner.trial.trial import NotRemovedError, TrialRequest, TrialSetup
+from tuner.trial.setup import TrialRequest, TrialSetup
+from tuner.trial.trial import NotRemovedError
 
 _DOUBT = 0.5  # the trust below which the Gaussian process decides
 _LOOK_S = 1.0
@@ -92,7 +93,7 @@ class Study:
 
     def _start_trial(self, pool: TrialPool, records: list[TrialRecord], most: int) -> bool:
         """Ask, and begin. True when another trial is not worth what it costs. Raises SpaceExhausted."""
-        hopeless = None if self.setup.replayed else why_give_up(records)
+        hopeless = why_give_up(records) if self.setup.measurer.launches else None
         reason = hopeless or self._why_spent(records, pool.running, None)
         if reason is None and self.budget is None and not self.limits:
             reason = self.store.stopped or self._why_stop(records)
@@ -124,7 +125,7 @@ class Study:
         if not self.limits:
             return None
         limits = self.limits.for_search(self.setup.loaded.spec.objective.final)
-        load_s = 0.0 if self.setup.replayed else self.setup.loaded.most_load_s(confirmation=False)
+        load_s = self.setup.loaded.most_load_s(confirmation=False)
         price = None if configuration is None else self.setup.price(configuration)
         return why_not(limits, Spent.by(records, self.parallel), load_s, price, running=running)
 

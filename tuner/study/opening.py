@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,17 +11,19 @@ from runners import ReusingRunner, Runner
 from runners.host.gpu import usable_gpus
 from tuner.errors import UsageError
 from tuner.launch.price import known_price
-from tuner.launch.quality import make_quality
+from tuner.launch.quality import Quality, make_quality
 from tuner.launch.render import live_parameters, resources
 from tuner.launch.requests import RequestSource, request_source
 from tuner.launch.runnable import why_refused
 from tuner.launch.runner import make_runner
 from tuner.search.objective import Objective
 from tuner.search.proposer import Proposer
-from tuner.spec.reading import LoadedSpec
+from tuner.spec.reading import LoadedSpec, Service
 from tuner.study.plan import StudyPlan
+from tuner.trial.load import ClusterMeasurer
 from tuner.trial.server import ServiceSetup
-from tuner.trial.trial import TrialSetup
+from tuner.trial.setup import Measurer, TrialSetup
+from tuner.trial.table import TableMeasurer
 
 
 def has_prices(runner: Runner) -> bool:
@@ -51,11 +52,25 @@ def request_sources(loaded: LoadedSpec) -> tuple[RequestSource, ...]:
 
 
 def trial_setup(
-    loaded: LoadedSpec, sources: Sequence[RequestSource], runner: Runner, folder: Path, seed: int
-) -> TrialSetup:
-    """What all trials share; the folder holds theirs."""
-    served = tuple(ServiceSetup(service, source) for service, source in zip(loaded.services, sources, strict=True))
-    return TrialSetup(loaded, served, runner, folder / "trials", seed, replayed=loaded.spec.runner.type == "replay")
+    loaded: LoadedSpec, sources: Sequence[RequestSource], runner: Runner, folder: Path, seed: int, *,
+    fresh: bool = False,
+) -> TrialSetup:  # fmt: skip
+    """What all trials share, quality guards included; the folder holds theirs. `fresh` asks a reference for its answers
+    anew. Raises as `make_quality`.
+    """
+    measurer: Measurer = ClusterMeasurer()
+    if loaded.spec.runner.type == "replay":
+        measurer = TableMeasurer(loaded.spec.runner.noise)
+
+    def quality(service: Service, source: RequestSource) -> Quality | None:
+        reference = folder / "reference" / service.name
+        return make_quality(service.loaded, source, runner, reference, folder / "cache", fresh=fresh)
+
+    services = tuple(
+        ServiceSetup(service, source, quality(service, source) if measurer.launches else None)
+        for service, source in zip(loaded.services, sources, strict=True)
+    )
+    return TrialSetup(loaded, services, runner, measurer, folder / "trials", seed)
 
 
 def study_runner(loaded: LoadedSpec) -> Runner:
@@ -63,23 +78,6 @@ def study_runner(loaded: LoadedSpec) -> Runner:
     runner, spec = make_runner(loaded), loaded.spec.runner
     reused = spec.reuse and spec.type not in ("replay", "attach") and not loaded.colocated and live_parameters(loaded)
     return ReusingRunner(runner) if reused else runner
-
-
-def with_quality(setup: TrialSetup, *, fresh: bool = False) -> TrialSetup:
-    """The setup with the spec's quality guards; `fresh` asks a reference anew. Raises as `make_quality`."""
-    if setup.replayed:
-        return setup
-    folder = setup.trials.parent / "reference"
-    served = tuple(
-        replace(
-            one,
-            quality=make_quality(
-                one.service.loaded, one.source, setup.runner, folder / one.service.name, setup.cache, fresh=fresh
-            ),
-        )
-        for one in setup.served
-    )
-    return replace(setup, served=served)
 
 
 def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:

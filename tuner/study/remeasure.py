@@ -11,7 +11,8 @@ from results.gate import Decision, GateMeasurement, Setting, decide
 from search_spaces import Configuration
 from tuner.display import Display
 from tuner.errors import UnfitEnvironmentError
-from tuner.trial.trial import TrialRequest, TrialSetup, run_trial
+from tuner.trial.setup import TrialRequest, TrialSetup
+from tuner.trial.trial import run_trial
 
 _FEWEST = 2  # an A/A comparison takes two
 _SPOILED = 2  # in a row: then this machine cannot say

@@ -8,7 +8,8 @@ from types import TracebackType
 
 from results import TrialRecord
 from tuner.display import Display
-from tuner.trial.trial import TrialRequest, TrialSetup, run_trial
+from tuner.trial.setup import TrialRequest, TrialSetup
+from tuner.trial.trial import run_trial
 
 
 class TrialPool:

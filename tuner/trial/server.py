@@ -89,8 +89,11 @@ class TrialServer:
         """The record's figures of what it has counted since."""
         return counted(self._counted_before, counters(self.loaded, self._at))
 
-    def plan(self, url: str, cores: tuple[int, ...], *, shares_cores: bool, max_s: float, seed: int) -> LoadPlan:
-        """How it is loaded; the first rate is left open."""
+    def plan(
+        self, url: str, cores: tuple[int, ...], *, shares_cores: bool, max_s: float, seed: int,
+        first_rate_qps: float | None = None,
+    ) -> LoadPlan:  # fmt: skip
+        """How it is loaded."""
         load, slo = self.loaded.spec.load, self.loaded.spec.slo
         assert slo is not None  # noqa: S101 (checked before the first launch; only replay does without)
         return LoadPlan(
@@ -116,6 +119,7 @@ class TrialServer:
             users=load.users,
             locustfile=_path(self.loaded, load.locustfile),
             workers=load.workers,
+            first_rate_qps=first_rate_qps,
             max_s=max_s,
             precision=load.precision,
             max_warmup_s=min(load.max_warmup, load.max_trial / 2),

@@ -1,0 +1,197 @@
+"""Measuring by a load test: from this machine, or by a program near the servers where there is such a place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import dataclass
+
+from loadtest import (
+    JointPlan,
+    LoadGenerator,
+    LoadPlan,
+    LoadTestError,
+    Measurement,
+    PlanError,
+    Progress,
+    Target,
+    pack,
+    read_log,
+    variables,
+)
+from results.text import figure
+from runners import Beside, NotBeside, Program, Usage
+from search_spaces.masking import masked_values
+from tuner.trial.chain import chain_plan
+from tuner.trial.findings import Findings, findings_of
+from tuner.trial.language import cache_notes, language_record
+from tuner.trial.server import TrialServer
+from tuner.trial.setup import BREAK_EVEN_MARGIN, TrialJob
+
+_OVERTIME_S = 60.0  # a load test elsewhere that is this late hangs
+
+
+@dataclass(frozen=True)
+class LocalMeasurer:
+    """A load test from this machine. `notes` say why it is no other."""
+
+    notes: tuple[str, ...] = ()
+
+    @property
+    def launches(self) -> bool:
+        """Servers are."""
+        return True
+
+    def ready(self, *, near: bool) -> AbstractContextManager[LoadGenerator | None]:
+        """A load generator, which gets ready while the servers start."""
+        return LoadGenerator() if near else nullcontext()
+
+    def measure(self, job: TrialJob, generator: LoadGenerator | None) -> Findings:
+        """Load the servers over their endpoints, with the cores that none of them was given."""
+        begun = time.monotonic()
+        _begin(job)
+        cores, shared = _client_cores(job.servers)
+        plan = load_plan(job, [server.endpoint.url for server in job.servers], cores, shares_cores=shared)
+        with ExitStack() as stack:
+            ours = generator or stack.enter_context(LoadGenerator())
+            measurement = ours.measure(plan, lambda progress: _told(job, progress))
+        notes = tuple(note for server in job.servers for note in server.endpoint.notes)
+        return _found(job, measurement, (*notes, *self.notes), begun)
+
+
+@dataclass(frozen=True)
+class ClusterMeasurer:
+    """A load test by a program in the servers' cluster, where all of them have a place beside them; else, or where it
+    cannot run there, one from here.
+    """
+
+    @property
+    def launches(self) -> bool:
+        """Servers are."""
+        return True
+
+    def ready(self, *, near: bool) -> AbstractContextManager[LoadGenerator | None]:
+        """As for a load test from here."""
+        return LocalMeasurer().ready(near=near)
+
+    def measure(self, job: TrialJob, generator: LoadGenerator | None) -> Findings:
+        """From the nearest place that can do it."""
+        places = [server.endpoint.beside for server in job.servers if server.endpoint.beside is not None]
+        if len(places) < len(job.servers):
+            return LocalMeasurer().measure(job, generator)
+        try:
+            _begin(job)
+            measurement = _measured_beside(job, places)
+        except NotBeside as error:
+            note = f"The load test did not run in the cluster: {error}"
+            return LocalMeasurer((note,)).measure(job, generator)
+        # Seen from here, a load test elsewhere ended just now.
+        begun = time.monotonic() - measurement.load_started_s - measurement.load_s
+        return _found(job, measurement, (), begun)
+
+
+def _begin(job: TrialJob) -> None:
+    for server in job.servers:
+        server.begin()
+
+
+def _told(job: TrialJob, progress: Progress) -> None:
+    job.check()
+    job.on_phase(_phase(progress), progress.fraction)
+
+
+def _measured_beside(job: TrialJob, places: Sequence[Beside]) -> Measurement:
+    """The load test as a program near the servers. Raises NotBeside where it cannot run there."""
+    plan = load_plan(job, [one.url for one in places], (), shares_cores=any(one.shares_cores for one in places))
+    secrets = {name for server in job.servers for name in variables(server.source.plan.auth)}
+    try:
+        program = Program(
+            "loadtest", ("--bundle", "{bundle}"), pack(plan), tuple(sorted(secrets)), plan.max_s + _OVERTIME_S
+        )
+    except PlanError as error:
+        raise LoadTestError(str(error)) from error
+
+    def go_on() -> None:
+        job.check()
+        job.on_phase("load", 0.0)
+
+    lines = places[0].run(program, go_on)
+    with closing(lines):  # type: ignore[type-var]  # a generator
+        measurement = read_log(lines, lambda progress: _told(job, progress))
+    if measurement.base_latency_ms is None:
+        # It has answered us: either it fails everybody now, which is seen from here too, or a network is between.
+        raise NotBeside(measurement.reason)
+    return measurement
+
+
+def _found(job: TrialJob, measurement: Measurement, notes: Sequence[str], begun: float) -> Findings:
+    counted = dict(job.servers[0].counted()) if len(job.servers) == 1 else {}
+    hit_rate = counted.pop("prefix_cache_hit_rate", None)
+    cached = cache_notes(job.setup.loaded.spec.request.llm, hit_rate)
+    measurement = measurement.model_copy(update={"notes": (*measurement.notes, *dict.fromkeys(notes), *cached)})
+    measurement = Measurement.model_validate(masked_values(measurement.model_dump(mode="json")))
+    (job.folder / "probes.json").write_text(measurement.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    job.check()
+    usages = [_usage_at_capacity(server, measurement, begun) for server in job.servers]
+    language = language_record(measurement, hit_rate)
+    if language is not None and measurement.outcome == "measured" and measurement.capacity_qps is not None:
+        language = language.at(measurement.capacity_qps.value, job.setup.price(job.request.configuration))
+    return findings_of(measurement, job.servers, usages, job.setup.loaded.chain, counted, language)
+
+
+def _client_cores(servers: Sequence[TrialServer]) -> tuple[tuple[int, ...], bool]:
+    """The cores that no server was given, for the load generator, and whether it shares some all the same."""
+    endpoints = [server.endpoint for server in servers]
+    offered = [set(one.client_cores) for one in endpoints if one.client_cores]
+    common = set.intersection(*offered) if offered else set()
+    return tuple(sorted(common)), any(one.shares_cores for one in endpoints) or (bool(offered) and not common)
+
+
+def load_plan(
+    job: TrialJob, urls: Sequence[str], cores: tuple[int, ...], *, shares_cores: bool
+) -> LoadPlan | JointPlan:
+    """How the servers are loaded, all together; first at the rate at which the configuration would equal the best."""
+    loaded, servers = job.setup.loaded, job.servers
+    max_s = loaded.most_load_s(confirmation=bool(job.request.confirmation))
+    joint = len(servers) > 1 and loaded.chain is None
+    first = job.break_even_qps(job.setup.price(job.request.configuration))
+    # In a closed loop there is no rate to ask for.
+    first_qps = None if first is None or loaded.spec.load.users is not None else first * BREAK_EVEN_MARGIN
+    plans = [
+        server.plan(
+            url, cores, shares_cores=shares_cores, max_s=max_s, seed=job.seed + number * 7_000_003,
+            first_rate_qps=first_qps if number == 0 and not joint else None,
+        )
+        for number, (server, url) in enumerate(zip(servers, urls, strict=True))
+    ]  # fmt: skip
+    if len(plans) == 1:
+        return plans[0]
+    if not joint:
+        return chain_plan(plans, servers)
+    targets = [
+        Target(name=server.service.name, share=server.service.share, plan=plan)
+        for server, plan in zip(servers, plans, strict=True)
+    ]
+    return JointPlan(
+        targets=tuple(targets), first_rate_qps=first_qps, max_s=max_s, max_warmup_s=plans[0].max_warmup_s,
+        cores=cores, shares_cores=shares_cores,
+    )  # fmt: skip
+
+
+def _usage_at_capacity(server: TrialServer, measurement: Measurement, begun: float) -> Usage:
+    """What the server used at the highest rate that it held; over all the load where it held none."""
+    met = [probe for probe in measurement.probes if probe.verdict == "met"]
+    if not met:
+        return server.endpoint.usage(begun + measurement.load_started_s, time.monotonic())
+    highest = max(met, key=lambda probe: probe.rate_qps)
+    start = begun + highest.started_s
+    return server.endpoint.usage(start, start + highest.duration_s)
+
+
+def _phase(progress: Progress) -> str:
+    """`probe 86.1 req/s, p99 212 ms`."""
+    if progress.rate_qps is None:
+        return progress.phase
+    p99 = "" if progress.p99_ms is None else f", p99 {figure(progress.p99_ms)} ms"
+    return f"{progress.phase} {figure(progress.rate_qps)} req/s{p99}"
