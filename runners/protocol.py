@@ -247,6 +247,17 @@ class RunsHere(Protocol):
         """None where it runs elsewhere, or where its processes may not be seen from here."""
 
 
+@runtime_checkable
+class KnowsPrices(Protocol):
+    """A runner that knows what configurations cost, as a recorded table may: an ability, not a duty."""
+
+    def has_prices(self) -> bool:
+        """Whether it knows the price of all that serves."""
+
+    def price_per_hour(self, parameters: Mapping[str, ParameterValue]) -> float | None:
+        """None for a configuration whose price it does not know."""
+
+
 class Endpoint(Protocol):
     """A server that is ready. Valid only inside the `with` of `Runner.launch`."""
 

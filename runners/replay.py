@@ -76,7 +76,6 @@ class ReplayRunner:
         self._table, self._parameters = table, tuple(parameters)
         self._rows = _read(table, self._parameters)
 
-    @property
     def has_prices(self) -> bool:
         """Whether every row that serves has a price of its own."""
         serving = [row.price_per_hour for row in self._rows.values() if row.status == "ok" and row.capacity_qps > 0]

@@ -46,7 +46,7 @@ def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
     check_chain(loaded)
     if not table_has_prices:
         check_prices(loaded)
-    if loaded.spec.runner.type == "replay":
+    if not loaded.spec.runner.launches:
         return
     for service in loaded.services:
         _check_service(service.loaded)
@@ -82,7 +82,7 @@ def _check_service(loaded: LoadedSpec) -> None:
 
 def warnings(loaded: LoadedSpec) -> Iterator[str]:
     """What is allowed but probably not meant."""
-    if loaded.spec.runner.type != "replay":
+    if loaded.spec.runner.launches:
         if loaded.spec.load.trace is not None:
             yield from _unseen(loaded, loaded.folder / loaded.spec.load.trace)
         for service in loaded.services:
@@ -101,7 +101,7 @@ def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
 
 def hints(loaded: LoadedSpec) -> Iterator[str]:
     """What a spec might say besides; for `validate` alone."""
-    if loaded.spec.runner.type != "replay":
+    if loaded.spec.runner.launches:
         for service in loaded.services:
             yield from unchecked(service.loaded)
 

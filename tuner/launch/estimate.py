@@ -24,7 +24,7 @@ class RunEstimate:
 
 def estimate_run(loaded: LoadedSpec, trials: int, among: Sequence[Configuration] | None = None) -> RunEstimate | None:
     """None for a replay, which takes no load at all. `among` is a sample of what can run; without it, of the space."""
-    if loaded.spec.runner.type == "replay":
+    if not loaded.spec.runner.launches:
         return None
     again = final_launches(loaded.spec.objective.final, trials)
     seconds = loaded.most_load_s(confirmation=False) * trials + loaded.most_load_s(confirmation=True) * again

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runners import Runner
+from runners import KnowsPrices, Runner
 from search_spaces import Configuration, SearchSpace, parse_size, quantity
 from search_spaces.values import MIG_PROFILE
 from tuner.launch.render import NO_GPU, resources
@@ -34,10 +34,9 @@ def _only_gpu(prices: PriceSpec) -> str | None:
 
 def known_price(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> float | None:
     """What the runner itself knows, as a replayed table may; else by the spec's prices."""
-    recorded = getattr(runner, "price_per_hour", None)
-    price = None if recorded is None else recorded(configuration)
+    price = runner.price_per_hour(configuration) if isinstance(runner, KnowsPrices) else None
     if price is not None:
-        return float(price)
+        return price
     try:
         return price_of(loaded, configuration)
     except ValueError:  # a slice in bytes of a GPU whose memory is not said: only where a table has prices of its own

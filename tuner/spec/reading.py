@@ -104,7 +104,7 @@ class LoadedSpec:
         """The most that one trial loads its servers, longer when it is a `confirmation`. Several services are
         loaded together, and then one after the other; a chain is loaded at its entry, and a table not at all.
         """
-        if self.spec.runner.type == "replay":
+        if not self.spec.runner.launches:
             return 0.0
         loads = len(self.colocated) + 1 if self.colocated and self.chain is None else 1
         return self.spec.load.max_trial * loads * (_LONGER if confirmation else 1.0)
@@ -210,7 +210,7 @@ def _colocated(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpe
         raise ColocationError("belongs to each of the services; only space.constraints is common to all", (key,))
     if spec.load.users is not None or spec.load.locustfile is not None:
         raise ColocationError("several services are loaded in an open loop; remove users and locustfile", ("load",))
-    if spec.runner.type == "replay":
+    if not spec.runner.launches:
         raise ColocationError("a table replays one service; measure several on a real runner", ("runner", "type"))
     if spec.runner.type in ("attach", "command"):
         raise ColocationError(

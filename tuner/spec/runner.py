@@ -144,6 +144,11 @@ class RunnerSpec(Section):
             raise ValueError(f"a command is a list, since no shell reads it: [{', '.join(value.split())}]")
         return value
 
+    @property
+    def launches(self) -> bool:
+        """Whether servers are started, or asked; a table's rows are read."""
+        return self.type != "replay"
+
     @model_validator(mode="after")
     def _keys_of_its_type(self) -> RunnerSpec:
         if (self.type == "replay") != (self.table is not None):

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from loadtest import RequestPlan
-from runners import ReusingRunner, Runner
+from runners import KnowsPrices, ReusingRunner, Runner
 from runners.host.gpu import usable_gpus
 from tuner.errors import UsageError
 from tuner.launch.price import known_price
@@ -28,7 +28,7 @@ from tuner.trial.table import TableMeasurer
 
 def has_prices(runner: Runner) -> bool:
     """Whether the runner knows what configurations cost, as a replayed table may."""
-    return bool(getattr(runner, "has_prices", False))
+    return isinstance(runner, KnowsPrices) and runner.has_prices()
 
 
 def make_proposer(loaded: LoadedSpec, runner: Runner, plan: StudyPlan) -> Proposer:
@@ -46,7 +46,7 @@ def make_proposer(loaded: LoadedSpec, runner: Runner, plan: StudyPlan) -> Propos
 
 def request_sources(loaded: LoadedSpec) -> tuple[RequestSource, ...]:
     """What each service is asked; a table is asked nothing. Raises as `request_source`."""
-    if loaded.spec.runner.type == "replay":
+    if not loaded.spec.runner.launches:
         return tuple(RequestSource("GET", "/", {}, None, RequestPlan(), tls=False) for _ in loaded.services)
     return tuple(request_source(service.loaded) for service in loaded.services)
 
@@ -59,7 +59,7 @@ def trial_setup(
     anew. Raises as `make_quality`.
     """
     measurer: Measurer = ClusterMeasurer()
-    if loaded.spec.runner.type == "replay":
+    if not loaded.spec.runner.launches:
         measurer = TableMeasurer(loaded.spec.runner.noise)
 
     def quality(service: Service, source: RequestSource) -> Quality | None:

@@ -140,7 +140,7 @@ class TrialServer:
 
     def _container(self, runner: Runner, reached: Mapping[str, str]) -> Container:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.loaded.spec.runner.type == "replay":  # nothing is started
+        if not self.loaded.spec.runner.launches:  # nothing is started
             return Container(
                 self._launch.study, self._launch.trial, self.folder, self.loaded.folder, dict(self.configuration),
                 Resources(), runner.place(self.folder), Readiness(None, 0.0, None),
