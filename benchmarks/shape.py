@@ -23,6 +23,8 @@ MAX_CLASS_LINES = 150
 MAX_CLASS_FIELDS = 12
 MAX_ROOM_MODULES = 14
 MAX_FLOORS = 10
+# A document's fields are a contract with other programs (a JSON file, the spec's YAML): as many as it promises.
+DOCUMENTS = frozenset({"_Document", "_Record", "Section"})
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,11 @@ def fields(node: ast.ClassDef) -> int:
     return len(names)
 
 
+def is_document(node: ast.ClassDef) -> bool:
+    """Whether it mirrors a file's keys."""
+    return any(isinstance(base, ast.Name) and base.id in DOCUMENTS for base in node.bases)
+
+
 def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
@@ -148,8 +155,8 @@ def main() -> None:
         Sizes("lines of a function", functions(trees), MAX_FUNCTION_LINES, 10, 35),
         Sizes("lines of a class", tuple(Measured(f"{name}.{one.name}", _lines(one)) for name, one in found),
               MAX_CLASS_LINES),
-        Sizes("fields of a class", tuple(Measured(f"{name}.{one.name}", fields(one)) for name, one in found),
-              MAX_CLASS_FIELDS),
+        Sizes("fields of a class", tuple(Measured(f"{name}.{one.name}", fields(one)) for name, one in found
+                                         if not is_document(one)), MAX_CLASS_FIELDS),
         Sizes("modules of a room", room_sizes(trees), MAX_ROOM_MODULES),
     )  # fmt: skip
     for one in sizes:
@@ -160,6 +167,11 @@ def main() -> None:
     for what, graph in (("at start-up", at_start), ("inside functions too", anywhere)):
         circles = cycles(graph)
         print(f"import cycles {what}: {len(circles)} (goal 0)" + "".join(f"\n  {', '.join(one)}" for one in circles))
+    documents = [fields(one) for _, one in found if is_document(one)]
+    print(
+        f"fields of a document ({len(documents)}): median {statistics.median(documents):g}, most {max(documents)} "
+        "(no goal: each is a key of a JSON file or of the spec, which other programs rely on)"
+    )
     over = [line for one in sizes for line in one.over()]
     print("over their goals:" if over else "nothing is over its goal", *over, sep="\n")
 

@@ -11,7 +11,7 @@ import click
 from runners.servers import adapter_named, adapter_names, server_preset
 from runners.servers.protocol import as_text
 from tuner.cli import cli
-from tuner.spec.schema import schema_text
+from tuner.spec.model import schema_text
 
 FOLDER = Path(__file__).parent
 

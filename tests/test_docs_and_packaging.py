@@ -19,9 +19,8 @@ from results.exports import FORMATS
 from search_spaces import ROLES, preset_names
 from tuner import __version__
 from tuner.errors import ExitCode
-from tuner.spec.model import Spec
+from tuner.spec.model import Spec, schema_text
 from tuner.spec.reading import load_spec
-from tuner.spec.schema import schema_text
 
 ROOT = Path(__file__).parent.parent
 SPEC_PAGE = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")

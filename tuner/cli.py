@@ -15,8 +15,8 @@ import click
 from search_spaces.masking import MaskedStream
 from search_spaces.reading import shown
 from tuner import __version__
-from tuner.commands.front import FrontDoor, run_options, verify_options
-from tuner.commands.option_types import FORMATS, PATH, RUNNERS, Format, Parsed, Rate
+from tuner.commands.options.front import FrontDoor, run_options, verify_options
+from tuner.commands.options.types import FORMATS, PATH, RUNNERS, Format, Parsed, Rate
 from tuner.errors import ExitCode, TuneError
 
 
@@ -351,7 +351,7 @@ def completion(context: click.Context, shell: str, *, install: bool) -> None:
 @cli.command()
 def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
-    from tuner.spec.schema import schema_text
+    from tuner.spec.model import schema_text
 
     click.echo(schema_text(), nl=False)
 

@@ -31,7 +31,7 @@ from loadtest.generator.probe import OpenLoopProber
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.search import measure
 from loadtest.generator.stages import with_stage_times
-from loadtest.generator.transport import Transport
+from loadtest.generator.wire.transport import Transport
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
 from loadtest.request.bodies import read_bodies
 from loadtest.request.limits import tolerance_s
@@ -136,7 +136,7 @@ def sender(plan: LoadPlan, on_fault: Callable[[LocustfileError], None]) -> tuple
     hears of an error that is the file's own. Raises PlanError.
     """
     if plan.request.protocol == "v2-grpc":
-        from loadtest.generator.grpc_transport import GrpcTransport
+        from loadtest.generator.wire.grpc_transport import GrpcTransport
 
         return GrpcTransport(plan, read_bodies(plan.request)).send, None
     if plan.locustfile is None:

@@ -5,6 +5,7 @@ Every key that exists is a field here; `tuner.spec.reading` reads the YAML and p
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -337,3 +338,12 @@ class Spec(Section):
         if self.load.locustfile is not None and self.request.stream is not None:
             raise ValueError("load.locustfile: a locustfile's requests are not read as streams; remove request.stream")
         return self
+
+
+def schema_text() -> str:
+    """The spec's JSON Schema, published as docs/spec.schema.json so that editors complete a spec: JSON, two spaces, a
+    newline at the end.
+    """
+    schema = Spec.model_json_schema(by_alias=True)
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "tune service spec", **schema}
+    return json.dumps(schema, indent=2, sort_keys=False) + "\n"

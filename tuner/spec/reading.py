@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from runners.servers import AdapterError, adapter_named, adapter_names, server_preset
 from search_spaces import (
@@ -35,6 +32,7 @@ from tuner.spec.chain import Chain, chain_of
 from tuner.spec.colocation import ColocationError, Part, common_space, prefix_of, shares_of
 from tuner.spec.load import SloLimit
 from tuner.spec.model import ColocatedSpec, ParameterSpec, Spec
+from tuner.spec.problems import describe, known_part, message, without_echoes
 from tuner.spec.runner import RunnerSpec
 from tuner.spec.yaml_file import KeyPath, YamlFile
 
@@ -128,7 +126,7 @@ class LoadedSpec:
             chosen = RunnerSpec.model_validate(self.spec.runner.of_type(runner))
         except ValidationError as error:
             raise SpecError(
-                f"--runner {runner}: {_message(error.errors()[0])} ({self.file.place(('runner',))})"
+                f"--runner {runner}: {message(error.errors()[0])} ({self.file.place(('runner',))})"
             ) from error
         services = tuple(
             replace(one, loaded=replace(one.loaded, spec=one.loaded.spec.model_copy(update={"runner": chosen})))
@@ -170,8 +168,8 @@ def check_content(file: YamlFile, content: dict[str, Any]) -> LoadedSpec:
     try:
         spec = Spec.model_validate(content)
     except ValidationError as error:
-        problems = _without_echoes(error.errors())
-        lines = [str(file.error(_known_part(problem["loc"], file), _describe(problem))) for problem in problems]
+        problems = without_echoes(error.errors())
+        lines = [str(file.error(known_part(problem["loc"], file), describe(problem))) for problem in problems]
         more = len(lines) - _SHOWN_ERRORS
         shown = lines if more <= 0 else [*lines[: _SHOWN_ERRORS - 1], f"{more + 1} more problems"]
         raise SpecError("\n".join(shown)) from error
@@ -245,7 +243,7 @@ def _services(file: YamlFile, content: dict[str, Any], spec: Spec, chain: Chain 
         try:
             alone = Spec.model_validate({"version": 1, **common, **given})
         except ValidationError as error:
-            raise ColocationError(_message(error.errors()[0]), at) from error
+            raise ColocationError(message(error.errors()[0]), at) from error
         if chain is not None:
             alone = alone.model_copy(update={"slo": spec.services[places[chain.entry]].slo})
         loaded = LoadedSpec(file, content, alone, _space(file, alone, at), at=at, chain=chain)
@@ -375,70 +373,3 @@ def _parameter(name: str, described: ParameterSpec) -> Parameter:
     if role is None and name in ROLES:
         role = name  # a parameter named like a role has it, unless it says `role: none`
     return Parameter(name, choices, None if role == "none" else role)
-
-
-def _without_echoes(problems: list[ErrorDetails]) -> list[ErrorDetails]:
-    """A value that fits no member of a union is reported once per member; the first report says enough."""
-    seen: set[KeyPath] = set()
-    kept = []
-    for problem in problems:
-        place = tuple(part for part in problem["loc"] if part not in ("bool", "int", "float", "str"))
-        if place not in seen:
-            seen.add(place)
-            kept.append(problem)
-    return kept
-
-
-def _known_part(loc: KeyPath, file: YamlFile) -> KeyPath:
-    """The error's path without what pydantic adds (a union's member); a missing key keeps its own name."""
-    return tuple(part for part in loc if part not in ("bool", "int", "float", "str")) if loc not in file.lines else loc
-
-
-def _describe(problem: ErrorDetails) -> str:
-    if problem["type"] == "extra_forbidden":
-        name, known = str(problem["loc"][-1]), _keys_at(problem["loc"][:-1])
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        return f"unknown key; did you mean {close[0]}?" if close else f"unknown key; there are {', '.join(known)}"
-    return _message(problem)
-
-
-def _message(problem: ErrorDetails) -> str:
-    if problem["type"] == "missing":
-        return "is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return message
-    if {"auth", "secrets"} & set(problem["loc"]):
-        return f"{message[0].lower()}{message[1:]}"  # perhaps the secret itself stands where its variable belongs
-    shown = repr(problem["input"])
-    return f"{message[0].lower()}{message[1:]}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
-
-
-def _keys_at(loc: KeyPath) -> list[str]:
-    """The keys that the model at a path of the spec knows, as they are written in YAML."""
-    model: Any = Spec
-    for part in loc:
-        model = _inside(model, part)
-    model = _known(model)
-    fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
-    return [info.alias or name for name, info in fields.items()]
-
-
-def _known(model: Any) -> Any:
-    """Of a section that may be left out, the section."""
-    if get_origin(model) in (Union, UnionType):
-        return next((one for one in get_args(model) if one is not NoneType), None)
-    return model
-
-
-def _inside(model: Any, part: str | int) -> Any:
-    model = _known(model)
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        by_key = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
-        return by_key.get(str(part))
-    origin = getattr(model, "__origin__", None)
-    if origin in (dict, Mapping):
-        return model.__args__[1]
-    if origin is tuple:
-        return model.__args__[0]
-    return None

@@ -139,7 +139,7 @@ import gevent.monkey; gevent.monkey.patch_all()
 import sys, time
 from loadtest.request.bodies import Body
 from loadtest.plan import LoadPlan
-from loadtest.generator.transport import Transport
+from loadtest.generator.wire.transport import Transport
 transport = Transport(LoadPlan.model_validate_json(sys.argv[1]), [Body(b"")])
 begun = time.monotonic()
 reply = transport.send()

@@ -25,7 +25,7 @@ from loadtest import (
     Slo,
     checker,
 )
-from loadtest.generator.transport import Transport
+from loadtest.generator.wire.transport import Transport
 from loadtest.request.bodies import read_bodies
 from loadtest.request.reply import Reply
 from tests.loadtest.api_server import BETWEEN_S, FIRST_S, TOKENS, Api, Request, serving

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tuner.commands.option_types import PATH, RUNNERS, Budget, Parsed, whichever_first
+from tuner.commands.options.types import PATH, RUNNERS, Budget, Parsed, whichever_first
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -1,0 +1,1 @@
+"""What the command line is made of: types of options, the main job's options, and its front door."""

@@ -1,0 +1,83 @@
+"""What is wrong with a spec, in our words: from what pydantic says to the key and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from tuner.spec.model import Spec
+from tuner.spec.yaml_file import KeyPath, YamlFile
+
+
+def without_echoes(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """A value that fits no member of a union is reported once per member; the first report says enough."""
+    seen: set[KeyPath] = set()
+    kept = []
+    for problem in problems:
+        place = tuple(part for part in problem["loc"] if part not in ("bool", "int", "float", "str"))
+        if place not in seen:
+            seen.add(place)
+            kept.append(problem)
+    return kept
+
+
+def known_part(loc: KeyPath, file: YamlFile) -> KeyPath:
+    """The error's path without what pydantic adds (a union's member); a missing key keeps its own name."""
+    return tuple(part for part in loc if part not in ("bool", "int", "float", "str")) if loc not in file.lines else loc
+
+
+def describe(problem: ErrorDetails) -> str:
+    """One problem; an unknown key with the nearest known one."""
+    if problem["type"] == "extra_forbidden":
+        name, known = str(problem["loc"][-1]), _keys_at(problem["loc"][:-1])
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        return f"unknown key; did you mean {close[0]}?" if close else f"unknown key; there are {', '.join(known)}"
+    return message(problem)
+
+
+def message(problem: ErrorDetails) -> str:
+    """What pydantic says of a value, without a secret that it may repeat."""
+    if problem["type"] == "missing":
+        return "is missing"
+    said = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return said
+    if {"auth", "secrets"} & set(problem["loc"]):
+        return f"{said[0].lower()}{said[1:]}"  # perhaps the secret itself stands where its variable belongs
+    shown = repr(problem["input"])
+    return f"{said[0].lower()}{said[1:]}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
+
+
+def _keys_at(loc: KeyPath) -> list[str]:
+    """The keys that the model at a path of the spec knows, as they are written in YAML."""
+    model: Any = Spec
+    for part in loc:
+        model = _inside(model, part)
+    model = _known(model)
+    fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
+    return [info.alias or name for name, info in fields.items()]
+
+
+def _known(model: Any) -> Any:
+    """Of a section that may be left out, the section."""
+    if get_origin(model) in (Union, UnionType):
+        return next((one for one in get_args(model) if one is not NoneType), None)
+    return model
+
+
+def _inside(model: Any, part: str | int) -> Any:
+    model = _known(model)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        by_key = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+        return by_key.get(str(part))
+    origin = getattr(model, "__origin__", None)
+    if origin in (dict, Mapping):
+        return model.__args__[1]
+    if origin is tuple:
+        return model.__args__[0]
+    return None
