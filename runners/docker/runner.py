@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from docker.errors import APIError, BuildError, NotFound
+from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount
 
 from runners.docker.devices import NamedDevices
 from runners.docker.engine import Engine, refusal
+from runners.docker.images import Images
 from runners.host.cores import Allotment, Cores
 from runners.host.gpu import Nvml, nvml
 from runners.host.samples import Sample, Samples, sampling
@@ -71,8 +71,7 @@ class DockerRunner:
         self._options, self._engine = options, Engine()
         self._cores = Cores(lambda: self._engine.cores)
         self._devices = NamedDevices(options.gpus)
-        self._images: dict[str, str] = {}  # the id of each, by its name
-        self._lock = threading.Lock()
+        self._images = Images(self._engine, options.image, options.build)
 
     @property
     def near(self) -> bool:
@@ -98,7 +97,7 @@ class DockerRunner:
         """See `runners.protocol.Runner.launch`."""
         if said := self.refuses(container.resources):
             raise Infeasible(said)
-        image = self._have_image(container.image or self._options.image)
+        image = self._images.have(container.image or self._options.image)
         asked = container.resources.cpu_cores
         with (
             self._devices.take(container.resources, container.go_on, container.group) as devices,
@@ -114,33 +113,6 @@ class DockerRunner:
     def remove_leftovers(self) -> list[Leftover]:
         """Containers of dead runs of this machine."""
         return remove_containers(self._engine)
-
-    def _have_image(self, name: str) -> str:
-        """Build or find the image, once; pull it where it is not there. Returns its id."""
-        with self._lock:
-            if name in self._images:
-                return self._images[name]
-            images, options = self._engine.client.images, self._options
-            try:
-                if options.build is not None and name == options.image:
-                    images.build(path=str(options.build), tag=name, rm=True, forcerm=True)
-                self._images[name] = self._find_image(name)
-            except BuildError as error:
-                raise RunnerUnavailable(f"the image {name} does not build: {str(error)[:300]}") from error
-            except APIError as error:
-                raise RunnerUnavailable(
-                    f"there is no image {name} here, and it cannot be pulled: {refusal(error)}\n"
-                    "Build it, name another (service.image), or name a folder to build it from (runner.docker.build)."
-                ) from error
-            return self._images[name]
-
-    def _find_image(self, name: str) -> str:
-        images = self._engine.client.images
-        try:
-            found = self._engine.ask(images.get, name)
-        except NotFound:
-            found = images.pull(name)
-        return str(found.id if not isinstance(found, list) else found[0].id)
 
     @contextlib.contextmanager
     def _running(

@@ -14,20 +14,18 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 
 from runners.kubernetes.cluster import Cluster, words
+from runners.kubernetes.load_job import CONTAINER, load_job
 from runners.kubernetes.objects import LAUNCH, metadata
 from runners.kubernetes.observed import Watcher, never_ran, running_pod, why_waiting
 from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.owned import AT_ONCE
 from runners.protocol import Infeasible, NotBeside, Program, RunnerUnavailable, ServerFailed
 
-_BUNDLE = "/tune/load"
-_CONTAINER = "load"
 _CHUNK = 700_000  # of the 1 MiB that an object may have, in base64
 _MAX_CHUNKS = 60
 _START_S, _ROOM_S = 120.0, 5.0
 _READ_S = 5.0
 _AWAY_S = 120.0
-_MEMORY = "128Mi"
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,8 @@ class LoadPlace:
         """
         stack.callback(self._remove, watcher)
         try:
-            self.cluster.create(self.cluster.batch.create_namespaced_job, self._job(program, labels, chunks))
+            job = load_job(program, self.options, self.name, self.labels[LAUNCH], labels, self.owner, chunks)
+            self.cluster.create(self.cluster.batch.create_namespaced_job, job)
         except ApiException as error:
             raise NotBeside(f"the cluster refuses the load test's Job: {words(error)}") from error
         pod = self._await_pod(watcher, go_on)
@@ -105,11 +104,11 @@ class LoadPlace:
             seen = watcher.seen()
             for pod in seen.pods.values():
                 if pod.status.phase in ("Succeeded", "Failed"):
-                    if (why := never_ran(pod, _CONTAINER)) is not None:
+                    if (why := never_ran(pod, CONTAINER)) is not None:
                         raise NotBeside(f"the load test's image {self.options.load_image} does not run: {why}")
                     return pod
             try:
-                pod = running_pod(seen, _CONTAINER)
+                pod = running_pod(seen, CONTAINER)
             except (RunnerUnavailable, ServerFailed, Infeasible) as error:
                 raise NotBeside(f"the load test's image {self.options.load_image} does not run: {error}") from error
             if pod is not None:
@@ -125,7 +124,7 @@ class LoadPlace:
         while True:
             try:
                 answer = self.cluster.core.read_namespaced_pod_log(
-                    pod.metadata.name, self.cluster.namespace, container=_CONTAINER, follow=True,
+                    pod.metadata.name, self.cluster.namespace, container=CONTAINER, follow=True,
                     _preload_content=False, _request_timeout=(_READ_S, _READ_S),
                 )  # fmt: skip
                 with contextlib.closing(answer):
@@ -156,60 +155,6 @@ class LoadPlace:
         self.cluster.delete(self.cluster.batch.delete_namespaced_job, self.name, **AT_ONCE)
         for pod in watcher.seen().pods:  # it holds nothing worth a farewell, and ends with its generator
             self.cluster.delete(self.cluster.core.delete_namespaced_pod, pod, grace_period_seconds=0)
-
-    def _job(self, program: Program, labels: Mapping[str, str], chunks: list[str]) -> dict[str, Any]:
-        arguments = [word.replace("{bundle}", _BUNDLE) for word in program.arguments]
-        apart = {
-            "labelSelector": {"matchLabels": {LAUNCH: self.labels[LAUNCH]}},
-            "topologyKey": "kubernetes.io/hostname",
-        }
-        container: dict[str, Any] = {
-            "name": _CONTAINER,
-            "image": self.options.load_image,
-            "command": ["python", "-P", "-m", program.module, *arguments],
-            "resources": {"requests": {"memory": _MEMORY, "cpu": f"{round(self.options.load_cpu * 1000)}m"}},
-            "securityContext": {
-                "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "runAsNonRoot": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
-            "volumeMounts": [
-                {"name": "bundle", "mountPath": _BUNDLE, "readOnly": True},
-                {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (the container's own)
-            ],
-        }  # fmt: skip
-        if self.options.image_pull_policy:
-            container["imagePullPolicy"] = self.options.image_pull_policy
-        if program.env:
-            container["envFrom"] = [{"secretRef": {"name": self.name}}]
-        pod: dict[str, Any] = {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": 0,
-            "affinity": {
-                "podAntiAffinity": {
-                    "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": apart}]
-                }
-            },
-            "containers": [container],
-            "volumes": [
-                {"name": "bundle", "projected": {"sources": [{"configMap": {"name": one}} for one in chunks]}},
-                {"name": "tmp", "emptyDir": {}},
-            ],
-        }
-        if self.options.image_pull_secrets:
-            pod["imagePullSecrets"] = [{"name": one} for one in self.options.image_pull_secrets]
-        return {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": metadata(self.name, labels, self.owner),
-            "spec": {
-                "backoffLimit": 0,
-                "activeDeadlineSeconds": int(program.at_most_s) + 60,
-                "ttlSecondsAfterFinished": 600,
-                "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
-            },
-        }
 
 
 def _split(answer: Any) -> Iterator[str]:

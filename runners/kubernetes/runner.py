@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes import client
-from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
 from runners.host.gpu import ask_dcgm
 from runners.host.samples import Samples, sampling
 from runners.kubernetes import manifest, objects
 from runners.kubernetes.beside import LoadPlace
-from runners.kubernetes.cluster import Cluster, words
+from runners.kubernetes.cluster import Cluster
 from runners.kubernetes.forward import forwarded, is_reachable
+from runners.kubernetes.launched import create_objects, delete_objects
 from runners.kubernetes.nodes import Nodes
 from runners.kubernetes.observed import (
     Watcher,
@@ -33,7 +33,7 @@ from runners.kubernetes.observed import (
     why_waiting,
 )
 from runners.kubernetes.options import KubernetesOptions
-from runners.kubernetes.owned import AT_ONCE, RunLease, label_value, remember_cluster, remove_abandoned
+from runners.kubernetes.owned import RunLease, label_value, remember_cluster, remove_abandoned
 from runners.kubernetes.usage import as_sample, commands
 from runners.protocol import (
     Beside,
@@ -44,7 +44,6 @@ from runners.protocol import (
     Placement,
     Recorded,
     Resources,
-    RunnerUnavailable,
     ServerFailed,
     Usage,
 )
@@ -53,7 +52,6 @@ from runners.starting import opened_private, write_files
 from search_spaces.masking import masked
 
 _LOOK_S, _SAMPLE_S = 0.5, 1.0
-_GONE_S = 90.0
 _LOG_TAIL = 2000  # characters, as of the other runners
 
 
@@ -117,7 +115,9 @@ class KubernetesRunner:
                                objects.secrets_name(name))  # fmt: skip
             stack.callback(self._remove, name, watcher)  # before anything exists, lest an interrupt falls between
             launched = time.monotonic()
-            self._create(name, container, labels, lease)
+            create_objects(
+                self._cluster, self._workload, self._options, self._port, name, container, labels, lease.reference
+            )
             pod = self._await_pod(watcher, container)
             server = _Server(self, container, watcher, pod, self._container, self._port)
             state = container_state(pod, self._container)
@@ -152,50 +152,6 @@ class KubernetesRunner:
                 self._lease = RunLease(self._cluster, label_value(study))
             return self._lease
 
-    def _create(self, name: str, container: Container, labels: dict[str, str], lease: RunLease) -> None:
-        """All objects of the launch."""
-        cluster, options = self._cluster, self._options
-        try:
-            workload = objects.patched(self._workload, name, container, options, labels, lease.reference)
-            for shared in manifest.shared_of(options.manifest):
-                self._create_shared(shared)
-            if container.files:
-                cluster.create(
-                    cluster.core.create_namespaced_config_map,
-                    objects.config_map(name, container.files, labels, lease.reference),
-                )
-            if container.secrets:
-                cluster.create(
-                    cluster.core.create_namespaced_secret,
-                    objects.secret(name, container.secrets, labels, lease.reference),
-                )
-            if workload["kind"] == "Deployment":
-                cluster.create(cluster.apps.create_namespaced_deployment, workload)
-            else:
-                group, version, plural = objects.CUSTOM[workload["kind"]]
-                cluster.ask(
-                    cluster.custom.create_namespaced_custom_object, group, version, cluster.namespace, plural, workload
-                )
-            cluster.create(
-                cluster.core.create_namespaced_service, objects.service(name, self._port, labels, lease.reference)
-            )
-        except (ApiException, ValueError) as error:
-            said = words(error) if isinstance(error, ApiException) else str(error)
-            if isinstance(error, ApiException) and error.status in (401, 403, 404):
-                raise RunnerUnavailable(f"the cluster refuses the launch: {said}") from error
-            raise ServerFailed(f"the cluster refuses the launch: {said}") from error
-
-    def _create_shared(self, document: Any) -> None:
-        """What the manifest's workload needs beside it, if it is not there: it stays."""
-        from kubernetes import utils
-
-        body = {**document, "metadata": {**document.get("metadata", {}), "namespace": self._cluster.namespace}}
-        try:
-            utils.create_from_dict(self._cluster.api, body, namespace=self._cluster.namespace)
-        except utils.FailToCreateError as error:
-            if any(one.status != 409 for one in error.api_exceptions):
-                raise error.api_exceptions[0] from error
-
     def _await_pod(self, watcher: Watcher, container: Container) -> Any:
         """The pod, once its server's container runs. While there is no room it waits for some."""
         begun, placed_at = time.monotonic(), None
@@ -224,34 +180,10 @@ class KubernetesRunner:
     def _remove(self, name: str, watcher: Watcher) -> None:
         """Delete all objects of the launch, and wait until nothing runs. An interrupt waits for that."""
         try:
-            self._delete(name, watcher)
+            delete_objects(self._cluster, self._workload, name, watcher)
         except KeyboardInterrupt:
-            self._delete(name, watcher)
+            delete_objects(self._cluster, self._workload, name, watcher)
             raise
-
-    def _delete(self, name: str, watcher: Watcher) -> None:
-        cluster = self._cluster
-        kind = self._workload["kind"]
-        if kind == "Deployment":
-            cluster.delete(cluster.apps.delete_namespaced_deployment, name, **AT_ONCE)
-        else:
-            group, version, plural = objects.CUSTOM[kind]
-            with contextlib.suppress(ApiException):
-                cluster.ask(
-                    cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, name
-                )
-        # The cluster's garbage collector would do this, sooner or later: now and then after most of a minute.
-        for pod in watcher.seen().pods.values():
-            for owner in pod.metadata.owner_references or ():
-                if owner.kind == "ReplicaSet":
-                    cluster.delete(cluster.apps.delete_namespaced_replica_set, owner.name, **AT_ONCE)
-            cluster.delete(cluster.core.delete_namespaced_pod, pod.metadata.name)
-        cluster.delete(cluster.core.delete_namespaced_service, name)
-        cluster.delete(cluster.core.delete_namespaced_config_map, objects.files_name(name))
-        if not watcher.await_end(_GONE_S):
-            raise RunnerUnavailable(f"the pod of {name} still runs {_GONE_S:g} s after it was deleted")
-        for pod in watcher.seen().pods:
-            cluster.delete(cluster.core.delete_namespaced_pod, pod, grace_period_seconds=0)
 
 
 @dataclass

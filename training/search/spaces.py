@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -154,7 +155,7 @@ class SpaceBuilder:
     def spaces(self, log_price: Tensor, physics: Tensor, valid: Tensor) -> Spaces:
         """As the search sees them: in another order, and with the roles that the user gave, if any."""
         draw, size, slots = self.draw, self.size, len(self.slots)
-        role = self._roles()
+        role = _roles(draw, size, self.slots)
         present = torch.stack([slot.present for slot in self.slots], 1)
         role = torch.where(present, role, -1)
         value = torch.stack([slot.shown for slot in self.slots], 1)
@@ -180,18 +181,19 @@ class SpaceBuilder:
             rank.gather(2, wide), log_price, physics, valid,
         )  # fmt: skip
 
-    def _roles(self) -> Tensor:
-        """(B, slots): right, missing here and there, missing throughout, or wrong."""
-        draw, size, slots = self.draw, self.size, len(self.slots)
-        true = torch.tensor([ROLES.index(slot.role) for slot in self.slots], device=draw.device).expand(size, -1)
-        alike = torch.tensor(
-            [ROLES.index(_ALIKE.get(slot.role, (slot.role,))[0]) for slot in self.slots], device=draw.device
-        ).expand(size, -1)
-        quality = draw.uniform(0, 1, size, 1)
-        hidden = draw.chance(torch.where(quality < 0.45, 0.03, torch.where(quality < 0.7, 0.4, 0.0)), size, slots)
-        role = torch.where(hidden | ((quality >= 0.7) & (quality < 0.88)), 0, true)
-        role = torch.where((role > 0) & draw.chance(0.08, size, slots), alike, role)
-        wrong = torch.where(draw.chance(0.5, size, slots), draw.integers(1, len(ROLES), size, slots), 0)
-        shuffled = true.gather(1, draw.permutations(size, slots))
-        wrong = torch.where(draw.chance(0.5, size, 1), shuffled, wrong)
-        return torch.where(quality >= 0.88, torch.where(draw.chance(0.7, size, slots), wrong, true), role)
+
+def _roles(draw: Draw, size: int, listed: Sequence[Slot]) -> Tensor:
+    """(B, slots): right, missing here and there, missing throughout, or wrong."""
+    slots = len(listed)
+    true = torch.tensor([ROLES.index(slot.role) for slot in listed], device=draw.device).expand(size, -1)
+    alike = torch.tensor(
+        [ROLES.index(_ALIKE.get(slot.role, (slot.role,))[0]) for slot in listed], device=draw.device
+    ).expand(size, -1)
+    quality = draw.uniform(0, 1, size, 1)
+    hidden = draw.chance(torch.where(quality < 0.45, 0.03, torch.where(quality < 0.7, 0.4, 0.0)), size, slots)
+    role = torch.where(hidden | ((quality >= 0.7) & (quality < 0.88)), 0, true)
+    role = torch.where((role > 0) & draw.chance(0.08, size, slots), alike, role)
+    wrong = torch.where(draw.chance(0.5, size, slots), draw.integers(1, len(ROLES), size, slots), 0)
+    shuffled = true.gather(1, draw.permutations(size, slots))
+    wrong = torch.where(draw.chance(0.5, size, 1), shuffled, wrong)
+    return torch.where(quality >= 0.88, torch.where(draw.chance(0.7, size, slots), wrong, true), role)

@@ -1,0 +1,87 @@
+"""The objects of one launch: all are created together, and all are deleted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from kubernetes.client.exceptions import ApiException
+
+from runners.kubernetes import manifest, objects
+from runners.kubernetes.cluster import Cluster, words
+from runners.kubernetes.observed import Watcher
+from runners.kubernetes.options import KubernetesOptions
+from runners.kubernetes.owned import AT_ONCE
+from runners.protocol import Container, RunnerUnavailable, ServerFailed
+
+_GONE_S = 90.0
+
+
+def create_objects(
+    cluster: Cluster, template: Mapping[str, Any], options: KubernetesOptions, port: int, name: str,
+    container: Container, labels: dict[str, str], owner: dict[str, Any],
+) -> None:  # fmt: skip
+    """All objects of a launch. Raises RunnerUnavailable and ServerFailed."""
+    try:
+        workload = objects.patched(template, name, container, options, labels, owner)
+        for shared in manifest.shared_of(options.manifest):
+            _create_shared(cluster, shared)
+        if container.files:
+            cluster.create(
+                cluster.core.create_namespaced_config_map,
+                objects.config_map(name, container.files, labels, owner),
+            )
+        if container.secrets:
+            cluster.create(
+                cluster.core.create_namespaced_secret,
+                objects.secret(name, container.secrets, labels, owner),
+            )
+        if workload["kind"] == "Deployment":
+            cluster.create(cluster.apps.create_namespaced_deployment, workload)
+        else:
+            group, version, plural = objects.CUSTOM[workload["kind"]]
+            cluster.ask(
+                cluster.custom.create_namespaced_custom_object, group, version, cluster.namespace, plural, workload
+            )
+        cluster.create(cluster.core.create_namespaced_service, objects.service(name, port, labels, owner))
+    except (ApiException, ValueError) as error:
+        said = words(error) if isinstance(error, ApiException) else str(error)
+        if isinstance(error, ApiException) and error.status in (401, 403, 404):
+            raise RunnerUnavailable(f"the cluster refuses the launch: {said}") from error
+        raise ServerFailed(f"the cluster refuses the launch: {said}") from error
+
+
+def _create_shared(cluster: Cluster, document: Any) -> None:
+    """What the manifest's workload needs beside it, if it is not there: it stays."""
+    from kubernetes import utils
+
+    body = {**document, "metadata": {**document.get("metadata", {}), "namespace": cluster.namespace}}
+    try:
+        utils.create_from_dict(cluster.api, body, namespace=cluster.namespace)
+    except utils.FailToCreateError as error:
+        if any(one.status != 409 for one in error.api_exceptions):
+            raise error.api_exceptions[0] from error
+
+
+def delete_objects(cluster: Cluster, template: Mapping[str, Any], name: str, watcher: Watcher) -> None:
+    """Delete all objects of a launch, and wait until nothing runs. Raises RunnerUnavailable where something does."""
+    kind = template["kind"]
+    if kind == "Deployment":
+        cluster.delete(cluster.apps.delete_namespaced_deployment, name, **AT_ONCE)
+    else:
+        group, version, plural = objects.CUSTOM[kind]
+        with contextlib.suppress(ApiException):
+            cluster.ask(cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, name)
+    # The cluster's garbage collector would do this, sooner or later: now and then after most of a minute.
+    for pod in watcher.seen().pods.values():
+        for owner in pod.metadata.owner_references or ():
+            if owner.kind == "ReplicaSet":
+                cluster.delete(cluster.apps.delete_namespaced_replica_set, owner.name, **AT_ONCE)
+        cluster.delete(cluster.core.delete_namespaced_pod, pod.metadata.name)
+    cluster.delete(cluster.core.delete_namespaced_service, name)
+    cluster.delete(cluster.core.delete_namespaced_config_map, objects.files_name(name))
+    if not watcher.await_end(_GONE_S):
+        raise RunnerUnavailable(f"the pod of {name} still runs {_GONE_S:g} s after it was deleted")
+    for pod in watcher.seen().pods:
+        cluster.delete(cluster.core.delete_namespaced_pod, pod, grace_period_seconds=0)
