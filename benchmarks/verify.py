@@ -144,7 +144,7 @@ def options(url: str, name: str, seconds: float, end_s: float) -> VerifyOptions:
     metric = f'request_seconds{{deployment="{name}"}}'
     window = Window(seconds, STEP_S, end_s)
     return VerifyOptions(
-        Path(), url, metric, None, None, "1", window, Setting(0.05, 0.15, looks=1), None, as_json=False, storage=None,
+        Path(), url, metric, None, None, "1", window, Setting(0.02, 0.15, looks=1), None, as_json=False, storage=None,
         study=None,
     )  # fmt: skip
 

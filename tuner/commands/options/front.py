@@ -70,7 +70,7 @@ _VERIFY_OPTIONS = (
     ),
     click.option("--end", type=float, metavar="SECONDS", help="Until when, in seconds since 1970.  [default: now]"),
     click.option(
-        "--false-alarms", type=Parsed("share"), default="5%", show_default=True, metavar="SHARE",
+        "--false-alarms", type=Parsed("share"), default="2%", show_default=True, metavar="SHARE",
         help="How many deployments may fail that do hold.",
     ),
     click.option(
