@@ -138,7 +138,7 @@ class ServerPosterior:
             return "missed"
         counts, inferred = judge(evidence, failures), self._side(view, requests[0].rate_qps)
         # A short probe a little above the capacity has few late requests, and they are not late yet by much: neither
-        # counts nor latencies of this probe decide what all that is known makes improbable.
+        # counts nor latencies of this probe say that it is met where all that is known makes that improbable.
         leaning = "missed" if self._at(view.below, requests[0].rate_qps) > 0.5 else "met"
         if leaning == "met" and all(_clear(one, query) for one, query in zip(requests, self._queries, strict=True)):
             inferred = "met"
@@ -146,7 +146,8 @@ class ServerPosterior:
             return "undecided"
         if counts == "undecided":
             return inferred
-        return counts if counts in (inferred, leaning) else "undecided"
+        doubtful = inferred == "met" if counts == "missed" else "met" not in (inferred, leaning)
+        return "undecided" if doubtful else counts
 
     def _side(self, view: _View, rate_qps: float) -> Verdict:
         """On which side of the capacity a rate lies, give or take `_NEAR`: a verdict so near to it is never wrong."""
