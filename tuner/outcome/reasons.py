@@ -85,9 +85,9 @@ def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:
     assert best.capacity_qps is not None  # noqa: S101
     capacity = best.capacity_qps
     within = " and ".join(loaded.slo_texts) or "the SLO"
-    text = f"{assigned(best.configuration)} holds {figure(capacity.value, 4)} requests/s within {within}"
+    text = f"{assigned(best.configuration)} holds {figure(capacity.value)} requests/s within {within}"
     if capacity.low < capacity.high:
-        text += f" (95% interval {figure(capacity.low, 4)} to {figure(capacity.high, 4)})"
+        text += f" (95% interval {figure(capacity.low)} to {figure(capacity.high)})"
     if best.cost_per_hour is not None and best.cost_per_million_requests is not None:
         million, currency = best.cost_per_million_requests, loaded.spec.prices.currency
         text += f", for {money(best.cost_per_hour, currency)} an hour: {money(million, currency)} per million requests"
@@ -116,8 +116,8 @@ def _side_by_side(best: TrialRecord) -> list[str]:
     if not best.services:
         return []
     each = [
-        f"{one.name} {figure(one.capacity_qps, 4)} requests/s"
-        + (f" (alone {figure(one.alone_qps.value, 4)})" if one.alone_qps is not None else "")
+        f"{one.name} {figure(one.capacity_qps)} requests/s"
+        + (f" (alone {figure(one.alone_qps.value)})" if one.alone_qps is not None else "")
         for one in best.services
         if one.capacity_qps is not None
     ]
@@ -150,7 +150,7 @@ def _how_sure(of: Grounds) -> str:
     """How many launches it rests on, and what each showed."""
     if len(of.launches) < 2:
         return "It was measured once only: the run ended before it could be measured again."
-    each = [figure(one.capacity_qps.value, 4) for one in of.launches if one.capacity_qps is not None]
+    each = [figure(one.capacity_qps.value) for one in of.launches if one.capacity_qps is not None]
     text = f"Measured on {len(each)} launches: {', '.join(each[:-1])} and {each[-1]} requests/s"
     spread = of.beliefs.launch_spread
     text += f"; launches of one configuration differ by {spread:.1%} here." if spread else "."
