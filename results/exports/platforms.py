@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from results.exports.deployable import Deployable
 from results.exports.documents import NO_IMAGE, Document, NotExportable, header, to_yaml
 from results.exports.kubernetes import metadata, pod
@@ -80,6 +82,9 @@ def seldon(one: Deployable) -> dict[str, str]:
     return {f"{one.name}.yaml": to_yaml([document], header(one))}
 
 
+_IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
 def ray_serve(one: Deployable) -> dict[str, str]:
     """A config for `serve deploy`: replicas by the requests under way at the knee."""
     own = {path: text for path, text in one.files.items() if path.endswith("serve.yaml")}
@@ -144,8 +149,9 @@ def compose(one: Deployable) -> dict[str, str]:
 
 
 def _import_path(one: Deployable) -> str:
-    """`serve run module:app` names it."""
-    found = [word for word in one.command if ":" in word and "/" not in word and not word.startswith("-")]
+    """`serve run module:app` names it; uvicorn's `main:app` is an ASGI application, which Ray cannot deploy."""
+    is_ray = any(word.rpartition("/")[2] == "serve" or word.startswith("ray.serve") for word in one.command)
+    found = [word for word in one.command if is_ray and _IMPORT_PATH.fullmatch(word)]
     if not found:
         raise NotExportable(
             f"ray-serve needs an import path, and the command of {one.service} names none\n"

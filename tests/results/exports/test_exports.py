@@ -280,3 +280,11 @@ def test_every_format_asks_for_as_many_gpus_as_a_replica_has(count: int) -> None
     [application] = documents(FORMATS["ray-serve"](rayed)["serve.yaml"])[0]["applications"]
     assert application["deployments"][0]["ray_actor_options"]["num_gpus"] == count
     assert str(count) in FORMATS["helm-values"](one)["values.yaml"].split("nvidia.com/gpu:")[1].splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "command", [("uvicorn", "main:app"), ("python", "server.py", "--addr", "0.0.0.0:80"), ("serve", "run", "a.yaml")]
+)
+def test_ray_serve_does_not_take_another_servers_application_for_its_own(command: tuple[str, ...]) -> None:
+    with pytest.raises(NotExportable, match="needs an import path"):
+        FORMATS["ray-serve"](example(command=command))
