@@ -98,7 +98,7 @@ def _begin(job: TrialJob) -> None:
 
 def _told(job: TrialJob, progress: Progress) -> None:
     job.check()
-    job.on_phase(_phase(progress), progress.fraction)
+    job.on_phase(phase_of(progress), progress.fraction)
 
 
 def _measured_beside(job: TrialJob, places: Sequence[Beside]) -> Measurement:
@@ -189,7 +189,7 @@ def _usage_at_capacity(server: TrialServer, measurement: Measurement, begun: flo
     return server.endpoint.usage(start, start + highest.duration_s)
 
 
-def _phase(progress: Progress) -> str:
+def phase_of(progress: Progress) -> str:
     """`probe 86.1 req/s, p99 212 ms`."""
     if progress.rate_qps is None:
         return progress.phase

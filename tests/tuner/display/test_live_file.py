@@ -12,7 +12,7 @@ from loadtest.plan import Progress
 from results import TrialRecord
 from tuner.display import Observer, StudyOutline
 from tuner.display.live_file import LIVE_FILE, LiveFile, read_live
-from tuner.trial.trial import _phase
+from tuner.trial.load import phase_of
 
 
 def begun(folder: Path) -> LiveFile:
@@ -26,7 +26,7 @@ def test_a_probe_leaves_its_rate_and_its_p99(tmp_path: Path) -> None:
     display = begun(tmp_path)
     for p99 in (None, 34.0):
         said = Progress(phase="probe", elapsed_s=1, fraction=0.4, rate_qps=1234.0, p99_ms=p99)
-        display.phase(3, _phase(said), 0.4)
+        display.phase(3, phase_of(said), 0.4)
     [trial] = read_live(tmp_path)
     assert (trial["number"], trial["about"], trial["fraction"]) == (3, "cpu_cores=2", 0.4)
     assert [point[1:] for point in trial["points"]] == [[1230.0, None], [1230.0, 34.0]]
