@@ -26,6 +26,7 @@ from runners.protocol import (
 from search_spaces.reading import InputError, read_text, shown
 
 _STATES = ("ok", "oom", "failed")
+_MAX_NUMBER = 1e15  # what is stored of a trial is held to that too
 _NUMBERS = ("capacity_qps", "saturated_qps", "p99_ms", "price_per_hour", "trial_s")
 
 
@@ -177,6 +178,8 @@ def _number(text: str | None, place: str, line: int) -> float | None:
         raise TableError(f"{place}: {text!r} is not a number", line) from error
     if not math.isfinite(number) or number < 0:
         raise TableError(f"{place}: {text!r} is not a number of at least 0", line)
+    if number > _MAX_NUMBER:
+        raise TableError(f"{place} is {number:g}, which nothing has", line)
     return number
 
 

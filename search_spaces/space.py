@@ -104,7 +104,8 @@ class SearchSpace:
     def rank(parameter: Parameter, value: ParameterValue) -> int | None:
         """Where a value stands among the choices, or None. 1 is not True, but 1.0 is 1."""
         if isinstance(parameter.choices, range):
-            whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+            whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+            whole = whole and not isinstance(value, bool)
             return parameter.choices.index(int(value)) if whole and int(value) in parameter.choices else None
         for index, choice in enumerate(parameter.choices):
             if choice == value and isinstance(choice, bool) == isinstance(value, bool):

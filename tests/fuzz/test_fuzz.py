@@ -28,3 +28,13 @@ def test_every_kind_is_tried(kinds: Kinds) -> None:
 def test_no_input_is_an_internal_error_or_hangs(kinds: Kinds, name: str, seed: int) -> None:
     found = kinds.tried(name, seed)
     assert found.problem in (None, "slow"), (found.problem, found.said)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [("tables", 300067), ("specs", 300731), ("studies", 300135), ("traces", 100303)],  # an error without a place once
+)
+def test_what_the_long_run_found_stays_mended(kinds: Kinds, name: str, seed: int) -> None:
+    found = kinds.tried(name, seed)
+    assert found.problem in (None, "slow"), (found.problem, found.said)

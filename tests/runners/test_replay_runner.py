@@ -104,6 +104,7 @@ def test_what_did_not_work_is_replayed_as_such(
         ("cores,engine,capacity_qps\n1,a,-5\n", "at least 0"),
         ("cores,engine,capacity_qps\n1,a,nan\n", "at least 0"),
         ("cores,cores,engine,capacity_qps\n1,2,a,3\n", "table.csv:1 has the column cores more than once"),
+        ("cores,engine,capacity_qps\n1,a,1e31\n", "table.csv:2 capacity_qps is 1e+31, which nothing has"),
         ("cores,engine,capacity_qps\n1,a\n", "table.csv:2 does not have as many cells"),
         ("cores,engine,capacity_qps,status\n1,a,5,great\n", "'great' is none of ok, oom, failed"),
         ("cores,engine,capacity_qps\n1,a,5\n1.0,a,6\n", "table.csv:3 gives this configuration a second time"),

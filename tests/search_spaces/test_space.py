@@ -112,6 +112,11 @@ def test_what_contradicts_itself_is_refused(make: object, problem: str) -> None:
         make()  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400, 1.5, True, "1"])
+def test_what_is_no_choice_of_a_range_has_no_rank(value: float | str) -> None:
+    assert SearchSpace.rank(Parameter("a", range(1, 4)), value) is None
+
+
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 12))
 def test_the_count_equals_brute_force(first: int, second: int, limit: int) -> None:
     counted = SearchSpace(

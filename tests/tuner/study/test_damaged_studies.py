@@ -108,6 +108,9 @@ DAMAGED: dict[str, tuple[Damage, str | None]] = {
     ),
     "tables of another version": (sql("UPDATE version_info SET schema_version = 99"), "another version of Optuna"),
     "no studies": (sql("DELETE FROM studies"), "holds 0 studies"),
+    "text that is none": (
+        sql("UPDATE trial_user_attributes SET value_json = CAST(x'7b9d7d' AS TEXT)"), "cannot use the storage"
+    ),
     "no tables": (sql("DROP TABLE trials"), "cannot use the storage"),
 }  # fmt: skip
 

@@ -27,12 +27,14 @@ def with_driver(url: str) -> str:
 
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
-    """Map what a database says to our error. Its own message may repeat the URL's password, so its kind is shown."""
+    """Map what a database says to our error. Its own message may repeat the URL's password, so its kind is shown.
+    A damaged SQLite file may hold text that is none.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, UnicodeDecodeError) as error:
         raise unreachable(url, error) from error
 
 
