@@ -50,3 +50,18 @@ def test_every_import_of_the_packages_is_a_declared_dependency(package: str) -> 
     for module, place in _imported(package).items():
         owners = {_plain(one) for one in providers.get(module, [module])}
         assert owners & _declared(), f"{place} imports {module}, of {', '.join(sorted(owners))}: declare it"
+
+
+@pytest.mark.parametrize("lock", sorted((ROOT / "images" / "locks").glob("tune-*.txt")), ids=lambda path: path.stem)
+def test_the_images_lock_has_all_that_is_declared_as_pinned_and_by_hash(lock: Path) -> None:
+    lines = [line for line in lock.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    locked = {_plain(line.partition("==")[0]): line.split("==")[1].split()[0] for line in lines}
+    wanted = {_plain(re.split(r"[\[<>=!~; ]", one, maxsplit=1)[0]) for one in PROJECT["dependencies"]}
+    assert wanted <= locked.keys(), f"images/lock tune: {sorted(wanted - locked.keys())}"
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        name, _, version = line.partition("==")
+        if _plain(name) in locked:
+            assert locked[_plain(name)].partition("+")[0] == version.split()[0], (
+                f"images/lock tune: {name} is not as pinned"
+            )
