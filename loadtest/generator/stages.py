@@ -32,8 +32,8 @@ _LONE, _LONE_S = 24, 2.0
 _DRAIN_S = 5.0
 _MOSTLY = 0.5  # answered well, or nothing is said of the stage
 _CROWD, _CROWD_S = 2.0, 1.5  # times the requests that are in the chain at its capacity; for so long
-_LEAST_USERS, _MAX_USERS = 8, 64
-_LEAST_PAIRED = 8  # requests, for a covariance
+_MIN_USERS, _MAX_USERS = 8, 64
+_MIN_PAIRED = 8  # requests, for a covariance
 
 Floats = NDArray[np.float64]
 
@@ -67,10 +67,10 @@ def with_stage_times(
     sent = _loaded(plan.seed, [rate_qps, *(each_qps for _ in plan.stages)], length_s, probers, reporter)
     entry = _answered(sent[0])
     names = ["", *(one.name for one in plan.stages)]
-    users = math.ceil(_CROWD * capacity.value * float(entry[1].mean())) if len(entry[1]) else _LEAST_USERS
+    users = math.ceil(_CROWD * capacity.value * float(entry[1].mean())) if len(entry[1]) else _MIN_USERS
     stages = []
     for name, prober, lone, one in zip(names, probers, lone_ms, sent, strict=True):
-        saturated_qps = _saturated(prober, min(_MAX_USERS, max(_LEAST_USERS, users)))
+        saturated_qps = _saturated(prober, min(_MAX_USERS, max(_MIN_USERS, users)))
         stages.append(_times(name, lone, one, entry).model_copy(update={"saturated_qps": saturated_qps}))
         reporter.moved("probe", rate_qps)
     return measurement.model_copy(update={"stages": tuple(stages), "stages_qps": rate_qps})
@@ -138,7 +138,7 @@ def _luck(due: Floats, latency_s: Floats, entry_due: Floats, entry_s: Floats) ->
     A control variate: what the entry's many requests took at those moments, against all moments, as far as the stage's
     latencies follow it.
     """
-    if len(due) < _LEAST_PAIRED or len(entry_due) < _LEAST_PAIRED:
+    if len(due) < _MIN_PAIRED or len(entry_due) < _MIN_PAIRED:
         return 0.0
     then = np.interp(due, entry_due, entry_s)
     always = np.interp(np.linspace(entry_due[0], entry_due[-1], 1000), entry_due, entry_s)

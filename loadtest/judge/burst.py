@@ -19,7 +19,7 @@ FIRST_USERS, MIN_USERS, MAX_USERS, MAX_BURSTS = 8, 12, 512, 3
 _GROWS, _CROWDED = 1.2, 1.5
 _STEEPEST = 3.0  # of what ended over the whole time: two batches alone make a line of any slope
 _ROUNDS, _MIN_AFTER = 2.5, 16  # how often each user is answered, and how many answers follow the first round
-_MIN_S, _MAX_SHARE, _MOST_SHARE = 0.5, 0.07, 0.12  # of the time of the whole search
+_MIN_S, _USUAL_SHARE, _MAX_SHARE = 0.5, 0.07, 0.12  # of the time of the whole search
 _CYCLES = 10  # lone requests, that a burst may take where the server is slow
 
 
@@ -55,7 +55,7 @@ def enough(users: int, done: int, passed_s: float, most_s: float) -> bool:
 
 def longest_s(max_s: float, base_s: float) -> float:
     """How long a burst may take in a search of that length: longer where a lone request takes long."""
-    return max(_MIN_S, _MAX_SHARE * max_s, min(_CYCLES * base_s, _MOST_SHARE * max_s))
+    return max(_MIN_S, _USUAL_SHARE * max_s, min(_CYCLES * base_s, _MAX_SHARE * max_s))
 
 
 def next_users(bursts: list[Burst], limit_s: float) -> int | None:

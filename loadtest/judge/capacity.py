@@ -21,9 +21,9 @@ from loadtest.judge.verdict import Evidence, Failures, judge
 from loadtest.judge.widening import possible_gain
 from loadtest.plan import Certainty, Interval, Outcome, Probe, Verdict
 
-_LEAST_PROBE_S, _LONGEST_PROBE_S = 1.5, 6.0
+_MIN_PROBE_S, _LONGEST_PROBE_S = 1.5, 6.0
 _BRACKETING, _LATER_SHARE = 3, 0.4  # after so many probes they get longer: this share of the time that is left
-_LEAST_PROBE_REQUESTS = 40
+_MIN_PROBE_REQUESTS = 40
 _SLOWEST_SHARE = 1 / 40  # of the saturated throughput; what misses there misses everywhere
 _HIGHEST_SHARE = 1.5
 _HOPELESS_SHARE = 0.2  # a sure miss below this share of it, with nothing that held, is the server's fault
@@ -37,10 +37,10 @@ _SLOPES = np.geomspace(1 / 4, 4, 13)
 _SLOPE_SPREAD = 0.5  # of its logarithm
 _GRID = 800
 
-_LEAST_REQUESTS = 8
+_MIN_REQUESTS = 8
 _START = 0.7  # of the saturated throughput
 _SURE = 0.98
-_MOST_SPOILED = 3  # probes in a row that the generator spoiled, and twice as many before any rate has held
+_MAX_SPOILED = 3  # probes in a row that the generator spoiled, and twice as many before any rate has held
 _SLOWER = 0.6
 
 
@@ -97,7 +97,7 @@ class Probed:
     def holds(self) -> bool:
         """Whether the estimate, sure or not, is within the SLO; never from a handful of requests."""
         requests = self.probe.requests if self.fewest is None else self.fewest
-        return requests >= _LEAST_REQUESTS and self.tightest.distance <= 0 and not self.too_many_errors
+        return requests >= _MIN_REQUESTS and self.tightest.distance <= 0 and not self.too_many_errors
 
 
 class Prober(Protocol):
@@ -205,13 +205,13 @@ class CapacitySearch:
         slowest = _SLOWEST_SHARE * self.saturated_qps
         posterior, spoiled = Posterior(self.saturated_qps), 0
         rate = self.first_rate_qps or _START * self.saturated_qps
-        while self.prober.remaining_s() > _LEAST_PROBE_S:
+        while self.prober.remaining_s() > _MIN_PROBE_S:
             low, middle, high = posterior.quantile(0.025, 0.5, 0.975)
             found = self._probe(rate, middle)
             if found.verdict == "invalid":
                 spoiled += 1
                 held = any(probed.holds for probed in self._probes if probed.verdict != "invalid")
-                self._client_limited = spoiled >= (_MOST_SPOILED if held else 2 * _MOST_SPOILED)
+                self._client_limited = spoiled >= (_MAX_SPOILED if held else 2 * _MAX_SPOILED)
                 if self._client_limited:
                     break
                 # Once more at the same rate; then, until there is a rate to report, at lower ones.
@@ -242,10 +242,10 @@ class CapacitySearch:
         # At least four probes, however short the time; longer ones for slow servers.
         longest_s = max(
             _LONGEST_PROBE_S,
-            _LEAST_PROBE_REQUESTS / (rate * self.least_share),
+            _MIN_PROBE_REQUESTS / (rate * self.least_share),
             _LATER_SHARE * remaining * (len(self._probes) >= _BRACKETING),
         )
-        longest_s = max(min(longest_s, _LATER_SHARE * remaining), _LEAST_PROBE_S)
+        longest_s = max(min(longest_s, _LATER_SHARE * remaining), _MIN_PROBE_S)
         if remaining < 2 * longest_s:
             longest_s = remaining
         edge = max(middle, self.first_rate_qps or 0.0) / self.saturated_qps
@@ -307,7 +307,7 @@ def _nothing_held(valid: list[Probed]) -> str:
     slowest = min(valid, key=lambda found: found.probe.rate_qps, default=None)
     if slowest is None:
         return "the time was over before the first probe"
-    if slowest.probe.requests < _LEAST_REQUESTS:
+    if slowest.probe.requests < _MIN_REQUESTS:
         return f"too little time for so slow a server: {missed_by(slowest)}"
     return f"no rate held; {missed_by(slowest)}"
 

@@ -30,7 +30,7 @@ _NEAR = 0.03  # of the capacity: the error rate of a verdict is that of rates fu
 _LOWEST, _HIGHEST, _GRID = 0.01, 3.0, 1000  # of the bursts' throughput
 _TRUSTED = 0.98  # weight of the network before anything was predicted
 _WORST = math.log(0.02)  # no single prediction counts more against its model
-_LEAST_PREDICTED = 30  # requests, for a prediction of quantiles to be judged
+_MIN_PREDICTED = 30  # requests, for a prediction of quantiles to be judged
 _SURPRISE, _SURPRISES = 3.5, 2  # spreads off; how many of them make a server unlike the known ones
 _TRAINED_QPS, _TRAINED_SHARES = 1500.0, (0.0008, 0.55)  # the fastest servers, and the shares that may miss a limit
 _UNLIKE = 0.5  # weight of the network below which it is not trusted
@@ -39,7 +39,7 @@ _WIDEN = 0.35  # for each surprise, of the spreads
 _CAUTION = 1.3
 _REFUSED = {"missed": 0.01, "undecided": 0.3}  # what is left of the density above a rate at which too many failed
 _CLEAR_SHARE, _CLEAR_EXPECTED = 1 / 3, 3.0  # a percentile at a third of the limit, with three misses to be expected
-_HOPELESS, _LEAST_HOPELESS = 0.9, 6  # the share of late requests at which nothing else need be known
+_HOPELESS, _MIN_HOPELESS = 0.9, 6  # the share of late requests at which nothing else need be known
 
 
 @dataclass(frozen=True)
@@ -202,9 +202,7 @@ def _width(below: Floats) -> float:
 
 def _hopeless(requests: Requests, query: Query) -> bool:
     values = requests.values_s[requests.counted]
-    return (
-        len(values) >= _LEAST_HOPELESS and float((values > query.limit_s).mean()) >= _HOPELESS and query.allowed < 0.5
-    )
+    return len(values) >= _MIN_HOPELESS and float((values > query.limit_s).mean()) >= _HOPELESS and query.allowed < 0.5
 
 
 def _clear(requests: Requests, query: Query) -> bool:
@@ -218,7 +216,7 @@ def _clear(requests: Requests, query: Query) -> bool:
 def _surprised(requests: Requests, inferred: Inferred, query: Query) -> int:
     """1 where the median or the 90th percentile is far from what was predicted, else 0."""
     values = requests.values_s[requests.counted]
-    if len(values) < _LEAST_PREDICTED or np.mean(values > query.limit_s) > 0.05:
+    if len(values) < _MIN_PREDICTED or np.mean(values > query.limit_s) > 0.05:
         return 0  # beyond the capacity latencies grow without end
     for share in (0.5, 0.9):
         mean, spread = inferred.log_latency(requests.rate_qps, share)

@@ -23,8 +23,8 @@ _SLOWEST, _FASTEST = 1.02, 0.25  # service time, in mean gaps between arrivals
 _GRID, _GOLDEN = 16, 8
 _STABLE = 0.985  # utilisation above which there is no long run to speak of
 _EXPLAINS = 0.4  # least squared correlation
-_LEAST_EXPLAINED = 50  # latencies
-_SERIES, _NEWTON, _LEAST_SHARE = 4.0, 20, 1e-7
+_MIN_EXPLAINED = 50  # latencies
+_SERIES, _NEWTON, _MIN_SHARE = 4.0, 20, 1e-7
 
 
 def waits(arrivals: Floats, service: float) -> Floats:
@@ -46,12 +46,12 @@ def share_waiting(wait: float, utilisation: float) -> float:
             (-utilisation * (wait - k)) ** k / math.factorial(k) * math.exp(utilisation * (wait - k))
             for k in range(int(wait) + 1)
         )
-        return max(_LEAST_SHARE, 1 - (1 - utilisation) * sum(terms))
+        return max(_MIN_SHARE, 1 - (1 - utilisation) * sum(terms))
     rate = 2 * (1 - utilisation) / utilisation  # the root of utilisation * (e^x - 1) = x, by Newton's method
     for _ in range(_NEWTON):
         grown = utilisation * math.exp(rate)
         rate -= (grown - utilisation - rate) / (grown - 1)
-    return max(_LEAST_SHARE, (1 - utilisation) / (utilisation * math.exp(rate) - 1) * math.exp(-rate * wait))
+    return max(_MIN_SHARE, (1 - utilisation) / (utilisation * math.exp(rate) - 1) * math.exp(-rate * wait))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Reference:
 def fit(arrivals_s: Floats, measured_s: Floats, known: NDArray[np.bool_], rate_qps: float) -> Reference | None:
     """The best reference, or None where none explains much. `known` marks the latencies that are to be explained."""
     target = measured_s[known]
-    spread = float(target.std()) if len(target) >= _LEAST_EXPLAINED else 0.0
+    spread = float(target.std()) if len(target) >= _MIN_EXPLAINED else 0.0
     if spread == 0:
         return None
     centred = (target - target.mean()) / (spread * len(target))

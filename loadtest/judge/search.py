@@ -29,7 +29,7 @@ _UP = (0.95, 0.97, 0.98)  # while every rate held: further each time
 _DOWN = (0.25, 0.08, 0.02)  # and while none did
 _LAST = 0.06  # near the end
 _WORTH = 2.0  # of the shortest probe: what is left for another one, or it is spent on this one
-_LEAST_REQUESTS = 8
+_MIN_COUNTED = 8
 _MAX_INVALID, _SLOWER = 3, 0.6  # probes in a row that the generator spoiled; then slower
 _NARROW = 1.25  # high over low, seen from both sides: then its ends are sure, whatever was tried
 _NEAR = 0.93  # of the capacity: the rate at which the reported latencies were seen
@@ -37,7 +37,7 @@ _NEAR = 0.93  # of the capacity: the rate at which the reported latencies were s
 
 def _held(found: Probed) -> bool:
     """Whether no more requests than are allowed missed any limit, sure or not; never from a handful of requests."""
-    if found.verdict == "missed" or found.too_many_errors or found.probe.requests < _LEAST_REQUESTS:
+    if found.verdict == "missed" or found.too_many_errors or found.probe.requests < _MIN_COUNTED:
         return False
     return all(one.misses <= one.allowed * one.requests for one in found.evidence)
 

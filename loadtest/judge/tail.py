@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_LEAST_SHARE = 1e-7
+_MIN_SHARE = 1e-7
 
 
 def share_beyond(values_s: Floats, limit_s: float, threshold_s: float) -> float:
@@ -28,7 +28,7 @@ def share_beyond(values_s: Floats, limit_s: float, threshold_s: float) -> float:
     failed = float(np.isinf(values_s).mean())
     finite = values_s[np.isfinite(values_s)]
     if threshold_s >= limit_s or not len(finite):
-        return max(_LEAST_SHARE, float((values_s > limit_s).mean()))
+        return max(_MIN_SHARE, float((values_s > limit_s).mean()))
     excess = finite[finite > threshold_s] - threshold_s
     room = limit_s - threshold_s
     within = int((excess <= room).sum())
@@ -38,4 +38,4 @@ def share_beyond(values_s: Floats, limit_s: float, threshold_s: float) -> float:
         late = len(excess) / len(finite)
     else:
         late = len(excess) / len(finite) * math.exp(-room * within / float(np.minimum(excess, room).sum()))
-    return min(1.0, max(_LEAST_SHARE, failed + (1 - failed) * late))
+    return min(1.0, max(_MIN_SHARE, failed + (1 - failed) * late))

@@ -36,15 +36,15 @@ _TOO_MANY = 0.001  # probability of so many misses at the edge
 _TOO_MANY_FAILED = 0.01
 _BLOCKS = 12
 _EXCEEDING = 25.0  # effective number of latencies above the threshold from which the tail is drawn
-_MOST_EXCEEDING = 0.2
-_LEAST_EXCEEDING = 0.005
+_MAX_EXCEEDING = 0.2
+_MIN_EXCEEDING = 0.005
 _TAIL_GAIN = 0.64  # variance with the tail's model over that of counting; simulated, as above
 _SKEW = 0.2  # the mean of the estimated logit is low by about this times its variance; simulated, as above
-_MOST_SKEW = 0.8
-_LEAST_ERROR = 0.1  # of the logit: no model is better than that
+_MAX_SKEW = 0.8
+_MIN_ERROR = 0.1  # of the logit: no model is better than that
 _BUSIEST, _CAUTIOUS = 0.92, 0.82  # utilisations at the edge
 _DOUBT = 2.0  # twelve blocks show a design effect only roughly, and less than all of it
-_LEAST_EFFECTIVE = 8.0
+_MIN_EFFECTIVE = 8.0
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ class Evidence:
                              (reference, reference.latencies_s[stretch.counted]))  # fmt: skip
         likely = min(effect, max(effect / 3, _DOUBT * seen))
         variance = estimate.unexplained * _TAIL_GAIN / (requests * allowed)
-        skew = min(_MOST_SKEW, _SKEW * variance * likely)
-        error = math.hypot(_LEAST_ERROR, max(estimate.error, math.sqrt(variance * likely)))
-        cautious = math.hypot(_LEAST_ERROR, max(estimate.error, math.sqrt(variance * cautious_effect)))
+        skew = min(_MAX_SKEW, _SKEW * variance * likely)
+        error = math.hypot(_MIN_ERROR, max(estimate.error, math.sqrt(variance * likely)))
+        cautious = math.hypot(_MIN_ERROR, max(estimate.error, math.sqrt(variance * cautious_effect)))
         effective = requests / cautious_effect / estimate.unexplained
         return cls(
             requests, misses, estimate.logit + skew, error, max(1.0, cautious_effect / 2), cautious, effective, allowed
@@ -153,7 +153,7 @@ def _design_effect(values: Floats) -> float:
 def _threshold(values: Floats, limit_s: float, missed: NDArray[np.bool_], effect: float) -> float:
     """Above which latencies the tail begins; the limit itself where more of them miss than such a tail would have."""
     requests = len(values)
-    exceeding = min(_MOST_EXCEEDING, max(_LEAST_EXCEEDING, _EXCEEDING * effect / requests))
+    exceeding = min(_MAX_EXCEEDING, max(_MIN_EXCEEDING, _EXCEEDING * effect / requests))
     threshold_s = float(np.quantile(values, 1 - exceeding, method="lower"))
     share = float(missed.mean())
     surprise = share - share_beyond(values, limit_s, threshold_s)
@@ -206,7 +206,7 @@ def decide(evidence: Evidence) -> Verdict:
     """
     if evidence.too_many:
         return "missed"
-    if evidence.effective < _LEAST_EFFECTIVE:
+    if evidence.effective < _MIN_EFFECTIVE:
         return "undecided"
     errors, expected = evidence.distance / evidence.cautious_error, evidence.requests * evidence.allowed
     if errors > _SURE and evidence.misses > expected:

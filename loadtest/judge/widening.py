@@ -15,7 +15,7 @@ _MAX_TAKEN = 0.9
 _MIN_REQUESTS = 30
 VAGUE = 2.0  # high over low: an answer that wide is never sure, whatever was seen to hold and to miss
 # A request may cost less CPU time in larger batches than was seen, by about that; from so little use it is not known.
-_CHEAPER, _LEAST_USED = 1.5, 0.02
+_CHEAPER, _MIN_USED = 1.5, 0.02
 
 
 def taken_share(probes: Iterable[Probe]) -> float:
@@ -51,7 +51,7 @@ def raised(rate_qps: float, gain: float, probes: Iterable[Probe]) -> float:
     costs = [
         (one.neighbours.server_cores / one.neighbours.server_used_cores * one.achieved_qps)
         for one in probes
-        if one.neighbours is not None and one.neighbours.server_used_cores >= _LEAST_USED * one.neighbours.server_cores
+        if one.neighbours is not None and one.neighbours.server_used_cores >= _MIN_USED * one.neighbours.server_cores
     ]
     most_qps = _CHEAPER * max(costs, default=math.inf)
     return min(gain * rate_qps, max(rate_qps, most_qps))

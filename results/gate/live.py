@@ -21,7 +21,7 @@ from results.gate.decision import Comparison, Setting, judged
 from results.records import Estimate, ProbeRecord
 
 Floats = NDArray[np.float64]
-_LEAST_STEPS, _MAX_BATCHES = 5, 10
+_MIN_STEPS, _MAX_BATCHES = 5, 10
 _BELOW = 0.8  # of the lowest rate that was probed: what comes at lower rates has no figure to be compared with
 _IDLE = 0.4  # of the capacity: a peak below leaves most of what is paid for unused
 
@@ -138,7 +138,7 @@ def verified(
         (float(expected.rates_qps[0]), float(expected.rates_qps[-1])), over,
         None if limit_ms is None or not len(steps) else float((p99s > limit_ms).mean()),
     )  # fmt: skip
-    if fit.sum() < _LEAST_STEPS:
+    if fit.sum() < _MIN_STEPS:
         return Verification("inconclusive", None, live, _why_few(live), _advice(live, None))
     ratios = np.log(p99s[fit] / expected.at(rates[fit]))
     batches = [float(np.exp(part.mean())) for part in np.array_split(ratios, min(_MAX_BATCHES, len(ratios)))]

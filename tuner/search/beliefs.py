@@ -30,7 +30,7 @@ _DISTURBED = 0.05  # of launches
 _SLOWED, _SLOWED_SPREAD = 0.5, 0.35  # by so much, in logs: a halved capacity is 0.69
 _GRID = 700
 _BELOW, _ABOVE = 0.6, 1.3  # of the grid beyond what was seen, in logs
-_LEAST_PRIOR = 0.03  # no expectation is surer than this
+_MIN_PRIOR = 0.03  # no expectation is surer than this
 _APART, _APART_WEIGHT = 0.2, 2.0  # how far configurations are apart before any was seen, and for how many that counts
 _DRAWS = 4000
 _FEW, _FEW_DOUBT = 4, 0.2  # launches
@@ -223,7 +223,7 @@ def _priors(contenders: Sequence[Contender]) -> list[Expectation]:
     return [
         Expectation(level + one.scale, apart)
         if one.expected is None
-        else Expectation(one.expected.mean, max(_LEAST_PRIOR, one.expected.spread * doubt))
+        else Expectation(one.expected.mean, max(_MIN_PRIOR, one.expected.spread * doubt))
         for one in contenders
     ]
 

@@ -18,7 +18,7 @@ from scipy.special import log_softmax
 from tuner.search.surrogate.encoder import F32, OUTCOMES, Encoded, relations
 
 HEADS, COMPONENTS, READ_AFTER = 8, 4, (1, 3, 5)  # configurations read the trials after these of the trials' layers
-LEAST_SPREAD = 0.004
+MIN_SPREAD = 0.004
 _EPSILON = 1e-5  # of layer norms
 # Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: erf within 1.5e-7.
 _ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
@@ -158,4 +158,4 @@ def _gelu(values: F32) -> F32:
 
 
 def _positive(spread: F32) -> F32:
-    return np.asarray(np.logaddexp(spread, np.float32(0)) + np.float32(LEAST_SPREAD))
+    return np.asarray(np.logaddexp(spread, np.float32(0)) + np.float32(MIN_SPREAD))
