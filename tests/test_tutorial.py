@@ -30,7 +30,9 @@ def test_the_tutorials_commands_do_what_it_says(tmp_path: Path, tune: Tune, monk
         program, *arguments = command.split()
         assert program == "tune"
         done = tune(*arguments, timeout=360)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        # A gate on a busy machine may say that it cannot tell, as the page does.
+        allowed = (0, 6) if arguments[0] == "gate" else (0,)
+        assert done.returncode in allowed, f"{command}\n{done.stdout}{done.stderr}"
     assert (tmp_path / "tuning" / "tutorial" / "report.html").is_file()
     assert recommendation(tmp_path / "tuning" / "tutorial")["meets_slo"]
 

@@ -20,7 +20,7 @@ from loadtest.judge.burst import Burst
 from loadtest.judge.capacity import Posterior, Probed
 from loadtest.judge.features import Query, Requests, scale_qps, tokens
 from loadtest.judge.network import Inferred, ServerNetwork
-from loadtest.judge.verdict import Evidence, Failures, judge
+from loadtest.judge.verdict import HOPELESS, MIN_HOPELESS, Evidence, Failures, judge
 from loadtest.plan import Verdict
 
 Floats = NDArray[np.float64]
@@ -39,7 +39,6 @@ _WIDEN = 0.35  # for each surprise, of the spreads
 _CAUTION = 1.3
 _REFUSED = {"missed": 0.01, "undecided": 0.3}  # what is left of the density above a rate at which too many failed
 _CLEAR_SHARE, _CLEAR_EXPECTED = 1 / 3, 3.0  # a percentile at a third of the limit, with three misses to be expected
-_HOPELESS, _MIN_HOPELESS = 0.9, 6  # the share of late requests at which nothing else need be known
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,7 @@ def _width(below: Floats) -> float:
 
 def _hopeless(requests: Requests, query: Query) -> bool:
     values = requests.values_s[requests.counted]
-    return len(values) >= _MIN_HOPELESS and float((values > query.limit_s).mean()) >= _HOPELESS and query.allowed < 0.5
+    return len(values) >= MIN_HOPELESS and float((values > query.limit_s).mean()) >= HOPELESS and query.allowed < 0.5
 
 
 def _clear(requests: Requests, query: Query) -> bool:

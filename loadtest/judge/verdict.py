@@ -45,6 +45,7 @@ _MIN_ERROR = 0.1  # of the logit: no model is better than that
 _BUSIEST, _CAUTIOUS = 0.92, 0.82  # utilisations at the edge
 _DOUBT = 2.0  # twelve blocks show a design effect only roughly, and less than all of it
 _MIN_EFFECTIVE = 8.0
+HOPELESS, MIN_HOPELESS = 0.9, 6  # the share of late requests at which nothing else need be known
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,11 @@ class Evidence:
     def distance(self) -> float:
         """How far from the edge, in log odds: below 0 the limit is held."""
         return self.logit - _logit(self.allowed)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nearly all are late: a server that holds the limit is not like that, however they cluster."""
+        return self.requests >= MIN_HOPELESS and self.misses >= HOPELESS * self.requests and self.allowed < 0.5
 
     @property
     def too_many(self) -> bool:
@@ -204,7 +210,7 @@ def decide(evidence: Evidence) -> Verdict:
 
     From fewer requests than one expected miss nothing is met: a tail may be drawn from them, not a promise.
     """
-    if evidence.too_many:
+    if evidence.hopeless or evidence.too_many:
         return "missed"
     if evidence.effective < _MIN_EFFECTIVE:
         return "undecided"

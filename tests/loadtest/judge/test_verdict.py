@@ -31,6 +31,14 @@ def test_clear_cases_are_decided() -> None:
     assert decide(evidence(fast[:0])) == "undecided"
 
 
+def test_nearly_all_late_is_a_miss_however_long_the_limit() -> None:
+    """A limit of two seconds lets queues of 40 requests be late together, so that a count of 20 says little."""
+    assert decide(evidence(np.full(20, np.inf), limit_s=2.0)) == "missed"
+    assert decide(evidence(np.full(5, np.inf), limit_s=2.0)) == "undecided"
+    half = np.where(np.arange(20) < 10, np.inf, 0.1)
+    assert decide(evidence(half, limit_s=2.0)) == "undecided"
+
+
 def test_answers_of_one_speed_are_decided() -> None:
     assert decide(evidence(np.full(1000, 0.01))) == "met"
     assert decide(evidence(np.full(1000, 0.06))) == "missed"
