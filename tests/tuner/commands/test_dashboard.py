@@ -120,7 +120,7 @@ def test_every_tab_works_and_nothing_leaves_the_machine(study: Path, tmp_path: P
         page.wait_for_selector("#hero .sentence")
         assert "Deploy cpu_cores=" in page.inner_text("#hero")
         page.wait_for_selector("#cost-p99 .main-svg")
-        assert page.locator(".js-plotly-plot").count() == 7
+        assert page.locator(".js-plotly-plot").count() == 10
         _trials(page)
         _planner(page)
         _exports(page, tmp_path)
