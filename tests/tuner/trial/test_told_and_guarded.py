@@ -66,7 +66,8 @@ def test_a_server_that_refuses_what_it_is_told_is_said_to(tmp_path: Path, tune: 
 
 
 def test_trials_side_by_side_share_servers_and_none_waits_for_one_that_is_idle(tmp_path: Path, tune: Tune) -> None:
-    done = run(tune, tmp_path, SPEC.replace("cpu_cores: [1]", "cpu_cores: [2]"), "--parallel", "2")
+    spec = SPEC.replace("cpu_cores: [1]", "cpu_cores: [2]").replace("max_trial: 8s", "max_trial: 15s")
+    done = run(tune, tmp_path, spec, "--parallel", "2")
     assert done.returncode == 0, done.stderr
     counted = recommendation(tmp_path / "tuning" / "told")["trials"]
     # Fewer slots are slower, and may be pruned where more of them were measured first.
