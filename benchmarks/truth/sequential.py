@@ -9,7 +9,7 @@ from loadtest.judge.capacity import Probed
 from loadtest.judge.verdict import Evidence, Stretch, judge
 from loadtest.plan import Probe, Verdict
 
-_LOOK_S, _GROWTH, _SETTLE_S, _MIN_S = 0.25, 1.25, 0.5, 1.5  # as loadtest.generator.probe has them
+_LOOK_S, _GROWTH, _SETTLE_S, _MIN_S = 0.25, 1.25, 0.5, 1.5  # as loadtest.generator.probe.prober has them
 
 
 def simulated_probe(

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import gevent
 
-from loadtest.generator.probe import OpenLoopProber
+from loadtest.generator.probe.endpoint import Endpoint
+from loadtest.generator.probe.prober import OpenLoopProber
 from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.search import describe, refusal, saturate
@@ -43,7 +44,7 @@ class Service:
     """One endpoint and what loads it."""
 
     target: Target
-    prober: OpenLoopProber
+    endpoint: Endpoint
 
     @property
     def plan(self) -> LoadPlan:
@@ -58,21 +59,20 @@ def measure_jointly(plan: JointPlan, services: Sequence[Service], reporter: Prog
 
 
 def _measured(plan: JointPlan, services: Sequence[Service], reporter: ProgressReporter, quiet: Quiet) -> Measurement:
-    warm, saturated = [], []
+    warm, saturated, probers = [], [], []
     for service in services:
-        found, disturbed = quiet.measured(partial(warm_up, service.prober, service.plan, reporter))
+        found, disturbed = quiet.measured(partial(warm_up, service.endpoint, service.plan, reporter))
         warm.append(found)
         if why := refusal(service.plan, found, disturbed):
             return _answer(services, Found("infeasible", f"{service.target.name}: {why}"), None, reporter, warm)
-        service.prober.base_s = found.base_s or 0.0
-        bursts, _ = quiet.measured(partial(saturate, service.prober, service.plan, reporter))
-        saturated.append(scale_qps(bursts, found.base_s or 0.0))
-    for service in services:
-        service.prober.share = service.target.share
+        base_s = found.base_s or 0.0
+        bursts, _ = quiet.measured(partial(saturate, service.endpoint, base_s))
+        saturated.append(scale_qps(bursts, base_s))
+        probers.append(OpenLoopProber(service.endpoint, base_s, service.target.share))
     most_qps = min(qps / service.target.share for qps, service in zip(saturated, services, strict=True))
     begun = time.perf_counter()
     # As much as for two of them alone, since it is this that a configuration is judged by.
-    joint = _JointProber(services, begun + 2 / (2 + len(services)) * reporter.remaining_s())
+    joint = _JointProber(services, probers, begun + 2 / (2 + len(services)) * reporter.remaining_s())
     least = min(service.target.share for service in services)
     attentive = QuietProber(joint.probe, joint.remaining_s, quiet, joint.drain, joint.parts.pop)
     search = CapacitySearch(attentive, most_qps, plan.precision, plan.first_rate_qps, least)
@@ -80,18 +80,18 @@ def _measured(plan: JointPlan, services: Sequence[Service], reporter: ProgressRe
     if answer.outcome != "measured":
         return answer
     targets = list(answer.targets)
-    for number, (service, qps) in enumerate(zip(services, saturated, strict=True)):
-        _all([one.prober.drain for one in services])  # what the one before has left must not burden this one
+    for number, (service, found, qps) in enumerate(zip(services, warm, saturated, strict=True)):
+        joint.drain()  # what the one before has left must not burden this one
         slice_s = reporter.remaining_s() / (len(services) - number)
-        targets[number] = targets[number].model_copy(update={"alone_qps": _alone(service, qps, slice_s, quiet)})
+        prober = OpenLoopProber(service.endpoint, found.base_s or 0.0)
+        targets[number] = targets[number].model_copy(update={"alone_qps": _alone(prober, qps, slice_s, quiet)})
     return answer.model_copy(update={"targets": tuple(targets), "load_s": time.perf_counter() - begun})
 
 
-def _alone(service: Service, saturated_qps: float, slice_s: float, quiet: Quiet) -> Interval | None:
-    """What it holds while the others are idle; None where its time did not suffice."""
-    service.prober.share = 1.0
-    slice_ = _Slice(service.prober, time.perf_counter() + slice_s)
-    attentive = QuietProber(slice_.probe, slice_.remaining_s, quiet, service.prober.drain)
+def _alone(prober: OpenLoopProber, saturated_qps: float, slice_s: float, quiet: Quiet) -> Interval | None:
+    """What a service holds while the others are idle; None where its time did not suffice."""
+    slice_ = _Slice(prober, time.perf_counter() + slice_s)
+    attentive = QuietProber(slice_.probe, slice_.remaining_s, quiet, prober.drain)
     found = CapacitySearch(attentive, saturated_qps, _ALONE_PRECISION).run()
     return None if found.capacity is None else widened_interval(found.capacity, found.probes)
 
@@ -115,6 +115,7 @@ class _JointProber:
     """A `Prober` of common rates. `parts` holds every endpoint's own part of each probe."""
 
     services: Sequence[Service]
+    probers: Sequence[OpenLoopProber]
     ends: float
     parts: list[list[Probed]] = field(default_factory=list)
 
@@ -122,10 +123,10 @@ class _JointProber:
         # All are drained before any is loaded, or one would have a stretch of the machine to itself.
         self.drain()
         ballot = _Ballot(len(self.services))
-        longest_s = at_most_s + max(service.prober.wait_s for service in self.services)
+        longest_s = at_most_s + max(prober.wait_s for prober in self.probers)
 
         def part(number: int) -> Callable[[], Probed]:
-            prober, own_qps = self.services[number].prober, rate_qps * self.services[number].target.share
+            prober, own_qps = self.probers[number], rate_qps * self.services[number].target.share
 
             def load() -> Probed:
                 at_most, vote = longest_s - prober.wait_s, partial(ballot.vote, number)
@@ -142,10 +143,10 @@ class _JointProber:
 
     def drain(self) -> None:
         """Let every endpoint answer what it was sent."""
-        _all([service.prober.drain for service in self.services])
+        _all([prober.drain for prober in self.probers])
 
     def remaining_s(self) -> float:
-        return min(self.services[0].prober.remaining_s(), self.ends - time.perf_counter())
+        return min(self.probers[0].remaining_s(), self.ends - time.perf_counter())
 
 
 class _Ballot:

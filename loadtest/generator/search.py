@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from loadtest.generator.probe import OpenLoopProber
+from loadtest.generator.probe.endpoint import Endpoint
+from loadtest.generator.probe.prober import OpenLoopProber
 from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.warmup import WarmUp, warm_up
@@ -29,19 +30,20 @@ _SLOW_QPS = 1.0
 _EDGE = 0.85  # of what it can do: where a server's limit usually is, as long as nothing is known
 
 
-def measure(plan: LoadPlan, prober: OpenLoopProber, reporter: ProgressReporter) -> Measurement:
+def measure(plan: LoadPlan, endpoint: Endpoint, reporter: ProgressReporter) -> Measurement:
     """Blocks for at most about `plan.max_s`."""
     quiet = Quiet.of(plan, reporter.remaining_s)
-    warm, disturbed = quiet.measured(lambda: warm_up(prober, plan, reporter))
+    warm, disturbed = quiet.measured(lambda: warm_up(endpoint, plan, reporter))
     if why := refusal(plan, warm, disturbed):
         return quiet.said(describe(plan, Found("infeasible", why), None, reporter.started, time.perf_counter(), warm))
-    prober.base_s = warm.base_s or 0.0
+    base_s = warm.base_s or 0.0
+    prober = OpenLoopProber(endpoint, base_s)
     if plan.rates_qps or plan.users is not None:
         saturated_qps, begun = None, time.perf_counter()
         whole = QuietProber(partial(prober.probe, whole=True), prober.remaining_s, quiet, prober.drain)
-        found = _at_rates(whole, plan) if plan.users is None else _with_users(whole, plan.users, prober.base_s)
+        found = _at_rates(whole, plan) if plan.users is None else _with_users(whole, plan.users, base_s)
     else:
-        bursts, _ = quiet.measured(lambda: saturate(prober, plan, reporter))
+        bursts, _ = quiet.measured(lambda: saturate(endpoint, base_s))
         begun = time.perf_counter()
         posterior = ServerPosterior(network.load(), _queries(plan), np.array(warm.lone_s), bursts)
         saturated_qps = posterior.scale_qps
@@ -62,13 +64,14 @@ def refusal(plan: LoadPlan, warm: WarmUp, disturbed: Neighbours | None) -> str:
     return ""
 
 
-def saturate(prober: OpenLoopProber, plan: LoadPlan, reporter: ProgressReporter) -> list[Burst]:
-    """Closed-loop bursts that show about the most that the server can do."""
+def saturate(endpoint: Endpoint, base_s: float) -> list[Burst]:
+    """Closed-loop bursts that show about the most that a server can do whose lone requests take `base_s`."""
+    plan = endpoint.plan
     limit_s = max(limit.limit_ms for limit in plan.slo.latency) / 1e3
     found: list[Burst] = []
     while (users := next_users(found, limit_s)) is not None:
-        found.append(prober.burst(users, longest_s(plan.max_s, prober.base_s)))
-        reporter.moved("warmup")
+        found.append(endpoint.burst(users, longest_s(plan.max_s, base_s)))
+        endpoint.reporter.moved("warmup")
     return found
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.generator.load import LoadSegment
-from loadtest.generator.probe import OpenLoopProber
+from loadtest.generator.probe.endpoint import Endpoint
+from loadtest.generator.probe.prober import OpenLoopProber
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.plan import LoadPlan, Measurement, StageTimes
 from loadtest.request.request_log import RequestLog
@@ -47,10 +48,10 @@ class _Stretch:
 
 
 def with_stage_times(
-    plan: LoadPlan, measurement: Measurement, probers: Sequence[OpenLoopProber], reporter: ProgressReporter
+    plan: LoadPlan, measurement: Measurement, endpoints: Sequence[Endpoint], reporter: ProgressReporter
 ) -> Measurement:
-    """The measurement with the times of the plan's stages, the entry's (the first prober's) first. Unchanged where the
-    plan has none, or no capacity was found to load the chain by.
+    """The measurement with the times of the plan's stages, the entry's (the first endpoint's) first. Unchanged where
+    the plan has none, or no capacity was found to load the chain by.
     """
     capacity = measurement.capacity_qps
     if not plan.stages or capacity is None:
@@ -59,54 +60,56 @@ def with_stage_times(
     each_qps = _EXTRA * rate_qps / len(plan.stages)
     length_s = min(max(_MIN_S, _WANTED / each_qps), plan.stages_s)
     lone_ms = []
-    for prober in probers:
-        prober.drain()
-        latencies, _ = prober.lone(_LONE, time.perf_counter() + _LONE_S)
+    entry_s = (measurement.base_latency_ms or 0.0) / 1e3
+    for endpoint in endpoints:
+        OpenLoopProber(endpoint, entry_s if endpoint is endpoints[0] else 0.0).drain()
+        latencies, _ = endpoint.lone(_LONE, time.perf_counter() + _LONE_S)
         lone_ms.append(float(np.mean(latencies)) * 1e3 if latencies else None)
         reporter.moved("probe", rate_qps)
-    sent = _loaded(plan.seed, [rate_qps, *(each_qps for _ in plan.stages)], length_s, probers, reporter)
+    sent = _loaded(plan.seed, [rate_qps, *(each_qps for _ in plan.stages)], length_s, endpoints, reporter)
     entry = _answered(sent[0])
     names = ["", *(one.name for one in plan.stages)]
     users = math.ceil(_CROWD * capacity.value * float(entry[1].mean())) if len(entry[1]) else _MIN_USERS
     stages = []
-    for name, prober, lone, one in zip(names, probers, lone_ms, sent, strict=True):
-        saturated_qps = _saturated(prober, min(_MAX_USERS, max(_MIN_USERS, users)))
+    for name, endpoint, lone, one in zip(names, endpoints, lone_ms, sent, strict=True):
+        saturated_qps = _saturated(endpoint, min(_MAX_USERS, max(_MIN_USERS, users)))
         stages.append(_times(name, lone, one, entry).model_copy(update={"saturated_qps": saturated_qps}))
         reporter.moved("probe", rate_qps)
     return measurement.model_copy(update={"stages": tuple(stages), "stages_qps": rate_qps})
 
 
 def _loaded(
-    seed: int, rates_qps: Sequence[float], length_s: float, probers: Sequence[OpenLoopProber],
+    seed: int, rates_qps: Sequence[float], length_s: float, endpoints: Sequence[Endpoint],
     reporter: ProgressReporter,
 ) -> list[_Stretch]:  # fmt: skip
-    """Every prober's requests at its rate, all at the same time."""
+    """Every endpoint's requests at its rate, all at the same time."""
     begun = [
-        prober.load.start(LoadSegment(rate, seed * 7919 + 5_000_011 + number, length_s))
-        for number, (prober, rate) in enumerate(zip(probers, rates_qps, strict=True))
+        endpoint.load.start(LoadSegment(rate, seed * 7919 + 5_000_011 + number, length_s))
+        for number, (endpoint, rate) in enumerate(zip(endpoints, rates_qps, strict=True))
     ]
     until = time.perf_counter() + length_s
     while (left_s := until - time.perf_counter()) > 0:
         gevent.sleep(min(0.5, left_s))
         reporter.moved("probe", rates_qps[0])
-    for prober in probers:
-        prober.load.stop()
-    for prober in probers:
-        prober.load.drain(_DRAIN_S)
+    for endpoint in endpoints:
+        endpoint.load.stop()
+    for endpoint in endpoints:
+        endpoint.load.drain(_DRAIN_S)
     return [
-        _Stretch(prober.load.sent(), start + _SETTLE * length_s) for prober, start in zip(probers, begun, strict=True)
+        _Stretch(endpoint.load.sent(), start + _SETTLE * length_s)
+        for endpoint, start in zip(endpoints, begun, strict=True)
     ]
 
 
-def _saturated(prober: OpenLoopProber, users: int) -> float | None:
+def _saturated(endpoint: Endpoint, users: int) -> float | None:
     """Answers per second to so many users who ask the stage directly, one request after the other."""
-    begun = prober.load.start(LoadSegment(1.0, 0, _CROWD_S, users))
+    begun = endpoint.load.start(LoadSegment(1.0, 0, _CROWD_S, users))
     gevent.sleep(_CROWD_S)
-    prober.load.stop()
-    sent, ended = prober.load.sent(), time.perf_counter()
+    endpoint.load.stop()
+    sent, ended = endpoint.load.sent(), time.perf_counter()
     done = sent.scheduled[: sent.count] + sent.latency[: sent.count]  # nan where none came
     good = done[~sent.failed[: sent.count] & (done > begun + _CROWD_S / 3)]
-    prober.load.drain(_DRAIN_S)
+    endpoint.load.drain(_DRAIN_S)
     return len(good) / (ended - begun - _CROWD_S / 3) if len(good) else None
 
 

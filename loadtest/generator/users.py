@@ -27,7 +27,7 @@ from loadtest.generator.fleet import Fleet, GeneratorLost, Worker
 from loadtest.generator.joint import Service, common, measure_jointly
 from loadtest.generator.load import LocalLoad
 from loadtest.generator.locustfile import LocustTasks, load_users, locust_environment, parsed_options, runner_of
-from loadtest.generator.probe import OpenLoopProber
+from loadtest.generator.probe.endpoint import Endpoint
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.search import measure
 from loadtest.generator.stages import with_stage_times
@@ -61,8 +61,8 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
             try:
                 with contextlib.ExitStack() as stack:
                     reporter = stack.enter_context(ProgressReporter(report, started, plan.max_s))
-                    probers = [_prober(*source, reporter, stack) for source in sources]
-                    done.set(_measure(plan, probers, reporter))
+                    endpoints = [_endpoint(*source, reporter, stack) for source in sources]
+                    done.set(_measure(plan, endpoints, reporter))
             except Exception as error:  # noqa: BLE001 (carried to the caller, who raises it)
                 done.set_exception(error)
             gevent.sleep(3600)
@@ -77,28 +77,28 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
         runner.stop()
 
 
-def _measure(plan: LoadPlan | JointPlan, probers: Sequence[OpenLoopProber], reporter: ProgressReporter) -> Measurement:
+def _measure(plan: LoadPlan | JointPlan, endpoints: Sequence[Endpoint], reporter: ProgressReporter) -> Measurement:
     if isinstance(plan, LoadPlan):
-        return with_stage_times(plan, measure(plan, probers[0], reporter), probers, reporter)
-    services = [Service(target, prober) for target, prober in zip(plan.targets, probers, strict=True)]
+        return with_stage_times(plan, measure(plan, endpoints[0], reporter), endpoints, reporter)
+    services = [Service(target, endpoint) for target, endpoint in zip(plan.targets, endpoints, strict=True)]
     return measure_jointly(plan, services, reporter)
 
 
-def _prober(
+def _endpoint(
     plan: LoadPlan, arrivals: Arrivals, send: Send, reporter: ProgressReporter, stack: contextlib.ExitStack
-) -> OpenLoopProber:
+) -> Endpoint:
     """What loads one endpoint: this process, and more of them where it asks for them; they end with the stack."""
     alone = LocalLoad(send, arrivals, tolerance_s(plan), streaming=plan.request.stream is not None)
-    prober = OpenLoopProber(plan, send, alone, arrivals, reporter)
+    endpoint = Endpoint(plan, send, alone, arrivals, reporter)
 
     def reinforce(processes: int) -> None:
-        prober.load = stack.enter_context(Fleet(plan, processes))
+        endpoint.load = stack.enter_context(Fleet(plan, processes))
 
     if plan.workers > 1 or plan.remote_workers:
         reinforce(plan.workers if plan.workers > 1 or not plan.remote_workers else 0)
     elif (cores := len(plan.cores) or len(os.sched_getaffinity(0))) > 1:
-        prober.reinforce = lambda: reinforce(cores)
-    return prober
+        endpoint.reinforce = lambda: reinforce(cores)
+    return endpoint
 
 
 def work(address: str, core: int | None) -> None:

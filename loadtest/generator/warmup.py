@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.generator.load import LoadSegment
-from loadtest.generator.probe import OpenLoopProber
+from loadtest.generator.probe.endpoint import Endpoint
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.plan import LoadPlan, WarmupPoint
 from loadtest.request.request_log import RequestLog
@@ -46,25 +46,25 @@ class WarmUp:
     lone_s: tuple[float, ...] = ()
 
 
-def warm_up(prober: OpenLoopProber, plan: LoadPlan, reporter: ProgressReporter) -> WarmUp:
+def warm_up(endpoint: Endpoint, plan: LoadPlan, reporter: ProgressReporter) -> WarmUp:
     """Lone requests first, which show whether it answers at all, then a few users until it is settled."""
     reporter.moved("warmup")
     begun = time.perf_counter()
     until = begun + min(plan.max_warmup_s, reporter.remaining_s())
-    base_s, kinds = _lone(prober, until)
+    base_s, kinds = _lone(endpoint, until)
     if base_s is None:
         return WarmUp(None, kinds)
-    settled, points = _until_settled(prober, begun, until)
-    latencies, _ = prober.lone(_LONE, time.perf_counter() + max(0.5, min(2.0, reporter.remaining_s() / 4)))
+    settled, points = _until_settled(endpoint, begun, until)
+    latencies, _ = endpoint.lone(_LONE, time.perf_counter() + max(0.5, min(2.0, reporter.remaining_s() / 4)))
     base_s = statistics.median(latencies) if latencies else base_s
     return WarmUp(base_s, kinds, settled, points, tuple(latencies) or (base_s,))
 
 
-def _lone(prober: OpenLoopProber, until: float) -> tuple[float | None, Counter[str]]:
+def _lone(endpoint: Endpoint, until: float) -> tuple[float | None, Counter[str]]:
     """The median latency of a few requests, when more of them are answered than fail."""
     failed: Counter[str] = Counter()
     while True:
-        latencies, kinds = prober.lone(_LONE, until)
+        latencies, kinds = endpoint.lone(_LONE, until)
         failed += kinds
         if len(latencies) > kinds.total():
             return statistics.median(latencies), failed
@@ -72,8 +72,8 @@ def _lone(prober: OpenLoopProber, until: float) -> tuple[float | None, Counter[s
             return None, failed
 
 
-def _until_settled(prober: OpenLoopProber, begun: float, until: float) -> tuple[bool, tuple[WarmupPoint, ...]]:
-    load, settled = prober.load, False
+def _until_settled(endpoint: Endpoint, begun: float, until: float) -> tuple[bool, tuple[WarmupPoint, ...]]:
+    load, settled = endpoint.load, False
     started = load.start(LoadSegment(1.0, 0, until - begun, _USERS))
     while not settled and time.perf_counter() < until:
         gevent.sleep(min(_CHECK_S, max(0.01, until - time.perf_counter())))

@@ -1,0 +1,64 @@
+"""What the requests of a probe are held to, and when they can be judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtest.generator.load import Load
+from loadtest.plan import LoadPlan
+from loadtest.request.limits import Limit, limits, tolerance_s
+from loadtest.request.request_log import RequestLog
+
+_STREAMED = 2.0  # times a lone answer's duration: what is streamed under load
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """The limits of a plan, on a server whose lone requests take `base_s`; 0 where that is not known."""
+
+    plan: LoadPlan
+    base_s: float
+    limits: tuple[Limit, ...]
+    tolerance_s: float  # how late the generator may be
+
+    @classmethod
+    def of(cls, plan: LoadPlan, base_s: float) -> Criteria:
+        """Those of the plan."""
+        return cls(plan, base_s, limits(plan), tolerance_s(plan))
+
+    @property
+    def longest_s(self) -> float:
+        """The longest limit."""
+        return max(limit.limit_s for limit in self.limits)
+
+    @property
+    def patient(self) -> bool:
+        """Whether an answer must be complete before it is judged: before that, only a latency can be too long."""
+        return any(limit.metric != "latency" for limit in self.limits)
+
+    @property
+    def flattered(self) -> bool:
+        """Whether a generator that reads late makes some limit look better kept than it is."""
+        return any(limit.flattered for limit in self.plan.slo.latency)
+
+    @property
+    def wait_s(self) -> float:
+        """How long after it was due a request can be judged, as a rule."""
+        streamed_s = min(self.plan.request_timeout_s, _STREAMED * self.base_s) if self.patient else 0.0
+        return max(self.longest_s, streamed_s)
+
+    @property
+    def memory_s(self) -> float:
+        """How long what happened to a request is felt by others."""
+        return self.longest_s + (self.base_s if self.patient else 0.0)
+
+    def judgeable_until(self, load: Load, sent: RequestLog) -> float:
+        """Requests that were due before that time can be judged."""
+        known = load.known_until()
+        if not self.patient:
+            return known - self.longest_s
+        unanswered = np.flatnonzero(np.isnan(sent.latency[: sent.count]))
+        oldest = float(sent.scheduled[unanswered[0]]) if len(unanswered) else known
+        return max(oldest, known - self.plan.request_timeout_s)

@@ -1,0 +1,63 @@
+"""One server as the generator sees it: what is sent to it, and what sends it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gevent
+import numpy as np
+
+from loadtest.arrivals.arrivals import Arrivals
+from loadtest.generator.load import Load, LoadSegment, lone
+from loadtest.generator.reporter import ProgressReporter
+from loadtest.judge.burst import Burst, enough
+from loadtest.plan import LoadPlan
+from loadtest.request.reply import Send
+
+_LOOK_S = 0.25
+
+
+@dataclass
+class Endpoint:
+    """One server and what loads it. `load` may be exchanged between probes; the rest of the first line stays.
+
+    `reinforce` exchanges it for more generator processes; None where there are no cores for them, or no longer.
+    `probes` counts those so far, and `must_recover` says that the last one may have left a backlog.
+    """
+
+    plan: LoadPlan
+    send: Send
+    load: Load
+    arrivals: Arrivals
+    reporter: ProgressReporter
+    reinforce: Callable[[], None] | None = None
+    probes: int = 0
+    must_recover: bool = False
+
+    def remaining_s(self) -> float:
+        """Time left for the whole search."""
+        return self.reporter.remaining_s()
+
+    def lone(self, count: int, until: float) -> tuple[list[float], Counter[str]]:
+        """Requests one after the other: their latencies, and what went wrong with those that failed."""
+        return lone(self.send, count, until)
+
+    def burst(self, users: int, longest_s: float) -> Burst:
+        """A closed loop until each user was answered a few times, for so long at most."""
+        longest_s = min(longest_s, max(0.1, self.remaining_s()))
+        begun = self.load.start(LoadSegment(1.0, 0, longest_s, users))
+        passed_s = done = 0.0
+        while not enough(users, int(done), passed_s, longest_s):
+            gevent.sleep(min(_LOOK_S, max(0.01, longest_s - passed_s)))
+            passed_s, sent = time.perf_counter() - begun, self.load.sent()
+            done = int((~np.isnan(sent.latency[: sent.count]) & ~sent.failed[: sent.count]).sum())
+        self.load.stop()
+        sent = self.load.sent()
+        self.load.drain(0.0)
+        rows = slice(0, sent.count)
+        return Burst.of(
+            users, passed_s, sent.scheduled[rows] - begun, sent.latency[rows].copy(), sent.failed[rows].copy()
+        )

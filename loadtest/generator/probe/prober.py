@@ -1,0 +1,121 @@
+"""Loads a server and judges what comes back. Runs inside the generator's gevent loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import gevent
+import numpy as np
+
+from loadtest.generator.load import LoadSegment
+from loadtest.generator.probe.criteria import Criteria
+from loadtest.generator.probe.endpoint import Endpoint
+from loadtest.generator.probe.look import Look
+from loadtest.generator.probe.record import probed
+from loadtest.judge.capacity import Opinion, Probed
+from loadtest.judge.settling import settle_s
+from loadtest.plan import Verdict
+
+_MIN_COUNTED_S = 1.5  # a hiccup at the start must not decide a probe
+_MIN_HOPELESS_S = 0.75  # except where nearly all requests are late
+_LOOK_S = 0.25
+_LOOK_GROWTH = 1.25  # look again only when there is this much more evidence
+_MAX_IN_FLIGHT = 10_000
+_DRAIN_S, _RECOVER_S = 5.0, 2.0  # at most
+
+
+def _is_sure(verdict: Verdict) -> bool:
+    return verdict in ("met", "missed")
+
+
+class OpenLoopProber:
+    """Probes one server, whose lone requests take `base_s` (0: not known). `share` is the server's part of a common
+    rate, where others are loaded at the same time.
+
+    Several probers of the same endpoint may take turns: what one probe leaves behind is the endpoint's.
+    """
+
+    def __init__(self, endpoint: Endpoint, base_s: float, share: float = 1.0) -> None:
+        self.endpoint = endpoint
+        self._criteria, self._share = Criteria.of(endpoint.plan, base_s), share
+
+    def remaining_s(self) -> float:
+        """Time left for the whole search."""
+        return self.endpoint.remaining_s()
+
+    @property
+    def wait_s(self) -> float:
+        """How long after it was due a request can be judged, as a rule."""
+        return self._criteria.wait_s
+
+    def probe(
+        self, rate_qps: float, at_most_s: float, edge_utilisation: float = 0.85, *, whole: bool = False,
+        enough: Callable[[Verdict], bool] = _is_sure, ended: Callable[[], bool] = lambda: False,
+        opinion: Opinion | None = None,
+    ) -> Probed:  # fmt: skip
+        """One stretch of load, ended as soon as its verdict is `enough`, or `whole`, or from outside. In a closed loop
+        the rate is a guess.
+
+        The server is drained before it, not after: the last probe of a search need not wait for what it left behind.
+        A request can only be judged when it has waited as long as the longest limit, so the stretch is that much longer
+        than `at_most_s`, where the time of the whole search allows.
+        """
+        self.drain()
+        endpoint, plan = self.endpoint, self.endpoint.plan
+        endpoint.probes += 1
+        longest_s = min(at_most_s + self.wait_s, max(0.0, self.remaining_s()))
+        begun = endpoint.load.start(LoadSegment(rate_qps, plan.seed * 7919 + endpoint.probes, longest_s, plan.users))
+        look = Look(self._criteria, rate_qps, edge_utilisation, begun, endpoint.load.sent(), np.arange(0))
+        self._watch(look, begun + longest_s, longest_s, enough, ended, opinion, whole=whole)
+        found = probed(look, endpoint.load.stop(), endpoint.reporter.started, endpoint.load.workers)
+        if found.verdict == "invalid" and endpoint.reinforce is not None:
+            endpoint.load.drain(0.0)
+            endpoint.reinforce()
+            endpoint.reinforce = None
+        endpoint.must_recover = found.verdict != "met"
+        return found
+
+    def _watch(
+        self, look: Look, end: float, longest_s: float, enough: Callable[[Verdict], bool],
+        ended: Callable[[], bool], opinion: Opinion | None, *, whole: bool,
+    ) -> None:  # fmt: skip
+        """Look at the evidence until it decides. A look takes milliseconds, so a thread takes it: arrivals go on."""
+        load, arrivals, closed_loop = self.endpoint.load, self.endpoint.arrivals, self.endpoint.plan.users is not None
+        unsettled_s = settle_s(self._criteria.memory_s, longest_s, counts_alone=opinion is None)
+        since, looked, p99_ms = look.begun + unsettled_s, 0, None
+        least_s = max(_MIN_COUNTED_S, min(arrivals.cycle_s, longest_s))
+        while True:
+            gevent.sleep(_LOOK_S)
+            now = time.perf_counter()
+            look.sent = load.sent()
+            over = now >= end or ended() or load.in_flight() > _MAX_IN_FLIGHT
+            until = self._criteria.judgeable_until(load, look.sent)
+            judged = look.sent.between(since, until)
+            if over or len(judged) >= max(10, _LOOK_GROWTH * looked):
+                looked = len(judged)
+                look.count(judged, load.stalls(), arrivals)
+                if over or not whole:
+                    gevent.get_hub().threadpool.apply(look.weigh, (opinion,))
+                passed_s = until - since
+                long_enough = not whole and passed_s >= (min(_MIN_HOPELESS_S, least_s) if look.hopeless else least_s)
+                if over or (long_enough and enough(look.verdict)):
+                    return
+                if len(look.counted):
+                    p99_ms = float(np.quantile(look.sent.waited(look.counted, now), 0.99)) * 1e3
+            self.endpoint.reporter.moved("probe", None if closed_loop else look.rate_qps / self._share, p99_ms)
+
+    def drain(self) -> None:
+        """Let the server answer what it was sent, so that no backlog burdens the next probe; not for ever."""
+        endpoint, base_s = self.endpoint, self._criteria.base_s
+        # A part of what is left, or a server that hangs would leave no time to say so.
+        left = max(0.0, self.remaining_s())
+        if endpoint.probes:
+            endpoint.reporter.moved("drain")
+        endpoint.load.drain(min(_DRAIN_S, left / 3) if endpoint.must_recover else min(self.wait_s + 0.2, left))
+        end = time.perf_counter() + min(_RECOVER_S, left / 4)
+        while endpoint.must_recover and base_s and time.perf_counter() < end:
+            latencies, _ = endpoint.lone(1, end)
+            if latencies and latencies[0] < 2 * base_s:
+                break
+        endpoint.must_recover = False
