@@ -47,7 +47,7 @@ def cli(context: click.Context, /, service: Path | None, **options: Any) -> None
         context.exit(ExitCode.DONE)
     from tuner.commands.run import RunOptions, run
 
-    context.exit(run(RunOptions(service=service, **options)))
+    context.exit(run(RunOptions.of(service, options)))
 
 
 @cli.command("run")
@@ -58,7 +58,7 @@ def run_command(context: click.Context, /, spec: Path, **options: Any) -> None:
     """Tune the service of a spec (spec.yaml): the main job, as tune --service SPEC."""
     from tuner.commands.run import RunOptions, run
 
-    context.exit(run(RunOptions(service=spec, **options)))
+    context.exit(run(RunOptions.of(spec, options)))
 
 
 @cli.command()

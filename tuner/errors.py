@@ -57,3 +57,14 @@ def needing_packages(what: str) -> Iterator[None]:
         raise UnfitEnvironmentError(
             f"{what} needs {error.name}, which is not installed: pip install {error.name}"
         ) from error
+
+
+@contextmanager
+def needing_extra(what: str, extra: str) -> Iterator[None]:
+    """Imports of what an extra of this package installs. Raises UnfitEnvironmentError where it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UnfitEnvironmentError(
+            f"{what} needs {error.name}, which is not installed: pip install 'tune-inference[{extra}]'"
+        ) from error

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tuner.api import StudyInterrupted, TuningRequest, run_study
+from tuner.commands.options.tracking import TrackingOptions
 from tuner.display import Display, make_display
 from tuner.display.live_file import LiveFile
 from tuner.errors import ExitCode, UnfitEnvironmentError
 from tuner.study.budget import Limits
+
+if TYPE_CHECKING:
+    from tuner.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,12 @@ class RunOptions:
     parallel: int = 1
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    tracking: TrackingOptions = field(default_factory=TrackingOptions)
+
+    @classmethod
+    def of(cls, service: Path, options: dict[str, Any]) -> RunOptions:
+        """Made of a command line's options."""
+        return cls(service, tracking=TrackingOptions.taken_from(options), **options)
 
 
 def run(options: RunOptions) -> ExitCode:
@@ -42,8 +54,9 @@ def run(options: RunOptions) -> ExitCode:
         options.runner, options.seed if _said("seed") else None, options.resume, options.warm_start, options.parallel,
         Limits(options.max_time, options.max_cost),
     )  # fmt: skip
+    trackers = options.tracking.trackers()  # what one of them needs is missing now, and not after the first trial
     try:
-        study = run_study(request, partial(_display, options))
+        study = run_study(request, partial(_display, options, trackers))
     except StudyInterrupted:
         return ExitCode.INTERRUPTED
     return ExitCode.DONE if study.recommendation.meets_slo else ExitCode.NOTHING_MEETS_SLO
@@ -55,8 +68,12 @@ def _said(name: str) -> bool:
     return source not in (None, click.core.ParameterSource.DEFAULT)
 
 
-def _display(options: RunOptions) -> Display:
+def _display(options: RunOptions, trackers: Sequence[Tracker]) -> Display:
     shown: Display = LiveFile(make_display(as_json=options.as_json))
+    if trackers:
+        from tuner.tracking import Tracked
+
+        shown = Tracked(shown, trackers)
     if options.metrics_port is None:
         return shown
     from tuner.display.metrics import MetricsDisplay

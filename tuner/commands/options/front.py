@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tuner.commands.options.tracking import TRACKING_OPTIONS
 from tuner.commands.options.types import PATH, RUNNERS, Budget, Parsed, whichever_first
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -86,7 +87,7 @@ _VERIFY_OPTIONS = (
 
 def run_options(function: Function) -> Function:
     """The options of the main job, for `tune` itself and for `tune run`."""
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_OPTIONS, *TRACKING_OPTIONS)):
         function = option(function)
     return function
 
