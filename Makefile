@@ -15,9 +15,10 @@ check: lint
 
 test: check machine engines
 
-# What measures runs alone.
+# Two at a time, for they mostly wait. Then alone: what says that it must be, and what failed beside others, which so decides.
 machine: $(INSTALLED)
-	$(BIN)/python -m pytest -m machine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "machine and not alone" || [ $$? -eq 1 ]
+	$(BIN)/python -m pytest --alone -m machine
 
 # Where there is no Docker, cluster, PostgreSQL, browser or Go, what needs it is skipped and says what to start.
 engines: $(INSTALLED)

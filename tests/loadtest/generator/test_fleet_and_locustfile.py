@@ -40,6 +40,7 @@ def workers() -> list[psutil.Process]:
     return [one for one in psutil.Process().children(recursive=True) if "--worker" in one.cmdline()]
 
 
+@pytest.mark.alone
 def test_two_workers_send_what_one_would_have_sent() -> None:
     """M/D/1 with 5 ms of service at 100 requests/s: the median is 7 ms in theory, and nothing is late."""
     with serving_queue() as url:
@@ -53,6 +54,7 @@ def test_two_workers_send_what_one_would_have_sent() -> None:
     assert not workers()
 
 
+@pytest.mark.alone
 def test_the_capacity_is_the_same_with_two_workers() -> None:
     """M/D/1 with 5 ms of service and a p99 of 50 ms: 161 requests/s in theory."""
     with serving_queue() as url:
@@ -191,6 +193,7 @@ def test_a_locustfile_that_is_none_is_refused_with_its_line(tmp_path: Path, text
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.alone
 def test_bursts_make_the_same_rate_harder_to_serve(tmp_path: Path) -> None:
     """M/D/1 with 5 ms of service at 100 requests/s: bursts of three times that rate are more than it can serve."""
     trace = tmp_path / "rates.csv"

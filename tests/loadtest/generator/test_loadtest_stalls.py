@@ -22,6 +22,7 @@ from loadtest.request.request_log import RequestLog
 SERVER = Path(__file__).parent.parent / "timed_server.py"
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_a_generator_that_was_stopped_for_a_moment_leaves_that_moment_out() -> None:
     """4 ms of service at 60 requests/s: p99 is 10 ms, and no request would miss 40 ms. The stops last 120 ms."""

@@ -104,6 +104,7 @@ def test_failures_over_their_own_limit_are_missed_although_the_latency_holds() -
     assert found.probes[0].error_kinds.keys() == {"http 500"}
 
 
+@pytest.mark.alone
 def test_the_latency_at_a_known_rate_is_that_of_theory() -> None:
     """M/D/1 with 5 ms of service at 100 requests/s: p99 is 21.7 ms (an eighth is allowed for a short probe here)."""
     with serving() as url:

@@ -69,6 +69,7 @@ def true_capacity(shares: dict[str, float], seed: int = 0) -> float:
     return low
 
 
+@pytest.mark.alone
 def test_what_two_servers_hold_together_and_alone(servers: dict[str, str]) -> None:
     with LoadGenerator() as generator:
         found = generator.measure(joint(servers, max_s=45.0), lambda _: None)

@@ -69,6 +69,7 @@ def ended(process: Burning) -> None:
     assert process.stdout.readline() == "done\n"
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_the_time_of_a_process_is_counted_to_the_millisecond() -> None:
     with burning(0.4) as process:
@@ -82,6 +83,7 @@ def test_the_time_of_a_process_is_counted_to_the_millisecond() -> None:
     assert before < after
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_children_count_whether_they_live_or_have_ended() -> None:
     parent = """
@@ -112,6 +114,7 @@ sys.stdin.read()
     assert alive - 0.001 <= half < alive + 0.1
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_a_process_that_left_the_tree_is_known_by_its_environment() -> None:
     code = "import time; print('ready')\nwhile time.process_time() < 0.2: pass\nprint('done', flush=True); input()"
@@ -141,6 +144,7 @@ def test_nobody_knows_the_time_of_a_process_that_is_not_there() -> None:
     assert NeighbourWatch.of([None]) is None
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_what_a_neighbour_burns_on_the_servers_core_is_seen_and_what_the_server_burns_is_not() -> None:
     with burning(0.3) as server, burning(0.6) as neighbour:
@@ -164,6 +168,7 @@ def test_what_a_neighbour_burns_on_the_servers_core_is_seen_and_what_the_server_
     assert 0 < seen.taken <= 1
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_what_the_generator_uses_of_the_servers_cores_is_not_the_neighbours() -> None:
     """This process is the generator here: half of its cores are the server's, or all of them."""
@@ -189,6 +194,7 @@ def times_of(process: Burning) -> float:
     return seconds
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_a_quiet_moment_is_awaited_and_not_for_ever() -> None:
     with burning(60.0) as neighbour:
@@ -244,6 +250,7 @@ def test_a_server_lost_what_it_waited_while_others_ran(
     assert seen.taken == pytest.approx(taken)
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_a_thread_that_waits_for_a_core_is_seen_and_stands_for_those_that_ended() -> None:
     with burning(0.5) as server, burning(0.5) as neighbour:
@@ -339,6 +346,7 @@ print(after.share_since(before) if before else after.throttled / after.periods)
 
 
 @pytest.mark.skipif(not os.access("/sys/fs/cgroup/cpu", os.W_OK), reason="no cgroup of version 1 can be made here")
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_a_real_quota_that_is_used_up_is_seen() -> None:
     with cgroup("cpu") as group:
@@ -362,6 +370,7 @@ def cgroup(controller: str) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(not os.access("/sys/fs/cgroup/cpuacct", os.W_OK), reason="no cgroup can be made here")
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_a_real_cgroup_of_a_process_is_told_from_ours() -> None:
     with cgroup("cpuacct") as group, burning(0.3) as process:

@@ -18,6 +18,7 @@ def entry(pid: int, parent: int, cpu_s: float, reaped_cpu_s: float = 0.0) -> Ent
     return Entry(pid, parent, 10, 1, ended=False, cpu_s=cpu_s, reaped_cpu_s=reaped_cpu_s, memory_bytes=0)
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_cpu_time_of_children_that_are_never_seen_is_counted(tmp_path: Path) -> None:
     runner = ProcessRunner()
@@ -42,6 +43,7 @@ def test_a_child_that_nobody_waited_for_is_not_lost() -> None:
     assert meter.read([entry(10, 1, 1.5)]) == 7.5
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("needs_machine")
 def test_a_short_stretch_between_two_samples_is_measured(tmp_path: Path) -> None:
     runner = ProcessRunner()

@@ -37,6 +37,7 @@ load: {{max_trial: 10s, max_warmup: 2s}}
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(len(usable_cores()) < 2, reason="the generator needs a core of its own")
 def test_a_neighbour_on_the_servers_core_is_said_in_the_record_the_table_and_the_report(
     tune: Tune, tmp_path: Path

@@ -15,7 +15,7 @@ from runners import Container, Readiness, Resources, RunsHere
 from runners.process import ProcessRunner
 
 SERVER = Path(__file__).parents[2] / "servers" / "streaming.py"
-pytestmark = pytest.mark.usefixtures("needs_machine")
+pytestmark = [pytest.mark.usefixtures("needs_machine"), pytest.mark.alone]
 
 
 def container(runner: ProcessRunner, folder: Path, spin: int) -> Container:
