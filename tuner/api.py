@@ -19,10 +19,10 @@ from runners import Runner, RunnerUnavailable
 from tuner.display import Display, Observer, StudyOutline
 from tuner.display.wording import spent_on
 from tuner.errors import UnfitEnvironmentError, UsageError
-from tuner.launch.checks import check, warnings
+from tuner.launch.checks.before_launch import check, warnings
+from tuner.launch.checks.runnable import Runnable, runnable
 from tuner.launch.estimate import estimate_run
 from tuner.launch.price import known_price
-from tuner.launch.runnable import Runnable, runnable
 from tuner.outcome.folder import held, prepare_output, provenance, write_outputs
 from tuner.outcome.summary import summarise
 from tuner.outcome.traffic import read_traffic

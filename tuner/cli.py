@@ -15,7 +15,8 @@ import click
 from search_spaces.masking import MaskedStream
 from search_spaces.reading import shown
 from tuner import __version__
-from tuner.commands.options.front import FrontDoor, run_options, verify_options
+from tuner.commands.options.front import FrontDoor
+from tuner.commands.options.groups import plan_options, run_options, verify_options
 from tuner.commands.options.types import FORMATS, PATH, RUNNERS, Format, Parsed, Rate
 from tuner.errors import ExitCode, TuneError
 
@@ -141,46 +142,7 @@ def report(context: click.Context, folder: Path, storage: str | None, study: str
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=PATH)
-@click.option("--qps", type=Rate(), metavar="N", help="Requests/s, at the peak.")
-@click.option(
-    "--traffic", metavar="CSV|prometheus:URL",
-    help="Recorded traffic: `time` and `rate`, or prometheus:URL?query=...; --qps scales its peak.",
-)  # fmt: skip
-@click.option(
-    "--pattern", type=click.Choice(["steady", "daily", "burst", "periodic"]), default="steady", show_default=True,
-    help="How --qps is spread over a day.",
-)  # fmt: skip
-@click.option("--valley", type=Rate(above_zero=False), metavar="N", help="Requests/s at the least.  [default: a fifth]")
-@click.option(
-    "--misses", type=Parsed("share"), default="1%", show_default=True, metavar="SHARE",
-    help="How many requests may be late, all in all.",
-)  # fmt: skip
-@click.option("--spare", type=click.IntRange(0, 1000), default=1, show_default=True, help="Replicas besides (N+1).")
-@click.option(
-    "--zones", type=click.IntRange(1, 100), default=1, show_default=True,
-    help="Zones to spread over, so that the others suffice when one is lost.",
-)  # fmt: skip
-@click.option("--least", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Replicas at least.")
-@click.option(
-    "--cold-start", type=Parsed("duration"), metavar="TIME", help="Until a new replica serves.  [default: as measured]"
-)
-@click.option("--recommended-only", is_flag=True, help="Plan with the recommended configuration and no other.")
-@click.option("--spot", type=Parsed("share"), metavar="SHARE", help="The price of spot, of that on demand.")
-@click.option(
-    "--spot-share", type=Parsed("share"), default="100%", show_default=True, metavar="SHARE",
-    help="How many of the replicas may be spot.",
-)  # fmt: skip
-@click.option("--reserved", type=Parsed("share"), metavar="SHARE", help="The price reserved, of that on demand.")
-@click.option("--own-price", type=Parsed("money"), metavar="MONEY", help="The price of a machine of your own.")
-@click.option(
-    "--own-monthly", type=Parsed("money"), default="0", show_default=True, metavar="MONEY",
-    help="Its power and hosting per month.",
-)  # fmt: skip
-@click.option("--own-replicas", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Replicas on it.")
-@click.option("--output", type=PATH, metavar="DIR", help="Where the plan goes.  [default: the run's folder]")
-@click.option("--json", "as_json", is_flag=True, help="The plan as JSON on standard output.")
-@click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
-@click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
+@plan_options
 @click.pass_context
 def plan(context: click.Context, /, **options: Any) -> None:
     """Plan replicas and money for given traffic.

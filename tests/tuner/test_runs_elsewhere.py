@@ -14,7 +14,7 @@ import pytest
 from runners.host.ports import Ports
 from tests.conftest import Tune, recommendation
 from tuner.errors import SpecError
-from tuner.launch.checks import check
+from tuner.launch.checks.before_launch import check
 from tuner.launch.runner import make_runner
 from tuner.spec.reading import load_spec
 

@@ -21,7 +21,7 @@ from search_spaces import masking
 from search_spaces.reading import why_outside
 from tests.conftest import Tune
 from tuner.errors import SpecError
-from tuner.launch.checks import check
+from tuner.launch.checks.before_launch import check
 from tuner.launch.render import templates
 from tuner.spec.reading import load_spec
 from tuner.study.storage.connection import unreachable

@@ -19,7 +19,7 @@ from results import ResultsError, StudySummary, TrialEvidence
 from results.exports import Deployable, exported, offered
 from results.text import visible
 from search_spaces.masking import remember
-from tuner.commands.stored import open_archive
+from tuner.commands.options.stored import open_archive
 from tuner.display.live_file import read_live
 from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError, needing_packages
 from tuner.outcome.deployable import deployables

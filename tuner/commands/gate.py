@@ -23,10 +23,10 @@ from results.gate import (
 )
 from runners import RunnerUnavailable
 from search_spaces import Configuration
-from tuner.commands.stored import read_study
+from tuner.commands.options.stored import read_study
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
-from tuner.launch.checks import check
+from tuner.launch.checks.before_launch import check
 from tuner.launch.runner import make_runner
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.opening import has_prices, request_sources, trial_setup

@@ -22,7 +22,7 @@ from results.planning import (
     plan_text,
     write_plan,
 )
-from tuner.commands.stored import read_study
+from tuner.commands.options.stored import read_study
 from tuner.errors import ExitCode, UsageError
 from tuner.outcome.traffic import read_traffic
 

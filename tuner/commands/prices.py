@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
-from tuner.spec.catalogue import TERMS, Catalogue, catalogue_names, listed, load_catalogue
+from tuner.spec.prices.catalogue import TERMS, Catalogue, catalogue_names, listed, load_catalogue
 
 _SHOWN = {"on_demand": "on demand", "spot": "spot", "one_year": "1 year"}
 
@@ -52,7 +52,7 @@ def _show(catalogue: Catalogue) -> None:
 
 def refresh(cloud: str, output: Path) -> ExitCode:
     """Write a catalogue with today's prices of the instances that ours of that cloud lists."""
-    from tuner.spec.clouds import INTERFACES
+    from tuner.spec.prices.clouds import INTERFACES
 
     if cloud not in INTERFACES:
         raise UsageError(f"no price interface of {cloud} is read; there are {', '.join(INTERFACES)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from results import writes_parquet
-from tuner.commands.stored import open_archive
+from tuner.commands.options.stored import open_archive
 from tuner.errors import ExitCode
 from tuner.outcome.folder import write_outputs
 

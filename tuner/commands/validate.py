@@ -8,10 +8,10 @@ import click
 
 from results.text import duration, money
 from tuner.errors import ExitCode
-from tuner.launch.checks import check, hints, warnings, widest
+from tuner.launch.checks.before_launch import check, hints, warnings, widest
+from tuner.launch.checks.runnable import Runnable, runnable
 from tuner.launch.estimate import estimate_run
 from tuner.launch.memory.fit import fit_lines
-from tuner.launch.runnable import Runnable, runnable
 from tuner.launch.runner import make_runner
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.opening import has_prices, request_sources

@@ -18,7 +18,7 @@ from results import StudySummary
 from results.files import write_text
 from results.gate import Expected, LiveStep, Setting, Verification, expected_curve, verified
 from results.text import figure, milliseconds, share, visible
-from tuner.commands.stored import read_study
+from tuner.commands.options.stored import read_study
 from tuner.errors import ExitCode, UsageError
 from tuner.outcome.prometheus import Prometheus, Series
 

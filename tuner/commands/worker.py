@@ -11,7 +11,7 @@ from runners import RunnerUnavailable
 from runners.leftovers.ownership import state_folder
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
-from tuner.launch.checks import check
+from tuner.launch.checks.before_launch import check
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.loop import Study

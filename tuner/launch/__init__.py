@@ -2,5 +2,5 @@
 
 It renders, checks and prices; it measures nothing and chooses no configuration. Public are `render` (configuration to
 container), `adapter` (what the serving adapter adds), `requests` (what is sent), `prepare`, `runner.make_runner`,
-`quality`, `checks.check`, `price.price_of` and `estimate.estimate_run`.
+`quality`, `checks`, `price.price_of` and `estimate.estimate_run`.
 """

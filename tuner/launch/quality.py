@@ -161,7 +161,7 @@ def _reference(
     folder.mkdir(parents=True, exist_ok=True)
     complete = [source]
 
-    def told(url: str, container: Container) -> SampleRequest | None:
+    def reconfigured(url: str, container: Container) -> SampleRequest | None:
         at: Reach = reach(url, container.placement)
         complete[0], sample = prepare(loaded, spec.reference or {}, source, at, container)
         return sample
@@ -170,7 +170,7 @@ def _reference(
         return found
     container = render(
         loaded, spec.reference, runner.place(folder), source, study=loaded.spec.service.name, trial=0, folder=folder,
-        cache=cache, prepare=told, fresh=True,
+        cache=cache, prepare=reconfigured, fresh=True,
     )  # fmt: skip
     with runner.launch(container) as endpoint:
         bodies = _bodies(loaded, complete[0])

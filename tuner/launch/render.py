@@ -282,11 +282,11 @@ def managed(loaded: LoadedSpec, configuration: Configuration) -> Iterator[Sample
 def live_parameters(loaded: LoadedSpec) -> frozenset[str]:
     """Those that a running server can be told: by its adapter, or because they stand in `service.manage` alone."""
     found = serving(loaded)
-    told = {name for key, text in templates(loaded) if key[1] == "manage" for name in placeholders(text)}
+    managed = {name for key, text in templates(loaded) if key[1] == "manage" for name in placeholders(text)}
     at_start = {name for _, text in _start_templates(loaded) for name in placeholders(text)}
     resource = {one.name for one in loaded.space.parameters if one.role in RESOURCE_ROLES}
     live = frozenset() if found is None else found.live
-    return (live | (told & set(loaded.space.names))) - at_start - resource
+    return (live | (managed & set(loaded.space.names))) - at_start - resource
 
 
 def _texts(configuration: Configuration) -> dict[str, str]:
@@ -323,8 +323,8 @@ def ready_timeout_s(loaded: LoadedSpec) -> float:
 
 def sample_request(loaded: LoadedSpec, source: RequestSource) -> SampleRequest | None:
     """None where a locustfile, or another service of a chain, makes the requests and the spec names none of its own."""
-    untold = "request" not in loaded.spec.model_fields_set
-    if untold and (loaded.spec.load.locustfile is not None or (loaded.is_called and serving(loaded) is None)):
+    undescribed = "request" not in loaded.spec.model_fields_set
+    if undescribed and (loaded.spec.load.locustfile is not None or (loaded.is_called and serving(loaded) is None)):
         return None
     good = source.plan.check.status if source.plan.check else ()
     return SampleRequest(source.method, source.path, source.headers, source.sample, good)

@@ -69,13 +69,13 @@ class Contender:
     scale: float = 0.0
 
     @property
-    def told(self) -> list[float]:
+    def measured(self) -> list[float]:
         """The figures of launches that were measured, and not only bounded."""
         return [one.figure for one in self.launches if not one.below]
 
     @property
     def exact(self) -> bool:
-        """Whether its figure is taken as it was told, as a table's is."""
+        """Whether its figure is taken as it is, as a table's is."""
         return all(one.error == 0 for one in self.launches)
 
 
@@ -146,7 +146,7 @@ class Beliefs:
 
 def believe(contenders: Sequence[Contender], losses: Callable[[Floats], Floats]) -> Beliefs:
     """`losses` turns figures (contenders, draws) into losses of the same shape, as each one's price has it."""
-    numbers, counts = tuple(one.number for one in contenders), tuple(len(one.told) for one in contenders)
+    numbers, counts = tuple(one.number for one in contenders), tuple(len(one.measured) for one in contenders)
     if all(one.exact for one in contenders):
         figures = np.array([[_exactly(one)] for one in contenders])
         known = losses(np.where(np.isfinite(figures), figures, 0.0))
@@ -165,7 +165,7 @@ def believe(contenders: Sequence[Contender], losses: Callable[[Floats], Floats])
 
 
 def _exactly(one: Contender) -> float:
-    return float(np.mean(one.told)) if one.told else -math.inf
+    return float(np.mean(one.measured)) if one.measured else -math.inf
 
 
 def _grid(one: Contender) -> Floats:
@@ -202,7 +202,7 @@ def _spread_weights(contenders: Sequence[Contender], shown: Sequence[Floats]) ->
 
     log_weight = -0.5 * (np.log(_SPREADS / LAUNCH_SPREAD) / _SPREAD_DOUBT) ** 2
     for one, likelihood in zip(contenders, shown, strict=True):
-        if len(one.told) > 1:
+        if len(one.measured) > 1:
             log_weight = log_weight + logsumexp(likelihood, axis=1)
     weight = np.exp(log_weight - log_weight.max())
     return np.asarray(weight / weight.sum())
@@ -212,7 +212,7 @@ def _priors(contenders: Sequence[Contender]) -> list[Expectation]:
     """What is expected of each, doubted by as much as such expectations were wrong; where nothing is, that it is as far
     from the others as they are from each other.
     """
-    seen = {one.number: float(np.median(figures)) for one in contenders if (figures := one.told)}
+    seen = {one.number: float(np.median(figures)) for one in contenders if (figures := one.measured)}
     squares = [
         (seen[one.number] - one.expected.mean) ** 2 / (one.expected.spread**2 + LAUNCH_SPREAD**2)
         for one in contenders

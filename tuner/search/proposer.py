@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +19,12 @@ from search_spaces import Configuration, ParameterValue, SearchSpace
 from tuner.search.beliefs import Expectation
 from tuner.search.candidates import Bools, CandidatePool, SpaceExhausted
 from tuner.search.objective import Objective
+from tuner.search.space_model import SpaceModel
 
 if TYPE_CHECKING:
     from tuner.search.surrogate.acquisition import Losses, Scale
-    from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
-    from tuner.search.surrogate.mixture import Judgement, Surrogate
+    from tuner.search.surrogate.features import Floats, Ints
+    from tuner.search.surrogate.mixture import Judgement
     from tuner.search.surrogate.predict import Prediction
 
 _MIN_EXPECTED = 4  # complete trials, for an expectation of each from the others
@@ -53,9 +53,9 @@ class Proposer:
         price: Callable[[Configuration], float | None] | None = None,
         limit_ms: float | None = None, warm_start: Sequence[TrialRecord] = (), weights: Path | None = None,
     ) -> None:  # fmt: skip
-        self.space, self.objective, self.price = space, objective, price or _no_price
-        self._seed, self._limit_ms, self._warm_start, self._weights = seed, limit_ms, warm_start, weights
+        self.space, self.objective, self.price, self._seed = space, objective, price or _no_price, seed
         self.pool = CandidatePool(space, seed, refuses)
+        self._model = SpaceModel(self.pool, self.price, limit_ms, warm_start, weights)
 
     def propose(
         self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int, spent: Bools | None = None
@@ -70,9 +70,9 @@ class Proposer:
 
         waiting = self.pool.numbers_of(pending)
         free = self.pool.free((record.configuration for record in records), waiting, spent)
-        trials = self._trials(records)
-        predictions = self._surrogate.predict(trials, np.array(waiting, dtype=np.int64))
-        losses = self._losses(records)
+        trials = self._model.trials(records)
+        predictions = self._model.surrogate.predict(trials, np.array(waiting, dtype=np.int64))
+        losses = self._model.losses(self.objective, records)
         seen = np.array([found for record in records if (found := self.objective.losses(record)) is not None])
         metrics = len(self.objective.metrics)
         if metrics == 1 or len(seen) == 0:
@@ -106,12 +106,14 @@ class Proposer:
 
         # Of a warm start, and of what is the cheapest, only the network has heard.
         heard = [(weight, one) for weight, one in predictions if one.best is not None] or predictions
-        told = bool(self._warm_start)
+        warm_started = bool(self._model.warm_start)
         learned = self.objective.metrics == ("cost_per_million_requests",)
-        odds = mixed(heard, [promise(one, losses, scale, free, learned=learned, told=told) for _, one in heard])
+        odds = mixed(
+            heard, [promise(one, losses, scale, free, learned=learned, warm_started=warm_started) for _, one in heard]
+        )
         if waiting:
             return self.pool.farthest(free[odds >= np.quantile(odds, 1 - _SPREAD_START)], waiting)
-        if told:
+        if warm_started:
             return int(free[odds.argmax()])
         return int(np.random.default_rng([self._seed, turn]).choice(free, p=odds / odds.sum()))
 
@@ -126,33 +128,33 @@ class Proposer:
             free = self.pool.free((record.configuration for record in records), [], None)
         except SpaceExhausted:
             return 0.0
-        predictions, losses = self.predict(records), self._losses(records)
+        predictions, losses = self.predict(records), self._model.losses(self.objective, records)
         return float(
             mixed(predictions, [expected_improvement(one, losses, best, _first) for _, one in predictions])[free].max()
         )
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all candidates of the pool, in their order, with its weight."""
-        return self._surrogate.predict(self._trials(records), np.zeros(0, dtype=np.int64))
+        return self._model.surrogate.predict(self._model.trials(records), np.zeros(0, dtype=np.int64))
 
     def calibration(self, records: Sequence[TrialRecord]) -> list[Judgement]:
         """What was predicted of each trial that proved something, before it, and the trust in the network since."""
-        trials = self._trials(records)
-        return self._surrogate.judge(trials) if len(trials) else []
+        trials = self._model.trials(records)
+        return self._model.surrogate.judge(trials) if len(trials) else []
 
     def expected(self, records: Sequence[TrialRecord]) -> dict[int, Expectation]:
         """What the other trials make one expect of the log capacity of each that served or was pruned, by its number;
         empty while there are too few to say.
         """
         ordered = sorted(records, key=lambda record: record.number)
-        known = [one for one in ordered if len(self._trials([one]))]
-        trials = self._trials(ordered)
+        known = [one for one in ordered if len(self._model.trials([one]))]
+        trials = self._model.trials(ordered)
         if sum(one.state == "complete" for one in known) < _MIN_EXPECTED or len(known) != len(trials):
             return {}
         found = {}
         for number, record in enumerate(known):
             if record.state in ("complete", "pruned"):
-                found[record.number] = Expectation(*self._surrogate.expected(trials, number))
+                found[record.number] = Expectation(*self._model.surrogate.expected(trials, number))
         return found
 
     def explain(self, records: Sequence[TrialRecord]) -> Explanation | None:
@@ -161,55 +163,9 @@ class Proposer:
 
         if not any(self.objective.losses(record) for record in records):
             return None
-        trust = self._surrogate.trust(self._trials(records))
-        return explained(self.pool, self.objective, self.predict(records), self._losses(records), trust)
-
-    @cached_property
-    def _surrogate(self) -> Surrogate:
-        # scikit-learn takes a second to import: not before the first question.
-        from tuner.search.surrogate.mixture import Surrogate
-        from tuner.search.surrogate.space import candidates_of, trials_of
-
-        if not self._warm_start:
-            return Surrogate(self._described, weights=self._weights)
-        configurations = [record.configuration for record in self._warm_start]
-        numbers = {id(record): number for number, record in enumerate(self._warm_start)}
-        before = candidates_of(self.space, configurations, lambda _: None)
-        prices = np.log([one.cost_per_hour or np.nan for one in self._warm_start])
-        before = type(before)(before.columns, prices, before.physics)
-        earlier = trials_of(self._warm_start, lambda one: numbers[id(one)], self.space, self._limit_ms, earlier=True)
-        return Surrogate(self._described, before, earlier, self._weights)
-
-    @cached_property
-    def _described(self) -> Candidates:
-        from tuner.search.surrogate.space import candidates_of
-
-        return candidates_of(self.space, self.pool.configurations, self.price)
-
-    def _trials(self, records: Sequence[TrialRecord]) -> Trials:
-        from tuner.search.surrogate.space import trials_of
-
-        ordered = sorted(records, key=lambda record: record.number)
-        return trials_of(
-            ordered, lambda one: self.pool.number_of(one.configuration), self.space, self._reference_ms(ordered)
-        )
-
-    def _reference_ms(self, records: Sequence[TrialRecord]) -> float | None:
-        """The p99's limit; where there is no SLO, as in a table, what is usual there stands for it."""
-        if self._limit_ms is not None:
-            return self._limit_ms
-        ordered = sorted(records, key=lambda record: record.number)
-        return next((record.p99_ms.value for record in ordered if record.p99_ms), None)
-
-    def _losses(self, records: Sequence[TrialRecord]) -> Losses:
-        """The objective's losses of all candidates, by log capacities and by log p99s relative to the reference."""
-        reference_ms = self._reference_ms(records) or 1.0
-
-        def losses(log_capacity: Floats, log_p99: Floats) -> list[Floats]:
-            p99_ms = np.exp(log_p99) * reference_ms
-            return self.objective.losses_at(log_capacity, p99_ms, self._described.log_price[:, None, None])
-
-        return losses
+        trust = self._model.surrogate.trust(self._model.trials(records))
+        losses = self._model.losses(self.objective, records)
+        return explained(self.pool, self.objective, self.predict(records), losses, trust)
 
 
 def _no_price(_configuration: Configuration) -> None:

@@ -17,8 +17,8 @@ from pydantic_core import CoreSchema
 from runners.servers import adapter_named
 from search_spaces import ParameterValue, Role
 from search_spaces.reading import quoted, why_outside
-from tuner.spec.catalogue import OwnHardware, Terms
 from tuner.spec.load import LoadSpec, SloSpec
+from tuner.spec.prices.catalogue import OwnHardware, Terms
 from tuner.spec.quality import QualitySpec
 from tuner.spec.quantities import Bytes, Money, Seconds, Share
 from tuner.spec.request import EnvironmentName, RequestSpec

@@ -27,11 +27,11 @@ from search_spaces import (
 from search_spaces.masking import remember, remember_pair
 from search_spaces.reading import is_file
 from tuner.errors import SpecError, UsageError
-from tuner.spec.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
 from tuner.spec.chain import Chain, chain_of
 from tuner.spec.colocation import ColocationError, Part, common_space, prefix_of, shares_of
 from tuner.spec.load import SloLimit
 from tuner.spec.model import ColocatedSpec, ParameterSpec, Spec
+from tuner.spec.prices.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
 from tuner.spec.problems import describe, known_part, message, without_echoes
 from tuner.spec.runner import RunnerSpec
 from tuner.spec.yaml_file import KeyPath, YamlFile

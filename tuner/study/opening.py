@@ -10,11 +10,11 @@ from loadtest import RequestPlan
 from runners import KnowsPrices, ReusingRunner, Runner
 from runners.host.gpu import usable_gpus
 from tuner.errors import UsageError
+from tuner.launch.checks.runnable import why_refused
 from tuner.launch.price import known_price
 from tuner.launch.quality import Quality, make_quality
 from tuner.launch.render import live_parameters, resources
 from tuner.launch.requests import RequestSource, request_source
-from tuner.launch.runnable import why_refused
 from tuner.launch.runner import make_runner
 from tuner.search.objective import Objective
 from tuner.search.proposer import Proposer

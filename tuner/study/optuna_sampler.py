@@ -80,8 +80,8 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         # In our own study a trial without a record is one that a crash interrupted: it proved nothing.
         ours = PLAN in study.user_attrs or SPEC in study.user_attrs
-        told = [] if ours else [found for other in trials if (found := _record_told(proposer, other)) is not None]
-        records = records_of(trials) + told
+        foreign = [] if ours else [one for other in trials if (one := _record_of_values(proposer, other)) is not None]
+        records = records_of(trials) + foreign
         pending = [dict(other.params) for other in trials if other.state == TrialState.RUNNING]
         if ours:
             return proposer.propose(records, pending, trial.number).configuration
@@ -93,7 +93,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         return chosen
 
 
-def _record_told(proposer: Proposer, trial: FrozenTrial) -> TrialRecord | None:
+def _record_of_values(proposer: Proposer, trial: FrozenTrial) -> TrialRecord | None:
     """What the values of a trial say, in a study of the user's own; None of one that is not over."""
     if (
         RECORD in trial.user_attrs

@@ -55,7 +55,7 @@ class LocalMeasurer:
         plan = load_plan(job, [server.endpoint.url for server in job.servers], cores, shares_cores=shared)
         with ExitStack() as stack:
             ours = generator or stack.enter_context(LoadGenerator())
-            measurement = ours.measure(plan, lambda progress: _told(job, progress))
+            measurement = ours.measure(plan, lambda progress: _report(job, progress))
         notes = tuple(note for server in job.servers for note in server.endpoint.notes)
         return _found(job, measurement, (*notes, *self.notes), begun)
 
@@ -96,7 +96,7 @@ def _begin(job: TrialJob) -> None:
         server.begin()
 
 
-def _told(job: TrialJob, progress: Progress) -> None:
+def _report(job: TrialJob, progress: Progress) -> None:
     job.check()
     job.on_phase(phase_of(progress), progress.fraction)
 
@@ -118,7 +118,7 @@ def _measured_beside(job: TrialJob, places: Sequence[Beside]) -> Measurement:
 
     lines = places[0].run(program, go_on)
     with closing(lines):  # type: ignore[type-var]  # a generator
-        measurement = read_log(lines, lambda progress: _told(job, progress))
+        measurement = read_log(lines, lambda progress: _report(job, progress))
     if measurement.base_latency_ms is None:
         # It has answered us: either it fails everybody now, which is seen from here too, or a network is between.
         raise NotBeside(measurement.reason)

@@ -28,7 +28,7 @@ from results import (
 )
 from runners import Infeasible, RunnerUnavailable, ServerFailed
 from search_spaces.masking import masked_values
-from tuner.launch.runnable import why_refused
+from tuner.launch.checks.runnable import why_refused
 from tuner.search.objective import cost_per_million_requests
 from tuner.trial.chain import UNREACHABLE, reachable
 from tuner.trial.evidence import gather, memory_growth

@@ -10,7 +10,7 @@ from runners import Placement, Resources
 from runners.kubernetes import ClusterGpus, KubernetesOptions
 from runners.kubernetes.objects import LAUNCH, STUDY, TRIAL, laid_over, patched, plain_deployment, resource_section
 from runners.kubernetes.options import PRESETS
-from tuner.launch.checks import check
+from tuner.launch.checks.before_launch import check
 from tuner.launch.render import render
 from tuner.launch.requests import request_source
 from tuner.launch.runner import kubernetes_options

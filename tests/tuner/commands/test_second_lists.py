@@ -13,7 +13,7 @@ from results.planning import PATTERNS, Terms, Wishes
 from tuner.cli import cli
 from tuner.commands.options import types as option_types
 from tuner.commands.plan import PlanOptions
-from tuner.spec.catalogue import Terms as PriceTerms
+from tuner.spec.prices.catalogue import Terms as PriceTerms
 from tuner.spec.runner import RunnerSpec
 
 

@@ -10,7 +10,7 @@ from runners import Placement
 from search_spaces import ParameterValue
 from tests.tuner.spec.test_spec_file import GOOD, load
 from tuner.errors import SpecError
-from tuner.launch.checks import check, warnings
+from tuner.launch.checks.before_launch import check, warnings
 from tuner.launch.price import gpu_share, price_per_hour
 from tuner.launch.render import placeholders, render, resources, substitute
 from tuner.launch.requests import request_source

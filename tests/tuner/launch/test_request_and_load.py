@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Tune, recommendation
 from tuner.errors import SpecError
-from tuner.launch.checks import check
+from tuner.launch.checks.before_launch import check
 from tuner.launch.requests import request_source
 from tuner.spec.reading import load_spec
 

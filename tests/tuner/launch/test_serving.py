@@ -14,7 +14,7 @@ from runners import Placement
 from tests.conftest import Tune
 from tuner.errors import SpecError
 from tuner.launch.adapter import image_of, serving
-from tuner.launch.checks import check
+from tuner.launch.checks.before_launch import check
 from tuner.launch.render import live_parameters, ready_path, rendered_texts
 from tuner.launch.requests import request_source
 from tuner.spec.reading import LoadedSpec, load_spec

@@ -16,9 +16,9 @@ import pytest
 from tests.conftest import Tune, tune_environment
 from tuner.errors import SpecError, UsageError
 from tuner.launch.price import check_prices, gpu_share, price_per_hour
-from tuner.spec.catalogue import OwnHardware, catalogue_names, load_catalogue
-from tuner.spec.clouds import from_aws, from_azure, from_gcp
 from tuner.spec.model import GpuPrice
+from tuner.spec.prices.catalogue import OwnHardware, catalogue_names, load_catalogue
+from tuner.spec.prices.clouds import from_aws, from_azure, from_gcp
 from tuner.spec.reading import LoadedSpec, load_spec
 
 SPEC = """\

@@ -14,7 +14,7 @@ from results.report.chain import chain_picture
 from runners import Placement
 from tests.conftest import Tune, recommendation
 from tuner.errors import SpecError
-from tuner.launch.checks import check, warnings
+from tuner.launch.checks.before_launch import check, warnings
 from tuner.launch.render import rendered_texts, substitute
 from tuner.spec.chain import Chain
 from tuner.spec.reading import load_spec

@@ -1,102 +1,10 @@
-"""The front door of the command line: the main job's options, and `tune spec.yaml` without a command's name."""
+"""The front door of the command line: `tune spec.yaml` without a command's name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
-
-from tuner.commands.options.tracking import TRACKING_OPTIONS
-from tuner.commands.options.types import PATH, RUNNERS, Budget, Parsed, whichever_first
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-_OPTIONS = (
-    click.option(
-        "--budget", type=Budget(), multiple=True, callback=whichever_first, show_default="auto",
-        help="How many trials (20), or how much time (2h, 90m) to spend; both, when it is given twice, whichever comes "
-        "first. auto: until another trial is not worth what it costs.",
-    ),
-    click.option(
-        "--max-cost", type=Parsed("money"), metavar="MONEY", help="What the machines may cost, at the spec's prices."
-    ),
-    click.option("--output", type=PATH, metavar="DIR", help="Where results go.  [default: tuning/SERVICE]"),
-    click.option(
-        "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True,
-        help="Optuna storage.  [default: SQLite, study.db in the output folder]",
-    ),
-    click.option("--runner", type=RUNNERS, help="Where servers run, instead of what the spec says."),
-    click.option(
-        "--parallel", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N",
-        help="How many trials to run at once: on one machine with cores of their own, on a cluster where it has room.",
-    ),
-    click.option(
-        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Makes the search repeatable."
-    ),
-    click.option("--resume", is_flag=True, help="Go on with the study that an interrupted run left."),
-    click.option(
-        "--warm-start", type=PATH, multiple=True, metavar="DIR|FILE",
-        help="Learn from an earlier run's folder, or from a result of Model Analyzer, GuideLLM or AIPerf. "
-        "May be repeated.",
-    ),
-    click.option(
-        "--json", "as_json", is_flag=True,
-        help="The recommendation as JSON on standard output, events on standard error.",
-    ),
-    click.option(
-        "--metrics-port", type=click.IntRange(1, 65535), metavar="PORT",
-        help="Serve metrics of the run for Prometheus, on --metrics-host.",
-    ),
-    click.option(
-        "--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST",
-        help="Where metrics are served: 0.0.0.0 in a container, so that Prometheus can read them.",
-    ),
-)  # fmt: skip
-
-_VERIFY_OPTIONS = (
-    click.option("--prometheus", required=True, metavar="URL", help="Where the deployment's metrics are."),
-    click.option("--metric", metavar="NAME{LABELS}", help="The histogram of its latencies."),
-    click.option("--rate", metavar="QUERY", help="PromQL of its requests/s.  [default: of the metric]"),
-    click.option("--p99", metavar="QUERY", help="PromQL of its p99 in seconds.  [default: of the metric]"),
-    click.option("--replicas", default="1", show_default=True, metavar="N|QUERY", help="How many share the traffic."),
-    click.option(
-        "--range", "length", type=Parsed("duration"), default="1h", show_default=True, metavar="TIME",
-        help="How much of the past to look at.",
-    ),
-    click.option(
-        "--step", type=Parsed("duration"), default="60s", show_default=True, metavar="TIME",
-        help="Length of the stretches that are compared; two scrapes at least.",
-    ),
-    click.option("--end", type=float, metavar="SECONDS", help="Until when, in seconds since 1970.  [default: now]"),
-    click.option(
-        "--false-alarms", type=Parsed("share"), default="2%", show_default=True, metavar="SHARE",
-        help="How many deployments may fail that do hold.",
-    ),
-    click.option(
-        "--detect", type=Parsed("share"), default="15%", show_default=True, metavar="SHARE",
-        help="The change of the p99 that matters.",
-    ),
-    click.option("--output", type=PATH, metavar="DIR", help="Where verify.json goes.  [default: DIR/verify]"),
-    click.option("--json", "as_json", is_flag=True, help="The same as JSON on standard output."),
-    click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db."),
-    click.option("--study", metavar="NAME", help="Which study of the storage (the service's name)."),
-)  # fmt: skip
-
-
-def run_options(function: Function) -> Function:
-    """The options of the main job, for `tune` itself and for `tune run`."""
-    for option in reversed((*_OPTIONS, *TRACKING_OPTIONS)):
-        function = option(function)
-    return function
-
-
-def verify_options(function: Function) -> Function:
-    """The options of `tune verify`."""
-    for option in reversed(_VERIFY_OPTIONS):
-        function = option(function)
-    return function
 
 
 class FrontDoor(click.Group):

@@ -60,20 +60,22 @@ def expected_loss(prediction: Prediction, losses: Losses, scale: Scale) -> Float
     return np.asarray(scale(losses(prediction.middle()[:, None, None], prediction.p99_mean[:, None, None]))[:, 0, 0])
 
 
-def promise(prediction: Prediction, losses: Losses, scale: Scale, free: Ints, *, learned: bool, told: bool) -> Floats:
+def promise(
+    prediction: Prediction, losses: Losses, scale: Scale, free: Ints, *, learned: bool, warm_started: bool
+) -> Floats:
     """How good each `free` configuration is as a first trial: the odds that it is the best, by what the network has
     `learned` of being the cheapest or by what it expects, times those that it serves, which count twice: a trial that
     serves says how fast the service is.
 
     Before anything was measured the network knows no capacity, and its expectation is only a hint. Where earlier
-    studies have `told`, what serves there is known well enough.
+    studies `warm_started` the search, what serves there is known well enough.
     """
     if learned and prediction.best is not None:
         odds = softmax(prediction.best[free])
     else:
         loss = expected_loss(prediction, losses, scale)[free]
-        odds = softmax(-loss / 0.05) if told else softmax(-0.3 * loss / max(1e-9, float(loss.std())))
-    return np.asarray(odds * prediction.outcome[free, 0] ** (1 if told else 2))
+        odds = softmax(-loss / 0.05) if warm_started else softmax(-0.3 * loss / max(1e-9, float(loss.std())))
+    return np.asarray(odds * prediction.outcome[free, 0] ** (1 if warm_started else 2))
 
 
 def chebyshev(weights: Floats, low: Floats, high: Floats) -> Callable[[Sequence[Floats]], Floats]:

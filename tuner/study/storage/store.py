@@ -117,8 +117,8 @@ class StudyStore:
                 if record.evidence is not None:
                     self._retry(trial.set_user_attr, EVIDENCE, record.evidence.model_dump(mode="json"))
                 self._retry(trial.set_user_attr, RECORD, record.model_dump(mode="json"))
-                told = values if state is TrialState.COMPLETE else None
-                self._retry(self._study.tell, trial, values=told, state=state)
+                objectives = values if state is TrialState.COMPLETE else None
+                self._retry(self._study.tell, trial, values=objectives, state=state)
             except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
                 return False
         return True

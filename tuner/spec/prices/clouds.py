@@ -19,7 +19,7 @@ import httpx
 from pydantic import ValidationError
 
 from tuner.errors import UnfitEnvironmentError
-from tuner.spec.catalogue import Catalogue, Instance
+from tuner.spec.prices.catalogue import Catalogue, Instance
 
 _HOURS = 8760.0
 _TIMEOUT_S = 60.0

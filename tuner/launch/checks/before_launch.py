@@ -15,9 +15,10 @@ from runners import Placement
 from search_spaces import Parameter, quantity
 from search_spaces.reading import is_file
 from tuner.launch.adapter import Serving, check_serving, serving
-from tuner.launch.advice import unchecked, unreachable
 from tuner.launch.chain import check_chain, unmeasured
-from tuner.launch.files import check_environment, check_script
+from tuner.launch.checks.advice import unchecked, unreachable
+from tuner.launch.checks.files import check_environment, check_script
+from tuner.launch.checks.times import check_times, too_short, undecided
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
 from tuner.launch.render import (
@@ -30,7 +31,6 @@ from tuner.launch.render import (
     templates,
 )
 from tuner.launch.requests import adapter_request, must_describe
-from tuner.launch.times import check_times, too_short, undecided
 from tuner.spec.reading import LoadedSpec
 
 
@@ -75,7 +75,7 @@ def _check_service(loaded: LoadedSpec) -> None:
         _check_program(loaded)
         check_script(loaded)
     if loaded.spec.runner.type == "attach":
-        _check_told(loaded)
+        _check_reconfigurable(loaded)
     if loaded.spec.runner.type == "command":
         _check_commands(loaded)
 
@@ -215,11 +215,11 @@ def _runner_placeholders(loaded: LoadedSpec) -> tuple[str, ...]:
     return (*RUNNER_PLACEHOLDERS, *(COMMAND_PLACEHOLDERS if loaded.spec.runner.type == "command" else ()))
 
 
-def _check_told(loaded: LoadedSpec) -> None:
+def _check_reconfigurable(loaded: LoadedSpec) -> None:
     """A server that is there already has its other parameters' values; which, only the spec can say."""
-    told = live_parameters(loaded)
+    live = live_parameters(loaded)
     for parameter in loaded.space.parameters:
-        if len(parameter.choices) > 1 and parameter.name not in told:
+        if len(parameter.choices) > 1 and parameter.name not in live:
             raise loaded.error(
                 ("space", "parameters", parameter.name),
                 "a server that is there already cannot be told it: name it in a request of service.manage, or give it "

@@ -155,14 +155,14 @@ class OwnHardware(Section):
 
 def catalogue_names() -> tuple[str, ...]:
     """Those that ship with the product."""
-    folder = resources.files("tuner.spec") / "catalogues"
+    folder = resources.files("tuner.spec.prices") / "catalogues"
     return tuple(sorted(one.name.removesuffix(".yaml") for one in folder.iterdir() if one.name.endswith(".yaml")))
 
 
 def load_catalogue(name: str, folder: Path = Path()) -> Catalogue:
     """One of ours by name, or a file. Raises UsageError."""
     if name in catalogue_names():
-        with resources.as_file(resources.files("tuner.spec") / "catalogues" / f"{name}.yaml") as path:
+        with resources.as_file(resources.files("tuner.spec.prices") / "catalogues" / f"{name}.yaml") as path:
             return _read(path)
     path = folder / name
     if not is_file(path):

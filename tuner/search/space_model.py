@@ -1,0 +1,89 @@
+"""A search space and its records in the surrogate's terms: what it predicts from, and the losses that follow.
+
+scikit-learn takes a second to import, so nothing of the surrogate is imported before the first question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from results import TrialRecord
+from search_spaces import Configuration
+from tuner.search.candidates import CandidatePool
+from tuner.search.objective import Objective
+
+if TYPE_CHECKING:
+    from tuner.search.surrogate.acquisition import Losses
+    from tuner.search.surrogate.features import Candidates, Floats, Trials
+    from tuner.search.surrogate.mixture import Surrogate
+
+
+@dataclass(frozen=True)
+class SpaceModel:
+    """What can be predicted for the candidates of a pool. `price` is per hour, `limit_ms` the p99's; `warm_start` are
+    records of other studies. `weights` are the network's, None for those that ship.
+    """
+
+    pool: CandidatePool
+    price: Callable[[Configuration], float | None]
+    limit_ms: float | None
+    warm_start: Sequence[TrialRecord]
+    weights: Path | None
+
+    @cached_property
+    def surrogate(self) -> Surrogate:
+        """Predicts for all candidates of the pool, in their order."""
+        from tuner.search.surrogate.mixture import Surrogate
+        from tuner.search.surrogate.space import candidates_of, trials_of
+
+        if not self.warm_start:
+            return Surrogate(self.candidates, weights=self.weights)
+        space, configurations = self.pool.space, [record.configuration for record in self.warm_start]
+        numbers = {id(record): number for number, record in enumerate(self.warm_start)}
+        before = candidates_of(space, configurations, lambda _: None)
+        prices = np.log([one.cost_per_hour or np.nan for one in self.warm_start])
+        before = type(before)(before.columns, prices, before.physics)
+        earlier = trials_of(self.warm_start, lambda one: numbers[id(one)], space, self.limit_ms, earlier=True)
+        return Surrogate(self.candidates, before, earlier, self.weights)
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """The pool's configurations as the network sees them."""
+        from tuner.search.surrogate.space import candidates_of
+
+        return candidates_of(self.pool.space, self.pool.configurations, self.price)
+
+    def trials(self, records: Sequence[TrialRecord]) -> Trials:
+        """The records that proved something, in the order of their numbers."""
+        from tuner.search.surrogate.space import trials_of
+
+        ordered = sorted(records, key=lambda record: record.number)
+        return trials_of(
+            ordered,
+            lambda one: self.pool.number_of(one.configuration),
+            self.pool.space,
+            self._reference_ms(ordered),
+        )
+
+    def losses(self, objective: Objective, records: Sequence[TrialRecord]) -> Losses:
+        """The objective's losses of all candidates, by log capacities and by log p99s relative to the reference."""
+        reference_ms = self._reference_ms(records) or 1.0
+
+        def losses(log_capacity: Floats, log_p99: Floats) -> list[Floats]:
+            p99_ms = np.exp(log_p99) * reference_ms
+            return objective.losses_at(log_capacity, p99_ms, self.candidates.log_price[:, None, None])
+
+        return losses
+
+    def _reference_ms(self, records: Sequence[TrialRecord]) -> float | None:
+        """The p99's limit; where there is no SLO, as in a table, what is usual there stands for it."""
+        if self.limit_ms is not None:
+            return self.limit_ms
+        ordered = sorted(records, key=lambda record: record.number)
+        return next((record.p99_ms.value for record in ordered if record.p99_ms), None)
