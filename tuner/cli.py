@@ -16,7 +16,7 @@ from search_spaces.masking import MaskedStream
 from search_spaces.reading import shown
 from tuner import __version__
 from tuner.commands.options.front import FrontDoor
-from tuner.commands.options.groups import plan_options, run_options, verify_options
+from tuner.commands.options.groups import plan_options, run_options, share_options, verify_options
 from tuner.commands.options.types import FORMATS, PATH, RUNNERS, Format, Parsed, Rate
 from tuner.errors import ExitCode, TuneError
 
@@ -233,6 +233,20 @@ def verify(context: click.Context, /, **options: Any) -> None:
     from tuner.commands.verify import verify as command
 
     context.exit(command(VerifyOptions.of(options)))
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=PATH)
+@share_options
+@click.pass_context
+def share(context: click.Context, /, **options: Any) -> None:
+    """Write the study as a table that others can replay, with a data sheet, anonymised.
+
+    No name of a host, person, path, image or service is in it, nor a secret; what was left out is said.
+    """
+    from tuner.commands.share import ShareOptions, share_study
+
+    context.exit(share_study(ShareOptions(**options)))
 
 
 @cli.command()

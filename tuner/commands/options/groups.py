@@ -132,6 +132,25 @@ _PLAN_OPTIONS = (
     click.option("--study", metavar="NAME", help="Which study of the storage (the service's name)."),
 )  # fmt: skip
 
+_SHARE_OPTIONS = (
+    click.option("--licence", required=True, metavar="SPDX", help="Under which licence, such as CC0-1.0."),
+    click.option("--about", default="", metavar="TEXT", help="What was measured, in a sentence; published as it is."),
+    click.option(
+        "--keep", multiple=True, metavar="PARAMETER", help="Publish the texts of this parameter. May be repeated."
+    ),
+    click.option("--prices", is_flag=True, help="Publish prices, instead of proportions between them."),
+    click.option("--output", type=PATH, metavar="DIR", help="Where the files go.  [default: DIR/shared]"),
+    click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db."),
+    click.option("--study", metavar="NAME", help="Which study of the storage (the service's name)."),
+)  # fmt: skip
+
+
+def share_options(function: Function) -> Function:
+    """The options of `tune share`."""
+    for option in reversed(_SHARE_OPTIONS):
+        function = option(function)
+    return function
+
 
 def run_options(function: Function) -> Function:
     """The options of the main job, for `tune` itself and for `tune run`."""
