@@ -244,7 +244,7 @@ def share(context: click.Context, /, **options: Any) -> None:
 
     No name of a host, person, path, image or service is in it, nor a secret; what was left out is said.
     """
-    from tuner.commands.share import ShareOptions, share_study
+    from tuner.commands.export import ShareOptions, share_study
 
     context.exit(share_study(ShareOptions(**options)))
 

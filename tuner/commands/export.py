@@ -1,4 +1,6 @@
-"""`tune export DIR`: the recommendation as manifests, or as a server's own configuration."""
+"""What leaves a study: `tune export DIR`, manifests of the recommendation or a server's own configuration, and
+`tune share DIR`, a table that others can replay.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ from results.files import write_text
 from results.text import visible
 from search_spaces.reading import quoted, shown, why_outside
 from tuner.api import load_study
+from tuner.commands.options.stored import read_study
 from tuner.errors import ExitCode, UsageError
+from tuner.outcome.shared_table import Sharing, share
+from tuner.spec.reading import load_spec
 
 
 @dataclass(frozen=True)
@@ -52,3 +57,35 @@ def _joined(files: Mapping[str, str]) -> str:
     if len(files) == 1:
         return next(iter(files.values()))
     return "".join(f"---\n# {visible(name)}\n{text}" for name, text in files.items())
+
+
+@dataclass(frozen=True)
+class ShareOptions:
+    """The command line of a sharing."""
+
+    folder: Path
+    licence: str
+    about: str = ""
+    keep: tuple[str, ...] = ()
+    prices: bool = False
+    output: Path | None = None
+    storage: str | None = None
+    study: str | None = None
+
+
+def share_study(options: ShareOptions) -> ExitCode:
+    """Raises UsageError where there is nothing to share."""
+    summary, loaded = read_study(options.folder, options.storage, options.study)
+    sharing = Sharing(options.licence, options.about, frozenset(options.keep), options.prices)
+    shared = share(summary, loaded, sharing)
+    output = options.output or options.folder / "shared"
+    output.mkdir(parents=True, exist_ok=True)
+    for name, text in shared.files.items():
+        write_text(output / name, text)
+    load_spec(output / "spec.yaml")  # what is published is right, or said not to be
+    click.echo(f"wrote {', '.join(shared.files)} in {output}: {shared.rows} configurations, under {options.licence}")
+    click.echo("Left out or changed:")
+    for text in shared.left_out:
+        click.echo(f"  - {text}")
+    click.echo(f"Look at them before you publish them. They replay with: tune --service {output / 'spec.yaml'}")
+    return ExitCode.DONE
