@@ -28,7 +28,13 @@ import numpy as np
 import optuna
 from playwright.sync_api import sync_playwright
 
-from results import Estimate, TrialRecord
+from results import (
+    Estimate,
+    Latencies,
+    Timing,
+    TrialRecord,
+    Use,
+)
 from tuner.study.storage.keys import BUDGET, RECORD, SPEC
 
 GOALS = {"painted, 1,000 trials": 1.5, "open, 10,000 trials": 4.0, "a new trial": 2.0}
@@ -44,12 +50,15 @@ def record(number: int, generator: np.random.Generator) -> TrialRecord:
     capacity = float(50 * int(configuration["cpu_cores"]) ** 0.8 * generator.lognormal(0, 0.4))
     price = 0.04 * int(configuration["cpu_cores"])
     return TrialRecord(
-        number=number, state="complete", configuration=configuration, p50_ms=8.0, p95_ms=20.0,
-        capacity_qps=Estimate(value=capacity, low=0.95 * capacity, high=1.05 * capacity), error_rate=0.0,
-        p99_ms=Estimate(value=float(generator.uniform(20, 50)), low=19, high=51), cost_per_hour=price,
-        cost_per_million_requests=price / capacity / 3600 * 1e6, bottleneck="cpu", wall_s=40.0, load_s=30.0,
-        cpu_cores_used=0.9, memory_peak_bytes=2**28, saturated_qps=1.2 * capacity, base_latency_ms=6.0,
-        cold_start_s=3.0,
+        number=number, state="complete", configuration=configuration,
+        capacity_qps=Estimate(value=capacity, low=0.95 * capacity, high=1.05 * capacity), cost_per_hour=price,
+        latency=Latencies(
+            base_latency_ms=6.0, p50_ms=8.0, p95_ms=20.0, error_rate=0.0,
+            p99_ms=Estimate(value=float(generator.uniform(20, 50)), low=19, high=51),
+        ),
+        cost_per_million_requests=price / capacity / 3600 * 1e6, bottleneck="cpu",
+        timing=Timing(cold_start_s=3.0, load_s=30.0, wall_s=40.0),
+        use=Use(cpu_cores_used=0.9, memory_peak_bytes=2**28), saturated_qps=1.2 * capacity,
     )  # fmt: skip
 
 

@@ -30,7 +30,11 @@ import numpy as np
 from benchmarks.search.families import FAMILIES, Floats, Surface, draw
 from benchmarks.search.searchers import OURS, SEARCHERS, OurSearch
 from benchmarks.search.tables import read_table, sources
-from results import Estimate, TrialRecord
+from results import (
+    Estimate,
+    Latencies,
+    TrialRecord,
+)
 from runners import Recorded
 from search_spaces import Parameter, SearchSpace
 from tuner.search.beliefs import Beliefs, Expectation
@@ -115,7 +119,8 @@ class Noisy:
             return TrialRecord(state="pruned", reason="dearer", capacity_bound_qps=bound, **shared)
         p99_ms = np.nan if surface.p99_ms is None else float(surface.p99_ms[number])
         return TrialRecord(
-            state="complete", capacity_qps=estimate, p99_ms=None if np.isnan(p99_ms) else Estimate.exactly(p99_ms),
+            state="complete", capacity_qps=estimate,
+            latency=Latencies(p99_ms=None if np.isnan(p99_ms) else Estimate.exactly(p99_ms)),
             cost_per_million_requests=cost_per_million_requests(price, seen), **shared,
         )  # fmt: skip
 

@@ -126,7 +126,7 @@ class Run:
         if not (self.output / "study.db").exists():
             return {}
         records = Archive(sqlite_url(self.output)).snapshot().records
-        return {record.number: f"{record.state} {record.wall_s}" for record in records}
+        return {record.number: f"{record.state} {record.timing.wall_s}" for record in records}
 
     def orphans(self) -> list[str]:
         if self.runner == "process":

@@ -26,7 +26,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from results import Estimate, Recommendation, StudySummary, TrialCounts, TrialRecord
+from results import (
+    Estimate,
+    Latencies,
+    Recommendation,
+    StudySummary,
+    Timing,
+    TrialCounts,
+    TrialRecord,
+)
 from results.planning import Plan, Replica, Traffic, Wishes, make_plan
 
 Floats = NDArray[np.float64]
@@ -50,7 +58,7 @@ def study(path: Path, spread: str) -> StudySummary:
     )
     best = max(records, key=lambda one: (one.capacity_qps.value if one.capacity_qps else 0) / (one.cost_per_hour or 1))
     chosen = Recommendation(
-        service=path.stem, configuration=best.configuration, capacity_qps=best.capacity_qps, p99_ms=best.p99_ms,
+        service=path.stem, configuration=best.configuration, capacity_qps=best.capacity_qps, p99_ms=best.latency.p99_ms,
         error_rate=0.0, cost_per_hour=best.cost_per_hour, cost_per_million_requests=1.0, meets_slo=True, confirmed=True,
         trial=best.number, trials=TrialCounts(complete=len(records)),
     )  # fmt: skip
@@ -66,10 +74,12 @@ def record(number: int, row: dict[str, str], spread: str) -> TrialRecord:
     replica = Replica.measured(capacity, saturated, None, None, None)
     queue = queue_of(replica, spread)
     return TrialRecord(
-        number=number, state="complete", cold_start_s=COLD_S, cost_per_hour=float(row["price_per_hour"]),
+        number=number, state="complete", timing=Timing(cold_start_s=COLD_S), cost_per_hour=float(row["price_per_hour"]),
         configuration={name: value for name, value in row.items() if name not in FIGURES},
-        capacity_qps=Estimate.exactly(capacity), saturated_qps=saturated, p99_ms=Estimate.exactly(SLO_MS),
-        base_latency_ms=SLO_MS - 1e3 * (queue.limit_s - queue.mean_s),
+        capacity_qps=Estimate.exactly(capacity), saturated_qps=saturated,
+        latency=Latencies(
+            p99_ms=Estimate.exactly(SLO_MS), base_latency_ms=SLO_MS - 1e3 * (queue.limit_s - queue.mean_s)
+        ),
     )  # fmt: skip
 
 

@@ -21,7 +21,15 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from results import Estimate, Recommendation, StudySummary, TrialCounts, TrialRecord
+from results import (
+    Estimate,
+    Latencies,
+    Recommendation,
+    StudySummary,
+    Timing,
+    TrialCounts,
+    TrialRecord,
+)
 from results.planning import Option, Strategy, Traffic, Wishes, make_plan
 
 Floats = NDArray[np.float64]
@@ -102,12 +110,14 @@ def traces(seed: int, unit_qps: float) -> list[Traffic]:
 def study(server: Server, cold_start_s: float) -> StudySummary:
     rate = capacity(server)
     record = TrialRecord(
-        number=0, state="complete", configuration={"server": server.name}, cold_start_s=cold_start_s, cost_per_hour=1.0,
-        capacity_qps=Estimate(value=rate, low=0.97 * rate, high=1.03 * rate), base_latency_ms=1e3 * server.mean_s,
-        saturated_qps=server.count / server.mean_s, p99_ms=Estimate.exactly(1e3 * LIMIT_S),
+        number=0, state="complete", configuration={"server": server.name}, cost_per_hour=1.0,
+        timing=Timing(cold_start_s=cold_start_s), saturated_qps=server.count / server.mean_s,
+        capacity_qps=Estimate(value=rate, low=0.97 * rate, high=1.03 * rate),
+        latency=Latencies(base_latency_ms=1e3 * server.mean_s, p99_ms=Estimate.exactly(1e3 * LIMIT_S)),
     )  # fmt: skip
     best = Recommendation(
-        service=server.name, configuration=record.configuration, capacity_qps=record.capacity_qps, p99_ms=record.p99_ms,
+        service=server.name, configuration=record.configuration, capacity_qps=record.capacity_qps,
+        p99_ms=record.latency.p99_ms,
         error_rate=0.0, cost_per_hour=1.0, cost_per_million_requests=1.0, meets_slo=True, confirmed=True, trial=0,
         trials=TrialCounts(complete=1),
     )  # fmt: skip

@@ -6,9 +6,17 @@ fields. Money is in the currency of the spec's prices, times are in seconds, siz
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 ParameterValue = bool | int | float | str
 State = Literal["complete", "pruned", "infeasible", "failed"]
@@ -294,22 +302,66 @@ class Observations(_Record):
     unsettled: tuple[WarmupSample, ...] = ()
 
 
-class TrialRecord(Observations, ServerFacts, Use, Timing, Costs, Latencies, Rates, Identity):
-    """One configuration, launched and measured: its parts as one flat value, as files and storages have it."""
+class TrialRecord(Observations, Costs, Rates, Identity):
+    """One configuration, launched and measured. Files and storages have it flat: the keys of its parts stand beside its
+    own, so a key is one thing in all of them.
+    """
 
+    latency: Latencies = Latencies()
+    timing: Timing = Timing()
+    use: Use = Use()
+    server: ServerFacts = ServerFacts()
     evidence: TrialEvidence | None = Field(
         default=None, exclude=True, repr=False, description="not in the record's JSON"
     )
 
     @classmethod
     def of(
-        cls, identity: Identity, rates: Rates, latencies: Latencies, costs: Costs, timing: Timing, use: Use,
+        cls, identity: Identity, rates: Rates, latency: Latencies, costs: Costs, timing: Timing, use: Use,
         server: ServerFacts, observations: Observations,
     ) -> TrialRecord:  # fmt: skip
         """Made of its parts, each complete."""
-        parts = (identity, rates, latencies, costs, timing, use, server, observations)
-        fields: dict[str, Any] = {name: getattr(part, name) for part in parts for name in type(part).model_fields}
-        return cls(**fields)
+        own: dict[str, Any] = {
+            name: getattr(part, name)
+            for part in (identity, rates, costs, observations)
+            for name in type(part).model_fields
+        }
+        return cls(latency=latency, timing=timing, use=use, server=server, **own)
+
+    def value_of(self, key: str) -> Any:
+        """What its JSON has under that key; None for a key that it does not have."""
+        part = PART_OF.get(key)
+        return getattr(self if part is None else getattr(self, part), key, None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, content: Any) -> Any:
+        """Take the keys of each part out of a flat content."""
+        if not isinstance(content, Mapping) or not PART_OF.keys() & content.keys():
+            return content
+        flat = {part: keys for part, keys in _KEYS.items() if part not in content}
+        parts = {part: {key: content[key] for key in keys if key in content} for part, keys in flat.items()}
+        own = {key: value for key, value in content.items() if PART_OF.get(key) not in flat}
+        return own | parts
+
+    @model_serializer(mode="wrap")
+    def _flatten(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        nested = handler(self)
+        flat = nested | {key: value for part in _KEYS for key, value in nested[part].items()}
+        return {key: flat[key] for key in _ORDER}
+
+
+_KEYS = {
+    name: tuple(part.model_fields)
+    for name, part in (("latency", Latencies), ("timing", Timing), ("use", Use), ("server", ServerFacts))
+}
+PARTS = frozenset(_KEYS)
+PART_OF = {key: part for part, keys in _KEYS.items() for key in keys}
+_ORDER = tuple(
+    key
+    for part in (Identity, Rates, Latencies, Costs, Timing, Use, ServerFacts, Observations)
+    for key in part.model_fields
+)
 
 
 class TrialCounts(_Record):
@@ -341,6 +393,11 @@ class Choice(_Record):
     chain: ChainRecord | None = None
     language: LanguageRecord | None = None
     launches: int = 1
+
+    @property
+    def latency(self) -> Latencies:
+        """Its latency and error rate, as a trial has them."""
+        return Latencies(p99_ms=self.p99_ms, error_rate=self.error_rate)
 
 
 Action = Literal["deploy", "keep", "uncertain"]
@@ -386,3 +443,8 @@ class Recommendation(_Record):
     untried_improvement: float | None = None
     alternatives: tuple[Choice, ...] = ()
     reasons: tuple[str, ...] = ()
+
+    @property
+    def latency(self) -> Latencies:
+        """Its latency and error rate, as a trial has them."""
+        return Latencies(p99_ms=self.p99_ms, error_rate=self.error_rate)

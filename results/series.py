@@ -79,7 +79,7 @@ def points(study: StudySummary) -> list[Point]:
                 assigned(one.configuration),
                 one.cost_per_million_requests,
                 _sane(one.capacity_qps),
-                one.p99_ms,
+                one.latency.p99_ms,
             )
         )
     order: tuple[Kind, ...] = ("other", "front", "current", "best")
@@ -151,7 +151,7 @@ def _spent(record: TrialRecord) -> float:
 
 def _seconds(record: TrialRecord) -> float:
     """How long it took; a replayed trial, how long it would have taken."""
-    return max(record.wall_s or 0.0, record.load_s or 0.0)
+    return max(record.timing.wall_s or 0.0, record.timing.load_s or 0.0)
 
 
 def _sane(estimate: Estimate) -> Estimate:

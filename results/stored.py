@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from results.records import Choice, Estimate, Recommendation, TrialRecord
+from results.records import PARTS, Choice, Estimate, Recommendation, TrialRecord
 from results.text import visible
 from search_spaces.reading import quoted
 
@@ -47,7 +47,11 @@ def _validated(kind: type[Record], content: Any) -> Record:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        unknown = {one["loc"] for one in error.errors(include_url=False) if one["type"] == "extra_forbidden"}
+        unknown = {
+            _keys(error.title, one["loc"])
+            for one in error.errors(include_url=False)
+            if one["type"] == "extra_forbidden"
+        }
         if not unknown:
             raise
         return kind.model_validate(_without(content, unknown, ()))
@@ -81,9 +85,23 @@ def plain_json(text: Any) -> Any:
 def first_problem(error: ValidationError) -> str:
     """The first thing that is wrong, on one line."""
     first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in _keys(error.title, first["loc"]))
     message = quoted(f"{where}: {first['msg']}" if where else first["msg"], 160)[1:-1]
     return " ".join(message.split())
+
+
+def _keys(kind: str, place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The place in the JSON of a value of that kind: a trial's parts are flat there."""
+    return place[1:] if kind == TrialRecord.__name__ and place and place[0] in PARTS else place
+
+
+def _fields(value: BaseModel, where: str) -> Iterator[tuple[str, object]]:
+    """Its values, each with its place in the JSON; without configurations, which are anybody's."""
+    for name in type(value).model_fields:
+        if name not in ("configuration", "evidence"):
+            part = isinstance(value, TrialRecord) and name in PARTS
+            inner = where if part else f"{where}.{name}" if where else name
+            yield inner, getattr(value, name)
 
 
 def problems(value: BaseModel) -> Iterator[str]:
@@ -99,12 +117,10 @@ def problems(value: BaseModel) -> Iterator[str]:
 
 
 def _figures(value: object, where: str) -> Iterator[tuple[str, float, bool]]:
-    """Every number in it with its field, and whether it may be negative. Configurations are anybody's."""
+    """Every number in it with its field, and whether it may be negative."""
     if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            if name not in ("configuration", "evidence"):
-                inner = f"{where}.{name}" if where else name
-                yield from _figures(getattr(value, name), inner)
+        for inner, one in _fields(value, where):
+            yield from _figures(one, inner)
     elif isinstance(value, float):
         yield where, value, where.endswith(_SIGNED)
     elif isinstance(value, dict):
@@ -126,9 +142,8 @@ def _contradictions(value: object, where: str = "") -> Iterator[str]:
         if isinstance(value, TrialRecord) and not 0 <= value.number <= _MAX_NUMBER:
             yield f"number is {quoted(value.number, 24)}, which no trial has"
     if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            if name not in ("configuration", "evidence"):
-                yield from _contradictions(getattr(value, name), f"{where}.{name}" if where else name)
+        for inner, one in _fields(value, where):
+            yield from _contradictions(one, inner)
     elif isinstance(value, (tuple, list)):
         for index, one in enumerate(value):
             yield from _contradictions(one, f"{where}.{index}")

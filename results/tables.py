@@ -120,10 +120,10 @@ def writes_parquet() -> bool:
 
 def _row(record: TrialRecord) -> dict[str, Any]:
     row: dict[str, Any] = {
-        name: getattr(record, name, None) for name in ("number", *_TEXTS, *_FIGURES, *_BYTES)
+        name: record.value_of(name) for name in ("number", *_TEXTS, *_FIGURES, *_BYTES)
     }  # the low and high ends come next
     row |= _ends("capacity", "qps", record.capacity_qps)
-    return row | _ends("p99", "ms", record.p99_ms)
+    return row | _ends("p99", "ms", record.latency.p99_ms)
 
 
 def _of_language(one: LanguageRecord | None, name: str) -> float | None:

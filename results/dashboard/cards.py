@@ -36,7 +36,7 @@ def _card(study: StudySummary, one: TrialRecord) -> html.Article:
     figures = [
         ("requests/s", figure(one.capacity_qps.value) if one.capacity_qps else None),
         ("95% interval", interval(one.capacity_qps)),
-        ("p99", milliseconds(one.p99_ms.value) if one.p99_ms else None),
+        ("p99", milliseconds(one.latency.p99_ms.value) if one.latency.p99_ms else None),
         ("per million", money(cost, study.currency) if cost else None),
     ]  # fmt: skip
     items = [html.Div([html.Dd(name), html.Dt(text)]) for name, text in figures if text]

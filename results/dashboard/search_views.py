@@ -74,7 +74,7 @@ def _came_of(study: StudySummary, record: TrialRecord) -> str:
         return f"trial {record.number}: {record.state}" + (f", {record.reason}" if record.reason else "")
     cost = money(record.cost_per_million_requests, study.currency)
     rate = "" if record.capacity_qps is None else f" at {figure(record.capacity_qps.value)} requests/s"
-    late = "" if record.p99_ms is None else f", p99 {milliseconds(record.p99_ms.value)}{rate}"
+    late = "" if record.latency.p99_ms is None else f", p99 {milliseconds(record.latency.p99_ms.value)}{rate}"
     return f"trial {record.number}: {cost} per million{late}"
 
 

@@ -79,7 +79,7 @@ class GateMeasurement:
         """
         if one.capacity_qps is None or one.capacity_qps.value <= 0:
             return None
-        return cls(one.capacity_qps, None if one.services else one.p99_ms, one.cost_per_hour)
+        return cls(one.capacity_qps, None if one.services else one.latency.p99_ms, one.cost_per_hour)
 
 
 def decide(

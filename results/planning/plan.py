@@ -175,10 +175,10 @@ def _option(study: StudySummary, group: str, record: TrialRecord, traffic: Traff
 
 def _replica(study: StudySummary, record: TrialRecord, wishes: Wishes, end: str = "low") -> Replica:
     assert record.capacity_qps is not None  # noqa: S101 (chosen so)
-    cold = record.cold_start_s if wishes.cold_start_s is None else wishes.cold_start_s
+    cold = record.timing.cold_start_s if wishes.cold_start_s is None else wishes.cold_start_s
     capacity = float(getattr(record.capacity_qps, end))
     return Replica.measured(
-        capacity, record.saturated_qps, study.slo_p99_ms, record.base_latency_ms, cold, study.slo_late
+        capacity, record.saturated_qps, study.slo_p99_ms, record.latency.base_latency_ms, cold, study.slo_late
     )
 
 
@@ -295,7 +295,7 @@ def _notes(study: StudySummary, option: Option, wishes: Wishes) -> list[str]:
         study.recommendation.trial == record.number and study.recommendation.confirmed
     ):
         notes.append(f"Trial {record.number} was measured once only: measure it again before so much rests on it.")
-    if record.cold_start_s is None and wishes.cold_start_s is None:
+    if record.timing.cold_start_s is None and wishes.cold_start_s is None:
         notes.append("No cold start was measured: replicas are taken to serve at once. --cold-start gives one.")
     if record.cost_per_hour is None:
         notes.append("The configuration has no price: replicas alone are planned.")

@@ -41,22 +41,22 @@ def findings(study: StudySummary) -> tuple[Finding, ...]:
 
 def _idle_gpu(study: StudySummary) -> Iterator[Finding]:
     def idle(one: TrialRecord) -> bool:
-        return bool(study.gpu_parameters) and one.gpu_utilization is not None and one.gpu_utilization < _IDLE
+        return bool(study.gpu_parameters) and one.use.gpu_utilization is not None and one.use.gpu_utilization < _IDLE
 
     if seen := _latest(study, idle):
-        worst = min(seen, key=lambda one: one.gpu_utilization or 0.0)
+        worst = min(seen, key=lambda one: one.use.gpu_utilization or 0.0)
         price = "" if worst.cost_per_hour is None else f" for {money(worst.cost_per_hour, study.currency)} an hour"
         yield Finding(
             "A GPU is paid for and mostly idle",
-            f"Trial {worst.number} kept its GPU busy for {share(worst.gpu_utilization)} of the time at its highest "
+            f"Trial {worst.number} kept its GPU busy for {share(worst.use.gpu_utilization)} of the time at its highest "
             f"rate{price}. A smaller slice, a CPU, or larger batches may do.{_others(seen, worst)}",
             _numbers(seen),
         )
 
 
 def _gpu_throttling(study: StudySummary) -> Iterator[Finding]:
-    if seen := _latest(study, lambda one: bool(one.gpu_throttling)):
-        why = ", ".join(sorted({reason for one in seen for reason in one.gpu_throttling}))
+    if seen := _latest(study, lambda one: bool(one.use.gpu_throttling)):
+        why = ", ".join(sorted({reason for one in seen for reason in one.use.gpu_throttling}))
         yield Finding(
             "A GPU was slowed down",
             f"In trial {seen[0].number} its driver held the clocks back: {why}. On a GPU that is cooled better, or "
@@ -67,7 +67,7 @@ def _gpu_throttling(study: StudySummary) -> Iterator[Finding]:
 
 def _gpu_memory_taken(study: StudySummary) -> Iterator[Finding]:
     """What a framework holds follows the slice that it is given, so it says nothing of what it needs."""
-    seen = [one for one in map(study.latest, study.records) if one.gpu_memory_peak_bytes]
+    seen = [one for one in map(study.latest, study.records) if one.use.gpu_memory_peak_bytes]
     for name in study.gpu_parameters:
         # Half of one kind of GPU is not half of another: only the most frequent kind is looked at.
         kinds = [[one.configuration.get(other) for other in study.gpu_parameters if other != name] for one in seen]
@@ -76,7 +76,7 @@ def _gpu_memory_taken(study: StudySummary) -> Iterator[Finding]:
         held = {size_: one for one in same if (size_ := _slice(one.configuration.get(name))) is not None}
         if len(held) < 2 or max(held) < _WIDER * min(held):
             continue
-        shares = [(one.gpu_memory_peak_bytes or 0) / size_ for size_, one in held.items()]
+        shares = [(one.use.gpu_memory_peak_bytes or 0) / size_ for size_, one in held.items()]
         if max(shares) > (1 + _SAME_SHARE) * min(shares):
             continue
         smallest, largest = held[min(held)], held[max(held)]
@@ -85,9 +85,9 @@ def _gpu_memory_taken(study: StudySummary) -> Iterator[Finding]:
         yield Finding(
             "GPU memory is taken as it is given",
             f"With {name}={given(smallest.configuration[name])} the server held "
-            f"{size(smallest.gpu_memory_peak_bytes)}, with {given(largest.configuration[name])} it held "
-            f"{size(largest.gpu_memory_peak_bytes)}, the same part of each: its framework takes what there is, which "
-            "says nothing of what it needs."
+            f"{size(smallest.use.gpu_memory_peak_bytes)}, with {given(largest.configuration[name])} it held "
+            f"{size(largest.use.gpu_memory_peak_bytes)}, the same part of each: its framework takes what there is, "
+            "which says nothing of what it needs."
             + ("" if least is None else f" The smallest slice that served is {given(least)}, found by trial."),
             _numbers([smallest, largest]),
         )
@@ -102,11 +102,11 @@ def _slice(value: ParameterValue | None) -> float | None:
 
 
 def _throttling(study: StudySummary) -> Iterator[Finding]:
-    if seen := _latest(study, lambda one: (one.throttled_share or 0.0) > _THROTTLED):
-        worst = max(seen, key=lambda one: one.throttled_share or 0.0)
+    if seen := _latest(study, lambda one: (one.use.throttled_share or 0.0) > _THROTTLED):
+        worst = max(seen, key=lambda one: one.use.throttled_share or 0.0)
         yield Finding(
             "The CPU quota was used up",
-            f"In trial {worst.number} the kernel held the server back in {share(worst.throttled_share)} of the "
+            f"In trial {worst.number} the kernel held the server back in {share(worst.use.throttled_share)} of the "
             "scheduler's periods at its highest rate: each time some requests wait for the next period. Fewer threads "
             f"than cores, or more cores, would end that.{_others(seen, worst)}",
             _numbers(seen),
@@ -114,14 +114,14 @@ def _throttling(study: StudySummary) -> Iterator[Finding]:
 
 
 def _memory_growth(study: StudySummary) -> Iterator[Finding]:
-    if seen := _latest(study, lambda one: one.memory_growth_bytes_per_s is not None):
-        worst = max(seen, key=lambda one: one.memory_growth_bytes_per_s or 0.0)
-        hourly = round((worst.memory_growth_bytes_per_s or 0.0) * _HOUR_S)
+    if seen := _latest(study, lambda one: one.use.memory_growth_bytes_per_s is not None):
+        worst = max(seen, key=lambda one: one.use.memory_growth_bytes_per_s or 0.0)
+        hourly = round((worst.use.memory_growth_bytes_per_s or 0.0) * _HOUR_S)
         yield Finding(
             "Memory grew under load",
             f"In trial {worst.number} it still grew by at least {size(hourly)} an hour when the load ended, at "
-            f"{size(worst.memory_peak_bytes)}: a leak, or a cache without a bound. Load it for longer before this is "
-            f"deployed.{_others(seen, worst)}",
+            f"{size(worst.use.memory_peak_bytes)}: a leak, or a cache without a bound. Load it for longer before this "
+            f"is deployed.{_others(seen, worst)}",
             _numbers(seen),
         )
 

@@ -9,7 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
-from results.records import Choice, Estimate, LanguageRecord, ParameterValue, ServiceRecord, TrialRecord
+from results.records import (
+    Choice,
+    Estimate,
+    LanguageRecord,
+    Latencies,
+    ParameterValue,
+    ServiceRecord,
+    TrialRecord,
+)
 from results.summary import StudySummary
 from results.text import NONE, change, duration, figure, given, interval, milliseconds, money, share, size
 
@@ -31,12 +39,8 @@ class Measured(Protocol):
         """Requests per second within the SLO."""
 
     @property
-    def p99_ms(self) -> Estimate | None:
-        """At the highest rate that held."""
-
-    @property
-    def error_rate(self) -> float | None:
-        """A share of 1."""
+    def latency(self) -> Latencies:
+        """At the highest rate that held, with the error rate."""
 
     @property
     def cost_per_hour(self) -> float | None:
@@ -94,7 +98,7 @@ def trials_table(study: StudySummary) -> Table:
         Column("all launches", lambda one: _pooled(study, one)),
         Column("launches", lambda one: _launches(study, one)),
         *_latency_and_money(study),
-        Column("errors", lambda one: share(one.error_rate)),
+        Column("errors", lambda one: share(one.latency.error_rate)),
         *_parameters(study),
     ]
     return _table(
@@ -123,13 +127,13 @@ def _facts(one: TrialRecord) -> str | None:
     """What a trial showed besides, for the line under its row."""
     shown = [
         ("bottleneck {}", one.bottleneck or NONE),
-        ("{} cores used", figure(one.cpu_cores_used, 2)),
-        ("{} of memory", size(one.memory_peak_bytes)),
-        ("GPU {} busy", share(one.gpu_utilization)),
-        ("{} of GPU memory", size(one.gpu_memory_peak_bytes)),
+        ("{} cores used", figure(one.use.cpu_cores_used, 2)),
+        ("{} of memory", size(one.use.memory_peak_bytes)),
+        ("GPU {} busy", share(one.use.gpu_utilization)),
+        ("{} of GPU memory", size(one.use.gpu_memory_peak_bytes)),
         *_of_tokens(one.language),
-        ("ready after {}", _lasted(one.cold_start_s)),
-        ("took {}", _lasted(one.wall_s)),
+        ("ready after {}", _lasted(one.timing.cold_start_s)),
+        ("took {}", _lasted(one.timing.wall_s)),
     ]
     return " \N{MIDDLE DOT} ".join(words.format(text) for words, text in shown if text != NONE) or None
 
@@ -171,7 +175,7 @@ def confirmations_table(study: StudySummary) -> Table | None:
         Column("again", _capacity),
         Column("95% interval", lambda one: interval(one.capacity_qps) or NONE),
         Column("p99", _p99),
-        Column("errors", lambda one: share(one.error_rate)),
+        Column("errors", lambda one: share(one.latency.error_rate)),
         Column("reason", lambda one: one.reason or "; ".join(one.notes) or NONE, numeric=False),
     ]
     if not again:
@@ -215,8 +219,8 @@ def comparison_table(study: StudySummary) -> Table | None:
             rows.append((title, text(before), text(after), change(before, after)))
 
     number("requests/s", figure, lambda one: one.capacity_qps.value if one.capacity_qps else None)
-    number("p99", milliseconds, lambda one: one.p99_ms.value if one.p99_ms else None)
-    number("errors", share, lambda one: one.error_rate)
+    number("p99", milliseconds, lambda one: one.latency.p99_ms.value if one.latency.p99_ms else None)
+    number("errors", share, lambda one: one.latency.error_rate)
     number("cost per hour", lambda value: money(value, study.currency), lambda one: one.cost_per_hour)
     number(
         "cost per million requests", lambda value: money(value, study.currency),
@@ -287,4 +291,5 @@ def _capacity_or_bound(record: TrialRecord) -> str:
 
 
 def _p99(one: Measured) -> str:
-    return milliseconds(one.p99_ms.value if one.p99_ms else None)
+    p99_ms = one.latency.p99_ms
+    return milliseconds(p99_ms.value if p99_ms else None)

@@ -36,7 +36,7 @@ def _first_reason(best: Recommendation) -> str:
 
 
 def _cells(record: TrialRecord) -> tuple[str, ...]:
-    capacity, p99 = record.capacity_qps, record.p99_ms
+    capacity, p99 = record.capacity_qps, record.latency.p99_ms
     return (
         assigned(record.configuration),
         figure(None if capacity is None else capacity.value),

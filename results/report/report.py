@@ -257,5 +257,5 @@ def _provenance(study: StudySummary) -> dict[str, str]:
     times = {"started": study.provenance.get("started"), "ended": study.ended or study.provenance.get("ended")}
     others = {name: value for name, value in study.provenance.items() if name not in times}
     best = next((study.latest(one) for one in study.records if one.number == study.recommendation.trial), None)
-    image = {"image": best.image} if best is not None and best.image else {}
+    image = {"image": best.server.image} if best is not None and best.server.image else {}
     return {name: value for name, value in times.items() if value} | image | others

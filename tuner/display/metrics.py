@@ -95,7 +95,7 @@ class MetricsDisplay:
         self._inner.close()
 
     def _ended(self, record: TrialRecord) -> None:
-        self._load.inc(record.load_s or 0.0)
+        self._load.inc(record.timing.load_s or 0.0)
         with self._lock:
             self._running.pop(record.number, None)
         self._show_phases()

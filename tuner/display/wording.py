@@ -13,8 +13,8 @@ def outcome(record: TrialRecord, currency: str) -> str:
         return one_line(record.reason or "")
     parts = [paid(record, currency)] if record.cost_per_million_requests is not None else []
     parts.append(measured(record.capacity_qps, "req/s"))
-    if record.p99_ms is not None:
-        parts.append(f"p99 {measured(record.p99_ms, 'ms')}")
+    if record.latency.p99_ms is not None:
+        parts.append(f"p99 {measured(record.latency.p99_ms, 'ms')}")
     if record.bottleneck:
         parts.append(record.bottleneck)
     return ", ".join(parts)
@@ -38,7 +38,7 @@ def paid(record: TrialRecord, currency: str) -> str:
 
 def spent_on(record: TrialRecord) -> float:
     """What the trial's containers cost while it ran."""
-    return (record.cost_per_hour or 0.0) * (record.wall_s or record.load_s or 0.0) / 3600
+    return (record.cost_per_hour or 0.0) * (record.timing.wall_s or record.timing.load_s or 0.0) / 3600
 
 
 def ahead(outline: StudyOutline) -> str:

@@ -45,7 +45,7 @@ def deployables(
     evidence = study.evidence.get(number)
     curve = None if evidence is None else latency_curve(study, number, evidence)
     if not loaded.colocated:
-        capacity, used = best.capacity_qps, _Measured(best.p50_ms, best.cpu_cores_used, confirmed)
+        capacity, used = best.capacity_qps, _Measured(best.latency.p50_ms, best.use.cpu_cores_used, confirmed)
         knee_qps = curve.knee_qps if curve else None
         return {"": _deployable(loaded, best.configuration, capacity, used, knee_qps, qps)}
     stages = {one.name: one for one in best.chain.stages} if best.chain else {}

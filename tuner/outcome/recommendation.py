@@ -99,8 +99,8 @@ def _choice(record: TrialRecord, records: Sequence[TrialRecord], confirmations: 
     return Choice(
         configuration=record.configuration,
         capacity_qps=record.capacity_qps,
-        p99_ms=record.p99_ms,
-        error_rate=record.error_rate,
+        p99_ms=record.latency.p99_ms,
+        error_rate=record.latency.error_rate,
         cost_per_hour=record.cost_per_hour,
         cost_per_million_requests=record.cost_per_million_requests,
         meets_slo=True,

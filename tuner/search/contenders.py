@@ -53,7 +53,7 @@ def believed(
         scale = price if by_cost and not math.isnan(price) else 0.0
         found.append(Contender(record.number, tuple(shown), expectation, scale))
         prices.append(price)
-        p99s.append(next((one.p99_ms.value for one in launches if one.p99_ms), math.nan))
+        p99s.append(next((one.latency.p99_ms.value for one in launches if one.latency.p99_ms), math.nan))
     if all(launch.below for one in found for launch in one.launches):
         return None
     log_price = np.array(prices)[:, None]
@@ -82,7 +82,7 @@ def together(
     believed_ = beliefs.figure(record.number)
     if objective.metrics[0] == "p99_ms":
         p99 = Estimate(value=1 / believed_.value, low=1 / believed_.high, high=1 / believed_.low)
-        return latest.model_copy(update={"p99_ms": p99})
+        return latest.model_copy(update={"latency": latest.latency.model_copy(update={"p99_ms": p99})})
     cost = latest.cost_per_million_requests
     if cost is not None and latest.cost_per_hour is not None:
         cost = cost_per_million_requests(latest.cost_per_hour, believed_.value)
@@ -102,7 +102,7 @@ def _shown(record: TrialRecord, objective: Objective, *, by_latency: bool) -> La
         return None if by_latency or not bound else LaunchFigure(math.log(bound), 0.0, below=True)
     if objective.values(record) is None:
         return None
-    estimate = record.p99_ms if by_latency else record.capacity_qps
+    estimate = record.latency.p99_ms if by_latency else record.capacity_qps
     if estimate is None or estimate.value <= 0:
         return None
     sign = -1.0 if by_latency else 1.0

@@ -144,7 +144,7 @@ class Objective:
         if metric == "capacity_qps":
             return capacity_qps
         if metric == "p99_ms":
-            return record.p99_ms.value if record.p99_ms else None
+            return record.latency.p99_ms.value if record.latency.p99_ms else None
         if metric == "cost_per_million_requests":
             return record.cost_per_million_requests
         if metric in _PER_REQUEST:
@@ -175,7 +175,7 @@ def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 def _coordinates(record: TrialRecord) -> tuple[float, float, float]:
     capacity = record.capacity_qps.value if record.capacity_qps else 0.0
-    p99 = record.p99_ms.value if record.p99_ms else 0.0
+    p99 = record.latency.p99_ms.value if record.latency.p99_ms else 0.0
     return record.cost_per_million_requests or 0.0, -capacity, p99
 
 

@@ -86,4 +86,4 @@ class SpaceModel:
         if self.limit_ms is not None:
             return self.limit_ms
         ordered = sorted(records, key=lambda record: record.number)
-        return next((record.p99_ms.value for record in ordered if record.p99_ms), None)
+        return next((record.latency.p99_ms.value for record in ordered if record.latency.p99_ms), None)

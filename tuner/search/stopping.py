@@ -24,7 +24,7 @@ _USUAL_TRIAL_S = 60.0
 def why_give_up(records: Sequence[TrialRecord]) -> str | None:
     """A sentence where no server has served at all, and every trial says the same of it; None else."""
     reasons = {record.reason for record in records}
-    never = all(record.state == "failed" and record.launch_s is None for record in records)
+    never = all(record.state == "failed" and record.timing.launch_s is None for record in records)
     if len(records) < _ALIKE or len(reasons) > 1 or not never:
         return None
     return f"Stopped after {len(records)} trials: no server served, and all failed alike: {reasons.pop()}"
@@ -46,7 +46,7 @@ def why_stop(
     if not hourly:
         return None
     seconds = statistics.median(
-        [max(record.wall_s, record.load_s or 0.0) for record in records if record.wall_s] or [_USUAL_TRIAL_S]
+        [max(one.wall_s, one.load_s or 0.0) for record in records if (one := record.timing).wall_s] or [_USUAL_TRIAL_S]
     )
     worth = expected_improvement * hourly * _HOURS_A_MONTH
     cost = seconds / 3600 * (hourly + WAITING_PER_HOUR)

@@ -51,9 +51,9 @@ class Spent:
         """By trials of which `parallel` ran at once."""
         seconds = cost = longest = around = 0.0
         for one in records:
-            took = max(one.wall_s or 0.0, one.load_s or 0.0)
+            took = max(one.timing.wall_s or 0.0, one.timing.load_s or 0.0)
             seconds, longest = seconds + took / parallel, max(longest, took)
-            around = max(around, took - (one.load_s or 0.0))
+            around = max(around, took - (one.timing.load_s or 0.0))
             cost += took * (one.cost_per_hour or 0.0) / _HOUR_S
         return cls(seconds, cost, longest, around)
 

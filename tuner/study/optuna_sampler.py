@@ -19,7 +19,11 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from results import Estimate, TrialRecord
+from results import (
+    Estimate,
+    Latencies,
+    TrialRecord,
+)
 from search_spaces import Configuration, ParameterValue, SearchSpace
 from tuner.search.objective import Objective, capacity_at_cost
 from tuner.search.proposer import Proposer
@@ -113,6 +117,6 @@ def _record_of_values(proposer: Proposer, trial: FrozenTrial) -> TrialRecord | N
     p99 = values.get("p99_ms")
     return TrialRecord(
         state="complete", capacity_qps=Estimate.exactly(capacity), cost_per_hour=price,
-        p99_ms=None if p99 is None else Estimate.exactly(p99),
+        latency=Latencies(p99_ms=None if p99 is None else Estimate.exactly(p99)),
         cost_per_million_requests=values.get("cost_per_million_requests"), **shared,
     )  # fmt: skip

@@ -16,7 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results import Estimate, TrialRecord
+from results import (
+    Estimate,
+    Latencies,
+    TrialRecord,
+)
 from search_spaces import Configuration, ParameterValue, Role
 from search_spaces.reading import InputError, parsed_json, quoted, read_text, shown
 from tuner.errors import UsageError
@@ -314,6 +318,5 @@ def _record(number: int, configuration: dict[str, ParameterValue], one: _Measure
         state="complete",
         configuration=configuration,
         capacity_qps=Estimate.exactly(one.rate_qps),
-        p99_ms=None if one.p99_ms is None else Estimate.exactly(one.p99_ms),
-        error_rate=one.errors,
+        latency=Latencies(p99_ms=None if one.p99_ms is None else Estimate.exactly(one.p99_ms), error_rate=one.errors),
     )

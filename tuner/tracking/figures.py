@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from results import Estimate
+from results import Estimate, TrialRecord
+from results.records import PARTS
 from results.text import given, one_line
 from search_spaces.masking import masked
 
@@ -21,13 +22,22 @@ _MAX_TEXT = 500  # letters; MLflow's limit for a tag or parameter was that low o
 def figures(record: BaseModel) -> dict[str, float]:
     """Its numbers by name; of one with an interval also the bounds, as `NAME_low` and `NAME_high`."""
     found: dict[str, float] = {}
-    for name in type(record).model_fields:
-        value = getattr(record, name)
+    for name, value in _values(record):
         if isinstance(value, Estimate):
             found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
         elif isinstance(value, int | float) and not isinstance(value, bool) and name not in _NO_FIGURES:
             found[name] = float(value)
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _values(record: BaseModel) -> Iterator[tuple[str, Any]]:
+    """Of a trial also the values of its parts, by their own names as in its JSON."""
+    for name in type(record).model_fields:
+        value = getattr(record, name)
+        if isinstance(record, TrialRecord) and name in PARTS:
+            yield from _values(value)
+        else:
+            yield name, value
 
 
 def parameters(configuration: Mapping[str, object]) -> dict[str, str]:

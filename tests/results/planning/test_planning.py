@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results import Estimate, Recommendation, ResultsError, StudySummary, TrialCounts, TrialRecord
+from results import (
+    Estimate,
+    Latencies,
+    Recommendation,
+    ResultsError,
+    StudySummary,
+    Timing,
+    TrialCounts,
+    TrialRecord,
+)
 from results.planning import (
     PATTERNS,
     Pattern,
@@ -32,9 +41,10 @@ from tuner.outcome.traffic import read_traffic
 
 def trial(number: int, capacity: float, price: float | None, **configuration: int | str) -> TrialRecord:
     return TrialRecord(
-        number=number, state="complete", configuration=dict(configuration), cost_per_hour=price, cold_start_s=30.0,
-        capacity_qps=Estimate(value=capacity, low=0.95 * capacity, high=1.05 * capacity), base_latency_ms=8.0,
-        saturated_qps=1.25 * capacity, p99_ms=Estimate.exactly(48.0),
+        number=number, state="complete", configuration=dict(configuration), cost_per_hour=price,
+        capacity_qps=Estimate(value=capacity, low=0.95 * capacity, high=1.05 * capacity),
+        timing=Timing(cold_start_s=30.0), saturated_qps=1.25 * capacity,
+        latency=Latencies(base_latency_ms=8.0, p99_ms=Estimate.exactly(48.0)),
     )  # fmt: skip
 
 
@@ -42,7 +52,7 @@ def study(*records: TrialRecord, best: int = 0) -> StudySummary:
     chosen = next((one for one in records if one.number == best), None)
     found = Recommendation(
         service="planned", configuration=chosen.configuration if chosen else None, error_rate=0.0,
-        capacity_qps=chosen.capacity_qps if chosen else None, p99_ms=chosen.p99_ms if chosen else None,
+        capacity_qps=chosen.capacity_qps if chosen else None, p99_ms=chosen.latency.p99_ms if chosen else None,
         cost_per_hour=chosen.cost_per_hour if chosen else None, cost_per_million_requests=0.2, meets_slo=bool(chosen),
         confirmed=bool(chosen), trial=chosen.number if chosen else None, trials=TrialCounts(complete=len(records)),
     )  # fmt: skip

@@ -50,7 +50,7 @@ def machine(**fields: Any) -> MachineRecord:
 def study(*records: TrialRecord, again: Mapping[int, TrialRecord] | None = None, best: int = 0) -> StudySummary:
     chosen = records[best]
     found = Recommendation(
-        service="s", configuration=chosen.configuration, capacity_qps=chosen.capacity_qps, p99_ms=chosen.p99_ms,
+        service="s", configuration=chosen.configuration, capacity_qps=chosen.capacity_qps, p99_ms=chosen.latency.p99_ms,
         error_rate=0.0, cost_per_hour=chosen.cost_per_hour, meets_slo=True, confirmed=True, trial=chosen.number,
         cost_per_million_requests=chosen.cost_per_million_requests, trials=TrialCounts(complete=len(records)),
     )  # fmt: skip
@@ -240,7 +240,7 @@ def test_a_choice_is_an_alternative_in_the_picture() -> None:
     other = one.records[1]
     assert other.capacity_qps is not None
     choice = Choice(
-        configuration=other.configuration, capacity_qps=other.capacity_qps, p99_ms=other.p99_ms, error_rate=0.0,
+        configuration=other.configuration, capacity_qps=other.capacity_qps, p99_ms=other.latency.p99_ms, error_rate=0.0,
         cost_per_hour=1.0, cost_per_million_requests=1.2, meets_slo=True, confirmed=False, trial=1,
     )  # fmt: skip
     best = one.recommendation.model_copy(update={"alternatives": (choice,)})

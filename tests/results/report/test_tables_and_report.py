@@ -11,9 +11,11 @@ import pytest
 from results import (
     Choice,
     Estimate,
+    Latencies,
     Recommendation,
     ResultsError,
     StudySummary,
+    Timing,
     TrialCounts,
     TrialRecord,
     WarmupSample,
@@ -28,9 +30,10 @@ HOSTILE = '=HYPERLINK("http://x") <script>alert(1)</script> \x1b[31m|red|` \n# t
 
 def complete(number: int, capacity: float, **configuration: int | str) -> TrialRecord:
     return TrialRecord(
-        number=number, state="complete", configuration=dict(configuration), p99_ms=Estimate(value=20, low=18, high=24),
+        number=number, state="complete", configuration=dict(configuration),
+        latency=Latencies(p99_ms=Estimate(value=20, low=18, high=24), error_rate=0.0), timing=Timing(load_s=10.0),
         capacity_qps=Estimate(value=capacity, low=capacity * 0.95, high=capacity * 1.05), cost_per_hour=0.08,
-        cost_per_million_requests=0.08 / capacity / 3600 * 1e6, bottleneck="cpu", error_rate=0.0, load_s=10.0,
+        cost_per_million_requests=0.08 / capacity / 3600 * 1e6, bottleneck="cpu",
     )  # fmt: skip
 
 
@@ -47,7 +50,7 @@ def summary(records: tuple[TrialRecord, ...] = RECORDS) -> StudySummary:
     best = records[1] if records else None
     found = Recommendation(
         service="example", configuration=best.configuration if best else None,
-        capacity_qps=best.capacity_qps if best else None, p99_ms=best.p99_ms if best else None, error_rate=0.0,
+        capacity_qps=best.capacity_qps if best else None, p99_ms=best.latency.p99_ms if best else None, error_rate=0.0,
         cost_per_hour=0.08, cost_per_million_requests=0.12, meets_slo=best is not None, confirmed=best is not None,
         trial=1 if best else None, trials=TrialCounts(complete=2, failed=1), reasons=(HOSTILE,),
         alternatives=(_choice(records[0]),) if records else (),
@@ -62,9 +65,9 @@ def summary(records: tuple[TrialRecord, ...] = RECORDS) -> StudySummary:
 def _choice(record: TrialRecord) -> Choice:
     assert record.capacity_qps is not None
     return Choice(
-        configuration=record.configuration, capacity_qps=record.capacity_qps, p99_ms=record.p99_ms, error_rate=0.0,
-        cost_per_hour=record.cost_per_hour, cost_per_million_requests=record.cost_per_million_requests, meets_slo=True,
-        confirmed=False, trial=record.number,
+        configuration=record.configuration, capacity_qps=record.capacity_qps, p99_ms=record.latency.p99_ms,
+        error_rate=0.0, cost_per_hour=record.cost_per_hour, cost_per_million_requests=record.cost_per_million_requests,
+        meets_slo=True, confirmed=False, trial=record.number,
     )  # fmt: skip
 
 

@@ -6,7 +6,12 @@ import math
 
 import pytest
 
-from results import Estimate, LanguageRecord, TrialRecord
+from results import (
+    Estimate,
+    LanguageRecord,
+    Latencies,
+    TrialRecord,
+)
 from tuner.search.objective import Objective, cost_per_million_requests, pareto_front, replicas_for
 
 CHEAPEST = Objective(("cost_per_million_requests",))
@@ -16,7 +21,7 @@ def record(number: int, capacity: float, price: float, p99: float = 20.0) -> Tri
     return TrialRecord(
         number=number, state="complete", configuration={"x": number}, cost_per_hour=price,
         capacity_qps=Estimate(value=capacity, low=capacity, high=capacity),
-        p99_ms=Estimate(value=p99, low=p99, high=p99),
+        latency=Latencies(p99_ms=Estimate(value=p99, low=p99, high=p99)),
         cost_per_million_requests=cost_per_million_requests(price, capacity),
     )  # fmt: skip
 

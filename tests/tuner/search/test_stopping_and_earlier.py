@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from results import Estimate, TrialRecord
+from results import (
+    Estimate,
+    Timing,
+    TrialRecord,
+)
 from tuner.errors import UsageError
 from tuner.search.objective import Objective
 from tuner.search.stopping import MIN_TRIALS, why_stop
@@ -19,7 +23,7 @@ COST = Objective(("cost_per_million_requests",))
 
 def trial(number: int, price: float | None = 0.1) -> TrialRecord:
     return TrialRecord(
-        number=number, state="complete", configuration={}, wall_s=60.0, cost_per_hour=price,
+        number=number, state="complete", configuration={}, timing=Timing(wall_s=60.0), cost_per_hour=price,
         cost_per_million_requests=None if price is None else 1.0, capacity_qps=Estimate(value=10, low=9, high=11),
     )  # fmt: skip
 
@@ -103,8 +107,8 @@ def test_aiperfs_result_too(tmp_path: Path, loaded: LoadedSpec) -> None:
         "request_latency": {"unit": "ms", "avg": 40.0, "p99": 80.0},
     }))  # fmt: skip
     (found,) = read_warm_start(path, loaded).records
-    assert found.p99_ms is not None
-    assert found.p99_ms.value == 80.0
+    assert found.latency.p99_ms is not None
+    assert found.latency.p99_ms.value == 80.0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from results import Estimate, TrialRecord
+from results import (
+    Estimate,
+    Latencies,
+    TrialRecord,
+)
 from search_spaces import Parameter, ParameterValue, SearchSpace
 from tuner.search.objective import Objective, cost_per_million_requests
 from tuner.search.proposer import Proposer
@@ -178,7 +182,7 @@ def record(
         configuration=configuration,
         cost_per_hour=price,
         capacity_qps=Estimate(value=capacity, low=capacity, high=capacity),
-        p99_ms=Estimate(value=p99, low=p99, high=p99),
+        latency=Latencies(p99_ms=Estimate(value=p99, low=p99, high=p99)),
         cost_per_million_requests=cost_per_million_requests(price, capacity),
     )
 

@@ -120,15 +120,16 @@ def _state(record: TrialRecord) -> int:
 def _measured(record: TrialRecord, space: SearchSpace, limit_ms: float | None) -> list[float]:
     """In the order of MEASURED; nan where it is not known."""
     cores, memory = _granted(record, space, "cpu_cores"), _granted(record, space, "memory")
-    p99 = record.p99_ms.value if record.p99_ms else None
+    latency, use = record.latency, record.use
+    p99 = latency.p99_ms.value if latency.p99_ms else None
     bound = record.bottleneck
     return [
         math.log(p99 / limit_ms) if p99 and limit_ms else math.nan,
-        math.log(record.p50_ms / limit_ms) if record.p50_ms and limit_ms else math.nan,
-        math.log(record.base_latency_ms / limit_ms) if record.base_latency_ms and limit_ms else math.nan,
-        record.cpu_cores_used / cores if record.cpu_cores_used is not None and cores else math.nan,
-        math.nan if record.gpu_utilization is None else record.gpu_utilization,
-        record.memory_peak_bytes / memory if record.memory_peak_bytes and memory else math.nan,
+        math.log(latency.p50_ms / limit_ms) if latency.p50_ms and limit_ms else math.nan,
+        math.log(latency.base_latency_ms / limit_ms) if latency.base_latency_ms and limit_ms else math.nan,
+        use.cpu_cores_used / cores if use.cpu_cores_used is not None and cores else math.nan,
+        math.nan if use.gpu_utilization is None else use.gpu_utilization,
+        use.memory_peak_bytes / memory if use.memory_peak_bytes and memory else math.nan,
         math.nan if bound is None else float(bound in _CPU_BOUND),
         math.nan if bound is None else float(bound in _GPU_BOUND),
     ]
