@@ -24,7 +24,7 @@ MAX_CLASS_FIELDS = 12
 MAX_ROOM_MODULES = 14
 MAX_FLOORS = 10
 # A document's fields are a contract with other programs (a JSON file, the spec's YAML): as many as it promises.
-DOCUMENTS = frozenset({"Document", "_Record", "Section"})
+DOCUMENTS = frozenset({"Document", "Record", "Section"})
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 
 from results import Estimate
 from results.gate import Setting, expected_curve, verified
-from results.records import ProbeRecord
+from results.trial_parts import (
+    ProbeRecord,
+)
 from tuner.commands.verify import VerifyOptions, Window, bounds_of, live_steps, queries_of
 from tuner.outcome.prometheus import Prometheus
 

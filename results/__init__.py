@@ -7,8 +7,16 @@ runners. pandas is imported only where a table is made, since that takes half a 
 from results.explanation import Explanation, Surface
 from results.files import ResultsError, read_recommendation, write_recommendation
 from results.records import (
-    ChainRecord,
     Choice,
+    Recommendation,
+    TrialCounts,
+    TrialRecord,
+)
+from results.report.report import write_report
+from results.summary import StudySummary
+from results.tables import RESERVED_COLUMNS, trials_frame, write_trials, writes_parquet
+from results.trial_parts import (
+    ChainRecord,
     Costs,
     Estimate,
     Identity,
@@ -18,23 +26,17 @@ from results.records import (
     Observations,
     ProbeRecord,
     Rates,
-    Recommendation,
     ServerFacts,
     ServiceRecord,
     StageRecord,
     State,
     Timing,
     TokenTimes,
-    TrialCounts,
     TrialEvidence,
-    TrialRecord,
     UsageSample,
     Use,
     WarmupSample,
 )
-from results.report.report import write_report
-from results.summary import StudySummary
-from results.tables import RESERVED_COLUMNS, trials_frame, write_trials, writes_parquet
 
 __all__ = [
     "RESERVED_COLUMNS",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from results.records import ParameterValue
+from results.trial_parts import (
+    ParameterValue,
+)
 
 
 class Surface(BaseModel):

@@ -13,8 +13,16 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from results.records import PARTS, Choice, Estimate, Recommendation, TrialRecord
+from results.records import (
+    PARTS,
+    Choice,
+    Recommendation,
+    TrialRecord,
+)
 from results.text import visible
+from results.trial_parts import (
+    Estimate,
+)
 from search_spaces.reading import quoted
 
 _MAX_FIGURE = 1e15

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from results.explanation import Explanation
-from results.records import Choice, Recommendation, TrialEvidence, TrialRecord
+from results.records import (
+    Choice,
+    Recommendation,
+    TrialRecord,
+)
+from results.trial_parts import (
+    TrialEvidence,
+)
 
 
 @dataclass(frozen=True)

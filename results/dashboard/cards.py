@@ -8,7 +8,9 @@ from typing import Any
 
 from dash import html
 
-from results.records import TrialRecord
+from results.records import (
+    TrialRecord,
+)
 from results.summary import StudySummary
 from results.tables import trials_csv
 from results.text import assigned, figure, interval, milliseconds, money, visible

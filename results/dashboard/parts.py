@@ -10,7 +10,9 @@ from dash import dcc, html
 from results.dashboard import figures
 from results.dashboard.page import GRAPH_SIZE, STATES
 from results.planning import Plan
-from results.records import TrialEvidence, TrialRecord
+from results.records import (
+    TrialRecord,
+)
 from results.report.findings import findings
 from results.report.listing import comparison_table, services_table
 from results.report.report import highlights, question, sentence, verdict
@@ -29,6 +31,9 @@ from results.text import (
     share,
     size,
     visible,
+)
+from results.trial_parts import (
+    TrialEvidence,
 )
 
 _GRAPH = {"displaylogo": False, "responsive": True}

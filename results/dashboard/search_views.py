@@ -9,7 +9,9 @@ from itertools import combinations
 from typing import Any
 
 from results.dashboard.figures import BLUE, GREY, ORANGE, Figure, cost_over, nothing, plain
-from results.records import TrialRecord
+from results.records import (
+    TrialRecord,
+)
 from results.series import Point, points
 from results.summary import StudySummary
 from results.text import assigned, figure, given, milliseconds, money, one_line

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from results.records import TrialEvidence
 from results.summary import StudySummary
+from results.trial_parts import (
+    TrialEvidence,
+)
 
 
 class Source(Protocol):

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from results.planning.fleet import enough
-from results.records import Estimate, ParameterValue
+from results.trial_parts import (
+    Estimate,
+    ParameterValue,
+)
 
 # Of the measured capacity, where no knee was measured; and the least and the most that a target may be of it.
 _TARGET, _MIN_TARGET, _MAX_TARGET = 0.8, 0.5, 0.9

@@ -16,7 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from results.records import Estimate, Recommendation, TrialRecord
+from results.records import (
+    Recommendation,
+    TrialRecord,
+)
+from results.trial_parts import (
+    Estimate,
+)
 
 Outcome = Literal["passed", "regressed", "undecided", "inconclusive"]
 

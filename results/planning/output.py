@@ -12,7 +12,7 @@ from typing import Any
 from results.files import write_text
 from results.planning.mixed import Mixed
 from results.planning.plan import Option, Plan, Strategy
-from results.report.chart import Axis, Chart, Mark, Note, area, line, steps
+from results.report.chart import Axis, Chart, Frame, Mark, Note, area, line, steps
 from results.report.report import environment
 from results.text import duration, figure, given, money, share, visible
 
@@ -217,8 +217,8 @@ def plan_chart(plan: Plan) -> Chart:
     at = [number * plan.traffic.step_s / 3600 for number in range(0, len(plan.traffic.rates), every)]
     rates = [float(rate) for rate in plan.traffic.rates[::every]]
     carried = [float(count) * each for count in fleet.ready[::every]]
-    x = Axis.over([0.0, plan.traffic.seconds / 3600], Chart.left, Chart.right, zero=True)
-    y = Axis.over([0.0, *rates, *carried], Chart.bottom, Chart.top, zero=True)
+    x = Axis.over([0.0, plan.traffic.seconds / 3600], Frame.left, Frame.right, zero=True)
+    y = Axis.over([0.0, *rates, *carried], Frame.bottom, Frame.top, zero=True)
     come = [(x(hour), y(rate)) for hour, rate in zip(at, rates, strict=True)]
     floor = [(come[0][0], y(0)), (come[-1][0], y(0))]
     can = [(x(hour), y(rate)) for hour, rate in zip(at, carried, strict=True)]
@@ -233,5 +233,5 @@ def plan_chart(plan: Plan) -> Chart:
             Mark(line(come), "curve", "what comes"),
             Mark(steps(can), "limit", f"what {given(plan.option.words)} carries within the SLO"),
         ),
-        notes=(Note(Chart.right, 18, "blue: what comes, orange: what the replicas carry within the SLO", "end"),),
+        notes=(Note(Frame.right, 18, "blue: what comes, orange: what the replicas carry within the SLO", "end"),),
     )

@@ -19,9 +19,14 @@ from results.planning.mixed import Choice, Demand, Mixed, best_mixture
 from results.planning.mixture import Need
 from results.planning.money import MONTH_H, Offer, Terms, offers
 from results.planning.traffic import Traffic
-from results.records import Estimate, TrialRecord
+from results.records import (
+    TrialRecord,
+)
 from results.summary import StudySummary
 from results.text import assigned, figure, given
+from results.trial_parts import (
+    Estimate,
+)
 
 _TARGETS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3)
 _FOR_SURE = 0.95  # the share of the allowed misses that a plan may use up

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from results.records import ChainRecord, StageRecord
 from results.text import NONE, figure, milliseconds, share
+from results.trial_parts import (
+    ChainRecord,
+    StageRecord,
+)
 
 BAR = 200  # the width of a box's bar, which stands for the whole time
 

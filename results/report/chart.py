@@ -69,6 +69,18 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """The drawing's size, and where its axes' ends are in it."""
+
+    width: int = 640
+    height: int = 360
+    left: int = 84
+    right: int = 616
+    top: int = 40
+    bottom: int = 292
+
+
+@dataclass(frozen=True)
 class Chart:
     """Everything that the template draws. `label` says for a screen reader what is to be seen."""
 
@@ -79,12 +91,7 @@ class Chart:
     y_ticks: Ticks
     marks: tuple[Mark, ...]
     notes: tuple[Note, ...] = ()
-    width: int = 640
-    height: int = 360
-    left: int = 84
-    right: int = 616
-    top: int = 40
-    bottom: int = 292
+    frame: Frame = Frame()
 
 
 def line(points: Sequence[tuple[float, float]]) -> str:

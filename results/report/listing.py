@@ -11,15 +11,17 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from results.records import (
     Choice,
+    TrialRecord,
+)
+from results.summary import StudySummary
+from results.text import NONE, change, duration, figure, given, interval, milliseconds, money, share, size
+from results.trial_parts import (
     Estimate,
     LanguageRecord,
     Latencies,
     ParameterValue,
     ServiceRecord,
-    TrialRecord,
 )
-from results.summary import StudySummary
-from results.text import NONE, change, duration, figure, given, interval, milliseconds, money, share, size
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)

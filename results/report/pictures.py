@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from results.report.chart import Axis, Chart, Mark, Note, area, box, dot, line, steps
+from results.report.chart import Axis, Chart, Frame, Mark, Note, area, box, dot, line, steps
 from results.series import LatencyCurve, Point, front_of_cost_and_p99, points, progress
 from results.summary import StudySummary
 from results.text import NONE, duration, figure, given, milliseconds, money
@@ -66,12 +66,12 @@ def _scatter(
     if len(shown) < 2:
         return None
     across = [end for one in shown for end in ends(one)] + ([limit] if limit else [])
-    x = Axis.over(across, Chart.left, Chart.right, logarithmic=True)
-    y = Axis.over([end for one in shown for end in cost_ends(one)], Chart.bottom, Chart.top, logarithmic=True)
+    x = Axis.over(across, Frame.left, Frame.right, logarithmic=True)
+    y = Axis.over([end for one in shown for end in cost_ends(one)], Frame.bottom, Frame.top, logarithmic=True)
     marks, notes = [], []
     if limit:
-        marks.append(Mark(f"M{x(limit)} {Chart.top - 8}V{Chart.bottom}", "limit", "the SLO's limit"))
-        notes.append(Note(x(limit) - 6, Chart.top + 4, f"SLO {milliseconds(limit)}", "end"))
+        marks.append(Mark(f"M{x(limit)} {Frame.top - 8}V{Frame.bottom}", "limit", "the SLO's limit"))
+        notes.append(Note(x(limit) - 6, Frame.top + 4, f"SLO {milliseconds(limit)}", "end"))
     if len(front) > 1:
         marks.append(Mark(steps([(x(at), y(cost)) for at, cost in front]), "front-line", "nothing is better in both"))
     for one in shown:
@@ -87,7 +87,7 @@ def _scatter(
             marks.append(Mark(f"M{at} {cheap}V{dear}", f"span {one.kind}", title))
         marks.append(Mark(_shape(one, at, height), f"point {one.kind}", title))
         if one.kind in ("best", "current"):
-            right = at < (Chart.left + Chart.right) / 2
+            right = at < (Frame.left + Frame.right) / 2
             notes.append(
                 Note(
                     at + (14 if right else -14), height + (-8 if one.kind == "best" else 18),
@@ -124,8 +124,8 @@ def latency_picture(curve: LatencyCurve) -> Chart:
         if value is not None and value > 0
     ]
     values += [curve.limit_ms] if curve.limit_ms else []
-    x = Axis.over([0.0, *(one.rate_qps for one in curve.points)], Chart.left, Chart.right, zero=True)
-    y = Axis.over(values, Chart.bottom, Chart.top, logarithmic=True)
+    x = Axis.over([0.0, *(one.rate_qps for one in curve.points)], Frame.left, Frame.right, zero=True)
+    y = Axis.over(values, Frame.bottom, Frame.top, logarithmic=True)
     marks = []
     held = [(x(one.rate_qps), y(one.p99_ms.high)) for one in curve.points]
     marks.append(
@@ -145,13 +145,13 @@ def latency_picture(curve: LatencyCurve) -> Chart:
         marks.append(Mark(dot(x(one.rate_qps), y(one.p99_ms.value), 4), f"point {said}", title))
     notes = _apart(names)
     if curve.limit_ms:
-        marks.append(Mark(f"M{Chart.left} {y(curve.limit_ms)}H{Chart.right}", "limit", "the SLO's limit"))
-        notes.append(Note(Chart.left + 6, y(curve.limit_ms) - 6, f"SLO: {milliseconds(curve.limit_ms)}"))
+        marks.append(Mark(f"M{Frame.left} {y(curve.limit_ms)}H{Frame.right}", "limit", "the SLO's limit"))
+        notes.append(Note(Frame.left + 6, y(curve.limit_ms) - 6, f"SLO: {milliseconds(curve.limit_ms)}"))
     rules = [("knee", curve.knee_qps, 58.0), ("capacity", curve.capacity.value if curve.capacity else None, 40.0)]
     for name, rate, height in rules:
         if rate is not None and rate <= x.high:
-            right = x(rate) > (Chart.left + Chart.right) / 2
-            marks.append(Mark(f"M{x(rate)} {Chart.top - 8}V{Chart.bottom}", f"rule {name}", name))
+            right = x(rate) > (Frame.left + Frame.right) / 2
+            marks.append(Mark(f"M{x(rate)} {Frame.top - 8}V{Frame.bottom}", f"rule {name}", name))
             place = x(rate) + (-5 if right else 5)
             notes.append(Note(place, height, f"{name} {figure(rate)}", "end" if right else "start"))
     return Chart(
@@ -171,7 +171,7 @@ def _apart(names: list[tuple[tuple[float, float], str]]) -> list[Note]:
     least = 0.0
     for (at, height), name in sorted(names, key=lambda one: one[0][1]):
         least = max(height, least + 14)
-        notes.append(Note(min(at, Chart.right) + 6, least + 4, name, css="name"))
+        notes.append(Note(min(at, Frame.right) + 6, least + 4, name, css="name"))
     return notes
 
 
@@ -183,8 +183,8 @@ def search_picture(study: StudySummary) -> Chart | None:
     if len(shown) < 2 or not values:
         return None
     text = metric_text(study, study.metrics[0])
-    x = Axis.over([0.0, float(shown[-1].trial)], Chart.left, Chart.right)
-    y = Axis.over(values, Chart.bottom, Chart.top, logarithmic=True)
+    x = Axis.over([0.0, float(shown[-1].trial)], Frame.left, Frame.right)
+    y = Axis.over(values, Frame.bottom, Frame.top, logarithmic=True)
     best = [(x(trial), y(value)) for trial, value in known if value]
     marks = [Mark(steps([*best, (x(shown[-1].trial), best[-1][1])]), "curve", "the best so far")]
     for one in shown:
@@ -229,12 +229,12 @@ def surface_picture(study: StudySummary) -> Chart | None:
         return None
     text = metric_text(study, metric)
     ranked = sorted(known, reverse=metric != "capacity_qps")  # the last is the best
-    width = (Chart.right - Chart.left) / len(surface.x_values)
-    height = (Chart.bottom - Chart.top + 8) / len(surface.y_values)
+    width = (Frame.right - Frame.left) / len(surface.x_values)
+    height = (Frame.bottom - Frame.top + 8) / len(surface.y_values)
     marks, notes = [], []
     for row, (y_value, values) in enumerate(zip(surface.y_values, surface.value, strict=True)):
         for column, (x_value, value) in enumerate(zip(surface.x_values, values, strict=True)):
-            left, top = round(Chart.left + column * width, 1), round(Chart.bottom - (row + 1) * height, 1)
+            left, top = round(Frame.left + column * width, 1), round(Frame.bottom - (row + 1) * height, 1)
             shade = "none" if value is None else str(_SHADES * ranked.index(value) // len(ranked))
             low, high = surface.low[row][column], surface.high[row][column]
             between = "" if low is None or high is None else f" ({text(low)} to {text(high)})"
@@ -246,10 +246,10 @@ def surface_picture(study: StudySummary) -> Chart | None:
                 shown = NONE if value is None else text(value)
                 notes.append(Note(left + width / 2, top + height / 2 + 5, shown, "middle", f"cell-{css}"))
     x_ticks = tuple(
-        (round(Chart.left + (at + 0.5) * width, 1), given(value)) for at, value in enumerate(surface.x_values)
+        (round(Frame.left + (at + 0.5) * width, 1), given(value)) for at, value in enumerate(surface.x_values)
     )
     y_ticks = tuple(
-        (round(Chart.bottom - (at + 0.5) * height, 1), given(value)) for at, value in enumerate(surface.y_values)
+        (round(Frame.bottom - (at + 0.5) * height, 1), given(value)) for at, value in enumerate(surface.y_values)
     )
     return Chart(
         label=f"Predicted {metric_name(metric)} over {surface.x} and {surface.y}, the others at their best",

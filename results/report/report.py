@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.files import write_text
-from results.records import Estimate
 from results.report.chain import chain_picture
 from results.report.findings import findings
 from results.report.listing import (
@@ -48,6 +47,9 @@ from results.text import (
     money,
     share,
     visible,
+)
+from results.trial_parts import (
+    Estimate,
 )
 
 if TYPE_CHECKING:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from results.records import TrialRecord
+from results.records import (
+    TrialRecord,
+)
 from results.summary import StudySummary
 from results.text import assigned, figure, milliseconds
 

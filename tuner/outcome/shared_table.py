@@ -100,7 +100,9 @@ def _is_known(record: TrialRecord, loaded: LoadedSpec) -> bool:
     """
     if record.state == "pruned" or loaded.space.why_invalid(record.configuration) is not None:
         return False
-    tried = record.launch_s is not None or _out_of_memory(record) or "as the table records" in (record.reason or "")
+    tried = (
+        record.timing.launch_s is not None or _out_of_memory(record) or "as the table records" in (record.reason or "")
+    )
     return record.state != "infeasible" or tried
 
 
@@ -126,9 +128,9 @@ def _row(
         "capacity_low_qps": None if capacity is None else capacity.low,
         "capacity_high_qps": None if capacity is None else capacity.high,
         "saturated_qps": record.saturated_qps if capacity is not None else None,
-        "p99_ms": None if record.p99_ms is None else record.p99_ms.value,
+        "p99_ms": None if record.latency.p99_ms is None else record.latency.p99_ms.value,
         "price_per_hour": price * scale if price and scale else None,
-        "trial_s": record.wall_s if record.wall_s is not None else record.load_s,
+        "trial_s": record.timing.wall_s if record.timing.wall_s is not None else record.timing.load_s,
         "launches": 1 + len(summary.confirmations.get(record.number, ())),
     }
 

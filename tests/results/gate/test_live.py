@@ -11,7 +11,9 @@ import pytest
 from results import Estimate
 from results.gate import Expected, LiveStep, Setting, Verification, expected_curve, verified
 from results.gate.live import quantile
-from results.records import ProbeRecord
+from results.trial_parts import (
+    ProbeRecord,
+)
 
 CAPACITY = Estimate.exactly(100.0)
 SETTING = Setting(0.05, 0.15, looks=1)

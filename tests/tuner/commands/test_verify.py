@@ -19,7 +19,10 @@ import numpy as np
 import pytest
 
 from results import Estimate
-from results.records import ProbeRecord, TrialEvidence
+from results.trial_parts import (
+    ProbeRecord,
+    TrialEvidence,
+)
 from runners.host.ports import Ports
 from tests.conftest import Tune
 from tuner.outcome.prometheus import read_recorded_rates
