@@ -37,8 +37,8 @@ _RUN_OPTIONS = (
     click.option("--resume", is_flag=True, help="Go on with the study that an interrupted run left."),
     click.option(
         "--warm-start", type=PATH, multiple=True, metavar="DIR|FILE",
-        help="Learn from an earlier run's folder, or from results of other tools: Model Analyzer, GuideLLM, AIPerf, vLLM, "
-        "SGLang, inference-perf, llm-d, AIConfigurator. May be repeated.",
+        help="Learn from an earlier run's folder, or from results of other tools: Model Analyzer, GuideLLM, AIPerf, "
+        "vLLM, SGLang, inference-perf, llm-d, AIConfigurator. May be repeated.",
     ),
     click.option(
         "--json", "as_json", is_flag=True,

@@ -32,8 +32,6 @@ def _one(row: Mapping[str, str | None], loaded: LoadedSpec) -> tuple[Configurati
         raise LeftOutError("they are of prefill and decode apart")
     names = {"tp", "pp", "dp", *_OPTIONS}
     named = {_OPTIONS.get(name, name): value for name, value in cells.items() if name in names}
-    if loaded.space.with_role("precision") is None or "precision" not in named:
-        named.pop("precision", None)
     # Its times have no percentiles: each stands for all requests, the fastest and the slowest.
     times = {
         metric: dict.fromkeys((0.0, 100.0), figure(cells, name)) for name, metric in _TIMES.items() if cells.get(name)
