@@ -10,7 +10,7 @@ from loadtest.arrivals.trace import read_trace
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, WrongLocustfile, check_locustfile, read_log
 from loadtest.histogram import LatencyHistogram
-from loadtest.llm import Lengths, LlmPlan
+from loadtest.llm import Lengths, LlmPlan, PrefixCache
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses, Slowness
 from loadtest.plan import (
     TOO_SHORT,
@@ -61,6 +61,7 @@ __all__ = [
     "Measurement",
     "Neighbours",
     "PlanError",
+    "PrefixCache",
     "Probe",
     "Progress",
     "Recorded",

@@ -37,6 +37,17 @@ class Lengths(Document):
         return round(min(max(drawn, self.low), self.high))
 
 
+class PrefixCache(Document):
+    """How an engine's cache of prefixes is asked: at `path` Prometheus finds the counters `queries` (prompt tokens that
+    the cache was asked for) and `hits` (those that it had). A POST to `reset` empties it, where there is such a path.
+    """
+
+    path: str = "/metrics"
+    queries: str
+    hits: str
+    reset: str | None = None
+
+
 class LlmPlan(Document):
     """Every request has a prompt of its own, of so many tokens of the model's `tokenizer` (the absolute path of a
     `tokenizer.json`; without one, of so many words), and asks for so many tokens.

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from loadtest.document import Document
-from loadtest.llm import LlmPlan
+from loadtest.llm import LlmPlan, PrefixCache
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses
 from loadtest.slo import Metric, Slo
 
@@ -127,6 +127,7 @@ class LoadPlan(Document):
     cores: tuple[int, ...] = ()
     shares_cores: bool = False
     server: ServerProcesses | None = None
+    prefix_cache: PrefixCache | None = Field(default=None, description="so that every probe has its cache-hit rate")
     workers: int = Field(default=1, ge=1, le=64)
     remote_workers: int = Field(default=0, ge=0, le=256)
     listen: str = Field(default="127.0.0.1:0", pattern=r"^[^:/ ]+:\d+$")
@@ -222,13 +223,14 @@ class Tokens(Document):
     """Of the streamed answers that counted: means per answer, and what one user gets of them.
 
     `input_mean` is None where the server does not say how long its prompts were. `good` is the share of requests that
-    held every limit of the plan's goodput.
+    held every limit of the plan's goodput, of `good_of` that counted.
     """
 
     output_mean: float
     input_mean: float | None = None
     per_user_per_s: float | None = Field(default=None, description="1 over the median time per output token")
     good: float | None = None
+    good_of: int | None = None
 
 
 class WarmupPoint(Document):
@@ -274,6 +276,7 @@ class Probe(Document):
     streaming: dict[Metric, Percentiles] = Field(default_factory=dict, description="of streamed answers")
     tokens_per_s: float | None = Field(default=None, description="output tokens of all streams together")
     tokens: Tokens | None = None
+    prefix_cache_hit_rate: float | None = Field(default=None, description="of prompt tokens, as the engine counts them")
     histogram: str
 
 

@@ -86,6 +86,13 @@ def share(value: float | None) -> str:
     return NONE if value is None or math.isnan(value) else f"{figure(100 * value, 2)}%"
 
 
+def goodput(good: float | None, of: int | None) -> str | None:
+    """`97.1% of 412 requests good`; None where the SLO asks for no goodput."""
+    if good is None:
+        return None
+    return f"{100 * good:.1f}% of {of:,} requests good" if of else f"{100 * good:.1f}% of the requests good"
+
+
 def size(value: int | None) -> str:
     """Bytes in MiB, or in GiB from one on."""
     if value is None:

@@ -249,8 +249,8 @@ class LanguageRecord(Record):
     """What a trial showed of a language model that streams its answers; times at the rate of its latencies.
 
     `itl` is every gap between tokens, `tpot` an answer's mean. Tokens are means per answer; per second they are those
-    at the capacity. `good` is the share of requests that held all limits of the SLO's goodput. `prefix_cache_hit_rate`
-    is the share of prompt tokens that the engine says it had cached.
+    at the capacity. `good` is the share of requests that held all limits of the SLO's goodput, of `good_of` that
+    counted. `prefix_cache_hit_rate` is the share of prompt tokens that the engine says it had cached.
     """
 
     ttft: TokenTimes | None = None
@@ -262,6 +262,7 @@ class LanguageRecord(Record):
     tokens_per_second: float | None = None
     tokens_per_second_per_user: float | None = None
     good: float | None = None
+    good_of: int | None = None
     cost_per_million_output_tokens: float | None = None
     cost_per_million_tokens: float | None = None
     prefix_cache_hit_rate: float | None = None

@@ -31,6 +31,7 @@ from loadtest.generator.probe.endpoint import Endpoint
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.search import measure
 from loadtest.generator.stages import with_stage_times
+from loadtest.generator.wire.prefix_cache import CacheWatch
 from loadtest.generator.wire.transport import Transport
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
 from loadtest.request.bodies import read_bodies
@@ -89,7 +90,8 @@ def _endpoint(
 ) -> Endpoint:
     """What loads one endpoint: this process, and more of them where it asks for them; they end with the stack."""
     alone = LocalLoad(send, arrivals, tolerance_s(plan), streaming=plan.request.stream is not None)
-    endpoint = Endpoint(plan, send, alone, arrivals, reporter)
+    cache = None if plan.prefix_cache is None else CacheWatch(plan, plan.prefix_cache)
+    endpoint = Endpoint(plan, send, alone, arrivals, reporter, cache)
 
     def reinforce(processes: int) -> None:
         endpoint.load = stack.enter_context(Fleet(plan, processes))

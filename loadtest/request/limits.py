@@ -40,9 +40,9 @@ class Limit:
         return f"p{percentile}{name} <= {self.limit_s * 1e3:.4g} ms"
 
     @property
-    def tightest_s(self) -> float:
-        """The shortest time that it bounds."""
-        return min(self.good_s.values(), default=self.limit_s)
+    def bounds_s(self) -> Mapping[Metric, float]:
+        """What it bounds of each time."""
+        return self.good_s or {self.metric: self.limit_s}
 
     def values(self, sent: RequestLog, *, as_sent: bool = False) -> Floats:
         """What it bounds, for all requests; infinite where one failed or is not answered yet. That of a goodput is its
@@ -63,5 +63,9 @@ def limits(plan: LoadPlan) -> tuple[Limit, ...]:
 
 
 def tolerance_s(plan: LoadPlan) -> float:
-    """How late the generator may be without spoiling a probe."""
-    return max(_MIN_TOLERANCE_S, 0.1 * min(limit.tightest_s for limit in limits(plan)))
+    """How late the generator may be without spoiling a probe. An answer's mean time between tokens counts only where
+    nothing else is limited: a request that was sent late has the same one.
+    """
+    bounds = [(metric, limit_s) for limit in limits(plan) for metric, limit_s in limit.bounds_s.items()]
+    from_arrival = [limit_s for metric, limit_s in bounds if metric != "tpot"]
+    return max(_MIN_TOLERANCE_S, 0.1 * min(from_arrival or [limit_s for _, limit_s in bounds]))

@@ -13,7 +13,7 @@ from results.records import (
 )
 from results.summary import StudySummary
 from results.tables import trials_csv
-from results.text import assigned, figure, interval, milliseconds, money, visible
+from results.text import assigned, figure, interval, milliseconds, money, share, visible
 
 _MAX = 60  # cards; a phone shows the best of more
 
@@ -34,11 +34,13 @@ def trial_cards(study: StudySummary, states: Sequence[str]) -> list[Any]:
 
 def _card(study: StudySummary, one: TrialRecord) -> html.Article:
     best = one.number == study.recommendation.trial
-    cost = one.cost_per_million_requests
+    cost, tokens = one.cost_per_million_requests, one.language
     figures = [
         ("requests/s", figure(one.capacity_qps.value) if one.capacity_qps else None),
         ("95% interval", interval(one.capacity_qps)),
         ("p99", milliseconds(one.latency.p99_ms.value) if one.latency.p99_ms else None),
+        ("first token p99", milliseconds(tokens.ttft.p99_ms) if tokens and tokens.ttft else None),
+        ("good", share(tokens.good) if tokens and tokens.good is not None else None),
         ("per million", money(cost, study.currency) if cost else None),
     ]  # fmt: skip
     items = [html.Div([html.Dd(name), html.Dt(text)]) for name, text in figures if text]

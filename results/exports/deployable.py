@@ -25,7 +25,8 @@ class Deployable:
 
     `requests` are Kubernetes' requests and limits, GPU resources included; `files` are rendered, by their path under
     `files_folder`; `notes` say what else has to be; `secrets` names variables whose values only the environment has.
-    `roles` has the values of the parameters with a role. `limit` is the SLO in words, `qps` the traffic that replicas
+    `roles` has the values of the parameters with a role. `limit` is the SLO in words, `good` the share of `good_of`
+    requests that held its goodput where it asks for one, `qps` the traffic that replicas
     are for (None: not said). `cores_used` is what the capacity took,
     `gpus` how many GPUs, or slices of one, a replica has.
     """
@@ -60,6 +61,8 @@ class Deployable:
     roles: Mapping[str, ParameterValue] = field(default_factory=dict)
     spare: int = 1
     gpus: int | None = None
+    good: float | None = None
+    good_of: int | None = None
 
     @property
     def name(self) -> str:

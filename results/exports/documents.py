@@ -12,7 +12,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from results.exports.deployable import Deployable
 from results.files import ResultsError
-from results.text import assigned, figure, interval, visible
+from results.text import assigned, figure, goodput, interval, visible
 
 Document = dict[str, Any]
 # https://yaml.org/type/: truth values and nothing, numbers of every base (with exponents, underscores and sexagesimal
@@ -95,6 +95,7 @@ def header(one: Deployable) -> str:
     text = f"tune: {one.service}: {assigned(one.configuration)} holds {figure(one.capacity.value)} requests/s"
     text += f" within {one.limit}"
     text += f" (95% sure of {sure})" if sure else ""
+    text += f", {good} at that rate" if (good := goodput(one.good, one.good_of)) else ""
     text += "" if one.confirmed else "; measured once only"
     if one.qps is not None:
         text += f"; replicas for {figure(one.qps)} requests/s"

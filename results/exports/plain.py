@@ -46,6 +46,8 @@ def plain_json(one: Deployable) -> dict[str, str]:
             "capacity_requests_per_second": one.capacity.model_dump(),
             "slo": one.limit,
             "confirmed": one.confirmed,
+            "good_share": one.good,
+            "good_of": one.good_of,
         },
         "notes": list(one.notes),
     }

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from results.records import (
     Recommendation,
@@ -68,15 +68,26 @@ class Decision:
     findings: tuple[Comparison, ...]
     measurements: int
     reason: str | None = None
+    goodput: tuple[Goodput, ...] = ()
+
+
+class Goodput(NamedTuple):
+    """The share of `of` requests that held all limits of the SLO's goodput, at the capacity."""
+
+    share: float
+    of: int | None
 
 
 @dataclass(frozen=True)
 class GateMeasurement:
-    """What one measurement of the configuration gave; `cost_per_hour` is the price of one container."""
+    """What one measurement of the configuration gave; `cost_per_hour` is the price of one container. `goodput` is None
+    where the SLO asks for none.
+    """
 
     capacity: Estimate
     p99: Estimate | None
     cost_per_hour: float | None
+    goodput: Goodput | None = None
 
     @classmethod
     def of(cls, one: TrialRecord | Recommendation) -> GateMeasurement | None:
@@ -85,7 +96,9 @@ class GateMeasurement:
         """
         if one.capacity_qps is None or one.capacity_qps.value <= 0:
             return None
-        return cls(one.capacity_qps, None if one.services else one.latency.p99_ms, one.cost_per_hour)
+        tokens = one.language
+        good = None if tokens is None or tokens.good is None else Goodput(tokens.good, tokens.good_of)
+        return cls(one.capacity_qps, None if one.services else one.latency.p99_ms, one.cost_per_hour, good)
 
 
 def decide(
@@ -117,7 +130,9 @@ def decide(
         )  # fmt: skip
         slower = _Test(alpha * _P99_SHARE, spread, weight, len(measured), max(_MIN_P99, setting.detect), 0.0, last=last)
         findings.append(slower.of("p99_ms", baseline.p99.value, _mean([one.value for one in latencies]), worse=1))
-    return Decision(_together(findings), tuple(findings), len(measured))
+    # What each capacity was measured within: not compared, since a rate is held up to where the share just suffices.
+    good = tuple(one.goodput for one in (baseline, *measured) if one.goodput is not None)
+    return Decision(_together(findings), tuple(findings), len(measured), goodput=good)
 
 
 def judged(

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from results.files import write_text
 from results.gate.decision import Comparison, Decision, Setting
-from results.text import NONE, figure, markdown, milliseconds, visible
+from results.text import NONE, figure, goodput, markdown, milliseconds, visible
 
 _NAMES = {
     "capacity_qps": "requests/s within the SLO",
@@ -35,6 +35,7 @@ def gate_text(service: str, decision: Decision) -> str:
     """A line per metric under the verdict."""
     lines = [f"gate {_HEADS[decision.outcome]}: {visible(service)}"]
     lines += [f"  {_line(one)}" for one in decision.findings]
+    lines += [f"  {_good(decision)}"] if decision.goodput else []
     return "\n".join([*lines, *([f"  {visible(decision.reason)}"] if decision.reason else [])])
 
 
@@ -48,6 +49,7 @@ def gate_document(service: str, decision: Decision, setting: Setting) -> dict[st
         "measurements": decision.measurements,
         "false_alarm_rate": setting.false_alarms,
         "detects": setting.detect,
+        "goodput": [{"share": one.share, "of": one.of} for one in decision.goodput],
         "metrics": [
             {
                 "metric": one.metric,
@@ -77,6 +79,8 @@ def gate_markdown(service: str, decision: Decision, setting: Setting) -> str:
             f"{floor:.1%} (the noise floor). Where nothing has changed, at most {setting.false_alarms:.0%} of such "
             "gates fail.",
         ]
+    if decision.goodput:
+        lines += ["", f"{_good(decision)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -111,6 +115,11 @@ def github_annotations(service: str, decision: Decision) -> Sequence[str]:
     mild = "warning" if decision.outcome == "inconclusive" else "notice"
     kind, texts = ("error", worse) if worse else (mild, [gate_text(service, decision).splitlines()[0]])
     return [f"::{kind} title=tune gate::{_command(visible(text))}" for text in texts]
+
+
+def _good(decision: Decision) -> str:
+    each = (goodput(*one) for one in decision.goodput)
+    return "at the capacity, before and now: " + ", ".join(text for text in each if text)
 
 
 def _cells(one: Comparison) -> tuple[str, ...]:

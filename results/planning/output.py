@@ -14,7 +14,7 @@ from results.planning.mixed import Mixed
 from results.planning.plan import Option, Plan, Strategy
 from results.report.chart import Axis, Chart, Frame, Mark, Note, area, line, steps
 from results.report.report import environment
-from results.text import duration, figure, given, money, share, visible
+from results.text import duration, figure, given, goodput, money, share, visible
 
 _MAX_DRAWN = 600
 
@@ -50,6 +50,9 @@ def _lines(plan: Plan) -> Iterator[str]:
     cold_s, each = option.replica.cold_start_s, figure(option.replica.capacity_qps)
     yield f"  cold start      {duration(cold_s) if cold_s else 'not measured'}"
     yield f"  planned with    {each} requests/s each, the lower bound of {figure(option.capacity_qps.value)}"
+    if plan.slo:
+        held = goodput(option.good, option.good_of)
+        yield f"  within          {' and '.join(plan.slo)}" + (f"; {held} at that rate" if held else "")
     if plan.wishes.spare or plan.wishes.zones > 1:
         yield f"  kept besides    {_kept(plan)}"
     yield from _mixture(plan)
@@ -121,6 +124,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "peak_qps": plan.traffic.peak_qps,
         },
         "allowed_miss_share": plan.wishes.misses,
+        "slo": list(plan.slo),
         "spare": plan.wishes.spare,
         "zones": plan.wishes.zones,
         **_option(plan.option),
@@ -164,6 +168,8 @@ def _option(option: Option) -> dict[str, Any]:
         "capacity_qps": option.capacity_qps.model_dump(),
         "planned_capacity_qps": option.replica.capacity_qps,
         "cold_start_s": option.replica.cold_start_s,
+        "good_share": option.good,
+        "good_of": option.good_of,
         "cost_per_hour": option.cost_per_hour,
         "keeps_slo": option.keeps,
         **_strategy(option.strategy),

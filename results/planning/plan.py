@@ -62,7 +62,9 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Option:
-    """One configuration under the traffic, with the strategies that were tried, the chosen one first."""
+    """One configuration under the traffic, with the strategies that were tried, the chosen one first. `good` is the
+    share of `good_of` requests that held the SLO's goodput at its capacity.
+    """
 
     trial: int
     group: str
@@ -72,6 +74,8 @@ class Option:
     cost_per_hour: float | None
     strategies: tuple[Strategy, ...]
     keeps: bool
+    good: float | None = None
+    good_of: int | None = None
 
     @property
     def strategy(self) -> Strategy:
@@ -87,7 +91,8 @@ class Option:
 @dataclass(frozen=True)
 class Plan:
     """`options` are the best configuration of each kind of hardware, the one to use first. `mixed` is a fleet of
-    several configurations that costs less than any of them alone; None where there is none.
+    several configurations that costs less than any of them alone; None where there is none. `slo` is what holds, in
+    words.
     """
 
     service: str
@@ -97,6 +102,7 @@ class Plan:
     notes: tuple[str, ...]
     currency: str
     mixed: Mixed | None = None
+    slo: tuple[str, ...] = ()
 
     @property
     def option(self) -> Option:
@@ -125,7 +131,7 @@ def make_plan(study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: b
     options.sort(key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
     mixed = _mixed(study, usable, traffic, wishes, options[0]) if every else None
     notes = tuple(_notes(study, options[0], wishes))
-    return Plan(study.service, traffic, wishes, tuple(options), notes, study.currency, mixed)
+    return Plan(study.service, traffic, wishes, tuple(options), notes, study.currency, mixed, study.slo)
 
 
 def _mixed(
@@ -175,6 +181,7 @@ def _option(study: StudySummary, group: str, record: TrialRecord, traffic: Traff
     return Option(
         record.number, group, record.configuration, replica, record.capacity_qps, record.cost_per_hour,
         (best, *(one for one in tried if one is not best)), bool(keeping),
+        *((record.language.good, record.language.good_of) if record.language else ()),
     )  # fmt: skip
 
 

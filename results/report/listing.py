@@ -22,6 +22,11 @@ from results.trial_parts import (
     ParameterValue,
     ServiceRecord,
 )
+<<<<<<< HEAD
+=======
+from results.summary import StudySummary
+from results.text import NONE, change, duration, figure, given, goodput, interval, milliseconds, money, share, size
+>>>>>>> 263bbaa (Every probe has its cache-hit rate, goodput is shown with its count, and vLLM has an example; sending late spoils no mean between tokens)
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -120,7 +125,7 @@ def _of_tokens(one: LanguageRecord | None) -> list[tuple[str, str]]:
         ("gaps p99 {}", milliseconds(one.itl.p99_ms if one.itl else None)),
         ("{} output tokens/s", figure(one.output_tokens_per_second)),
         ("{} of them per user", figure(one.tokens_per_second_per_user)),
-        ("{} of requests good", share(one.good)),
+        ("{}", goodput(one.good, one.good_of) or NONE),
         ("{} of the prompts cached", share(one.prefix_cache_hit_rate)),
     ]
 

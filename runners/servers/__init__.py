@@ -8,6 +8,7 @@ other packages are found by the entry point group `tune.servers`.
 from runners.servers.preset import server_preset
 from runners.servers.protocol import (
     AdapterError,
+    CacheCounters,
     Knob,
     Launch,
     Model,
@@ -21,6 +22,7 @@ from runners.servers.registry import adapter_named, adapter_names
 
 __all__ = [
     "AdapterError",
+    "CacheCounters",
     "Knob",
     "Launch",
     "Model",

@@ -124,6 +124,17 @@ class Statistics:
     cache_hits: float | None = None
 
 
+@dataclass(frozen=True)
+class CacheCounters:
+    """The names under which a server's /metrics counts the prompt tokens that its cache of prefixes was asked for, and
+    those that it had. A POST to `reset` empties the cache, of a server that is started so that it can.
+    """
+
+    queries: str
+    hits: str
+    reset: str | None = None
+
+
 class ServerAdapter:
     """One kind of server. Subclasses set the class's fields, and write at least `launch` and `request`.
 
@@ -148,6 +159,7 @@ class ServerAdapter:
     knobs: ClassVar[tuple[Knob, ...]] = ()
     variables: ClassVar[Mapping[str, str]] = {}
     parallel: ClassVar[tuple[str, ...]] = ()
+    prefix_cache: ClassVar[CacheCounters | None] = None
     configures_at_start: ClassVar[bool] = False
     path_is_file: ClassVar[bool] = False
     streams: ClassVar[bool] = False

@@ -3,7 +3,8 @@
 POST /v1/completions answers `max_tokens` events of one token each (8 where the request names none): the first after
 `--ttft-ms`, the others `--gap-ms` apart, and one of them after `--stall-ms` where that is given. `usage` closes the
 stream, with the words of the prompt as its tokens. With `--spin N`, so many processes keep a core busy each, wherever
-they may run. GET /metrics counts as vLLM's prefix cache does. Only the standard library is imported.
+they may run. GET /metrics counts as vLLM's prefix cache does, which
+POST /reset_prefix_cache empties. Only the standard library is imported.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ class Server:
                 lines = head.lower().split(b"\r\n")
                 length = next((int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length:")), 0)
                 body = await reader.readexactly(length) if length else b""
-                if head.startswith(b"GET"):
+                if head.startswith(b"POST /reset_prefix_cache "):
+                    self.seen.clear()
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                elif head.startswith(b"GET"):
                     text = self.metrics() if b" /metrics " in head else b"ok"
                     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
                 else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from results import Estimate, StageRecord, StudySummary
+from results import Estimate, LanguageRecord, StageRecord, StudySummary
 from results.exports import Deployable
 from results.series import latency_curve
 from runners import Placement
@@ -45,7 +45,8 @@ def deployables(
     evidence = study.evidence.get(number)
     curve = None if evidence is None else latency_curve(study, number, evidence)
     if not loaded.colocated:
-        capacity, used = best.capacity_qps, _Measured(best.latency.p50_ms, best.use.cpu_cores_used, confirmed)
+        used = _Measured(best.latency.p50_ms, best.use.cpu_cores_used, confirmed, best.language)
+        capacity = best.capacity_qps
         knee_qps = curve.knee_qps if curve else None
         return {"": _deployable(loaded, best.configuration, capacity, used, knee_qps, qps)}
     stages = {one.name: one for one in best.chain.stages} if best.chain else {}
@@ -87,6 +88,7 @@ class _Measured(NamedTuple):
     p50_ms: float | None
     cores_used: float | None
     confirmed: bool
+    language: LanguageRecord | None = None
 
 
 def _where(loaded: LoadedSpec) -> str:
@@ -139,6 +141,8 @@ def _deployable(
         cores_used=measured.cores_used,
         limit=" and ".join(loaded.slo_texts) or "the SLO",
         confirmed=measured.confirmed,
+        good=measured.language.good if measured.language else None,
+        good_of=measured.language.good_of if measured.language else None,
         qps=qps,
         roles=roles(loaded.space, configuration),
     )

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from results import ChainRecord, LanguageRecord, TrialRecord
-from results.text import assigned, better_by, between, figure, money
+from results.text import assigned, better_by, between, figure, goodput, money
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import find_current
 from tuner.search.decision import Decision
@@ -106,8 +106,8 @@ def _in_tokens(language: LanguageRecord | None) -> list[str]:
         text += f", {language.tokens_per_second_per_user:.4g} for each user"
     if language.cost_per_million_output_tokens is not None:
         text += f", at {language.cost_per_million_output_tokens:.4g} per million output tokens"
-    if language.good is not None:
-        text += f"; {language.good:.1%} of the requests were good"
+    if good := goodput(language.good, language.good_of):
+        text += f"; {good}"
     return [f"{text}."]
 
 

@@ -8,6 +8,7 @@ from loadtest import Measurement
 from results import LanguageRecord, TokenTimes
 from tuner.spec.llm import LlmSpec
 
+_REPEATED = 0.5  # of the prompt tokens: more than most system prompts
 _MARGIN = 0.03  # of the prompt tokens: a hit rate is counted in whole blocks of them
 
 
@@ -19,7 +20,7 @@ def language_record(measurement: Measurement, prefix_cache_hit_rate: float | Non
     return LanguageRecord(
         ttft=_times(measurement, "ttft"), tpot=_times(measurement, "tpot"), itl=_times(measurement, "itl"),
         output_tokens=tokens.output_mean, input_tokens=tokens.input_mean,
-        tokens_per_second_per_user=tokens.per_user_per_s, good=tokens.good,
+        tokens_per_second_per_user=tokens.per_user_per_s, good=tokens.good, good_of=tokens.good_of,
         prefix_cache_hit_rate=prefix_cache_hit_rate,
     )  # fmt: skip
 
@@ -27,6 +28,15 @@ def language_record(measurement: Measurement, prefix_cache_hit_rate: float | Non
 def _times(measurement: Measurement, name: Literal["ttft", "tpot", "itl"]) -> TokenTimes | None:
     known = measurement.streaming.get(name)
     return None if known is None else TokenTimes(p50_ms=known.p50_ms, p99_ms=known.p99_ms)
+
+
+def cached_share(measurement: Measurement, whole: float | None) -> float | None:
+    """The cache-hit rate at the highest rate that was held, where the engine says it; else that of the `whole` test."""
+    known = [probe for probe in measurement.probes if probe.prefix_cache_hit_rate is not None]
+    met = [probe for probe in known if probe.verdict == "met"]
+    if not known:
+        return whole
+    return max(met or known, key=lambda probe: probe.rate_qps).prefix_cache_hit_rate
 
 
 def cache_notes(asked: LlmSpec | None, hit_rate: float | None) -> tuple[str, ...]:
@@ -38,4 +48,14 @@ def cache_notes(asked: LlmSpec | None, hit_rate: float | None) -> tuple[str, ...
     return (
         f"The engine had {hit_rate:.0%} of the prompts' tokens in its cache of prefixes, and {asked.shared_prefix:.0%} "
         "were to be shared: it answers faster here than it will where prompts differ as was asked.",
+    )
+
+
+def repeat_notes(asked: LlmSpec | None, hit_rate: float | None) -> tuple[str, ...]:
+    """A word where nothing was asked of the prompts (`request.llm`), and most of them came from the cache."""
+    if asked is not None or hit_rate is None or hit_rate <= _REPEATED:
+        return ()
+    return (
+        f"The engine had {hit_rate:.0%} of the prompts' tokens in its cache of prefixes: the requests repeat. Unless "
+        "those in production do too, use request.llm, which makes a fresh prompt for every request.",
     )

@@ -25,7 +25,7 @@ from runners import Beside, NotBeside, Program, Usage
 from search_spaces.masking import masked_values
 from tuner.trial.chain import chain_plan
 from tuner.trial.findings import Findings, findings_of
-from tuner.trial.language import cache_notes, language_record
+from tuner.trial.language import cache_notes, cached_share, language_record, repeat_notes
 from tuner.trial.server import TrialServer
 from tuner.trial.setup import BREAK_EVEN_MARGIN, TrialJob
 
@@ -127,8 +127,9 @@ def _measured_beside(job: TrialJob, places: Sequence[Beside]) -> Measurement:
 
 def _found(job: TrialJob, measurement: Measurement, notes: Sequence[str], begun: float) -> Findings:
     counted = dict(job.servers[0].counted()) if len(job.servers) == 1 else {}
-    hit_rate = counted.pop("prefix_cache_hit_rate", None)
-    cached = cache_notes(job.setup.loaded.spec.request.llm, hit_rate)
+    hit_rate = cached_share(measurement, counted.pop("prefix_cache_hit_rate", None))
+    asked = job.setup.loaded.spec.request.llm
+    cached = cache_notes(asked, hit_rate) + repeat_notes(asked, hit_rate)
     measurement = measurement.model_copy(update={"notes": (*measurement.notes, *dict.fromkeys(notes), *cached)})
     measurement = Measurement.model_validate(masked_values(measurement.model_dump(mode="json")))
     (job.folder / "probes.json").write_text(measurement.model_dump_json(indent=1) + "\n", encoding="utf-8")

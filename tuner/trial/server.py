@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest import Burst, LatencyLimit, LoadPlan, Slo
+from loadtest import Burst, LatencyLimit, LoadPlan, PrefixCache, Slo
 from runners import Container, Endpoint, Readiness, Resources, Runner, SampleRequest, ServerFailed
 from runners.servers import Reach, Statistics
 from search_spaces import ParameterValue
@@ -128,7 +128,17 @@ class TrialServer:
             cores=cores,
             shares_cores=shares_cores,
             server=server_processes(self.endpoint),
+            prefix_cache=self._prefix_cache(),
         )
+
+    def _prefix_cache(self) -> PrefixCache | None:
+        """Where its kind counts what its cache of prefixes had. A server that runs for others too is not reset."""
+        found = serving(self.loaded)
+        counters = None if found is None else found.adapter.prefix_cache
+        if counters is None:
+            return None
+        reset = counters.reset if self.loaded.spec.runner.launches else None
+        return PrefixCache(queries=counters.queries, hits=counters.hits, reset=reset)
 
     def _grpc_url(self) -> str:
         found = serving(self.loaded)

@@ -13,6 +13,7 @@ import numpy as np
 from loadtest.arrivals.arrivals import Arrivals
 from loadtest.generator.load import Load, LoadSegment, lone
 from loadtest.generator.reporter import ProgressReporter
+from loadtest.generator.wire.prefix_cache import CacheWatch
 from loadtest.judge.burst import Burst, enough
 from loadtest.plan import LoadPlan
 from loadtest.request.reply import Send
@@ -25,7 +26,7 @@ class Endpoint:
     """One server and what loads it. `load` may be exchanged between probes; the rest of the first line stays.
 
     `reinforce` exchanges it for more generator processes; None where there are no cores for them, or no longer.
-    `probes` counts those so far, and `must_recover` says that the last one may have left a backlog.
+    `cache` tells what the server's cache of prefixes answered. `probes` counts those so far, and `must_recover` says that the last one may have left a backlog.
     """
 
     plan: LoadPlan
@@ -33,6 +34,7 @@ class Endpoint:
     load: Load
     arrivals: Arrivals
     reporter: ProgressReporter
+    cache: CacheWatch | None = None
     reinforce: Callable[[], None] | None = None
     probes: int = 0
     must_recover: bool = False

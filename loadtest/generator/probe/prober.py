@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import gevent
 import numpy as np
@@ -63,12 +64,17 @@ class OpenLoopProber:
         """
         self.drain()
         endpoint, plan = self.endpoint, self.endpoint.plan
+        if endpoint.cache is not None:
+            endpoint.cache.begin()
         endpoint.probes += 1
         longest_s = min(at_most_s + self.wait_s, max(0.0, self.remaining_s()))
         begun = endpoint.load.start(LoadSegment(rate_qps, plan.seed * 7919 + endpoint.probes, longest_s, plan.users))
         look = Look(self._criteria, rate_qps, edge_utilisation, begun, endpoint.load.sent(), np.arange(0))
         self._watch(look, begun + longest_s, longest_s, enough, ended, opinion, whole=whole)
         found = probed(look, endpoint.load.stop(), endpoint.reporter.started, endpoint.load.workers)
+        if endpoint.cache is not None:  # asked when all else is known: a busy server takes a while to say
+            hit_rate = endpoint.cache.hit_rate()
+            found = replace(found, probe=found.probe.model_copy(update={"prefix_cache_hit_rate": hit_rate}))
         if found.verdict == "invalid" and endpoint.reinforce is not None:
             endpoint.load.drain(0.0)
             endpoint.reinforce()

@@ -146,4 +146,5 @@ def _tokens(
         input_mean=float(prompts.mean()) if prompts.all() else None,
         per_user_per_s=1e3 / between_ms if between_ms else None,
         good=min(good, default=None) if streaming else None,
+        good_of=len(counted) if good and streaming else None,
     )

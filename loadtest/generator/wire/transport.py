@@ -64,7 +64,7 @@ class Transport:
         }
         self._pool: ConnectionPool = (
             _SecurePool(
-                host, port, host, port, insecure=not request.verify_tls, ssl_context_factory=_trust(request), **made
+                host, port, host, port, insecure=not request.verify_tls, ssl_context_factory=trust(request), **made
             )
             if parts.scheme == "https"
             else _Pool(host, port, host, port, **made)
@@ -183,7 +183,7 @@ def _to_the_end(answer: Any) -> None:
         pass
 
 
-def _trust(request: RequestPlan) -> Callable[..., ssl.SSLContext]:
+def trust(request: RequestPlan) -> Callable[..., ssl.SSLContext]:
     """Makes the TLS context: the system's certificates, those of `ca_file`, or any."""
     try:
         context = ssl.create_default_context(cafile=request.ca_file)

@@ -6,6 +6,7 @@ from runners.protocol import Placement
 from runners.servers.exposition import counted
 from runners.servers.openai import given, served_name, streamed
 from runners.servers.protocol import (
+    CacheCounters,
     Knob,
     Launch,
     Model,
@@ -44,6 +45,7 @@ class SgLang(ServerAdapter):
     streams = True
     fixes_lengths = True
     parallel = ("tensor_parallel", "pipeline_parallel", "data_parallel")
+    prefix_cache = CacheCounters("sglang:prompt_tokens_total", "sglang:cached_tokens_total", "/flush_cache")
     knobs = (
         Knob("batch_size", (16, 64, 128, 256), ("batch_size", "concurrency")),
         Knob("gpu_memory_share", (0.6, 0.75, 0.88), ("gpu_memory_share",)),
@@ -84,4 +86,13 @@ class SgLang(ServerAdapter):
         """https://docs.sglang.ai/references/production_metrics.html"""
         found = counted(reach.url)
         done = found.get("sglang:num_requests_total")
-        return None if done is None else Statistics(inferences=done, queue_s=found.get("sglang:queue_time_seconds_sum"))
+        return (
+            None
+            if done is None
+            else Statistics(
+                inferences=done,
+                queue_s=found.get("sglang:queue_time_seconds_sum"),
+                cache_queries=found.get(self.prefix_cache.queries),
+                cache_hits=found.get(self.prefix_cache.hits, 0.0),
+            )
+        )

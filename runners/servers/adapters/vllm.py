@@ -6,6 +6,7 @@ from runners.protocol import Placement
 from runners.servers.exposition import counted
 from runners.servers.openai import given, served_name, streamed
 from runners.servers.protocol import (
+    CacheCounters,
     Knob,
     Launch,
     Model,
@@ -44,6 +45,10 @@ class Vllm(ServerAdapter):
     streams = True
     fixes_lengths = True
     parallel = ("tensor_parallel", "pipeline_parallel", "data_parallel")
+    # https://docs.vllm.ai/en/latest/design/metrics/; it is reset where VLLM_SERVER_DEV_MODE=1
+    prefix_cache = CacheCounters(
+        "vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total", "/reset_prefix_cache"
+    )
     knobs = (
         Knob("batch_size", (16, 64, 128, 256), ("batch_size", "concurrency")),
         Knob("max_batched_tokens", (2048, 4096, 8192, 16384)),
@@ -94,7 +99,7 @@ class Vllm(ServerAdapter):
             else Statistics(
                 inferences=done,
                 queue_s=found.get("vllm:request_queue_time_seconds_sum"),
-                cache_queries=found.get("vllm:prefix_cache_queries_total"),
-                cache_hits=found.get("vllm:prefix_cache_hits_total"),
+                cache_queries=found.get(self.prefix_cache.queries),
+                cache_hits=found.get(self.prefix_cache.hits),
             )
         )

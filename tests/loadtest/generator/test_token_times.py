@@ -12,7 +12,17 @@ from typing import Any
 
 import pytest
 
-from loadtest import LatencyLimit, Lengths, LlmPlan, LoadGenerator, LoadPlan, Measurement, RequestPlan, Slo
+from loadtest import (
+    LatencyLimit,
+    Lengths,
+    LlmPlan,
+    LoadGenerator,
+    LoadPlan,
+    Measurement,
+    PrefixCache,
+    RequestPlan,
+    Slo,
+)
 from runners.servers import Model, Reach, adapter_named
 from tuner.launch.prepare import counted
 
@@ -94,3 +104,23 @@ def test_a_cache_of_prefixes_answers_as_much_as_the_prompts_were_asked_to_share(
             )
         repeated = json.dumps({"prompt": " ".join(map(str, range(200))), "max_tokens": 4})
         assert hit_rate(url, RequestPlan(path="/v1/completions", stream="openai", body=repeated)) > 0.9
+
+
+@pytest.mark.parametrize(("reset", "second"), [(None, 1.0), ("/reset_prefix_cache", 0.96), ("/none", 1.0)])
+def test_every_probe_has_its_cache_hit_rate(reset: str | None, second: float) -> None:
+    """One prompt of 16 words over and over, at two rates. Where the cache is emptied in between, each probe misses it
+    once: of the 30 requests or so of the second one.
+    """
+    counters = adapter_named("vllm").prefix_cache
+    assert counters is not None
+    cache = PrefixCache(queries=counters.queries, hits=counters.hits, reset=reset)
+    body = json.dumps({"prompt": " ".join(map(str, range(16))), "max_tokens": 2})
+    request = RequestPlan(path="/v1/completions", stream="openai", body=body)
+    plan = LoadPlan(
+        url="", request=request, slo=Slo(latency=(LatencyLimit(percentile=90, limit_ms=5000),)), rates_qps=(10, 15),
+        rate_s=2, max_s=8, max_warmup_s=1, shares_cores=True, prefix_cache=cache,
+    )  # fmt: skip
+    with streaming("--gap-ms", "2", "--ttft-ms", "5") as url, LoadGenerator() as generator:
+        found = generator.measure(plan.model_copy(update={"url": url}), lambda _: None)
+    assert found.probes[-1].prefix_cache_hit_rate == pytest.approx(second, abs=0.03)
+    assert (found.probes[-1].prefix_cache_hit_rate == 1.0) == (second == 1.0)

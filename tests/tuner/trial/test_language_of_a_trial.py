@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Tune
 from tuner.spec.llm import LlmSpec
-from tuner.trial.language import cache_notes
+from tuner.trial.language import cache_notes, repeat_notes
 
 SERVER = Path(__file__).parents[2] / "servers" / "streaming.py"
 SPEC = """\
@@ -55,3 +55,11 @@ def test_a_cache_that_answers_more_than_was_to_be_shared_is_said() -> None:
     (note,) = cache_notes(asked, 0.9)
     assert "90% of the prompts' tokens" in note
     assert cache_notes(LlmSpec(turns=3), 0.9) == (), "turns share what came before them"
+
+
+def test_requests_that_mostly_come_from_the_cache_are_said_to_repeat() -> None:
+    (note,) = repeat_notes(None, 0.97)
+    assert "97%" in note
+    assert "request.llm" in note
+    assert repeat_notes(None, 0.3) == (), "a system prompt is shared in production too"
+    assert repeat_notes(LlmSpec(), 0.97) == (), "that is more than was asked, and is said so"
