@@ -5,7 +5,8 @@
 
 One configuration of the vLLM example, three kinds of requests: fresh prompts of 256 tokens that share nothing, those
 that share 90%, and 32 prompts over and over, which is what a server is loaded with where the spec says nothing of its
-requests. Hit rates are the engine's own counters, of every probe. The goal is one within 3 points of what was asked for.
+requests. Hit rates are the engine's own counters, of every probe. The goal is one within 3 points of what was
+asked for.
 """
 
 from __future__ import annotations

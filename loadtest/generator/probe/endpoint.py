@@ -25,8 +25,9 @@ _LOOK_S = 0.25
 class Endpoint:
     """One server and what loads it. `load` may be exchanged between probes; the rest of the first line stays.
 
-    `reinforce` exchanges it for more generator processes; None where there are no cores for them, or no longer.
-    `cache` tells what the server's cache of prefixes answered. `probes` counts those so far, and `must_recover` says that the last one may have left a backlog.
+    `cache` tells what the server's cache of prefixes answered. `reinforce` exchanges the load for more generator
+    processes; None where there are no cores for them, or no longer. `probes` counts those so far, and `must_recover`
+    says that the last one may have left a backlog.
     """
 
     plan: LoadPlan
