@@ -85,6 +85,26 @@ def test_an_example_is_tuned_and_its_knobs_reach_the_server(tmp_path: Path, tune
     assert server == "mosec" or max(most) > 1 or not has_batches, "no batch was seen"
 
 
+def test_vllm_is_tuned_within_limits_on_tokens_and_its_knobs_reach_the_engine(tmp_path: Path, tune: Tune) -> None:
+    """What the engine says of itself when it starts: its arguments, its scheduler and its cache."""
+    folder = example("vllm")
+    done = tune("--service", folder / "spec.yaml", "--budget", 4, "--output", "out", timeout=850)
+    assert done.returncode == 0, done.stdout + done.stderr
+    best = recommendation(tmp_path / "out")
+    assert (best["confirmed"], best["meets_slo"]) == (True, True)
+    assert best["language"]["good"] >= 0.95
+    assert best["language"]["good_of"] > 0
+    assert survivors(tmp_path) == []
+    for one in launches(tmp_path / "out"):
+        (values,) = one.configurations
+        assert one.seen(r"'max_num_seqs': (\d+)") == {values["batch_size"]}
+        assert one.seen(r"max_num_batched_tokens=(\d+)") == {values["max_batched_tokens"]}
+        assert one.seen(r"Maximum concurrency for (\d+) tokens") == {values["max_model_len"]}
+        assert one.seen(r"'block_size': (\d+)") == {values["block_size"]}
+        assert set(re.findall(r"enable_prefix_caching=(\w+)", one.log)) == {str(values["prefix_caching"])}
+        assert set(re.findall(r"enforce_eager=(\w+)", one.log)) == {str(not values["compile"])}
+
+
 @pytest.mark.parametrize("server", ["triton", "mlserver", "kserve"])
 def test_the_same_example_is_loaded_over_grpc(tmp_path: Path, tune: Tune, server: str) -> None:
     folder = example(server)

@@ -40,11 +40,16 @@ def cached_share(measurement: Measurement, whole: float | None) -> float | None:
 
 
 def cache_notes(asked: LlmSpec | None, hit_rate: float | None) -> tuple[str, ...]:
-    """A word where the engine's cache of prefixes answered more of the prompts than they were asked to share. Turns of
-    a conversation share what came before them.
+    """A word where the engine's cache of prefixes answered more, or less, of the prompts than they were asked to share.
+    Turns of a conversation share what came before them.
     """
-    if asked is None or hit_rate is None or asked.turns > 1 or hit_rate <= asked.shared_prefix + _MARGIN:
+    if asked is None or hit_rate is None or asked.turns > 1 or abs(hit_rate - asked.shared_prefix) <= _MARGIN:
         return ()
+    if hit_rate < asked.shared_prefix:
+        return (
+            f"The engine had {hit_rate:.0%} of the prompts' tokens in its cache of prefixes, where "
+            f"{asked.shared_prefix:.0%} were shared: it keeps whole blocks of tokens only (vLLM: block_size), or had no room for more.",
+        )
     return (
         f"The engine had {hit_rate:.0%} of the prompts' tokens in its cache of prefixes, and {asked.shared_prefix:.0%} "
         "were to be shared: it answers faster here than it will where prompts differ as was asked.",

@@ -1,4 +1,4 @@
-"""vLLM's OpenAI-compatible server. Written from its documentation."""
+"""vLLM's OpenAI-compatible server. Its documentation: https://docs.vllm.ai/en/latest/cli/serve/."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ _FLAGS = {
     "pipeline_parallel": "--pipeline-parallel-size",
     "data_parallel": "--data-parallel-size",
     "max_model_len": "--max-model-len",
+    "block_size": "--block-size",
+    "scheduling_policy": "--scheduling-policy",
+    "attention_backend": "--attention-backend",
 }
 
 
@@ -39,6 +42,7 @@ class Vllm(ServerAdapter):
 
     name, title = "vllm", "vLLM"
     documentation = "https://docs.vllm.ai/en/latest/cli/serve/"
+    tried = True
     package = "vllm"
     image = "vllm/vllm-openai:v0.11.0"
     ready_timeout_s = 900.0
@@ -60,6 +64,10 @@ class Vllm(ServerAdapter):
         Knob("pipeline_parallel", (1, 2)),
         Knob("data_parallel", (1, 2)),
         Knob("max_model_len", (2048, 4096, 8192)),
+        Knob("block_size", (16, 32, 64)),
+        Knob("scheduling_policy", ("fcfs", "priority")),
+        Knob("attention_backend", ("auto", "FLASH_ATTN", "FLASHINFER")),
+        Knob("chunked_prefill", (True, False)),
         Knob("prefix_caching", (True, False)),
         Knob("compile", (True, False), ("compile",)),
     )
@@ -77,6 +85,8 @@ class Vllm(ServerAdapter):
         words: list[str] = []
         if (caching := flag(values, "prefix_caching")) is not None:
             words.append("--enable-prefix-caching" if caching else "--no-enable-prefix-caching")
+        if (chunked := flag(values, "chunked_prefill")) is not None:
+            words.append("--enable-chunked-prefill" if chunked else "--no-enable-chunked-prefill")
         if flag(values, "compile") is False:
             words.append("--enforce-eager")
         command = (

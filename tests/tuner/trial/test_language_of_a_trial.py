@@ -57,6 +57,13 @@ def test_a_cache_that_answers_more_than_was_to_be_shared_is_said() -> None:
     assert cache_notes(LlmSpec(turns=3), 0.9) == (), "turns share what came before them"
 
 
+def test_a_cache_that_has_less_than_is_shared_is_said() -> None:
+    """vLLM on a CPU keeps blocks of 128 tokens: of a prefix of 230 tokens in 256 it has one block, half of the prompt."""
+    (note,) = cache_notes(LlmSpec.model_validate({"shared_prefix": "90%"}), 0.5)
+    assert "50% of the prompts' tokens" in note
+    assert "blocks" in note
+
+
 def test_requests_that_mostly_come_from_the_cache_are_said_to_repeat() -> None:
     (note,) = repeat_notes(None, 0.97)
     assert "97%" in note
