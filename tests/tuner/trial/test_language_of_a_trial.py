@@ -58,7 +58,7 @@ def test_a_cache_that_answers_more_than_was_to_be_shared_is_said() -> None:
 
 
 def test_a_cache_that_has_less_than_is_shared_is_said() -> None:
-    """vLLM on a CPU keeps blocks of 128 tokens: of a prefix of 230 tokens in 256 it has one block, half of the prompt."""
+    """vLLM on a CPU keeps blocks of 128 tokens: of a prefix of 230 in 256 it has one, which is half of the prompt."""
     (note,) = cache_notes(LlmSpec.model_validate({"shared_prefix": "90%"}), 0.5)
     assert "50% of the prompts' tokens" in note
     assert "blocks" in note
