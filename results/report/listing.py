@@ -14,7 +14,7 @@ from results.records import (
     TrialRecord,
 )
 from results.summary import StudySummary
-from results.text import NONE, change, duration, figure, given, interval, milliseconds, money, share, size
+from results.text import NONE, change, duration, figure, given, goodput, interval, milliseconds, money, share, size
 from results.trial_parts import (
     Estimate,
     LanguageRecord,
@@ -22,11 +22,6 @@ from results.trial_parts import (
     ParameterValue,
     ServiceRecord,
 )
-<<<<<<< HEAD
-=======
-from results.summary import StudySummary
-from results.text import NONE, change, duration, figure, given, goodput, interval, milliseconds, money, share, size
->>>>>>> 263bbaa (Every probe has its cache-hit rate, goodput is shown with its count, and vLLM has an example; sending late spoils no mean between tokens)
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)

@@ -48,8 +48,8 @@ def cache_notes(asked: LlmSpec | None, hit_rate: float | None) -> tuple[str, ...
     if hit_rate < asked.shared_prefix:
         return (
             f"The engine had {hit_rate:.0%} of the prompts' tokens in its cache of prefixes, where "
-            f"{asked.shared_prefix:.0%} were shared: it keeps whole blocks of tokens only (vLLM: block_size), or had no "
-            "room for more.",
+            f"{asked.shared_prefix:.0%} were shared: it keeps whole blocks of tokens only (vLLM: block_size), or had "
+            "no room for more.",
         )
     return (
         f"The engine had {hit_rate:.0%} of the prompts' tokens in its cache of prefixes, and {asked.shared_prefix:.0%} "
