@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from benchmarks.truth import queues, searches
 from benchmarks.truth.clear import clear
+from benchmarks.truth.real import real
 from benchmarks.truth.sequential import simulated_probe
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Measurement, RequestPlan, Slo
 from loadtest.arrivals.arrivals import Arrivals
@@ -311,6 +312,7 @@ def slowed(runs: int) -> Table:
 
 SECTIONS: dict[str, tuple[str, Callable[[int], Table]]] = {
     "unseen": ("Searches on simulated servers that nobody trained on", searches.unseen),
+    "real": ("Searches on real servers whose capacity is known", real),
     "clear": ("What is clear is decided soon", clear),
     "errors": ("The sequential test, in simulation", errors),
     "intervals": ("How sure a p99 is", intervals),

@@ -25,16 +25,16 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 _EARLY_S = 0.0015
 
 
-def _at(moment: float, call: Callable[[Any], object], argument: object) -> None:
+def at(moment: float, call: Callable[[Any], object], argument: object) -> None:
     """Call at that moment of the loop's clock, to some tens of microseconds."""
     loop = asyncio.get_running_loop()
     left = moment - loop.time()
     if left <= 0:
         call(argument)
     elif left > _EARLY_S:
-        loop.call_later(left - _EARLY_S, _at, moment, call, argument)
+        loop.call_later(left - _EARLY_S, at, moment, call, argument)
     else:
-        loop.call_soon(_at, moment, call, argument)
+        loop.call_soon(at, moment, call, argument)
 
 
 class Queue:
@@ -54,7 +54,7 @@ class Queue:
             service_s = random.expovariate(1 / self._service_s)
             self.drawn.append(service_s)
         self._free[server] = max(self._free[server], now) + service_s
-        _at(self._free[server], transport.write, ANSWER)
+        at(self._free[server], transport.write, ANSWER)
 
 
 class BatchQueue:
@@ -78,7 +78,7 @@ class BatchQueue:
             batch.append(self._waiting.popleft()[1])
         self._busy = True
         self._free = begin + batch_service_s(self._service_s, len(batch))
-        _at(self._free, self._end, batch)
+        at(self._free, self._end, batch)
 
     def _end(self, batch: list[asyncio.Transport]) -> None:
         for transport in batch:
