@@ -27,7 +27,8 @@ class Endpoint:
 
     `cache` tells what the server's cache of prefixes answered. `reinforce` exchanges the load for more generator
     processes; None where there are no cores for them, or no longer. `probes` counts those so far, and `must_recover`
-    says that the last one may have left a backlog.
+    says that what came last may have left a backlog: most servers go on with requests whose client has left, and a
+    burst leaves as many as it has users.
     """
 
     plan: LoadPlan
@@ -60,6 +61,7 @@ class Endpoint:
         self.load.stop()
         sent = self.load.sent()
         self.load.drain(0.0)
+        self.must_recover = True
         rows = slice(0, sent.count)
         return Burst.of(
             users, passed_s, sent.scheduled[rows] - begun, sent.latency[rows].copy(), sent.failed[rows].copy()

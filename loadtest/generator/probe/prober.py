@@ -23,7 +23,8 @@ _MIN_HOPELESS_S = 0.75  # except where nearly all requests are late
 _LOOK_S = 0.25
 _LOOK_GROWTH = 1.25  # look again only when there is this much more evidence
 _MAX_IN_FLIGHT = 10_000
-_DRAIN_S, _RECOVER_S = 5.0, 2.0  # at most
+_DRAIN_S, _RECOVER_S = 5.0, 2.0  # at most, or
+_BACKLOG_LIMITS = 2.0  # as many times the longest limit: a burst alone leaves one and a half of them behind
 
 
 def _is_sure(verdict: Verdict) -> bool:
@@ -118,8 +119,10 @@ class OpenLoopProber:
         left = max(0.0, self.remaining_s())
         if endpoint.probes:
             endpoint.reporter.moved("drain")
-        endpoint.load.drain(min(_DRAIN_S, left / 3) if endpoint.must_recover else min(self.wait_s + 0.2, left))
-        end = time.perf_counter() + min(_RECOVER_S, left / 4)
+        backlog_s = _BACKLOG_LIMITS * self._criteria.longest_s
+        patience_s = min(max(_DRAIN_S, backlog_s), left / 3) if endpoint.must_recover else min(self.wait_s + 0.2, left)
+        endpoint.load.drain(patience_s)
+        end = time.perf_counter() + min(max(_RECOVER_S, backlog_s), left / 4)
         while endpoint.must_recover and base_s and time.perf_counter() < end:
             latencies, _ = endpoint.lone(1, end)
             if latencies and latencies[0] < 2 * base_s:
