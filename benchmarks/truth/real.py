@@ -58,17 +58,17 @@ class Searched:
 
 
 @contextlib.contextmanager
-def _server(kind: str, speed: float, seed: int) -> Iterator[str]:
+def served(kind: str, speed: float, seed: int) -> Iterator[str]:
+    """The URL of such a server on the first core."""
     command = [sys.executable, "-m", "benchmarks.truth.serve", "--kind", kind, "--speed", str(speed), "--core", "0"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--seed", str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.kill()
 
 
 def search(job: Job) -> Searched:
@@ -77,7 +77,7 @@ def search(job: Job) -> Searched:
     limit_ms = job.limit / speed * 1e3
     slo = Slo(latency=(LatencyLimit(percentile=job.percentile, limit_ms=limit_ms),))
     request = RequestPlan(method="GET", path="/")
-    with _server(job.kind, speed, job.seed) as url, LoadGenerator() as generator:
+    with served(job.kind, speed, job.seed) as url, LoadGenerator() as generator:
         plan = LoadPlan(url=url, request=request, slo=slo, max_s=job.seconds, seed=job.seed, cores=(1,))
         found = generator.measure(plan, lambda _: None)
     verdicts = [probe.verdict for probe in found.probes]

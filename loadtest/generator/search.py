@@ -70,6 +70,7 @@ def saturate(endpoint: Endpoint, base_s: float) -> list[Burst]:
     limit_s = max(limit.limit_ms for limit in plan.slo.latency) / 1e3
     found: list[Burst] = []
     while (users := next_users(found, limit_s)) is not None:
+        endpoint.recover(base_s, min(2 * limit_s, endpoint.remaining_s() / 8))
         found.append(endpoint.burst(users, longest_s(plan.max_s, base_s)))
         endpoint.reporter.moved("warmup")
     return found

@@ -55,6 +55,8 @@ def warm_up(endpoint: Endpoint, plan: LoadPlan, reporter: ProgressReporter) -> W
     if base_s is None:
         return WarmUp(None, kinds)
     settled, points = _until_settled(endpoint, begun, until)
+    endpoint.must_recover = True  # from the users that were just broken off
+    endpoint.recover(base_s, min(2.0, reporter.remaining_s() / 8))
     latencies, _ = endpoint.lone(_LONE, time.perf_counter() + max(0.5, min(2.0, reporter.remaining_s() / 4)))
     base_s = statistics.median(latencies) if latencies else base_s
     return WarmUp(base_s, kinds, settled, points, tuple(latencies) or (base_s,))

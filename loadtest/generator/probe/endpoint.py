@@ -19,6 +19,7 @@ from loadtest.plan import LoadPlan
 from loadtest.request.reply import Send
 
 _LOOK_S = 0.25
+_RECOVERED = 2.0  # times a lone request
 
 
 @dataclass
@@ -48,6 +49,15 @@ class Endpoint:
     def lone(self, count: int, until: float) -> tuple[list[float], Counter[str]]:
         """Requests one after the other: their latencies, and what went wrong with those that failed."""
         return lone(self.send, count, until)
+
+    def recover(self, base_s: float, at_most_s: float) -> None:
+        """Wait until a lone request takes about as long as it does, `base_s`, on a server that nobody else asks."""
+        end = time.perf_counter() + at_most_s
+        while self.must_recover and base_s and time.perf_counter() < end:
+            latencies, _ = self.lone(1, end)
+            if latencies and latencies[0] < _RECOVERED * base_s:
+                break
+        self.must_recover = False
 
     def burst(self, users: int, longest_s: float) -> Burst:
         """A closed loop until each user was answered a few times, for so long at most."""

@@ -122,9 +122,4 @@ class OpenLoopProber:
         backlog_s = _BACKLOG_LIMITS * self._criteria.longest_s
         patience_s = min(max(_DRAIN_S, backlog_s), left / 3) if endpoint.must_recover else min(self.wait_s + 0.2, left)
         endpoint.load.drain(patience_s)
-        end = time.perf_counter() + min(max(_RECOVER_S, backlog_s), left / 4)
-        while endpoint.must_recover and base_s and time.perf_counter() < end:
-            latencies, _ = endpoint.lone(1, end)
-            if latencies and latencies[0] < 2 * base_s:
-                break
-        endpoint.must_recover = False
+        endpoint.recover(base_s, min(max(_RECOVER_S, backlog_s), left / 4))
