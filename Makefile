@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo check test machine engines lowest lint clean docs servers
+.PHONY: demo check test machine beside alone engines lowest lint clean docs servers
 
 demo: $(INSTALLED)
 	PATH="$(BIN):$$PATH" $(BIN)/tune --service examples/minilm/spec.yaml --budget 20
@@ -15,14 +15,21 @@ check: lint
 
 test: check machine engines
 
-# Two at a time, for they mostly wait. Then alone: what says that it must be, and what failed beside others, which so decides.
-machine: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "machine and not alone" || [ $$? -eq 1 ]
-	$(BIN)/python -m pytest --alone -m machine
+# Tests of real servers mostly wait: two at a time. What fails beside another is run once more, alone, and that decides.
+BESIDE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+
+machine: beside alone
+
+beside: $(INSTALLED)
+	$(BESIDE) -m "machine and not alone" || { [ $$? -eq 1 ] && $(AGAIN) -m "machine and not alone"; }
+
+alone: $(INSTALLED)
+	$(BIN)/python -m pytest -m "machine and alone"
 
 # Where there is no Docker, cluster, PostgreSQL, browser or Go, what needs it is skipped and says what to start.
 engines: $(INSTALLED)
-	$(BIN)/python -m pytest -m engine
+	$(BESIDE) -m engine || { [ $$? -eq 1 ] && $(AGAIN) -m engine; }
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

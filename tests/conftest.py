@@ -4,9 +4,9 @@ A test that asks for the fixture `needs_machine`, itself or through another fixt
 is marked `machine`. One that asks for `needs_engine` needs Docker, a cluster, PostgreSQL, a browser or Go: it is marked
 `engine`. All others stay in this process and run side by side: `make check`.
 
-`make machine` has two passes. Tests of real servers mostly wait, so two at a time run in the first. One that fails
-there may have lacked the time that its neighbour took: the second pass, `pytest --alone`, runs it again by itself, and
-what it says then counts. Tests that say `alone` measure the machine or starve it, and run in the second pass only.
+Tests of real servers and engines mostly wait, so `make machine` and `make engines` run two at a time. One that fails
+may have lacked the time that its neighbour took: it is run once more, by itself, and what it says then counts. A test
+that says `alone` measures the machine itself, or starves it, and never has a neighbour.
 """
 
 from __future__ import annotations
@@ -54,16 +54,8 @@ def needs_engine(needs_machine: None) -> None:
     """For a test that needs Docker, a cluster, PostgreSQL, a browser or Go, and is skipped where that is absent."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what the second pass of `make machine` says."""
-    parser.addoption(
-        "--alone", action="store_true",
-        help="of the tests marked machine, only those marked alone and those that failed last time",
-    )  # fmt: skip
-
-
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects and pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by what its fixtures ask for, and else by what its code and theirs would start."""
     for item in items:
         if isinstance(item, pytest.Function):
@@ -73,18 +65,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker("engine")
             elif "needs_machine" in item.fixturenames or found == "machine":
                 item.add_marker("machine")
-            if any(one.scope == "module" for one in fixtures):
+            if any(one.scope == "module" for one in fixtures) and not item.get_closest_marker("xdist_group"):
                 item.add_marker(pytest.mark.xdist_group(item.path.name))  # what is made once is made by one worker
-    if config.getoption("alone"):
-        _leave_out_what_passed_beside_others(config, items)
-
-
-def _leave_out_what_passed_beside_others(config: pytest.Config, items: list[pytest.Item]) -> None:
-    known = config.cache.get("cache/lastfailed", {}) if config.cache else {}
-    failed = {*known, *(name.rpartition("@")[0] for name in known)}  # pytest-xdist writes test@group
-    left = [one for one in items if any(one.iter_markers("alone")) or one.nodeid in failed]
-    config.hook.pytest_deselected(items=[one for one in items if one not in left])
-    items[:] = left
 
 
 STARTED = Started()

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import psutil
@@ -81,27 +80,42 @@ def trials(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "tuning" / "small" / "trials.csv")
 
 
-def test_a_small_real_server_is_tuned_to_the_configuration_known_to_be_best(tmp_path: Path, tune: Tune) -> None:
-    """Workers cost nothing here and capacity is workers / service time, so the best is known: 4 workers at 10 ms."""
-    write_spec(tmp_path, workers="[1, 4]", service_ms="[10, 40]")
-    done = tune("--service", "spec.yaml", "--budget", 4)
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory, needs_machine: None) -> Path:
+    """The folder of a run over four servers, whose environment had a secret."""
+    folder = tmp_path_factory.mktemp("tuned")
+    write_spec(folder, workers="[1, 4]", service_ms="[10, 40]")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MODEL_TOKEN", "s3cr3t-value")
+        done = run_tune(folder, "--service", "spec.yaml", "--budget", 4)
     assert done.returncode == 0, done.stderr
-    found = recommendation(tmp_path / "tuning" / "small")
+    assert survivors(folder) == []
+    return folder
+
+
+def test_a_small_real_server_is_tuned_to_the_configuration_known_to_be_best(tuned: Path) -> None:
+    """Workers cost nothing here and capacity is workers / service time, so the best is known: 4 workers at 10 ms."""
+    found = recommendation(tuned / "tuning" / "small")
     assert found["configuration"]["workers"] == 4
     assert found["configuration"]["service_ms"] == 10
     assert found["confirmed"]
     assert 150 < found["capacity_qps"]["value"] < 400
     assert found["capacity_qps"]["low"] <= found["capacity_qps"]["value"] <= found["capacity_qps"]["high"]
     assert 10 <= found["p99_ms"]["value"] <= 200
-    folder = tmp_path / "tuning" / "small" / "trials" / f"{found['trial']:04d}"
+    folder = tuned / "tuning" / "small" / "trials" / f"{found['trial']:04d}"
     assert "listening on" in (folder / "server.log").read_text(encoding="utf-8")
     probes = json.loads((folder / "probes.json").read_text(encoding="utf-8"))["probes"]
     assert all({"rate_qps", "histogram", "verdict"} <= probe.keys() for probe in probes)
-    again = tmp_path / "tuning" / "small" / "trials" / f"{found['trial']:04d}-again"
+    again = tuned / "tuning" / "small" / "trials" / f"{found['trial']:04d}-again"
     assert (again / "probes.json").is_file()
-    table = trials(tmp_path)
+    table = trials(tuned)
     assert (table["cold_start_s"] > 0).all()
     assert table["memory_peak_bytes"].notna().any()
+
+
+def test_the_environment_reaches_the_server_and_no_output(tuned: Path) -> None:
+    for path in (tuned / "tuning").rglob("*"):
+        assert path.is_dir() or b"s3cr3t-value" not in path.read_bytes()
 
 
 MISBEHAVIOURS = {
@@ -232,14 +246,6 @@ def test_kill_9_loses_no_finished_trial_and_clean_removes_the_server(tmp_path: P
     assert len(trials(tmp_path)) == 2
 
 
-def test_the_environment_reaches_the_server_and_no_output(tmp_path: Path, tune: Tune, monkeypatch: Any) -> None:
-    monkeypatch.setenv("MODEL_TOKEN", "s3cr3t-value")
-    write_spec(tmp_path)
-    assert tune("--service", "spec.yaml", "--budget", 1).returncode == 0
-    for path in (tmp_path / "tuning").rglob("*"):
-        assert path.is_dir() or b"s3cr3t-value" not in path.read_bytes()
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
@@ -285,7 +291,7 @@ def test_a_disk_that_fills_up_during_a_run_loses_no_finished_trial(
 
 
 def test_a_server_that_never_settles_is_said_and_drawn(tmp_path: Path, tune: Tune) -> None:
-    write_spec(tmp_path, mode="[ever-slower]")
+    write_spec(tmp_path, WITHOUT_FINAL, mode="[ever-slower]")
     done = tune("--service", "spec.yaml", "--budget", 1)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "tuning" / "small"

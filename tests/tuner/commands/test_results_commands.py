@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -18,7 +19,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from results import TrialEvidence
-from tests.conftest import SERVER, Tune, call_tune, recommendation, tune_command, tune_environment
+from tests.conftest import SERVER, Tune, call_tune, recommendation, run_tune, tune_command, tune_environment
 from tuner.study.storage.archive import Archive
 from tuner.study.storage.connection import sqlite_url
 
@@ -144,10 +145,19 @@ def test_a_gate_without_a_baseline_says_so(finished: Path, tune: Tune) -> None:
     assert "the baseline is of other, not of finished" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory, needs_machine: None) -> Path:
+    """The folder of a finished study of a real server."""
+    folder = tmp_path_factory.mktemp("measured")
+    (folder / "spec.yaml").write_text(REAL, encoding="utf-8")
+    done = run_tune(folder, "--service", "spec.yaml", "--budget", "1", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 @pytest.mark.slow
-def test_a_real_server_is_gated_and_its_evidence_is_kept(tmp_path: Path, tune_process: Tune) -> None:
-    (tmp_path / "spec.yaml").write_text(REAL, encoding="utf-8")
-    assert tune_process("--service", "spec.yaml", "--budget", "1", "--output", "out").returncode == 0
+def test_a_real_server_is_gated_and_its_evidence_is_kept(measured: Path, tmp_path: Path, tune_process: Tune) -> None:
+    shutil.copytree(measured, tmp_path, dirs_exist_ok=True)
     archive = Archive(sqlite_url(tmp_path / "out"))
     evidence = archive.evidence(0)
     assert evidence != TrialEvidence()
@@ -165,9 +175,8 @@ def test_a_real_server_is_gated_and_its_evidence_is_kept(tmp_path: Path, tune_pr
 
 
 @pytest.mark.slow
-def test_a_gate_whose_load_generator_dies_has_found_no_regression(tmp_path: Path, tune_process: Tune) -> None:
-    (tmp_path / "spec.yaml").write_text(REAL, encoding="utf-8")
-    assert tune_process("--service", "spec.yaml", "--budget", "1", "--output", "out").returncode == 0
+def test_a_gate_whose_load_generator_dies_has_found_no_regression(measured: Path, tmp_path: Path) -> None:
+    shutil.copytree(measured, tmp_path, dirs_exist_ok=True)
     words = ("gate", "out", "--baseline", tmp_path / "out" / "recommendation.json", "--service", "spec.yaml")
     with subprocess.Popen(
         tune_command(*words), cwd=tmp_path, env=tune_environment(tmp_path), stderr=subprocess.PIPE, text=True,
@@ -175,8 +184,9 @@ def test_a_gate_whose_load_generator_dies_has_found_no_regression(tmp_path: Path
     ) as run:  # fmt: skip
         while run.poll() is None:
             for child in _children(run.pid):
-                if "loadtest" in child.cmdline():
-                    child.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                    if "loadtest" in child.cmdline():
+                        child.kill()
             time.sleep(0.2)
         assert run.stderr is not None
         said = run.stderr.read()

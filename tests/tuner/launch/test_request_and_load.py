@@ -25,6 +25,7 @@ slo: {{p99: 400ms}}
 space: {{parameters: {{cpu_cores: [1]}}}}
 prices: {{cpu_core_hour: 0.04}}
 load: {{max_trial: 6s, max_warmup: 2s}}
+objective: {{minimize: cost_per_million_requests, final: 0%}}
 """
 
 

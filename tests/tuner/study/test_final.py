@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Tune, recommendation
 
 NOISE = "runner: {type: replay, table: table.csv, noise: NOISE}\n"
@@ -14,6 +16,12 @@ service: {name: noisy}
 space: {parameters: {name: [a, b, c]}}
 prices: {cpu_core_hour: 1}
 """
+
+
+@pytest.fixture
+def tune(tune_in_process: Tune) -> Tune:
+    """No server is launched: nothing here needs a process."""
+    return tune_in_process
 
 
 def write(folder: Path, capacities: dict[str, float], *, noise: str = "10%", more: str = "") -> None:

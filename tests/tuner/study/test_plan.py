@@ -61,13 +61,13 @@ def test_resume_without_flags_searches_with_the_seed_and_budget_that_the_study_b
     assert len(again.trials) == 8, "the budget of the study, and no other"
 
 
-def test_resume_by_the_command_line_needs_no_flags_either(spec: Path, tmp_path: Path, tune: Tune) -> None:
-    assert tune("--service", spec, "--budget", 3, "--seed", 5).returncode == 0
-    assert tune("--service", spec, "--resume").returncode == 0
+def test_resume_by_the_command_line_needs_no_flags_either(spec: Path, tmp_path: Path, tune_in_process: Tune) -> None:
+    assert tune_in_process("--service", spec, "--budget", 3, "--seed", 5).returncode == 0
+    assert tune_in_process("--service", spec, "--resume").returncode == 0
     plan = plan_of(tmp_path / "tuning/recorded")
     assert (plan.seed, plan.budget) == (5, 3)
     assert len(asked(tmp_path / "tuning/recorded")) == 3
-    refused = tune("--service", spec, "--resume", "--seed", 6)
+    refused = tune_in_process("--service", spec, "--resume", "--seed", 6)
     assert refused.returncode == 2
     assert "begun with the seed 5, not 6" in refused.stderr
 

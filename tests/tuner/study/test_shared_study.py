@@ -70,7 +70,9 @@ def test_two_trials_at_once_are_all_counted_and_none_twice(tmp_path: Path, tune:
 
 
 def test_an_interrupt_ends_all_trials_and_resume_goes_on(tmp_path: Path, tune: Tune) -> None:
-    (tmp_path / "spec.yaml").write_text(SPEC.replace("max_trial: 5s", "max_trial: 6s"), encoding="utf-8")
+    other = SPEC + "objective: {minimize: cost_per_million_requests, final: 0%}\n"
+    begun = other.replace("max_trial: 5s", "max_trial: 6s")
+    (tmp_path / "spec.yaml").write_text(begun, encoding="utf-8")
     command = tune_command("--service", "spec.yaml", "--budget", "2", "--parallel", "2", "--json")
     with subprocess.Popen(
         command,
@@ -89,10 +91,10 @@ def test_an_interrupt_ends_all_trials_and_resume_goes_on(tmp_path: Path, tune: T
         assert run.wait(30) == 130, rest
     assert "--resume goes on" in rest
     assert not [one for one in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in one.read_bytes()]
-    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(other, encoding="utf-8")
     done = tune("--service", "spec.yaml", "--budget", 2, "--parallel", 2, "--resume")
     assert done.returncode == 2  # the load has changed
-    (tmp_path / "spec.yaml").write_text(SPEC.replace("max_trial: 5s", "max_trial: 6s"), encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(begun, encoding="utf-8")
     done = tune("--service", "spec.yaml", "--budget", 2, "--parallel", 2, "--resume")
     assert done.returncode == 0, done.stderr
     assert len(trials(tmp_path)) == 2
