@@ -141,7 +141,8 @@ def test_a_secret_reaches_the_server_over_tls_and_no_output(
     assert done.returncode == 0, done.stderr
     assert recommendation(tmp_path / "tuning" / "api")["meets_slo"]
     probes = json.loads((tmp_path / "tuning/api/trials/0000/probes.json").read_text(encoding="utf-8"))["probes"]
-    slowest = min(probes, key=lambda probe: probe["rate_qps"])
+    # A probe in which the generator was held up reports no times of tokens.
+    slowest = min((one for one in probes if one["streaming"].get("ttft")), key=lambda probe: probe["rate_qps"])
     assert slowest["streaming"]["ttft"]["p50_ms"] == pytest.approx(55, abs=25)
     assert slowest["streaming"]["itl"]["p50_ms"] == pytest.approx(21, abs=8)
     assert slowest["tokens_per_s"] > 5
