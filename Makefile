@@ -15,21 +15,19 @@ check: lint
 
 test: check machine engines
 
-# Tests of real servers mostly wait: two at a time. What fails beside another is run once more, alone, and that decides.
-BESIDE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
-AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
-
+# Tests of real servers mostly wait: two files at a time. What fails beside others is run once more, alone, which decides.
 machine: beside alone
 
 beside: $(INSTALLED)
-	$(BESIDE) -m "machine and not alone" || { [ $$? -eq 1 ] && $(AGAIN) -m "machine and not alone"; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "machine and not alone" || { [ $$? -eq 1 ] && \
+	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "machine and not alone"; }
 
 alone: $(INSTALLED)
 	$(BIN)/python -m pytest -m "machine and alone"
 
 # Where there is no Docker, cluster, PostgreSQL, browser or Go, what needs it is skipped and says what to start.
 engines: $(INSTALLED)
-	$(BESIDE) -m engine || { [ $$? -eq 1 ] && $(AGAIN) -m engine; }
+	$(BIN)/python -m pytest -m engine
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

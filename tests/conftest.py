@@ -4,9 +4,9 @@ A test that asks for the fixture `needs_machine`, itself or through another fixt
 is marked `machine`. One that asks for `needs_engine` needs Docker, a cluster, PostgreSQL, a browser or Go: it is marked
 `engine`. All others stay in this process and run side by side: `make check`.
 
-Tests of real servers and engines mostly wait, so `make machine` and `make engines` run two at a time. One that fails
-may have lacked the time that its neighbour took: it is run once more, by itself, and what it says then counts. A test
-that says `alone` measures the machine itself, or starves it, and never has a neighbour.
+Tests of real servers mostly wait, so `make machine` runs two files of them at a time. A test that fails may have lacked
+the time that its neighbour took: it is run once more, by itself, and what it says then counts. A test that says `alone`
+measures the machine itself, or starves it, and never has a neighbour.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ def needs_engine(needs_machine: None) -> None:
     """For a test that needs Docker, a cluster, PostgreSQL, a browser or Go, and is skipped where that is absent."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` selects and pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by what its fixtures ask for, and else by what its code and theirs would start."""
     for item in items:
@@ -65,8 +64,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker("engine")
             elif "needs_machine" in item.fixturenames or found == "machine":
                 item.add_marker("machine")
-            if any(one.scope == "module" for one in fixtures) and not item.get_closest_marker("xdist_group"):
-                item.add_marker(pytest.mark.xdist_group(item.path.name))  # what is made once is made by one worker
 
 
 STARTED = Started()

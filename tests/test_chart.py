@@ -140,7 +140,6 @@ def test_pods_have_no_more_rights_than_they_need(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("needs_engine")
-@pytest.mark.xdist_group("containers")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_tuner_runs_in_the_cluster_with_these_rights_alone(tmp_path: Path) -> None:

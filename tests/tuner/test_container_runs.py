@@ -11,8 +11,7 @@ import pytest
 from tests.conftest import Tune, recommendation
 from tests.runners.engines import cluster, docker_with
 
-# One after the other: what a dead run left in an engine may be removed by any run.
-pytestmark = [pytest.mark.usefixtures("needs_engine"), pytest.mark.xdist_group("containers")]
+pytestmark = pytest.mark.usefixtures("needs_engine")
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "minilm"
 LOAD = "load: {max_trial: 20s, max_warmup: 5s}"

@@ -18,7 +18,6 @@ COMMAND = ("python3", "misbehaving.py", "--mode", "ok", "--host", "0.0.0.0", "--
 
 
 @pytest.mark.usefixtures("needs_engine")
-@pytest.mark.xdist_group("containers")
 @pytest.mark.slow
 def test_the_exported_deployment_answers_a_request(tmp_path: Path) -> None:
     config.load_kube_config(cluster())

@@ -23,8 +23,6 @@ from runners.testing import RunnerCase, RunnerContract
 from tests.runners import support
 from tests.runners.engines import IMAGE, cluster
 
-# One after the other: what a dead run left in an engine may be removed by any run.
-pytestmark = pytest.mark.xdist_group("containers")
 SERVER = ("python3", "misbehaving.py", "--host", "{host}", "--port", "{port}", "--mode")
 MIB = 2**20
 NAMESPACE = "tune-tests"
