@@ -67,6 +67,26 @@ class Load(Protocol):
         """Wait for what is in flight, at most so long, and give up the rest."""
 
 
+@dataclass(frozen=True)
+class _Spent:
+    """What this process has spent up to a time on its clock, in seconds: of a core, and ready to run without one."""
+
+    at: float
+    cpu_s: float
+    queued_s: float
+
+    @classmethod
+    def so_far(cls) -> _Spent:
+        """Up to now."""
+        cpu_s, queued_s = time.process_time(), _queued_s()
+        return cls(time.perf_counter(), cpu_s, queued_s)
+
+    def since(self, before: _Spent) -> Effort:
+        """Per second between the two."""
+        passed_s = max(1e-6, self.at - before.at)
+        return Effort((self.cpu_s - before.cpu_s) / passed_s, (self.queued_s - before.queued_s) / passed_s)
+
+
 class LocalLoad:
     """Load from this process alone. `part` of `parts` sends every so many-th arrival of the common schedule."""
 
@@ -81,13 +101,13 @@ class LocalLoad:
         self._sending: list[gevent.Greenlet] = []
         self._sent = RequestLog(0)
         self._stalls = StallWatch(tolerance_s)
-        self._begun, self._cpu, self._queued = 0.0, 0.0, 0.0
+        self._begun = _Spent(0.0, 0.0, 0.0)
 
     def start(self, asked: LoadSegment) -> float:
         """See `Load`. The schedule starts now."""
         size = int(1.5 * asked.rate_qps * asked.longest_s / self._parts) + 1000
         self._sent, self._in_flight = RequestLog(size, streaming=self._streaming), Group()
-        self._cpu, self._queued, self._begun = time.process_time(), _queued_s(), time.perf_counter()
+        self._begun = _Spent.so_far()
         self._stalls = StallWatch(self._tolerance_s)
         self._stalls.start()
         if asked.users is not None:
@@ -96,7 +116,7 @@ class LocalLoad:
         else:
             times = islice(self._arrivals.schedule(asked.rate_qps, asked.seed), self._part, None, self._parts)
             self._sending = [gevent.spawn(self._arrive, times, self._sent, self._in_flight)]
-        return self._begun
+        return self._begun.at
 
     def sent(self) -> RequestLog:
         """See `Load`."""
@@ -118,8 +138,7 @@ class LocalLoad:
         """See `Load`."""
         gevent.killall(self._sending)
         self._stalls.stop()
-        passed_s = max(1e-6, time.perf_counter() - self._begun)
-        return Effort((time.process_time() - self._cpu) / passed_s, (_queued_s() - self._queued) / passed_s)
+        return _Spent.so_far().since(self._begun)
 
     def drain(self, patience_s: float) -> None:
         """See `Load`."""
@@ -131,7 +150,7 @@ class LocalLoad:
         alarm = Alarm()
         try:
             for offset in times:
-                due = self._begun + offset
+                due = self._begun.at + offset
                 # Late arrivals go out together; a wait between them is only for the answers to be read meanwhile.
                 alarm.wait_until(due)
                 in_flight.spawn(self._one, sent, sent.schedule(due), due)

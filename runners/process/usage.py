@@ -24,6 +24,18 @@ _MIN_FREE_BYTES, _MIN_FREE_SHARE = 256 * 2**20, 0.03
 _MIB = 2**20
 
 
+class _MachineMemory:
+    """What the machine, or the cgroup that we are in, has left; `floor_bytes` of it no server may use up."""
+
+    def __init__(self) -> None:
+        self._cgroups = Cgroups()
+        self.floor_bytes = max(_MIN_FREE_BYTES, int(_MIN_FREE_SHARE * int(psutil.virtual_memory().total)))
+
+    def free_bytes(self) -> int:
+        free, in_cgroup = int(psutil.virtual_memory().available), self._cgroups.memory_free_bytes()
+        return free if in_cgroup is None else min(free, in_cgroup)
+
+
 class Watch(threading.Thread):
     """Samples until stopped. `out_of_memory` becomes the reason when the limit was passed and the tree was killed.
 
@@ -40,9 +52,7 @@ class Watch(threading.Thread):
         self._devices, self._each_time = gpus, each_time
         self._tree, self._limit, self._has_failed = tree, limit_bytes, has_failed
         self._done = threading.Event()
-        self._cpu, self._cgroups, self._gpus = CpuMeter(), Cgroups(), nvml()
-        self._total_bytes = int(psutil.virtual_memory().total)
-        self._floor_bytes = max(_MIN_FREE_BYTES, int(_MIN_FREE_SHARE * self._total_bytes))
+        self._cpu, self._gpus, self._machine = CpuMeter(), nvml(), _MachineMemory()
         self._judged: tuple[float, int, int] | None = None
         self.samples = Samples()
         self.out_of_memory: str | None = None
@@ -51,8 +61,8 @@ class Watch(threading.Thread):
         """The thread's own loop; call `start`."""
         while not self._done.is_set():
             self._each_time()
-            free = self._free_bytes()
-            near = free < 4 * self._floor_bytes
+            free = self._machine.free_bytes()
+            near = free < 4 * self._machine.floor_bytes
             with contextlib.suppress(OSError):  # too many open files here must not end the watch over memory
                 sample = self._look()
                 self.samples.add(sample)
@@ -81,7 +91,7 @@ class Watch(threading.Thread):
         used = f"out of memory: used {sample.memory_bytes / _MIB:.0f} MiB"
         if self._limit is not None and sample.memory_bytes > self._limit:
             return f"{used} of {self._limit / _MIB:.0f} MiB allowed"
-        if sample.memory_bytes > self._floor_bytes and free < self._floor_bytes:
+        if sample.memory_bytes > self._machine.floor_bytes and free < self._machine.floor_bytes:
             return f"{used}, and the machine has hardly any left"
         return None
 
@@ -99,10 +109,6 @@ class Watch(threading.Thread):
         shared_once = sum(_proportional_bytes(entry) for entry in running)
         self._judged = (now, resident, shared_once)
         return shared_once
-
-    def _free_bytes(self) -> int:
-        free, in_cgroup = int(psutil.virtual_memory().available), self._cgroups.memory_free_bytes()
-        return free if in_cgroup is None else min(free, in_cgroup)
 
 
 def _proportional_bytes(entry: Entry) -> int:

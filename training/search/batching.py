@@ -55,6 +55,15 @@ class _Hardware:
 
 
 @dataclass(frozen=True)
+class _GivenGpu:
+    """Shares of its compute and of its memory, and whether there is one at all."""
+
+    share: Tensor
+    held: Tensor
+    used: Tensor
+
+
+@dataclass(frozen=True)
 class _Given:
     """What a server feels of each configuration, (B, N) each."""
 
@@ -66,9 +75,7 @@ class _Given:
     under_way: Tensor
     bits: Tensor
     gib: Tensor
-    share: Tensor
-    held: Tensor
-    on_gpu: Tensor
+    gpu: _GivenGpu
     is_machine: Tensor
     eager: Tensor
 
@@ -94,11 +101,11 @@ def batching(draw: Draw, size: int, configurations: int) -> Services:
     latency = torch.where(draw.chance(0.3, *column), alone * draw.uniform(1, 2, *column) + delay, latency)
     copies = space.value(parameters.copies, 1.0)
     # Where there is no GPU, nothing may run at all.
-    fails = ~given.on_gpu & ~hardware.on_cpu[:, None] & ~given.is_machine & draw.chance(0.4, *column)
+    fails = ~given.gpu.used & ~hardware.on_cpu[:, None] & ~given.is_machine & draw.chance(0.4, *column)
     served = Served(
         rate * copies, latency, alone / given.batch ** draw.uniform(0.3, 1, *column),
         _need(draw, given, hardware) * knobs.other(0.3).exp(),
-        torch.where(given.on_gpu, (rate * busy / given.batch).clamp(0, 1), torch.nan),
+        torch.where(given.gpu.used, (rate * busy / given.batch).clamp(0, 1), torch.nan),
         torch.where(by_cores, 0.95, 0.4), fails, _price(draw, space, parameters, given, hardware) * copies,
         _physics(draw, space, parameters, given, hardware),
     )  # fmt: skip
@@ -158,9 +165,11 @@ def _given(
     return _Given(
         cores=cores, threads=torch.where(threads > 0, threads, cores), spread=space.value(parameters.spread, 1.0),
         workers=workers, batch=torch.minimum(most, (under_way / workers).clamp(min=1)), under_way=under_way,
-        bits=space.value(parameters.bits, 16.0), gib=space.value(parameters.memory, 1e6), share=share,
-        held=hardware.shared.memory_of().clamp(min=1e-3),
-        on_gpu=torch.where(is_machine, machine_gpu, ~hardware.on_cpu[:, None] & (share > 0)),
+        bits=space.value(parameters.bits, 16.0), gib=space.value(parameters.memory, 1e6),
+        gpu=_GivenGpu(
+            share, hardware.shared.memory_of().clamp(min=1e-3),
+            torch.where(is_machine, machine_gpu, ~hardware.on_cpu[:, None] & (share > 0)),
+        ),
         is_machine=is_machine, eager=eager.clamp(-1, 1),
     )  # fmt: skip
 
@@ -172,8 +181,8 @@ def _batch_times(draw: Draw, given: _Given, hardware: _Hardware) -> tuple[Tensor
     alone_gpu, busy_gpu, gpus = _on_gpu(draw, hardware.accelerator, given, item_s)
     alone_cpu, busy_cpu = _on_cpu(draw, given, item_s)
     slower = torch.where(hardware.on_cpu[:, None], 1.0, draw.log_uniform(2, 300, *column))
-    alone = torch.where(given.on_gpu, alone_gpu, alone_cpu * slower)
-    return alone, torch.where(given.on_gpu, busy_gpu, busy_cpu * slower), gpus, alone_cpu
+    alone = torch.where(given.gpu.used, alone_gpu, alone_cpu * slower)
+    return alone, torch.where(given.gpu.used, busy_gpu, busy_cpu * slower), gpus, alone_cpu
 
 
 def _rate(
@@ -185,8 +194,8 @@ def _rate(
     sharp = draw.log_uniform(1.5, 12, *column)
     rate = soft_min(given.workers**overlap * given.batch / alone, given.batch / busy, sharp) * gpus
     prepared = given.cores * rate.median(1, keepdim=True).values * draw.log_uniform(0.03, 30, *column)
-    held_back = torch.where(given.on_gpu, prepared < rate, by_cpu.isfinite())
-    return torch.where(given.on_gpu, soft_min(rate, prepared, sharp), rate), held_back
+    held_back = torch.where(given.gpu.used, prepared < rate, by_cpu.isfinite())
+    return torch.where(given.gpu.used, soft_min(rate, prepared, sharp), rate), held_back
 
 
 def _need(draw: Draw, given: _Given, hardware: _Hardware) -> Tensor:
@@ -195,7 +204,7 @@ def _need(draw: Draw, given: _Given, hardware: _Hardware) -> Tensor:
     model, each = draw.log_uniform(0.1, 20, *column), draw.log_uniform(0.001, 0.5, *column)
     shares_model = draw.one_of([0, 1, 1], None, *column)
     need = (model * given.workers**shares_model + each * given.batch * given.workers) * (given.bits / 16)
-    need = need / torch.where(given.on_gpu, hardware.accelerator.gib() * given.held, given.gib)
+    need = need / torch.where(given.gpu.used, hardware.accelerator.gib() * given.gpu.held, given.gib)
     return torch.where(draw.chance(0.4, *column), need.clamp(max=0.9), need)
 
 
@@ -205,10 +214,10 @@ def _price(
     """Per hour, by its parts; that of an instance type is more or less what its parts would cost."""
     column = [space.size, 1]
     core, fixed = core_price(draw, *column)
-    gpu = hardware.accelerator.price() * hardware.shared.paid() * given.on_gpu
+    gpu = hardware.accelerator.price() * hardware.shared.paid() * given.gpu.used
     parts = core * given.cores + 0.005 * torch.where(given.gib < 1e5, given.gib, 0.0) + gpu + fixed
     odd = (draw.heavy(space.size, MAX_CHOICES) * draw.log_uniform(0.05, 1.2, *column)).exp()
-    machine = core.clamp(min=0.01) * given.cores + torch.where(given.on_gpu, draw.log_uniform(0.3, 4, *column), 0.0)
+    machine = core.clamp(min=0.01) * given.cores + torch.where(given.gpu.used, draw.log_uniform(0.3, 4, *column), 0.0)
     return torch.where(given.is_machine, machine * space.chosen(parameters.instance, odd, 1.0), parts)
 
 
@@ -216,11 +225,11 @@ def _physics(
     draw: Draw, space: SpaceBuilder, parameters: _Parameters, given: _Given, hardware: _Hardware
 ) -> Tensor:  # fmt: skip
     """As far as the search is told: an instance type's name may say nothing."""
-    told = given.on_gpu & (~given.is_machine | draw.chance(0.5, space.size, 1))
+    told = given.gpu.used & (~given.is_machine | draw.chance(0.5, space.size, 1))
     cores = torch.where(given.is_machine | space.has(parameters.cores), given.cores, torch.nan)
     per_core = space.chosen(parameters.instance, draw.one_of([2, 4, 8], None, space.size, MAX_CHOICES))
     gib = torch.where(given.is_machine, given.cores * per_core, torch.where(given.gib < 1e5, given.gib, torch.nan))
-    return hardware.accelerator.physics(given.share, given.held, told, cores, gib)
+    return hardware.accelerator.physics(given.gpu.share, given.gpu.held, told, cores, gib)
 
 
 def _clocked(draw: Draw, space: SpaceBuilder, slot: int) -> Tensor:
@@ -232,7 +241,7 @@ def _clocked(draw: Draw, space: SpaceBuilder, slot: int) -> Tensor:
 
 def _on_gpu(draw: Draw, accelerator: Accelerator, given: _Given, item_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Seconds of a batch alone and of the GPU's time, and by how much several GPUs multiply the rate."""
-    batch, bits, strength = given.batch, given.bits, accelerator.strength(given.share)
+    batch, bits, strength = given.batch, given.bits, accelerator.strength(given.gpu.share)
     column = [len(item_s), 1]
     gpus = accelerator.gpus()
     splits = draw.chance(0.4, *column)  # the model is split over the GPUs, which speeds one batch up
@@ -240,7 +249,7 @@ def _on_gpu(draw: Draw, accelerator: Accelerator, given: _Given, item_s: Tensor)
         draw.chance(0.6, *column), draw.uniform(0.7, 1, *column), draw.uniform(-0.2, 0.8, *column)
     )
     strength = torch.where(splits, strength * scaling, strength).clamp(min=1e-4)
-    bandwidth = (accelerator.bandwidth() * given.held).clamp(min=1e-4)
+    bandwidth = (accelerator.bandwidth() * given.gpu.held).clamp(min=1e-4)
     overhead = (
         item_s * draw.log_uniform(0.05, 30, *column) * (1 + splits * (gpus > 1) * draw.log_uniform(0.01, 3, *column))
     )

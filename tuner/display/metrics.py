@@ -16,6 +16,23 @@ _STATES = ("complete", "pruned", "infeasible", "failed")
 _PHASES = ("start", "launch", "quality", "warmup", "load", "probe", "drain", "stop")
 
 
+class _Metrics:
+    """What can be counted of a study, as Prometheus reads it."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.trials = Gauge("tune_trials", "Finished trials by state.", ["state"], registry=registry)
+        self.budget = Gauge("tune_budget_trials", "Trials that the study may make.", registry=registry)
+        self.under_way = Gauge("tune_trials_running", "Trials under way.", registry=registry)
+        self.phase = Gauge("tune_phase", "Trials in each phase.", ["phase"], registry=registry)
+        self.cost = Gauge("tune_best_cost_per_million_requests", "Of the best so far.", registry=registry)
+        self.capacity = Gauge("tune_best_capacity_qps", "Requests/s of the best so far.", registry=registry)
+        self.load = Counter("tune_load_test_seconds", "Seconds of load tests.", registry=registry)
+        self.confirmations = Counter("tune_confirmations", "Second measurements that are over.", registry=registry)
+        for state in _STATES:
+            self.trials.labels(state).set(0)
+
+
 class MetricsDisplay:
     """Tells another display everything, and http://HOST:PORT/metrics what can be counted."""
 
@@ -24,20 +41,10 @@ class MetricsDisplay:
         self._inner = inner
         self._lock = threading.Lock()
         self._running: dict[int, str] = {}
-        registry = CollectorRegistry()
-        self._trials = Gauge("tune_trials", "Finished trials by state.", ["state"], registry=registry)
-        self._budget = Gauge("tune_budget_trials", "Trials that the study may make.", registry=registry)
-        self._under_way = Gauge("tune_trials_running", "Trials under way.", registry=registry)
-        self._phase = Gauge("tune_phase", "Trials in each phase.", ["phase"], registry=registry)
-        self._cost = Gauge("tune_best_cost_per_million_requests", "Of the best so far.", registry=registry)
-        self._capacity = Gauge("tune_best_capacity_qps", "Requests/s of the best so far.", registry=registry)
-        self._load = Counter("tune_load_test_seconds", "Seconds of load tests.", registry=registry)
-        self._again = Counter("tune_confirmations", "Second measurements that are over.", registry=registry)
-        for state in _STATES:
-            self._trials.labels(state).set(0)
+        self._metrics = _Metrics()
         self._show_phases()
         try:
-            self._server, self._thread = start_http_server(port, addr=host, registry=registry)
+            self._server, self._thread = start_http_server(port, addr=host, registry=self._metrics.registry)
         except OSError as error:
             raise UnfitEnvironmentError(
                 f"cannot serve metrics on {host}:{port}: {error.strerror}; change --metrics-port or --metrics-host"
@@ -45,7 +52,7 @@ class MetricsDisplay:
 
     def study_started(self, outline: StudyOutline) -> None:
         """Shows the budget."""
-        self._budget.set(outline.budget)
+        self._metrics.budget.set(outline.budget)
         self._inner.study_started(outline)
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
@@ -61,11 +68,11 @@ class MetricsDisplay:
     def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
         """Counts it, and shows the best."""
         self._ended(record)
-        self._trials.labels(record.state).inc()
+        self._metrics.trials.labels(record.state).inc()
         if best is not None and best.capacity_qps is not None:
-            self._capacity.set(best.capacity_qps.value)
+            self._metrics.capacity.set(best.capacity_qps.value)
             if best.cost_per_million_requests is not None:
-                self._cost.set(best.cost_per_million_requests)
+                self._metrics.cost.set(best.cost_per_million_requests)
         self._inner.trial_finished(record, best)
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
@@ -76,7 +83,7 @@ class MetricsDisplay:
     def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
         """Counts it."""
         self._ended(again)
-        self._again.inc()
+        self._metrics.confirmations.inc()
         self._inner.confirmation_finished(first, again)
 
     def notice(self, text: str) -> None:
@@ -95,7 +102,7 @@ class MetricsDisplay:
         self._inner.close()
 
     def _ended(self, record: TrialRecord) -> None:
-        self._load.inc(record.timing.load_s or 0.0)
+        self._metrics.load.inc(record.timing.load_s or 0.0)
         with self._lock:
             self._running.pop(record.number, None)
         self._show_phases()
@@ -110,6 +117,6 @@ class MetricsDisplay:
     def _show_phases(self) -> None:
         with self._lock:
             running = list(self._running.values())
-        self._under_way.set(len(running))
+        self._metrics.under_way.set(len(running))
         for phase in _PHASES:
-            self._phase.labels(phase).set(running.count(phase))
+            self._metrics.phase.labels(phase).set(running.count(phase))
