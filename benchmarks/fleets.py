@@ -30,6 +30,7 @@ from results import (
     Estimate,
     Latencies,
     Recommendation,
+    StudyQuestion,
     StudySummary,
     Timing,
     TrialCounts,
@@ -63,8 +64,8 @@ def study(path: Path, spread: str) -> StudySummary:
         trial=best.number, trials=TrialCounts(complete=len(records)),
     )  # fmt: skip
     return StudySummary(
-        service=path.stem, recommendation=chosen, records=records, confirmations={}, parameters=(), slo=(),
-        objective="", current=None, space_size=str(len(records)), slo_p99_ms=SLO_MS,
+        service=path.stem, recommendation=chosen, records=records,
+        question=StudyQuestion((), (), "", space_size=str(len(records)), slo_p99_ms=SLO_MS),
     )  # fmt: skip
 
 

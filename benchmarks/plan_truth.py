@@ -25,6 +25,7 @@ from results import (
     Estimate,
     Latencies,
     Recommendation,
+    StudyQuestion,
     StudySummary,
     Timing,
     TrialCounts,
@@ -122,8 +123,8 @@ def study(server: Server, cold_start_s: float) -> StudySummary:
         trials=TrialCounts(complete=1),
     )  # fmt: skip
     return StudySummary(
-        service=server.name, recommendation=best, records=(record,), confirmations={}, parameters=("server",), slo=(),
-        objective="", current=None, space_size="1", slo_p99_ms=1e3 * LIMIT_S,
+        service=server.name, recommendation=best, records=(record,),
+        question=StudyQuestion(("server",), (), "", space_size="1", slo_p99_ms=1e3 * LIMIT_S),
     )  # fmt: skip
 
 

@@ -195,9 +195,9 @@ def main() -> None:
         "(no goal: each is a key of a JSON file or of the spec, which other programs rely on)"
     )
     print("fields of a plain value that mirrors something outside (no goal):")
-    for name, one in found:
-        if why := MIRRORS.get(f"{name}.{one.name}"):
-            print(f"  {name}.{one.name}: {len(fields(one))}, {why}")
+    for name, node in found:
+        if why := MIRRORS.get(f"{name}.{node.name}"):
+            print(f"  {name}.{node.name}: {len(fields(node))}, {why}")
     print(f"fields of a launched server: without the {len(seam)} that {'.'.join(SEAM)} asks for")
     over = [line for one in sizes for line in one.over()]
     print("over their goals:" if over else "nothing is over its goal", *over, sep="\n")

@@ -13,7 +13,7 @@ from results.records import (
     TrialRecord,
 )
 from results.report.report import write_report
-from results.summary import StudySummary
+from results.summary import FurtherLaunches, StudyProgress, StudyQuestion, StudySummary
 from results.tables import RESERVED_COLUMNS, trials_frame, write_trials, writes_parquet
 from results.trial_parts import (
     ChainRecord,
@@ -45,6 +45,7 @@ __all__ = [
     "Costs",
     "Estimate",
     "Explanation",
+    "FurtherLaunches",
     "Identity",
     "LanguageRecord",
     "Latencies",
@@ -58,6 +59,8 @@ __all__ = [
     "ServiceRecord",
     "StageRecord",
     "State",
+    "StudyProgress",
+    "StudyQuestion",
     "StudySummary",
     "Surface",
     "Timing",

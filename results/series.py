@@ -116,7 +116,7 @@ def latency_curve(study: StudySummary, number: int, evidence: TrialEvidence) -> 
     shown = tuple(found[rate] for rate in sorted(found))
     powers = [(one.rate_qps / one.p99_ms.value, one.rate_qps) for one in shown if one.p99_ms.value > 0]
     knee = max(powers)[1] if powers else None
-    return LatencyCurve(number, shown, knee, study.slo_p99_ms, record.capacity_qps if record else None)
+    return LatencyCurve(number, shown, knee, study.question.slo_p99_ms, record.capacity_qps if record else None)
 
 
 def recommended_curve(study: StudySummary) -> LatencyCurve | None:
@@ -133,7 +133,7 @@ def progress(study: StudySummary) -> list[Progress]:
     found = []
     for one in study.records:
         value = study.values.get(one.number)
-        better = value is not None and (best is None or (value > best if study.maximised else value < best))
+        better = value is not None and (best is None or (value > best if study.question.maximised else value < best))
         best = value if better else best
         seconds, spent = seconds + _seconds(one), spent + _spent(one)
         found.append(Progress(one.number, value, best, seconds, spent))
@@ -142,7 +142,7 @@ def progress(study: StudySummary) -> list[Progress]:
 
 def total_spent(study: StudySummary) -> tuple[float, float]:
     """Seconds and money of all measurements: what the servers cost while they were measured."""
-    every = [*study.records, *(one for launches in study.confirmations.values() for one in launches)]
+    every = [*study.records, *(one for launches in study.launches.confirmations.values() for one in launches)]
     return sum(map(_seconds, every)), sum(map(_spent, every))
 
 

@@ -79,8 +79,8 @@ class Study:
         """Raises UnfitEnvironmentError where part of what is stored cannot be read: a decision from the rest would be
         another one.
         """
-        if self.summary.damaged:
-            raise damaged(self.summary.service, "; ".join(self.summary.damaged[:2]))
+        if self.summary.progress.damaged:
+            raise damaged(self.summary.service, "; ".join(self.summary.progress.damaged[:2]))
 
     @property
     def recommendation(self) -> Recommendation:

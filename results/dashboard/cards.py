@@ -21,7 +21,7 @@ _MAX = 60  # cards; a phone shows the best of more
 def trial_cards(study: StudySummary, states: Sequence[str]) -> list[Any]:
     """The recommended one first, then by the objective; those without a figure last, by their number."""
     known = [record for record in map(study.latest, study.records) if record.state in states]
-    sign = -1.0 if study.maximised else 1.0
+    sign = -1.0 if study.question.maximised else 1.0
     known.sort(key=lambda one: sign * study.values[one.number] if one.number in study.values else float("inf"))
     shown: list[Any] = [_card(study, record) for record in known[:_MAX]]
     rest = len(known) - _MAX
@@ -41,7 +41,7 @@ def _card(study: StudySummary, one: TrialRecord) -> html.Article:
         ("p99", milliseconds(one.latency.p99_ms.value) if one.latency.p99_ms else None),
         ("first token p99", milliseconds(tokens.ttft.p99_ms) if tokens and tokens.ttft else None),
         ("good", share(tokens.good) if tokens and tokens.good is not None else None),
-        ("per million", money(cost, study.currency) if cost else None),
+        ("per million", money(cost, study.question.currency) if cost else None),
     ]  # fmt: skip
     items = [html.Div([html.Dd(name), html.Dt(text)]) for name, text in figures if text]
     return html.Article(
@@ -58,5 +58,5 @@ def _card(study: StudySummary, one: TrialRecord) -> html.Article:
 def trials_text(study: StudySummary, kind: str) -> str:
     """`csv`, as `trials.csv` has it, or `json`: every record whole."""
     if kind == "csv":
-        return trials_csv(study.records, study.parameters)
+        return trials_csv(study.records, study.question.parameters)
     return json.dumps([one.model_dump(mode="json") for one in study.records], indent=1) + "\n"

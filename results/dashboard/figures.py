@@ -71,16 +71,19 @@ def cost_over(study: StudySummary, x: str) -> Figure:
         })  # fmt: skip
     name = "p99 at the highest rate that held, ms" if x == "p99_ms" else "capacity, requests/s"
     bars = every if len(every) <= _MAX_BARS else []
+    limit_ms = study.question.slo_p99_ms or 0.0
     reach = {
-        "x": [end for one in bars for end in _ends(one, x)] + [study.slo_p99_ms or 0.0 if x == "p99_ms" else 0.0],
+        "x": [end for one in bars for end in _ends(one, x)] + [limit_ms if x == "p99_ms" else 0.0],
         "y": [end for one in bars for end in cost_ends(one)],
     }  # fmt: skip
     found = _figure(
         traces, name, "cost per million requests", logarithmic="xy", prefix=_prefix(study), reach=reach
     )  # fmt: skip
-    if x == "p99_ms" and study.slo_p99_ms:
-        found["layout"]["shapes"] = [_rule("x", study.slo_p99_ms, ORANGE)]
-        words = _note(math.log10(study.slo_p99_ms), 1, f"SLO {milliseconds(study.slo_p99_ms)} ", "x", "y domain")
+    if x == "p99_ms" and study.question.slo_p99_ms:
+        found["layout"]["shapes"] = [_rule("x", study.question.slo_p99_ms, ORANGE)]
+        words = _note(
+            math.log10(study.question.slo_p99_ms), 1, f"SLO {milliseconds(study.question.slo_p99_ms)} ", "x", "y domain"
+        )
         found["layout"]["annotations"] = [words | {"xanchor": "right", "yanchor": "top"}]
     return found
 
@@ -181,7 +184,7 @@ def search(study: StudySummary) -> Figure:
             "y": [one.best for one in best], "line": {"color": BLUE, "shape": "hv"}, "hoverinfo": "skip",
         },
     ]  # fmt: skip
-    return _figure(traces, "trial", metric_name(study.metrics[0]), logarithmic="y")
+    return _figure(traces, "trial", metric_name(study.question.metrics[0]), logarithmic="y")
 
 
 def parallel(study: StudySummary) -> Figure:
@@ -189,18 +192,18 @@ def parallel(study: StudySummary) -> Figure:
     known = [one for one in map(study.latest, study.records) if one.number in study.values]
     if len(known) < 2:
         return nothing("two complete trials make a picture")
-    known.sort(key=lambda one: study.values[one.number], reverse=study.maximised)
+    known.sort(key=lambda one: study.values[one.number], reverse=study.question.maximised)
     shown = known[:_MAX_BANDS]
     quarters = [min(3, 4 * place // len(shown)) for place in range(len(shown))]
     ends = [study.values[shown[quarters.index(quarter)].number] for quarter in sorted(set(quarters))]
     words = [f"from {number(end)} on" if place else f"best: {number(end)}" for place, end in enumerate(ends)]
     dimensions = [
         {"label": plain(name), "values": [plain(given(one.configuration.get(name))) for one in shown]}
-        for name in study.parameters
+        for name in study.question.parameters
     ]
     names = sorted(set(quarters))
     outcome = {
-        "label": metric_name(study.metrics[0]), "values": [words[names.index(one)] for one in quarters],
+        "label": metric_name(study.question.metrics[0]), "values": [words[names.index(one)] for one in quarters],
         "categoryorder": "array", "categoryarray": words,
     }  # fmt: skip
     trace = {
@@ -309,7 +312,7 @@ def _value(one: Point, x: str) -> float:
 
 def _about(study: StudySummary, one: Point) -> str:
     p99 = milliseconds(one.p99_ms.value if one.p99_ms else None)
-    cost = money(one.cost, study.currency)
+    cost = money(one.cost, study.question.currency)
     return plain(f"trial {one.trial}: {number(one.capacity.value)} requests/s, p99 {p99}, {cost} per million") + (
         f"<br>{plain(one.words)}"
     )
@@ -353,7 +356,7 @@ def _note(x: float, y: float, text: str, xref: str = "x", yref: str = "y") -> di
 
 
 def _prefix(study: StudySummary) -> str:
-    return "" if study.currency.isalnum() else plain(study.currency)
+    return "" if study.question.currency.isalnum() else plain(study.question.currency)
 
 
 def _figure(

@@ -59,16 +59,16 @@ def hero(study: StudySummary) -> list[Any]:
 
 def state(study: StudySummary) -> str:
     """How far the run is, for the head of the page."""
-    done, most = len(study.records), study.budget
+    done, most = len(study.records), study.progress.budget
     trials = f"{done} of {most} trials" if most else f"{done} trials"
-    return f"running: {trials}, {study.running} under way" if study.running else trials
+    return f"running: {trials}, {study.progress.running} under way" if study.progress.running else trials
 
 
 def origin(study: StudySummary, raw: str | None) -> list[Any]:
     """Where it was measured, and the way to the raw study."""
     seconds, spent = total_spent(study)
     said = [f"{name}: {visible(value)}" for name, value in study.provenance.items()]
-    cost = f", {money(spent, study.currency)} at the servers' prices" if spent else ""
+    cost = f", {money(spent, study.question.currency)} at the servers' prices" if spent else ""
     shown: list[Any] = [html.P(f"{duration(seconds)} of measuring{cost}. " + " · ".join(said))]
     if raw and raw.startswith("http://"):
         shown.append(html.P(html.A("The raw study in Optuna's dashboard", href=raw)))
@@ -114,7 +114,7 @@ def columns(study: StudySummary) -> list[dict[str, Any]]:
         for field, title in names.items()
         if any(row[field] is not None for row in cells)
     ]
-    for name in study.parameters:
+    for name in study.question.parameters:
         values = [record.configuration.get(name) for record in study.records[:200]]
         plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
         found.append({"field": f"parameter:{name}", "headerName": visible(name), **(numeric if plain else {})})
@@ -231,8 +231,8 @@ def compared(one: tuple[str, StudySummary], two: tuple[str, StudySummary]) -> ht
     for title, text, field in (
         ("requests/s", figure, "capacity_qps"),
         ("p99", milliseconds, "p99_ms"),
-        ("per hour", lambda value: money(value, one[1].currency), "cost_per_hour"),
-        ("per million requests", lambda value: money(value, one[1].currency), "cost_per_million_requests"),
+        ("per hour", lambda value: money(value, one[1].question.currency), "cost_per_hour"),
+        ("per million requests", lambda value: money(value, one[1].question.currency), "cost_per_million_requests"),
     ):
         values = [getattr(best, field) for best in (first, second)]
         before, after = (getattr(value, "value", value) for value in values)
@@ -246,7 +246,7 @@ def _pictures(study: StudySummary, record: TrialRecord, evidence: TrialEvidence)
     if curve := latency_curve(study, record.number, evidence):
         shown.append(_picture("Latency over the arrival rate", figures.latency(curve)))
     if evidence.probes:
-        held = figures.histogram(_held(evidence), study.slo_p99_ms)
+        held = figures.histogram(_held(evidence), study.question.slo_p99_ms)
         shown.append(_picture("Latencies of the fastest probe that held", held))
     if evidence.usage:
         shown.append(_picture("Use over time", figures.usage(record, evidence)))

@@ -60,7 +60,9 @@ def _frame(study: StudySummary, records: Sequence[TrialRecord], known: dict[int,
         {
             "type": "scatter", "mode": "markers", "x": [one.p99_ms.value for one in shown if one.p99_ms],
             "y": [one.cost for one in shown], "marker": {"color": colour, "symbol": symbol, "size": size},
-            "text": [plain(f"trial {one.trial}: {money(one.cost, study.currency)} per million") for one in shown],
+            "text": [
+                plain(f"trial {one.trial}: {money(one.cost, study.question.currency)} per million") for one in shown
+            ],
             "hoverinfo": "text",
         }
         for shown, colour, symbol, size in groups
@@ -74,7 +76,7 @@ def _frame(study: StudySummary, records: Sequence[TrialRecord], known: dict[int,
 def _came_of(study: StudySummary, record: TrialRecord) -> str:
     if record.state != "complete":
         return f"trial {record.number}: {record.state}" + (f", {record.reason}" if record.reason else "")
-    cost = money(record.cost_per_million_requests, study.currency)
+    cost = money(record.cost_per_million_requests, study.question.currency)
     rate = "" if record.capacity_qps is None else f" at {figure(record.capacity_qps.value)} requests/s"
     late = "" if record.latency.p99_ms is None else f", p99 {milliseconds(record.latency.p99_ms.value)}{rate}"
     return f"trial {record.number}: {cost} per million{late}"
@@ -105,13 +107,15 @@ def _button(label: str, names: list[str | None] | None, pause_ms: int) -> dict[s
 def pairs(study: StudySummary) -> Figure:
     """The best that was measured at each pair of values, for the parameters that matter most."""
     records = [one for one in map(study.latest, study.records) if one.number in study.values]
-    varied = [name for name in study.parameters if len({given(one.configuration.get(name)) for one in records}) > 1]
+    varied = [
+        name for name in study.question.parameters if len({given(one.configuration.get(name)) for one in records}) > 1
+    ]
     importance = study.explanation.importance if study.explanation else {}
     names = sorted(varied, key=lambda name: -importance.get(name, 0.0))[:_MAX_PAIRED]
     if len(names) < 2:
         return nothing("two parameters with several measured values make a picture")
     values = [study.values[one.number] for one in records]
-    shades = {one.number: _shade(study.values[one.number], values, study.maximised) for one in records}
+    shades = {one.number: _shade(study.values[one.number], values, study.question.maximised) for one in records}
     layout: dict[str, Any] = {
         "height": 520, "margin": {"l": 70, "r": 16, "t": 16, "b": 56}, "showlegend": False,
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "hovermode": "closest",

@@ -131,7 +131,9 @@ def make_plan(study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: b
     options.sort(key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
     mixed = _mixed(study, usable, traffic, wishes, options[0]) if every else None
     notes = tuple(_notes(study, options[0], wishes))
-    return Plan(study.service, traffic, wishes, tuple(options), notes, study.currency, mixed, study.slo)
+    return Plan(
+        study.service, traffic, wishes, tuple(options), notes, study.question.currency, mixed, study.question.slo
+    )
 
 
 def _mixed(
@@ -150,7 +152,9 @@ def _mixed(
 
 def _group(study: StudySummary, record: TrialRecord) -> str:
     """The kind of hardware."""
-    kinds = [given(record.configuration[name]) for name in study.gpu_parameters if name in record.configuration]
+    kinds = [
+        given(record.configuration[name]) for name in study.question.gpu_parameters if name in record.configuration
+    ]
     return " ".join(kinds) or "CPU"
 
 
@@ -190,7 +194,12 @@ def _replica(study: StudySummary, record: TrialRecord, wishes: Wishes, end: str 
     cold = record.timing.cold_start_s if wishes.cold_start_s is None else wishes.cold_start_s
     capacity = float(getattr(record.capacity_qps, end))
     return Replica.measured(
-        capacity, record.saturated_qps, study.slo_p99_ms, record.latency.base_latency_ms, cold, study.slo_late
+        capacity,
+        record.saturated_qps,
+        study.question.slo_p99_ms,
+        record.latency.base_latency_ms,
+        cold,
+        study.question.slo_late,
     )
 
 
@@ -303,7 +312,7 @@ def _notes(study: StudySummary, option: Option, wishes: Wishes) -> list[str]:
             f"No way to run it keeps late requests within {wishes.misses:.2%}: this one comes nearest. A shorter cold "
             "start, more replicas at least (--least) or more spares (--spare) would help."
         )
-    if record.number not in study.confirmations and not (
+    if record.number not in study.launches.confirmations and not (
         study.recommendation.trial == record.number and study.recommendation.confirmed
     ):
         notes.append(f"Trial {record.number} was measured once only: measure it again before so much rests on it.")

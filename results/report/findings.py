@@ -46,11 +46,17 @@ def findings(study: StudySummary) -> tuple[Finding, ...]:
 
 def _idle_gpu(study: StudySummary) -> Iterator[Finding]:
     def idle(one: TrialRecord) -> bool:
-        return bool(study.gpu_parameters) and one.use.gpu_utilization is not None and one.use.gpu_utilization < _IDLE
+        return (
+            bool(study.question.gpu_parameters)
+            and one.use.gpu_utilization is not None
+            and one.use.gpu_utilization < _IDLE
+        )
 
     if seen := _latest(study, idle):
         worst = min(seen, key=lambda one: one.use.gpu_utilization or 0.0)
-        price = "" if worst.cost_per_hour is None else f" for {money(worst.cost_per_hour, study.currency)} an hour"
+        price = (
+            "" if worst.cost_per_hour is None else f" for {money(worst.cost_per_hour, study.question.currency)} an hour"
+        )
         yield Finding(
             "A GPU is paid for and mostly idle",
             f"Trial {worst.number} kept its GPU busy for {share(worst.use.gpu_utilization)} of the time at its highest "
@@ -73,9 +79,11 @@ def _gpu_throttling(study: StudySummary) -> Iterator[Finding]:
 def _gpu_memory_taken(study: StudySummary) -> Iterator[Finding]:
     """What a framework holds follows the slice that it is given, so it says nothing of what it needs."""
     seen = [one for one in map(study.latest, study.records) if one.use.gpu_memory_peak_bytes]
-    for name in study.gpu_parameters:
+    for name in study.question.gpu_parameters:
         # Half of one kind of GPU is not half of another: only the most frequent kind is looked at.
-        kinds = [[one.configuration.get(other) for other in study.gpu_parameters if other != name] for one in seen]
+        kinds = [
+            [one.configuration.get(other) for other in study.question.gpu_parameters if other != name] for one in seen
+        ]
         kind = max(kinds, key=kinds.count, default=None)
         same = [one for one, own in zip(seen, kinds, strict=True) if own == kind]
         held = {size_: one for one in same if (size_ := _slice(one.configuration.get(name))) is not None}
@@ -144,7 +152,7 @@ def _unsettled(study: StudySummary) -> Iterator[Finding]:
 def _disagreement(study: StudySummary) -> Iterator[Finding]:
     """Per configuration, what its launches showed where they are far apart, or one of them did not serve."""
     firsts = {one.number: one for one in study.records}
-    for number, again in sorted(study.confirmations.items()):
+    for number, again in sorted(study.launches.confirmations.items()):
         first = firsts.get(number)
         if first is None or first.capacity_qps is None:
             continue

@@ -168,7 +168,7 @@ def alternatives_table(study: StudySummary) -> Table | None:
 def confirmations_table(study: StudySummary) -> Table | None:
     """Further launches beside the first; None where there are none."""
     firsts = {record.number: record for record in study.records}
-    again = [one for number in sorted(study.confirmations) for one in study.confirmations[number]]
+    again = [one for number in sorted(study.launches.confirmations) for one in study.launches.confirmations[number]]
     best = study.recommendation.trial
     columns: list[Column[TrialRecord]] = [
         Column("trial", lambda one: str(one.number)),
@@ -211,7 +211,7 @@ def comparison_table(study: StudySummary) -> Table | None:
     today = study.latest(study.current)
     rows = [
         (name, given(today.configuration.get(name)), given(chosen.configuration.get(name)), "")
-        for name in study.parameters
+        for name in study.question.parameters
         if today.configuration.get(name) != chosen.configuration.get(name)
     ]
 
@@ -223,9 +223,9 @@ def comparison_table(study: StudySummary) -> Table | None:
     number("requests/s", figure, lambda one: one.capacity_qps.value if one.capacity_qps else None)
     number("p99", milliseconds, lambda one: one.latency.p99_ms.value if one.latency.p99_ms else None)
     number("errors", share, lambda one: one.latency.error_rate)
-    number("cost per hour", lambda value: money(value, study.currency), lambda one: one.cost_per_hour)
+    number("cost per hour", lambda value: money(value, study.question.currency), lambda one: one.cost_per_hour)
     number(
-        "cost per million requests", lambda value: money(value, study.currency),
+        "cost per million requests", lambda value: money(value, study.question.currency),
         lambda one: one.cost_per_million_requests,
     )  # fmt: skip
     return Table(("", "today", "recommended", "change"), (False, True, True, True), tuple(Row(row) for row in rows))
@@ -237,14 +237,14 @@ def _parameters(study: StudySummary) -> list[Column[Measured]]:
         numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
         return Column(name, lambda one: given(one.configuration.get(name)), numeric)
 
-    return [column(name) for name in study.parameters]
+    return [column(name) for name in study.question.parameters]
 
 
 def _latency_and_money(study: StudySummary) -> list[Column[Measured]]:
     return [
         Column("p99", _p99),
-        Column("per hour", lambda one: money(one.cost_per_hour, study.currency)),
-        Column("per million", lambda one: money(one.cost_per_million_requests, study.currency)),
+        Column("per hour", lambda one: money(one.cost_per_hour, study.question.currency)),
+        Column("per million", lambda one: money(one.cost_per_million_requests, study.question.currency)),
     ]
 
 
@@ -276,13 +276,13 @@ def _capacity(record: TrialRecord | None) -> str:
 
 def _pooled(study: StudySummary, record: TrialRecord) -> str:
     """A capacity and its interval by all launches; a dash where the trial's own is taken as it is."""
-    known = study.pooled.get(record.number)
+    known = study.launches.pooled.get(record.number)
     ends = interval(known.capacity_qps) if known else None
     return NONE if ends is None else f"{_capacity(known)} ({ends})"
 
 
 def _launches(study: StudySummary, record: TrialRecord) -> str:
-    again = len(study.confirmations.get(record.number, ()))
+    again = len(study.launches.confirmations.get(record.number, ()))
     return str(1 + again) if again else NONE
 
 

@@ -30,7 +30,7 @@ def metric_name(metric: str) -> str:
 
 def metric_text(study: StudySummary, metric: str) -> Callable[[float], str]:
     """How its values are written."""
-    return (lambda value: money(value, study.currency)) if metric.startswith("cost") else figure
+    return (lambda value: money(value, study.question.currency)) if metric.startswith("cost") else figure
 
 
 def cost_over_p99(study: StudySummary) -> Chart | None:
@@ -47,7 +47,7 @@ def cost_over_p99(study: StudySummary) -> Chart | None:
         sane = found is not None and 0 < found.low <= found.value <= found.high < math.inf
         return (found.low, found.high) if found is not None and sane else (p99(one), p99(one))
 
-    return _scatter(study, shown, p99, ends, "p99 at the highest rate that held, ms", front, study.slo_p99_ms)
+    return _scatter(study, shown, p99, ends, "p99 at the highest rate that held, ms", front, study.question.slo_p99_ms)
 
 
 def cost_over_capacity(study: StudySummary) -> Chart | None:
@@ -78,7 +78,7 @@ def _scatter(
         at, height = x(value(one)), y(one.cost or 0.0)
         low, high = (x(end) for end in ends(one))
         latency = milliseconds(one.p99_ms.value if one.p99_ms else None)
-        paid = f"{money(one.cost, study.currency)} per million requests"
+        paid = f"{money(one.cost, study.question.currency)} per million requests"
         title = f"trial {one.trial}: {figure(one.capacity.value)} requests/s, p99 {latency}, {paid}; {one.words}"
         if high > low:
             marks.append(Mark(f"M{low} {height}H{high}", f"span {one.kind}", title))
@@ -99,7 +99,7 @@ def _scatter(
         x_name=name,
         y_name="cost per million requests",
         x_ticks=x.ticks(figure),
-        y_ticks=y.ticks(lambda cost: money(cost, study.currency)),
+        y_ticks=y.ticks(lambda cost: money(cost, study.question.currency)),
         marks=tuple(marks),
         notes=tuple(notes),
     )
@@ -182,7 +182,7 @@ def search_picture(study: StudySummary) -> Chart | None:
     values = [one.value for one in shown if one.value is not None and one.value > 0]
     if len(shown) < 2 or not values:
         return None
-    text = metric_text(study, study.metrics[0])
+    text = metric_text(study, study.question.metrics[0])
     x = Axis.over([0.0, float(shown[-1].trial)], Frame.left, Frame.right)
     y = Axis.over(values, Frame.bottom, Frame.top, logarithmic=True)
     best = [(x(trial), y(value)) for trial, value in known if value]
@@ -194,7 +194,7 @@ def search_picture(study: StudySummary) -> Chart | None:
     return Chart(
         label="The best value so far over the trials",
         x_name="trial",
-        y_name=metric_name(study.metrics[0]),
+        y_name=metric_name(study.question.metrics[0]),
         x_ticks=tuple(tick for tick in x.ticks(lambda value: f"{value:g}") if "." not in tick[1]),
         y_ticks=y.ticks(text),
         marks=tuple(marks),

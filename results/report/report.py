@@ -134,15 +134,15 @@ def sentence(study: StudySummary) -> str | None:
     if best.configuration is None or best.capacity_qps is None:
         return None
     sure = interval(best.capacity_qps)
-    within = f" within {' and '.join(study.slo)}" if study.slo else ""
+    within = f" within {' and '.join(study.question.slo)}" if study.question.slo else ""
     start = {"keep": "Keep", "uncertain": "Perhaps"}.get(best.decision or "", "Deploy")
     parts = [f"{start} {assigned(best.configuration)}: it holds {figure(best.capacity_qps.value)} requests/s{within}"]
     if sure:
         parts.append(f" (95% sure of {sure})")
     if best.cost_per_hour is not None:
-        parts.append(f", for {money(best.cost_per_hour, study.currency)} an hour")
+        parts.append(f", for {money(best.cost_per_hour, study.question.currency)} an hour")
     if best.cost_per_million_requests is not None:
-        parts.append(f", {money(best.cost_per_million_requests, study.currency)} per million requests")
+        parts.append(f", {money(best.cost_per_million_requests, study.question.currency)} per million requests")
     return "".join(parts) + "."
 
 
@@ -151,7 +151,7 @@ def _search(study: StudySummary) -> str:
     seconds, spent = total_spent(study)
     text = f"{duration(seconds)} of measuring" if seconds else "No time was measured"
     if spent:
-        text += f", {money(spent, study.currency)} at the servers' prices"
+        text += f", {money(spent, study.question.currency)} at the servers' prices"
     steps = progress(study)
     final = steps[-1].best if steps else None
     near = [one.trial for one in steps if final and one.best and abs(one.best / final - 1) <= _NEAR]
@@ -163,14 +163,15 @@ def _search(study: StudySummary) -> str:
 
 def question(study: StudySummary) -> str:
     """What was asked, in one line."""
-    within = f", within {' and '.join(study.slo)}" if study.slo else ""
+    question = study.question
+    within = f", within {' and '.join(question.slo)}" if question.slo else ""
     noun = "trial" if len(study.records) == 1 else "trials"
-    return f"{study.objective}{within}; {len(study.records)} {noun} of {study.space_size} valid configurations"
+    return f"{question.objective}{within}; {len(study.records)} {noun} of {question.space_size} valid configurations"
 
 
 def verdict(study: StudySummary) -> tuple[str, str]:
     """What to do, as a word for its colour, and the sentence. Green is for what is sure enough to deploy alone."""
-    best, metric = study.recommendation, study.metrics[0]
+    best, metric = study.recommendation, study.question.metrics[0]
     if best.configuration is None:
         return "bad", "No configuration met the SLO"
     if not best.meets_slo:
@@ -205,9 +206,9 @@ def highlights(study: StudySummary) -> list[Highlight]:
     if best.error_rate is not None:
         shown.append(Highlight(share(best.error_rate), "of requests failed"))
     if best.cost_per_hour is not None:
-        shown.append(Highlight(money(best.cost_per_hour, study.currency), "per hour and container"))
+        shown.append(Highlight(money(best.cost_per_hour, study.question.currency), "per hour and container"))
     if best.cost_per_million_requests is not None:
-        million = money(best.cost_per_million_requests, study.currency)
+        million = money(best.cost_per_million_requests, study.question.currency)
         shown.append(Highlight(million, "per million requests", _cost_sure(study)))
     return shown
 
@@ -229,7 +230,7 @@ def _cost_sure(study: StudySummary) -> str | None:
     capacity, cost = best.capacity_qps, best.cost_per_million_requests
     if capacity is None or cost is None or not 0 < capacity.low < capacity.high:
         return None
-    low, high = (money(cost * capacity.value / end, study.currency) for end in (capacity.high, capacity.low))
+    low, high = (money(cost * capacity.value / end, study.question.currency) for end in (capacity.high, capacity.low))
     return f"95% interval {low} to {high}"
 
 
@@ -256,7 +257,7 @@ def _today(study: StudySummary) -> str | None:
 
 def _provenance(study: StudySummary) -> dict[str, str]:
     """When, then whatever else the study recorded about its origin."""
-    times = {"started": study.provenance.get("started"), "ended": study.ended or study.provenance.get("ended")}
+    times = {"started": study.provenance.get("started"), "ended": study.progress.ended or study.provenance.get("ended")}
     others = {name: value for name, value in study.provenance.items() if name not in times}
     best = next((study.latest(one) for one in study.records if one.number == study.recommendation.trial), None)
     image = {"image": best.server.image} if best is not None and best.server.image else {}

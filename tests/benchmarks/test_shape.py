@@ -47,7 +47,7 @@ def test_fields_are_what_a_value_holds() -> None:
     )
     [node] = ast.parse(text).body
     assert isinstance(node, ast.ClassDef)
-    assert fields(node) == 4
+    assert len(fields(node)) == 4
 
 
 def test_what_is_over_its_goal_is_named() -> None:

@@ -136,7 +136,7 @@ def _pairs(summary: StudySummary) -> tuple[tuple[float, float], ...]:
     firsts = {one.number: one.capacity_qps for one in summary.records}
     return tuple(
         (first.value, again.capacity_qps.value)
-        for number, launches in summary.confirmations.items()
+        for number, launches in summary.launches.confirmations.items()
         for again in launches
         if (first := firsts.get(number)) is not None and again.capacity_qps is not None
     )

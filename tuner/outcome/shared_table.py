@@ -71,7 +71,7 @@ def share(summary: StudySummary, loaded: LoadedSpec, sharing: Sharing) -> Shared
     scale = 1.0 if sharing.prices else _scale(records)
     names = Pseudonyms(sharing.keep)
     rows = [_row(one, loaded, names, scale, summary) for one in records]
-    prices = summary.currency if sharing.prices else "relative: the cheapest is 1" if scale else "none"
+    prices = summary.question.currency if sharing.prices else "relative: the cheapest is 1" if scale else "none"
     left_out = (*_ALWAYS_LEFT_OUT, *_changes(summary, loaded, records, names, prices))
     sheet = {
         "format": FORMAT,
@@ -79,7 +79,7 @@ def share(summary: StudySummary, loaded: LoadedSpec, sharing: Sharing) -> Shared
         "licence": sharing.licence,
         "measured": _where(summary, loaded),
         "slo": list(loaded.slo_texts),
-        "objective": list(summary.metrics),
+        "objective": list(summary.question.metrics),
         "prices": prices,
         "columns": {one.name: f"parameter{f' ({one.role})' if one.role else ''}" for one in loaded.space.parameters}
         | {name: about for name, about in _COLUMNS.items() if any(row.get(name) not in (None, "") for row in rows)},
@@ -131,7 +131,7 @@ def _row(
         "p99_ms": None if record.latency.p99_ms is None else record.latency.p99_ms.value,
         "price_per_hour": price * scale if price and scale else None,
         "trial_s": record.timing.wall_s if record.timing.wall_s is not None else record.timing.load_s,
-        "launches": 1 + len(summary.confirmations.get(record.number, ())),
+        "launches": 1 + len(summary.launches.confirmations.get(record.number, ())),
     }
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from results import Explanation, StudySummary
+from results import (
+    Explanation,
+    FurtherLaunches,
+    StudyProgress,
+    StudyQuestion,
+    StudySummary,
+)
 from tuner.outcome.recommendation import pooled_records, recommend
 from tuner.search.contenders import believed, find_current
 from tuner.search.objective import Objective
@@ -30,34 +36,36 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
     return StudySummary(
         service=loaded.spec.service.name,
         recommendation=recommendation,
+        question=_question(loaded, objective),
         records=found.records,
-        confirmations=found.confirmations,
-        pooled={record.number: record for record in pooled},
-        parameters=loaded.space.names,
-        slo=loaded.slo_texts,
-        slo_p99_ms=loaded.p99_limit_ms,
-        slo_late=0.01 if loaded.tail_limit is None else 1 - loaded.tail_limit.percentile / 100,
-        objective=str(objective),
+        launches=FurtherLaunches(found.confirmations, {record.number: record for record in pooled}),
         current=find_current(loaded, found.records),
-        currency="$" if loaded.spec.prices.currency == "USD" else loaded.spec.prices.currency,
-        space_size=str(loaded.space.size),
+        progress=StudyProgress(found.budget, found.running, None if found.running else found.ended, found.damaged),
         provenance=found.provenance,
-        ended=None if found.running else found.ended,
         notes=(*_left_out(found.damaged), *_what_mattered(found.explanation)),
-        damaged=found.damaged,
-        budget=found.budget,
-        running=found.running,
         explanation=found.explanation,
         evidence={number: archive.evidence(number) for number in shown if number is not None},
+        values={record.number: values[0] for record in found.records if (values := objective.values(record))},
+    )
+
+
+def _question(loaded: LoadedSpec, objective: Objective) -> StudyQuestion:
+    return StudyQuestion(
+        parameters=loaded.space.names,
         gpu_parameters=tuple(
             service.prefix + one.name
             for service in loaded.services
             for one in service.loaded.space.parameters
             if one.role in ("gpu_type", "gpu_memory", "gpus")
         ),
+        space_size=str(loaded.space.size),
+        slo=loaded.slo_texts,
+        slo_p99_ms=loaded.p99_limit_ms,
+        slo_late=0.01 if loaded.tail_limit is None else 1 - loaded.tail_limit.percentile / 100,
+        objective=str(objective),
         metrics=objective.metrics,
         maximised=objective.maximised[0],
-        values={record.number: values[0] for record in found.records if (values := objective.values(record))},
+        currency="$" if loaded.spec.prices.currency == "USD" else loaded.spec.prices.currency,
     )
 
 

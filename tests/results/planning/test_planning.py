@@ -14,6 +14,7 @@ from results import (
     Latencies,
     Recommendation,
     ResultsError,
+    StudyQuestion,
     StudySummary,
     Timing,
     TrialCounts,
@@ -57,8 +58,8 @@ def study(*records: TrialRecord, best: int = 0) -> StudySummary:
         confirmed=bool(chosen), trial=chosen.number if chosen else None, trials=TrialCounts(complete=len(records)),
     )  # fmt: skip
     return StudySummary(
-        service="planned", recommendation=found, records=records, confirmations={}, parameters=("cores",), slo=(),
-        objective="", current=None, space_size="3", slo_p99_ms=50.0, gpu_parameters=("gpu",),
+        service="planned", recommendation=found, records=records,
+        question=StudyQuestion(("cores",), (), "", "3", slo_p99_ms=50.0, gpu_parameters=("gpu",)),
     )  # fmt: skip
 
 

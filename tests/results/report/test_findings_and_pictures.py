@@ -12,9 +12,11 @@ from results import (
     Choice,
     Estimate,
     Explanation,
+    FurtherLaunches,
     MachineRecord,
     ProbeRecord,
     Recommendation,
+    StudyQuestion,
     StudySummary,
     Surface,
     TrialCounts,
@@ -55,9 +57,9 @@ def study(*records: TrialRecord, again: Mapping[int, TrialRecord] | None = None,
         cost_per_million_requests=chosen.cost_per_million_requests, trials=TrialCounts(complete=len(records)),
     )  # fmt: skip
     return StudySummary(
-        service="s", recommendation=found, records=records, parameters=("cores",),
-        confirmations={number: (one,) for number, one in (again or {}).items()},
-        slo=("p99 <= 50 ms",), objective="", current=None, space_size="9", slo_p99_ms=50.0, gpu_parameters=("gpu",),
+        service="s", recommendation=found, records=records,
+        question=StudyQuestion(("cores",), ("p99 <= 50 ms",), "", "9", slo_p99_ms=50.0, gpu_parameters=("gpu",)),
+        launches=FurtherLaunches({number: (one,) for number, one in (again or {}).items()}),
         values={one.number: one.cost_per_million_requests or 0.0 for one in records},
     )  # fmt: skip
 

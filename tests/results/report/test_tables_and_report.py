@@ -14,6 +14,7 @@ from results import (
     Latencies,
     Recommendation,
     ResultsError,
+    StudyQuestion,
     StudySummary,
     Timing,
     TrialCounts,
@@ -56,8 +57,10 @@ def summary(records: tuple[TrialRecord, ...] = RECORDS) -> StudySummary:
         alternatives=(_choice(records[0]),) if records else (),
     )  # fmt: skip
     return StudySummary(
-        service="example", recommendation=found, records=records, confirmations={}, parameters=("cpu_cores", "engine"),
-        slo=("p99 <= 50 ms",), objective="minimize cost_per_million_requests", current=None, space_size="12",
+        service="example", recommendation=found, records=records,
+        question=StudyQuestion(
+            ("cpu_cores", "engine"), ("p99 <= 50 ms",), "minimize cost_per_million_requests", space_size="12"
+        ),
         provenance={"host": HOSTILE},
     )  # fmt: skip
 
