@@ -79,11 +79,9 @@ def cost_over(study: StudySummary, x: str) -> Figure:
     found = _figure(
         traces, name, "cost per million requests", logarithmic="xy", prefix=_prefix(study), reach=reach
     )  # fmt: skip
-    if x == "p99_ms" and study.question.slo_p99_ms:
-        found["layout"]["shapes"] = [_rule("x", study.question.slo_p99_ms, ORANGE)]
-        words = _note(
-            math.log10(study.question.slo_p99_ms), 1, f"SLO {milliseconds(study.question.slo_p99_ms)} ", "x", "y domain"
-        )
+    if x == "p99_ms" and limit_ms:
+        found["layout"]["shapes"] = [_rule("x", limit_ms, ORANGE)]
+        words = _note(math.log10(limit_ms), 1, f"SLO {milliseconds(limit_ms)} ", "x", "y domain")
         found["layout"]["annotations"] = [words | {"xanchor": "right", "yanchor": "top"}]
     return found
 

@@ -20,30 +20,35 @@ _ROOM = 1.5  # for traffic above what was planned
 
 
 @dataclass(frozen=True)
-class Deployable:
-    """One container, ready to be written down.
-
-    `requests` are Kubernetes' requests and limits, GPU resources included; `files` are rendered, by their path under
-    `files_folder`; `notes` say what else has to be; `secrets` names variables whose values only the environment has.
-    `roles` has the values of the parameters with a role. `limit` is the SLO in words, `good` the share of `good_of`
-    requests that held its goodput where it asks for one, `qps` the traffic that replicas
-    are for (None: not said). `cores_used` is what the capacity took,
-    `gpus` how many GPUs, or slices of one, a replica has.
+class DeployedProgram:
+    """What runs: `files` are rendered, by their path under `files_folder`; `secrets` names variables whose values only
+    the environment has.
     """
 
-    service: str
-    configuration: Mapping[str, ParameterValue]
     image: str | None
     command: tuple[str, ...]
     env: Mapping[str, str]
     secrets: tuple[str, ...]
     files: Mapping[str, str]
     files_folder: str
-    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where it answers, and how it says that it is ready."""
+
     port: int
     https: bool
     ready_path: str | None
     ready_timeout_s: float
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a replica asks for. `requests` are Kubernetes' requests and limits, GPU resources included; `gpus` is how
+    many GPUs, or slices of one (None: one, where a type is said).
+    """
+
     requests: Mapping[str, str]
     cpu_cores: float | None
     memory_bytes: int | None
@@ -51,18 +56,43 @@ class Deployable:
     node_selector: Mapping[str, str]
     tolerations: tuple[Mapping[str, Any], ...]
     shm_bytes: int | None
+    gpus: int | None = None
+
+
+@dataclass(frozen=True)
+class MeasuredReplica:
+    """What one replica holds. `limit` is the SLO in words, `good` the share of `good_of` requests that held its goodput
+    where it asks for one, `cores_used` what the capacity took.
+    """
+
     capacity: Estimate
     knee_qps: float | None
     p50_ms: float | None
     cores_used: float | None
     limit: str
     confirmed: bool
+    good: float | None = None
+    good_of: int | None = None
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """One container, ready to be written down.
+
+    `notes` say what else has to be. `roles` has the values of the parameters with a role. `qps` is the traffic that
+    replicas are for (None: not said).
+    """
+
+    service: str
+    configuration: Mapping[str, ParameterValue]
+    program: DeployedProgram
+    listens: Listening
+    needs: Needs
+    measured: MeasuredReplica
+    notes: tuple[str, ...]
     qps: float | None
     roles: Mapping[str, ParameterValue] = field(default_factory=dict)
     spare: int = 1
-    gpus: int | None = None
-    good: float | None = None
-    good_of: int | None = None
 
     @property
     def name(self) -> str:
@@ -73,39 +103,39 @@ class Deployable:
     @property
     def gpu_count(self) -> int:
         """How many GPUs, or slices of one, a replica has; one where only a type is said."""
-        return int(self.gpu_type is not None) if self.gpus is None else self.gpus
+        return int(self.needs.gpu_type is not None) if self.needs.gpus is None else self.needs.gpus
 
     @property
     def target_qps(self) -> float:
         """The rate that an autoscaler should keep each replica at: the measured knee, within 50% to 90% of the lower
         bound of the capacity.
         """
-        low = self.capacity.low
-        knee = _TARGET * low if self.knee_qps is None else self.knee_qps
+        low = self.measured.capacity.low
+        knee = _TARGET * low if self.measured.knee_qps is None else self.measured.knee_qps
         return min(max(knee, _MIN_TARGET * low), _MAX_TARGET * low)
 
     @property
     def target_cpu_percent(self) -> int | None:
         """The same as a share of the requested cores; None where no use of cores was measured, or none is requested."""
-        if not self.cpu_cores or not self.cores_used:
+        if not self.needs.cpu_cores or not self.measured.cores_used:
             return None
-        used = self.cores_used * self.target_qps / self.capacity.value
-        return min(95, max(10, round(100 * used / self.cpu_cores)))
+        used = self.measured.cores_used * self.target_qps / self.measured.capacity.value
+        return min(95, max(10, round(100 * used / self.needs.cpu_cores)))
 
     @property
     def concurrency(self) -> int:
         """Requests under way at that rate, by Little's law; at least one."""
-        return max(1, round(self.target_qps * (self.p50_ms or 0.0) / 1e3))
+        return max(1, round(self.target_qps * (self.measured.p50_ms or 0.0) / 1e3))
 
     @property
     def replicas(self) -> int:
         """For the traffic given, with one spare; one where none was given."""
-        return 1 if self.qps is None else enough(self.qps / self.capacity.low, self.spare, 1)
+        return 1 if self.qps is None else enough(self.qps / self.measured.capacity.low, self.spare, 1)
 
     @property
     def least(self) -> int:
         """Of an autoscaler, for a fifth of the traffic."""
-        return 1 if self.qps is None else enough(self.qps / _VALLEY / self.capacity.low, self.spare, 1)
+        return 1 if self.qps is None else enough(self.qps / _VALLEY / self.measured.capacity.low, self.spare, 1)
 
     @property
     def most(self) -> int:

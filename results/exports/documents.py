@@ -91,31 +91,31 @@ def _any_text(content: Any, found: Callable[[str], Any]) -> bool:
 
 def header(one: Deployable) -> str:
     """What was measured, for a comment: one line that nothing can break out of."""
-    sure = interval(one.capacity)
-    text = f"tune: {one.service}: {assigned(one.configuration)} holds {figure(one.capacity.value)} requests/s"
-    text += f" within {one.limit}"
+    sure = interval(one.measured.capacity)
+    text = f"tune: {one.service}: {assigned(one.configuration)} holds {figure(one.measured.capacity.value)} requests/s"
+    text += f" within {one.measured.limit}"
     text += f" (95% sure of {sure})" if sure else ""
-    text += f", {good} at that rate" if (good := goodput(one.good, one.good_of)) else ""
-    text += "" if one.confirmed else "; measured once only"
+    text += f", {good} at that rate" if (good := goodput(one.measured.good, one.measured.good_of)) else ""
+    text += "" if one.measured.confirmed else "; measured once only"
     if one.qps is not None:
         text += f"; replicas for {figure(one.qps)} requests/s"
     text += "".join(f"; {note}" for note in one.notes)
-    if one.secrets:
-        text += f"; {', '.join(one.secrets)} are secrets, which are for you to provide"
-    if one.image is None:
+    if one.program.secrets:
+        text += f"; {', '.join(one.program.secrets)} are secrets, which are for you to provide"
+    if one.program.image is None:
         text += f"; {NO_IMAGE} stands for your image, since the spec names none"
     return " ".join(visible(text).split())
 
 
 def aim(one: Deployable) -> str:
     """Where an autoscaler's target is from, for a comment."""
-    if one.knee_qps is None:
+    if one.measured.knee_qps is None:
         source = "80% of the lower bound of what it holds, since no knee was measured"
-    elif one.target_qps == one.knee_qps:
+    elif one.target_qps == one.measured.knee_qps:
         source = "the measured knee"
     else:
         source = "the measured knee, kept within 50% to 90% of the lower bound of what it holds"
     return (
         f"{figure(one.target_qps)} requests/s for each replica: {source}\n"
-        f"(it holds {figure(one.capacity.value)} requests/s within {one.limit})"
+        f"(it holds {figure(one.measured.capacity.value)} requests/s within {one.measured.limit})"
     )

@@ -24,9 +24,9 @@ def vllm(one: Deployable) -> dict[str, str]:
 
 def sglang(one: Deployable) -> dict[str, str]:
     """For `python -m sglang.launch_server --config sglang.yaml`."""
-    if not any("sglang.launch_server" in word for word in one.command):
+    if not any("sglang.launch_server" in word for word in one.program.command):
         raise NotExportable(_not_run(one, "sglang", "python -m sglang.launch_server --model-path MODEL"))
-    options = _options(one.command)
+    options = _options(one.program.command)
     if "model-path" not in options:
         raise NotExportable(f"sglang needs a model, and the command of {one.service} has no --model-path")
     head = f"{header(one)}\npython -m sglang.launch_server --config sglang.yaml"
@@ -42,9 +42,9 @@ def llm_inference_service(one: Deployable) -> dict[str, str]:
             "Name a model of the hub in service.model.path, or write model.uri as pvc://, s3:// or oci:// by hand."
         )
     given = {name: value for name, value in options.items() if name not in _HOST_OPTIONS}
-    server: Document = {"name": "main", **({"resources": resources(one)} if one.requests else {})}
-    if one.image:
-        server["image"] = one.image
+    server: Document = {"name": "main", **({"resources": resources(one)} if one.needs.requests else {})}
+    if one.program.image:
+        server["image"] = one.program.image
     arguments = [{"name": "VLLM_ADDITIONAL_ARGS", "value": _words(given)}] if given else []
     server["env"] = [*environment(one), *arguments]
     served = str(options.get("served-model-name", model))
@@ -67,7 +67,7 @@ def llm_inference_service(one: Deployable) -> dict[str, str]:
 
 def _vllm(one: Deployable, name: str) -> tuple[str, dict[str, Option]]:
     """The model and the options of a command that runs vLLM."""
-    words = list(one.command)
+    words = list(one.program.command)
     entry = next((at for at, word in enumerate(words) if word.rsplit("/", 1)[-1] == "vllm"), None)
     runs = entry is not None and words[entry + 1 : entry + 2] == ["serve"]
     if not runs and not any("vllm.entrypoints" in word for word in words):

@@ -17,7 +17,7 @@ _HANGS_AFTER = 6  # probes without an answer, 10 s apart
 
 def kubernetes(one: Deployable) -> dict[str, str]:
     """Deployment, Service and HorizontalPodAutoscaler (autoscaling/v2), and a ConfigMap for rendered files."""
-    documents = [*([_config_map(one)] if one.files else []), deployment(one), service(one)]
+    documents = [*([_config_map(one)] if one.program.files else []), deployment(one), service(one)]
     return {f"{one.name}.yaml": f"{to_yaml(documents, header(one))}---\n{explained(one)}"}
 
 
@@ -26,22 +26,22 @@ def explained(one: Deployable) -> str:
     percent, text = one.target_cpu_percent, body(autoscaler(one))
     if percent is None:
         return remarked(text, "averageValue", aim(one))
-    used = figure((one.cores_used or 0.0) * one.target_qps / one.capacity.value)
-    takes = f"at that rate it uses {used} of the {figure(one.cpu_cores)} cores that it requests: {percent}%"
+    used = figure((one.measured.cores_used or 0.0) * one.target_qps / one.measured.capacity.value)
+    takes = f"at that rate it uses {used} of the {figure(one.needs.cpu_cores)} cores that it requests: {percent}%"
     return remarked(text, "averageUtilization", f"{aim(one)};\n{takes}")
 
 
 def patch(one: Deployable) -> dict[str, str]:
     """A strategic-merge patch for an existing Deployment, and the kustomization that applies it."""
     server = container(one)
-    keys = ("name", *(["image"] if one.image else []), "command", "env", "resources", "volumeMounts")
+    keys = ("name", *(["image"] if one.program.image else []), "command", "env", "resources", "volumeMounts")
     kept = {key: server[key] for key in keys if key in server}
     pod: Document = {"containers": [kept], **_placement(one), **_volumes(one)}
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": one.name}}
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": ["deployment.yaml", *(["files.yaml"] if one.files else [])],
+        "resources": ["deployment.yaml", *(["files.yaml"] if one.program.files else [])],
         "patches": [{"path": "patch.yaml", "target": {"kind": "Deployment", "name": one.name}}],
     }
     files = {
@@ -52,25 +52,25 @@ def patch(one: Deployable) -> dict[str, str]:
         ),
         "kustomization.yaml": to_yaml([kustomization], header(one)),
     }
-    return files | ({"files.yaml": to_yaml([_config_map(one)], header(one))} if one.files else {})
+    return files | ({"files.yaml": to_yaml([_config_map(one)], header(one))} if one.program.files else {})
 
 
 def helm_values(one: Deployable) -> dict[str, str]:
     """Values under the names that `helm create` gives a chart."""
-    image = one.image or NO_IMAGE
+    image = one.program.image or NO_IMAGE
     repository, _, tag = image.rpartition(":") if ":" in image.rsplit("/", 1)[-1] else (image, "", "")
     values: Document = {
         "replicaCount": one.replicas,
         "image": {"repository": repository or image, **({"tag": tag} if tag else {})},
         "fullnameOverride": one.name,
-        "service": {"port": one.port},
+        "service": {"port": one.listens.port},
         "resources": resources(one),
         "autoscaling": {"enabled": True, "minReplicas": one.least, "maxReplicas": one.most},
         **_placement(one),
     }
-    if one.command:
-        values["command"] = list(one.command)
-    if one.env or one.secrets:
+    if one.program.command:
+        values["command"] = list(one.program.command)
+    if one.program.env or one.program.secrets:
         values["env"] = environment(one)
     server = container(one)
     values |= {"readinessProbe": server["readinessProbe"], "livenessProbe": server["livenessProbe"]}
@@ -78,7 +78,7 @@ def helm_values(one: Deployable) -> dict[str, str]:
     values |= _volumes(one)
     if one.target_cpu_percent is not None:
         values["autoscaling"]["targetCPUUtilizationPercentage"] = one.target_cpu_percent
-    files = {"files.yaml": to_yaml([_config_map(one)], header(one))} if one.files else {}
+    files = {"files.yaml": to_yaml([_config_map(one)], header(one))} if one.program.files else {}
     return {"values.yaml": to_yaml([values], header(one)), **files}
 
 
@@ -109,17 +109,24 @@ def pod(one: Deployable, name: str | None = None) -> Document:
 def container(one: Deployable, name: str | None = None) -> Document:
     """The server, with its probes."""
     ready = (
-        {"httpGet": {"path": one.ready_path, "port": one.port, **({"scheme": "HTTPS"} if one.https else {})}}
-        if one.ready_path
-        else {"tcpSocket": {"port": one.port}}
+        {
+            "httpGet": {
+                "path": one.listens.ready_path,
+                "port": one.listens.port,
+                **({"scheme": "HTTPS"} if one.listens.https else {}),
+            }
+        }
+        if one.listens.ready_path
+        else {"tcpSocket": {"port": one.listens.port}}
     )
     found: Document = {
         "name": name or one.name,
-        "image": one.image or NO_IMAGE,
-        "ports": [{"name": "http", "containerPort": one.port}],
-        **({"resources": resources(one)} if one.requests else {}),
+        "image": one.program.image or NO_IMAGE,
+        "ports": [{"name": "http", "containerPort": one.listens.port}],
+        **({"resources": resources(one)} if one.needs.requests else {}),
         "startupProbe": {
-            **ready, "periodSeconds": _PERIOD_S, "failureThreshold": max(3, math.ceil(one.ready_timeout_s / _PERIOD_S)),
+            **ready, "periodSeconds": _PERIOD_S,
+            "failureThreshold": max(3, math.ceil(one.listens.ready_timeout_s / _PERIOD_S)),
         },
         "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": _TIMEOUT_S},
         # Slower than readiness: a server that is busy loses traffic first, and is started again only when it hangs.
@@ -128,12 +135,12 @@ def container(one: Deployable, name: str | None = None) -> Document:
         },
         "securityContext": {"allowPrivilegeEscalation": False},
     }  # fmt: skip
-    if one.command:
-        found["command"] = list(one.command)
-    if one.env or one.secrets:
+    if one.program.command:
+        found["command"] = list(one.program.command)
+    if one.program.env or one.program.secrets:
         found["env"] = environment(one)
-    mounts = [{"name": "files", "mountPath": one.files_folder, "readOnly": True}] if one.files else []
-    if one.shm_bytes:
+    mounts = [{"name": "files", "mountPath": one.program.files_folder, "readOnly": True}] if one.program.files else []
+    if one.needs.shm_bytes:
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 (the container's own)
     if mounts:
         found["volumeMounts"] = mounts
@@ -179,7 +186,7 @@ def metadata(one: Deployable) -> Document:
 
 def resources(one: Deployable) -> Document:
     """Requests and limits are the same: what was measured is what is reserved."""
-    wanted = {name: _size(value) if name == "memory" else value for name, value in one.requests.items()}
+    wanted = {name: _size(value) if name == "memory" else value for name, value in one.needs.requests.items()}
     return {"requests": wanted, "limits": dict(wanted)} if wanted else {}
 
 
@@ -205,36 +212,36 @@ def service(one: Deployable) -> Document:
 
 
 def _config_map(one: Deployable) -> Document:
-    data = {f"file-{number}": text for number, text in enumerate(one.files.values())}
+    data = {f"file-{number}": text for number, text in enumerate(one.program.files.values())}
     name = {"name": f"{one.name}-files", "labels": metadata(one)["labels"]}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": data}
 
 
 def _volumes(one: Deployable) -> Document:
-    items = [{"key": f"file-{number}", "path": path} for number, path in enumerate(one.files)]
+    items = [{"key": f"file-{number}", "path": path} for number, path in enumerate(one.program.files)]
     volumes: list[Document] = []
     if items:
         volumes.append({"name": "files", "configMap": {"name": f"{one.name}-files", "items": items}})
-    if one.shm_bytes:
-        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _size(str(one.shm_bytes))}})
+    if one.needs.shm_bytes:
+        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _size(str(one.needs.shm_bytes))}})
     return {"volumes": volumes} if volumes else {}
 
 
 def _placement(one: Deployable) -> Document:
     found: Document = {}
-    if one.node_selector:
-        found["nodeSelector"] = dict(one.node_selector)
-    if one.tolerations:
-        found["tolerations"] = [dict(toleration) for toleration in one.tolerations]
+    if one.needs.node_selector:
+        found["nodeSelector"] = dict(one.needs.node_selector)
+    if one.needs.tolerations:
+        found["tolerations"] = [dict(toleration) for toleration in one.needs.tolerations]
     return found
 
 
 def environment(one: Deployable) -> list[Mapping[str, Any]]:
     """A secret's value is that of a Secret by the service's name, which is for the user to make."""
     reference = f"{one.name}-secrets"
-    hidden = [name for name in one.secrets if name not in one.env]
+    hidden = [name for name in one.program.secrets if name not in one.program.env]
     return [
-        *({"name": name, "value": value} for name, value in one.env.items()),
+        *({"name": name, "value": value} for name, value in one.program.env.items()),
         *({"name": name, "valueFrom": {"secretKeyRef": {"name": reference, "key": name}}} for name in hidden),
     ]
 

@@ -70,7 +70,7 @@ def seldon(one: Deployable) -> dict[str, str]:
     predictor = {
         "name": "tuned",
         "replicas": one.replicas,
-        "graph": {"name": one.name, "type": "MODEL", "endpoint": {"type": "REST", "service_port": one.port}},
+        "graph": {"name": one.name, "type": "MODEL", "endpoint": {"type": "REST", "service_port": one.listens.port}},
         "componentSpecs": [component],
     }
     document = {
@@ -87,14 +87,14 @@ _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 def ray_serve(one: Deployable) -> dict[str, str]:
     """A config for `serve deploy`: replicas by the requests under way at the knee."""
-    own = {path: text for path, text in one.files.items() if path.endswith("serve.yaml")}
+    own = {path: text for path, text in one.program.files.items() if path.endswith("serve.yaml")}
     if own:
         return own  # as it was measured
-    actor: Document = {"num_cpus": one.cpu_cores or 1.0}
+    actor: Document = {"num_cpus": one.needs.cpu_cores or 1.0}
     if one.gpu_count:
         actor["num_gpus"] = float(one.gpu_count)
-    if one.memory_bytes:
-        actor["memory"] = one.memory_bytes
+    if one.needs.memory_bytes:
+        actor["memory"] = one.needs.memory_bytes
     deployment: Document = {
         "name": one.name,
         "max_ongoing_requests": max(2, _RAY_BUFFER * one.concurrency),
@@ -110,9 +110,9 @@ def ray_serve(one: Deployable) -> dict[str, str]:
         "import_path": _import_path(one),
         "deployments": [deployment],
     }
-    if one.env:
-        application["runtime_env"] = {"env_vars": dict(one.env)}
-    document = {"http_options": {"host": "0.0.0.0", "port": one.port}, "applications": [application]}  # noqa: S104
+    if one.program.env:
+        application["runtime_env"] = {"env_vars": dict(one.program.env)}
+    document = {"http_options": {"host": "0.0.0.0", "port": one.listens.port}, "applications": [application]}  # noqa: S104
     head = f"{header(one)}\nThe deployment's name must be that of your @serve.deployment."
     return {"serve.yaml": to_yaml([document], head)}
 
@@ -120,38 +120,38 @@ def ray_serve(one: Deployable) -> dict[str, str]:
 def compose(one: Deployable) -> dict[str, str]:
     """A service for `docker compose up`, on 127.0.0.1, with its limits; rendered files lie beside it."""
     limits: Document = {}
-    if one.cpu_cores:
-        limits["cpus"] = f"{one.cpu_cores:g}"
-    if one.memory_bytes:
-        limits["memory"] = f"{one.memory_bytes}b"
+    if one.needs.cpu_cores:
+        limits["cpus"] = f"{one.needs.cpu_cores:g}"
+    if one.needs.memory_bytes:
+        limits["memory"] = f"{one.needs.memory_bytes}b"
     deploy: Document = {"resources": {"limits": limits} if limits else {}}
     if one.gpu_count:
         device = {"driver": "nvidia", "count": one.gpu_count, "capabilities": ["gpu"]}
         deploy["resources"]["reservations"] = {"devices": [device]}
     service: Document = {
-        "image": one.image or NO_IMAGE,
-        "ports": [f"127.0.0.1:{one.port}:{one.port}"],
+        "image": one.program.image or NO_IMAGE,
+        "ports": [f"127.0.0.1:{one.listens.port}:{one.listens.port}"],
         **({"deploy": deploy} if deploy["resources"] else {}),
         "init": True,
         "restart": "unless-stopped",
     }
-    if one.command:
-        service["entrypoint"] = [_escaped(word) for word in one.command]
-    if one.env or one.secrets:
-        missing = {name: f"${{{name}:?is not set}}" for name in one.secrets}
-        service["environment"] = missing | {name: _escaped(value) for name, value in one.env.items()}
-    if one.files:
-        service["volumes"] = [f"./files:{one.files_folder}:ro"]
-    if one.shm_bytes:
-        service["shm_size"] = one.shm_bytes
-    files = {f"files/{path}": text for path, text in one.files.items()}
+    if one.program.command:
+        service["entrypoint"] = [_escaped(word) for word in one.program.command]
+    if one.program.env or one.program.secrets:
+        missing = {name: f"${{{name}:?is not set}}" for name in one.program.secrets}
+        service["environment"] = missing | {name: _escaped(value) for name, value in one.program.env.items()}
+    if one.program.files:
+        service["volumes"] = [f"./files:{one.program.files_folder}:ro"]
+    if one.needs.shm_bytes:
+        service["shm_size"] = one.needs.shm_bytes
+    files = {f"files/{path}": text for path, text in one.program.files.items()}
     return {"compose.yaml": to_yaml([{"services": {one.name: service}}], header(one)), **files}
 
 
 def _import_path(one: Deployable) -> str:
     """`serve run module:app` names it; uvicorn's `main:app` is an ASGI application, which Ray cannot deploy."""
-    is_ray = any(word.rpartition("/")[2] == "serve" or word.startswith("ray.serve") for word in one.command)
-    found = [word for word in one.command if is_ray and _IMPORT_PATH.fullmatch(word)]
+    is_ray = any(word.rpartition("/")[2] == "serve" or word.startswith("ray.serve") for word in one.program.command)
+    found = [word for word in one.program.command if is_ray and _IMPORT_PATH.fullmatch(word)]
     if not found:
         raise NotExportable(
             f"ray-serve needs an import path, and the command of {one.service} names none\n"

@@ -71,9 +71,9 @@ def leader_worker_set(one: Deployable) -> dict[str, str]:
             },
         },
     }
-    if one.files:
+    if one.program.files:
         raise NotExportable(
-            f"leader-worker-set takes no rendered files, and {one.service} has {len(one.files)}\n"
+            f"leader-worker-set takes no rendered files, and {one.service} has {len(one.program.files)}\n"
             "Export kubernetes, whose ConfigMap holds them."
         )
     head = f"{header(one)}\nA group is one pod, as it was measured; a model over several machines needs another size."
@@ -88,7 +88,7 @@ def inference_pool(one: Deployable) -> dict[str, str]:
         "metadata": metadata(one),
         "spec": {
             "selector": {"matchLabels": selector(one)},
-            "targetPorts": [{"number": one.port}],
+            "targetPorts": [{"number": one.listens.port}],
             "endpointPickerRef": {"name": f"{one.name}-epp", "port": {"number": 9002}},
         },
     }
@@ -99,5 +99,5 @@ def inference_pool(one: Deployable) -> dict[str, str]:
 
 def _runs(one: Deployable, server: str) -> bool:
     if server == "vllm":
-        return "vllm" in " ".join([one.image or "", *one.command]).lower()
+        return "vllm" in " ".join([one.program.image or "", *one.program.command]).lower()
     return uses(one, server)

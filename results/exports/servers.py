@@ -24,7 +24,7 @@ MARKS: Mapping[str, tuple[str, ...]] = {
 
 def uses(one: Deployable, server: str) -> bool:
     """Whether the spec runs that server."""
-    texts = " ".join([one.image or "", *one.command, *one.files]).lower()
+    texts = " ".join([one.program.image or "", *one.program.command, *one.program.files]).lower()
     return any(mark in texts for mark in MARKS[server])
 
 
@@ -49,7 +49,7 @@ def torchserve(one: Deployable) -> dict[str, str]:
     workers, batch, delay = _whole(one, "workers"), _whole(one, "batch_size"), _micros(one)
     properties = [
         f"# {header(one)}",
-        f"inference_address=http://0.0.0.0:{one.port}",
+        f"inference_address=http://0.0.0.0:{one.listens.port}",
         "management_address=http://127.0.0.1:8081",
         *([f"default_workers_per_model={workers}"] if workers is not None else []),
     ]
@@ -82,7 +82,7 @@ def tf_serving(one: Deployable) -> dict[str, str]:
 def mlserver(one: Deployable) -> dict[str, str]:
     """settings.json and model-settings.json."""
     workers, batch, delay = _whole(one, "workers"), _whole(one, "batch_size"), _micros(one)
-    settings: dict[str, Any] = {"http_port": one.port}
+    settings: dict[str, Any] = {"http_port": one.listens.port}
     if workers is not None:
         settings["parallel_workers"] = workers
     model: dict[str, Any] = {"name": one.name}
@@ -104,7 +104,7 @@ SERVERS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
 
 def _own(one: Deployable, name: str, but: str | None = None) -> dict[str, str]:
     """The file that the spec renders: it is what was measured."""
-    return {path: text for path, text in one.files.items() if name in path and not (but and but in path)}
+    return {path: text for path, text in one.program.files.items() if name in path and not (but and but in path)}
 
 
 def _whole(one: Deployable, role: str) -> int | None:

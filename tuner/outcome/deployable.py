@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from results import Estimate, LanguageRecord, StageRecord, StudySummary
 from results.exports import Deployable
+from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs
 from results.series import latency_curve
 from runners import Placement
 from search_spaces import Configuration
@@ -116,33 +117,23 @@ def _deployable(
     return Deployable(
         service=spec.service.name,
         configuration=configuration,
-        image=image_of(loaded),
-        command=texts.command,
-        env={**options.gpus.asked(asked)[1], **texts.env},
-        secrets=spec.service.secrets,
-        files=texts.files,
-        files_folder=_FILES,
+        program=DeployedProgram(
+            image_of(loaded), texts.command, {**options.gpus.asked(asked)[1], **texts.env}, spec.service.secrets,
+            texts.files, _FILES,
+        ),
+        listens=Listening(port, spec.request.tls is not None, ready_path(loaded), ready_timeout_s(loaded)),
+        needs=Needs(
+            requests=resource_section(asked, options).get("requests", {}), cpu_cores=asked.cpu_cores,
+            memory_bytes=asked.memory_bytes, gpu_type=asked.gpu_type, gpus=asked.gpu_count, node_selector=selector,
+            tolerations=options.tolerations, shm_bytes=options.shm_bytes,
+        ),
+        measured=MeasuredReplica(
+            capacity=capacity, knee_qps=knee_qps, p50_ms=measured.p50_ms, cores_used=measured.cores_used,
+            limit=" and ".join(loaded.slo_texts) or "the SLO", confirmed=measured.confirmed,
+            good=measured.language.good if measured.language else None,
+            good_of=measured.language.good_of if measured.language else None,
+        ),
         notes=tuple(note for note in (texts.note, _where(loaded)) if note),
-        port=port,
-        https=spec.request.tls is not None,
-        ready_path=ready_path(loaded),
-        ready_timeout_s=ready_timeout_s(loaded),
-        requests=resource_section(asked, options).get("requests", {}),
-        cpu_cores=asked.cpu_cores,
-        memory_bytes=asked.memory_bytes,
-        gpu_type=asked.gpu_type,
-        gpus=asked.gpu_count,
-        node_selector=selector,
-        tolerations=options.tolerations,
-        shm_bytes=options.shm_bytes,
-        capacity=capacity,
-        knee_qps=knee_qps,
-        p50_ms=measured.p50_ms,
-        cores_used=measured.cores_used,
-        limit=" and ".join(loaded.slo_texts) or "the SLO",
-        confirmed=measured.confirmed,
-        good=measured.language.good if measured.language else None,
-        good_of=measured.language.good_of if measured.language else None,
         qps=qps,
         roles=roles(loaded.space, configuration),
-    )
+    )  # fmt: skip

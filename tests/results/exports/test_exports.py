@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from results import Estimate
 from results.exports import FORMATS, SERVERS, Deployable, NotExportable, exported, offered
+from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs
 from results.exports.servers import uses
 
 HOSTILE = "x\n---\nkind: Secret\n# \x1b[31m"
@@ -22,18 +23,34 @@ RELEASES = ("1.29", "1.31", "1.33")
 
 def example(**changes: Any) -> Deployable:
     one = Deployable(
-        service="Mini_LM.v2", configuration={"cpu_cores": 2, "batch_size": 8, "note": HOSTILE}, image="minilm:1",
-        command=("python", "server.py", "--port", "8000", "--x", "$HOME"), env={"OMP_NUM_THREADS": "2", "PRICE": "$5"},
-        secrets=(), files={"models/config.properties": "a=1\n"}, files_folder="/etc/tune", notes=(), port=8000,
-        https=False, ready_path="/healthz", ready_timeout_s=120.0,
-        requests={"cpu": "2", "memory": "2147483648", "nvidia.com/gpu": "1"},
-        cpu_cores=2.0, memory_bytes=2 * 2**30, gpu_type="T4", node_selector={"nvidia.com/gpu.product": "Tesla-T4"},
-        tolerations=({"key": "nvidia.com/gpu", "operator": "Exists"},), shm_bytes=2**28,
-        capacity=Estimate(value=100, low=95, high=104), knee_qps=70.0, p50_ms=12.0, cores_used=1.6,
-        limit="p99 <= 50 ms", confirmed=True, qps=450.0,
+        service="Mini_LM.v2", configuration={"cpu_cores": 2, "batch_size": 8, "note": HOSTILE}, notes=(), qps=450.0,
+        program=DeployedProgram(
+            image="minilm:1", command=("python", "server.py", "--port", "8000", "--x", "$HOME"),
+            env={"OMP_NUM_THREADS": "2", "PRICE": "$5"}, secrets=(), files={"models/config.properties": "a=1\n"},
+            files_folder="/etc/tune",
+        ),
+        listens=Listening(port=8000, https=False, ready_path="/healthz", ready_timeout_s=120.0),
+        needs=Needs(
+            requests={"cpu": "2", "memory": "2147483648", "nvidia.com/gpu": "1"}, cpu_cores=2.0,
+            memory_bytes=2 * 2**30, gpu_type="T4", node_selector={"nvidia.com/gpu.product": "Tesla-T4"},
+            tolerations=({"key": "nvidia.com/gpu", "operator": "Exists"},), shm_bytes=2**28,
+        ),
+        measured=MeasuredReplica(
+            capacity=Estimate(value=100, low=95, high=104), knee_qps=70.0, p50_ms=12.0, cores_used=1.6,
+            limit="p99 <= 50 ms", confirmed=True,
+        ),
         roles={"cpu_cores": 2, "batch_size": 8, "batch_delay": "5ms", "workers": 2, "threads": 2},
     )  # fmt: skip
-    return replace(one, **changes)
+    return changed(one, **changes)
+
+
+def changed(one: Deployable, **changes: Any) -> Deployable:
+    """With other values of its own fields, or of the fields of its parts."""
+    own = {name: value for name, value in changes.items() if hasattr(one, name)}
+    for part in ("program", "listens", "needs", "measured"):
+        inner = {name: value for name, value in changes.items() if hasattr(getattr(one, part), name)}
+        own |= {part: replace(getattr(one, part), **inner)} if inner else {}
+    return replace(one, **own)
 
 
 ENGINES = {
@@ -255,8 +272,8 @@ def _strict(schema: Any) -> Any:
 
 
 def test_several_services_have_a_folder_each_and_only_the_formats_of_their_servers() -> None:
-    triton = replace(example(files={}), service="rank", command=("tritonserver", "--model-repository", "/models"))
-    both = {"embed": replace(example(files={}), service="embed"), "rank": triton}
+    triton = changed(example(files={}), service="rank", command=("tritonserver", "--model-repository", "/models"))
+    both = {"embed": changed(example(files={}), service="embed"), "rank": triton}
     assert set(exported(both, "compose")) == {"embed/compose.yaml", "rank/compose.yaml"}
     assert all(name.startswith("rank/") for name in exported(both, "triton"))
     assert exported({"embed": both["embed"]}, "triton") == {}
@@ -276,7 +293,7 @@ def test_every_format_asks_for_as_many_gpus_as_a_replica_has(count: int) -> None
     [service] = documents(FORMATS["compose"](one)["compose.yaml"])[0]["services"].values()
     [device] = service["deploy"]["resources"]["reservations"]["devices"]
     assert device["count"] == count
-    rayed = replace(one, command=ENGINES["ray-serve"])
+    rayed = changed(one, command=ENGINES["ray-serve"])
     [application] = documents(FORMATS["ray-serve"](rayed)["serve.yaml"])[0]["applications"]
     assert application["deployments"][0]["ray_actor_options"]["num_gpus"] == count
     assert str(count) in FORMATS["helm-values"](one)["values.yaml"].split("nvidia.com/gpu:")[1].splitlines()[0]
