@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from runners.servers import adapter_named, adapter_names
-from search_spaces import Parameter, ParameterValue, quantity
+from search_spaces import Constraint, Parameter, ParameterValue, quantity
 from search_spaces.masking import masked
 
 # Values of these roles are the names of products and of number formats. Whatever looks like a place is none.
@@ -45,9 +46,15 @@ class Pseudonyms:
         """The values that it has, in the space's order."""
         return {one.name: self.value(one, values[one.name]) for one in parameters if one.name in values}
 
-    def names_a_secret(self, text: str) -> bool:
-        """Whether one of the values that are published otherwise stands in a text, such as a constraint's."""
-        return any(value in text for values in self.replaced.values() for value in values)
+    def may_publish(self, constraint: Constraint, parameters: Iterable[Parameter]) -> bool:
+        """Whether every text that a constraint compares with is a value that stays as it is."""
+        published = {
+            value for one in parameters for value in one.choices if isinstance(value, str) and self._public(one, value)
+        }
+        tree = ast.walk(ast.parse(constraint.text.strip(), mode="eval"))
+        return {
+            node.value for node in tree if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        } <= published
 
     def _public(self, parameter: Parameter, value: str) -> bool:
         if masked(value) != value:

@@ -188,7 +188,8 @@ def _spec(loaded: LoadedSpec, names: Pseudonyms, rows: Sequence[Mapping[str, Any
         measured = [names.value(one, value) for value in one.choices if not isinstance(one.choices, range)]
         measured = [value for value in measured or one.choices if any(row[one.name] == value for row in rows)]
         parameters[one.name] = {"choices": measured} | ({"role": one.role} if one.role else {})
-    constraints = [one.text for one in loaded.space.constraints if not names.names_a_secret(one.text)]
+    space = loaded.space
+    constraints = [one.text for one in space.constraints if names.may_publish(one, space.parameters)]
     objective = loaded.content.get("objective")
     replayable = isinstance(objective, dict) and set(loaded.spec.objective.metrics) <= _REPLAYABLE
     limit = loaded.tail_limit

@@ -28,7 +28,7 @@ _BEST = ("cost_per_million_requests", "capacity_qps")  # of the best so far, as 
 
 
 class MlflowTracker:
-    """Writes to the tracking server (or folder) at `uri`, into the experiment `$MLFLOW_EXPERIMENT_NAME`, else the
+    """Writes to the tracking server at `uri`, into the experiment `$MLFLOW_EXPERIMENT_NAME`, else the
     service's name. Account and token come from MLflow's own variables, `MLFLOW_TRACKING_USERNAME` and so on.
     """
 

@@ -14,7 +14,7 @@ from results import Recommendation
 from search_spaces.masking import harmless_url, remember, remember_url
 from tuner import __version__
 from tuner.display import StudyOutline
-from tuner.errors import needing_extra
+from tuner.errors import UsageError, needing_extra
 from tuner.tracking.figures import figures, parameters, text
 from tuner.tracking.protocol import FinishedTrial, TrackerDownError
 
@@ -66,8 +66,12 @@ class OtelTracker:
     """
 
     def __init__(self, endpoint: str) -> None:
-        """Raises UnfitEnvironmentError where the SDK is not installed. Nothing is connected yet."""
+        """Nothing is connected yet. Raises UsageError for what is no URL of HTTP, and UnfitEnvironmentError where the
+        SDK is not installed.
+        """
         remember_url(endpoint)
+        if not endpoint.startswith(("http://", "https://")):
+            raise UsageError("--otlp-endpoint is no URL of OTLP over HTTP, such as http://127.0.0.1:4318")
         remember(*(one.partition("=")[2] for one in os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "").split(",")))
         with needing_extra("--otlp-endpoint", "otel"):
             from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter

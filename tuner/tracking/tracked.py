@@ -17,7 +17,7 @@ from tuner.tracking.protocol import FinishedTrial, Tracker, TrackerDownError
 
 _MAX_WAITING = 10_000  # calls, of a tracker that does not keep up
 _MAX_REASON = 160  # letters
-CLOSE_S = 10.0  # at the end of a run, for all trackers together
+CLOSE_S = 30.0  # at the end of a run, for all trackers together: one that is down has failed long before
 
 _Call = Callable[[Tracker], None]
 

@@ -31,13 +31,14 @@ space:
     gpu: {choices: [T4, A100 80GB], role: gpu_type}
     weights: {choices: [/home/alice/falcon/small.pt, "s3://acme-models/falcon/large.pt"]}
     mode: {choices: [auto, falcon-fast]}
-  constraints: ["threads <= cpu_cores", "weights != 's3://acme-models/falcon/large.pt' or cpu_cores > 1"]
+  constraints: ["threads <= cpu_cores", "weights != 's3://acme-models/falcon/large.pt' or cpu_cores > 1",
+                "weights != '/srv/osprey/old.pt'", "mode != 'auto' or cpu_cores >= 1"]
 prices: {cpu_core_hour: 0.0471, gpu_hour: {T4: 0.3517, A100 80GB: 3.67}}
 runner: {type: replay, table: table.csv}
 current: {cpu_cores: 4, threads: 1, gpu: T4, weights: /home/alice/falcon/small.pt, mode: auto}
 """
 SECRETS = (
-    "falcon", "acme", "alice", "swordfish", "Jane", "0.0471", "0.3517", "/home", "s3:", platform.node(),
+    "falcon", "osprey", "acme", "alice", "swordfish", "Jane", "0.0471", "0.3517", "/home", "s3:", platform.node(),
     "spec.yaml:", "study.db",
 )  # fmt: skip
 COLUMNS = ("cpu_cores", "threads", "gpu", "weights", "mode")
@@ -81,6 +82,8 @@ def test_nothing_that_is_shared_says_whose_it_is(tune: Tune, study: Path) -> Non
     assert "T4" in files["table.csv"]
     for said in ("texts of weights", "text of mode", "prices and their currency", "the host's name"):
         assert said in done.stdout
+    constraints = YAML(typ="safe").load(files["spec.yaml"])["space"]["constraints"]
+    assert constraints == ["threads <= cpu_cores", "mode != 'auto' or cpu_cores >= 1"]
     sheet = YAML(typ="safe").load(files["sheet.yaml"])
     assert (sheet["format"], sheet["licence"]) == ("tune-table/1", "CC0-1.0")
     assert set(next(csv.reader(files["table.csv"].splitlines()))) == set(sheet["columns"])

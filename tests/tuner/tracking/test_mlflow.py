@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -46,8 +47,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, needs_engine: None) -> Iter
             _wait(f"{url}/health", folder / "log")
             yield url
         finally:
-            os.killpg(process.pid, 15)
-            process.wait(20)
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait(url: str, log: Path, seconds: float = 120.0) -> None:

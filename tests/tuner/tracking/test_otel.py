@@ -146,6 +146,12 @@ def test_a_receiver_that_is_down_is_said_once_and_the_run_goes_on(tmp_path: Path
     assert recommendation(tmp_path / "out")["confirmed"] is True
 
 
+def test_what_is_no_url_of_http_is_refused(tmp_path: Path, tune_in_process: Tune) -> None:
+    done = tune_in_process("--service", demo(tmp_path), "--output", "out", "--otlp-endpoint", "collector:4317")
+    assert (done.returncode, "such as http://127.0.0.1:4318" in done.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
 class Listener(Observer):
     """Keeps the notices, and the threads in which they were said."""
 
