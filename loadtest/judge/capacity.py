@@ -321,4 +321,6 @@ def missed_by(found: Probed) -> str:
         return text + f"{probe.errors} of {probe.requests} requests failed ({kind})"
     limit = f" {probe.limit}" if probe.limit else ""
     p99 = f" (latency p99 {probe.p99_ms.value:.3g} ms)" if probe.p99_ms else ""
+    if not probe.misses and found.verdict == "undecided":  # no limit is to blame
+        return text + f"none of {probe.requests} requests missed the limit{limit}{p99}, which are too few to tell"
     return text + f"{probe.misses} of {probe.requests} requests missed the limit{limit}{p99}"
