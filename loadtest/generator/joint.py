@@ -166,15 +166,15 @@ class _Ballot:
 
 def _common(rate_qps: float, parts: Sequence[Probed], names: Sequence[str]) -> Probed:
     """The probe of the endpoint that is worst off, at the common rate, with the evidence of them all."""
-    spoiled = [(name, one.probe) for name, one in zip(names, parts, strict=True) if one.verdict == "invalid"]
+    invalid = [(name, one.probe) for name, one in zip(names, parts, strict=True) if one.verdict == "invalid"]
     worst = max(range(len(parts)), key=lambda number: (parts[number].too_many_errors, parts[number].tightest.distance))
     one = parts[worst]
     whole = Probed(one.probe, tuple(sample for part in parts for sample in part.evidence), one.failures, names[worst])
     probe = one.probe.model_copy(
         update={
             "rate_qps": rate_qps,
-            "verdict": "invalid" if spoiled else whole.verdict,
-            "reason": f"{spoiled[0][0]}: {spoiled[0][1].reason}" if spoiled else "",
+            "verdict": "invalid" if invalid else whole.verdict,
+            "reason": f"{invalid[0][0]}: {invalid[0][1].reason}" if invalid else "",
             "achieved_qps": sum(part.probe.achieved_qps for part in parts),
         }
     )

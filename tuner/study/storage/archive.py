@@ -183,8 +183,8 @@ class Archive:
         with reaching(self.url), _engine(self.url).connect() as connection:
             problems: list[str] = []
             found = dict(self._attributes(connection, problems))
-        if spoiled := [one for one in problems if one.startswith("tune:")]:
-            raise damaged(self.name, spoiled[0])
+        if refusals := [one for one in problems if one.startswith("tune:")]:
+            raise damaged(self.name, refusals[0])
         return self._known_plan(found)
 
     def _known_plan(self, attributes: Mapping[str, Any]) -> StudyPlan | None:
