@@ -8,6 +8,7 @@ import numpy as np
 
 from loadtest.judge.capacity import Probed
 from loadtest.judge.features import Requests
+from loadtest.judge.percentile import percentile_ms
 from loadtest.judge.settling import settle_s
 from loadtest.judge.verdict import Evidence, Failures, Stretch, judge
 from loadtest.plan import Probe, Verdict
@@ -62,9 +63,11 @@ class ServerProber:
                 break
         self.probes += 1
         self._left -= now + _DRAIN_S
+        waited = np.where(np.isfinite(seen), seen, now - times[sent])[counted[sent]]
         probe = Probe(
             rate_qps=rate_qps, verdict=verdict, started_s=0, duration_s=now, requests=number, completed=number,
-            misses=evidence.misses, errors=errors, achieved_qps=rate_qps, p50_ms=None, p95_ms=None, p99_ms=None,
+            misses=evidence.misses, errors=errors, achieved_qps=rate_qps, p50_ms=None, p95_ms=None,
+            p99_ms=percentile_ms(waited, 99, rate_qps),
             late_p99_ms=0, generator_cpu=0, histogram="",
         )  # fmt: skip
         return Probed(probe, (evidence,), failures, requests=(requests,), opinion=None if opinion is None else verdict)

@@ -21,7 +21,7 @@ from loadtest.judge.capacity import Posterior, Probed
 from loadtest.judge.features import Query, Requests, scale_qps, tokens
 from loadtest.judge.network import Inferred, ServerNetwork
 from loadtest.judge.verdict import HOPELESS, MIN_HOPELESS, Evidence, Failures, judge
-from loadtest.plan import Verdict
+from loadtest.plan import Interval, Probe, Verdict
 
 Floats = NDArray[np.float64]
 
@@ -110,10 +110,21 @@ class ServerPosterior:
         """The probability that the capacity is below a rate."""
         return self._at(self._view.below, rate_qps)
 
-    def log_latency(self, rate_qps: float, share: float) -> tuple[float, float]:
-        """Mean and spread of the logarithm of a latency in seconds: of the quantile `share` at that rate."""
-        mean, spread = self._view.inferred[0].log_latency(rate_qps, share)
-        return mean + math.log(self._queries[0].limit_s), spread
+    def p99_ms(self, probe: Probe) -> Interval | None:
+        """The probe's p99 as it was seen, with the 95% interval of the server's in the long run at that rate.
+
+        The network's, from all probes: at the median of searches on VALIDATION families it is 2.0 times as high as low
+        and holds the truth in 96 of 100, where the probe's own requests say 15 times, in 90. Where the network is not
+        trusted, or the rate is above the capacity and there is no long run, the probe's own stays.
+        """
+        seen, rate = probe.p99_ms, probe.rate_qps
+        number = next((n for n, query in enumerate(self._queries) if query.metric == "latency"), None)
+        if seen is None or number is None or self.trust < _UNLIKE or self.unlike or rate > self.quantile(0.5)[0]:
+            return seen
+        mean, spread = self._view.inferred[number].log_latency(rate, 0.99)
+        limit_ms, half = 1e3 * self._queries[number].limit_s, 1.96 * spread
+        low, high = limit_ms * math.exp(mean - half), limit_ms * math.exp(mean + half)
+        return Interval(value=seen.value, low=min(low, seen.value), high=max(high, seen.value))
 
     def verdict(
         self, requests: tuple[Requests, ...], evidence: Sequence[Evidence], failures: Failures | None

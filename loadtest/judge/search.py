@@ -112,7 +112,8 @@ class ServerSearch:
         if found.verdict == "invalid":
             return found.probe
         verdict = replace(found, opinion=self.posterior.decided(found)).verdict
-        return found.probe.model_copy(update={"verdict": verdict})
+        p99_ms = self.posterior.p99_ms(found.probe)
+        return found.probe.model_copy(update={"verdict": verdict, "p99_ms": p99_ms})
 
     def _given_up(self) -> bool:
         self._invalid += 1
@@ -172,7 +173,7 @@ class ServerSearch:
         else:
             self._client_limited = False
         within = [found for found in held if found.probe.rate_qps <= 1.02 * value] or held
-        best = max((found.probe for found in within), key=lambda probe: probe.rate_qps)
+        best = self._decided(max(within, key=lambda found: found.probe.rate_qps))
         capacity = Interval(value=value, low=low, high=high)
         return self._bounded(self._found("measured", capacity=capacity, best=best), low, high)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from benchmarks.truth.queues import capacity_qps
+from benchmarks.truth.queues import capacity_qps, quantile_s
 from benchmarks.truth.simulated import ServerProber
 from loadtest.judge import network
 from loadtest.judge.burst import Burst, longest_s, next_users
@@ -186,3 +186,15 @@ def _strange(one: Setting, rate: float) -> Probed:
     values = np.where(np.arange(200) % 2 == 0, 0.0005, 0.145)
     found = one.prober.probe(rate, 3.0, 0.8, opinion=one.posterior.verdict)
     return replace(found, requests=(Requests(rate, times, values, np.ones(200, dtype=bool)),))
+
+
+def test_the_p99_at_the_reported_rate_has_an_interval_that_means_something() -> None:
+    """Of a few hundred requests; their own last few alone say 10 to 1,000 ms."""
+    covered, found = 0, [setting(seed=seed).search() for seed in range(12)]
+    for one in found:
+        assert one.best is not None and one.best.p99_ms is not None
+        p99_ms = one.best.p99_ms
+        assert p99_ms.low <= p99_ms.value <= p99_ms.high
+        assert p99_ms.high < 4 * p99_ms.low, p99_ms
+        covered += p99_ms.low <= 1e3 * quantile_s("M/D/1", one.best.rate_qps, SERVICE_S) <= p99_ms.high
+    assert covered >= 10
