@@ -51,6 +51,23 @@ class _View:
     inferred: tuple[Inferred, ...]
 
 
+@dataclass(frozen=True)
+class _Grid:
+    """The rates at which distributions are held, and their logarithms."""
+
+    logs: Floats
+    rates: Floats
+
+
+@dataclass
+class _Predictions:
+    """How well was predicted: log scores of the network and of the counts, and how often the network was far off."""
+
+    network: float = 0.0
+    counts: float = 0.0
+    surprises: int = 0
+
+
 class ServerPosterior:
     """About one server under all limits of an SLO: the capacity is the least of what each limit allows.
 
@@ -64,13 +81,12 @@ class ServerPosterior:
         base_s = float(np.median(lone_s)) if len(lone_s) else min(query.limit_s for query in queries)
         self.scale_qps = scale_qps(self._bursts, base_s)
         self.wait_s = max(query.limit_s for query in queries)  # how long after it was due a request is judged
-        self._logs = math.log(self.scale_qps) + np.linspace(math.log(_LOWEST), math.log(_HIGHEST), _GRID)
-        self._rates = np.exp(self._logs)
+        logs = math.log(self.scale_qps) + np.linspace(math.log(_LOWEST), math.log(_HIGHEST), _GRID)
+        self._grid = _Grid(logs, np.exp(logs))
         self._counts = Posterior(self.scale_qps, _HIGHEST)
         self._probes: list[tuple[Requests, ...]] = []
         self._refused: list[tuple[float, float]] = []
-        self._scores = [0.0, 0.0]  # log scores of the network and of the counts
-        self._surprises = 0
+        self._predictions = _Predictions()
         self._view = self._viewed(self._probes, self._counts)
 
     @property
@@ -78,7 +94,7 @@ class ServerPosterior:
         """The weight of the network: what its predictions are worth beside those of the counts."""
         if not self._trained:
             return 0.0
-        odds = math.log(_TRUSTED / (1 - _TRUSTED)) + self._scores[0] - self._scores[1]
+        odds = math.log(_TRUSTED / (1 - _TRUSTED)) + self._predictions.network - self._predictions.counts
         return 1 / (1 + math.exp(-odds))
 
     @property
@@ -90,7 +106,7 @@ class ServerPosterior:
     @property
     def unlike(self) -> bool:
         """Whether this is a server unlike any that the network knows."""
-        return self._trained and (self.trust < _UNLIKE or self._surprises >= _SURPRISES)
+        return self._trained and (self.trust < _UNLIKE or self._predictions.surprises >= _SURPRISES)
 
     def add(self, found: Probed) -> None:
         """A probe that counts: first what each would have said of it, then what it says."""
@@ -104,7 +120,7 @@ class ServerPosterior:
 
     def quantile(self, *shares: float) -> list[float]:
         """Rates below which the capacity lies with these probabilities."""
-        return [float(np.exp(np.interp(share, self._view.below, self._logs))) for share in shares]
+        return [float(np.exp(np.interp(share, self._view.below, self._grid.logs))) for share in shares]
 
     def below(self, rate_qps: float) -> float:
         """The probability that the capacity is below a rate."""
@@ -168,23 +184,23 @@ class ServerPosterior:
         return "undecided"
 
     def _at(self, below: Floats, rate_qps: float) -> float:
-        return float(np.interp(math.log(rate_qps), self._logs, below))
+        return float(np.interp(math.log(rate_qps), self._grid.logs, below))
 
     def _viewed(self, probes: Sequence[tuple[Requests, ...]], counts: Posterior) -> _View:
-        widen = _CAUTION * (1 + _WIDEN * self._surprises)
+        widen = _CAUTION * (1 + _WIDEN * self._predictions.surprises)
         inferred = tuple(
             self._network.infer(tokens(query, self._lone_s, self._bursts, [probe[number] for probe in probes]))
             for number, query in enumerate(self._queries)
         )
         # What one limit allows hangs together with what another does: the tightest decides.
-        network = np.max([one.below(self._rates, widen) for one in inferred], axis=0)
-        counted = counts.below_all(self._rates)
+        network = np.max([one.below(self._grid.rates, widen) for one in inferred], axis=0)
+        counted = counts.below_all(self._grid.rates)
         trust = self.trust
         if _width(counted) < _width(network):
             trust = min(1 - trust, 0.005)  # many requests: then counts know more, and their errors are known
         mixed = trust * network + (1 - trust) * counted
         for rate, left in self._refused:
-            density = np.diff(mixed, prepend=0.0) * np.where(self._rates > rate, left, 1.0)
+            density = np.diff(mixed, prepend=0.0) * np.where(self._grid.rates > rate, left, 1.0)
             mixed = np.cumsum(density)
         mixed = np.maximum.accumulate(mixed) + np.linspace(0, 1e-9, len(mixed))  # ascending, for the quantiles
         return _View(mixed / mixed[-1], network, counted, inferred)
@@ -197,11 +213,16 @@ class ServerPosterior:
         """
         rate, side = found.probe.rate_qps, judge(found.evidence)
         if side != "undecided" and not found.too_many_errors:
-            for number, below in enumerate((self._view.network_below, self._view.counts_below)):
-                missed = min(max(self._at(below, rate), 0.01), 0.99)
-                self._scores[number] += max(math.log(missed if side == "missed" else 1 - missed), _WORST)
+            self._predictions.network += _score(self._at(self._view.network_below, rate), side)
+            self._predictions.counts += _score(self._at(self._view.counts_below, rate), side)
         for one, inferred, query in zip(found.requests, self._view.inferred, self._queries, strict=False):
-            self._surprises += _surprised(one, inferred, query)
+            self._predictions.surprises += _surprised(one, inferred, query)
+
+
+def _score(below: float, side: Verdict) -> float:
+    """The logarithm of what was said of the side that it turned out to be, from the probability of a miss."""
+    missed = min(max(below, 0.01), 0.99)
+    return max(math.log(missed if side == "missed" else 1 - missed), _WORST)
 
 
 def _width(below: Floats) -> float:

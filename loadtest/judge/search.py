@@ -7,6 +7,7 @@ word is a probe a little below the capacity.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from loadtest.judge.capacity import Found, OpinionatedProber, Probed, missed_by
@@ -58,7 +59,7 @@ class ServerSearch:
 
     def run(self) -> Found:
         """Probe until the capacity is known as well as asked for, or the time is over."""
-        rate = self.first_rate_qps or self._beside(_FIRST)
+        rate = self.first_rate_qps or _beside(self.posterior, _FIRST)
         while self.prober.remaining_s() > self._least_s:
             found = self._probe(rate)
             if found.verdict == "invalid":
@@ -141,12 +142,7 @@ class ServerSearch:
             return min(fastest * _LONG_STEP, max(fastest * _STEP[turn], up))
         # Near the end it is more likely to hold: what is reported is then what was seen.
         last = self._known() or self.prober.remaining_s() < 8 * _MIN_PROBE_S
-        return self._beside(_LAST if last else side)
-
-    def _beside(self, share: float) -> float:
-        """That quantile of the capacity, but near its middle: far from it a probe is decided and says little."""
-        middle, rate = self.posterior.quantile(0.5, share)
-        return min(max(rate, middle / _FURTHEST), middle * _FURTHEST)
+        return _beside(self.posterior, _LAST if last else side)
 
     def _known(self) -> bool:
         """Known well enough, and seen from both sides, or the interval would rest on the model alone."""
@@ -164,7 +160,7 @@ class ServerSearch:
             slowest = min(valid, key=lambda found: found.missed_below_qps, default=None)
             if slowest is not None and slowest.missed_below_qps <= _HOPELESS_SHARE * self.posterior.scale_qps:
                 return self._found("infeasible", reason=missed_by(slowest))
-            return self._found("invalid", reason=self._why_not(valid))
+            return self._found("invalid", reason=_why_not(self._probes, client_limited=self._client_limited))
         low, value, high = self.posterior.quantile(0.025, 0.5, 0.975)
         fastest = max(found.probe.rate_qps for found in held)
         if self._client_limited and len(held) == len(valid):
@@ -192,19 +188,28 @@ class ServerSearch:
             at_most_qps=high if misses is None else misses, unlike_known=self.posterior.unlike,
         )  # fmt: skip
 
-    def _why_not(self, valid: list[Probed]) -> str:
-        if self._client_limited:
-            return f"{TOO_SHORT}: no rate was seen to hold; the load generator itself was too slow"
-        slowest = min(valid, key=lambda found: found.probe.rate_qps, default=None)
-        if slowest is None and self._probes:
-            return f"{TOO_SHORT}: no probe counted, the last because {self._probes[-1].probe.reason}"
-        if slowest is None:
-            return f"{TOO_SHORT}: the time was over before the first probe"
-        return f"{TOO_SHORT}: no rate was seen to hold; {missed_by(slowest)}"
-
     def _found(
         self, outcome: Outcome, *, reason: str = "", capacity: Interval | None = None, bound_qps: float | None = None,
         best: Probe | None = None,
     ) -> Found:  # fmt: skip
         probes = tuple(self._decided(found) for found in self._probes)
         return Found(outcome, reason, capacity, bound_qps, best, self._client_limited, probes)
+
+
+def _beside(posterior: ServerPosterior, share: float) -> float:
+    """That quantile of the capacity, but near its middle: far from it a probe is decided and says little."""
+    middle, rate = posterior.quantile(0.5, share)
+    return min(max(rate, middle / _FURTHEST), middle * _FURTHEST)
+
+
+def _why_not(probes: Sequence[Probed], *, client_limited: bool) -> str:
+    """Why no rate was seen to hold, and none so low that the server is to blame."""
+    if client_limited:
+        return f"{TOO_SHORT}: no rate was seen to hold; the load generator itself was too slow"
+    valid = [found for found in probes if found.verdict != "invalid"]
+    slowest = min(valid, key=lambda found: found.probe.rate_qps, default=None)
+    if slowest is not None:
+        return f"{TOO_SHORT}: no rate was seen to hold; {missed_by(slowest)}"
+    if probes:
+        return f"{TOO_SHORT}: no probe counted, the last because {probes[-1].probe.reason}"
+    return f"{TOO_SHORT}: the time was over before the first probe"
