@@ -37,6 +37,8 @@ def describe(problem: ErrorDetails) -> str:
         name, known = str(problem["loc"][-1]), _keys_at(problem["loc"][:-1])
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         return f"unknown key; did you mean {close[0]}?" if close else f"unknown key; there are {', '.join(known)}"
+    if problem["type"] == "model_type" and (known := _keys_at(problem["loc"])):
+        return f"holds keys of its own: {', '.join(known)}{_not(problem)}"
     return message(problem)
 
 
@@ -47,10 +49,15 @@ def message(problem: ErrorDetails) -> str:
     said = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return said
+    return f"{said[0].lower()}{said[1:]}{_not(problem)}"
+
+
+def _not(problem: ErrorDetails) -> str:
+    """What stands there, but nothing where perhaps the secret itself stands in its variable's place."""
     if {"auth", "secrets"} & set(problem["loc"]):
-        return f"{said[0].lower()}{said[1:]}"  # perhaps the secret itself stands where its variable belongs
+        return ""
     shown = repr(problem["input"])
-    return f"{said[0].lower()}{said[1:]}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
+    return f", not {shown if len(shown) <= 60 else shown[:57] + '...'}"
 
 
 def _keys_at(loc: KeyPath) -> list[str]:

@@ -78,6 +78,8 @@ def test_a_parameter_named_like_a_role_has_it(tmp_path: Path) -> None:
     [
         ("slo: {p99: 50ms", "slo: {p99: 50", 8, "slo.p99: no unit in \"50\"; use us, ms, s, m or h"),
         ("0.1%}", "0.001}", 8, "slo.error_rate: no % in \"0.001\""),
+        ("{p99: 50ms", "{ttft: 400ms, p99: 50ms", 8,
+         "slo.ttft: holds keys of its own: p50, p90, p95, p99, p99.9, not '400ms'"),
         ("service:\n", "sevice:\n", 2, "sevice: unknown key; did you mean service?"),
         ("timeout: 2m", "timout: 2m", 6, "service.ready.timout: unknown key; did you mean timeout?"),
         ("version: 1", "version: 2", 1, "version: "),

@@ -104,6 +104,7 @@ def fit_lines(loaded: LoadedSpec) -> Iterator[str]:
     seen: dict[str, list[str]] = {}
     roles = [parameter for role in ("gpu_type", "gpu_memory", "gpus", "memory") if (
         parameter := loaded.space.with_role(role))]  # fmt: skip
+    asked = {parameter.role for parameter in roles}
     first = {parameter.name: parameter.choices[0] for parameter in loaded.space.parameters}
     for chosen in product(*(parameter.choices for parameter in roles)):
         own = dict(zip((parameter.name for parameter in roles), chosen, strict=True))
@@ -111,7 +112,8 @@ def fit_lines(loaded: LoadedSpec) -> Iterator[str]:
         configuration = first | own
         memory = _memory(loaded, configuration, found)
         if memory is None:
-            seen.setdefault("memory not known: give it in prices.gpu_hour", []).append(shown)
+            where = "give it in prices.gpu_hour" if "gpu_type" in asked else "a parameter with the role memory says it"
+            seen.setdefault(f"memory not known: {where}", []).append(shown)
             continue
         need = needed(size, found, configuration)
         left = memory - need.weights - need.framework
