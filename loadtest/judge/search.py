@@ -24,11 +24,11 @@ _STEP = (1.04, 1.1, 1.2)  # from the highest rate that held, or the lowest that 
 _LONG_STEP = 1.6  # and at most
 # Quantiles of the posterior to go to. At its middle no probe is ever decided, and a network that reads all latencies
 # learns as much beside it: so the first rate is likely to hold, and later ones are in turns likely to hold and to miss.
-_FIRST, _SIDES = 0.06, (0.06, 0.94)
+_FIRST, _SIDES = 0.03, (0.03, 0.97)
 _FURTHEST = 1.2  # times the middle, or a part of it
 _UP = (0.95, 0.97, 0.98)  # while every rate held: further each time
 _DOWN = (0.25, 0.08, 0.02)  # and while none did
-_LAST = 0.06  # near the end
+_LAST = 0.03  # near the end
 _WORTH = 2.0  # of the shortest probe: what is left for another one, or it is spent on this one
 _MIN_COUNTED = 8
 _MAX_INVALID, _SLOWER = 3, 0.6  # probes in a row that the generator spoiled; then slower
