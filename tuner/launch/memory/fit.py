@@ -112,8 +112,8 @@ def fit_lines(loaded: LoadedSpec) -> Iterator[str]:
         configuration = first | own
         memory = _memory(loaded, configuration, found)
         if memory is None:
-            where = "give it in prices.gpu_hour" if "gpu_type" in asked else "a parameter with the role memory says it"
-            seen.setdefault(f"memory not known: {where}", []).append(shown)
+            remedy = "give it in prices.gpu_hour" if "gpu_type" in asked else "a parameter with the role memory says it"
+            seen.setdefault(f"memory not known: {remedy}", []).append(shown)
             continue
         need = needed(size, found, configuration)
         left = memory - need.weights - need.framework
