@@ -42,8 +42,9 @@ KEEP :=
 lowest:
 	$(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/lowest.py $(KEEP) >$(LOWEST)/constraints.txt
-	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[postgresql,optuna-dashboard]" \
-	  pytest pytest-timeout pytest-xdist hypothesis torch mpmath matplotlib playwright kubernetes-validate check-jsonschema hatchling
+	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[postgresql,optuna-dashboard,mlflow,otel,wandb,llm]" \
+	  "tritonclient[grpc]" pytest pytest-timeout pytest-xdist hypothesis torch mpmath matplotlib playwright kubernetes-validate \
+	  check-jsonschema hatchling
 	$(LOWEST)/bin/python -m pytest -n 2 -m "not machine and not engine"
 
 # Eight real servers and a chain of three, each in an environment of its own (several gigabytes; Java 17 for TorchServe). For the night.

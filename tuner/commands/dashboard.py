@@ -82,8 +82,10 @@ class Studies:
 
     def running(self, name: str) -> Sequence[Mapping[str, Any]]:
         """Of a run's own folder; what runs elsewhere against a shared database is not known here."""
+        from sqlalchemy import make_url
+
         url = self._archives[name].url if name in self._archives else ""
-        return read_live(Path(url.removeprefix("sqlite:///")).parent) if url.startswith("sqlite:///") else []
+        return read_live(Path(make_url(url).database or "").parent) if url.startswith("sqlite:///") else []
 
     def formats(self, name: str) -> tuple[str, ...]:
         """None without a recommendation."""

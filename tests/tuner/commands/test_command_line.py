@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,9 @@ def test_the_tuner_never_imports_the_load_generator() -> None:
 
 
 def test_the_generated_pages_are_up_to_date() -> None:
+    pinned = (Path(__file__).parents[3] / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if not {f"{name}=={version(name)}" for name in ("click", "pydantic")} <= set(pinned):
+        pytest.skip("another version of click or pydantic words them otherwise than the one in constraints.txt")
     for path, text in pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date: run `make docs`"
 

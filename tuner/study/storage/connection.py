@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 from search_spaces.masking import harmless_url, remember_url
 from tuner.errors import UnfitEnvironmentError
@@ -13,8 +12,10 @@ from tuner.errors import UnfitEnvironmentError
 
 def sqlite_url(folder: Path) -> str:
     """The default storage of a study: a file in its output folder."""
-    path = str((folder / "study.db").resolve())
-    return f"sqlite:///{quote(path)}"  # SQLAlchemy reads it back; a `#` would end it
+    from sqlalchemy import URL
+
+    # From 2.1 on SQLAlchemy decodes a path within a URL, and before it does not: each writes what it reads itself.
+    return URL.create("sqlite", database=str((folder / "study.db").resolve())).render_as_string(hide_password=False)
 
 
 def with_driver(url: str) -> str:
