@@ -17,14 +17,15 @@ from benchmarks.on_gpu.run import PYTHON, Run, environment, table
 from benchmarks.on_gpu.servers import SERVER
 from benchmarks.on_gpu.table import Row, server_arguments
 
-_START_S, _BESIDE_S = 25.0, 0.8  # for the server's start and the confirmation; for what a trial takes beside its load
+_START_S, _BESIDE_S = 15.0, 1.2  # for the server's start; for what a trial takes beside its load
+_FINAL = 8  # launches of the final at most: 40% of the budget
 _KNOBS = ("workers", "threads", "precision", "batch_size")
 
 
 def tuned(run: Run, plan: Design, model: str, rows: list[Row], gpu_type: str | None, budget: int) -> None:
     """`tune --budget N` with the process runner: one server, which is told each configuration."""
     folder = run.output / "tune"
-    each_s = min(10.0, max(4.0, (run.left_s - _START_S - 10) / (budget + 3) - _BESIDE_S))
+    each_s = min(10.0, max(4.0, (run.left_s - _START_S - 10) / (budget + _FINAL) - _BESIDE_S))
     spec = run.output / "tune.yaml"
     spec.write_text(_spec(run, plan, model, gpu_type, each_s), encoding="utf-8")
     began = time.monotonic()
