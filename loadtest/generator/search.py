@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections import Counter
+from collections import defaultdict
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.warmup import WarmUp, warm_up
 from loadtest.judge import network
 from loadtest.judge.burst import Burst, longest_s, next_users
-from loadtest.judge.capacity import Found, Prober, missed_by
+from loadtest.judge.capacity import Found, Prober, digits, missed_by
 from loadtest.judge.features import ARRIVALS, Query
 from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.search import ServerSearch
@@ -25,6 +26,7 @@ from loadtest.plan import Interval, LoadPlan, Measurement, Outcome
 from loadtest.request.vocabulary import vocabulary
 from loadtest.slo import LatencyLimit
 
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _CLOSED_S = 30.0
 _SLOW_QPS = 1.0
 _EDGE = 0.85  # of what it can do: where a server's limit usually is, as long as nothing is known
@@ -161,7 +163,9 @@ def _notes(plan: LoadPlan, found: Found, warm: WarmUp) -> list[str]:
     if plan.request.llm is not None and (note := vocabulary(plan.request.llm.tokenizer).note):
         notes.append(note)
     if found.certainty == "uncertain" and found.at_least_qps and found.at_most_qps:
-        notes.append(f"Uncertain: at least {found.at_least_qps:.3g}, at most {found.at_most_qps:.3g} requests/s.")
+        notes.append(
+            f"Uncertain: at least {digits(found.at_least_qps)}, at most {digits(found.at_most_qps)} requests/s."
+        )
     if found.unlike_known:
         notes.append(
             "The server is unlike any server we know: its interval rests on counts of late requests, and is wide."
@@ -170,6 +174,18 @@ def _notes(plan: LoadPlan, found: Found, warm: WarmUp) -> list[str]:
         notes.append("The load generator was the limit: the capacity is a lower bound.")
     if found.capacity is not None and found.capacity.value < _SLOW_QPS and plan.users is None:
         notes.append("Below one request per second a load test sees few requests; the interval says how few.")
-    spoiled = Counter(probe.reason for probe in found.probes if probe.verdict == "invalid")
-    notes.extend(f"{count} of {len(found.probes)} probes did not count: {why}." for why, count in spoiled.items())
+    return [*notes, *_left_out(found)]
+
+
+def _left_out(found: Found) -> list[str]:
+    """A note for each kind of reason for which probes did not count; of reasons that differ in figures, the largest."""
+    kinds: defaultdict[str, list[str]] = defaultdict(list)
+    for probe in found.probes:
+        if probe.verdict == "invalid":
+            kinds[_NUMBER.sub("", probe.reason)].append(probe.reason)
+    notes = []
+    for reasons in kinds.values():
+        worst = max(reasons, key=lambda reason: [float(number) for number in _NUMBER.findall(reason)])
+        at_worst = "" if len(set(reasons)) == 1 else " (in the worst of them)"
+        notes.append(f"{len(reasons)} of {len(found.probes)} probes did not count: {worst}{at_worst}.")
     return notes

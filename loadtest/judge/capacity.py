@@ -312,15 +312,20 @@ def _nothing_held(valid: list[Probed]) -> str:
     return f"no rate held; {missed_by(slowest)}"
 
 
+def digits(value: float) -> str:
+    """Three significant digits without an exponent: `1,840`."""
+    return f"{float(f'{value:.3g}'):,.12g}"
+
+
 def missed_by(found: Probed) -> str:
     """What was seen at that rate, in words."""
     probe = found.probe
-    text = f"at {probe.rate_qps:.3g} requests/s " + (f"in all, {found.target}: " if found.target else "")
+    text = f"at {digits(probe.rate_qps)} requests/s " + (f"in all, {found.target}: " if found.target else "")
     if probe.errors >= 0.5 * max(1, probe.misses) or (found.too_many_errors and probe.errors):
         kind = max(probe.error_kinds, key=lambda name: probe.error_kinds[name], default="errors")
         return text + f"{probe.errors} of {probe.requests} requests failed ({kind})"
     limit = f" {probe.limit}" if probe.limit else ""
-    p99 = f" (latency p99 {probe.p99_ms.value:.3g} ms)" if probe.p99_ms else ""
+    p99 = f" (latency p99 {digits(probe.p99_ms.value)} ms)" if probe.p99_ms else ""
     if not probe.misses and found.verdict == "undecided":  # no limit is to blame
         return text + f"none of {probe.requests} requests missed the limit{limit}{p99}, which are too few to tell"
     return text + f"{probe.misses} of {probe.requests} requests missed the limit{limit}{p99}"

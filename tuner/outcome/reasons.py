@@ -44,7 +44,7 @@ def reasons(of: Grounds) -> list[str]:
     said = [
         _decided(of),
         _what_it_serves(of.loaded, of.best),
-        *_in_tokens(of.best.language),
+        *_in_tokens(of.best.language, of.loaded.spec.prices.currency),
         *_side_by_side(of.best),
         *_along_the_chain(of.best.chain),
     ]
@@ -97,15 +97,15 @@ def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:
     return f"{text}."
 
 
-def _in_tokens(language: LanguageRecord | None) -> list[str]:
+def _in_tokens(language: LanguageRecord | None, currency: str) -> list[str]:
     """What that is in tokens, for a language model that streams its answers."""
     if language is None or language.output_tokens_per_second is None:
         return []
-    text = f"That is {language.output_tokens_per_second:.4g} output tokens/s"
+    text = f"That is {figure(language.output_tokens_per_second, 4)} output tokens/s"
     if language.tokens_per_second_per_user is not None:
-        text += f", {language.tokens_per_second_per_user:.4g} for each user"
+        text += f", {figure(language.tokens_per_second_per_user, 4)} for each user"
     if language.cost_per_million_output_tokens is not None:
-        text += f", at {language.cost_per_million_output_tokens:.4g} per million output tokens"
+        text += f", at {money(language.cost_per_million_output_tokens, currency)} per million output tokens"
     if good := goodput(language.good, language.good_of):
         text += f"; {good}"
     return [f"{text}."]

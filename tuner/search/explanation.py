@@ -43,7 +43,8 @@ def explained(
         metric=objective.metrics[0],
         surface=_surface(pool, order, (loss, low, high), serves, upward=objective.maximised[0]),
         trust=trust,
-        importance={pool.space.names[one]: effects[one] for one in order},
+        # An effect is a share; where much of the space cannot serve, its estimate can come out above 1.
+        importance={pool.space.names[one]: min(1.0, effects[one]) for one in order},
     )
 
 

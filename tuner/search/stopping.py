@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Sequence
 
 from results import TrialRecord
+from results.text import money
 from tuner.search.objective import Objective
 
 MIN_TRIALS, MAX_TRIALS = 8, 100
@@ -31,8 +32,9 @@ def why_give_up(records: Sequence[TrialRecord]) -> str | None:
 
 
 def why_stop(
-    expected_improvement: float, objective: Objective, best: TrialRecord, records: Sequence[TrialRecord]
-) -> str | None:
+    expected_improvement: float, objective: Objective, best: TrialRecord, records: Sequence[TrialRecord],
+    currency: str,
+) -> str | None:  # fmt: skip
     """A sentence, or None where another trial is worth it. `expected_improvement` is a share of the best's figure."""
     if len(records) < MIN_TRIALS:
         return None
@@ -52,4 +54,5 @@ def why_stop(
     cost = seconds / 3600 * (hourly + WAITING_PER_HOUR)
     if worth >= cost:
         return None
-    return f"{begun}, {worth:.2g} a month; it would cost {cost:.2g} ({seconds:.0f} s of a container and of waiting)."
+    saved, price = money(worth, currency), money(cost, currency)
+    return f"{begun}, {saved} a month; it would cost {price} ({seconds:.0f} s of a container and of waiting)."

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from results import TrialRecord
-from results.text import duration
+from results.text import duration, money
 
 _HOUR_S = 3600.0
 
@@ -59,7 +59,7 @@ class Spent:
 
 
 def why_not(
-    limits: Limits, spent: Spent, load_s: float, price_per_hour: float | None, *, running: int = 0
+    limits: Limits, spent: Spent, load_s: float, price_per_hour: float | None, *, currency: str, running: int = 0
 ) -> str | None:
     """A sentence where another trial, of at most `load_s` seconds of load and at that price, might go beyond the
     limits; None else. `running` trials are under way and not in `spent`: each may take as long.
@@ -71,5 +71,6 @@ def why_not(
     if limits.cost is not None and price_per_hour:
         cost = further * price_per_hour / _HOUR_S
         if spent.cost + cost > limits.cost:
-            return f"Stopped: {spent.cost:.4g} is spent on machines, and another trial may take {cost:.4g} more."
+            so_far, more = money(spent.cost, currency), money(cost, currency)
+            return f"Stopped: {so_far} is spent on machines, and another trial may take {more} more."
     return None

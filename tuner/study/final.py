@@ -81,7 +81,7 @@ class Final:
         price = next(one.cost_per_hour for one in records if one.number == number)
         spent = Spent.by([*records, *(one for launches in again.values() for one in launches)])
         load_s = self.setup.loaded.most_load_s(confirmation=True)
-        return why_not(self.limits, spent, load_s, price)
+        return why_not(self.limits, spent, load_s, price, currency=self.setup.loaded.spec.prices.currency)
 
     def _next_round(
         self, records: Sequence[TrialRecord], again: Launches, outlook: Outlook, left: int, rules: FinalRules

@@ -125,14 +125,16 @@ class Study:
         if not self.limits:
             return None
         limits = self.limits.for_search(self.setup.loaded.spec.objective.final)
-        load_s = self.setup.loaded.most_load_s(confirmation=False)
+        load_s, currency = self.setup.loaded.most_load_s(confirmation=False), self.setup.loaded.spec.prices.currency
         price = None if configuration is None else self.setup.price(configuration)
-        return why_not(limits, Spent.by(records, self.parallel), load_s, price, running=running)
+        return why_not(limits, Spent.by(records, self.parallel), load_s, price, currency=currency, running=running)
 
     def _why_stop(self, records: list[TrialRecord]) -> str | None:
         best = self._best(records)
         improvement = None if best is None else self.proposer.propose(records, [], len(records)).expected_improvement
-        return None if best is None or improvement is None else why_stop(improvement, self.objective, best, records)
+        if best is None or improvement is None:
+            return None
+        return why_stop(improvement, self.objective, best, records, self.setup.loaded.spec.prices.currency)
 
     def _say_trust(self, records: list[TrialRecord], doubted: bool) -> bool:
         """Say when predictions stop fitting what is measured, and when they fit again."""

@@ -30,23 +30,24 @@ def trial(number: int, price: float | None = 0.1) -> TrialRecord:
 
 def test_it_stops_when_a_trial_costs_more_than_it_saves() -> None:
     records = [trial(number) for number in range(MIN_TRIALS)]
-    # 0.05 an hour is 36 a month, of which 0.6% is 0.22; a minute of waiting at 20 an hour is 0.33.
+    # 0.05 an hour is 36 a month, of which 0.6% is 0.219; a minute of waiting at 20 an hour is 0.33.
     cheap = [trial(number, price=0.05) for number in range(MIN_TRIALS)]
-    reason = why_stop(0.006, COST, cheap[0], cheap)
+    reason = why_stop(0.006, COST, cheap[0], cheap, "USD")
     assert reason is not None
     assert "0.60%" in reason
-    assert why_stop(0.006, COST, records[0], records) is None
+    assert "0.219 USD a month; it would cost 0.334 USD" in reason
+    assert why_stop(0.006, COST, records[0], records, "USD") is None
 
 
 def test_it_does_not_stop_before_it_has_seen_anything() -> None:
     records = [trial(number) for number in range(MIN_TRIALS - 1)]
-    assert why_stop(0.0, COST, records[0], records) is None
+    assert why_stop(0.0, COST, records[0], records, "USD") is None
 
 
 def test_a_dear_service_is_worth_more_trials() -> None:
     records = [trial(number, price=30.0) for number in range(MIN_TRIALS)]
-    assert why_stop(0.006, COST, records[0], records) is None
-    reason = why_stop(0.004, COST, records[0], records)
+    assert why_stop(0.006, COST, records[0], records, "USD") is None
+    reason = why_stop(0.004, COST, records[0], records, "USD")
     assert reason is not None
     assert "less than 0.5%" in reason
 
@@ -54,8 +55,8 @@ def test_a_dear_service_is_worth_more_trials() -> None:
 def test_without_prices_the_share_decides() -> None:
     records = [trial(number, price=None) for number in range(MIN_TRIALS)]
     objective = Objective(("capacity_qps",))
-    assert why_stop(0.004, objective, records[0], records) is not None
-    assert why_stop(0.006, objective, records[0], records) is None
+    assert why_stop(0.004, objective, records[0], records, "USD") is not None
+    assert why_stop(0.006, objective, records[0], records, "USD") is None
 
 
 @pytest.fixture
