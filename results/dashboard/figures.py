@@ -89,7 +89,7 @@ def cost_over(study: StudySummary, x: str) -> Figure:
 def latency(curve: LatencyCurve | None) -> Figure:
     """p50, p95, p99 with its interval over the rate, and the limit, the capacity and the knee."""
     if curve is None:
-        return nothing("no probes of this trial are stored")
+        return nothing("fewer than two rates were measured")
     rates = [one.rate_qps for one in curve.points]
     band = {
         "type": "scatter", "mode": "lines", "fill": "toself", "fillcolor": "rgba(0,114,178,.15)",

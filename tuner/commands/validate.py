@@ -23,6 +23,7 @@ def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:
     runner = make_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
     request_sources(loaded)
+    fit = runnable(loaded, runner)
     click.echo(f"{path} is valid: {_counted(loaded)}")
     for parameter in loaded.space.parameters:
         role = f" ({parameter.role})" if parameter.role and parameter.role != parameter.name else ""
@@ -30,7 +31,6 @@ def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:
     for service in loaded.services:
         for line in fit_lines(service.loaded):
             click.echo(line)
-    fit = runnable(loaded, runner)
     if fit.refusals:
         click.echo(f"{fit.refused_share:.0%} of them cannot run here, for example: {fit.refusals[0]}")
     if (text := _takes(loaded, fit, budget)) is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from docs import wrong_input
 from docs.generate import pages
 from tests.conftest import Tune
 from tuner.spec.reading import load_spec
@@ -149,6 +150,14 @@ def test_validate_says_what_is_probably_not_meant(tmp_path: Path, tune: Tune, ol
     done = tune("validate")
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
+
+
+def test_the_page_of_wrong_input_is_what_validate_says(tmp_path: Path, tune: Tune) -> None:
+    def validate(_: Path) -> tuple[int, str]:
+        done = tune("validate")
+        return done.returncode, done.stdout + done.stderr
+
+    assert wrong_input.page(tmp_path, validate) == wrong_input.PAGE.read_text(encoding="utf-8")
 
 
 def test_the_time_out_follows_the_slowest_limit_unless_it_is_given(tmp_path: Path) -> None:
