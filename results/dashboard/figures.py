@@ -36,8 +36,7 @@ _KINDS: Mapping[Kind, tuple[str, str, str, int]] = {
     "best": ("recommended", BLUE, "star", 16),
 }
 _MAX_BARS = 120  # trials up to which every one has its error bars
-_SCALE = [[0, "rgba(0,114,178,.10)"], [1, "#0072b2"]]  # the stronger, the better, as in the report
-_MAX_BANDS = 200
+SCALE = [[0, "rgba(0,114,178,.10)"], [1, "#0072b2"]]  # the stronger, the better, as in the report
 _MAX_POINTS = 1500
 _CELLS = 120  # of a picture's width: points closer than that are one
 
@@ -77,7 +76,8 @@ def cost_over(study: StudySummary, x: str) -> Figure:
         "y": [end for one in bars for end in cost_ends(one)],
     }  # fmt: skip
     found = _figure(
-        traces, name, "cost per million requests", logarithmic="xy", prefix=_prefix(study), reach=reach
+        traces, name, axis_title(study, "cost_per_million_requests"), logarithmic="xy", prefix=_prefix(study),
+        reach=reach,
     )  # fmt: skip
     if x == "p99_ms" and limit_ms:
         found["layout"]["shapes"] = [_rule("x", limit_ms, ORANGE)]
@@ -111,9 +111,7 @@ def latency(curve: LatencyCurve | None) -> Figure:
     shapes, notes = [], []
     if curve.limit_ms:
         shapes.append(_rule("y", curve.limit_ms, ORANGE))
-        notes.append(
-            _note(0, math.log10(curve.limit_ms), f"{curve.limit_name} {milliseconds(curve.limit_ms)}", "x domain")
-        )
+        notes.append(_note(0, math.log10(curve.limit_ms), f"SLO {milliseconds(curve.limit_ms)}", "x domain"))
     for place, (name, rate) in enumerate(
         (("capacity", curve.capacity.value if curve.capacity else None), ("knee", curve.knee_qps))
     ):
@@ -158,9 +156,10 @@ def surface(study: StudySummary) -> Figure:
     found = _figure(
         [{
             "type": "heatmap", "x": [plain(given(one)) for one in shown.x_values], "text": text,
-            "y": [plain(given(one)) for one in shown.y_values], "z": shown.value, "colorscale": _SCALE,
+            "y": [plain(given(one)) for one in shown.y_values], "z": shown.value, "colorscale": SCALE,
             "reversescale": study.explanation.metric != "capacity_qps", "hoverongaps": False, "xgap": 2, "ygap": 2,
-            "colorbar": {"title": {"text": metric_name(study.explanation.metric), "side": "right"}},
+            "colorbar": {"title": {"text": axis_title(study, study.explanation.metric), "side": "right"},
+                         "tickprefix": _prefix(study) if study.explanation.metric.startswith("cost") else ""},
             "hovertemplate": "%{x}, %{y}: %{text}<extra></extra>",
         }], plain(shown.x), plain(shown.y),
     )  # fmt: skip
@@ -184,34 +183,9 @@ def search(study: StudySummary) -> Figure:
             "y": [one.best for one in best], "line": {"color": BLUE, "shape": "hv"}, "hoverinfo": "skip",
         },
     ]  # fmt: skip
-    return _figure(traces, "trial", metric_name(study.question.metrics[0]), logarithmic="y")
-
-
-def parallel(study: StudySummary) -> Figure:
-    """The best trials as bands over their parameters and what came of them; the stronger, the better."""
-    known = [one for one in map(study.latest, study.records) if one.number in study.values]
-    if len(known) < 2:
-        return nothing("two complete trials make a picture")
-    known.sort(key=lambda one: study.values[one.number], reverse=study.question.maximised)
-    shown = known[:_MAX_BANDS]
-    quarters = [min(3, 4 * place // len(shown)) for place in range(len(shown))]
-    ends = [study.values[shown[quarters.index(quarter)].number] for quarter in sorted(set(quarters))]
-    words = [f"from {number(end)} on" if place else f"best: {number(end)}" for place, end in enumerate(ends)]
-    dimensions = [
-        {"label": plain(name), "values": [plain(given(one.configuration.get(name))) for one in shown]}
-        for name in study.question.parameters
-    ]
-    names = sorted(set(quarters))
-    outcome = {
-        "label": metric_name(study.question.metrics[0]), "values": [words[names.index(one)] for one in quarters],
-        "categoryorder": "array", "categoryarray": words,
-    }  # fmt: skip
-    trace = {
-        "type": "parcats", "dimensions": [*dimensions, outcome], "hoveron": "color", "arrangement": "freeform",
-        "line": {"color": [3 - one for one in quarters], "colorscale": _SCALE, "cmin": -1, "cmax": 3},
-    }  # fmt: skip
-    layout = _layout() | {"margin": {"l": 80, "r": 110, "t": 40, "b": 24}, "height": 380}
-    return {"data": [trace], "layout": layout}
+    metric = study.question.metrics[0]
+    prefix = _prefix(study) if metric.startswith("cost") else ""
+    return _figure(traces, "trial", axis_title(study, metric), logarithmic="y", prefix=prefix)
 
 
 def histogram(probe: ProbeRecord | None, limit_ms: float | None) -> Figure:
@@ -283,7 +257,7 @@ def nothing(words: str) -> Figure:
     """In place of a picture."""
     return {
         "data": [],
-        "layout": _layout() | {
+        "layout": layout_of_all() | {
             "xaxis": {"visible": False}, "yaxis": {"visible": False},
             "annotations": [{"text": plain(words), "showarrow": False, "font": {"size": 14}}],
         },
@@ -355,6 +329,12 @@ def _note(x: float, y: float, text: str, xref: str = "x", yref: str = "y") -> di
     }  # fmt: skip
 
 
+def axis_title(study: StudySummary, metric: str) -> str:
+    """A metric in words, with the currency where no sign of it stands before each number."""
+    is_named = metric.startswith("cost") and study.question.currency.isalnum()
+    return f"{metric_name(metric)}, {plain(study.question.currency)}" if is_named else metric_name(metric)
+
+
 def _prefix(study: StudySummary) -> str:
     return "" if study.question.currency.isalnum() else plain(study.question.currency)
 
@@ -364,10 +344,10 @@ def _figure(
     reach: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:  # fmt: skip
     """`reach` holds values besides the traces' own that the axes have to show, such as the ends of error bars."""
-    layout = _layout() | {
+    layout = layout_of_all() | {
         "xaxis": {"title": {"text": x}, "type": "log" if "x" in logarithmic else "-", "automargin": True},
         "yaxis": {
-            "title": {"text": y}, "type": "log" if "y" in logarithmic else "-",
+            "title": {"text": y, "standoff": 12}, "type": "log" if "y" in logarithmic else "-",
             "automargin": True,
         },
     }  # fmt: skip
@@ -393,7 +373,8 @@ def _figure(
     return {"data": list(traces), "layout": layout}
 
 
-def _layout() -> dict[str, Any]:
+def layout_of_all() -> dict[str, Any]:
+    """What all pictures of the page have alike."""
     return {
         "margin": {"l": 60, "r": 16, "t": 48, "b": 48}, "height": 340, "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)", "font": {"family": "system-ui, sans-serif", "color": "#59636e"},

@@ -68,7 +68,7 @@ def _overview(app: Dash, source: Source) -> None:
         return (
             parts.found(study), figures.cost_over(study, "p99_ms"), figures.cost_over(study, "capacity_qps"),
             figures.latency(recommended_curve(study)), figures.search(study), figures.importance(study),
-            figures.surface(study), figures.parallel(study), search_views.pairs(study), search_views.replay(study),
+            figures.surface(study), search_views.parallel(study), search_views.pairs(study), search_views.replay(study),
         )  # fmt: skip
 
 

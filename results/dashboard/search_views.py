@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from results.dashboard.figures import BLUE, GREY, ORANGE, Figure, cost_over, nothing, plain
+from results.dashboard.figures import BLUE, GREY, ORANGE, SCALE, Figure, cost_over, layout_of_all, nothing, plain
 from results.records import (
     TrialRecord,
 )
+from results.report.pictures import metric_name, metric_text
 from results.series import Point, points
 from results.summary import StudySummary
 from results.text import assigned, figure, given, milliseconds, money, one_line
 
 _MAX_STEPS = 200
+_MAX_BANDS = 200
 _MAX_PAIRED = 4  # parameters: six pairs
 _SCALE = [[0, "rgba(0,114,178,.15)"], [1, BLUE]]  # the stronger, the better, as in the other pictures
 _GAP = 0.08
@@ -172,3 +174,32 @@ def _sorted(records: Sequence[TrialRecord], name: str) -> list[Any]:
         return sorted(values, key=lambda value: (value is None, value))
     except TypeError:  # numbers beside words
         return sorted(values, key=given)
+
+
+def parallel(study: StudySummary) -> Figure:
+    """The best trials as bands over their parameters and what came of them; the stronger, the better."""
+    known = [one for one in map(study.latest, study.records) if one.number in study.values]
+    if len(known) < 2:
+        return nothing("two complete trials make a picture")
+    known.sort(key=lambda one: study.values[one.number], reverse=study.question.maximised)
+    shown = known[:_MAX_BANDS]
+    quarters = [min(3, 4 * place // len(shown)) for place in range(len(shown))]
+    ends = [study.values[shown[quarters.index(quarter)].number] for quarter in sorted(set(quarters))]
+    shown_as = metric_text(study, study.question.metrics[0])
+    texts = [plain(shown_as(end)) for end in ends]
+    words = [f"from {text} on" if place else f"best: {text}" for place, text in enumerate(texts)]
+    dimensions = [
+        {"label": plain(name), "values": [plain(given(one.configuration.get(name))) for one in shown]}
+        for name in study.question.parameters
+    ]
+    names = sorted(set(quarters))
+    outcome = {
+        "label": metric_name(study.question.metrics[0]), "values": [words[names.index(one)] for one in quarters],
+        "categoryorder": "array", "categoryarray": words,
+    }  # fmt: skip
+    trace = {
+        "type": "parcats", "dimensions": [*dimensions, outcome], "hoveron": "color", "arrangement": "freeform",
+        "line": {"color": [3 - one for one in quarters], "colorscale": SCALE, "cmin": -1, "cmax": 3},
+    }  # fmt: skip
+    layout = layout_of_all() | {"margin": {"l": 80, "r": 110, "t": 40, "b": 24}, "height": 380}
+    return {"data": [trace], "layout": layout}

@@ -19,7 +19,7 @@ from tuner.display.protocol import StudyOutline
 from tuner.display.wording import measured, paid, spent_on
 
 _NARROW, _WIDE = 8, 24  # columns of a bar
-_WORDS_FROM = 130  # columns of a terminal from which the lines have all their words
+_UNITS_FROM, _WORDS_FROM = 96, 130  # columns of a terminal from which the best has its unit, and lines all their words
 _FULL, _PARTS = "\N{FULL BLOCK}", " \u258f\u258e\u258d\u258c\u258b\u258a\u2589"
 _SPINNER = "\u280b\u2819\u2839\u2838\u283c\u2834\u2826\u2827\u2807\u280f"
 _MAX_SHOWN = 4  # of trials that run at once
@@ -93,16 +93,18 @@ def study_line(whole: Whole, width: int) -> Text:
     if whole.spent > 0:
         amount = figure(whole.spent, 2) if narrow else figure(whole.spent)
         line.append(f", {amount} {outline.currency}" + ("" if narrow else " so far"))
-    line.append(", " + _best(whole.best, outline.currency, narrow=narrow), style="green" if whole.best else "dim")
+    line.append(", " + _best(whole.best, outline.currency, width), style="green" if whole.best else "dim")
     return _cut(line, width)
 
 
-def _best(best: TrialRecord | None, currency: str, *, narrow: bool) -> str:
+def _best(best: TrialRecord | None, currency: str, width: int) -> str:
     if best is None:
         return "nothing meets the SLO yet"
     if best.cost_per_million_requests is not None:
         text = paid(best, currency)
-        text = text.replace(f" {currency} per million", "").replace(" to ", "\N{EN DASH}") if narrow else text
+        if width < _WORDS_FROM:
+            unit = f" {currency}/million" if width >= _UNITS_FROM else ""
+            text = text.replace(f" {currency} per million", unit).replace(" to ", "\N{EN DASH}")
         return f"best #{best.number} {text}"
     rate = "" if best.capacity_qps is None else f" {measured(best.capacity_qps, 'req/s')}"
     return f"best #{best.number}{rate}"

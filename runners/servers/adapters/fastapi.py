@@ -34,7 +34,6 @@ class FastApi(ServerAdapter):
 
     name, title = "fastapi", "FastAPI"
     documentation = "https://www.uvicorn.org/settings/"
-    tried = True
     package = "uvicorn"
     knobs: ClassVar[tuple[Knob, ...]] = (
         WORKERS,
