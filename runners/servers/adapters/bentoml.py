@@ -29,7 +29,7 @@ class BentoMl(ServerAdapter):
     """`service.model.path` is the service (`service:Digits`), `name` its class.
 
     Batching is an argument of `@bentoml.api`, which no configuration overrides: write `max_batch_size=int(os.environ[
-    "BATCH_SIZE"])` and `max_latency_ms=int(os.environ["MAX_LATENCY_MS"])` there.
+    "BATCH_SIZE"])` and `max_latency_ms=int(os.environ["MAX_LATENCY_MS"])` there. It has no batches of one.
     """
 
     name, title = "bentoml", "BentoML"
@@ -38,7 +38,7 @@ class BentoMl(ServerAdapter):
     knobs = (
         Knob("workers", (1, 2, 4), ("workers",)),
         Knob("max_concurrency", (16, 64, 256), ("concurrency",)),
-        Knob("batch_size", (1, 4, 16, 32), ("batch_size",)),
+        Knob("batch_size", (2, 4, 16, 32), ("batch_size",)),
         Knob("batch_delay", (5, 20, 100), ("batch_delay",)),
         THREADS,
     )
@@ -71,7 +71,8 @@ class BentoMl(ServerAdapter):
             "--port",
             str(placement.port),
         )
-        files = {"bentoml.yaml": json.dumps({"version": 2, "services": {model.name: service}}, indent=2) + "\n"}
+        # Without a version: it is read by the first schema and by the second, each of which refuses the other's number.
+        files = {"bentoml.yaml": json.dumps({"services": {model.name: service}}, indent=2) + "\n"}
         return Launch(command, env | thread_environment(values), files)
 
     def request(self, model: Model) -> ServerRequest:
