@@ -51,7 +51,7 @@ def write_recommendation(folder: Path, recommendation: Recommendation) -> None:
 def read_recommendation(path: Path) -> Recommendation:
     """Raises ResultsError for a file that is missing or is not a recommendation, with the field that is wrong."""
     try:
-        return stored(Recommendation, parsed_json(path, read_text(path, _MAX_BYTES)))
+        return stored(Recommendation, parsed_json(path, read_text(path, _MAX_BYTES)), strict=True)
     except InputError as error:
         raise ResultsError(f"{error}; {_REMEDY}") from error
     except StoredError as error:

@@ -55,6 +55,7 @@ class LatencyCurve:
     knee_qps: float | None
     limit_ms: float | None
     capacity: Estimate | None
+    limit_name: str = "SLO"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,10 @@ def latency_curve(study: StudySummary, number: int, evidence: TrialEvidence) -> 
     shown = tuple(found[rate] for rate in sorted(found))
     powers = [(one.rate_qps / one.p99_ms.value, one.rate_qps) for one in shown if one.p99_ms.value > 0]
     knee = max(powers)[1] if powers else None
-    return LatencyCurve(number, shown, knee, study.question.slo_p99_ms, record.capacity_qps if record else None)
+    limit_ms, name = study.question.slo_p99_ms, "SLO"
+    if limit_ms is None and study.question.slo_ttft_ms is not None:
+        limit_ms, name = study.question.slo_ttft_ms, "SLO for the first token"
+    return LatencyCurve(number, shown, knee, limit_ms, record.capacity_qps if record else None, name)
 
 
 def recommended_curve(study: StudySummary) -> LatencyCurve | None:

@@ -37,10 +37,12 @@ class StoredError(ValueError):
     """A stored value that is none; the message names its field: `capacity_qps.value is nan; ...`."""
 
 
-def stored(kind: type[Record], content: Any) -> Record:
-    """The value that plain content describes, whatever fields a later version has added to it. Raises StoredError."""
+def stored(kind: type[Record], content: Any, *, strict: bool = False) -> Record:
+    """The value that plain content describes, whatever fields a later version has added to it; `strict` for a file that
+    anybody may have written. Raises StoredError.
+    """
     try:
-        found = _validated(kind, content)
+        found = _validated(kind, content, strict)
     except ValidationError as error:
         raise StoredError(first_problem(error)) from error
     except RecursionError as error:
@@ -50,10 +52,10 @@ def stored(kind: type[Record], content: Any) -> Record:
     return found
 
 
-def _validated(kind: type[Record], content: Any) -> Record:
+def _validated(kind: type[Record], content: Any, strict: bool) -> Record:
     """Values refuse a field that they do not have, so that nothing is written wrongly; a file may have more of them."""
     try:
-        return kind.model_validate(content)
+        return _read(kind, content, strict)
     except ValidationError as error:
         unknown = {
             _keys(error.title, one["loc"])
@@ -62,7 +64,12 @@ def _validated(kind: type[Record], content: Any) -> Record:
         }
         if not unknown:
             raise
-        return kind.model_validate(_without(content, unknown, ()))
+        return _read(kind, _without(content, unknown, ()), strict)
+
+
+def _read(kind: type[Record], content: Any, strict: bool) -> Record:
+    """Strictly, `true` and "50" are no figures; the JSON form is checked, in which a list is as good as a tuple."""
+    return kind.model_validate_json(json.dumps(content), strict=True) if strict else kind.model_validate(content)
 
 
 def _without(content: Any, unknown: set[tuple[int | str, ...]], at: tuple[int | str, ...]) -> Any:

@@ -19,7 +19,8 @@ from results.trial_parts import (
 @dataclass(frozen=True)
 class StudyQuestion:
     """What was asked. `slo` and `objective` are sentences for people, `slo_p99_ms` is the limit on the p99, or the
-    percentile nearest to it, where there is one, and `slo_late` the share of requests that may be later. `metrics` are
+    percentile nearest to it, where there is one, `slo_ttft_ms` the one on the first token of a streamed answer, and
+    `slo_late` the share of requests that may be later than the first of them. `metrics` are
     the objective's; the first one ranks, and `maximised` says whether more of it is better. `gpu_parameters` ask for a
     GPU or a share of one. `currency` is a sign (`$`, written before) or a code (`EUR`, written after).
     """
@@ -31,6 +32,7 @@ class StudyQuestion:
     gpu_parameters: tuple[str, ...] = ()
     slo_p99_ms: float | None = None
     slo_late: float = 0.01
+    slo_ttft_ms: float | None = None
     metrics: tuple[str, ...] = ("cost_per_million_requests",)
     maximised: bool = False
     currency: str = "$"

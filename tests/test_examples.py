@@ -20,7 +20,9 @@ from tests.conftest import Tune, recommendation
 from tests.tuner.test_process_run import survivors
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-SERVERS = ("triton", "torchserve", "mlserver", "kserve", "ray-serve", "litserve", "mosec")
+SERVERS = (
+    "triton", "torchserve", "mlserver", "kserve", "ray-serve", "litserve", "mosec", "onnxruntime", "openvino", "bentoml"
+)  # fmt: skip
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -85,10 +87,48 @@ def test_an_example_is_tuned_and_its_knobs_reach_the_server(tmp_path: Path, tune
     assert server == "mosec" or max(most) > 1 or not has_batches, "no batch was seen"
 
 
+@pytest.mark.parametrize(("server", "said"), [
+    ("onnxruntime", {"graph_optimization": (r"graph optimization ORT_ENABLE_(\w+)", str.upper)}),
+    ("openvino", {"streams": (r"(\d+) streams", str), "performance_hint": (r"hint [\w.]*?(LATENCY|THROUGHPUT)", str)}),
+])  # fmt: skip
+def test_an_engine_behind_fastapi_says_itself_what_it_was_given(
+    tmp_path: Path, tune: Tune, server: str, said: dict[str, tuple[str, Any]]
+) -> None:
+    """What the session, or the compiled model, answers when it is asked for its own options."""
+    done = tune("--service", example(server) / "spec.yaml", "--budget", 3, "--output", "out", timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = launches(tmp_path / "out")
+    assert found
+    for one in found:
+        for name, (pattern, written) in said.items():
+            assert set(re.findall(pattern, one.log)) == {written(str(value)) for value in one.asked(name)}
+
+
+def test_llama_cpp_is_tuned_within_limits_on_tokens_and_its_knobs_reach_the_engine(tmp_path: Path, tune: Tune) -> None:
+    """What the engine says of itself when it starts, and what it counts of its prompts."""
+    done = tune("--service", example("llama-cpp") / "spec.yaml", "--budget", 4, "--output", "out", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    best = recommendation(tmp_path / "out")
+    assert (best["confirmed"], best["meets_slo"]) == (True, True)
+    assert best["language"]["good"] >= 0.95
+    assert survivors(tmp_path) == []
+    for one in launches(tmp_path / "out"):
+        (values,) = one.configurations
+        assert one.seen(r"n_slots = (\d+)") == {values["slots"]}
+        assert one.seen(r"threadpool init, n_threads = (\d+)") == {values["threads"]}
+        assert one.seen(r"n_batch += (\d+)") == {min(values["batch_size"], 512 * values["slots"])}
+        assert one.seen(r"n_ubatch += (\d+)") == {values["ubatch_size"]}
+        assert set(re.findall(r"K \((\w+)\)", one.log)) == {values["kv_cache_dtype"]}
+        assert set(re.findall(r"flash_attn += (\w+)", one.log)) == {
+            "enabled" if values["flash_attention"] else "disabled"
+        }
+
+
+@pytest.mark.timeout(1900)
 def test_vllm_is_tuned_within_limits_on_tokens_and_its_knobs_reach_the_engine(tmp_path: Path, tune: Tune) -> None:
     """What the engine says of itself when it starts: its arguments, its scheduler and its cache."""
     folder = example("vllm")
-    done = tune("--service", folder / "spec.yaml", "--budget", 4, "--output", "out", timeout=850)
+    done = tune("--service", folder / "spec.yaml", "--budget", 4, "--output", "out", timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     best = recommendation(tmp_path / "out")
     assert (best["confirmed"], best["meets_slo"]) == (True, True)

@@ -33,7 +33,10 @@ _EPOCHS = {10: 1, 13: 10**3, 16: 10**6, 19: 10**9}  # digits -> how many to a se
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _YEARS = (1900, 2100)
 _EVEN = 1e-6
-_FEW = 3
+_FEW = 2
+_LIKE_A_RATE = re.compile(
+    r"\b(rates?|[qrt]ps|rpm|requests|hits|views|calls|invocations|traffic|volume|load|per|s|sec|min)\b"
+)
 
 
 class TraceError(Exception):
@@ -140,6 +143,13 @@ def _rates(head: list[str], rows: list[list[str]], place: _Place, found: Recorde
             f"{shown(place.path)}:1: its times go in equal steps, as rates do, but none of {others} is a column of "
             "rates; name it `rate` (requests/s) or `requests`, or leave time alone in the file"
         )
+    for name in head:
+        if name not in _TIMES and _LIKE_A_RATE.search(name.replace("_", " ")):
+            raise TraceError(
+                f"{shown(place.path)}:1: {quoted(name)} is not known as a column of rates; name it `rate` "
+                "(requests/s), `rpm` or `requests` (how many until the next line), or leave it out where each "
+                "line is a request"
+            )
     return None
 
 

@@ -71,7 +71,10 @@ def _raw(datatype: str, values: list[Any]) -> bytes:
         return (np.asarray(values, dtype="<f4").view("<u4") >> 16).astype("<u2").tobytes()
     if datatype not in _TYPES:
         raise PlanError(f"request: there is no type {datatype!r}; there are {', '.join((*_TYPES, 'BF16', 'BYTES'))}")
-    return np.asarray(values, dtype=_TYPES[datatype]).tobytes()
+    kind = np.dtype(_TYPES[datatype])
+    if kind.kind in "iu" and any(not np.iinfo(kind).min <= value <= np.iinfo(kind).max for value in values):
+        raise OverflowError(f"a value is out of bounds for {datatype}")  # NumPy before 2 takes another number for it
+    return np.asarray(values, dtype=kind).tobytes()
 
 
 def _fill(parameters: Any, asked: dict[str, Any]) -> None:

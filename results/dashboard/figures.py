@@ -111,7 +111,9 @@ def latency(curve: LatencyCurve | None) -> Figure:
     shapes, notes = [], []
     if curve.limit_ms:
         shapes.append(_rule("y", curve.limit_ms, ORANGE))
-        notes.append(_note(0, math.log10(curve.limit_ms), f"SLO {milliseconds(curve.limit_ms)}", "x domain"))
+        notes.append(
+            _note(0, math.log10(curve.limit_ms), f"{curve.limit_name} {milliseconds(curve.limit_ms)}", "x domain")
+        )
     for place, (name, rate) in enumerate(
         (("capacity", curve.capacity.value if curve.capacity else None), ("knee", curve.knee_qps))
     ):

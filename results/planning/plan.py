@@ -193,14 +193,11 @@ def _replica(study: StudySummary, record: TrialRecord, wishes: Wishes, end: str 
     assert record.capacity_qps is not None  # noqa: S101 (chosen so)
     cold = record.timing.cold_start_s if wishes.cold_start_s is None else wishes.cold_start_s
     capacity = float(getattr(record.capacity_qps, end))
-    return Replica.measured(
-        capacity,
-        record.saturated_qps,
-        study.question.slo_p99_ms,
-        record.latency.base_latency_ms,
-        cold,
-        study.question.slo_late,
-    )
+    limit_ms, base_ms = study.question.slo_p99_ms, record.latency.base_latency_ms
+    if limit_ms is None and record.language is not None and record.language.ttft is not None:
+        # A request may wait for its first token until that is late; under load it takes no less than at rest.
+        limit_ms, base_ms = study.question.slo_ttft_ms, record.language.ttft.p50_ms
+    return Replica.measured(capacity, record.saturated_qps, limit_ms, base_ms, cold, study.question.slo_late)
 
 
 def _fixed(wishes: Wishes) -> Scaling:

@@ -146,7 +146,7 @@ def latency_picture(curve: LatencyCurve) -> Chart:
     notes = _apart(names)
     if curve.limit_ms:
         marks.append(Mark(f"M{Frame.left} {y(curve.limit_ms)}H{Frame.right}", "limit", "the SLO's limit"))
-        notes.append(Note(Frame.left + 6, y(curve.limit_ms) - 6, f"SLO: {milliseconds(curve.limit_ms)}"))
+        notes.append(Note(Frame.left + 6, y(curve.limit_ms) - 6, f"{curve.limit_name}: {milliseconds(curve.limit_ms)}"))
     rules = [("knee", curve.knee_qps, 58.0), ("capacity", curve.capacity.value if curve.capacity else None, 40.0)]
     for name, rate, height in rules:
         if rate is not None and rate <= x.high:

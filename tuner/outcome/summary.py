@@ -61,12 +61,20 @@ def _question(loaded: LoadedSpec, objective: Objective) -> StudyQuestion:
         space_size=str(loaded.space.size),
         slo=loaded.slo_texts,
         slo_p99_ms=loaded.p99_limit_ms,
-        slo_late=0.01 if loaded.tail_limit is None else 1 - loaded.tail_limit.percentile / 100,
+        slo_late=_late(loaded),
+        slo_ttft_ms=None if loaded.ttft_limit is None else loaded.ttft_limit[0],
         objective=str(objective),
         metrics=objective.metrics,
         maximised=objective.maximised[0],
         currency="$" if loaded.spec.prices.currency == "USD" else loaded.spec.prices.currency,
     )
+
+
+def _late(loaded: LoadedSpec) -> float:
+    """The share of requests that may be later than the limit: on the whole answer, or else on its first token."""
+    if loaded.tail_limit is not None:
+        return 1 - loaded.tail_limit.percentile / 100
+    return 0.01 if loaded.ttft_limit is None else 1 - loaded.ttft_limit[1] / 100
 
 
 def _of_this_space(loaded: LoadedSpec, found: Snapshot) -> Snapshot:

@@ -86,6 +86,20 @@ class LoadedSpec:
         return min(high, key=lambda one: abs(one.percentile - 99), default=None)
 
     @property
+    def ttft_limit(self) -> tuple[float, float] | None:
+        """The limit on the first token, in ms, and the percentage of requests that hold it, where the SLO has one at
+        the 95th percentile or above, or in a goodput of that share: the strictest of them.
+        """
+        limits = self.spec.slo.limits if self.spec.slo else ()
+        found = [
+            (1e3 * limit_s, one.percentile)
+            for one in limits
+            for metric, limit_s in (one.good or ((one.metric, one.limit_s),))
+            if metric == "ttft" and one.percentile >= 95
+        ]
+        return min(found, default=None)
+
+    @property
     def p99_limit_ms(self) -> float | None:
         """That limit; None where there is none, or where several services have different ones."""
         if self.colocated:

@@ -1,4 +1,4 @@
-"""BentoML: a service of the user's, and the configuration of `bentoml serve`. Written from its documentation."""
+"""BentoML: a service of the user's, and the configuration of `bentoml serve`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class BentoMl(ServerAdapter):
 
     name, title = "bentoml", "BentoML"
     documentation = "https://docs.bentoml.com/en/latest/reference/bentoml/configurations.html"
+    tried = True
     package = "bentoml"
     knobs = (
         Knob("workers", (1, 2, 4), ("workers",)),

@@ -34,6 +34,7 @@ class FastApi(ServerAdapter):
 
     name, title = "fastapi", "FastAPI"
     documentation = "https://www.uvicorn.org/settings/"
+    tried = True
     package = "uvicorn"
     knobs: ClassVar[tuple[Knob, ...]] = (
         WORKERS,

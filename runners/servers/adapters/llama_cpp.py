@@ -1,16 +1,20 @@
-"""llama.cpp's server. Written from its documentation."""
+"""llama.cpp's server."""
 
 from __future__ import annotations
 
 from runners.protocol import Placement
-from runners.servers.openai import streamed
+from runners.servers.exposition import counted
+from runners.servers.openai import given, streamed
 from runners.servers.protocol import (
     AdapterError,
+    CacheCounters,
     Knob,
     Launch,
     Model,
+    Reach,
     ServerAdapter,
     ServerRequest,
+    Statistics,
     Values,
     flag,
     flags,
@@ -25,6 +29,8 @@ _FLAGS = {
     "ubatch_size": "--ubatch-size",
     "gpu_layers": "--n-gpu-layers",
     "kv_cache_dtype": "--cache-type-k",
+    "speculative": "--spec-type",
+    "draft_tokens": "--spec-draft-n-max",
 }
 
 
@@ -33,11 +39,14 @@ class LlamaCpp(ServerAdapter):
 
     name, title = "llama.cpp", "llama.cpp"
     documentation = "https://github.com/ggml-org/llama.cpp/tree/master/tools/server"
+    tried = True
     image = "ghcr.io/ggml-org/llama.cpp:server"
     ready_timeout_s = 300.0
     path_is_file = True
     streams = True
     fixes_lengths = True
+    # The first counts only what the cache did not have; its cache is each slot's last prompt, and cannot be emptied.
+    prefix_cache = CacheCounters("llamacpp:prompt_tokens_total", "llamacpp:prompt_tokens_cached_total")
     knobs = (
         Knob("workers", (1, 2, 4, 8), ("workers", "concurrency", "instances")),  # slots that answer at once
         Knob("threads", (1, 2, 4, 8), ("threads",)),
@@ -46,6 +55,8 @@ class LlamaCpp(ServerAdapter):
         Knob("gpu_layers", (0, 99)),
         Knob("kv_cache_dtype", ("f16", "q8_0")),
         Knob("flash_attention", (True, False)),
+        Knob("speculative", ("none", "ngram-simple", "ngram-mod")),  # --spec-type; those of no draft model
+        Knob("draft_tokens", (2, 3, 8)),
     )
 
     def ready_path(self, model: Model) -> str:  # noqa: ARG002
@@ -68,7 +79,7 @@ class LlamaCpp(ServerAdapter):
             "/app/llama-server" if model.contained else "llama-server",  # where the images have it, on no PATH
             "--model", needed(model, "a .gguf file"),
             "--host", placement.host, "--port", str(placement.port), "--ctx-size", str(context),
-            "--metrics", *flags(values, _FLAGS),
+            "--metrics", *flags(given(values), _FLAGS),
             *(() if attention is None else ("--flash-attn", str(attention))),
         )  # fmt: skip
         return Launch(command)
@@ -76,3 +87,11 @@ class LlamaCpp(ServerAdapter):
     def request(self, model: Model) -> ServerRequest:
         """A stream of tokens."""
         return streamed(model)
+
+    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
+        """The prompts' tokens: those that were computed, and those that a slot still had."""
+        found = counted(reach.url)
+        computed, cached = found.get(self.prefix_cache.queries), found.get(self.prefix_cache.hits)
+        if computed is None or cached is None:
+            return None
+        return Statistics(cache_queries=computed + cached, cache_hits=cached)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from results.planning import (
     write_plan,
 )
 from results.planning.mixture import Kind, Need, fixed_mixture, undominated
+from results.trial_parts import LanguageRecord, TokenTimes
 from tuner.outcome.traffic import read_traffic
 
 
@@ -324,3 +326,20 @@ def test_dominated_kinds_are_left_out_of_a_mixture() -> None:
     kinds = (Kind(100.0, 0.10), Kind(90.0, 0.10), Kind(300.0, 0.25), Kind(300.0, 0.40))
     assert undominated(kinds, 10) == [0, 2]
     assert undominated(kinds, 1) == [0, 2]  # the cheapest per request, and the smallest
+
+
+def test_a_limit_on_the_first_token_alone_is_the_one_that_a_plan_counts_waiting_by() -> None:
+    times = TokenTimes(p50_ms=120.0, p99_ms=390.0)
+    streamed = trial(0, 100, 0.08, cores=1).model_copy(
+        update={"language": LanguageRecord(ttft=times, output_tokens=32.0)}
+    )
+    asked = StudyQuestion(("cores",), (), "", "3", slo_ttft_ms=400.0, slo_late=0.05, gpu_parameters=("gpu",))
+    whole = study(streamed)
+
+    def slack_s(one: StudySummary) -> float:
+        traffic = pattern("steady", 900, 900)
+        return make_plan(one, traffic, Wishes()).option.replica.slack_s
+
+    assert slack_s(replace(whole, question=asked)) == pytest.approx(0.28)
+    assert slack_s(replace(whole, question=replace(asked, slo_ttft_ms=None))) == 0.0, "no limit, no waiting"
+    assert slack_s(whole) == pytest.approx((50 - 8.0) / 1e3)

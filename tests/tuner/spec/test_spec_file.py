@@ -176,3 +176,19 @@ def test_what_stands_where_a_secrets_variable_belongs_is_not_repeated(tmp_path: 
     message = problem(tmp_path, GOOD.replace("request: {", "request: {auth: {bearer: sk-live-12345}, ", 1))
     assert "request.auth.bearer" in message
     assert "sk-live" not in message
+
+
+@pytest.mark.parametrize(("slo", "limit"), [
+    ("{ttft: {p95: 400ms}}", (400.0, 95.0)),
+    ("{ttft: {p50: 100ms, p99: 900ms}}", (900.0, 99.0)),
+    ("{goodput: {at_least: 97%, ttft: 300ms, tpot: 40ms}}", (300.0, 97.0)),
+    ("{ttft: {p95: 400ms}, goodput: {at_least: 99%, ttft: 500ms}}", (400.0, 95.0)),
+    ("{ttft: {p50: 100ms}}", None),
+    ("{p99: 50ms}", None),
+])  # fmt: skip
+def test_the_limit_on_the_first_token_is_known_where_the_slo_has_one(
+    tmp_path: Path, slo: str, limit: tuple[float, float] | None
+) -> None:
+    text = GOOD.replace("json: {text: hello}}", "json: {text: hello}, stream: openai}")
+    found = load(tmp_path, text.replace("slo: {p99: 50ms, error_rate: 0.1%}", f"slo: {slo}"))
+    assert found.ttft_limit == (None if limit is None else pytest.approx(limit))
