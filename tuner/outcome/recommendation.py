@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from results import Choice, Recommendation, State, TrialCounts, TrialRecord
 from tuner.outcome.reasons import Grounds, reasons
@@ -17,9 +17,23 @@ from tuner.study.outlook import Outlook
 Launches = Mapping[int, Sequence[TrialRecord]]
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """What is believed of a study's configurations, and their records by all of their launches."""
+
+    beliefs: Beliefs | None
+    pooled: Sequence[TrialRecord]
+
+
+def weigh(objective: Objective, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook) -> Weighed:
+    """It takes most of the time that a look at a study takes, so it is done once and passed on."""
+    beliefs = believed(objective, records, confirmations, outlook.expected)
+    return Weighed(beliefs, pooled_records(objective, records, confirmations, beliefs))
+
+
 def recommend(
     loaded: LoadedSpec, records: Sequence[TrialRecord], confirmations: Launches, stopped: str | None = None,
-    outlook: Outlook | None = None,
+    outlook: Outlook | None = None, weighed: Weighed | None = None,
 ) -> Recommendation:  # fmt: skip
     """The best configuration by all of its launches, today's where none is surely better.
 
@@ -28,8 +42,8 @@ def recommend(
     the further launches by the number of their trial; `stopped` says why the search ended early.
     """
     objective, outlook = Objective.of(loaded.spec.objective), outlook or Outlook()
-    beliefs = believed(objective, records, confirmations, outlook.expected)
-    pooled = {one.number: one for one in pooled_records(objective, records, confirmations, beliefs)}
+    weighed = weighed or weigh(objective, records, confirmations, outlook)
+    beliefs, pooled = weighed.beliefs, {one.number: one for one in weighed.pooled}
     serving = [one.number for one in objective.ranked(pooled.values()) if beliefs and one.number in beliefs]
     counts = _count(records)
     if beliefs is None or not serving:

@@ -11,8 +11,8 @@ from results import (
     StudyQuestion,
     StudySummary,
 )
-from tuner.outcome.recommendation import pooled_records, recommend
-from tuner.search.contenders import believed, find_current
+from tuner.outcome.recommendation import recommend, weigh
+from tuner.search.contenders import find_current
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec
 from tuner.study.storage.archive import Archive, Snapshot
@@ -29,16 +29,15 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
     """
     found = _of_this_space(loaded, archive.snapshot())
     objective = Objective.of(loaded.spec.objective)
-    beliefs = believed(objective, found.records, found.confirmations, found.outlook.expected)
-    pooled = pooled_records(objective, found.records, found.confirmations, beliefs)
-    recommendation = recommend(loaded, found.records, found.confirmations, found.stopped, found.outlook)
+    weighed = weigh(objective, found.records, found.confirmations, found.outlook)
+    recommendation = recommend(loaded, found.records, found.confirmations, found.stopped, found.outlook, weighed)
     shown = (recommendation.trial, *(one.trial for one in recommendation.alternatives))
     return StudySummary(
         service=loaded.spec.service.name,
         recommendation=recommendation,
         question=_question(loaded, objective),
         records=found.records,
-        launches=FurtherLaunches(found.confirmations, {record.number: record for record in pooled}),
+        launches=FurtherLaunches(found.confirmations, {record.number: record for record in weighed.pooled}),
         current=find_current(loaded, found.records),
         progress=StudyProgress(found.budget, found.running, None if found.running else found.ended, found.damaged),
         provenance=found.provenance,
