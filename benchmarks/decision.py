@@ -111,8 +111,8 @@ class Noisy:
             oom = surface.status[number] == "oom"
             return TrialRecord(state="infeasible", reason="out of memory" if oom else "too slow", **shared)
         known = None if surface.saturated_qps is None else float(surface.saturated_qps[number])
-        told = Recorded(capacity, max(capacity, known or 0.0), None, price, None)
-        recorded, estimate = disturbed(told, self._noise, int(random.integers(2**31)))
+        exact = Recorded(capacity, max(capacity, known or 0.0), None, price, None)
+        recorded, estimate = disturbed(exact, self._noise, int(random.integers(2**31)))
         seen, shared["saturated_qps"] = estimate.value, recorded.saturated_qps
         bound = None if best is None or not prune else capacity_at_cost(price, best) * BREAK_EVEN_MARGIN
         if bound is not None and seen < bound:
@@ -166,16 +166,16 @@ def final(
     current: int | None,
 ) -> tuple[Beliefs | None, Decision | None]:  # fmt: skip
     """The product's final and decision over trials that are launched again by `launch`."""
-    again: dict[int, list[TrialRecord]] = {}
+    confirmations: dict[int, list[TrialRecord]] = {}
     left = _RULES.launches(len(records))
-    while (beliefs := believed(_OBJECTIVE, records, again, expected)) is not None:
-        counts = {number: len(found) for number, found in again.items()}
+    while (beliefs := believed(_OBJECTIVE, records, confirmations, expected)) is not None:
+        counts = {number: len(found) for number, found in confirmations.items()}
         chosen = next_round(beliefs, current if current in beliefs else None, counts, left, _RULES)
         for number in chosen:
-            again.setdefault(number, []).append(launch(number))
+            confirmations.setdefault(number, []).append(launch(number))
         left -= len(chosen)
         if not chosen:
-            among = [one for one in beliefs.numbers if one in again] or None
+            among = [one for one in beliefs.numbers if one in confirmations] or None
             return beliefs, decide(beliefs, current if current in beliefs else None, _RULES.confidence, among)
     return None, None
 
@@ -203,10 +203,10 @@ def _search(
 def _before(case: Case, noisy: Noisy, numbers: Sequence[int], records: Sequence[TrialRecord]) -> Outcome:
     """The three best are measured once more, and the best of these is taken; where none serves, the next."""
     ranked = _OBJECTIVE.ranked(records)
-    again = [noisy.launch(numbers[one.number], one.number, None, prune=False) for one in ranked[:_CONFIRMED]]
+    confirmations = [noisy.launch(numbers[one.number], one.number, None, prune=False) for one in ranked[:_CONFIRMED]]
     if not ranked:
         return Outcome(case, np.inf, 0.0, noisy.launches)
-    chosen = _OBJECTIVE.ranked(again)[0].number
+    chosen = _OBJECTIVE.ranked(confirmations)[0].number
     cost = noisy.costs[numbers[chosen]]
     served = min(noisy.costs[numbers[one.number]] for one in ranked)
     return Outcome(case, cost / noisy.costs.min() - 1, cost / served - 1, noisy.launches)
@@ -266,16 +266,16 @@ def by_kind(outcomes: Sequence[Outcome]) -> list[list[str]]:
     for noise in dict.fromkeys(one.case.noise for one in ours):
         for kind in [*dict.fromkeys(one.case.kind for one in ours), "all"]:
             chosen = [one for one in ours if one.case.noise == noise and kind in ("all", one.case.kind)]
-            told = [one for one in chosen if not np.isnan(one.untried_said)]
+            rated = [one for one in chosen if not np.isnan(one.untried_said)]
             rows.append(
                 [
                     f"{noise:.0%}", kind, str(len(chosen)),
                     *_usual_and_late([one.regret for one in chosen]),
                     *_usual_and_late([one.regret_search for one in chosen]),
                     *_usual_and_late([one.regret_measured for one in chosen]),
-                    f"{np.mean([one.untried_said for one in told]):.1%}" if told else "",
-                    f"{np.mean([one.untried_true for one in told]):.1%}" if told else "",
-                    f"{np.max([one.untried_true for one in told]):.1%}" if told else "",
+                    f"{np.mean([one.untried_said for one in rated]):.1%}" if rated else "",
+                    f"{np.mean([one.untried_true for one in rated]):.1%}" if rated else "",
+                    f"{np.max([one.untried_true for one in rated]):.1%}" if rated else "",
                 ]
             )  # fmt: skip
     return rows

@@ -150,7 +150,7 @@ class Fleet:
     counts: list[Floats | None]
     base: list[int]
     target: float = 1.0
-    least: int = 0
+    min_replicas: int = 0
     spare: int = 0
     above_qps: float = 0.0
 
@@ -159,13 +159,13 @@ def fleet_of(plan: Plan, spread: str) -> Fleet:
     if plan.mixed is None:
         option, strategy = plan.option, plan.option.strategy
         parts = [(option.replica, strategy.simulated.ready, 0, strategy.name == "autoscaled")]
-        follow = (strategy.target or 1.0, plan.wishes.least, plan.wishes.spare, 0.0)
+        follow = (strategy.target or 1.0, plan.wishes.min_replicas, plan.wishes.spare, 0.0)
     else:
         parts = [(one.choice.replica, one.ready, one.base, one.scaled) for one in plan.mixed.parts]
         following = plan.mixed.following
         scaling = None if following is None else following.scaling
         follow = (1.0, 0, 0, 0.0) if following is None or scaling is None else (
-            scaling.target or 1.0, scaling.least, scaling.spare, following.above_qps
+            scaling.target or 1.0, scaling.min_replicas, scaling.spare, following.above_qps
         )  # fmt: skip
     queues = [queue_of(one, spread) for one, *_ in parts]
     return Fleet(
@@ -217,7 +217,7 @@ class Scaler:
             return 0
         load = max(0.0, qps - self.fleet.above_qps) / (self.fleet.target * self.capacity)
         need = math.ceil(load - 1e-9)
-        return max(self.fleet.least, need + self.fleet.spare if need else 0)
+        return max(self.fleet.min_replicas, need + self.fleet.spare if need else 0)
 
     def serving(self, now: float) -> int:
         while self.starting and self.starting[0][0] <= now:
@@ -251,7 +251,7 @@ def rows(tables: list[Path], seed: int) -> Iterator[tuple[bool, float, float]]:
         simulated = brute_force(fleet_of(plan, spreads[number % len(studies)]), traffic, seed + number)
         saved = 1 - money / single.value
         parts = "one kind" if plan.mixed is None else "; ".join(
-            f"{one.fewest}-{one.most} of trial {one.choice.trial}" for one in plan.mixed.parts
+            f"{one.min_replicas}-{one.max_replicas} of trial {one.choice.trial}" for one in plan.mixed.parts
         )  # fmt: skip
         print(
             f"{chosen.service:<26}{traffic.name:<7}{single.value:>7.0f} {money:>7.0f} {saved:>8.1%} "

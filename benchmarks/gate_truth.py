@@ -75,18 +75,18 @@ def gate(folder: Path, kind: str) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def wanted(found: list[dict[str, Any]], kind: str, most: int) -> bool:
-    return len([one for one in found if one["kind"] == kind]) < most
+def wanted(found: list[dict[str, Any]], kind: str, max_runs: int) -> bool:
+    return len([one for one in found if one["kind"] == kind]) < max_runs
 
 
-def run(most: dict[str, int], record: Path | None) -> list[dict[str, Any]]:
+def run(max_runs: dict[str, int], record: Path | None) -> list[dict[str, Any]]:
     """Gates until there are so many of each kind, those on record included."""
     found = [json.loads(line) for line in record.read_text().splitlines()] if record and record.exists() else []
-    while any(wanted(found, kind, count) for kind, count in most.items()):
+    while any(wanted(found, kind, count) for kind, count in max_runs.items()):
         with tempfile.TemporaryDirectory() as name:
             baseline(Path(name))
             for kind in ("same", "slower", "same"):
-                if not wanted(found, kind, most[kind]):
+                if not wanted(found, kind, max_runs[kind]):
                     continue
                 if (one := gate(Path(name), kind)) is None:
                     continue

@@ -191,7 +191,7 @@ def main() -> None:
                 differences.append(difference)
                 if strategy.name != "autoscaled":
                     short += int((strategy.simulated.ready < needed).sum())
-                replicas = f"{strategy.fewest:>4} to {strategy.most:<3}"
+                replicas = f"{strategy.min_replicas:>4} to {strategy.max_replicas:<3}"
                 shares = f"{100 * strategy.miss_share:>9.3f}% {100 * simulated:>9.3f}% {difference:>9.3f}"
                 print(f"{server.name:<10} {traffic.name:<8} {strategy.name:<11} {replicas}{shares}")
     near = sum(difference <= GOAL_POINTS for difference in differences)

@@ -50,7 +50,7 @@ class Sizes:
 
     what: str
     found: tuple[Measured, ...]
-    goal_most: int
+    goal_max: int
     goal_median: int | None = None
     goal_90: int | None = None
 
@@ -59,14 +59,14 @@ class Sizes:
         parts = (
             f"median {statistics.median(sizes):g}{_goal(self.goal_median)}",
             f"90% {_quantile(sizes, 0.9)}{_goal(self.goal_90)}",
-            f"most {max(sizes)}{_goal(self.goal_most)}",
+            f"most {max(sizes)}{_goal(self.goal_max)}",
         )
         return f"{self.what} ({len(sizes)}): {', '.join(parts)}"
 
     def over(self) -> Iterator[str]:
         for one in sorted(self.found, key=lambda one: -one.size):
-            if one.size > self.goal_most:
-                yield f"  {one.place}: {one.size}, of at most {self.goal_most} ({self.what})"
+            if one.size > self.goal_max:
+                yield f"  {one.place}: {one.size}, of at most {self.goal_max} ({self.what})"
 
 
 def _goal(goal: int | None) -> str:

@@ -5,7 +5,7 @@ Locust patches the whole process: only that child does. It knows nothing of runn
 asked and what it answers are the plain values of `loadtest.plan`.
 """
 
-from loadtest.arrivals.recorded import Recorded, TraceError, read_recorded
+from loadtest.arrivals.recorded import RecordedTraffic, TraceError, read_recorded
 from loadtest.arrivals.trace import read_trace
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, WrongLocustfile, check_locustfile, read_log
@@ -64,7 +64,7 @@ __all__ = [
     "PrefixCache",
     "Probe",
     "Progress",
-    "Recorded",
+    "RecordedTraffic",
     "RequestPlan",
     "ServerProcesses",
     "Slo",

@@ -59,7 +59,7 @@ class LatencyCurve:
 
 
 @dataclass(frozen=True)
-class Progress:
+class SearchProgress:
     """The search after one more trial: the best value so far, and the time and money spent (on the servers' price)."""
 
     trial: int
@@ -130,7 +130,7 @@ def recommended_curve(study: StudySummary) -> LatencyCurve | None:
     return None if number is None or evidence is None else latency_curve(study, number, evidence)
 
 
-def progress(study: StudySummary) -> list[Progress]:
+def progress(study: StudySummary) -> list[SearchProgress]:
     """In the order of the trials; the second measurements come last, and cost time and money alone."""
     best: float | None = None
     seconds = spent = 0.0
@@ -140,7 +140,7 @@ def progress(study: StudySummary) -> list[Progress]:
         better = value is not None and (best is None or (value > best if study.question.maximised else value < best))
         best = value if better else best
         seconds, spent = seconds + _seconds(one), spent + _spent(one)
-        found.append(Progress(one.number, value, best, seconds, spent))
+        found.append(SearchProgress(one.number, value, best, seconds, spent))
     return found
 
 

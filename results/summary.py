@@ -86,8 +86,8 @@ class StudySummary:
         """What is known of a trial's configuration by all of its launches together, or by the latest where they were
         not put together.
         """
-        again = self.launches.confirmations.get(record.number)
-        return self.launches.pooled.get(record.number) or (again[-1] if again else record)
+        confirmations = self.launches.confirmations.get(record.number)
+        return self.launches.pooled.get(record.number) or (confirmations[-1] if confirmations else record)
 
     @property
     def chosen(self) -> Choice | None:

@@ -168,11 +168,11 @@ class Program:
     at_most_s: float
 
 
-class NotBeside(Exception):
+class LoadJobUnavailable(Exception):
     """A program cannot run beside the server; the message says why."""
 
 
-class Beside(Protocol):
+class InClusterLoad(Protocol):
     """A place near a server that is not near this machine."""
 
     @property
@@ -185,8 +185,12 @@ class Beside(Protocol):
 
     def run(self, program: Program, go_on: Callable[[], None]) -> Iterator[str]:
         """The lines that the program prints. What `go_on`, called often, raises ends the program; so does closing the
-        iterator. Raises NotBeside where it cannot run there.
+        iterator. Raises LoadJobUnavailable where it cannot run there.
         """
+
+
+# As 0.1.0 named them; runners of other packages may import them.
+Beside, NotBeside = InClusterLoad, LoadJobUnavailable
 
 
 @dataclass(frozen=True)
@@ -278,7 +282,7 @@ class Endpoint(Protocol):
         """Whether the server may run on `client_cores` too."""
 
     @property
-    def beside(self) -> Beside | None:
+    def beside(self) -> InClusterLoad | None:
         """Where a load generator is nearer to the server than here; None: nowhere."""
 
     @property

@@ -58,10 +58,10 @@ def wait_until_ready(
             if path is None and (seen := _poll(lambda left: _any(client, left), deadline, deadline, check)):
                 raise ServerFailed(f"not ready within {readiness.timeout_s:g} s: {seen}")
             return
-        patience = min(deadline, time.monotonic() + _GRACE_S) if path is not None else deadline
+        error_deadline = min(deadline, time.monotonic() + _GRACE_S) if path is not None else deadline
         # The first request may compile or load something, so it may take all the time that is left. No redirect is
         # followed: the load test does not follow any either.
-        seen = _poll(lambda left: _ask(client, request, left, follow_redirects=False), deadline, patience, check)
+        seen = _poll(lambda left: _ask(client, request, left, follow_redirects=False), deadline, error_deadline, check)
         if seen is not None:
             raise ServerFailed(f"did not answer the real request {request.method} {request.path}: {seen}")
 
@@ -76,17 +76,19 @@ def trust(tls: Tls | None) -> ssl.SSLContext | bool:
         raise ServerFailed(f"{tls.ca_file} holds no certificates: {error}") from error
 
 
-def _poll(ask: Callable[[float], Seen], deadline: float, patience: float, check: Callable[[], None]) -> str | None:
+def _poll(
+    ask: Callable[[float], Seen], deadline: float, error_deadline: float, check: Callable[[], None]
+) -> str | None:
     """Ask until the answer is good (None), or return what was last seen.
 
-    Errors that the server itself answers are waited out until `patience`, silence until `deadline`.
+    Errors that the server itself answers are waited out until `error_deadline`, silence until `deadline`.
     """
     pause = _POLL_S
     while True:
         check()
         seen, answered = ask(max(0.1, deadline - time.monotonic()))
         check()
-        if seen is None or time.monotonic() >= (patience if answered else deadline):
+        if seen is None or time.monotonic() >= (error_deadline if answered else deadline):
             return seen
         time.sleep(pause)
         pause = min(_SLOWEST_POLL_S, pause * 1.2)

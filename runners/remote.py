@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from runners.protocol import Beside, Readiness, Recorded, ServerFailed, Usage
+from runners.protocol import InClusterLoad, Readiness, Recorded, ServerFailed, Usage
 
 _LOOK_EVERY_S = 1.0
 _CONNECT_S = 2.0
@@ -37,7 +37,7 @@ class Address:
         """Whether the host is this machine, as far as its addresses tell."""
         with contextlib.suppress(OSError, ValueError):
             address = ipaddress.ip_address(socket.gethostbyname(self.host))
-            own = {one.address for several in psutil.net_if_addrs().values() for one in several}
+            own = {one.address for addresses in psutil.net_if_addrs().values() for one in addresses}
             return address.is_loopback or str(address) in own
         return False
 
@@ -79,7 +79,7 @@ class RemoteServer:
     image: str | None = None
     reused_from: int | None = None
     recorded: Recorded | None = None
-    beside: Beside | None = None
+    beside: InClusterLoad | None = None
     client_cores: tuple[int, ...] = ()
     _looked: float = 0.0
     _refused: int = 0

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners.protocol import (
-    Beside,
     Container,
     Endpoint,
+    InClusterLoad,
     Infeasible,
     Leftover,
     ParameterValue,
@@ -59,7 +59,7 @@ class _Replayed:
     reused_from: int | None = None
     client_cores: tuple[int, ...] = ()
     shares_cores: bool = False
-    beside: Beside | None = None
+    beside: InClusterLoad | None = None
     notes: tuple[str, ...] = ()
 
     def check(self) -> None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runners.protocol import (
-    Beside,
     Container,
     Endpoint,
+    InClusterLoad,
     Infeasible,
     Leftover,
     LocalProcesses,
@@ -71,7 +71,7 @@ class _Said:
         return self.endpoint.processes if isinstance(self.endpoint, RunsHere) else None
 
     @property
-    def beside(self) -> Beside | None:
+    def beside(self) -> InClusterLoad | None:
         return self.endpoint.beside
 
     @property
@@ -126,7 +126,7 @@ class ReusingRunner:
         with contextlib.ExitStack() as stack:
             try:
                 with kept.stop as running:
-                    endpoint = self._told(kept, container)
+                    endpoint = self._reconfigured(kept, container)
                     stack.push(running.pop_all())
             except (ServerFailed, Infeasible) as error:  # it cannot be told, or not this: started anew it may do
                 with self.launch(replace(container, fresh=True)) as anew:
@@ -137,13 +137,13 @@ class ReusingRunner:
             yield endpoint
             self._keep(replace(kept, stop=stack.pop_all()))
 
-    def _told(self, kept: _Kept, container: Container) -> Endpoint:
+    def _reconfigured(self, kept: _Kept, container: Container) -> Endpoint:
         """The server, once it serves by the new values. Raises as a launch does."""
         begun = time.monotonic()
         now = replace(container, placement=kept.container.placement, running=True)
         await_server(kept.endpoint.url, now, kept.endpoint.check, lambda: "")
-        told = ", ".join(sorted(now.live))
-        said = f"It ran in the server that trial {kept.container.trial} launched, told {told} while it ran."
+        changed = ", ".join(sorted(now.live))
+        said = f"It ran in the server that trial {kept.container.trial} launched, told {changed} while it ran."
         return _Said(kept.endpoint, said, time.monotonic() - begun, kept.container.trial)
 
     def close(self) -> None:

@@ -42,10 +42,10 @@ class InputError(ValueError):
         super().__init__(f"{place}: {reason}")
 
 
-def quoted(value: object, most: int = _QUOTED) -> str:
+def quoted(value: object, max_length: int = _QUOTED) -> str:
     """A value for a message: short, on one line, without control characters or marks that reorder text."""
     text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    return text if len(text) <= max_length else f"{text[: max_length - 3]}..."
 
 
 def shown(path: Path | str) -> str:
@@ -55,7 +55,7 @@ def shown(path: Path | str) -> str:
     return text if len(text) <= _PATH else f"{text[: _PATH // 2]}...{text[-_PATH // 2 :]}"
 
 
-def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
+def read_bytes(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
     """The whole file. Raises InputError: there is none, it may not be read, it is a folder or a device, or larger."""
     try:
         # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
@@ -65,7 +65,7 @@ def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
     except ValueError as error:  # a NUL, or half a surrogate pair, in the name
         raise InputError(path, "is not a path that a file can have") from error
     try:
-        return _content(path, descriptor, most)
+        return _content(path, descriptor, max_bytes)
     except OSError as error:
         raise InputError(path, _why(error)) from error
     finally:
@@ -96,9 +96,9 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def read_text(path: Path, most: int = MAX_TEXT_BYTES) -> str:
+def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """UTF-8, or what a byte order mark says. Raises InputError, for text that is none with the line."""
-    return decoded(path, read_bytes(path, most))
+    return decoded(path, read_bytes(path, max_bytes))
 
 
 def decoded(path: Path, data: bytes) -> str:
@@ -114,9 +114,9 @@ def decoded(path: Path, data: bytes) -> str:
     return text
 
 
-def read_json(path: Path, most: int = MAX_TEXT_BYTES) -> Any:
+def read_json(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Any:
     """The document. Raises InputError; a number that is not finite is named by its field."""
-    return parsed_json(path, read_text(path, most))
+    return parsed_json(path, read_text(path, max_bytes))
 
 
 def parsed_json(path: Path, text: str, line: int | None = None) -> Any:
@@ -174,7 +174,7 @@ def _dotted(key: tuple[str | int, ...]) -> str:
     return quoted(".".join(map(str, key)))[1:-1] or "the value"
 
 
-def _content(path: Path, descriptor: int, most: int) -> bytes:
+def _content(path: Path, descriptor: int, max_bytes: int) -> bytes:
     kind = os.fstat(descriptor)
     if stat.S_ISDIR(kind.st_mode):
         raise InputError(path, "is a folder, not a file")
@@ -183,14 +183,14 @@ def _content(path: Path, descriptor: int, most: int) -> bytes:
     data, end = bytearray(), time.monotonic() + _PIPE_S
     waits = select.poll()
     waits.register(descriptor, select.POLLIN)
-    while len(data) <= most:
+    while len(data) <= max_bytes:
         if stat.S_ISFIFO(kind.st_mode) and not waits.poll(max(0.0, end - time.monotonic()) * 1000):
             raise InputError(path, f"did not end within {_PIPE_S:g} s")
         piece = os.read(descriptor, _PIECE)
         if not piece:
             return bytes(data)
         data += piece
-    limit = f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
+    limit = f"{max_bytes >> 20} MiB" if max_bytes >= 1 << 20 else f"{max_bytes >> 10} KiB"
     raise InputError(path, f"is larger than {limit}, the most that is read")
 
 

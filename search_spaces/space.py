@@ -142,12 +142,12 @@ class _Steps:
 
 
 def _drawn(
-    parameters: Sequence[Parameter], constraints: Sequence[Constraint], count: int, most: int, seed: int
+    parameters: Sequence[Parameter], constraints: Sequence[Constraint], count: int, max_draws: int, seed: int
 ) -> list[dict[str, ParameterValue]]:
-    """Up to `count` distinct valid ones of `most` drawn uniformly; none where the first _MAX_DRAWS show none."""
+    """Up to `count` distinct valid ones of `max_draws` drawn uniformly; none where the first _MAX_DRAWS show none."""
     generator = random.Random(seed)  # noqa: S311 (not for secrets)
     found: dict[tuple[ParameterValue, ...], dict[str, ParameterValue]] = {}
-    for tried in range(most):
+    for tried in range(max_draws):
         if tried == _MAX_DRAWS and not found:
             break
         drawn = {parameter.name: generator.choice(parameter.choices) for parameter in parameters}

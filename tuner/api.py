@@ -30,7 +30,7 @@ from tuner.search.objective import Objective
 from tuner.search.stopping import MAX_TRIALS
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.budget import UNLIMITED, Limits
-from tuner.study.loop import Study as TuningLoop
+from tuner.study.loop import TuningLoop
 from tuner.study.opening import (
     has_prices,
     make_proposer,
@@ -287,7 +287,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
 
 def _check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
     """Raises UsageError where no trial fits, or nothing has a price."""
-    first_s = loaded.most_load_s(confirmation=False)
+    first_s = loaded.max_load_s(confirmation=False)
     if limits.seconds is not None and limits.seconds < first_s:
         raise UsageError(
             f"a budget of {duration(limits.seconds)} buys no trial: one may take {duration(first_s)} of load alone\n"
@@ -346,15 +346,15 @@ def _fit() -> Iterator[None]:
 def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable, parallel: int) -> StudyOutline:
     """What is known of the study before its first trial."""
     finished = store.records()
-    most = MAX_TRIALS if store.plan.budget is None else store.plan.budget
-    expected = estimate_run(loaded, min(max(0, most - len(finished)), fit.count), fit.configurations)
+    max_trials = MAX_TRIALS if store.plan.budget is None else store.plan.budget
+    expected = estimate_run(loaded, min(max(0, max_trials - len(finished)), fit.count), fit.configurations)
     return StudyOutline(
         service=loaded.spec.service.name,
         objective=str(Objective.of(loaded.spec.objective)),
         slo=", ".join(loaded.slo_texts) or "the table's SLO",
         parameters=len(loaded.space.parameters),
         space_size=str(loaded.space.size),
-        budget=most,
+        budget=max_trials,
         finished=len(finished),
         seconds_at_most=expected.seconds if expected else None,
         output=folder,

@@ -118,7 +118,7 @@ class Client:
         await asyncio.sleep(0)  # which is when they are
 
 
-async def told(port: int, knobs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+async def reconfigure(port: int, knobs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """PUT /config, or with no knobs GET /device; status and answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -177,13 +177,13 @@ async def probe(client: Client, rate: float, limit_s: float, seed: int) -> Probe
 
 async def capacity(client: Client, at_once: int, limit_s: float, seed: int = 0) -> Capacity:
     """A burst, and then a few rates that close in on the highest that holds."""
-    most = await saturated(client, 2 * at_once + 2, _SATURATE_S)
+    saturated_qps = await saturated(client, 2 * at_once + 2, _SATURATE_S)
     probes: list[Probe] = []
-    low, high, rate = 0.0, most, _FIRST * most
-    for number in range(_PROBES if most else 0):
+    low, high, rate = 0.0, saturated_qps, _FIRST * saturated_qps
+    for number in range(_PROBES if saturated_qps else 0):
         probes.append(await probe(client, rate, limit_s, seed + number))
         low, high = (rate, high) if probes[-1].holds(limit_s) else (low, rate)
         rate = (low + high) / 2 if low else 0.7 * high
     held = [one for one in probes if one.holds(limit_s)]
     best = max(held, key=lambda one: one.rate, default=None)
-    return Capacity(low, most, None if best is None else best.p99_ms, tuple(probes))
+    return Capacity(low, saturated_qps, None if best is None else best.p99_ms, tuple(probes))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.on_gpu.design import CORE_HOUR, CORES, DELAY_MS, GPU_HOUR, WANTED, Configuration, Design, Server
-from benchmarks.on_gpu.load import Client, capacity, told
+from benchmarks.on_gpu.load import Client, capacity, reconfigure
 from benchmarks.on_gpu.run import Run, until
 from benchmarks.on_gpu.servers import Launched, launched
 
@@ -87,14 +87,14 @@ def measure(run: Run, plan: Design, servers: Fleet, ends: float, at_last: float)
         measured[model].append((one, row))
         _append(run.output / f"gpu-{model}.csv", row, first=len(measured[model]) == 1)
     for model, pairs in measured.items():
-        again: list[float] = []
+        repeats: list[float] = []
         good = [pair for pair in pairs if pair[1]["capacity_qps"]]
         for one, row in good[:: max(1, len(good) // _REPEATS)]:
             if time.monotonic() < ends:
                 second = _measured(run, servers[one.server].port, model, one, seed=1000)
-                again.append(second["capacity_qps"] / row["capacity_qps"] - 1)
+                repeats.append(second["capacity_qps"] / row["capacity_qps"] - 1)
         if pairs:
-            _tell(run, plan, model, [row for _, row in pairs], sum(name == model for name, _ in wanted), again)
+            _tell(run, plan, model, [row for _, row in pairs], sum(name == model for name, _ in wanted), repeats)
     return {model: [row for _, row in pairs] for model, pairs in measured.items()}
 
 
@@ -127,7 +127,7 @@ def _unmeasured(run: Run, one: Configuration) -> Row:
 
 async def _row(run: Run, port: int, model: str, one: Configuration, seed: int) -> Row:
     began, row = time.monotonic(), Row()
-    status, answer = await told(
+    status, answer = await reconfigure(
         port, {"batch_size": one.batch_size, "precision": one.precision, "threads": one.threads, "models": [model]}
     )
     if status != 200:
@@ -144,7 +144,7 @@ async def _row(run: Run, port: int, model: str, one: Configuration, seed: int) -
     return row | {"trial_s": round(time.monotonic() - began, 2)}
 
 
-def _tell(run: Run, plan: Design, model: str, rows: list[Row], wanted: int, again: list[float]) -> None:
+def _tell(run: Run, plan: Design, model: str, rows: list[Row], wanted: int, repeats: list[float]) -> None:
     good = [row for row in rows if row["capacity_qps"]]
     states = {state: sum(row["status"] == state for row in rows) for state in ("ok", "oom", "failed")}
     run.say(
@@ -158,13 +158,14 @@ def _tell(run: Run, plan: Design, model: str, rows: list[Row], wanted: int, agai
     for what, row in (("most requests/s", fastest), ("cheapest per request", cheapest)):
         chosen = ", ".join(f"{name}={row[name]}" for name in COLUMNS[:5])
         run.say(f"- {what}: {chosen}: {row['capacity_qps']} requests/s, p99 {row['p99_ms']} ms")
-    if again:
+    if repeats:
         run.say(
-            f"- measured a second time, {len(again)} rows differ by "
-            f"{100 * statistics.median(map(abs, again)):.1f}% in the median, {100 * max(map(abs, again)):.1f}% at most"
+            f"- measured a second time, {len(repeats)} rows differ by "
+            f"{100 * statistics.median(map(abs, repeats)):.1f}% in the median, "
+            f"{100 * max(map(abs, repeats)):.1f}% at most"
         )
     _spec(run, plan, model, rows)
-    run.note(model, {"rows": len(rows), "good": len(good), "fastest": fastest, "cheapest": cheapest, "again": again})
+    run.note(model, {"rows": len(rows), "good": len(good), "fastest": fastest, "cheapest": cheapest, "again": repeats})
 
 
 def _spec(run: Run, plan: Design, model: str, rows: list[Row]) -> None:

@@ -51,14 +51,14 @@ def _spec(run: Run, plan: Design, model: str, gpu_type: str | None, each_s: floa
     lines = [
         f"    {name}: {{choices: {json.dumps(list(values))}, role: {name}}}" for name, values in choices(plan).items()
     ]
-    told = ", ".join(f'{name}: "{{{name}}}"' for name in _KNOBS)
+    settings = ", ".join(f'{name}: "{{{name}}}"' for name in _KNOBS)
     return f"""\
 version: 1
 service:
   name: gpu-{model}
   command: {json.dumps([*command, "--port", "{port}"])}
   ready: {{path: /healthz, timeout: 120s}}
-  manage: [{{method: PUT, path: /config, json: {{{told}}}}}]
+  manage: [{{method: PUT, path: /config, json: {{{settings}}}}}]
 request: {{method: POST, path: /{model}, json: {{item: 3}}}}
 slo: {{p99: {run.limit_ms:g}ms, error_rate: 0.1%}}
 space:
@@ -78,14 +78,14 @@ def choices(plan: Design) -> dict[str, tuple[Any, ...]]:
     }  # fmt: skip
 
 
-def _run_tune(run: Run, spec: Path, folder: Path, budget: int, seed: int, most_s: float) -> int:
+def _run_tune(run: Run, spec: Path, folder: Path, budget: int, seed: int, max_s: float) -> int:
     command = [PYTHON, "-P", "-m", "tuner.cli", "--service", str(spec), "--budget", str(budget), "--seed", str(seed)]
     with (run.output / "logs" / f"{folder.name}.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--output", str(folder)], stdout=log, stderr=subprocess.STDOUT, env=environment()
         )
         try:
-            return process.wait(max(5.0, most_s))
+            return process.wait(max(5.0, max_s))
         except subprocess.TimeoutExpired:
             run.say("- the time is over: interrupted; what it has measured counts")
             process.send_signal(signal.SIGINT)
@@ -135,7 +135,7 @@ def _compare(run: Run, found: dict[str, Any], folder: Path, rows: list[Row]) -> 
         run.say("- the table has no row to compare it with")
         return
     ordered = sorted((float(row["capacity_qps"]) for row in whole.values()), reverse=True)
-    rank, most = 1 + ordered.index(float(ours["capacity_qps"])), float(best["capacity_qps"])
+    rank, best_qps = 1 + ordered.index(float(ours["capacity_qps"])), float(best["capacity_qps"])
     run.say(
         table(
             ("by the table, of the whole GPU", *_KNOBS, "requests/s"),
@@ -146,7 +146,8 @@ def _compare(run: Run, found: dict[str, Any], folder: Path, rows: list[Row]) -> 
         )
     )
     run.say(
-        f"- it is number {rank} of {len(whole)}, {100 * (1 - float(ours['capacity_qps']) / most):.1f}% below the best"
+        f"- it is number {rank} of {len(whole)}, "
+        f"{100 * (1 - float(ours['capacity_qps']) / best_qps):.1f}% below the best"
     )
 
 

@@ -94,15 +94,15 @@ def _gpu_server(g: Generator, limit_s: float, given: Configurations, *, full: bo
     alone_s = overhead_s + np.maximum(np.maximum(full_s, moved_s), np.where(floored, floor_s, 0.0))
     busy_s = np.maximum(full_s, moved_s) + overhead_s * g.uniform(0, 0.4)
     interference = 1 + g.uniform(0, 0.08) * (workers - 1)
-    together = g.uniform(0.85, 1.0) if g.random() < 0.5 else g.uniform(0.3, 1.0)  # how well processes overlap
-    rate = _least(workers**together * batch / alone_s, batch / busy_s, g) / interference
+    overlap = g.uniform(0.85, 1.0) if g.random() < 0.5 else g.uniform(0.3, 1.0)  # how well processes overlap
+    rate = _smooth_min(workers**overlap * batch / alone_s, batch / busy_s, g) / interference
     # At full load each worker has a batch under way (Little's law); at the rate that the limit allows, fewer do.
     queued_s = workers * batch / rate if full else busy_s * workers * g.uniform(0.3, 1.0) * interference
     latency_s = np.maximum(alone_s * interference, queued_s)
     # What cores prepare, against what the GPU does in the middle of the space: often too little, often far too much.
     prepared = given.cores * float(np.median(rate)) * np.exp(g.uniform(np.log(0.03), np.log(10)))
     by_cores = prepared < rate
-    rate = _least(rate, prepared, g)
+    rate = _smooth_min(rate, prepared, g)
     model, per_item = np.exp(g.uniform(np.log(0.2), np.log(20))), np.exp(g.uniform(np.log(0.002), np.log(0.5)))
     need = (model * workers ** g.choice([0.0, 1.0, 1.0]) + per_item * batch * workers) * (bits / 16) / held
     lone_s = overhead_s + np.maximum(item_s / strength**scaling * speed, np.where(floored, item_s * half * speed, 0.0))
@@ -123,7 +123,7 @@ def _cpu_server(g: Generator, limit_s: float, given: Configurations, *, full: bo
         1 + 0.1 * serial * running
     )
     rate = np.minimum(workers * batch / alone_s, cores * batch / busy_s) / fight
-    rate = _least(rate, cores / (item_s * np.exp(g.uniform(np.log(0.05), np.log(2)))), g)
+    rate = _smooth_min(rate, cores / (item_s * np.exp(g.uniform(np.log(0.05), np.log(2)))), g)
     rate = rate / (1 + g.uniform(0, 0.05) * (workers - 1))
     latency_s = alone_s * np.maximum(1.0, workers * running / cores) * fight
     if full:
@@ -134,7 +134,7 @@ def _cpu_server(g: Generator, limit_s: float, given: Configurations, *, full: bo
     return rate, latency_s, lone_s, need, np.clip(rate * busy_s / batch / cores, 0, 1), running * workers >= cores
 
 
-def _least(one: Floats, other: Floats, g: Generator) -> Floats:
+def _smooth_min(one: Floats, other: Floats, g: Generator) -> Floats:
     """The slower of two stages, with a corner that is more or less round."""
     sharp = np.exp(g.uniform(np.log(1.5), np.log(12)))
     return np.asarray((one**-sharp + other**-sharp) ** (-1 / sharp))

@@ -76,11 +76,11 @@ class Job:
     large: bool
     searcher: str
     seed: int
-    most: int
+    max_trials: int
     parallel: int = 1
     weights: Path | None = None
     roles: Roles = "given"
-    least: int = _AFTER[-1]
+    min_trials: int = _AFTER[-1]
 
 
 def _surface(job: Job) -> Surface:
@@ -96,7 +96,7 @@ def _searcher(job: Job, surface: Surface) -> Searcher:
 
 
 def search(job: Job) -> Run:
-    """Until within 5% and the `least` trials, or `most`."""
+    """Until within 5% and `min_trials` trials, or `max_trials`."""
     surface = _surface(job)
     with np.errstate(divide="ignore", invalid="ignore"):
         costs = surface.price / surface.capacity_qps / 3600 * 1e6
@@ -107,7 +107,7 @@ def search(job: Job) -> Run:
     after: list[float] = []
     load_s, ask_s, count, covered = 0.0, 0.0, 0, np.nan
     serving = Serving((), (), np.nan)
-    while count < min(job.most, len(surface.configurations)) and not (1.05 in within and count >= job.least):
+    while count < min(job.max_trials, len(surface.configurations)) and not (1.05 in within and count >= job.min_trials):
         begun = time.perf_counter()
         asked = [found.ask()]
         while len(asked) < job.parallel and count + len(asked) < len(surface.configurations):
@@ -235,17 +235,17 @@ SERVES_HEAD = ["said to serve", "configurations", "do serve"]
 
 def serving(runs: Sequence[Run]) -> list[list[str]]:
     """By tenths of the probability, over all our runs, and how often the optimum was said to serve below a tenth."""
-    told = [run for run in runs if run.likely]
-    if not told:
+    rated = [run for run in runs if run.likely]
+    if not rated:
         return []
-    likely, served = (np.sum([getattr(run, name) for run in told], axis=0) for name in ("likely", "served"))
+    likely, served = (np.sum([getattr(run, name) for run in rated], axis=0) for name in ("likely", "served"))
     rows = [
         [f"{tenth * 10} to {tenth * 10 + 10}%", str(count), f"{serves / count:.0%}" if count else "-"]
         for tenth, (count, serves) in enumerate(zip(likely, served, strict=True))
     ]
-    optima = np.array([run.optimum_serves for run in told if not np.isnan(run.optimum_serves)])
-    below = f"{(optima < _UNLIKELY).sum() / len(told):.1%}"
-    return [*rows, ["optima said to serve below 10%, of all searches", str(len(told)), below]]
+    optima = np.array([run.optimum_serves for run in rated if not np.isnan(run.optimum_serves)])
+    below = f"{(optima < _UNLIKELY).sum() / len(rated):.1%}"
+    return [*rows, ["optima said to serve below 10%, of all searches", str(len(rated)), below]]
 
 
 def _usual_and_late(within: Sequence[float]) -> tuple[str, str]:
@@ -284,12 +284,12 @@ def jobs(asked: argparse.Namespace) -> list[Job]:
             if family == "measured":
                 of_tables = [(path, seed) for path in asked.tables for seed in some]
                 found += [
-                    Job(family, path, False, searcher, seed, asked.most, asked.parallel, weights)
+                    Job(family, path, False, searcher, seed, asked.max_trials, asked.parallel, weights)
                     for path, seed in of_tables
                 ]
             else:
                 found += [
-                    Job(family, seed, asked.large, searcher, seed, asked.most, asked.parallel, weights)
+                    Job(family, seed, asked.large, searcher, seed, asked.max_trials, asked.parallel, weights)
                     for seed in chosen
                 ]
         for source, paths in sources(asked.sources).items() if asked.sources else ():
@@ -297,7 +297,18 @@ def jobs(asked: argparse.Namespace) -> list[Job]:
             wanted: list[Roles] = asked.roles.split(",") if searcher in OURS else ["given"]
             for roles in wanted:
                 found += [
-                    Job(source, path, False, searcher, seed, asked.most, asked.parallel, weights_of, roles, asked.least)
+                    Job(
+                        source,
+                        path,
+                        False,
+                        searcher,
+                        seed,
+                        asked.max_trials,
+                        asked.parallel,
+                        weights_of,
+                        roles,
+                        asked.min_trials,
+                    )
                     for path in paths[:: asked.every]
                     for seed in some
                 ]
@@ -318,9 +329,15 @@ def main() -> None:
         "--seeds", type=int, default=20, help="services per family; a quarter of it per table (default: 20)"
     )
     parser.add_argument("--first", type=int, default=1000, help="the first seed")
-    parser.add_argument("--most", type=int, default=100, help="trials a search may take (default: 100)")
     parser.add_argument(
-        "--least", type=int, default=_AFTER[-1], help="trials that a search of --sources takes at least"
+        "--most", dest="max_trials", type=int, default=100, help="trials a search may take (default: 100)"
+    )
+    parser.add_argument(
+        "--least",
+        dest="min_trials",
+        type=int,
+        default=_AFTER[-1],
+        help="trials that a search of --sources takes at least",
     )
     parser.add_argument("--large", action="store_true", help="spaces of about 5,000 configurations instead of 720")
     parser.add_argument("--parallel", type=int, default=1, help="trials at once")

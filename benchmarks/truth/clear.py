@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.truth.queues import capacity_qps
 from benchmarks.truth.simulated import ServerProber
 from loadtest.judge import network
-from loadtest.judge.burst import Burst, longest_s, next_users
+from loadtest.judge.burst import BurstResult, longest_s, next_users
 from loadtest.judge.features import Query
 from loadtest.judge.inference import ServerPosterior
 from training.servers.arrivals import Pattern
@@ -28,11 +28,11 @@ _BATCHES = ((8, 0.09, 0.16), (8, 0.02, 0.1), (16, 0.2, 0.5), (4, 0.3, 0.5), (32,
 _SECONDS = 20.0
 
 
-def _begun(server: Server, limit_s: float, seed: int) -> tuple[ServerProber, ServerPosterior, list[Burst]]:
+def _begun(server: Server, limit_s: float, seed: int) -> tuple[ServerProber, ServerPosterior, list[BurstResult]]:
     query = Query(limit_s, 0.01)
     simulated = Simulated(server, Pattern(), query, np.random.default_rng((seed, 7)))
     lone_s = simulated.lone(8)
-    bursts: list[Burst] = []
+    bursts: list[BurstResult] = []
     while (users := next_users(bursts, limit_s)) is not None:
         bursts.append(simulated.burst(users, longest_s(_SECONDS, float(np.median(lone_s)))))
     prober = ServerProber(simulated, _SECONDS)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from benchmarks.truth.simulated import ServerProber
 from loadtest.judge import network
-from loadtest.judge.burst import Burst, longest_s, next_users
-from loadtest.judge.capacity import CapacitySearch, Found
+from loadtest.judge.burst import BurstResult, longest_s, next_users
+from loadtest.judge.capacity import CapacityResult, CapacitySearch
 from loadtest.judge.features import Query
 from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.search import ServerSearch
@@ -80,12 +80,12 @@ def case(family: str, about_qps: float, seconds: float, seed: int) -> Case:
             return Case(family, server, Query(limit_s, 0.01), truth)
 
 
-def search(one: Case, seconds: float, seed: int) -> tuple[Found, float]:
+def search(one: Case, seconds: float, seed: int) -> tuple[CapacityResult, float]:
     """As the load test does it, bursts included, and how long it took."""
     simulated = Simulated(one.server, Pattern(), one.query, np.random.default_rng((seed, 1)))
     lone_s = simulated.lone(8)
     base_s = float(np.median(lone_s))
-    bursts: list[Burst] = []
+    bursts: list[BurstResult] = []
     while (users := next_users(bursts, one.query.limit_s)) is not None:
         bursts.append(simulated.burst(users, longest_s(seconds, base_s)))
     prober = ServerProber(simulated, seconds - sum(burst.duration_s for burst in bursts))
@@ -93,7 +93,7 @@ def search(one: Case, seconds: float, seed: int) -> tuple[Found, float]:
     return found, seconds - prober.remaining_s()
 
 
-def search_by_counts(one: Case, seconds: float, seed: int) -> tuple[Found, float]:
+def search_by_counts(one: Case, seconds: float, seed: int) -> tuple[CapacityResult, float]:
     """As it was before there was a network: bursts count what ended in them, and only late requests are counted."""
     simulated = Simulated(one.server, Pattern(), one.query, np.random.default_rng((seed, 1)))
     base_s = float(np.median(simulated.lone(8)))
@@ -104,12 +104,12 @@ def search_by_counts(one: Case, seconds: float, seed: int) -> tuple[Found, float
         return float((~found.failed & (sent + found.latency <= burst_s)).sum()) / burst_s
 
     first = throughput(8)
-    most = max(first, throughput(min(512, max(12, round(2 * first * one.query.limit_s)))), 0.5 / base_s)
+    saturated_qps = max(first, throughput(min(512, max(12, round(2 * first * one.query.limit_s)))), 0.5 / base_s)
     prober = ServerProber(simulated, seconds - 2 * burst_s)
-    return CapacitySearch(prober, most, _COUNTS_PRECISION).run(), seconds - prober.remaining_s()
+    return CapacitySearch(prober, saturated_qps, _COUNTS_PRECISION).run(), seconds - prober.remaining_s()
 
 
-def result(one: Case, found: Found, seconds: float) -> Result:
+def result(one: Case, found: CapacityResult, seconds: float) -> Result:
     """How it compares to the truth."""
     truth, capacity = one.capacity_qps, found.capacity
     verdicts: list[Verdict] = [probe.verdict for probe in found.probes]

@@ -58,8 +58,8 @@ class ServerProber:
             )  # fmt: skip
             verdict = judge([evidence], failures) if opinion is None else opinion((requests,), [evidence], failures)
             hopeless = opinion is not None and evidence.misses >= _HOPELESS * number
-            least_s = _HOPELESS_S if hopeless else _MIN_S
-            if over or (verdict in ("met", "missed") and now - query.limit_s - settle >= least_s):
+            min_s = _HOPELESS_S if hopeless else _MIN_S
+            if over or (verdict in ("met", "missed") and now - query.limit_s - settle >= min_s):
                 break
         self.probes += 1
         self._left -= now + _DRAIN_S

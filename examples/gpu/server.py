@@ -47,13 +47,13 @@ class Knobs:
     workers: int
     models: tuple[str, ...] = _MODELS
 
-    def changed(self, asked: dict[str, Any], most_workers: int) -> Knobs:
+    def changed(self, asked: dict[str, Any], max_workers: int) -> Knobs:
         """Raises ValueError for what is no such knob, or out of bounds."""
         if unknown := sorted(set(asked) - set(self.__dataclass_fields__)):
             raise ValueError(f"unknown: {', '.join(unknown)}; there are {', '.join(self.__dataclass_fields__)}")
         new = replace(self, **(asked | ({"models": tuple(asked["models"])} if "models" in asked else {})))
-        if not 1 <= new.workers <= most_workers or new.batch_size < 1 or new.batch_delay_ms < 0 or new.threads < 1:
-            raise ValueError(f"counts are at least 1, and workers at most {most_workers}, as at the start")
+        if not 1 <= new.workers <= max_workers or new.batch_size < 1 or new.batch_delay_ms < 0 or new.threads < 1:
+            raise ValueError(f"counts are at least 1, and workers at most {max_workers}, as at the start")
         if new.precision not in ("fp32", "tf32", "fp16", "bf16"):
             raise ValueError(f"precision {new.precision!r} is none of fp32, tf32, fp16, bf16")
         return new

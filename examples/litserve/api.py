@@ -21,7 +21,7 @@ class DigitsAPI(litserve.LitAPI):
         self.model = network().to(device)
         self.model.load_state_dict(torch.load(HERE / "model.pt", map_location=device, weights_only=True))
         self.model.eval()
-        self.most = 0
+        self.max_batch = 0
         print(f"digits: worker in process {os.getpid()}, {torch.get_num_threads()} threads", flush=True)
 
     def decode_request(self, request: dict[str, Any]) -> torch.Tensor:
@@ -29,8 +29,8 @@ class DigitsAPI(litserve.LitAPI):
 
     def batch(self, inputs: list[torch.Tensor]) -> torch.Tensor:
         """Called where batches may be larger than one."""
-        if len(inputs) > self.most:
-            self.most = len(inputs)
+        if len(inputs) > self.max_batch:
+            self.max_batch = len(inputs)
             print(f"digits: a batch of {self.most}", flush=True)
         return torch.stack(inputs)
 

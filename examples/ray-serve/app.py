@@ -19,7 +19,7 @@ class Digits:
 
     def __init__(self) -> None:
         self.model = joblib.load(Path(__file__).parent / "digits.joblib")
-        self.most = 0
+        self.max_batch = 0
 
     def reconfigure(self, config: dict[str, Any]) -> None:
         """Ray calls it with the deployment's user_config, when it starts and when that is changed."""
@@ -31,8 +31,8 @@ class Digits:
     @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
     async def predict(self, images: list[list[float]]) -> list[int]:
         """One call for a batch."""
-        if len(images) > self.most:
-            self.most = len(images)
+        if len(images) > self.max_batch:
+            self.max_batch = len(images)
             print(f"digits: a batch of {self.most}", flush=True)
         return [int(digit) for digit in self.model.predict(np.asarray(images, dtype=np.float32))]
 

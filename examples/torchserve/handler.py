@@ -20,14 +20,14 @@ class Digits:
         folder = Path(context.system_properties["model_dir"])
         self.model.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
         self.model.eval()
-        self.most = 0
+        self.max_batch = 0
         print(f"digits: worker in process {os.getpid()}, {torch.get_num_threads()} threads", flush=True)
 
     @torch.inference_mode()
     def handle(self, requests: list[dict[str, Any]], context: Any) -> list[dict[str, int]]:  # noqa: ARG002
         """One call for all the requests that TorchServe has put into a batch."""
-        if len(requests) > self.most:
-            self.most = len(requests)
+        if len(requests) > self.max_batch:
+            self.max_batch = len(requests)
             print(f"digits: a batch of {self.most}", flush=True)
         bodies = [one.get("body") or one.get("data") for one in requests]
         parsed = [json.loads(one) if isinstance(one, (bytes, bytearray, str)) else one for one in bodies]

@@ -44,7 +44,7 @@ class TraceError(Exception):
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedTraffic:
     """`times_s` count from the first one. With `rates` (requests/s) each holds for its time in `steps_s`, else each
     time is a request. `begins` is known where the file has dates.
     """
@@ -61,7 +61,7 @@ class Recorded:
         return np.append(gaps, np.median(gaps))
 
 
-def read_recorded(path: Path) -> Recorded:
+def read_recorded(path: Path) -> RecordedTraffic:
     """Reads a column `time` (ascending), and `rate` (requests/s from then on) or `requests` (how many until the next
     line); with times alone, each line is a request. Raises TraceError.
     """
@@ -82,9 +82,9 @@ def read_recorded(path: Path) -> Recorded:
         raise TraceError(f"{place(int(falling[0]) + 1)}: {head[column]} goes back in time; sort the lines")
     if len(times) < 2 or times[-1] <= times[0]:
         raise TraceError(f"{shown(path)}: it needs at least two different times; --qps plans for a steady rate")
-    found = Recorded(path.name, times - times[0], begins=begins)
+    found = RecordedTraffic(path.name, times - times[0], begins=begins)
     factor = _rates(head, rows, place, found)
-    return found if factor is None else Recorded(found.name, found.times_s, factor, begins)
+    return found if factor is None else RecordedTraffic(found.name, found.times_s, factor, begins)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _table(path: Path, text: str) -> tuple[list[str], list[list[str]], list[int]
     return head, rows[1:], lines[1:]
 
 
-def _rates(head: list[str], rows: list[list[str]], place: _Place, found: Recorded) -> Floats | None:
+def _rates(head: list[str], rows: list[list[str]], place: _Place, found: RecordedTraffic) -> Floats | None:
     """Requests/s of each step; None where each line is a request."""
     for names, per_s in ((_PER_SECOND, 1.0), (_PER_MINUTE, 1 / 60), (_COUNTS, None)):
         name = next((one for one in names if one in head), None)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.arrivals.recorded import Recorded, TraceError, read_recorded
+from loadtest.arrivals.recorded import RecordedTraffic, TraceError, read_recorded
 
-__all__ = ["Recorded", "Trace", "TraceError", "read_recorded", "read_trace", "trace_of"]
+__all__ = ["RecordedTraffic", "Trace", "TraceError", "read_recorded", "read_trace", "trace_of"]
 
 Floats = NDArray[np.float64]
 _PIECE = 10_000.0  # arrivals that are drawn at once
@@ -53,7 +53,7 @@ def read_trace(path: Path) -> Trace:
     return trace_of(read_recorded(path))
 
 
-def trace_of(recorded: Recorded) -> Trace:
+def trace_of(recorded: RecordedTraffic) -> Trace:
     """The shape of recorded traffic, without its scale."""
     if recorded.rates is None:
         gaps = np.diff(recorded.times_s)

@@ -34,7 +34,7 @@ class GeneratorLost(Exception):
     """A generator process did not come, or went away. Says which."""
 
 
-class _Part:
+class _WorkerReports:
     """What the master knows of one worker."""
 
     def __init__(self, part: int) -> None:
@@ -69,7 +69,7 @@ class Fleet:
         self._plan, self._here = plan, here
         self._streaming = plan.request.stream is not None
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._parts: dict[str, _Part] = {}
+        self._parts: dict[str, _WorkerReports] = {}
 
     def __enter__(self) -> Fleet:
         host, _, port = self._plan.listen.rpartition(":")
@@ -130,15 +130,15 @@ class Fleet:
         efforts = [part.effort for part in self._parts.values()]
         return Effort(max(one.cores for one in efforts), max(one.starved for one in efforts))
 
-    def drain(self, patience_s: float) -> None:
+    def drain(self, max_wait_s: float) -> None:
         """See `Load`."""
-        self._master.send_message("load_drain", {"patience_s": patience_s})
+        self._master.send_message("load_drain", {"max_wait_s": max_wait_s})
         for part in self._parts.values():
-            self._await(part.drained.is_set, patience_s + _ANSWER_S, "drain")
+            self._await(part.drained.is_set, max_wait_s + _ANSWER_S, "drain")
 
     def _on_message(self, msg: Any, **_: object) -> None:
         if msg.type == "hello":
-            part = self._parts.setdefault(msg.node_id, _Part(len(self._parts)))
+            part = self._parts.setdefault(msg.node_id, _WorkerReports(len(self._parts)))
             share = {"plan": self._plan.model_dump_json(), "part": part.part, "parts": self.workers}
             self._master.send_message("load_plan", share, msg.node_id)
             return
@@ -198,7 +198,7 @@ class Worker:
             self._report(self._load.stop())
             self._runner.send_message("stopped")
         else:
-            self._load.drain(msg.data["patience_s"])
+            self._load.drain(msg.data["max_wait_s"])
             self._runner.send_message("drained")
 
     def _keep_reporting(self) -> None:

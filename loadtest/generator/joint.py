@@ -20,7 +20,7 @@ from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.search import describe, refusal, saturate
 from loadtest.generator.warmup import WarmUp, warm_up
-from loadtest.judge.capacity import CapacitySearch, Found, Probed
+from loadtest.judge.capacity import CapacityResult, CapacitySearch, Probed
 from loadtest.judge.features import scale_qps
 from loadtest.judge.widening import widened_interval
 from loadtest.plan import Interval, JointPlan, LoadPlan, Measurement, Target, TargetMeasurement, Verdict
@@ -40,7 +40,7 @@ def common(plan: JointPlan) -> JointPlan:
 
 
 @dataclass(frozen=True)
-class Service:
+class LoadedTarget:
     """One endpoint and what loads it."""
 
     target: Target
@@ -52,31 +52,35 @@ class Service:
         return self.target.plan
 
 
-def measure_jointly(plan: JointPlan, services: Sequence[Service], reporter: ProgressReporter) -> Measurement:
+def measure_jointly(plan: JointPlan, services: Sequence[LoadedTarget], reporter: ProgressReporter) -> Measurement:
     """Blocks for at most about `plan.max_s`."""
     quiet = Quiet.of(plan, reporter.remaining_s)
     return quiet.said(_measured(plan, services, reporter, quiet))
 
 
-def _measured(plan: JointPlan, services: Sequence[Service], reporter: ProgressReporter, quiet: Quiet) -> Measurement:
+def _measured(
+    plan: JointPlan, services: Sequence[LoadedTarget], reporter: ProgressReporter, quiet: Quiet
+) -> Measurement:
     warm, saturated, probers = [], [], []
     for service in services:
         found, disturbed = quiet.measured(partial(warm_up, service.endpoint, service.plan, reporter))
         warm.append(found)
         if why := refusal(service.plan, found, disturbed):
-            return _answer(services, Found("infeasible", f"{service.target.name}: {why}"), None, reporter, warm)
+            return _answer(
+                services, CapacityResult("infeasible", f"{service.target.name}: {why}"), None, reporter, warm
+            )
         base_s = found.base_s or 0.0
         bursts, _ = quiet.measured(partial(saturate, service.endpoint, base_s))
         saturated.append(scale_qps(bursts, base_s))
         probers.append(OpenLoopProber(service.endpoint, base_s, service.target.share))
-    most_qps = min(qps / service.target.share for qps, service in zip(saturated, services, strict=True))
+    max_qps = min(qps / service.target.share for qps, service in zip(saturated, services, strict=True))
     begun = time.perf_counter()
     # As much as for two of them alone, since it is this that a configuration is judged by.
     joint = _JointProber(services, probers, begun + 2 / (2 + len(services)) * reporter.remaining_s())
-    least = min(service.target.share for service in services)
+    min_share = min(service.target.share for service in services)
     attentive = QuietProber(joint.probe, joint.remaining_s, quiet, joint.drain, joint.parts.pop)
-    search = CapacitySearch(attentive, most_qps, plan.precision, plan.first_rate_qps, least)
-    answer = _answer(services, search.run(), most_qps, reporter, warm, joint, begun)
+    search = CapacitySearch(attentive, max_qps, plan.precision, plan.first_rate_qps, min_share)
+    answer = _answer(services, search.run(), max_qps, reporter, warm, joint, begun)
     if answer.outcome != "measured":
         return answer
     targets = list(answer.targets)
@@ -114,7 +118,7 @@ class _Slice:
 class _JointProber:
     """A `Prober` of common rates. `parts` holds every endpoint's own part of each probe."""
 
-    services: Sequence[Service]
+    services: Sequence[LoadedTarget]
     probers: Sequence[OpenLoopProber]
     ends: float
     parts: list[list[Probed]] = field(default_factory=list)
@@ -183,7 +187,7 @@ def _common(rate_qps: float, parts: Sequence[Probed], names: Sequence[str]) -> P
 
 
 def _answer(
-    services: Sequence[Service], found: Found, saturated_qps: float | None, reporter: ProgressReporter,
+    services: Sequence[LoadedTarget], found: CapacityResult, saturated_qps: float | None, reporter: ProgressReporter,
     warm: Sequence[WarmUp], joint: _JointProber | None = None, begun: float | None = None,
 ) -> Measurement:  # fmt: skip
     slowest = max(warm, key=lambda one: one.base_s or 0.0)

@@ -63,7 +63,7 @@ class Load(Protocol):
     def stop(self) -> Effort:
         """No more arrivals; what is in flight goes on. Returns what the stretch cost the generator."""
 
-    def drain(self, patience_s: float) -> None:
+    def drain(self, max_wait_s: float) -> None:
         """Wait for what is in flight, at most so long, and give up the rest."""
 
 
@@ -140,9 +140,9 @@ class LocalLoad:
         self._stalls.stop()
         return _Spent.so_far().since(self._begun)
 
-    def drain(self, patience_s: float) -> None:
+    def drain(self, max_wait_s: float) -> None:
         """See `Load`."""
-        self._in_flight.join(timeout=max(0.0, patience_s))
+        self._in_flight.join(timeout=max(0.0, max_wait_s))
         self._in_flight.kill()
 
     def _arrive(self, times: Iterator[float], sent: RequestLog, in_flight: Group) -> None:

@@ -50,7 +50,7 @@ class Watch(Protocol):
 
 
 @dataclass
-class Patience:
+class RetryBudget:
     """What may still be spent on repeating, in one load test of `max_s`."""
 
     max_s: float
@@ -78,7 +78,7 @@ class Quiet:
     """
 
     watch: Watch | None
-    patience: Patience
+    retries: RetryBudget
     remaining_s: Callable[[], float]
     allowed: float = 0.0
     begun: Look | None = None
@@ -89,13 +89,13 @@ class Quiet:
     def of(cls, plan: LoadPlan | JointPlan, remaining_s: Callable[[], float]) -> Quiet:
         """For one load test, which is about to begin: the servers have nothing to do yet."""
         watch = NeighbourWatch.of([one.server for one in plan.plans])
-        patience = Patience(plan.max_s)
+        retries = RetryBudget(plan.max_s)
         if watch is None:
-            return cls(None, patience, remaining_s)
+            return cls(None, retries, remaining_s)
         speed = machine_speed(watch.cores)
         allowed = min(1 - limit.percentile / 100 for one in plan.plans for limit in one.slo.latency)
         tokens = any(limit.flattered for one in plan.plans for limit in one.slo.latency)
-        return cls(watch, patience, remaining_s, allowed, watch.look(), speed, tokens)
+        return cls(watch, retries, remaining_s, allowed, watch.look(), speed, tokens)
 
     def said(self, measurement: Measurement) -> Measurement:
         """The measurement with what neighbours did all the while, in figures and in a note, and the machine's speed.
@@ -115,10 +115,10 @@ class Quiet:
         return measurement.model_copy(update=update)
 
     def measured(
-        self, job: Callable[[], T], again: Callable[[], T] | None = None, *,
+        self, job: Callable[[], T], repeat: Callable[[], T] | None = None, *,
         may_stand: Callable[[T], bool] = lambda _: False, before_probes: bool = True,
     ) -> tuple[T, Neighbours | None]:  # fmt: skip
-        """What the job (`again`: its repetition) returns, the last time it ran, and what neighbours did meanwhile.
+        """What the job (`repeat`: its repetition) returns, the last time it ran, and what neighbours did meanwhile.
 
         What `may_stand` is not repeated though it was disturbed, nor what cost the server nothing.
         """
@@ -126,24 +126,24 @@ class Quiet:
             return job(), None
         for repeats in range(_MAX_REPEATS + 1):
             before, left_s = self.watch.look(), self.remaining_s()
-            result = again() if repeats and again is not None else job()
+            result = repeat() if repeats and repeat is not None else job()
             seen = self.watch.since(before)
             if seen is None:
                 return result, None
             seen = seen.model_copy(update={"repeats": repeats})
             if not _harmed(seen):
-                self.patience.in_vain = 0
+                self.retries.in_vain = 0
                 break
             if may_stand(result):
                 break
             took_s = left_s - self.remaining_s()
-            if repeats == _MAX_REPEATS or not self.patience.allows(
+            if repeats == _MAX_REPEATS or not self.retries.allows(
                 took_s, self.remaining_s(), before_probes=before_probes
             ):
-                self.patience.in_vain += repeats > 0
+                self.retries.in_vain += repeats > 0
                 break
             self.watch.await_quiet(min(_MAX_WAIT_S, _WAIT_SHARE * self.remaining_s()))
-            self.patience.spent_s += left_s - self.remaining_s()
+            self.retries.spent_s += left_s - self.remaining_s()
         return result, seen
 
 
@@ -165,13 +165,13 @@ class QuietProber:
         def job() -> Probed:
             return self.ask(rate_qps, at_most_s, edge_utilisation, **how)
 
-        def again() -> Probed:
+        def repeat() -> Probed:
             self.forget()
             return job()
 
         self.drain()
         found, seen = self.quiet.measured(
-            job, again, may_stand=lambda one: one.verdict in ("met", "invalid"), before_probes=False
+            job, repeat, may_stand=lambda one: one.verdict in ("met", "invalid"), before_probes=False
         )
         return found if seen is None else marked(found, seen)
 
@@ -204,10 +204,10 @@ def _harmed(seen: Neighbours) -> bool:
 def _notes(probes: Sequence[Probe], seen: Neighbours) -> Iterator[str]:
     disturbed = [probe.neighbours.reason for probe in probes if probe.neighbours and probe.neighbours.disturbed]
     if disturbed:
-        most = Counter(disturbed).most_common(1)[0][0] if not seen.disturbed else seen.reason
+        main_reason = Counter(disturbed).most_common(1)[0][0] if not seen.disturbed else seen.reason
         yield (
-            f"Neighbours disturbed {len(disturbed)} of {len(probes)} probes: {most} while this was measured. The "
-            "server may hold more; no miss among them counts as sure, and the interval allows for it."
+            f"Neighbours disturbed {len(disturbed)} of {len(probes)} probes: {main_reason} while this was measured. "
+            "The server may hold more; no miss among them counts as sure, and the interval allows for it."
         )
     elif seen.disturbed:
         yield f"Neighbours were there, though not in the probes that count: {seen.reason}."

@@ -15,8 +15,8 @@ from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.warmup import WarmUp, warm_up
 from loadtest.judge import network
-from loadtest.judge.burst import Burst, longest_s, next_users
-from loadtest.judge.capacity import Found, Prober, digits, missed_by
+from loadtest.judge.burst import BurstResult, longest_s, next_users
+from loadtest.judge.capacity import CapacityResult, Prober, digits, missed_by
 from loadtest.judge.features import ARRIVALS, Query
 from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.search import ServerSearch
@@ -37,7 +37,9 @@ def measure(plan: LoadPlan, endpoint: Endpoint, reporter: ProgressReporter) -> M
     quiet = Quiet.of(plan, reporter.remaining_s)
     warm, disturbed = quiet.measured(lambda: warm_up(endpoint, plan, reporter))
     if why := refusal(plan, warm, disturbed):
-        return quiet.said(describe(plan, Found("infeasible", why), None, reporter.started, time.perf_counter(), warm))
+        return quiet.said(
+            describe(plan, CapacityResult("infeasible", why), None, reporter.started, time.perf_counter(), warm)
+        )
     base_s = warm.base_s or 0.0
     prober = OpenLoopProber(endpoint, base_s)
     if plan.rates_qps or plan.users is not None:
@@ -66,11 +68,11 @@ def refusal(plan: LoadPlan, warm: WarmUp, disturbed: Neighbours | None) -> str:
     return ""
 
 
-def saturate(endpoint: Endpoint, base_s: float) -> list[Burst]:
+def saturate(endpoint: Endpoint, base_s: float) -> list[BurstResult]:
     """Closed-loop bursts that show about the most that a server can do whose lone requests take `base_s`."""
     plan = endpoint.plan
     limit_s = max(limit.limit_ms for limit in plan.slo.latency) / 1e3
-    found: list[Burst] = []
+    found: list[BurstResult] = []
     while (users := next_users(found, limit_s)) is not None:
         endpoint.recover(base_s, min(2 * limit_s, endpoint.remaining_s() / 8))
         found.append(endpoint.burst(users, longest_s(plan.max_s, base_s)))
@@ -91,34 +93,34 @@ def _learned(limit: LatencyLimit) -> str:
     return next((name for name in ("ttft", "latency") if name in among), "itl")
 
 
-def _at_rates(prober: Prober, plan: LoadPlan) -> Found:
+def _at_rates(prober: Prober, plan: LoadPlan) -> CapacityResult:
     """Every rate for its full time; no rate's failure ends the others."""
     probed = [prober.probe(rate, plan.rate_s, _EDGE) for rate in plan.rates_qps if prober.remaining_s() > 1]
     if not probed:
-        return Found("invalid", "the time was over before the first probe")
+        return CapacityResult("invalid", "the time was over before the first probe")
     probes = tuple(one.probe for one in probed)
     held = [one.probe for one in probed if one.holds]
-    return Found("measured", best=max(held, key=lambda probe: probe.rate_qps, default=None), probes=probes)
+    return CapacityResult("measured", best=max(held, key=lambda probe: probe.rate_qps, default=None), probes=probes)
 
 
-def _with_users(prober: Prober, users: int, base_s: float) -> Found:
+def _with_users(prober: Prober, users: int, base_s: float) -> CapacityResult:
     """A closed loop: the throughput of so many users, if they are served within the SLO."""
     probed = prober.probe(users / max(1e-3, base_s), min(_CLOSED_S, prober.remaining_s()), _EDGE)
     probe = probed.probe
     if probed.verdict == "invalid":
-        return Found("invalid", probe.reason, probes=(probe,))
+        return CapacityResult("invalid", probe.reason, probes=(probe,))
     if not probed.holds:
         outcome: Outcome = "infeasible" if probed.gain == 1 else "invalid"  # neighbours may have caused it
-        return Found(outcome, f"with {users} users, {missed_by(probed)}", probes=(probe,))
+        return CapacityResult(outcome, f"with {users} users, {missed_by(probed)}", probes=(probe,))
     spread = 1.96 * probe.achieved_qps / max(1, probe.requests) ** 0.5
     capacity = Interval(
         value=probe.achieved_qps, low=max(0.0, probe.achieved_qps - spread), high=probe.achieved_qps + spread
     )
-    return Found("measured", capacity=capacity, best=probe, probes=(probe,))
+    return CapacityResult("measured", capacity=capacity, best=probe, probes=(probe,))
 
 
 def describe(
-    plan: LoadPlan, found: Found, saturated_qps: float | None, started: float, warm_at: float, warm: WarmUp
+    plan: LoadPlan, found: CapacityResult, saturated_qps: float | None, started: float, warm_at: float, warm: WarmUp
 ) -> Measurement:
     """What was found, as an answer to the plan; times are those of this process's clock."""
     best = found.best
@@ -152,7 +154,7 @@ def describe(
     )
 
 
-def _notes(plan: LoadPlan, found: Found, warm: WarmUp) -> list[str]:
+def _notes(plan: LoadPlan, found: CapacityResult, warm: WarmUp) -> list[str]:
     notes = []
     if not warm.settled:
         notes.append(f"Latency or throughput had not settled when {plan.max_warmup_s:g} s of warm-up were over.")
@@ -177,7 +179,7 @@ def _notes(plan: LoadPlan, found: Found, warm: WarmUp) -> list[str]:
     return [*notes, *_left_out(found)]
 
 
-def _left_out(found: Found) -> list[str]:
+def _left_out(found: CapacityResult) -> list[str]:
     """A note for each kind of reason for which probes did not count; of reasons that differ in figures, the largest."""
     kinds: defaultdict[str, list[str]] = defaultdict(list)
     for probe in found.probes:

@@ -24,7 +24,7 @@ from locust.env import Environment
 from loadtest.arrivals.arrivals import Arrivals
 from loadtest.arrivals.trace import TraceError, read_trace
 from loadtest.generator.fleet import Fleet, GeneratorLost, Worker
-from loadtest.generator.joint import Service, common, measure_jointly
+from loadtest.generator.joint import LoadedTarget, common, measure_jointly
 from loadtest.generator.load import LocalLoad
 from loadtest.generator.locustfile import LocustTasks, load_users, locust_environment, parsed_options, runner_of
 from loadtest.generator.probe.endpoint import Endpoint
@@ -81,7 +81,7 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
 def _measure(plan: LoadPlan | JointPlan, endpoints: Sequence[Endpoint], reporter: ProgressReporter) -> Measurement:
     if isinstance(plan, LoadPlan):
         return with_stage_times(plan, measure(plan, endpoints[0], reporter), endpoints, reporter)
-    services = [Service(target, endpoint) for target, endpoint in zip(plan.targets, endpoints, strict=True)]
+    services = [LoadedTarget(target, endpoint) for target, endpoint in zip(plan.targets, endpoints, strict=True)]
     return measure_jointly(plan, services, reporter)
 
 
@@ -163,6 +163,6 @@ def _prepare_process() -> None:
     sys.setswitchinterval(1e-4)
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

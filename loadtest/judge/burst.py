@@ -24,7 +24,7 @@ _CYCLES = 10  # lone requests, that a burst may take where the server is slow
 
 
 @dataclass(frozen=True)
-class Burst:
+class BurstResult:
     """Times in seconds. `latencies_s` are those of the good answers that came within `duration_s`, in the order in
     which they came; `throughput_qps` is None where too few came to say.
     """
@@ -36,7 +36,7 @@ class Burst:
     throughput_qps: float | None
 
     @classmethod
-    def of(cls, users: int, duration_s: float, sent_s: Floats, latencies_s: Floats, failed: Flags) -> Burst:
+    def of(cls, users: int, duration_s: float, sent_s: Floats, latencies_s: Floats, failed: Flags) -> BurstResult:
         """From when each request was sent, after the burst began, and its latency: not finite where none came."""
         answered = np.isfinite(latencies_s)
         ended = np.where(answered, sent_s + np.where(answered, latencies_s, 0.0), np.inf)
@@ -48,9 +48,9 @@ class Burst:
         )
 
 
-def enough(users: int, done: int, passed_s: float, most_s: float) -> bool:
+def enough(users: int, done: int, passed_s: float, max_s: float) -> bool:
     """Whether a burst may end: every user was answered a few times, or the burst's time is over."""
-    return passed_s >= most_s or (passed_s >= _MIN_S and done >= max(_ROUNDS * users, users + _MIN_AFTER))
+    return passed_s >= max_s or (passed_s >= _MIN_S and done >= max(_ROUNDS * users, users + _MIN_AFTER))
 
 
 def longest_s(max_s: float, base_s: float) -> float:
@@ -58,7 +58,7 @@ def longest_s(max_s: float, base_s: float) -> float:
     return max(_MIN_S, _USUAL_SHARE * max_s, min(_CYCLES * base_s, _MAX_SHARE * max_s))
 
 
-def next_users(bursts: list[Burst], limit_s: float) -> int | None:
+def next_users(bursts: list[BurstResult], limit_s: float) -> int | None:
     """With how many users the next burst is worth its time, or None.
 
     The second one has half as many again as the limit would allow: by Little's law, at throughput X and latency L

@@ -40,7 +40,7 @@ _GRID = 800
 _MIN_REQUESTS = 8
 _START = 0.7  # of the saturated throughput
 _SURE = 0.98
-_MAX_SPOILED = 3  # probes in a row that the generator spoiled, and twice as many before any rate has held
+_MAX_INVALID = 3  # probes in a row that the generator spoiled, and twice as many before any rate has held
 _SLOWER = 0.6
 
 
@@ -125,7 +125,7 @@ class OpinionatedProber(Protocol):
 
 
 @dataclass(frozen=True)
-class Found:
+class CapacityResult:
     """The search's result; `best` is the highest probe within the capacity that held, `probes` are all, in order."""
 
     outcome: Outcome
@@ -196,28 +196,28 @@ class CapacitySearch:
     saturated_qps: float
     precision: float
     first_rate_qps: float | None = None
-    least_share: float = 1.0  # of the rate that the least loaded endpoint gets, where there are several
+    min_share: float = 1.0  # of the rate that the least loaded endpoint gets, where there are several
     _probes: list[Probed] = field(default_factory=list)
     _client_limited: bool = False
 
-    def run(self) -> Found:
+    def run(self) -> CapacityResult:
         """Probe until the capacity is known as well as asked for, or the time is over."""
         slowest = _SLOWEST_SHARE * self.saturated_qps
-        posterior, spoiled = Posterior(self.saturated_qps), 0
+        posterior, invalid = Posterior(self.saturated_qps), 0
         rate = self.first_rate_qps or _START * self.saturated_qps
         while self.prober.remaining_s() > _MIN_PROBE_S:
             low, middle, high = posterior.quantile(0.025, 0.5, 0.975)
             found = self._probe(rate, middle)
             if found.verdict == "invalid":
-                spoiled += 1
+                invalid += 1
                 held = any(probed.holds for probed in self._probes if probed.verdict != "invalid")
-                self._client_limited = spoiled >= (_MAX_SPOILED if held else 2 * _MAX_SPOILED)
+                self._client_limited = invalid >= (_MAX_INVALID if held else 2 * _MAX_INVALID)
                 if self._client_limited:
                     break
                 # Once more at the same rate; then, until there is a rate to report, at lower ones.
-                rate *= 1.0 if held or spoiled < 2 else _SLOWER
+                rate *= 1.0 if held or invalid < 2 else _SLOWER
                 continue
-            spoiled = 0
+            invalid = 0
             posterior.add(found)
             if self._pruned(found, posterior):
                 return self._found("pruned", bound_qps=self.first_rate_qps, reason=missed_by(found))
@@ -242,7 +242,7 @@ class CapacitySearch:
         # At least four probes, however short the time; longer ones for slow servers.
         longest_s = max(
             _LONGEST_PROBE_S,
-            _MIN_PROBE_REQUESTS / (rate * self.least_share),
+            _MIN_PROBE_REQUESTS / (rate * self.min_share),
             _LATER_SHARE * remaining * (len(self._probes) >= _BRACKETING),
         )
         longest_s = max(min(longest_s, _LATER_SHARE * remaining), _MIN_PROBE_S)
@@ -265,7 +265,7 @@ class CapacitySearch:
         sides = {found.holds for found in self._probes if found.verdict != "invalid"}
         return high / low <= (1 + self.precision) ** 2 and len(sides) == 2
 
-    def _conclude(self, posterior: Posterior) -> Found:
+    def _conclude(self, posterior: Posterior) -> CapacityResult:
         valid = [found for found in self._probes if found.verdict != "invalid"]
         held = [found for found in valid if found.holds]
         if not held:
@@ -292,12 +292,12 @@ class CapacitySearch:
     def _found(
         self, outcome: Outcome, *, reason: str = "", capacity: Interval | None = None, bound_qps: float | None = None,
         best: Probe | None = None,
-    ) -> Found:  # fmt: skip
+    ) -> CapacityResult:  # fmt: skip
         probes = tuple(found.probe for found in self._probes)
         met = max((found.probe.rate_qps for found in self._probes if found.verdict == "met"), default=None)
         missed = min((found.probe.rate_qps for found in self._probes if found.verdict == "missed"), default=None)
         sure = met is not None and (missed is not None or self._client_limited)
-        return Found(
+        return CapacityResult(
             outcome, reason, capacity, bound_qps, best, self._client_limited, probes, "sure" if sure else "uncertain",
             met or (capacity.low if capacity else None), missed or (capacity.high if capacity else None),
         )  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.judge.burst import Burst
+from loadtest.judge.burst import BurstResult
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -62,7 +62,7 @@ class Tokens:
     scale_qps: float
 
 
-def scale_qps(bursts: list[Burst], base_s: float) -> float:
+def scale_qps(bursts: list[BurstResult], base_s: float) -> float:
     """The unit of rates: about the most that the server can do."""
     return max([0.5 / max(1e-6, base_s), *(burst.throughput_qps or 0.0 for burst in bursts)])
 
@@ -90,7 +90,7 @@ def query_token(asked: Query, lone_s: Floats, scale: float, probes: int) -> Floa
     ])  # fmt: skip
 
 
-def burst_token(burst: Burst, asked: Query, base_s: float, scale: float) -> Floats:
+def burst_token(burst: BurstResult, asked: Query, base_s: float, scale: float) -> Floats:
     """One burst: how fast, with how many users, and what they waited."""
     found = burst.latencies_s
     rate = max(burst.throughput_qps or 0.0, 0.02 * scale)
@@ -212,7 +212,7 @@ def _latest(probe: Requests) -> Requests:
 
 
 def tokens(
-    asked: Query, lone_s: Floats, bursts: list[Burst], probes: list[Requests], unit_qps: float | None = None
+    asked: Query, lone_s: Floats, bursts: list[BurstResult], probes: list[Requests], unit_qps: float | None = None
 ) -> Tokens:
     """Everything that a trial has seen, for one query. The unit of rates is `scale_qps` unless another is given."""
     base = float(np.median(lone_s)) if len(lone_s) else asked.limit_s

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.judge.burst import Burst
+from loadtest.judge.burst import BurstResult
 from loadtest.judge.capacity import Posterior, Probed
 from loadtest.judge.features import Query, Requests, scale_qps, tokens
 from loadtest.judge.network import Inferred, ServerNetwork
@@ -75,7 +75,7 @@ class ServerPosterior:
     """
 
     def __init__(
-        self, network: ServerNetwork, queries: Sequence[Query], lone_s: Floats, bursts: Sequence[Burst],
+        self, network: ServerNetwork, queries: Sequence[Query], lone_s: Floats, bursts: Sequence[BurstResult],
     ) -> None:  # fmt: skip
         self._network, self._queries, self._lone_s, self._bursts = network, tuple(queries), lone_s, list(bursts)
         base_s = float(np.median(lone_s)) if len(lone_s) else min(query.limit_s for query in queries)

@@ -63,9 +63,9 @@ def _by_queue(latencies_s: Floats, share: float, rate_qps: float, value_ms: floa
     beyond = latencies_s[latencies_s > threshold]
     if not len(beyond) or value_ms <= 0:
         return 0.0
-    together = max(1.0, rate_qps * value_ms / 1e3 / (1 - _BUSY))
+    in_flight = max(1.0, rate_qps * value_ms / 1e3 / (1 - _BUSY))
     excess_ms = float((beyond - threshold).mean()) * 1e3
-    return _Z * excess_ms / value_ms * math.sqrt(together / ((1 - share) * len(latencies_s)))
+    return _Z * excess_ms / value_ms * math.sqrt(in_flight / ((1 - share) * len(latencies_s)))
 
 
 def _binomial_quantile(share: float, n: int, p: float) -> int:

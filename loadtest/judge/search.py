@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from loadtest.judge.capacity import Found, OpinionatedProber, Probed, missed_by
+from loadtest.judge.capacity import CapacityResult, OpinionatedProber, Probed, missed_by
 from loadtest.judge.inference import SURE, ServerPosterior
 from loadtest.judge.widening import VAGUE, possible_gain, raised
 from loadtest.plan import TOO_SHORT, Interval, Outcome, Probe
@@ -57,10 +57,10 @@ class ServerSearch:
     _invalid: int = 0
     _client_limited: bool = False
 
-    def run(self) -> Found:
+    def run(self) -> CapacityResult:
         """Probe until the capacity is known as well as asked for, or the time is over."""
         rate = self.first_rate_qps or _beside(self.posterior, _FIRST)
-        while self.prober.remaining_s() > self._least_s:
+        while self.prober.remaining_s() > self._min_s:
             found = self._probe(rate)
             if found.verdict == "invalid":
                 if self._given_up():
@@ -80,7 +80,7 @@ class ServerSearch:
         return self._conclude()
 
     @property
-    def _least_s(self) -> float:
+    def _min_s(self) -> float:
         return _MIN_PROBE_S + self.posterior.wait_s
 
     @property
@@ -101,7 +101,7 @@ class ServerSearch:
         bracketing = len(self._valid()) < _BRACKETING or not (self._held() and self._missed())
         share = _BRACKET_SHARE if bracketing else _LATER_SHARE
         longest_s = max(share * remaining, min(_MIN_REQUESTS / rate, _LATER_SHARE * remaining), _MIN_PROBE_S)
-        if remaining < longest_s + self.posterior.wait_s + _WORTH * self._least_s:
+        if remaining < longest_s + self.posterior.wait_s + _WORTH * self._min_s:
             longest_s = remaining
         edge = self.posterior.quantile(0.5)[0] / self.posterior.scale_qps
         found = self.prober.probe(rate, longest_s, min(0.95, edge), opinion=self.posterior.verdict)
@@ -154,7 +154,7 @@ class ServerSearch:
         value = self.posterior.quantile(0.5)[0]
         return any(_NEAR * value <= found.probe.rate_qps <= 1.02 * value for found in self._held())
 
-    def _conclude(self) -> Found:
+    def _conclude(self) -> CapacityResult:
         held, valid = self._held(), self._valid()
         if not held:
             slowest = min(valid, key=lambda found: found.missed_below_qps, default=None)
@@ -173,7 +173,7 @@ class ServerSearch:
         capacity = Interval(value=value, low=low, high=high)
         return self._bounded(self._found("measured", capacity=capacity, best=best), low, high)
 
-    def _bounded(self, found: Found, low: float, high: float) -> Found:
+    def _bounded(self, found: CapacityResult, low: float, high: float) -> CapacityResult:
         """With the rates that surely hold, and surely do not: of those that were tried, else the interval's ends."""
         below = {one.probe.rate_qps: self.posterior.below(one.probe.rate_qps) for one in self._valid()}
         holds = max((rate for rate, share in below.items() if share < 1 - SURE), default=None)
@@ -191,9 +191,9 @@ class ServerSearch:
     def _found(
         self, outcome: Outcome, *, reason: str = "", capacity: Interval | None = None, bound_qps: float | None = None,
         best: Probe | None = None,
-    ) -> Found:  # fmt: skip
+    ) -> CapacityResult:  # fmt: skip
         probes = tuple(self._decided(found) for found in self._probes)
-        return Found(outcome, reason, capacity, bound_qps, best, self._client_limited, probes)
+        return CapacityResult(outcome, reason, capacity, bound_qps, best, self._client_limited, probes)
 
 
 def _beside(posterior: ServerPosterior, share: float) -> float:

@@ -8,5 +8,5 @@ def settle_s(memory_s: float, longest_s: float, *, counts_alone: bool = False) -
     """How much of a probe of at most `longest_s` is left out; `memory_s` is for how long what happened to one request
     is felt by others. The network knows how queues begin; where late requests are counted alone, more is left out.
     """
-    least_s, limits = (_COUNTS_MIN_S, _COUNTS_LIMITS) if counts_alone else (_MIN_S, _LIMITS)
-    return min(max(least_s, limits * memory_s), _MAX_SHARE * longest_s)
+    min_s, limits = (_COUNTS_MIN_S, _COUNTS_LIMITS) if counts_alone else (_MIN_S, _LIMITS)
+    return min(max(min_s, limits * memory_s), _MAX_SHARE * longest_s)

@@ -140,7 +140,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class _Estimate:
+class _MissEstimate:
     logit: float
     error: float
     unexplained: float = 1.0
@@ -168,11 +168,11 @@ def _threshold(values: Floats, limit_s: float, missed: NDArray[np.bool_], effect
 
 def _estimate(
     values: Floats, limit_s: float, threshold_s: float, reference: tuple[Reference, Floats] | None
-) -> _Estimate:
+) -> _MissEstimate:
     """The logit of the share of misses, less what was luck of the arrivals, with the jackknife's error."""
     measured, left_out = _jackknife(values, limit_s, threshold_s)
     if reference is None:
-        return _Estimate(measured, _error(left_out))
+        return _MissEstimate(measured, _error(left_out))
     model, here = reference
     if threshold_s < limit_s:
         threshold_s = float(np.quantile(here, np.mean(values <= threshold_s)))
@@ -182,7 +182,9 @@ def _estimate(
     weight = min(1.0, max(0.0, float(spread @ (left_out - left_out.mean())) / variance)) if variance > 0 else 0.0
     adjusted = measured - weight * (lucky - _logit(model.share_beyond(limit_s)))
     rest, before = _error(left_out - weight * without), _error(left_out)
-    return _Estimate(adjusted, rest, min(1.0, max(1 - model.explained, (rest / before) ** 2)) if before > 0 else 1.0)
+    return _MissEstimate(
+        adjusted, rest, min(1.0, max(1 - model.explained, (rest / before) ** 2)) if before > 0 else 1.0
+    )
 
 
 def _jackknife(values: Floats, limit_s: float, threshold_s: float) -> tuple[float, Floats]:

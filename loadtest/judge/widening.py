@@ -53,8 +53,8 @@ def raised(rate_qps: float, gain: float, probes: Iterable[Probe]) -> float:
         for one in probes
         if one.neighbours is not None and one.neighbours.server_used_cores >= _MIN_USED * one.neighbours.server_cores
     ]
-    most_qps = _CHEAPER * max(costs, default=math.inf)
-    return min(gain * rate_qps, max(rate_qps, most_qps))
+    max_qps = _CHEAPER * max(costs, default=math.inf)
+    return min(gain * rate_qps, max(rate_qps, max_qps))
 
 
 def widened_interval(capacity: Interval, probes: Iterable[Probe]) -> Interval:

@@ -99,8 +99,8 @@ def _message() -> Any:
     def message(title: str, /, **fields: tuple[int, Any, bool]) -> Any:
         """Fields by name: their numbers, a type or another message's name, and whether there may be several."""
         made = file.message_type.add(name=title)
-        for key, (number, kind, several) in fields.items():
-            label = field.LABEL_REPEATED if several else field.LABEL_OPTIONAL
+        for key, (number, kind, repeated) in fields.items():
+            label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
             if isinstance(kind, str):
                 made.field.add(name=key, number=number, label=label, type=field.TYPE_MESSAGE, type_name=f".tune.{kind}")
             else:

@@ -119,9 +119,9 @@ def _plan(app: Dash, source: Source) -> None:
             capacity = source.summary(name).recommendation.capacity_qps
         except ResultsError:
             capacity = None
-        most = 20 * capacity.value if capacity else 100.0
-        step = 10.0 ** math.floor(math.log10(most) - 2)
-        return round(most / step) * step, step, round(most / 4 / step) * step
+        max_qps = 20 * capacity.value if capacity else 100.0
+        step = 10.0 ** math.floor(math.log10(max_qps) - 2)
+        return round(max_qps / step) * step, step, round(max_qps / 4 / step) * step
 
     @app.callback(
         Output("plan", "children"), Output("fleet", "figure"), Input("qps", "value"), Input("pattern", "value"),

@@ -59,8 +59,8 @@ def hero(study: StudySummary) -> list[Any]:
 
 def state(study: StudySummary) -> str:
     """How far the run is, for the head of the page."""
-    done, most = len(study.records), study.progress.budget
-    trials = f"{done} of {most} trials" if most else f"{done} trials"
+    done, budget = len(study.records), study.progress.budget
+    trials = f"{done} of {budget} trials" if budget else f"{done} trials"
     return f"running: {trials}, {study.progress.running} under way" if study.progress.running else trials
 
 
@@ -200,7 +200,7 @@ def planned(plan: Plan) -> list[Any]:
     cost = money(strategy.offers[0].monthly, plan.currency) if strategy.offers else NONE
     facts = [
         (cost, f"a month, {strategy.offers[0].name}" if strategy.offers else "no price"),
-        (str(strategy.most), f"replicas at the peak, {figure(strategy.mean)} on average"),
+        (str(strategy.max_replicas), f"replicas at the peak, {figure(strategy.mean)} on average"),
         (share(strategy.miss_share), "of requests late, as simulated"),
     ]
     if strategy.monthly is not None:

@@ -133,13 +133,15 @@ class Deployable:
         return 1 if self.qps is None else enough(self.qps / self.measured.capacity.low, self.spare, 1)
 
     @property
-    def least(self) -> int:
+    def min_replicas(self) -> int:
         """Of an autoscaler, for a fifth of the traffic."""
         return 1 if self.qps is None else enough(self.qps / _VALLEY / self.measured.capacity.low, self.spare, 1)
 
     @property
-    def most(self) -> int:
+    def max_replicas(self) -> int:
         """Of an autoscaler, with room for half as much traffic again."""
         return (
-            10 if self.qps is None else max(self.least + 1, enough(_ROOM * self.qps / self.target_qps, self.spare, 1))
+            10
+            if self.qps is None
+            else max(self.min_replicas + 1, enough(_ROOM * self.qps / self.target_qps, self.spare, 1))
         )

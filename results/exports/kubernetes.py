@@ -65,7 +65,7 @@ def helm_values(one: Deployable) -> dict[str, str]:
         "fullnameOverride": one.name,
         "service": {"port": one.listens.port},
         "resources": resources(one),
-        "autoscaling": {"enabled": True, "minReplicas": one.least, "maxReplicas": one.most},
+        "autoscaling": {"enabled": True, "minReplicas": one.min_replicas, "maxReplicas": one.max_replicas},
         **_placement(one),
     }
     if one.program.command:
@@ -172,8 +172,8 @@ def autoscaler(one: Deployable) -> Document:
         "metadata": metadata(one),
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": one.name},
-            "minReplicas": one.least,
-            "maxReplicas": one.most,
+            "minReplicas": one.min_replicas,
+            "maxReplicas": one.max_replicas,
             "metrics": [metric],
         },
     }

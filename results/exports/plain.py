@@ -39,8 +39,8 @@ def plain_json(one: Deployable) -> dict[str, str]:
         },
         "scaling": {
             "replicas": one.replicas,
-            "min_replicas": one.least,
-            "max_replicas": one.most,
+            "min_replicas": one.min_replicas,
+            "max_replicas": one.max_replicas,
             "target_requests_per_second": one.target_qps,
             "target_cpu_percent": one.target_cpu_percent,
             "for_requests_per_second": one.qps,

@@ -16,8 +16,8 @@ _RAY_BUFFER = 2  # requests that a replica takes on, for each that it should hav
 def kserve(one: Deployable) -> dict[str, str]:
     """An InferenceService (serving.kserve.io/v1beta1) with a container of its own, scaled by requests/s."""
     predictor: Document = {
-        "minReplicas": one.least,
-        "maxReplicas": one.most,
+        "minReplicas": one.min_replicas,
+        "maxReplicas": one.max_replicas,
         "scaleMetric": "rps",
         "scaleTarget": max(1, round(one.target_qps)),
         **pod(one, "kserve-container"),
@@ -38,8 +38,8 @@ def kubedl(one: Deployable) -> dict[str, str]:
         "replicas": one.replicas,
         "autoScale": {
             "autoScaler": {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": one.name},
-            "minReplicas": one.least,
-            "maxReplicas": one.most,
+            "minReplicas": one.min_replicas,
+            "maxReplicas": one.max_replicas,
         },
         "template": {"spec": pod(one)},
     }
@@ -66,7 +66,7 @@ def seldon(one: Deployable) -> dict[str, str]:
     component: Document = {"spec": pod(one)}
     if one.target_cpu_percent is not None:
         metric = {"type": "Resource", "resource": {"name": "cpu", "targetAverageUtilization": one.target_cpu_percent}}
-        component["hpaSpec"] = {"minReplicas": one.least, "maxReplicas": one.most, "metrics": [metric]}
+        component["hpaSpec"] = {"minReplicas": one.min_replicas, "maxReplicas": one.max_replicas, "metrics": [metric]}
     predictor = {
         "name": "tuned",
         "replicas": one.replicas,
@@ -99,7 +99,8 @@ def ray_serve(one: Deployable) -> dict[str, str]:
         "name": one.name,
         "max_ongoing_requests": max(2, _RAY_BUFFER * one.concurrency),
         "autoscaling_config": {
-            "min_replicas": one.least, "max_replicas": one.most, "target_ongoing_requests": one.concurrency,
+            "min_replicas": one.min_replicas, "max_replicas": one.max_replicas,
+            "target_ongoing_requests": one.concurrency,
         },
         "ray_actor_options": actor,
         "user_config": dict(one.configuration),

@@ -47,8 +47,8 @@ def keda(one: Deployable) -> dict[str, str]:
         "metadata": metadata(one),
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": one.name},
-            "minReplicaCount": one.least,
-            "maxReplicaCount": one.most,
+            "minReplicaCount": one.min_replicas,
+            "maxReplicaCount": one.max_replicas,
             "triggers": [trigger],
         },
     }

@@ -3,14 +3,14 @@
 `decide` is the statistics; `output` writes what pipelines read. Measuring is the tuner's.
 """
 
-from results.gate.decision import Comparison, Decision, GateMeasurement, Outcome, Setting, decide
+from results.gate.decision import Comparison, GateDecision, GateMeasurement, Outcome, Setting, decide
 from results.gate.live import Expected, Live, LiveStep, Verification, expected_curve, verified
 from results.gate.output import gate_document, gate_junit, gate_markdown, gate_text, github_annotations, write_gate
 
 __all__ = [
     "Comparison",
-    "Decision",
     "Expected",
+    "GateDecision",
     "GateMeasurement",
     "Live",
     "LiveStep",

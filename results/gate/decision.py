@@ -61,7 +61,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Decision:
+class GateDecision:
     """What the gate says after so many measurements."""
 
     outcome: Outcome
@@ -104,7 +104,7 @@ class GateMeasurement:
 def decide(
     baseline: GateMeasurement, measured: Sequence[GateMeasurement], setting: Setting, *, last: bool,
     pairs: Sequence[tuple[float, float]] = (),
-) -> Decision:  # fmt: skip
+) -> GateDecision:  # fmt: skip
     """The decision after these measurements. `last`: no further one follows. `pairs` are capacities of one
     configuration, measured twice, that tell of the noise floor as well.
     """
@@ -132,7 +132,7 @@ def decide(
         findings.append(slower.of("p99_ms", baseline.p99.value, _mean([one.value for one in latencies]), worse=1))
     # What each capacity was measured within: not compared, since a rate is held up to where the share just suffices.
     good = tuple(one.goodput for one in (baseline, *measured) if one.goodput is not None)
-    return Decision(_together(findings), tuple(findings), len(measured), goodput=good)
+    return GateDecision(_together(findings), tuple(findings), len(measured), goodput=good)
 
 
 def judged(

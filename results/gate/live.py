@@ -189,9 +189,9 @@ def _advice(live: Live, comparison: Comparison | None) -> tuple[str, ...]:
             "a smaller configuration would do (`tune plan DIR --traffic 'prometheus:...'`)."
         )
     if not said:
-        told = comparison is not None and comparison.outcome == "passed"
+        passed = comparison is not None and comparison.outcome == "passed"
         said.append(
-            "Tuning again is not worth it for what is seen here." if told
+            "Tuning again is not worth it for what is seen here." if passed
             else "Whether tuning again is worth it cannot be said from this."
         )  # fmt: skip
     return tuple(said)

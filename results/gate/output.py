@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from results.files import write_text
-from results.gate.decision import Comparison, Decision, Setting
+from results.gate.decision import Comparison, GateDecision, Setting
 from results.text import NONE, figure, goodput, markdown, milliseconds, visible
 
 _NAMES = {
@@ -23,7 +23,7 @@ _HEADS = {
 }  # fmt: skip
 
 
-def write_gate(folder: Path, service: str, decision: Decision, setting: Setting) -> None:
+def write_gate(folder: Path, service: str, decision: GateDecision, setting: Setting) -> None:
     """`gate.json`, `gate.md`, `junit.xml`. Raises OSError when they cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "gate.json", json.dumps(gate_document(service, decision, setting), indent=2) + "\n")
@@ -31,7 +31,7 @@ def write_gate(folder: Path, service: str, decision: Decision, setting: Setting)
     write_text(folder / "junit.xml", gate_junit(service, decision))
 
 
-def gate_text(service: str, decision: Decision) -> str:
+def gate_text(service: str, decision: GateDecision) -> str:
     """A line per metric under the verdict."""
     lines = [f"gate {_HEADS[decision.outcome]}: {visible(service)}"]
     lines += [f"  {_line(one)}" for one in decision.findings]
@@ -39,7 +39,7 @@ def gate_text(service: str, decision: Decision) -> str:
     return "\n".join([*lines, *([f"  {visible(decision.reason)}"] if decision.reason else [])])
 
 
-def gate_document(service: str, decision: Decision, setting: Setting) -> dict[str, Any]:
+def gate_document(service: str, decision: GateDecision, setting: Setting) -> dict[str, Any]:
     """Changes are relative: 0.1 is a tenth more."""
     return {
         "schema": 1,
@@ -64,7 +64,7 @@ def gate_document(service: str, decision: Decision, setting: Setting) -> dict[st
     }
 
 
-def gate_markdown(service: str, decision: Decision, setting: Setting) -> str:
+def gate_markdown(service: str, decision: GateDecision, setting: Setting) -> str:
     """For a pull request, and for GitHub's step summary."""
     lines = [f"## Performance gate {_HEADS[decision.outcome]}: {markdown(service)}", ""]
     if decision.reason:
@@ -84,7 +84,7 @@ def gate_markdown(service: str, decision: Decision, setting: Setting) -> str:
     return "\n".join(lines) + "\n"
 
 
-def gate_junit(service: str, decision: Decision) -> str:
+def gate_junit(service: str, decision: GateDecision) -> str:
     """A test case per metric."""
     failures = [one for one in decision.findings if one.outcome == "regressed"]
     failed = len(failures) + (decision.outcome == "regressed" and not failures)
@@ -106,7 +106,7 @@ def gate_junit(service: str, decision: Decision) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
 
 
-def github_annotations(service: str, decision: Decision) -> Sequence[str]:
+def github_annotations(service: str, decision: GateDecision) -> Sequence[str]:
     """GitHub's workflow commands: an error for each metric that is worse; else a notice, or a warning where nothing
     could be told.
     """
@@ -117,7 +117,7 @@ def github_annotations(service: str, decision: Decision) -> Sequence[str]:
     return [f"::{kind} title=tune gate::{_command(visible(text))}" for text in texts]
 
 
-def _good(decision: Decision) -> str:
+def _good(decision: GateDecision) -> str:
     each = (goodput(*one) for one in decision.goodput)
     return "at the capacity, before and now: " + ", ".join(text for text in each if text)
 

@@ -5,7 +5,7 @@ and the cheapest that keeps the objective is the plan (`plan`).
 """
 
 from results.planning.fleet import Replica, Scaling, Simulated, schedule, simulate
-from results.planning.mixed import Mixed, Part
+from results.planning.mixed import FleetPart, Mixed
 from results.planning.money import Offer, Terms
 from results.planning.output import plan_chart, plan_csv, plan_document, plan_text, write_plan
 from results.planning.plan import Option, Plan, Strategy, Wishes, make_plan
@@ -13,10 +13,10 @@ from results.planning.traffic import PATTERNS, Pattern, Traffic, pattern, record
 
 __all__ = [
     "PATTERNS",
+    "FleetPart",
     "Mixed",
     "Offer",
     "Option",
-    "Part",
     "Pattern",
     "Plan",
     "Replica",

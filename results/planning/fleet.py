@@ -62,13 +62,13 @@ class Scaling:
     """How many replicas there are. An autoscaler looks every `interval_s` and wants the load of each to be `target` of
     its capacity (Kubernetes' HPA: 15 s; it removes none that it wanted within the last `stabilisation_s`).
 
-    `spare` are kept besides (N+1); over `zones` the rest must suffice when one zone is lost. `target` None: `least`
-    replicas all the time.
+    `spare` are kept besides (N+1); over `zones` the rest must suffice when one zone is lost. `target` None:
+    `min_replicas` all the time.
     """
 
     target: float | None
-    least: int = 1
-    most: int = _MAX_REPLICAS
+    min_replicas: int = 1
+    max_replicas: int = _MAX_REPLICAS
     spare: int = 0
     zones: int = 1
     interval_s: float = 15.0
@@ -100,7 +100,7 @@ def schedule(traffic: Traffic, replica: Replica, scaling: Scaling) -> Ints:
     """The least replicas per step that hold the SLO, started early enough to serve when they are needed."""
     rates = windowed_peak(traffic, replica.cold_start_s)
     need = [enough(rate / replica.capacity_qps, scaling.spare, scaling.zones) for rate in rates]
-    return np.maximum(np.array(need, dtype=np.int64), scaling.least)
+    return np.maximum(np.array(need, dtype=np.int64), scaling.min_replicas)
 
 
 def windowed_peak(traffic: Traffic, cold_start_s: float) -> Floats:
@@ -146,7 +146,7 @@ def scaled(traffic: Traffic, replica: Replica, scaling: Scaling) -> tuple[Floats
     """Replicas that exist, and those that serve, per step."""
     count = len(traffic.rates)
     if scaling.target is None:
-        constant = np.full(count, float(scaling.least))
+        constant = np.full(count, float(scaling.min_replicas))
         return constant, constant
     every = max(1, round(scaling.interval_s / traffic.step_s))
     remembered = max(1, round(scaling.stabilisation_s / scaling.interval_s))
@@ -185,7 +185,7 @@ def _fewer(aim: int, serving: int, pending: list[tuple[int, int]]) -> tuple[int,
 def _wanted(rate_qps: float, replica: Replica, scaling: Scaling) -> int:
     assert scaling.target is not None  # noqa: S101 (a fixed fleet never asks)
     wanted = enough(rate_qps / (scaling.target * replica.capacity_qps), scaling.spare, scaling.zones)
-    return min(scaling.most, max(scaling.least, wanted))
+    return min(scaling.max_replicas, max(scaling.min_replicas, wanted))
 
 
 def missed_share(rates: Floats, ready: Floats, replica: Replica, step_s: float) -> Floats:

@@ -29,7 +29,7 @@ _PLANNED_TARGET = 0.8  # of its capacity, for the rough choice of a base; the si
 
 
 @dataclass(frozen=True)
-class Choice:
+class ReplicaKind:
     """A measured configuration that a fleet may have replicas of."""
 
     trial: int
@@ -39,15 +39,15 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Part:
+class FleetPart:
     """The replicas of one configuration in a mixed fleet. `scaled`: an autoscaler adds and removes them, but for `base`
     that run all the time. `ready` are those that serve, per step of the traffic.
     """
 
-    choice: Choice
-    fewest: int
+    choice: ReplicaKind
+    min_replicas: int
     mean: float
-    most: int
+    max_replicas: int
     base: int
     scaled: bool
     ready: Floats
@@ -55,7 +55,11 @@ class Part:
     @property
     def words(self) -> str:
         """So many of what."""
-        count = str(self.most) if self.fewest == self.most else f"{self.fewest} to {self.most}"
+        count = (
+            str(self.max_replicas)
+            if self.min_replicas == self.max_replicas
+            else f"{self.min_replicas} to {self.max_replicas}"
+        )
         return f"{count} x {assigned(self.choice.configuration)}"
 
 
@@ -67,7 +71,7 @@ class Mixed:
 
     name: str
     words: str
-    parts: tuple[Part, ...]
+    parts: tuple[FleetPart, ...]
     monthly: float
     saved: float
     miss_share: float
@@ -85,7 +89,7 @@ class Demand:
     terms: Terms
 
 
-def best_mixture(choices: Sequence[Choice], demand: Demand, single_monthly: float) -> Mixed | None:
+def best_mixture(choices: Sequence[ReplicaKind], demand: Demand, single_monthly: float) -> Mixed | None:
     """The cheapest mixed fleet that keeps the objective, where it costs less than the best single kind does."""
     kinds = [Kind(one.replica.capacity_qps, one.price_per_hour) for one in choices]
     chosen = [choices[at] for at in undominated(kinds, _MAX_KINDS)]
@@ -96,7 +100,7 @@ def best_mixture(choices: Sequence[Choice], demand: Demand, single_monthly: floa
     return min(found, key=lambda one: one.monthly, default=None)
 
 
-def _candidates(choices: Sequence[Choice], demand: Demand, single: float) -> Iterator[Mixed]:
+def _candidates(choices: Sequence[ReplicaKind], demand: Demand, single: float) -> Iterator[Mixed]:
     traffic = demand.traffic
     kinds = [Kind(one.replica.capacity_qps, one.price_per_hour) for one in choices]
     if (counts := fixed_mixture(kinds, traffic.peak_qps, demand.need)) is not None:
@@ -109,15 +113,15 @@ def _candidates(choices: Sequence[Choice], demand: Demand, single: float) -> Ite
     yield from _autoscaled(choices, kinds, demand, single)
 
 
-def _by_the_clock(choices: Sequence[Choice], kinds: Sequence[Kind], demand: Demand) -> list[Floats] | None:
+def _by_the_clock(choices: Sequence[ReplicaKind], kinds: Sequence[Kind], demand: Demand) -> list[Floats] | None:
     """The cheapest mixture at each level of the load, started early enough to serve when it is needed."""
     slowest_s = max(one.replica.cold_start_s for one in choices)
     edges = _levels(ahead := windowed_peak(demand.traffic, slowest_s))
     level = np.searchsorted(edges, ahead * (1 - 1e-9))
     table = _solved(kinds, edges, np.unique(level), demand.need)
-    if table is not None and np.count_nonzero(table.any(axis=0)) > demand.need.most_kinds:
+    if table is not None and np.count_nonzero(table.any(axis=0)) > demand.need.max_kinds:
         spent = table[level].sum(axis=0) * [one.price_per_hour for one in kinds]
-        few = np.sort(np.argsort(-spent)[: demand.need.most_kinds])
+        few = np.sort(np.argsort(-spent)[: demand.need.max_kinds])
         fewer = _solved([kinds[at] for at in few], edges, np.unique(level), demand.need)
         table = np.zeros_like(table)
         if fewer is None:
@@ -145,7 +149,9 @@ def _levels(rates: Floats) -> Floats:
     return known if len(known) <= _MAX_LEVELS else np.linspace(known[0], known[-1], _MAX_LEVELS + 1)[1:]
 
 
-def _autoscaled(choices: Sequence[Choice], kinds: Sequence[Kind], demand: Demand, single: float) -> Iterator[Mixed]:
+def _autoscaled(
+    choices: Sequence[ReplicaKind], kinds: Sequence[Kind], demand: Demand, single: float
+) -> Iterator[Mixed]:
     """A base that runs all the time, and one kind that an autoscaler adds above it."""
     edges = _levels(demand.traffic.rates)
     weights = np.bincount(np.searchsorted(edges, demand.traffic.rates * (1 - 1e-9)), minlength=len(edges)).astype(float)
@@ -165,7 +171,7 @@ def _autoscaled(choices: Sequence[Choice], kinds: Sequence[Kind], demand: Demand
 _TARGETS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3)
 
 
-def _followed(choices: Sequence[Choice], scaled: int, base: Any, demand: Demand, single: float) -> Mixed:
+def _followed(choices: Sequence[ReplicaKind], scaled: int, base: Any, demand: Demand, single: float) -> Mixed:
     """With the highest target at which late requests are few enough."""
     follower, need = choices[scaled].replica, demand.need
     biggest = max(one.replica.capacity_qps for at, one in enumerate(choices) if base[at] or at == scaled)
@@ -173,10 +179,10 @@ def _followed(choices: Sequence[Choice], scaled: int, base: Any, demand: Demand,
     # With a zone that is lost goes the base's part in it.
     left = [int(count) - (math.ceil(count / need.zones) if need.zones > 1 else 0) for count in base]
     below = sum(count * one.replica.capacity_qps for count, one in zip(left, choices, strict=True))
-    least = max(spare, need.least - int(base.sum()))
+    min_replicas = max(spare, need.min_replicas - int(base.sum()))
 
     def run(target: float) -> Mixed:
-        scaling = Scaling(target, least, spare=spare, zones=need.zones)
+        scaling = Scaling(target, min_replicas, spare=spare, zones=need.zones)
         words = (
             f"an autoscaler adds trial {choices[scaled].trial}'s for what is above {figure(target * below)} "
             f"requests/s, each kept at {target:.0%} of its capacity"
@@ -192,13 +198,13 @@ def _followed(choices: Sequence[Choice], scaled: int, base: Any, demand: Demand,
 
 
 def _simulated(
-    name: str, words: str, choices: Sequence[Choice], counts: Any, demand: Demand, single: float,
+    name: str, words: str, choices: Sequence[ReplicaKind], counts: Any, demand: Demand, single: float,
     following: Following | None = None,
 ) -> Mixed:  # fmt: skip
     """`counts` are replicas of each choice, one number or one per step; those of `following` come on top."""
     replicas = [one.replica for one in choices]
     existing, ready, miss_share = simulate_parts(demand.traffic, replicas, counts, following)
-    parts: list[Part] = []
+    parts: list[FleetPart] = []
     followed: Following | None = None
     ways: list[dict[str, Offer]] = []
     for at, (choice, there) in enumerate(zip(choices, existing, strict=True)):
@@ -208,8 +214,8 @@ def _simulated(
         if scaled and following is not None:
             followed = replace(following, part=len(parts))
         base = round(float(np.min(counts[at])))
-        few, most = round(float(there.min())), round(float(there.max()))
-        parts.append(Part(choice, few, float(there.mean()), most, base, scaled, ready[at]))
+        few, max_replicas = round(float(there.min())), round(float(there.max()))
+        parts.append(FleetPart(choice, few, float(there.mean()), max_replicas, base, scaled, ready[at]))
         ways.append({way.name: way for way in offers(there, choice.price_per_hour, demand.terms)})
     monthly = sum(part.mean * part.choice.price_per_hour for part in parts) * MONTH_H
     summed = tuple(_together(label, [way[label] for way in ways]) for label in (ways[0] if ways else ()))

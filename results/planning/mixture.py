@@ -31,17 +31,17 @@ class Kind:
 @dataclass(frozen=True)
 class Need:
     """What a fleet must have besides the load's capacity: `spare` replicas as big as its biggest, enough replicas where
-    one of `zones` is lost (each kind spread evenly over them), `least` replicas in all, and few kinds to look after.
+    one of `zones` is lost (each kind spread evenly over them), `min_replicas` in all, and few kinds to look after.
     """
 
     spare: int = 0
     zones: int = 1
-    least: int = 0
-    most_kinds: int = 3
+    min_replicas: int = 0
+    max_kinds: int = 3
 
 
-def undominated(kinds: Sequence[Kind], most: int) -> list[int]:
-    """Which kinds a mixture may be of: none of another that carries as much for less. So many as `most`, the cheapest
+def undominated(kinds: Sequence[Kind], max_kinds: int) -> list[int]:
+    """Which kinds a mixture may be of: none of another that carries as much for less. At most `max_kinds`, the cheapest
     per request first, and always the smallest, which wastes least.
     """
     order = sorted(range(len(kinds)), key=lambda at: (kinds[at].price_per_hour, -kinds[at].capacity_qps))
@@ -49,7 +49,7 @@ def undominated(kinds: Sequence[Kind], most: int) -> list[int]:
     for at in order:
         if not front or kinds[at].capacity_qps > kinds[front[-1]].capacity_qps * (1 + _SLACK):
             front.append(at)
-    best = sorted(front, key=lambda at: kinds[at].price_per_hour / kinds[at].capacity_qps)[: max(1, most - 1)]
+    best = sorted(front, key=lambda at: kinds[at].price_per_hour / kinds[at].capacity_qps)[: max(1, max_kinds - 1)]
     return sorted({*best, *front[:1]})
 
 
@@ -63,22 +63,22 @@ def fixed_mixture(kinds: Sequence[Kind], load_qps: float, need: Need) -> Ints | 
     count = len(kinds)
     capacity = np.array([one.capacity_qps for one in kinds])
     price = np.array([one.price_per_hour for one in kinds])
-    most = float(np.ceil(load_qps / capacity.min()) * max(2, need.zones) + need.spare + need.least + 1)
+    ceiling = float(np.ceil(load_qps / capacity.min()) * max(2, need.zones) + need.spare + need.min_replicas + 1)
     zero, one = np.zeros((count, count)), np.eye(count)
     lost = capacity if need.zones > 1 else np.zeros(count)
     limits = [
         LinearConstraint(np.concatenate([capacity, -lost, np.zeros(2 * count)]), load_qps * (1 - _SLACK), np.inf),
         LinearConstraint(np.hstack([-one, need.zones * one, zero, zero]), 0, np.inf),
-        LinearConstraint(np.hstack([-one, zero, -one, most * one]), 0, np.inf),
-        LinearConstraint(np.concatenate([np.zeros(3 * count), np.ones(count)]), 0, need.most_kinds),
+        LinearConstraint(np.hstack([-one, zero, -one, ceiling * one]), 0, np.inf),
+        LinearConstraint(np.concatenate([np.zeros(3 * count), np.ones(count)]), 0, need.max_kinds),
         LinearConstraint(
-            np.concatenate([np.ones(count), np.zeros(count), np.ones(count), np.zeros(count)]), need.least
+            np.concatenate([np.ones(count), np.zeros(count), np.ones(count), np.zeros(count)]), need.min_replicas
         ),
     ]
     if need.spare:  # as big together as so many of any kind that is used
         spares = np.tile(np.concatenate([np.zeros(2 * count), capacity]), (count, 1))
         limits.append(LinearConstraint(np.hstack([spares, -need.spare * np.diag(capacity)]), -_SLACK, np.inf))
-    upper = np.concatenate([np.full(3 * count, most), np.ones(count)])
+    upper = np.concatenate([np.full(3 * count, ceiling), np.ones(count)])
     found = milp(
         np.concatenate([price, np.zeros(count), price, np.zeros(count)]), constraints=limits,
         integrality=np.ones(4 * count), bounds=Bounds(0, upper), options={"time_limit": _TIME_S, "mip_rel_gap": _GAP},
@@ -89,10 +89,10 @@ def fixed_mixture(kinds: Sequence[Kind], load_qps: float, need: Need) -> Ints | 
     return np.asarray(whole[:count] + whole[2 * count : 3 * count])
 
 
-def base_below(kinds: Sequence[Kind], scaled: int, loads_qps: Floats, weights: Floats, most: int) -> Ints | None:
+def base_below(kinds: Sequence[Kind], scaled: int, loads_qps: Floats, weights: Floats, max_kinds: int) -> Ints | None:
     """Replicas that run all the time below one kind that follows the load: the mixture of least mean price.
 
-    `loads_qps` are levels of the load, each for a share `weights` of the time. At most so many as `most` kinds in the
+    `loads_qps` are levels of the load, each for a share `weights` of the time. At most `max_kinds` kinds in the
     base. Variables: the base b and whether a kind is in it y, and the followers x at each level.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
@@ -112,7 +112,7 @@ def base_below(kinds: Sequence[Kind], scaled: int, loads_qps: Floats, weights: F
         constraints=[
             LinearConstraint(carried, loads_qps * (1 - _SLACK), np.inf),
             LinearConstraint(used, 0, np.inf),
-            LinearConstraint(few, 0, most),
+            LinearConstraint(few, 0, max_kinds),
         ],
         integrality=np.ones(2 * count + levels),
         bounds=Bounds(0, np.concatenate([np.full(count, bound), np.ones(count), np.full(levels, bound)])),

@@ -66,7 +66,7 @@ def _mixture(plan: Plan) -> Iterator[str]:
         return
     yield f"\nOr several kinds together, {share(mixed.saved)} cheaper: {mixed.words}."
     for part in mixed.parts:
-        mean = "" if part.fewest == part.most else f", {figure(part.mean)} on average"
+        mean = "" if part.min_replicas == part.max_replicas else f", {figure(part.mean)} on average"
         each = figure(part.choice.replica.capacity_qps)
         yield f"  trial {part.choice.trial:<10}{part.words}{mean}; weight {each}"
     yield f"  cost            {money(mixed.monthly, plan.currency)} a month on demand"
@@ -100,9 +100,9 @@ def _otherwise(plan: Plan) -> Iterator[str]:
 
 
 def _replicas(strategy: Strategy) -> str:
-    if strategy.fewest == strategy.most:
-        return str(strategy.most)
-    return f"{strategy.fewest} to {strategy.most} ({figure(strategy.mean)} on average)"
+    if strategy.min_replicas == strategy.max_replicas:
+        return str(strategy.max_replicas)
+    return f"{strategy.min_replicas} to {strategy.max_replicas} ({figure(strategy.mean)} on average)"
 
 
 def _kept(plan: Plan) -> str:
@@ -152,7 +152,7 @@ def _mixed(mixed: Mixed) -> dict[str, Any]:
                 "weight_qps": part.choice.replica.capacity_qps,
                 "cost_per_hour": part.choice.price_per_hour,
                 "autoscaled": part.scaled,
-                "replicas": {"min": part.fewest, "mean": part.mean, "max": part.most},
+                "replicas": {"min": part.min_replicas, "mean": part.mean, "max": part.max_replicas},
             }
             for part in mixed.parts
         ],
@@ -180,7 +180,7 @@ def _option(option: Option) -> dict[str, Any]:
 def _strategy(one: Strategy) -> dict[str, Any]:
     return {
         "strategy": one.name,
-        "replicas": {"min": one.fewest, "mean": one.mean, "max": one.most},
+        "replicas": {"min": one.min_replicas, "mean": one.mean, "max": one.max_replicas},
         "target_utilization": one.target,
         "monthly_cost": None if one.monthly is None else one.monthly.model_dump(),
         "miss_share": one.miss_share,

@@ -15,7 +15,7 @@ import numpy as np
 
 from results.files import ResultsError
 from results.planning.fleet import Replica, Scaling, Simulated, schedule, simulate
-from results.planning.mixed import Choice, Demand, Mixed, best_mixture
+from results.planning.mixed import Demand, Mixed, ReplicaKind, best_mixture
 from results.planning.mixture import Need
 from results.planning.money import MONTH_H, Offer, Terms, offers
 from results.planning.traffic import Traffic
@@ -39,7 +39,7 @@ class Wishes:
     misses: float = 0.01
     spare: int = 1
     zones: int = 1
-    least: int = 1
+    min_replicas: int = 1
     cold_start_s: float | None = None
     terms: Terms = field(default_factory=Terms)
 
@@ -51,9 +51,9 @@ class Strategy:
     name: str
     words: str
     target: float | None
-    fewest: int
+    min_replicas: int
     mean: float
-    most: int
+    max_replicas: int
     monthly: Estimate | None
     miss_share: float
     simulated: Simulated
@@ -141,12 +141,12 @@ def _mixed(
 ) -> Mixed | None:
     """Beside the best single configuration, where that keeps the objective and has a price."""
     choices = [
-        Choice(one.number, one.configuration, _replica(study, one, wishes), one.cost_per_hour)
+        ReplicaKind(one.number, one.configuration, _replica(study, one, wishes), one.cost_per_hour)
         for one in records if one.cost_per_hour
     ]  # fmt: skip
     if len(choices) < 2 or not single.keeps or single.strategy.monthly is None:
         return None
-    need = Need(wishes.spare, wishes.zones, wishes.least)
+    need = Need(wishes.spare, wishes.zones, wishes.min_replicas)
     return best_mixture(choices, Demand(traffic, wishes.misses, need, wishes.terms), single.strategy.monthly.value)
 
 
@@ -201,7 +201,7 @@ def _replica(study: StudySummary, record: TrialRecord, wishes: Wishes, end: str 
 
 
 def _fixed(wishes: Wishes) -> Scaling:
-    return Scaling(None, max(1, wishes.least), spare=wishes.spare, zones=wishes.zones)
+    return Scaling(None, max(1, wishes.min_replicas), spare=wishes.spare, zones=wishes.zones)
 
 
 def _always_on(
@@ -238,13 +238,13 @@ def _autoscaled(
     replica: Replica,
     traffic: Traffic,
     wishes: Wishes,
-    least: int | None = None,
+    min_replicas: int | None = None,
 ) -> Strategy:
     """With the highest target that leaves enough room for what comes while a replica starts."""
-    fewest = max(1, wishes.least) if least is None else least
+    min_replicas = max(1, wishes.min_replicas) if min_replicas is None else min_replicas
 
     def run(target: float) -> tuple[Scaling, Simulated]:
-        scaling = Scaling(target, fewest, spare=wishes.spare, zones=wishes.zones)
+        scaling = Scaling(target, min_replicas, spare=wishes.spare, zones=wishes.zones)
         return scaling, simulate(traffic, replica, scaling)
 
     place = bisect.bisect_left(  # the less each has to do, the less is late
@@ -258,14 +258,14 @@ def _autoscaled(
     ]
     each = figure(target * replica.capacity_qps)
     words = f"an autoscaler that keeps each at {target:.0%} of its capacity ({each} requests/s)"
-    name = "autoscaled" if fewest else "to zero"
+    name = "autoscaled" if min_replicas else "to zero"
     return _strategy(
-        name, words if fewest else f"{words}, and none without traffic", target, record, fleet, costs, wishes
+        name, words if min_replicas else f"{words}, and none without traffic", target, record, fleet, costs, wishes
     )
 
 
 def _to_zero(study: StudySummary, record: TrialRecord, replica: Replica, traffic: Traffic, wishes: Wishes) -> Strategy:
-    return _autoscaled(study, record, replica, traffic, wishes, least=0)
+    return _autoscaled(study, record, replica, traffic, wishes, min_replicas=0)
 
 
 def _strategy(

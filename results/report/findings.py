@@ -94,14 +94,14 @@ def _gpu_memory_taken(study: StudySummary) -> Iterator[Finding]:
             continue
         smallest, largest = held[min(held)], held[max(held)]
         served = [one.configuration.get(name) for one in same if one.state in ("complete", "pruned")]
-        least = min((value for value in served if _slice(value)), key=lambda value: _slice(value) or 0.0, default=None)
+        slice_ = min((value for value in served if _slice(value)), key=lambda value: _slice(value) or 0.0, default=None)
         yield Finding(
             "GPU memory is taken as it is given",
             f"With {name}={given(smallest.configuration[name])} the server held "
             f"{size(smallest.use.gpu_memory_peak_bytes)}, with {given(largest.configuration[name])} it held "
             f"{size(largest.use.gpu_memory_peak_bytes)}, the same part of each: its framework takes what there is, "
             "which says nothing of what it needs."
-            + ("" if least is None else f" The smallest slice that served is {given(least)}, found by trial."),
+            + ("" if slice_ is None else f" The smallest slice that served is {given(slice_)}, found by trial."),
             _numbers([smallest, largest]),
         )
 
@@ -152,12 +152,12 @@ def _unsettled(study: StudySummary) -> Iterator[Finding]:
 def _disagreement(study: StudySummary) -> Iterator[Finding]:
     """Per configuration, what its launches showed where they are far apart, or one of them did not serve."""
     firsts = {one.number: one for one in study.records}
-    for number, again in sorted(study.launches.confirmations.items()):
+    for number, confirmations in sorted(study.launches.confirmations.items()):
         first = firsts.get(number)
         if first is None or first.capacity_qps is None:
             continue
-        held = [one.capacity_qps.value for one in (first, *again) if one.capacity_qps is not None]
-        lost = next((one for one in again if one.capacity_qps is None), None)
+        held = [one.capacity_qps.value for one in (first, *confirmations) if one.capacity_qps is not None]
+        lost = next((one for one in confirmations if one.capacity_qps is None), None)
         each = " and ".join([", ".join(map(figure, held[:-1])), figure(held[-1])]) if len(held) > 1 else figure(held[0])
         if lost is not None:
             yield Finding(

@@ -168,7 +168,7 @@ def alternatives_table(study: StudySummary) -> Table | None:
 def confirmations_table(study: StudySummary) -> Table | None:
     """Further launches beside the first; None where there are none."""
     firsts = {record.number: record for record in study.records}
-    again = [one for number in sorted(study.launches.confirmations) for one in study.launches.confirmations[number]]
+    launches = [one for number in sorted(study.launches.confirmations) for one in study.launches.confirmations[number]]
     best = study.recommendation.trial
     columns: list[Column[TrialRecord]] = [
         Column("trial", lambda one: str(one.number)),
@@ -180,9 +180,9 @@ def confirmations_table(study: StudySummary) -> Table | None:
         Column("errors", lambda one: share(one.latency.error_rate)),
         Column("reason", lambda one: one.reason or "; ".join(one.notes) or NONE, numeric=False),
     ]
-    if not again:
+    if not launches:
         return None
-    return _table(columns, again, mark=lambda one: "recommended" if one.number == best else "")
+    return _table(columns, launches, mark=lambda one: "recommended" if one.number == best else "")
 
 
 def services_table(services: Sequence[ServiceRecord]) -> Table | None:
@@ -282,8 +282,8 @@ def _pooled(study: StudySummary, record: TrialRecord) -> str:
 
 
 def _launches(study: StudySummary, record: TrialRecord) -> str:
-    again = len(study.launches.confirmations.get(record.number, ()))
-    return str(1 + again) if again else NONE
+    launches = len(study.launches.confirmations.get(record.number, ()))
+    return str(1 + launches) if launches else NONE
 
 
 def _capacity_or_bound(record: TrialRecord) -> str:

@@ -168,10 +168,10 @@ def latency_picture(curve: LatencyCurve) -> Chart:
 def _apart(names: list[tuple[tuple[float, float], str]]) -> list[Note]:
     """Each line's name at its end, where two would lie on one another the lower one lower."""
     notes: list[Note] = []
-    least = 0.0
+    lowest = 0.0
     for (at, height), name in sorted(names, key=lambda one: one[0][1]):
-        least = max(height, least + 14)
-        notes.append(Note(min(at, Frame.right) + 6, least + 4, name, css="name"))
+        lowest = max(height, lowest + 14)
+        notes.append(Note(min(at, Frame.right) + 6, lowest + 4, name, css="name"))
     return notes
 
 

@@ -24,9 +24,9 @@ from runners.host.samples import Sample, Samples, sampling
 from runners.host.server_log import bounded
 from runners.leftovers.ownership import LAUNCH, OWNER, PLACE, STATE, STUDY, TRIAL, is_abandoned, ownership_labels
 from runners.protocol import (
-    Beside,
     Container,
     Endpoint,
+    InClusterLoad,
     Infeasible,
     Leftover,
     LocalProcesses,
@@ -215,7 +215,7 @@ class _Server:
     samples: Samples = field(default_factory=Samples)
     recorded: Recorded | None = None
     reused_from: int | None = None
-    beside: Beside | None = None
+    beside: InClusterLoad | None = None
     notes: tuple[str, ...] = ()
 
     @property

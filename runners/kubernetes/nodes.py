@@ -77,9 +77,9 @@ class Nodes:
                 )
                 return f"no node has the GPU {' or '.join(values)} ({label}); there is {', '.join(there) or 'none'}"
         for name, count in wanted.items():
-            most = max((_amount(node.status.allocatable or {}, name) for node in fitting), default=0.0)
-            if count > most + 1e-9:
-                return f"asks for {_shown(name, count)}, and the most that a node here gives is {_shown(name, most)}"
+            largest = max((_amount(node.status.allocatable or {}, name) for node in fitting), default=0.0)
+            if count > largest + 1e-9:
+                return f"asks for {_shown(name, count)}, and the most that a node here gives is {_shown(name, largest)}"
         if wanted and not any(_fits(node.status.allocatable or {}, wanted) for node in fitting):
             listed = ", ".join(_shown(name, count) for name, count in wanted.items())
             return f"no node gives all of it at once: {listed}"

@@ -217,10 +217,10 @@ def _place(pod: Document, asked: Resources, options: KubernetesOptions, beside: 
     if selector:
         pod["nodeSelector"] = selector
     if beside is not None:  # servers that are tuned together share a node, as they would share a machine
-        together: Document = {"labelSelector": {"matchLabels": dict(beside)}, "topologyKey": "kubernetes.io/hostname"}
+        same_node: Document = {"labelSelector": {"matchLabels": dict(beside)}, "topologyKey": "kubernetes.io/hostname"}
         affinity = pod.setdefault("affinity", {}).setdefault("podAffinity", {})
         required = affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", [])
-        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = [*required, together]
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = [*required, same_node]
     theirs = list(pod.get("tolerations") or ())
     if new := [dict(one) for one in options.tolerations if dict(one) not in theirs]:
         pod["tolerations"] = [*theirs, *new]

@@ -18,9 +18,9 @@ from kubernetes.stream import stream
 from runners.host.gpu import ask_dcgm
 from runners.host.samples import Samples, sampling
 from runners.kubernetes import manifest, objects
-from runners.kubernetes.beside import LoadPlace
 from runners.kubernetes.cluster import Cluster
 from runners.kubernetes.forward import forwarded, is_reachable
+from runners.kubernetes.in_cluster_load import LoadJobs
 from runners.kubernetes.launched import create_objects, delete_objects
 from runners.kubernetes.nodes import Nodes
 from runners.kubernetes.observed import (
@@ -36,9 +36,9 @@ from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.owned import RunLease, label_value, remember_cluster, remove_abandoned
 from runners.kubernetes.usage import as_sample, commands
 from runners.protocol import (
-    Beside,
     Container,
     Endpoint,
+    InClusterLoad,
     Infeasible,
     Leftover,
     Placement,
@@ -130,7 +130,7 @@ class KubernetesRunner:
             if self._options.load_job:
                 # Straight to the pod: it takes a moment until every node routes a new service's address.
                 url = f"{container.readiness.scheme}://{pod.status.pod_ip}:{self._port}"
-                server.beside = LoadPlace(
+                server.beside = LoadJobs(
                     self._cluster, self._options, f"{name}-load", labels, lease.reference, url, self._nodes.only_one
                 )
             yield server
@@ -204,7 +204,7 @@ class _Server:
     samples: Samples = field(default_factory=Samples)
     recorded: Recorded | None = None
     reused_from: int | None = None
-    beside: Beside | None = None
+    beside: InClusterLoad | None = None
     notes: tuple[str, ...] = ()
     oom_kills: int = 0
 

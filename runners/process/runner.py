@@ -26,9 +26,9 @@ from runners.leftovers.ownership import TEMPORARY_PREFIX, lease, ownership_envir
 from runners.leftovers.process_tree import ProcessTree
 from runners.process.usage import Watch
 from runners.protocol import (
-    Beside,
     Container,
     Endpoint,
+    InClusterLoad,
     Infeasible,
     Leftover,
     LocalProcesses,
@@ -166,7 +166,7 @@ class _Server:
     image: str | None = None
     recorded: Recorded | None = None
     reused_from: int | None = None
-    beside: Beside | None = None
+    beside: InClusterLoad | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -21,6 +21,6 @@ def server_preset(adapter: ServerAdapter) -> tuple[dict[str, Any], tuple[str, ..
         parameters = {"cpu_cores": {"choices": [1, 2, 4, 8], "role": "cpu_cores"}, **parameters}
         constraints.append(f"threads{f' * {copies}' if copies else ''} <= 2 * cpu_cores")
     if "batch_size" in knobs and "batch_delay" in knobs:
-        least = min(knobs["batch_delay"].choices, key=float)
-        constraints.append(f"batch_size > 1 or batch_delay == {least}")  # nothing to wait for
+        shortest = min(knobs["batch_delay"].choices, key=float)
+        constraints.append(f"batch_size > 1 or batch_delay == {shortest}")  # nothing to wait for
     return parameters, tuple(constraints)

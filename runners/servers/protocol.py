@@ -76,7 +76,7 @@ class Knob:
 
 
 @dataclass(frozen=True)
-class Launch:
+class ServerCommand:
     """How the server is started: the words of its command, its environment and the text of its files. `note` is what
     whoever deploys it so has to know.
     """
@@ -102,11 +102,15 @@ class ServerRequest:
 
 
 @dataclass(frozen=True)
-class Reach:
+class ServerAddress:
     """Where a running server is reached from here: `url`, and those of its other ports (None: not from here)."""
 
     url: str
     more: tuple[str | None, ...] = ()
+
+
+# As 0.1.0 named them; adapters of other packages import them.
+Launch, Reach = ServerCommand, ServerAddress
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ class ServerAdapter:
         """A path that answers 2xx once predictions can be asked; None where the server has none."""
         return None
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """`values` holds the knobs that are tuned, by name; the server's own default holds for every other."""
         raise NotImplementedError
 
@@ -199,17 +203,17 @@ class ServerAdapter:
         """Where predictions are asked."""
         raise NotImplementedError
 
-    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
+    def bodies(self, reach: ServerAddress, model: Model) -> tuple[bytes, ...]:
         """Request bodies made from what the running server says of the model. Raises AdapterError."""
         raise NotImplementedError
 
-    def configure(self, reach: Reach, model: Model, values: Values) -> None:
+    def configure(self, reach: ServerAddress, model: Model, values: Values) -> None:
         """Bring a running server to these values of its live knobs; blocks until it serves by them. Raises AdapterError
         with what the server answered.
         """
         raise NotImplementedError
 
-    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
+    def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """What it has counted so far; None where it cannot be asked."""
         return None
 

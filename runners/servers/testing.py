@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from runners.protocol import Placement
-from runners.servers.protocol import AdapterError, Launch, Model, ServerAdapter, Values
+from runners.servers.protocol import AdapterError, Model, ServerAdapter, ServerCommand, Values
 
 HERE = Placement("127.0.0.1", 8123, "/etc/files", (8124, 8125), "/tmp/scratch")  # noqa: S108 (nothing is written)
 
@@ -85,5 +85,5 @@ class AdapterContract:
             assert str(HERE.more[case.adapter.grpc_port]) in _text(made)
 
 
-def _text(made: Launch) -> str:
+def _text(made: ServerCommand) -> str:
     return "\n".join((*made.command, *made.env.values(), *made.files.values()))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import httpx
 
 from runners.host.bounded_http import bounded_get
-from runners.servers.protocol import AdapterError, Model, Reach, ServerAdapter, ServerRequest, Tensor
+from runners.servers.protocol import AdapterError, Model, ServerAdapter, ServerAddress, ServerRequest, Tensor
 
 _BODIES = 32  # different ones, so that no cache answers
 _UNKNOWN_SIZE = 1  # of a dimension that may have any: a batch of one, a sequence of one
@@ -40,7 +40,7 @@ class V2Server(ServerAdapter):
         made = self._made(model, model.inputs) if model.inputs else ()
         return ServerRequest(f"/v2/models/{model.quoted}/infer", made)
 
-    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
+    def bodies(self, reach: ServerAddress, model: Model) -> tuple[bytes, ...]:
         """From the model's metadata."""
         return self._made(model, described(reach, model))
 
@@ -58,7 +58,7 @@ def bodies(inputs: Sequence[Tensor]) -> tuple[bytes, ...]:
     return tuple(json.dumps({"inputs": [_input(one, generator) for one in inputs]}).encode() for _ in range(_BODIES))
 
 
-def described(reach: Reach, model: Model) -> list[Tensor]:
+def described(reach: ServerAddress, model: Model) -> list[Tensor]:
     """The inputs, from the metadata that the server publishes. Raises AdapterError where it says too little."""
     found = get_json(reach.url, f"/v2/models/{model.quoted}")
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.on_gpu.design import WANTED, Design, Server, design
-from benchmarks.on_gpu.load import Client, told
+from benchmarks.on_gpu.load import Client, reconfigure
 from benchmarks.on_gpu.run import Run, until
 from benchmarks.on_gpu.servers import launched
 from benchmarks.on_gpu.table import COLUMNS, _append, _spec, _unmeasured
@@ -36,17 +36,17 @@ def test_the_server_batches_and_is_told_while_it_runs(tmp_path: Path) -> None:
                 client = Client(server.port, path)
                 assert await asyncio.gather(*(client.ask() for _ in range(10))) == [200] * 10
                 await client.close()
-            status, answer = await told(server.port, {"batch_size": 2, "precision": "bf16", "threads": 1})
+            status, answer = await reconfigure(server.port, {"batch_size": 2, "precision": "bf16", "threads": 1})
             assert status == 200, answer
             for path, status in (("/vision", 200), ("/nothing", 404)):
                 client = Client(server.port, path)
                 assert await client.ask() == status
                 await client.close()
             for wrong, said in (({"batchsize": 2}, "unknown: batchsize"), ({"workers": 2}, "at most 1")):
-                status, answer = await told(server.port, wrong)
+                status, answer = await reconfigure(server.port, wrong)
                 assert status == 400
                 assert said in answer["error"]
-            assert len((await told(server.port, {}))[1]["workers"]) == 1
+            assert len((await reconfigure(server.port, {}))[1]["workers"]) == 1
 
         asyncio.run(use())
     assert server.process.returncode == 0

@@ -51,7 +51,7 @@ def test_fields_are_what_a_value_holds() -> None:
 
 
 def test_what_is_over_its_goal_is_named() -> None:
-    sizes = Sizes("lines", tuple(Measured(f"m{size}", size) for size in range(1, 11)), goal_most=9)
+    sizes = Sizes("lines", tuple(Measured(f"m{size}", size) for size in range(1, 11)), goal_max=9)
     assert sizes.line() == "lines (10): median 5.5, 90% 10, most 10 (goal 9)"
     assert list(sizes.over()) == ["  m10: 10, of at most 9 (lines)"]
 

@@ -46,8 +46,8 @@ def failing(placement: Placement, folder: Path) -> Container:
 
 
 def impossible(placement: Placement, folder: Path) -> Container:
-    def prepare(_url: str, told: Container) -> SampleRequest | None:
-        assert told.running
+    def prepare(_url: str, container: Container) -> SampleRequest | None:
+        assert container.running
         raise Infeasible("out of memory, it answered")
 
     return replace(container(placement, folder), prepare=prepare)

@@ -87,14 +87,14 @@ def test_numpy_sees_and_predicts_what_torch_does(seed: int) -> None:
     price = np.nan_to_num(space.log_price)[seen.index]
     rows, middle = trial_rows(seen, price)
     known = tensors_of(seen)
-    told, level = encode_trials(known, torch.from_numpy(price)[None])
-    np.testing.assert_allclose(rows, told[0].numpy(), atol=1e-4)
+    encoded, level = encode_trials(known, torch.from_numpy(price)[None])
+    np.testing.assert_allclose(rows, encoded[0].numpy(), atol=1e-4)
     assert middle == pytest.approx(float(level[0]), abs=1e-5)
 
     network = TrainedNetwork().eval()
     load_weights(network, WEIGHTS)
     with torch.inference_mode():
-        expected = network(batch.only(known.index), told, known.present, batch)
+        expected = network(batch.only(known.index), encoded, known.present, batch)
     found = Predictor(candidates).predict(seen)
     pairs = {
         "mean": expected.mean + level, "spread": expected.spread, "weight": expected.weight.exp(),

@@ -56,7 +56,7 @@ runner:
 def told_server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Somebody's server, which can be told its slots."""
     port = Ports().take()
-    command = [sys.executable, str(SERVERS / "told.py"), "--port", str(port), "--precision", "fp32"]
+    command = [sys.executable, str(SERVERS / "reconfigurable.py"), "--port", str(port), "--precision", "fp32"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         assert server.stdout is not None
         server.stdout.readline()

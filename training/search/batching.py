@@ -121,16 +121,16 @@ def _declared(draw: Draw, space: SpaceBuilder) -> tuple[_Parameters, _Hardware, 
     machines = "instance_type" if draw.generator.initial_seed() % 2 else ""
     numbers = torch.arange(MAX_CHOICES, device=draw.device).float().expand(size, -1)
     parameters = _Parameters(
-        cores=space.numbers("cpu_cores", 0.7, 1, 64, most=16, linear=0.5),
-        batch=space.numbers("batch_size", 0.75, 1, 512, most=11, zero=0.05),
-        workers=space.numbers(copies, 0.4, 1, 16, most=8, linear=0.5),
-        threads=space.numbers("threads", 0.3, 1, 64, most=16, zero=0.1, linear=0.4),
-        spread=space.numbers("threads", 0.1, 1, 32, most=16, linear=0.5),
-        queue=space.numbers("concurrency", 0.3, 1, 256, most=17, linear=0.5),
+        cores=space.numbers("cpu_cores", 0.7, 1, 64, max_values=16, linear=0.5),
+        batch=space.numbers("batch_size", 0.75, 1, 512, max_values=11, zero=0.05),
+        workers=space.numbers(copies, 0.4, 1, 16, max_values=8, linear=0.5),
+        threads=space.numbers("threads", 0.3, 1, 64, max_values=16, zero=0.1, linear=0.4),
+        spread=space.numbers("threads", 0.1, 1, 32, max_values=16, linear=0.5),
+        queue=space.numbers("concurrency", 0.3, 1, 256, max_values=17, linear=0.5),
         delay=space.listed("batch_delay", 0.15, [[0, 1, 2, 5, 10, 20, 50], [0.5, 1, 5, 10, 100], [0, 5, 20, 100]]),
-        memory=space.numbers("memory", 0.12, 1, 64, most=6),
+        memory=space.numbers("memory", 0.12, 1, 64, max_values=6),
         bits=space.listed("precision", 0.12, [[8, 16, 32], [16, 32], [4, 8, 16]]),
-        copies=space.numbers("replicas", 0.06, 1, 4, most=4, linear=1.0),
+        copies=space.numbers("replicas", 0.06, 1, 4, max_values=4, linear=1.0),
         power=space.listed("power_cap", 0.07, [[100, 150, 200, 250, 300, 350, 400], [40, 60, 70], [150, 300]]),
         instance=space.add(machines, numbers, draw.integers(3, 13, size), by_instance, categorical=True),
     )
@@ -160,11 +160,11 @@ def _given(
     machine_gpu = space.chosen(parameters.instance, hardware.machine_gpu.float()) > 0
     queued = space.has(parameters.queue)
     own_limit = torch.where(queued, draw.log_uniform(1, 256, space.size, 1), 1.0)
-    most = torch.where(space.has(parameters.batch), space.value(parameters.batch, 1.0).clamp(min=1), own_limit)
-    under_way = torch.where(queued, space.value(parameters.queue, 0.0), workers * most)
+    max_batch = torch.where(space.has(parameters.batch), space.value(parameters.batch, 1.0).clamp(min=1), own_limit)
+    under_way = torch.where(queued, space.value(parameters.queue, 0.0), workers * max_batch)
     return _Given(
         cores=cores, threads=torch.where(threads > 0, threads, cores), spread=space.value(parameters.spread, 1.0),
-        workers=workers, batch=torch.minimum(most, (under_way / workers).clamp(min=1)), under_way=under_way,
+        workers=workers, batch=torch.minimum(max_batch, (under_way / workers).clamp(min=1)), under_way=under_way,
         bits=space.value(parameters.bits, 16.0), gib=space.value(parameters.memory, 1e6),
         gpu=_GivenGpu(
             share, hardware.shared.memory_of().clamp(min=1e-3),
@@ -225,11 +225,11 @@ def _physics(
     draw: Draw, space: SpaceBuilder, parameters: _Parameters, given: _Given, hardware: _Hardware
 ) -> Tensor:  # fmt: skip
     """As far as the search is told: an instance type's name may say nothing."""
-    told = given.gpu.used & (~given.is_machine | draw.chance(0.5, space.size, 1))
+    gpu_stated = given.gpu.used & (~given.is_machine | draw.chance(0.5, space.size, 1))
     cores = torch.where(given.is_machine | space.has(parameters.cores), given.cores, torch.nan)
     per_core = space.chosen(parameters.instance, draw.one_of([2, 4, 8], None, space.size, MAX_CHOICES))
     gib = torch.where(given.is_machine, given.cores * per_core, torch.where(given.gib < 1e5, given.gib, torch.nan))
-    return hardware.accelerator.physics(given.gpu.share, given.gpu.held, told, cores, gib)
+    return hardware.accelerator.physics(given.gpu.share, given.gpu.held, gpu_stated, cores, gib)
 
 
 def _clocked(draw: Draw, space: SpaceBuilder, slot: int) -> Tensor:

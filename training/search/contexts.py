@@ -68,8 +68,8 @@ def show(draw: Draw, made: Services, *, exact: bool = False) -> Shown:
     error = noise * draw.normal(size, count)
     halved = draw.chance(0.25, *column) & draw.chance(0.05, size, count) & (not exact)
     seen = made.log_capacity + error - halved * 0.69
-    told = noise * draw.log_uniform(0.6, 1.6, size, count)
-    told = torch.where(draw.chance(0.3, *column), torch.nan, torch.where(draw.chance(0.25, *column), 0.0, told))
+    stated = noise * draw.log_uniform(0.6, 1.6, size, count)
+    stated = torch.where(draw.chance(0.3, *column), torch.nan, torch.where(draw.chance(0.25, *column), 0.0, stated))
     own = draw.log_uniform(0.003, 0.1, *column) * draw.normal(size, count)
     saturated = made.log_saturated + torch.where(draw.chance(0.5, *column), error - halved * 0.69, own)
     saturated = torch.where(draw.chance(1.0 if exact else 0.45, *column), torch.nan, saturated)
@@ -86,12 +86,12 @@ def show(draw: Draw, made: Services, *, exact: bool = False) -> Shown:
     )
     margin = draw.one_of([0.0, -0.05], None, *column)
     price = made.spaces.log_price.nan_to_num()
-    return Shown(seen, saturated, told, measured, made.outcome, price, margin, draw.chance(0.75, *column) | exact)
+    return Shown(seen, saturated, stated, measured, made.outcome, price, margin, draw.chance(0.75, *column) | exact)
 
 
-def counts(draw: Draw, made: Services, most: int) -> Tensor:
+def counts(draw: Draw, made: Services, max_trials: int) -> Tensor:
     """How many trials each has seen: often few, and never all."""
-    found = (draw.uniform(0, 1, len(made.outcome)) ** 1.3 * (most + 1)).long()
+    found = (draw.uniform(0, 1, len(made.outcome)) ** 1.3 * (max_trials + 1)).long()
     return torch.minimum(found, (made.spaces.valid.sum(1) - 4).clamp(min=0))
 
 
@@ -112,7 +112,7 @@ def sister(draw: Draw, made: Services) -> Services:
     return made._replace(log_capacity=capacity, log_saturated=rate, outcome=outcome, measured=measured)
 
 
-def wander(draw: Draw, made: Services, encoded: Encoded, shown: Shown, most: int) -> Tensor:
+def wander(draw: Draw, made: Services, encoded: Encoded, shown: Shown, max_trials: int) -> Tensor:
     """(B, most): anywhere, or by a prejudice about values, or around the best that was measured so far."""
     size, count = made.log_capacity.shape
     prejudice = torch.einsum("bnp,bp->bn", encoded.place, draw.normal(size, encoded.place.shape[2]))
@@ -121,30 +121,30 @@ def wander(draw: Draw, made: Services, encoded: Encoded, shown: Shown, most: int
     score = prejudice * strength + _gumbel(draw, size, count)
     score = torch.where(made.spaces.valid, score, -torch.inf)
     if draw.chance(0.5, 1).item():
-        return score.argsort(1, descending=True)[:, :most]
+        return score.argsort(1, descending=True)[:, :max_trials]
     near = torch.where(draw.chance(0.3, size, 1), 0.0, draw.log_uniform(0.5, 8, size, 1))
     cost = shown.price - shown.log_capacity
-    chosen, best, least = [], torch.zeros(size, 1, dtype=torch.long, device=draw.device), None
-    for _ in range(most):
+    chosen, best, lowest = [], torch.zeros(size, 1, dtype=torch.long, device=draw.device), None
+    for _ in range(max_trials):
         total = score
-        if least is not None:
+        if lowest is not None:
             distance = (
                 (encoded.place - encoded.place.gather(1, best[..., None].expand(-1, -1, encoded.place.shape[2])))
                 .abs()
                 .sum(-1)
             )
-            total = score - near * distance * least.isfinite()
+            total = score - near * distance * lowest.isfinite()
         pick = total.argmax(1, keepdim=True)
         score = score.scatter(1, pick, -torch.inf)
         chosen.append(pick)
         found = cost.gather(1, pick)
         found = torch.where((shown.outcome.gather(1, pick) == 0) & ~found.isnan(), found, torch.inf)
-        better = found < (least if least is not None else torch.inf)
-        best, least = torch.where(better, pick, best), found if least is None else torch.minimum(least, found)
+        better = found < (lowest if lowest is not None else torch.inf)
+        best, lowest = torch.where(better, pick, best), found if lowest is None else torch.minimum(lowest, found)
     return torch.cat(chosen, 1)
 
 
-def search(draw: Draw, network: Network, made: Services, encoded: Encoded, shown: Shown, most: int) -> Tensor:
+def search(draw: Draw, network: Network, made: Services, encoded: Encoded, shown: Shown, max_trials: int) -> Tensor:
     """(B, most): as the network itself would search, by one of its ways to choose, more or less strictly."""
     size, count = made.log_capacity.shape
     loose = torch.where(draw.chance(0.5, size, 1), 0.05, draw.log_uniform(0.1, 2.0, size, 1))
@@ -152,7 +152,7 @@ def search(draw: Draw, network: Network, made: Services, encoded: Encoded, shown
     doubt = draw.uniform(0, 2, size, 1)
     free = made.spaces.valid
     index = torch.zeros(size, 0, dtype=torch.long, device=draw.device)
-    for turn in range(most):
+    for turn in range(max_trials):
         found = ask(network, made, encoded, shown, index, torch.full((size,), turn, device=draw.device))
         spread = (found.spread * found.weight.exp()).sum(-1)
         mean = (found.mean * found.weight.exp()).sum(-1)

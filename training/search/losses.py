@@ -50,8 +50,8 @@ def losses(output: Output, made: Services, tried: Tensor, middle: Tensor, level_
     outcome = -(output.outcome.gather(-1, made.outcome[..., None])[..., 0] * valid).sum() / valid.sum()
     cost = made.spaces.log_price.nan_to_num() - made.log_capacity
     cost = torch.where(cost.isnan() | tried | ~valid, torch.inf, cost)
-    least = cost.amin(1, keepdim=True)
-    winners = (cost <= least + NEARLY_BEST) & least.isfinite()
+    lowest = cost.amin(1, keepdim=True)
+    winners = (cost <= lowest + NEARLY_BEST) & lowest.isfinite()
     counted = winners.any(1)
     # Where nothing is left to find anything goes, so that no gradient is that of an empty sum.
     odds = torch.where((tried | ~valid) & counted[:, None], -torch.inf, output.best).log_softmax(1)

@@ -25,9 +25,9 @@ def draw_services(draw: Draw, size: int, configurations: int, kinds: Sequence[st
     made = [
         KINDS[kind][0](draw, max(1, round(size * weight / total)), configurations) for kind, weight in weights.items()
     ]
-    together = joined(made)
-    serve = ((together.outcome == 0) & together.spaces.valid).sum(1)
-    return only(together, (serve >= _MIN_SERVING).nonzero()[:, 0])
+    batch = joined(made)
+    serve = ((batch.outcome == 0) & batch.spaces.valid).sum(1)
+    return only(batch, (serve >= _MIN_SERVING).nonzero()[:, 0])
 
 
 def joined(parts: Sequence[Services]) -> Services:

@@ -26,11 +26,11 @@ def language(draw: Draw, size: int, configurations: int) -> Services:
     accelerator = accelerators(draw, space, torch.full((size,), 0.7, device=draw.device), several=0.5)
     tensor_slot = space.listed("tensor_parallel", 0.3, [_POWERS[:4], [1, 2, 3, 4], [2, 4, 8]])
     pipeline_slot = space.listed("pipeline_parallel", 0.12, [_POWERS[:3], [1, 2, 3, 4]])
-    batch_slot = space.numbers("batch_size", 0.5, 1, 512, most=10)
-    queue_slot = space.numbers("concurrency", 0.4, 1, 512, most=12, linear=0.25)
+    batch_slot = space.numbers("batch_size", 0.5, 1, 512, max_values=10)
+    queue_slot = space.numbers("concurrency", 0.4, 1, 512, max_values=12, linear=0.25)
     share_slot = space.listed("gpu_memory_share", 0.15, [[0.7, 0.8, 0.9, 0.95], [0.5, 0.9], [0.3, 0.5, 0.7, 0.9]])
     bits_slot = space.listed("precision", 0.25, [[4, 8, 16], [8, 16], [16, 32]])
-    chunk_slot = space.numbers("", 0.2, 128, 8192, most=6)
+    chunk_slot = space.numbers("", 0.2, 128, 8192, max_values=6)
     knobs = Knobs(space, 0.2, ("engine", 0.35))
     valid = space.configurations(configurations)
 
@@ -90,8 +90,8 @@ def diffusion(draw: Draw, size: int, configurations: int) -> Services:
         space.listed("", 0.6, [_POWERS[:4], _POWERS[:2]]),
         space.listed("tensor_parallel", 0.15, [_POWERS[:4], _POWERS[:2]]),
     ]  # fmt: skip
-    batch_slot = space.numbers("batch_size", 0.9, 1, 64, most=7)
-    steps_slot = space.numbers("", 0.1, 4, 50, most=5)
+    batch_slot = space.numbers("batch_size", 0.9, 1, 64, max_values=7)
+    steps_slot = space.numbers("", 0.1, 4, 50, max_values=5)
     knobs = Knobs(space, 0.2, ("engine", 0.15))
     valid = space.configurations(configurations)
 
@@ -123,9 +123,9 @@ def diffusion(draw: Draw, size: int, configurations: int) -> Services:
     return _kept(draw, services(draw, space, valid, served), split, draw.one_of([4, 8, 8, 16], None, *column))
 
 
-def _kept(draw: Draw, made: Services, size: Tensor, most: Tensor) -> Services:
+def _kept(draw: Draw, made: Services, size: Tensor, max_size: Tensor) -> Services:
     """Without the configurations that a constraint forbids, such as `tensor * pipeline <= 8`; in some spaces."""
-    allowed = (size <= most) | draw.chance(0.3, len(size), 1)
+    allowed = (size <= max_size) | draw.chance(0.3, len(size), 1)
     valid = made.spaces.valid & torch.where((allowed & made.spaces.valid).sum(1, keepdim=True) >= 8, allowed, True)
     return made._replace(
         spaces=made.spaces._replace(valid=valid), log_capacity=torch.where(valid, made.log_capacity, torch.nan)
@@ -137,7 +137,7 @@ def anything(draw: Draw, size: int, configurations: int) -> Services:
     space = SpaceBuilder(draw, size)
     column = [size, 1]
     roles = ("cpu_cores", "batch_size", "threads", "workers", "", "gpu_memory", "concurrency")
-    slots = [space.numbers(role, 0.4, 1, 64, most=16, zero=0.1, linear=0.5) for role in roles]
+    slots = [space.numbers(role, 0.4, 1, 64, max_values=16, zero=0.1, linear=0.5) for role in roles]
     slots += [
         space.categories(role, chance, 12) for role, chance in (("", 0.3), ("engine", 0.2), ("instance_type", 0.3))
     ]

@@ -51,13 +51,13 @@ class SpaceBuilder:
         low: float,
         high: float,
         *,
-        most: int = 9,
+        max_values: int = 9,
         zero: float = 0.0,
         linear: float = 0.3,
     ) -> int:
         """A parameter with ordered choices; where there is a `zero` it comes first. Returns the slot's number."""
         draw, size = self.draw, self.size
-        count = draw.integers(2, most + 1, size)
+        count = draw.integers(2, max_values + 1, size)
         steps = torch.arange(MAX_CHOICES, device=draw.device)
         first = low * 2.0 ** draw.integers(0, 3, size, 1)
         doubling = first * 2.0**steps
@@ -91,11 +91,13 @@ class SpaceBuilder:
         count = (2 + (draw.uniform(0, 1.6, size).clamp(max=0.999) * (longest - 1)).floor()).clamp(max=longest)
         return self.add(role, table.to(draw.device)[which], count.long(), draw.chance(chance, size))
 
-    def categories(self, role: str, chance: float, most: int, least: int = 2) -> int:
+    def categories(self, role: str, chance: float, max_values: int, min_values: int = 2) -> int:
         """A parameter whose choices have no order: `choices` are their numbers."""
-        few = self.draw.integers(least, most + 1, self.size)
-        rare = self.draw.integers(least, 18, self.size)
-        count = torch.where(self.draw.chance(0.1, self.size) & torch.tensor(most > 4, device=few.device), rare, few)
+        few = self.draw.integers(min_values, max_values + 1, self.size)
+        rare = self.draw.integers(min_values, 18, self.size)
+        count = torch.where(
+            self.draw.chance(0.1, self.size) & torch.tensor(max_values > 4, device=few.device), rare, few
+        )
         choices = torch.arange(MAX_CHOICES, device=self.draw.device).float().expand(self.size, -1)
         return self.add(role, choices, count, self.draw.chance(chance, self.size), categorical=True)
 

@@ -83,8 +83,8 @@ class Source:
                 index = search(draw, network, made, encoded, shown, min(_SEARCHED, made.outcome.shape[1] - 4))
             self.searched = [(made, encoded, shown, index)] * 2
         else:
-            most = min(int(_one(draw, _MAX)), made.outcome.shape[1] - 4)
-            index = wander(draw, made, encoded, shown, most)
+            max_trials = min(int(_one(draw, _MAX)), made.outcome.shape[1] - 4)
+            index = wander(draw, made, encoded, shown, max_trials)
         return _example(draw, made, encoded, shown, index)
 
     def _refill(self, draw: Draw) -> None:
@@ -100,10 +100,10 @@ class Source:
         self.waiting = [(part, encode(part.spaces)) for part in parts] * 2
 
 
-def example(draw: Draw, made: Services, most: int) -> Example:
+def example(draw: Draw, made: Services, max_trials: int) -> Example:
     """Services with trials anywhere."""
     encoded, shown = encode(made.spaces), show(draw, made)
-    return _example(draw, made, encoded, shown, wander(draw, made, encoded, shown, most))
+    return _example(draw, made, encoded, shown, wander(draw, made, encoded, shown, max_trials))
 
 
 def _example(draw: Draw, made: Services, encoded: Any, shown: Shown, index: Tensor) -> Example:

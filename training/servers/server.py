@@ -129,14 +129,21 @@ def answers(server: Server, arrivals: Floats, seed: int) -> Answers:
     return Answers(latency, ttft, itl, failed)
 
 
-def closed_loop(server: Server, users: int, duration_s: float, seed: int, most: int = 20_000) -> tuple[Floats, Answers]:
+def closed_loop(
+    server: Server, users: int, duration_s: float, seed: int, max_requests: int = 20_000
+) -> tuple[Floats, Answers]:
     """`users` send one request after the other for a while: when each was sent, and the answers."""
     numbers = np.array([getattr(server, name) for name in _FIELDS], dtype=np.float64)
-    sent, latency, ttft, itl = np.zeros(most), np.zeros(most), np.zeros(most), np.zeros(most)
-    failed = np.zeros(most, dtype=bool)
+    sent, latency, ttft, itl = (
+        np.zeros(max_requests),
+        np.zeros(max_requests),
+        np.zeros(max_requests),
+        np.zeros(max_requests),
+    )
+    failed = np.zeros(max_requests, dtype=bool)
     count = _library().run_closed(
         _address(numbers), ctypes.c_uint64(seed), ctypes.c_int(users), ctypes.c_double(duration_s),
-        ctypes.c_double(_REFUSED_PAUSE_S), ctypes.c_int(most), _address(sent), _address(latency), _address(ttft),
-        _address(itl), _address(failed),
+        ctypes.c_double(_REFUSED_PAUSE_S), ctypes.c_int(max_requests), _address(sent), _address(latency),
+        _address(ttft), _address(itl), _address(failed),
     )  # fmt: skip
     return sent[:count], Answers(latency[:count], ttft[:count], itl[:count], failed[:count])

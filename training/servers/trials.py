@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.judge.burst import MAX_USERS, Burst, enough, longest_s, next_users
+from loadtest.judge.burst import MAX_USERS, BurstResult, enough, longest_s, next_users
 from loadtest.judge.features import Query, Requests, scale_qps
 from loadtest.judge.settling import settle_s
 from training.servers.arrivals import Pattern
@@ -33,7 +33,7 @@ class Trial:
     """What was seen, in the terms of `loadtest.judge`."""
 
     lone_s: Floats
-    bursts: list[Burst]
+    bursts: list[BurstResult]
     probes: list[Requests]
     seconds: float
 
@@ -60,7 +60,7 @@ class Simulated:
         """What the limit bounds."""
         return self.query.metric  # type: ignore[return-value]
 
-    def burst(self, users: int, longest: float) -> Burst:
+    def burst(self, users: int, longest: float) -> BurstResult:
         """A closed loop, looked at every so often, until it has said enough."""
         sent, found = closed_loop(self.server, users, longest, self._seed())
         ended = np.sort(np.where(found.failed, np.inf, sent + found.latency))
@@ -70,18 +70,18 @@ class Simulated:
                 passed = float(now)
                 break
         kept = sent < passed
-        return Burst.of(users, passed, sent[kept], found.latency[kept], found.failed[kept])
+        return BurstResult.of(users, passed, sent[kept], found.latency[kept], found.failed[kept])
 
-    def bursts(self, max_s: float, base_s: float) -> list[Burst]:
+    def bursts(self, max_s: float, base_s: float) -> list[BurstResult]:
         """All bursts of a search of that length."""
-        found: list[Burst] = []
+        found: list[BurstResult] = []
         while (users := next_users(found, self.query.limit_s)) is not None and users <= MAX_USERS:
             found.append(self.burst(users, longest_s(max_s, base_s)))
         return found
 
     def lone(self, count: int) -> Floats:
         """Latencies of requests that are sent one after the other."""
-        _, found = closed_loop(self.server, 1, 1e9, self._seed(), most=count)
+        _, found = closed_loop(self.server, 1, 1e9, self._seed(), max_requests=count)
         return found.latency[np.isfinite(found.latency) & ~found.failed]
 
     def load(self, rate_qps: float, seconds: float) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:

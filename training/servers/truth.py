@@ -66,7 +66,7 @@ def saturation_qps(server: Server, random: Random) -> float:
     """Answers a second when there are always many waiting, by users in a closed loop."""
     best = 0.0
     for users in (server.admit,) if server.admit else (64, 256):
-        sent, found = closed_loop(server, users, 1e9, _seed(random), most=4000)
+        sent, found = closed_loop(server, users, 1e9, _seed(random), max_requests=4000)
         good = np.isfinite(found.latency) & ~found.failed
         ended = np.sort((sent + found.latency)[good])
         if len(ended) > 1000:
@@ -76,7 +76,7 @@ def saturation_qps(server: Server, random: Random) -> float:
 
 def lone(server: Server, count: int, random: Random) -> Floats:
     """Latencies of requests sent one after the other."""
-    _, found = closed_loop(server, 1, 1e9, _seed(random), most=count)
+    _, found = closed_loop(server, 1, 1e9, _seed(random), max_requests=count)
     return found.latency[np.isfinite(found.latency) & ~found.failed]
 
 

@@ -11,7 +11,7 @@ import click
 
 from results import Recommendation, ResultsError, StudySummary, read_recommendation
 from results.gate import (
-    Decision,
+    GateDecision,
     GateMeasurement,
     Setting,
     decide,
@@ -78,20 +78,22 @@ def gate(options: GateOptions) -> ExitCode:
     )
 
 
-def _finished(options: GateOptions, before: Recommendation, baseline: GateMeasurement, setting: Setting) -> Decision:
+def _finished(
+    options: GateOptions, before: Recommendation, baseline: GateMeasurement, setting: Setting
+) -> GateDecision:
     """From what a run has found already: one measurement, and one look."""
     summary, _ = read_study(options.folder, options.storage, options.study)
     _same_service(before, summary.service)
     found = GateMeasurement.of(summary.recommendation)
     if found is None:
-        return Decision("regressed", (), 1, "no configuration holds the SLO any more")
+        return GateDecision("regressed", (), 1, "no configuration holds the SLO any more")
     once = Setting(setting.false_alarms, setting.detect, looks=1)
     return decide(baseline, [found], once, last=True, pairs=_pairs(summary))
 
 
 def _measured(
     options: GateOptions, before: Recommendation, baseline: GateMeasurement, setting: Setting, folder: Path
-) -> Decision:
+) -> GateDecision:
     """On fresh launches of the configuration that was recommended."""
     loaded, configuration, pairs = _what(options, before)
     loaded = loaded.with_runner(options.runner)
@@ -135,10 +137,10 @@ def _pairs(summary: StudySummary) -> tuple[tuple[float, float], ...]:
     """Capacities that were measured twice."""
     firsts = {one.number: one.capacity_qps for one in summary.records}
     return tuple(
-        (first.value, again.capacity_qps.value)
+        (first.value, confirmation.capacity_qps.value)
         for number, launches in summary.launches.confirmations.items()
-        for again in launches
-        if (first := firsts.get(number)) is not None and again.capacity_qps is not None
+        for confirmation in launches
+        if (first := firsts.get(number)) is not None and confirmation.capacity_qps is not None
     )
 
 
@@ -147,7 +149,7 @@ def _same_service(before: Recommendation, name: str) -> None:
         raise UsageError(f"the baseline is of {before.service}, not of {name}; name that service's own baseline")
 
 
-def _tell(options: GateOptions, service: str, decision: Decision, setting: Setting, folder: Path) -> None:
+def _tell(options: GateOptions, service: str, decision: GateDecision, setting: Setting, folder: Path) -> None:
     if options.as_json:
         click.echo(json.dumps(gate_document(service, decision, setting), indent=2))
     else:

@@ -14,7 +14,7 @@ from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
 from tuner.launch.checks.before_launch import check
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec, load_spec
-from tuner.study.loop import Study
+from tuner.study.loop import TuningLoop
 from tuner.study.opening import (
     has_prices,
     make_proposer,
@@ -68,7 +68,7 @@ def worker(options: WorkerOptions) -> ExitCode:
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
-        Study(
+        TuningLoop(
             trial_setup(loaded, sources, runner, folder, store.plan.seed),
             store,
             proposer,

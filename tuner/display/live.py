@@ -84,15 +84,17 @@ class LiveDisplay:
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """The running line says that this is a second measurement."""
         with self._lock:
-            self._running[first.number] = Running(first.number, first.configuration, again=f"{position} of {count}")
+            self._running[first.number] = Running(
+                first.number, first.configuration, confirmation=f"{position} of {count}"
+            )
 
-    def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
+    def confirmation_finished(self, first: TrialRecord, confirmation: TrialRecord) -> None:
         """Both measurements in one line."""
         self._end(first.number)
         if self._whole is not None:
-            self._whole.spent += spent_on(again)
-        style = "green" if again.state == "complete" else "red"
-        self._say(confirmation_line(first, again, self._currency), style)
+            self._whole.spent += spent_on(confirmation)
+        style = "green" if confirmation.state == "complete" else "red"
+        self._say(confirmation_line(first, confirmation, self._currency), style)
 
     def notice(self, text: str) -> None:
         """A dim line above the live part."""

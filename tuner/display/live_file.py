@@ -65,10 +65,10 @@ class LiveFile:
         self._begin(first.number, first.configuration)
         self._inner.confirmation_started(first, position, count)
 
-    def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
+    def confirmation_finished(self, first: TrialRecord, confirmation: TrialRecord) -> None:
         """It is shown no more."""
         self._end(first.number)
-        self._inner.confirmation_finished(first, again)
+        self._inner.confirmation_finished(first, confirmation)
 
     def notice(self, text: str) -> None:
         """Passed on."""

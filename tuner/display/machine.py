@@ -35,9 +35,9 @@ class JsonDisplay:
         """`{"event": "confirmation_started", ...}`"""
         _emit("confirmation_started", number=first.number, position=position, count=count)
 
-    def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
+    def confirmation_finished(self, first: TrialRecord, confirmation: TrialRecord) -> None:
         """`{"event": "confirmation", ...}`"""
-        _emit("confirmation", number=first.number, record=again.model_dump(mode="json"))
+        _emit("confirmation", number=first.number, record=confirmation.model_dump(mode="json"))
 
     def notice(self, text: str) -> None:
         """`{"event": "notice", ...}`"""

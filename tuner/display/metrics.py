@@ -80,11 +80,11 @@ class MetricsDisplay:
         self._in_phase(first.number, "start")
         self._inner.confirmation_started(first, position, count)
 
-    def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
+    def confirmation_finished(self, first: TrialRecord, confirmation: TrialRecord) -> None:
         """Counts it."""
-        self._ended(again)
+        self._ended(confirmation)
         self._metrics.confirmations.inc()
-        self._inner.confirmation_finished(first, again)
+        self._inner.confirmation_finished(first, confirmation)
 
     def notice(self, text: str) -> None:
         """Passed on."""

@@ -49,9 +49,9 @@ class PlainDisplay:
                 f"the final: up to {count} fresh launches of the best, in turns" if count > 1 else "measuring it again"
             )
 
-    def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
+    def confirmation_finished(self, first: TrialRecord, confirmation: TrialRecord) -> None:
         """Both measurements."""
-        _say(confirmation_line(first, again, self._currency))
+        _say(confirmation_line(first, confirmation, self._currency))
 
     def notice(self, text: str) -> None:
         """A sentence on a line of its own."""

@@ -31,7 +31,7 @@ class Running:
 
     number: int
     configuration: Configuration
-    again: str = ""  # `2 of 3` where the best are measured again
+    confirmation: str = ""  # `2 of 3` where the best are measured again
     phase: str = "launch"
     fraction: float = 0.0
     started: float = field(default_factory=time.monotonic)
@@ -75,7 +75,7 @@ def _running_line(one: Running, width: int) -> Text:
     line = Text(f"{spinner} #{one.number:<3} ", no_wrap=True)
     line.append(bar(one.fraction, width), style="cyan")
     line.append(f" {one_line(one.phase)}", style="bold")
-    line.append(f" (again, {one.again})" if one.again else "", style="magenta")
+    line.append(f" (again, {one.confirmation})" if one.confirmation else "", style="magenta")
     line.append(f"  {one_line(assigned(one.configuration))}", style="dim")
     return _cut(line, width)
 

@@ -48,7 +48,7 @@ class Display(Protocol):
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """One of the best is about to be measured again."""
 
-    def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
+    def confirmation_finished(self, first: TrialRecord, confirmation: TrialRecord) -> None:
         """Both measurements of one configuration."""
 
     def notice(self, text: str) -> None:

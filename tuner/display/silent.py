@@ -27,7 +27,7 @@ class Observer:
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """One of the best is about to be measured again."""
 
-    def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
+    def confirmation_finished(self, first: TrialRecord, confirmation: TrialRecord) -> None:
         """It was measured again."""
 
     def notice(self, text: str) -> None:

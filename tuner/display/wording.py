@@ -54,11 +54,11 @@ def trial_line(record: TrialRecord, currency: str) -> str:
     return f"#{record.number:<3} {record.state:<10} {shown}: {outcome(record, currency)}"
 
 
-def confirmation_line(first: TrialRecord, again: TrialRecord, currency: str) -> str:
+def confirmation_line(first: TrialRecord, confirmation: TrialRecord, currency: str) -> str:
     """Both measurements of one configuration in one line."""
     shown = one_line(assigned(first.configuration))
     before = f" (at first {measured(first.capacity_qps, 'req/s')})" if first.capacity_qps else ""
-    return f"#{first.number:<3} again      {shown}: {outcome(again, currency)}{before}"
+    return f"#{first.number:<3} again      {shown}: {outcome(confirmation, currency)}{before}"
 
 
 def result_lines(recommendation: Recommendation) -> list[str]:

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from runners import Placement
-from runners.servers import AdapterError, Launch, Model, Reach, ServerAdapter, Tensor, adapter_named
+from runners.servers import AdapterError, Model, ServerAdapter, ServerAddress, ServerCommand, Tensor, adapter_named
 from search_spaces import Configuration, Parameter, ParameterValue, SearchSpace, parse_duration, quantity
 from search_spaces.reading import is_file, is_folder
 from tuner.errors import SpecError
@@ -38,7 +38,7 @@ class Serving:
         """The knobs' values; a batch delay as milliseconds, however the spec writes it."""
         return {name: _plain(parameter, configuration[parameter.name]) for name, parameter in self.knobs.items()}
 
-    def launch(self, configuration: Configuration, placement: Placement) -> Launch:
+    def launch(self, configuration: Configuration, placement: Placement) -> ServerCommand:
         """How the server is started for it."""
         return self.adapter.launch(self.model, self.values(configuration), placement)
 
@@ -88,12 +88,12 @@ def _check_parallel(loaded: LoadedSpec, found: Serving) -> None:
         return
     for knob in found.adapter.parallel:
         parameter = found.knobs.get(knob)
-        most = max(map(quantity, parameter.choices), default=1) if parameter is not None else 1
-        if parameter is not None and isinstance(most, int | float) and most > 1:
+        largest = max(map(quantity, parameter.choices), default=1) if parameter is not None else 1
+        if parameter is not None and isinstance(largest, int | float) and largest > 1:
             raise loaded.error(
                 ("space", "parameters", parameter.name),
-                f"takes up to {most:g} GPUs, and no parameter says how many a replica has, so one would be paid for: "
-                "add gpus: {choices: [1, 2, 4], role: gpus}; the constraint between them is added by itself",
+                f"takes up to {largest:g} GPUs, and no parameter says how many a replica has, so one would be paid "
+                "for: add gpus: {choices: [1, 2, 4], role: gpus}; the constraint between them is added by itself",
             )
 
 
@@ -105,11 +105,11 @@ def _check_grpc(loaded: LoadedSpec, adapter: ServerAdapter) -> None:
         raise loaded.error(key, "gRPC's port can be reached from here on processes and in Docker only; use http")
 
 
-def reach(url: str, placement: Placement) -> Reach:
+def reach(url: str, placement: Placement) -> ServerAddress:
     """A running server's ports as they are reached from here; those beside the first only where nothing is between."""
     start, _, port = url.rpartition(":")
     direct = port == str(placement.port)
-    return Reach(url, tuple(f"{start}:{one}" if direct else None for one in placement.more))
+    return ServerAddress(url, tuple(f"{start}:{one}" if direct else None for one in placement.more))
 
 
 def image_of(loaded: LoadedSpec) -> str | None:

@@ -26,8 +26,8 @@ def estimate_run(loaded: LoadedSpec, trials: int, among: Sequence[Configuration]
     """None for a replay, which takes no load at all. `among` is a sample of what can run; without it, of the space."""
     if not loaded.spec.runner.launches:
         return None
-    again = final_launches(loaded.spec.objective.final, trials)
-    seconds = loaded.most_load_s(confirmation=False) * trials + loaded.most_load_s(confirmation=True) * again
+    confirmations = final_launches(loaded.spec.objective.final, trials)
+    seconds = loaded.max_load_s(confirmation=False) * trials + loaded.max_load_s(confirmation=True) * confirmations
     sample = loaded.space.sample(1000, seed=0) if among is None else among
     prices = [price for found in sample if (price := price_of(loaded, found))]
     return RunEstimate(seconds, statistics.fmean(prices) * seconds / 3600 if prices else None)

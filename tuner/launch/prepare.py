@@ -9,7 +9,7 @@ import httpx
 from runners import Container, SampleRequest, ServerFailed, Tls
 from runners.host.bounded_http import bounded_client
 from runners.readiness import encoded, one_line, trust
-from runners.servers import AdapterError, Reach, Statistics
+from runners.servers import AdapterError, ServerAddress, Statistics
 from search_spaces import Configuration
 from tuner.launch.adapter import serving
 from tuner.launch.render import managed, sample_request
@@ -20,7 +20,7 @@ _MANAGED_S = 300.0  # a server that loads a model anew answers when it has
 
 
 def prepare(
-    loaded: LoadedSpec, configuration: Configuration, source: RequestSource, at: Reach, container: Container
+    loaded: LoadedSpec, configuration: Configuration, source: RequestSource, at: ServerAddress, container: Container
 ) -> tuple[RequestSource, SampleRequest | None]:
     """The server has its values, and the request is complete. Raises ServerFailed with what it answered instead."""
     found = serving(loaded)
@@ -42,7 +42,7 @@ def prepare(
     return source, sample_request(loaded, source)
 
 
-def counters(loaded: LoadedSpec, at: Reach | None) -> Statistics | None:
+def counters(loaded: LoadedSpec, at: ServerAddress | None) -> Statistics | None:
     """What the server has counted so far; None where its kind cannot be asked."""
     found = serving(loaded)
     if found is None or at is None:

@@ -21,7 +21,7 @@ from loadtest import Body, PlanError, read_bodies
 from runners import Container, Infeasible, Runner, SampleRequest, ServerFailed, Tls
 from runners.host.bounded_http import bounded_client
 from runners.readiness import encoded, trust
-from runners.servers import Reach
+from runners.servers import ServerAddress
 from search_spaces.masking import masked_values
 from search_spaces.reading import InputError, parsed_json, read_json, read_text, shown
 from tuner.errors import UnfitEnvironmentError
@@ -162,7 +162,7 @@ def _reference(
     complete = [source]
 
     def reconfigured(url: str, container: Container) -> SampleRequest | None:
-        at: Reach = reach(url, container.placement)
+        at: ServerAddress = reach(url, container.placement)
         complete[0], sample = prepare(loaded, spec.reference or {}, source, at, container)
         return sample
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from runners import Container, Placement, Readiness, Resources, SampleRequest, Tls
 from runners.command import Commands
-from runners.servers import Launch
+from runners.servers import ServerCommand
 from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size
 from search_spaces.parameter import text_of
 from search_spaces.reading import InputError, quoted, read_text
@@ -145,7 +145,7 @@ def rendered_texts(
         return {str(key[2]): text for key, text in texts.items() if key[1] == section}
 
     found = serving(loaded)
-    base = Launch(()) if found is None else found.launch(configuration, placement)
+    base = ServerCommand(()) if found is None else found.launch(configuration, placement)
     env = {**_environment(loaded), **_compiled(loaded, placement), **base.env, **named("env")}
     return Texts(tuple(named("command").values()) or base.command, env, {**base.files, **named("files")}, base.note)
 

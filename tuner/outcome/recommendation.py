@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from results import Choice, Recommendation, State, TrialCounts, TrialRecord
 from tuner.outcome.reasons import Grounds, reasons
 from tuner.search.beliefs import Beliefs
-from tuner.search.contenders import believed, find_current, refuted, together
+from tuner.search.contenders import believed, find_current, pooled_record, refuted
 from tuner.search.decision import Decision, decide
 from tuner.search.objective import Objective, pareto_front
 from tuner.spec.reading import LoadedSpec
@@ -50,9 +50,9 @@ def recommend(
         return _nothing(loaded, records, confirmations, counts)
     decision = _decide(loaded, objective, beliefs, pooled, serving, confirmations)
     best = pooled[decision.number]
-    again = confirmations.get(best.number, ())
+    repeats = confirmations.get(best.number, ())
     first = next(one for one in records if one.number == best.number)
-    launches = [one for one in (first, *again) if one.state == "complete"]
+    launches = [one for one in (first, *repeats) if one.state == "complete"]
     grounds = Grounds(loaded, objective, decision, beliefs, best, launches, pooled, outlook)
     front = pareto_front([pooled[number] for number in serving])
     chosen = _choice(best, records, confirmations)
@@ -76,7 +76,7 @@ def pooled_records(
     objective: Objective, records: Sequence[TrialRecord], confirmations: Launches, beliefs: Beliefs | None
 ) -> list[TrialRecord]:
     """For each trial one record of all launches of its configuration together."""
-    return [together(objective, one, confirmations.get(one.number, ()), beliefs) for one in records]
+    return [pooled_record(objective, one, confirmations.get(one.number, ()), beliefs) for one in records]
 
 
 def _decide(
@@ -85,10 +85,10 @@ def _decide(
 ) -> Decision:  # fmt: skip
     today = find_current(loaded, list(pooled.values()))
     current = today.number if today is not None and today.number in serving else None
-    again = [number for number in serving if _served(confirmations.get(number, ()))]
+    confirmed = [number for number in serving if _served(confirmations.get(number, ()))]
     confidence = loaded.spec.objective.confidence
-    decision = decide(beliefs, current, confidence, again or serving, maximised=objective.maximised[0])
-    once = decision.action == "deploy" and decision.number not in again
+    decision = decide(beliefs, current, confidence, confirmed or serving, maximised=objective.maximised[0])
+    once = decision.action == "deploy" and decision.number not in confirmed
     return replace(decision, action="uncertain") if once else decision  # nothing is deployed on one launch
 
 
@@ -109,7 +109,7 @@ def _nothing(
 def _choice(record: TrialRecord, records: Sequence[TrialRecord], confirmations: Launches) -> Choice:
     """`record` is that of all launches together."""
     assert record.capacity_qps is not None  # noqa: S101 (only complete trials are chosen)
-    again = confirmations.get(record.number, ())
+    repeats = confirmations.get(record.number, ())
     return Choice(
         configuration=record.configuration,
         capacity_qps=record.capacity_qps,
@@ -118,13 +118,13 @@ def _choice(record: TrialRecord, records: Sequence[TrialRecord], confirmations: 
         cost_per_hour=record.cost_per_hour,
         cost_per_million_requests=record.cost_per_million_requests,
         meets_slo=True,
-        confirmed=_served(again) > 0,
+        confirmed=_served(repeats) > 0,
         trial=record.number,
         services=record.services,
         interference=record.interference,
         chain=record.chain,
         language=record.language,
-        launches=_served([*(one for one in records if one.number == record.number), *again]),
+        launches=_served([*(one for one in records if one.number == record.number), *repeats]),
     )
 
 

@@ -78,14 +78,16 @@ def _late(loaded: LoadedSpec) -> float:
 
 def _of_this_space(loaded: LoadedSpec, found: Snapshot) -> Snapshot:
     """Without the records whose configuration the space does not have."""
-    trials, again = misfits(loaded, found.records, found.confirmations)
-    if not trials and not again:
+    trials, of_confirmations = misfits(loaded, found.records, found.confirmations)
+    if not trials and not of_confirmations:
         return found
     return replace(
         found,
         records=tuple(one for one in found.records if one.number not in trials),
-        confirmations={key: one for key, one in found.confirmations.items() if key not in again and key not in trials},
-        damaged=(*found.damaged, *trials.values(), *again.values()),
+        confirmations={
+            key: one for key, one in found.confirmations.items() if key not in of_confirmations and key not in trials
+        },
+        damaged=(*found.damaged, *trials.values(), *of_confirmations.values()),
     )
 
 

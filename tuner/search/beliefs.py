@@ -111,8 +111,8 @@ class Beliefs:
 
     def probability_best(self, number: int, margin: float = 0.0) -> float:
         """That no other is better by more than `margin` (in logs: about a share)."""
-        least = self.losses.min(axis=0)
-        return float((self.losses[self._rows[number]] <= least + margin + 1e-9).mean())
+        lowest = self.losses.min(axis=0)
+        return float((self.losses[self._rows[number]] <= lowest + margin + 1e-9).mean())
 
     def probability_better(self, number: int, other: int, margin: float = 0.0) -> float:
         """That its loss is lower than the other's, by more than `margin`."""

@@ -25,26 +25,26 @@ def find_current(loaded: LoadedSpec, records: Sequence[TrialRecord]) -> TrialRec
     return next((record for record in records if loaded.space.ranks(record.configuration) == ranks), None)
 
 
-def refuted(record: TrialRecord, again: Sequence[TrialRecord]) -> bool:
+def refuted(record: TrialRecord, confirmations: Sequence[TrialRecord]) -> bool:
     """Whether a configuration that served at first has not done so in half of its launches or more."""
-    launches = [record, *again]
+    launches = [record, *confirmations]
     lost = sum(one.state in ("infeasible", "failed") for one in launches)
-    return bool(again) and lost >= _REFUTED * len(launches)
+    return bool(confirmations) and lost >= _REFUTED * len(launches)
 
 
 def believed(
-    objective: Objective, records: Sequence[TrialRecord], again: Mapping[int, Sequence[TrialRecord]],
+    objective: Objective, records: Sequence[TrialRecord], confirmations: Mapping[int, Sequence[TrialRecord]],
     expected: Mapping[int, Expectation] | None = None,
 ) -> Beliefs | None:  # fmt: skip
     """What is believed of every configuration that served, or was pruned; None where none served.
 
-    `again` are further launches by the number of their trial, `expected` what the other trials make one expect of a
-    trial's log capacity.
+    `confirmations` are further launches by the number of their trial, `expected` what the other trials make one expect
+    of a trial's log capacity.
     """
     by_latency, by_cost = objective.metrics[0] == "p99_ms", objective.metrics[0].startswith("cost")
     found, prices, p99s = [], [], []
     for record in records:
-        launches = [record, *again.get(record.number, ())]
+        launches = [record, *confirmations.get(record.number, ())]
         shown = [one for launch in launches if (one := _shown(launch, objective, by_latency=by_latency))]
         if not shown or refuted(record, launches[1:]):
             continue
@@ -66,15 +66,15 @@ def believed(
     return believe(found, losses)
 
 
-def together(
-    objective: Objective, record: TrialRecord, again: Sequence[TrialRecord], beliefs: Beliefs | None
+def pooled_record(
+    objective: Objective, record: TrialRecord, confirmations: Sequence[TrialRecord], beliefs: Beliefs | None
 ) -> TrialRecord:
     """One record for all launches of a configuration: the latest that served, with the capacity (and so the cost), or
     the p99 where that is the objective, that is believed of them together. The latest of all where it is refuted.
     """
-    launches = [record, *again]
+    launches = [record, *confirmations]
     served = [one for one in launches if one.state == "complete"]
-    if not served or refuted(record, again) or beliefs is None or record.number not in beliefs:
+    if not served or refuted(record, confirmations) or beliefs is None or record.number not in beliefs:
         return launches[-1]
     latest = served[-1]
     if beliefs.launch_spread == 0:

@@ -32,23 +32,23 @@ class FinalRules:
 
 
 def next_round(
-    beliefs: Beliefs, current: int | None, again: Mapping[int, int], left: int, rules: FinalRules
+    beliefs: Beliefs, current: int | None, confirmations: Mapping[int, int], left: int, rules: FinalRules
 ) -> tuple[int, ...]:
     """The numbers of those to launch next, in this order; empty when it is over.
 
-    `current` is today's, None where there is none that serves. `again` counts the launches of the final so far, and
-    `left` those that it may still take.
+    `current` is today's, None where there is none that serves. `confirmations` counts the launches of the final so far,
+    and `left` those that it may still take.
     """
     if not beliefs.numbers or left <= 0:
         return ()
     best = beliefs.best()
-    measured = again.get(best, 0) and (current is None or again.get(current, 0))
+    measured = confirmations.get(best, 0) and (current is None or confirmations.get(current, 0))
     if measured and is_sure(beliefs, best, current, rules.confidence):
         return ()
     chances = {number: beliefs.probability_best(number) for number in beliefs.numbers}
     ranked = sorted((one for one in chances if one != best), key=lambda one: (-chances[one], one))
     chosen = [best, *(one for one in ranked if chances[one] >= _HOPE)][:_AT_ONCE]
-    beaten = current is not None and current in again and beliefs.probability_better(best, current) >= _SURELY
+    beaten = current is not None and current in confirmations and beliefs.probability_better(best, current) >= _SURELY
     if current is not None and current not in chosen and not beaten:
         chosen.insert(1, current)
     return tuple(chosen[:left])

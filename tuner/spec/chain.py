@@ -87,16 +87,16 @@ def _circle(after: Mapping[str, Sequence[str]], done: Sequence[str]) -> list[str
     return path[path.index(path[-1]) :]
 
 
-def _check_stage(member: ColocatedSpec, index: int, entry: str) -> None:
+def _check_stage(service: ColocatedSpec, index: int, entry: str) -> None:
     """What belongs to the chain as a whole stands at its entry."""
     at: KeyPath = ("services", index)
-    if member.share is not None:
+    if service.share is not None:
         raise ColocationError("a chain's requests all go to its entry; remove share", (*at, "share"))
-    if not member.after:
+    if not service.after:
         return
-    if member.entry:
+    if service.entry:
         raise ColocationError(f"the entry comes after no other service, and {entry} is that", (*at, "entry"))
-    if "slo" in member.model_fields_set:
+    if "slo" in service.model_fields_set:
         raise ColocationError(f"a chain has one SLO, that of its entry; move it to {entry}", (*at, "slo"))
-    if member.quality is not None:
+    if service.quality is not None:
         raise ColocationError(f"answers are checked at a chain's entry; move it to {entry}", (*at, "quality"))

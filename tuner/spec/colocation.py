@@ -23,7 +23,7 @@ class ColocationError(ValueError):
 
 
 @dataclass(frozen=True)
-class Part:
+class ServiceSpace:
     """A service's own space within the common one: its parameters have the prefix there."""
 
     name: str
@@ -52,7 +52,7 @@ def shares_of(services: Sequence[ColocatedSpec]) -> tuple[float, ...]:
     return tuple(share / sum(shares) for share in shares)
 
 
-def common_space(parts: Sequence[Part], budget: BudgetSpec, constraints: Sequence[Constraint]) -> SearchSpace:
+def common_space(parts: Sequence[ServiceSpace], budget: BudgetSpec, constraints: Sequence[Constraint]) -> SearchSpace:
     """All parameters of all services. Raises ColocationError, and SpaceError.
 
     Roles stay with the services: a price, or what a server asks for, is each service's own.
@@ -81,7 +81,7 @@ def common_space(parts: Sequence[Part], budget: BudgetSpec, constraints: Sequenc
     return SearchSpace(tuple(parameters), (*constraints, *own, *_within(parts, budget)))
 
 
-def _check_cores(parts: Sequence[Part]) -> None:
+def _check_cores(parts: Sequence[ServiceSpace]) -> None:
     """A server without a number of cores may use all, so none would be left for one that asks for its own."""
     without = [index for index, part in enumerate(parts) if part.space.with_role("cpu_cores") is None]
     if 0 < len(without) < len(parts):
@@ -91,7 +91,7 @@ def _check_cores(parts: Sequence[Part]) -> None:
         )
 
 
-def _within(parts: Sequence[Part], budget: BudgetSpec) -> Iterator[Constraint]:
+def _within(parts: Sequence[ServiceSpace], budget: BudgetSpec) -> Iterator[Constraint]:
     """A constraint for everything that the budget bounds."""
     if budget.cpu_cores is not None:
         yield _sum_within("cpu_cores", budget.cpu_cores, [_sized(part, "cpu_cores") for part in parts])
@@ -106,14 +106,14 @@ def _within(parts: Sequence[Part], budget: BudgetSpec) -> Iterator[Constraint]:
 _Use = tuple[frozenset[str], Callable[[Mapping[str, Value]], float]]
 
 
-def _sum_within(what: str, most: float, uses: Sequence[_Use]) -> Constraint:
+def _sum_within(what: str, limit: float, uses: Sequence[_Use]) -> Constraint:
     names = frozenset().union(*(names for names, _ in uses))
     return Constraint.of(
-        f"budget.{what} <= {most:g}", names, lambda values: sum(use(values) for _, use in uses) <= most * (1 + 1e-9)
+        f"budget.{what} <= {limit:g}", names, lambda values: sum(use(values) for _, use in uses) <= limit * (1 + 1e-9)
     )
 
 
-def _sized(part: Part, role: str) -> _Use:
+def _sized(part: ServiceSpace, role: str) -> _Use:
     """What a service asks for of cores or memory."""
     parameter = next((one for one in part.space.parameters if one.role == role), None)
     if parameter is None:
@@ -124,11 +124,11 @@ def _sized(part: Part, role: str) -> _Use:
     return frozenset({name}), lambda values: float(values[name])
 
 
-def _on_gpu(part: Part, amount: Callable[[Value | None], float]) -> _Use:
+def _on_gpu(part: ServiceSpace, amount: Callable[[Value | None], float]) -> _Use:
     """What a service takes of the GPU: nothing where it chooses none."""
     kind, slice_ = part.space.with_role("gpu_type"), part.space.with_role("gpu_memory")
-    count = part.space.with_role("gpus")
-    names = {one.name: part.prefix + one.name for one in (kind, slice_, count) if one is not None}
+    gpu_count = part.space.with_role("gpus")
+    names = {one.name: part.prefix + one.name for one in (kind, slice_, gpu_count) if one is not None}
     for one in slice_.choices if slice_ else ():
         amount(quantity(one))  # what cannot be added up is said now
 
@@ -137,9 +137,9 @@ def _on_gpu(part: Part, amount: Callable[[Value | None], float]) -> _Use:
             return 0.0
         if kind is not None and values[names[kind.name]] == "none":
             return 0.0
-        number = values[names[count.name]] if count else 1.0
-        several = number if isinstance(number, int | float) else 1.0
-        return several * amount(values[names[slice_.name]] if slice_ else None) if several else 0.0
+        number = values[names[gpu_count.name]] if gpu_count else 1.0
+        count = number if isinstance(number, int | float) else 1.0
+        return count * amount(values[names[slice_.name]] if slice_ else None) if count else 0.0
 
     return frozenset(names.values()), use
 

@@ -52,7 +52,7 @@ class PercentileLimits(Section):
         return tuple((percentile, limit) for percentile, limit in pairs if limit is not None)
 
 
-class LeastRates(Section):
+class MinRates(Section):
     """At least so many tokens per second for that percentage of all answers."""
 
     p50: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -95,7 +95,7 @@ class SloSpec(PercentileLimits):
     tpot: PercentileLimits | None = None
     itl: PercentileLimits | None = None
     goodput: GoodputSpec | None = None
-    tokens_per_second: LeastRates | None = None
+    tokens_per_second: MinRates | None = None
     error_rate: Share | None = None
 
     @model_validator(mode="after")
@@ -116,7 +116,7 @@ class SloSpec(PercentileLimits):
             good = self.goodput.limits
             longest_s = max(limit for _, limit in good)
             found.append(SloLimit("goodput", 100 * self.goodput.at_least, longest_s, good))
-        rates = self.tokens_per_second or LeastRates()
+        rates = self.tokens_per_second or MinRates()
         pairs = ((50.0, rates.p50), (90.0, rates.p90), (95.0, rates.p95), (99.0, rates.p99))
         return (*found, *(SloLimit("per_token", percentile, 1 / rate) for percentile, rate in pairs if rate))
 

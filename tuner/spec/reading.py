@@ -28,7 +28,7 @@ from search_spaces.masking import remember, remember_pair
 from search_spaces.reading import is_file
 from tuner.errors import SpecError, UsageError
 from tuner.spec.chain import Chain, chain_of
-from tuner.spec.colocation import ColocationError, Part, common_space, prefix_of, shares_of
+from tuner.spec.colocation import ColocationError, ServiceSpace, common_space, prefix_of, shares_of
 from tuner.spec.load import SloLimit
 from tuner.spec.model import ColocatedSpec, ParameterSpec, Spec
 from tuner.spec.prices.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
@@ -103,7 +103,7 @@ class LoadedSpec:
     def p99_limit_ms(self) -> float | None:
         """That limit; None where there is none, or where several services have different ones."""
         if self.colocated:
-            found = {member.loaded.p99_limit_ms for member in self.colocated}
+            found = {service.loaded.p99_limit_ms for service in self.colocated}
             return found.pop() if len(found) == 1 else None
         return None if self.tail_limit is None else self.tail_limit.limit_s * 1e3
 
@@ -112,7 +112,7 @@ class LoadedSpec:
         shared = self.at and key and key[0] not in ColocatedSpec.model_fields
         return self.file.error(key if shared else (*self.at, *key), message)
 
-    def most_load_s(self, *, confirmation: bool) -> float:
+    def max_load_s(self, *, confirmation: bool) -> float:
         """The most that one trial loads its servers, longer when it is a `confirmation`. Several services are
         loaded together, and then one after the other; a chain is loaded at its entry, and a table not at all.
         """
@@ -236,7 +236,7 @@ def _colocated(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpe
         raise ColocationError("p99_ms is each service's own, so there is none to optimise", ("objective",))
     services = _services(file, content, spec, chain)
     in_the_file = sorted(services, key=lambda one: one.loaded.at[1])  # as its errors count them
-    parts = [Part(one.name, one.prefix, one.loaded.space) for one in in_the_file]
+    parts = [ServiceSpace(one.name, one.prefix, one.loaded.space) for one in in_the_file]
 
     def build(constraints: Sequence[Constraint]) -> SearchSpace:
         return common_space(parts, spec.budget, constraints)
@@ -251,9 +251,9 @@ def _services(file: YamlFile, content: dict[str, Any], spec: Spec, chain: Chain 
     services = []
     for name in places if chain is None else chain.names:
         index = places[name]
-        member, at = spec.services[index], ("services", index)
+        service, at = spec.services[index], ("services", index)
         common = {name: getattr(spec, name) for name in ("objective", "prices", "load", "runner")}
-        given = {name: getattr(member, name) for name in member.model_fields_set - {"share", "after", "entry"}}
+        given = {name: getattr(service, name) for name in service.model_fields_set - {"share", "after", "entry"}}
         try:
             alone = Spec.model_validate({"version": 1, **common, **given})
         except ValidationError as error:

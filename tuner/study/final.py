@@ -40,71 +40,78 @@ class Final:
     def run(self) -> None:
         """Blocks until the answer is sure, or the final's share of the budget is spent. Raises as `run_trial`."""
         records = self.store.records()
-        again: Launches = self.store.confirmations()
+        confirmations: Launches = self.store.confirmations()
         aim = self.setup.loaded.spec.objective
         rules = FinalRules(aim.confidence, aim.final)
-        most = rules.launches(len(records))
+        max_launches = rules.launches(len(records))
         outlook = self._look_ahead(records) if records else Outlook()
-        self._launch_rounds(records, again, outlook, most, rules)
-        self._keep_untried(records, again, outlook)
+        self._launch_rounds(records, confirmations, outlook, max_launches, rules)
+        self._keep_untried(records, confirmations, outlook)
 
     def _launch_rounds(
-        self, records: Sequence[TrialRecord], again: Launches, outlook: Outlook, most: int, rules: FinalRules
+        self,
+        records: Sequence[TrialRecord],
+        confirmations: Launches,
+        outlook: Outlook,
+        max_launches: int,
+        rules: FinalRules,
     ) -> None:
-        while most:
-            left = most - sum(map(len, again.values()))
-            chosen = self._next_round(records, again, outlook, left, rules)
+        while max_launches:
+            left = max_launches - sum(map(len, confirmations.values()))
+            chosen = self._next_round(records, confirmations, outlook, left, rules)
             if not chosen:
                 return
             for number in chosen:
-                if reason := self._why_spent(records, again, number):
+                if reason := self._why_spent(records, confirmations, number):
                     self.display.notice(reason)
                     return
-                self._launch(records, again, number, most)
+                self._launch(records, confirmations, number, max_launches)
 
     def _look_ahead(self, records: Sequence[TrialRecord]) -> Outlook:
         outlook = Outlook(self.proposer.expected(records))
         self.store.keep_outlook(outlook)
         return outlook
 
-    def _keep_untried(self, records: Sequence[TrialRecord], again: Launches, outlook: Outlook) -> None:
+    def _keep_untried(self, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook) -> None:
         """What was not tried is compared with what is believed of the best after all launches: the lowest figure that
         the search saw was a lucky one.
         """
-        beliefs = believed(self.objective, records, again, outlook.expected)
+        beliefs = believed(self.objective, records, confirmations, outlook.expected)
         if beliefs is not None:
-            best = beliefs.best([one for one in beliefs.numbers if one in again] or None)
+            best = beliefs.best([one for one in beliefs.numbers if one in confirmations] or None)
             untried = self.proposer.untried_improvement(records, beliefs.loss(best))
             self.store.keep_outlook(replace(outlook, untried_improvement=untried))
 
-    def _why_spent(self, records: Sequence[TrialRecord], again: Launches, number: int) -> str | None:
+    def _why_spent(self, records: Sequence[TrialRecord], confirmations: Launches, number: int) -> str | None:
         price = next(one.cost_per_hour for one in records if one.number == number)
-        spent = Spent.by([*records, *(one for launches in again.values() for one in launches)])
-        load_s = self.setup.loaded.most_load_s(confirmation=True)
+        spent = Spent.by([*records, *(one for launches in confirmations.values() for one in launches)])
+        load_s = self.setup.loaded.max_load_s(confirmation=True)
         return why_not(self.limits, spent, load_s, price, currency=self.setup.loaded.spec.prices.currency)
 
     def _next_round(
-        self, records: Sequence[TrialRecord], again: Launches, outlook: Outlook, left: int, rules: FinalRules
+        self, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook, left: int, rules: FinalRules
     ) -> tuple[int, ...]:
-        beliefs = believed(self.objective, records, again, outlook.expected)
+        beliefs = believed(self.objective, records, confirmations, outlook.expected)
         if beliefs is None:
             return ()
-        if left <= 0 and not self._anything_holds(again):
+        if left <= 0 and not self._anything_holds(confirmations):
             left = 1  # what did not hold the SLO again is no recommendation: the next best follows
         loaded = self.setup.loaded
         today = find_current(loaded, records)
         current = today.number if today is not None and today.number in beliefs else None
-        return next_round(beliefs, current, {number: len(found) for number, found in again.items()}, left, rules)
+        return next_round(
+            beliefs, current, {number: len(found) for number, found in confirmations.items()}, left, rules
+        )
 
-    def _anything_holds(self, again: Launches) -> bool:
-        return any(self.objective.losses(one) is not None for launches in again.values() for one in launches)
+    def _anything_holds(self, confirmations: Launches) -> bool:
+        return any(self.objective.losses(one) is not None for launches in confirmations.values() for one in launches)
 
-    def _launch(self, records: Sequence[TrialRecord], again: Launches, number: int, most: int) -> None:
+    def _launch(self, records: Sequence[TrialRecord], confirmations: Launches, number: int, max_launches: int) -> None:
         first = next(record for record in records if record.number == number)
-        position = sum(map(len, again.values())) + 1
-        self.display.confirmation_started(first, position, max(position, most))
-        request = TrialRequest(number, first.configuration, confirmation=len(again.get(number, ())) + 1)
+        position = sum(map(len, confirmations.values())) + 1
+        self.display.confirmation_started(first, position, max(position, max_launches))
+        request = TrialRequest(number, first.configuration, confirmation=len(confirmations.get(number, ())) + 1)
         record = run_trial(self.setup, request, partial(self.display.phase, number))
         self.store.confirm(number, record)
-        again[number] = (*again.get(number, ()), record)
+        confirmations[number] = (*confirmations.get(number, ()), record)
         self.display.confirmation_finished(first, record)

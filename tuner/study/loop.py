@@ -29,7 +29,7 @@ _LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
-class Study:
+class TuningLoop:
     """What the loop works with. `budget` counts trials of every state, those of earlier runs included; None: until
     another trial is not worth what it costs. `limits` are those of time and money, whichever is reached first.
     """
@@ -60,14 +60,14 @@ class Study:
         finally:
             self.store.give_up()
 
-    def _search(self, pool: TrialPool, most: int) -> None:
+    def _search(self, pool: TrialPool, max_trials: int) -> None:
         doubted = exhausted = stopped = False
         while True:
             records, others = self.store.records(), self.store.others()
-            wanted = len(records) + pool.running + others < most and not stopped
+            wanted = len(records) + pool.running + others < max_trials and not stopped
             if wanted and pool.has_room and (not exhausted or self.store.waiting()):
                 try:
-                    stopped = self._start_trial(pool, records, most)
+                    stopped = self._start_trial(pool, records, max_trials)
                 except SpaceExhausted:
                     exhausted = True
             elif pool.running:
@@ -84,14 +84,14 @@ class Study:
                 records = self.store.records()
                 self.display.trial_finished(record, self._best(records))
                 doubted = self._say_trust(records, doubted)
-            elif others and len(records) < most:
+            elif others and len(records) < max_trials:
                 time.sleep(_LOOK_S)  # theirs may yet be ours
             else:
                 break
         if exhausted:
             self.display.notice(f"all {len(records)} configurations of the space have been tried")
 
-    def _start_trial(self, pool: TrialPool, records: list[TrialRecord], most: int) -> bool:
+    def _start_trial(self, pool: TrialPool, records: list[TrialRecord], max_trials: int) -> bool:
         """Ask, and begin. True when another trial is not worth what it costs. Raises SpaceExhausted."""
         hopeless = why_give_up(records) if self.setup.measurer.launches else None
         reason = hopeless or self._why_spent(records, pool.running, None)
@@ -99,14 +99,14 @@ class Study:
             reason = self.store.stopped or self._why_stop(records)
         if reason:
             return self._stop(reason)
-        asked = self.store.ask(most, self._propose)
+        asked = self.store.ask(max_trials, self._propose)
         if asked is not None:
             number, configuration = asked
             if reason := self._why_spent(records, pool.running, configuration):
                 self.store.withdraw(number)
                 return self._stop(reason)
             break_even = partial(self.objective.break_even_qps, best=self._best(records))
-            self.display.trial_started(number, configuration, len(records) + pool.running + 1, most)
+            self.display.trial_started(number, configuration, len(records) + pool.running + 1, max_trials)
             pool.start(TrialRequest(number, configuration, break_even))
         return False
 
@@ -125,7 +125,7 @@ class Study:
         if not self.limits:
             return None
         limits = self.limits.for_search(self.setup.loaded.spec.objective.final)
-        load_s, currency = self.setup.loaded.most_load_s(confirmation=False), self.setup.loaded.spec.prices.currency
+        load_s, currency = self.setup.loaded.max_load_s(confirmation=False), self.setup.loaded.spec.prices.currency
         price = None if configuration is None else self.setup.price(configuration)
         return why_not(limits, Spent.by(records, self.parallel), load_s, price, currency=currency, running=running)
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from loadtest import TOO_SHORT
 from results import TrialRecord
-from results.gate import Decision, GateMeasurement, Setting, decide
+from results.gate import GateDecision, GateMeasurement, Setting, decide
 from search_spaces import Configuration
 from tuner.display import Display
 from tuner.errors import UnfitEnvironmentError
@@ -15,7 +15,7 @@ from tuner.trial.setup import TrialRequest, TrialSetup
 from tuner.trial.trial import run_trial
 
 _FEWEST = 2  # an A/A comparison takes two
-_SPOILED = 2  # in a row: then this machine cannot say
+_INVALID = 2  # in a row: then this machine cannot say
 
 
 @dataclass(frozen=True)
@@ -29,32 +29,32 @@ class GateRun:
     display: Display
     pairs: tuple[tuple[float, float], ...] = ()
 
-    def decide(self) -> Decision:
+    def decide(self) -> GateDecision:
         """Blocks for two launches at least, and `looks` + 1 at most; what the load generator spoiled is made again.
 
         Raises RunnerUnavailable, UnfitEnvironmentError where the generator is too slow time and again.
         """
         measured: list[GateMeasurement] = []
-        most = self.setting.looks + _FEWEST - 1
-        for number in range(most):
-            record = self._measure_well(number, most)
+        max_launches = self.setting.looks + _FEWEST - 1
+        for number in range(max_launches):
+            record = self._measure_well(number, max_launches)
             one = GateMeasurement.of(record)
             if one is None:
                 if (record.reason or "").startswith(TOO_SHORT):  # the server's fault as little as its merit
-                    return Decision("inconclusive", (), number + 1, f"{record.reason}; lengthen load.max_trial")
-                return Decision("regressed", (), number + 1, _why(record))
+                    return GateDecision("inconclusive", (), number + 1, f"{record.reason}; lengthen load.max_trial")
+                return GateDecision("regressed", (), number + 1, _why(record))
             measured.append(one)
             if len(measured) < _FEWEST:
                 continue
-            decision = decide(self.baseline, measured, self.setting, last=number + 1 == most, pairs=self.pairs)
+            decision = decide(self.baseline, measured, self.setting, last=number + 1 == max_launches, pairs=self.pairs)
             if decision.outcome != "undecided":
                 break
         return decision
 
-    def _measure_well(self, number: int, most: int) -> TrialRecord:
+    def _measure_well(self, number: int, max_launches: int) -> TrialRecord:
         """A slow generator makes a server look worse than it is: that is no regression."""
-        for _ in range(_SPOILED):
-            record = self._measure(number, most)
+        for _ in range(_INVALID):
+            record = self._measure(number, max_launches)
             if record.bottleneck != "client" or not self._looks_worse(record):
                 return record
             self.display.notice("the load generator was the limit of this measurement, not the server: once more")
@@ -67,8 +67,8 @@ class GateRun:
         one = GateMeasurement.of(record)
         return one is None or one.capacity.value < self.baseline.capacity.value
 
-    def _measure(self, number: int, most: int) -> TrialRecord:
-        self.display.trial_started(number, self.configuration, number + 1, most)
+    def _measure(self, number: int, max_launches: int) -> TrialRecord:
+        self.display.trial_started(number, self.configuration, number + 1, max_launches)
         request = TrialRequest(number, self.configuration)
         record = run_trial(self.setup, request, partial(self.display.phase, number))
         self.display.trial_finished(record, None)

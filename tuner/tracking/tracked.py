@@ -101,10 +101,10 @@ class Tracked:
         self._begin(first.number)
         self._inner.confirmation_started(first, position, count)
 
-    def confirmation_finished(self, first: TrialRecord, again: TrialRecord) -> None:
+    def confirmation_finished(self, first: TrialRecord, confirmation: TrialRecord) -> None:
         """Told to the trackers."""
-        self._finished(again, None, confirmation=True)
-        self._inner.confirmation_finished(first, again)
+        self._finished(confirmation, None, confirmation=True)
+        self._inner.confirmation_finished(first, confirmation)
 
     def notice(self, text: str) -> None:
         """Passed on."""

@@ -133,7 +133,7 @@ def bottleneck_of(chain: Chain, stages: Sequence[StageRecord], cpu_ms: float) ->
     while True:
         called = [known[name] for name in _seen_below(chain, known, found)]
         slowest = min(called, key=lambda one: one.saturated_qps or 0.0, default=None)
-        most = _AS_SLOW * (known[found].saturated_qps or 0.0)
-        if slowest is None or (slowest.saturated_qps or 0.0) > most:
+        max_qps = _AS_SLOW * (known[found].saturated_qps or 0.0)
+        if slowest is None or (slowest.saturated_qps or 0.0) > max_qps:
             return found
         found = slowest.name

@@ -21,7 +21,7 @@ from loadtest import (
     variables,
 )
 from results.text import figure
-from runners import Beside, NotBeside, Program, Usage
+from runners import InClusterLoad, LoadJobUnavailable, Program, Usage
 from search_spaces.masking import masked_values
 from tuner.trial.chain import chain_plan
 from tuner.trial.findings import Findings, findings_of
@@ -83,7 +83,7 @@ class ClusterMeasurer:
         try:
             _begin(job)
             measurement = _measured_beside(job, places)
-        except NotBeside as error:
+        except LoadJobUnavailable as error:
             note = f"The load test did not run in the cluster: {error}"
             return LocalMeasurer((note,)).measure(job, generator)
         # Seen from here, a load test elsewhere ended just now.
@@ -101,7 +101,7 @@ def _report(job: TrialJob, progress: Progress) -> None:
     job.on_phase(phase_of(progress), progress.fraction)
 
 
-def _measured_beside(job: TrialJob, places: Sequence[Beside]) -> Measurement:
+def _measured_beside(job: TrialJob, places: Sequence[InClusterLoad]) -> Measurement:
     """The load test as a program near the servers. Raises NotBeside where it cannot run there."""
     plan = load_plan(job, [one.url for one in places], (), shares_cores=any(one.shares_cores for one in places))
     secrets = {name for server in job.servers for name in variables(server.source.plan.auth)}
@@ -121,7 +121,7 @@ def _measured_beside(job: TrialJob, places: Sequence[Beside]) -> Measurement:
         measurement = read_log(lines, lambda progress: _report(job, progress))
     if measurement.base_latency_ms is None:
         # It has answered us: either it fails everybody now, which is seen from here too, or a network is between.
-        raise NotBeside(measurement.reason)
+        raise LoadJobUnavailable(measurement.reason)
     return measurement
 
 
@@ -154,7 +154,7 @@ def load_plan(
 ) -> LoadPlan | JointPlan:
     """How the servers are loaded, all together; first at the rate at which the configuration would equal the best."""
     loaded, servers = job.setup.loaded, job.servers
-    max_s = loaded.most_load_s(confirmation=bool(job.request.confirmation))
+    max_s = loaded.max_load_s(confirmation=bool(job.request.confirmation))
     joint = len(servers) > 1 and loaded.chain is None
     first = job.break_even_qps(job.setup.price(job.request.configuration))
     # In a closed loop there is no rate to ask for.

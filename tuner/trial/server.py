@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loadtest import Burst, LatencyLimit, LoadPlan, PrefixCache, Slo
 from runners import Container, Endpoint, Readiness, Resources, Runner, SampleRequest, ServerFailed
-from runners.servers import Reach, Statistics
+from runners.servers import ServerAddress, Statistics
 from search_spaces import ParameterValue
 from tuner.launch.adapter import reach, serving
 from tuner.launch.prepare import counted, counters, prepare
@@ -48,12 +48,12 @@ class TrialServer:
 
     endpoint: Endpoint
 
-    def __init__(self, served: ServiceSetup, configuration: Mapping[str, ParameterValue], launch: TrialLaunch) -> None:
-        self.service, self.source, self.folder = served.service, served.source, launch.folder / served.service.name
-        self.configuration = served.service.own(configuration)
+    def __init__(self, setup: ServiceSetup, configuration: Mapping[str, ParameterValue], launch: TrialLaunch) -> None:
+        self.service, self.source, self.folder = setup.service, setup.source, launch.folder / setup.service.name
+        self.configuration = setup.service.own(configuration)
         self.asked = resources(self.loaded.space, self.configuration)
-        self._served, self._launch = served, launch
-        self._at: Reach | None = None
+        self._setup, self._launch = setup, launch
+        self._at: ServerAddress | None = None
         self._counted_before: Statistics | None = None
         self.launch_s = 0.0
 
@@ -77,9 +77,9 @@ class TrialServer:
 
     def check_quality(self, begin: Callable[[], None]) -> None:
         """Raises Infeasible where its answers are not good enough. Calls `begin` where there is a guard at all."""
-        if self._served.quality is not None:
+        if self._setup.quality is not None:
             begin()
-            self._served.quality.check(self.endpoint.url, self.source, self.endpoint.check)
+            self._setup.quality.check(self.endpoint.url, self.source, self.endpoint.check)
 
     def begin(self) -> None:
         """The load test begins: note what the server has counted so far."""

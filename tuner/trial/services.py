@@ -67,7 +67,7 @@ def interference(measurement: Measurement) -> float | None:
 def used_by_all(usages: Sequence[Usage]) -> Usage:
     """What several servers used together. A GPU that they share is seen whole by each."""
 
-    def most(name: str) -> Any:
+    def highest(name: str) -> Any:
         return max((value for one in usages if (value := getattr(one, name)) is not None), default=None)
 
     def total(name: str) -> Any:
@@ -77,10 +77,10 @@ def used_by_all(usages: Sequence[Usage]) -> Usage:
     return Usage(
         cpu_cores_mean=total("cpu_cores_mean"),
         memory_peak_bytes=total("memory_peak_bytes"),
-        throttled_share=most("throttled_share"),
-        gpu_utilization=most("gpu_utilization"),
-        gpu_memory_peak_bytes=most("gpu_memory_peak_bytes"),
-        gpu_power_w=most("gpu_power_w"),
-        gpu_clock_mhz=most("gpu_clock_mhz"),
+        throttled_share=highest("throttled_share"),
+        gpu_utilization=highest("gpu_utilization"),
+        gpu_memory_peak_bytes=highest("gpu_memory_peak_bytes"),
+        gpu_power_w=highest("gpu_power_w"),
+        gpu_clock_mhz=highest("gpu_clock_mhz"),
         gpu_throttling=tuple(dict.fromkeys(why for one in usages for why in one.gpu_throttling)),
     )

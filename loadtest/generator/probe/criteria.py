@@ -34,7 +34,7 @@ class Criteria:
         return max(limit.limit_s for limit in self.limits)
 
     @property
-    def patient(self) -> bool:
+    def needs_whole_answers(self) -> bool:
         """Whether an answer must be complete before it is judged: before that, only a latency can be too long."""
         return any(limit.metric != "latency" for limit in self.limits)
 
@@ -46,18 +46,18 @@ class Criteria:
     @property
     def wait_s(self) -> float:
         """How long after it was due a request can be judged, as a rule."""
-        streamed_s = min(self.plan.request_timeout_s, _STREAMED * self.base_s) if self.patient else 0.0
+        streamed_s = min(self.plan.request_timeout_s, _STREAMED * self.base_s) if self.needs_whole_answers else 0.0
         return max(self.longest_s, streamed_s)
 
     @property
     def memory_s(self) -> float:
         """How long what happened to a request is felt by others."""
-        return self.longest_s + (self.base_s if self.patient else 0.0)
+        return self.longest_s + (self.base_s if self.needs_whole_answers else 0.0)
 
     def judgeable_until(self, load: Load, sent: RequestLog) -> float:
         """Requests that were due before that time can be judged."""
         known = load.known_until()
-        if not self.patient:
+        if not self.needs_whole_answers:
             return known - self.longest_s
         unanswered = np.flatnonzero(np.isnan(sent.latency[: sent.count]))
         oldest = float(sent.scheduled[unanswered[0]]) if len(unanswered) else known

@@ -14,7 +14,7 @@ from loadtest.arrivals.arrivals import Arrivals
 from loadtest.generator.load import Load, LoadSegment, lone
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.wire.prefix_cache import CacheWatch
-from loadtest.judge.burst import Burst, enough
+from loadtest.judge.burst import BurstResult, enough
 from loadtest.plan import LoadPlan
 from loadtest.request.reply import Send
 
@@ -59,7 +59,7 @@ class Endpoint:
                 break
         self.must_recover = False
 
-    def burst(self, users: int, longest_s: float) -> Burst:
+    def burst(self, users: int, longest_s: float) -> BurstResult:
         """A closed loop until each user was answered a few times, for so long at most."""
         longest_s = min(longest_s, max(0.1, self.remaining_s()))
         begun = self.load.start(LoadSegment(1.0, 0, longest_s, users))
@@ -73,6 +73,6 @@ class Endpoint:
         self.load.drain(0.0)
         self.must_recover = True
         rows = slice(0, sent.count)
-        return Burst.of(
+        return BurstResult.of(
             users, passed_s, sent.scheduled[rows] - begun, sent.latency[rows].copy(), sent.failed[rows].copy()
         )

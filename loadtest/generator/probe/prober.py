@@ -91,7 +91,7 @@ class OpenLoopProber:
         load, arrivals, closed_loop = self.endpoint.load, self.endpoint.arrivals, self.endpoint.plan.users is not None
         unsettled_s = settle_s(self._criteria.memory_s, longest_s, counts_alone=opinion is None)
         since, looked, p99_ms = look.begun + unsettled_s, 0, None
-        least_s = max(_MIN_COUNTED_S, min(arrivals.cycle_s, longest_s))
+        min_s = max(_MIN_COUNTED_S, min(arrivals.cycle_s, longest_s))
         while True:
             gevent.sleep(_LOOK_S)
             now = time.perf_counter()
@@ -105,7 +105,7 @@ class OpenLoopProber:
                 if over or not whole:
                     gevent.get_hub().threadpool.apply(look.weigh, (opinion,))
                 passed_s = until - since
-                long_enough = not whole and passed_s >= (min(_MIN_HOPELESS_S, least_s) if look.hopeless else least_s)
+                long_enough = not whole and passed_s >= (min(_MIN_HOPELESS_S, min_s) if look.hopeless else min_s)
                 if over or (long_enough and enough(look.verdict)):
                     return
                 if len(look.counted):
@@ -120,6 +120,6 @@ class OpenLoopProber:
         if endpoint.probes:
             endpoint.reporter.moved("drain")
         backlog_s = _BACKLOG_LIMITS * self._criteria.longest_s
-        patience_s = min(max(_DRAIN_S, backlog_s), left / 3) if endpoint.must_recover else min(self.wait_s + 0.2, left)
-        endpoint.load.drain(patience_s)
+        max_wait_s = min(max(_DRAIN_S, backlog_s), left / 3) if endpoint.must_recover else min(self.wait_s + 0.2, left)
+        endpoint.load.drain(max_wait_s)
         endpoint.recover(base_s, min(max(_RECOVER_S, backlog_s), left / 4))

@@ -99,7 +99,7 @@ def _why_invalid(look: Look, late_p99_ms: float, late_by_s: float, effort: Effor
     if NO_PORT in sent.kinds_of(counted):
         return f"this machine had {NO_PORT}"
     starved = f"the generator waited {min(1.0, effort.starved):.0%} of the time for a core that others used"
-    if look.criteria.patient and effort.starved > _STARVED:
+    if look.criteria.needs_whole_answers and effort.starved > _STARVED:
         return f"{starved}, so that no time of a token is known"
     if plan.users is not None:
         return ""

@@ -12,10 +12,10 @@ from runners.servers.protocol import (
     THREADS,
     AdapterError,
     Knob,
-    Launch,
     Model,
-    Reach,
     ServerAdapter,
+    ServerAddress,
+    ServerCommand,
     ServerRequest,
     Statistics,
     Values,
@@ -54,13 +54,13 @@ class BentoMl(ServerAdapter):
         if ":" not in needed(model, "the service, as in service:Digits"):
             raise AdapterError(f"{model.path!r} names no service; write module:Service", ("service", "model", "path"))
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """The configuration is JSON, which is YAML."""
         service: dict[str, object] = {}
         if (workers := whole(values, "workers")) is not None:
             service["workers"] = workers
-        if (most := whole(values, "max_concurrency")) is not None:
-            service["traffic"] = {"max_concurrency": most}
+        if (limit := whole(values, "max_concurrency")) is not None:
+            service["traffic"] = {"max_concurrency": limit}
         env = {"BENTOML_CONFIG": f"{placement.files}/bentoml.yaml", "BENTOML_DO_NOT_TRACK": "true"}
         env |= {name: str(whole(values, knob)) for knob, name in self.variables.items() if knob in values}
         command = (
@@ -74,13 +74,13 @@ class BentoMl(ServerAdapter):
         )
         # Without a version: it is read by the first schema and by the second, each of which refuses the other's number.
         files = {"bentoml.yaml": json.dumps({"services": {model.name: service}}, indent=2) + "\n"}
-        return Launch(command, env | thread_environment(values), files)
+        return ServerCommand(command, env | thread_environment(values), files)
 
     def request(self, model: Model) -> ServerRequest:
         """What it takes is the service's own matter."""
         return ServerRequest(model.options.get("path", "/predict"))
 
-    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
+    def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """Batches too, since 1.2."""
         found = counted(reach.url)
         sizes, batches = "bentoml_service_adaptive_batch_size_sum", "bentoml_service_adaptive_batch_size_count"

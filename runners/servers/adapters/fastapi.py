@@ -15,9 +15,9 @@ from runners.servers.protocol import (
     WORKERS,
     AdapterError,
     Knob,
-    Launch,
     Model,
     ServerAdapter,
+    ServerCommand,
     ServerRequest,
     Values,
     as_text,
@@ -51,14 +51,14 @@ class FastApi(ServerAdapter):
                 f"{model.path!r} names no application; write module:application", ("service", "model", "path")
             )
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """`uvicorn`, with the session's knobs in the environment."""
         command = (
             "uvicorn", needed(model, "the application"), "--host", placement.host, "--port", str(placement.port),
             "--log-level", "warning", *flags(values, _FLAGS),
         )  # fmt: skip
         own = {name: as_text(values[knob]) for knob, name in self.variables.items() if knob in values}
-        return Launch(command, own | thread_environment(values))
+        return ServerCommand(command, own | thread_environment(values))
 
     def request(self, model: Model) -> ServerRequest:
         """What it takes is the application's own matter."""

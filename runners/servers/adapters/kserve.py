@@ -8,8 +8,8 @@ from runners.servers.protocol import (
     THREADS,
     AdapterError,
     Knob,
-    Launch,
     Model,
+    ServerCommand,
     Values,
     flags,
     needed,
@@ -43,9 +43,9 @@ class KServe(v2.V2Server):
         if model.local is not None and not model.local.is_file():
             raise AdapterError(f"there is no program {model.local}", ("service", "model", "path"))
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """GRPC is off where nobody asks by it."""
         program = needed(model, "the program that starts kserve.ModelServer")
         grpc = ("--grpc_port", str(self.grpc_at(placement))) if model.grpc else ("--enable_grpc", "false")
         words = ("--http_port", str(placement.port), *grpc)
-        return Launch(("python", program, *words, *flags(values, _FLAGS)), thread_environment(values))
+        return ServerCommand(("python", program, *words, *flags(values, _FLAGS)), thread_environment(values))

@@ -9,9 +9,9 @@ from runners.protocol import Placement
 from runners.servers.protocol import (
     THREADS,
     Knob,
-    Launch,
     Model,
     ServerAdapter,
+    ServerCommand,
     ServerRequest,
     Values,
     python_object,
@@ -68,7 +68,7 @@ class LitServe(ServerAdapter):
         """It names a class."""
         python_object(model, "class")
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """`python {files}/serve.py`."""
         module, name = python_object(model, "class")
         api: dict[str, object] = {}
@@ -83,7 +83,7 @@ class LitServe(ServerAdapter):
             target=f"{module}:{name}", module=module, name=name, api=repr(api), server=repr({**server, **more}),
             host=placement.host, port=placement.port,
         )  # fmt: skip
-        return Launch(("python", f"{placement.files}/serve.py"), thread_environment(values), {"serve.py": text})
+        return ServerCommand(("python", f"{placement.files}/serve.py"), thread_environment(values), {"serve.py": text})
 
     def request(self, model: Model) -> ServerRequest:
         """What it takes is the class's own matter."""

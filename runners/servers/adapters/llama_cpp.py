@@ -9,10 +9,10 @@ from runners.servers.protocol import (
     AdapterError,
     CacheCounters,
     Knob,
-    Launch,
     Model,
     Reach,
     ServerAdapter,
+    ServerCommand,
     ServerRequest,
     Statistics,
     Values,
@@ -69,7 +69,7 @@ class LlamaCpp(ServerAdapter):
         if not path.endswith(".gguf") or (model.local is not None and not model.local.is_file()):
             raise AdapterError(f"{path} is no .gguf file that is there", ("service", "model", "path"))
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """The context that it is given is shared by its slots."""
         context = model.number("context", 4096) * (whole(values, "workers") or 1)
         attention = values.get("flash_attention")
@@ -82,7 +82,7 @@ class LlamaCpp(ServerAdapter):
             "--metrics", *flags(given(values), _FLAGS),
             *(() if attention is None else ("--flash-attn", str(attention))),
         )  # fmt: skip
-        return Launch(command)
+        return ServerCommand(command)
 
     def request(self, model: Model) -> ServerRequest:
         """A stream of tokens."""

@@ -10,8 +10,8 @@ from runners.servers.protocol import (
     THREADS,
     AdapterError,
     Knob,
-    Launch,
     Model,
+    ServerCommand,
     Values,
     needed,
     thread_environment,
@@ -21,7 +21,7 @@ from search_spaces.reading import InputError, is_file, read_json
 
 _SETTING = {"batch_size": "max_batch_size", "batch_delay": "max_batch_time", "workers": "parallel_workers"}
 # What the server is told by its environment, which its own settings.json would beat.
-_TOLD = {"host", "http_port", "grpc_port", "metrics_port", "metrics_dir", "environments_dir"}
+_OWN_SETTINGS = {"host", "http_port", "grpc_port", "metrics_port", "metrics_dir", "environments_dir"}
 _MAX_SETTINGS_BYTES = 4 << 20
 
 
@@ -57,11 +57,11 @@ class MlServer(v2.V2Server):
             if knob in values and setting in settings[path]:
                 raise AdapterError(f"{path} sets {setting}, which beats the value that is tuned; remove it there")
         own = model.local / "settings.json"
-        told = _TOLD | ({"parallel_workers"} if "workers" in values else set())
-        for setting in sorted(_read(own).keys() & told):
+        own_settings = _OWN_SETTINGS | ({"parallel_workers"} if "workers" in values else set())
+        for setting in sorted(_read(own).keys() & own_settings):
             raise AdapterError(f"{own} sets {setting}, which beats what the server is told; remove it there")
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """All by the environment."""
         env = {
             "MLSERVER_HOST": placement.host,
@@ -79,7 +79,7 @@ class MlServer(v2.V2Server):
             # A batch needs some time to fill, or MLServer makes none.
             settings["max_batch_time"] = f"{max(float(delay or 0), 0.1 if (batch or 0) > 1 else 0) / 1e3:g}"
         env |= {f"MLSERVER_MODEL_{name.upper()}": value for name, value in settings.items()}
-        return Launch(
+        return ServerCommand(
             ("mlserver", "start", needed(model, "the folder with model-settings.json")),
             env | thread_environment(values),
         )

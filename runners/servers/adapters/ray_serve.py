@@ -17,10 +17,10 @@ from runners.servers.protocol import (
     THREADS,
     AdapterError,
     Knob,
-    Launch,
     Model,
-    Reach,
     ServerAdapter,
+    ServerAddress,
+    ServerCommand,
     ServerRequest,
     Values,
     python_object,
@@ -74,7 +74,7 @@ class RayServe(ServerAdapter):
         """It names an application."""
         python_object(model, "application")
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """`serve run` on a Ray of its own, which ends with it; on a further port its dashboard can be told more."""
         config = _config(model, values, placement.host, placement.port)
         env = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_COLOR_PREFIX": "0"}
@@ -87,9 +87,9 @@ class RayServe(ServerAdapter):
             env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _TOKEN}
             files["run.py"] = _PROGRAM.format(host=placement.host, port=placement.more[0], config=path)
             command = ("python", f"{placement.files}/run.py")
-        return Launch(command, env | thread_environment(values), files)
+        return ServerCommand(command, env | thread_environment(values), files)
 
-    def configure(self, reach: Reach, model: Model, values: Values) -> None:
+    def configure(self, reach: ServerAddress, model: Model, values: Values) -> None:
         """By a new configuration; waits until the deployment has it. Replicas stay where only their number or what
         `reconfigure` is told changes.
         """
@@ -154,8 +154,8 @@ def _deployment(model: Model, values: Values) -> dict[str, Any]:
         found["num_replicas"] = replicas
         # Ray books a core for each replica and starts none beyond the machine's; the tuner gives out cores itself.
         found["ray_actor_options"] = {"num_cpus": 0.01}
-    if (most := whole(values, "max_ongoing_requests")) is not None:
-        found["max_ongoing_requests"] = most
+    if (limit := whole(values, "max_ongoing_requests")) is not None:
+        found["max_ongoing_requests"] = limit
     own: dict[str, Any] = {}
     if (batch := whole(values, "batch_size")) is not None:
         own["max_batch_size"] = batch

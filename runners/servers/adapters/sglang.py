@@ -8,10 +8,10 @@ from runners.servers.openai import given, served_name, streamed
 from runners.servers.protocol import (
     CacheCounters,
     Knob,
-    Launch,
     Model,
-    Reach,
     ServerAdapter,
+    ServerAddress,
+    ServerCommand,
     ServerRequest,
     Statistics,
     Values,
@@ -68,7 +68,7 @@ class SgLang(ServerAdapter):
         """There is a name."""
         needed(model, "a folder with a model, or the name of one on the hub")
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """`python -m sglang.launch_server`, with its metrics."""
         command = (
             "python", "-m", "sglang.launch_server", "--model-path", needed(model, "a model"), "--host", placement.host,
@@ -76,13 +76,13 @@ class SgLang(ServerAdapter):
             *flags(given(values), _FLAGS),
             *(("--enable-torch-compile",) if flag(values, "compile") else ()),
         )  # fmt: skip
-        return Launch(command)
+        return ServerCommand(command)
 
     def request(self, model: Model) -> ServerRequest:
         """A stream of tokens."""
         return streamed(model)
 
-    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
+    def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """https://docs.sglang.ai/references/production_metrics.html"""
         found = counted(reach.url)
         done = found.get("sglang:num_requests_total")

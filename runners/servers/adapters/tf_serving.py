@@ -10,10 +10,10 @@ from runners.servers.exposition import counted
 from runners.servers.protocol import (
     AdapterError,
     Knob,
-    Launch,
     Model,
-    Reach,
     ServerAdapter,
+    ServerAddress,
+    ServerCommand,
     ServerRequest,
     Statistics,
     Values,
@@ -62,7 +62,7 @@ class TfServing(ServerAdapter):
                 f"{model.local} holds no version of a model: a folder named by a number", ("service", "model", "path")
             )
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """Batching is on where one of its knobs is tuned."""
         batching = [
             f"{name} {{ value: {as_text(value)} }}"
@@ -86,13 +86,15 @@ class TfServing(ServerAdapter):
             *(batched if batching else ()),
         )  # fmt: skip
         files = {"monitoring_config": 'prometheus_config { enable: true, path: "/monitoring/prometheus/metrics" }\n'}
-        return Launch(command, {}, files | ({"batching_parameters": "\n".join(batching) + "\n"} if batching else {}))
+        return ServerCommand(
+            command, {}, files | ({"batching_parameters": "\n".join(batching) + "\n"} if batching else {})
+        )
 
     def request(self, model: Model) -> ServerRequest:
         """By its REST API, in rows."""
         return ServerRequest(f"/v1/models/{model.quoted}:predict")
 
-    def bodies(self, reach: Reach, model: Model) -> tuple[bytes, ...]:
+    def bodies(self, reach: ServerAddress, model: Model) -> tuple[bytes, ...]:
         """From the signature `serving_default` of the model's metadata."""
         found = get_json(reach.url, f"/v1/models/{model.quoted}/metadata")
         try:
@@ -111,7 +113,7 @@ class TfServing(ServerAdapter):
             json.dumps({"instances": [row if len(row) > 1 else next(iter(row.values()))]}).encode() for row in rows
         )
 
-    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
+    def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """By its Prometheus path, on the REST port."""
         found = counted(reach.url, "/monitoring/prometheus/metrics")
         batches = found.get(":tensorflow:serving:batching_session:processed_batch_size_count")

@@ -21,10 +21,10 @@ from runners.servers.protocol import (
     THREADS,
     AdapterError,
     Knob,
-    Launch,
     Model,
-    Reach,
     ServerAdapter,
+    ServerAddress,
+    ServerCommand,
     ServerRequest,
     Statistics,
     Values,
@@ -93,7 +93,7 @@ class TorchServe(ServerAdapter):
                     f"{model.local} has {key} in its own configuration, which beats what is tuned; archive it without"
                 )
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """With further ports the model is registered by `configure`; without, by the file."""
         archive = Path(needed(model, "the model's archive"))
         lines = [
@@ -120,13 +120,13 @@ class TorchServe(ServerAdapter):
             *(("--enable-model-api",) if placement.more else ()),
         )  # fmt: skip
         files = {"config.properties": "\n".join(lines) + "\n", "log4j2.xml": _LOGGING}
-        return Launch(command, thread_environment(values), files)
+        return ServerCommand(command, thread_environment(values), files)
 
     def request(self, model: Model) -> ServerRequest:
         """What it takes is the handler's own matter."""
         return ServerRequest(f"/predictions/{model.quoted}")
 
-    def configure(self, reach: Reach, model: Model, values: Values) -> None:
+    def configure(self, reach: ServerAddress, model: Model, values: Values) -> None:
         """Register the model with these values, in place of what is registered; waits for its workers."""
         management = reach.more[0] if reach.more else None
         if management is None:
@@ -149,7 +149,7 @@ class TorchServe(ServerAdapter):
         if not answer.is_success:
             raise AdapterError(f"TorchServe refuses {model.name}: {_said(answer)}")
 
-    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
+    def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """It does not count its batches."""
         found = counted(reach.more[1] if len(reach.more) > 1 else None)
         if "ts_inference_requests_total" not in found:

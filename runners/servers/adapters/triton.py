@@ -21,9 +21,9 @@ from runners.servers.protocol import (
     THREADS,
     AdapterError,
     Knob,
-    Launch,
     Model,
-    Reach,
+    ServerAddress,
+    ServerCommand,
     Statistics,
     Values,
     needed,
@@ -74,7 +74,7 @@ class Triton(v2.V2Server):
         if model.venv is not None:
             _wheel(model.venv)
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """The model is loaded as it stands; `configure` brings it to its values."""
         program, words, env = ("tritonserver", (), {}) if model.venv is None else _wheel(model.venv)
         metrics = ("--metrics-port", str(placement.more[0])) if placement.more else ()
@@ -88,9 +88,9 @@ class Triton(v2.V2Server):
             *(("--metrics-address", placement.host, *metrics) if metrics else ("--allow-metrics", "false")),
         )  # fmt: skip
         note = f"its config.pbtxt belongs into the model {model.name} of the repository, over what stands there"
-        return Launch(command, env | thread_environment(values), _exported(model, values), note)
+        return ServerCommand(command, env | thread_environment(values), _exported(model, values), note)
 
-    def configure(self, reach: Reach, model: Model, values: Values) -> None:
+    def configure(self, reach: ServerAddress, model: Model, values: Values) -> None:
         """Load the model anew with the configuration that it has, changed in what is tuned."""
         now = v2.get_json(reach.url, f"/v2/models/{model.quoted}/config")
         wanted = _changed(now, values)
@@ -107,7 +107,7 @@ class Triton(v2.V2Server):
         if not answer.is_success:
             raise AdapterError(f"Triton refuses {dict(values)} for {model.name}: {answer.text[:300]}")
 
-    def statistics(self, reach: Reach, model: Model) -> Statistics | None:
+    def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:
         """By the statistics extension; it counts since the model was first loaded."""
         try:
             found = v2.get_json(reach.url, f"/v2/models/{model.quoted}/stats")

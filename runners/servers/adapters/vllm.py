@@ -8,10 +8,10 @@ from runners.servers.openai import given, served_name, streamed
 from runners.servers.protocol import (
     CacheCounters,
     Knob,
-    Launch,
     Model,
-    Reach,
     ServerAdapter,
+    ServerAddress,
+    ServerCommand,
     ServerRequest,
     Statistics,
     Values,
@@ -80,7 +80,7 @@ class Vllm(ServerAdapter):
         """There is a name."""
         needed(model, "a folder with a model, or the name of one on the hub")
 
-    def launch(self, model: Model, values: Values, placement: Placement) -> Launch:
+    def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """`vllm serve`; `compile: false` is its eager mode."""
         words: list[str] = []
         if (caching := flag(values, "prefix_caching")) is not None:
@@ -93,13 +93,13 @@ class Vllm(ServerAdapter):
             "vllm", "serve", needed(model, "a model"), "--host", placement.host, "--port", str(placement.port),
             *served_name(model), *flags(given(values), _FLAGS), *words,
         )  # fmt: skip
-        return Launch(command)
+        return ServerCommand(command)
 
     def request(self, model: Model) -> ServerRequest:
         """A stream of tokens."""
         return streamed(model)
 
-    def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
+    def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """https://docs.vllm.ai/en/latest/design/metrics/"""
         found = counted(reach.url)
         done = found.get("vllm:request_success_total")

@@ -23,7 +23,7 @@ from loadtest import (
     RequestPlan,
     Slo,
 )
-from runners.servers import Model, Reach, adapter_named
+from runners.servers import Model, ServerAddress, adapter_named
 from tuner.launch.prepare import counted
 
 SERVER = Path(__file__).parents[2] / "servers" / "streaming.py"
@@ -82,14 +82,14 @@ def test_a_goodput_that_one_of_its_limits_breaks_is_missed_and_named() -> None:
 def hit_rate(url: str, request: RequestPlan) -> float:
     """By the server's counters, of what it was sent: its cache counts in blocks of 16 words, as an engine's does."""
     vllm, nobody = adapter_named("vllm"), Model("m", None)
-    before = vllm.statistics(Reach(url), nobody)
+    before = vllm.statistics(ServerAddress(url), nobody)
     plan = LoadPlan(
         url=url, request=request, slo=Slo(latency=(LatencyLimit(percentile=90, limit_ms=5000),)), rates_qps=(30,),
         rate_s=3, max_s=8, max_warmup_s=1, shares_cores=True,
     )  # fmt: skip
     with LoadGenerator() as generator:
         generator.measure(plan, lambda _: None)
-    return counted(before, vllm.statistics(Reach(url), nobody))["prefix_cache_hit_rate"]
+    return counted(before, vllm.statistics(ServerAddress(url), nobody))["prefix_cache_hit_rate"]
 
 
 def test_a_cache_of_prefixes_answers_as_much_as_the_prompts_were_asked_to_share() -> None:

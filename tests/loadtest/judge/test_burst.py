@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loadtest.judge.burst import Burst, enough, longest_s, next_users
+from loadtest.judge.burst import BurstResult, enough, longest_s, next_users
 
 
-def batches(users: int, batch: int, takes_s: float, duration_s: float) -> Burst:
+def batches(users: int, batch: int, takes_s: float, duration_s: float) -> BurstResult:
     """A server that answers `batch` at once, every so often, to users who send again at once."""
     sent, latency = [], []
     waiting = [(0.0, user) for user in range(users)]
@@ -22,7 +22,7 @@ def batches(users: int, batch: int, takes_s: float, duration_s: float) -> Burst:
             waiting.append((now, user))
     order = np.argsort(sent, kind="stable")
     failed = np.zeros(len(sent), dtype=bool)
-    return Burst.of(users, duration_s, np.array(sent)[order], np.array(latency)[order], failed)
+    return BurstResult.of(users, duration_s, np.array(sent)[order], np.array(latency)[order], failed)
 
 
 @pytest.mark.parametrize(("batch", "takes_s"), [(8, 0.16), (16, 0.5), (4, 0.05), (32, 0.3)])
@@ -33,14 +33,14 @@ def test_batches_are_not_understated(batch: int, takes_s: float, phase: float) -
 
 
 def test_a_burst_in_which_nothing_is_answered_says_nothing() -> None:
-    found = Burst.of(8, 1.0, np.zeros(8), np.full(8, np.inf), np.zeros(8, dtype=bool))
+    found = BurstResult.of(8, 1.0, np.zeros(8), np.full(8, np.inf), np.zeros(8, dtype=bool))
     assert found.throughput_qps is None
     assert len(found.latencies_s) == 0
 
 
 def test_failures_are_no_throughput() -> None:
     sent = np.arange(100) / 100
-    found = Burst.of(4, 1.0, sent, np.full(100, 0.001), np.arange(100) % 2 == 0)
+    found = BurstResult.of(4, 1.0, sent, np.full(100, 0.001), np.arange(100) % 2 == 0)
     assert found.failed == 50
     assert found.throughput_qps == pytest.approx(50, rel=0.05)
 
@@ -55,7 +55,9 @@ def test_it_ends_when_every_user_was_answered_a_few_times_or_the_time_is_over() 
 
 
 def test_more_users_follow_while_the_server_gets_faster() -> None:
-    slow, fast, faster = (Burst(users, 1.0, np.zeros(1), 0, qps) for users, qps in ((8, 50.0), (12, 90.0), (24, 95.0)))
+    slow, fast, faster = (
+        BurstResult(users, 1.0, np.zeros(1), 0, qps) for users, qps in ((8, 50.0), (12, 90.0), (24, 95.0))
+    )
     assert next_users([], 0.1) == 8
     assert next_users([slow], 0.1) == 12
     assert next_users([slow], 1.0) == 75

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.truth.queues import capacity_qps
 from benchmarks.truth.sequential import SimulatedProber
-from loadtest.judge.capacity import CapacitySearch, Found, Probed
+from loadtest.judge.capacity import CapacityResult, CapacitySearch, Probed
 
 SERVICE_S, LIMIT_S = 0.004, 0.050
 CAPACITY = capacity_qps("M/D/1", SERVICE_S, LIMIT_S)
@@ -16,7 +16,7 @@ CAPACITY = capacity_qps("M/D/1", SERVICE_S, LIMIT_S)
 
 def search(
     seed: int, *, kind: str = "M/D/1", first: float | None = None, seconds: float = 40.0, limit_s: float = LIMIT_S
-) -> Found:
+) -> CapacityResult:
     prober = SimulatedProber(kind, SERVICE_S, limit_s, seconds, seed)
     return CapacitySearch(prober, saturated_qps=0.95 / SERVICE_S, precision=0.03, first_rate_qps=first).run()
 
@@ -72,11 +72,11 @@ class SlowGenerator:
     """It spoils every probe above a rate."""
 
     prober: SimulatedProber
-    most_qps: float
+    max_qps: float
 
     def probe(self, rate_qps: float, at_most_s: float, edge_utilisation: float) -> Probed:
         found = self.prober.probe(rate_qps, at_most_s, edge_utilisation)
-        if rate_qps <= self.most_qps:
+        if rate_qps <= self.max_qps:
             return found
         return replace(found, probe=found.probe.model_copy(update={"verdict": "invalid", "reason": "late"}))
 

@@ -11,8 +11,8 @@ import pytest
 from benchmarks.truth.queues import capacity_qps, quantile_s
 from benchmarks.truth.simulated import ServerProber
 from loadtest.judge import network
-from loadtest.judge.burst import Burst, longest_s, next_users
-from loadtest.judge.capacity import Found, Opinion, Probed
+from loadtest.judge.burst import BurstResult, longest_s, next_users
+from loadtest.judge.capacity import CapacityResult, Opinion, Probed
 from loadtest.judge.features import Query, Requests
 from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.search import ServerSearch
@@ -41,7 +41,7 @@ class Setting:
     prober: ServerProber
     posterior: ServerPosterior
 
-    def search(self, first: float | None = None) -> Found:
+    def search(self, first: float | None = None) -> CapacityResult:
         return ServerSearch(self.prober, self.posterior, 0.05, first).run()
 
 
@@ -49,7 +49,7 @@ def setting(kind: str = "M/D/1", *, seconds: float = 30.0, seed: int = 0, limit_
     query = Query(LIMITS_S[kind] if limit_s is None else limit_s, 0.01)
     simulated = Simulated(SERVERS[kind], Pattern(), query, np.random.default_rng(seed))
     lone_s = simulated.lone(8)
-    bursts: list[Burst] = []
+    bursts: list[BurstResult] = []
     while (users := next_users(bursts, query.limit_s)) is not None:
         bursts.append(simulated.burst(users, longest_s(seconds, float(np.median(lone_s)))))
     return Setting(ServerProber(simulated, seconds), ServerPosterior(network.load(), [query], lone_s, bursts))
@@ -146,13 +146,13 @@ class SlowGenerator:
     """It spoils every probe above a rate."""
 
     prober: ServerProber
-    most_qps: float
+    max_qps: float
 
     def probe(
         self, rate_qps: float, at_most_s: float, edge_utilisation: float, *, opinion: Opinion | None = None
     ) -> Probed:
         found = self.prober.probe(rate_qps, at_most_s, edge_utilisation, opinion=opinion)
-        if rate_qps <= self.most_qps:
+        if rate_qps <= self.max_qps:
             return found
         return replace(found, probe=found.probe.model_copy(update={"verdict": "invalid", "reason": "late"}))
 

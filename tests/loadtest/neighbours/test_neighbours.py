@@ -19,8 +19,8 @@ import pytest
 from benchmarks.truth.queues import capacity_qps
 from benchmarks.truth.sequential import SimulatedProber
 from loadtest import Interval, Measurement, Neighbours, Probe, ServerProcesses, Slowness
-from loadtest.generator.quiet import Patience, Quiet, QuietProber, marked
-from loadtest.judge.capacity import CapacitySearch, Found, Probed
+from loadtest.generator.quiet import Quiet, QuietProber, RetryBudget, marked
+from loadtest.judge.capacity import CapacityResult, CapacitySearch, Probed
 from loadtest.judge.widening import despite_neighbours, gain_of, taken_share, widened
 from loadtest.neighbours.calibration import machine_speed
 from loadtest.neighbours.core_times import highest_clock_khz, read_core_times
@@ -415,17 +415,17 @@ class SimulatedNeighbour:
 
 def search_beside(
     share: float, seed: int, *, first: float | None = None
-) -> tuple[Found, Measurement, SimulatedNeighbour]:
+) -> tuple[CapacityResult, Measurement, SimulatedNeighbour]:
     """An M/D/1 queue that is served more slowly by what the neighbour takes."""
     prober = SimulatedProber("M/D/1", SERVICE_S / (1 - share), LIMIT_S, 40.0, seed)
     neighbour = SimulatedNeighbour(share)
-    quiet = Quiet(neighbour, Patience(40.0), prober.remaining_s)
+    quiet = Quiet(neighbour, RetryBudget(40.0), prober.remaining_s)
     attentive = QuietProber(prober.probe, prober.remaining_s, quiet, lambda: None)
     found = CapacitySearch(attentive, 0.95 * (1 - share) / SERVICE_S, 0.03, first).run()
     return found, quiet.said(answer(found)), neighbour
 
 
-def answer(found: Found, **more: Any) -> Measurement:
+def answer(found: CapacityResult, **more: Any) -> Measurement:
     fields = {"outcome": found.outcome, "capacity_qps": found.capacity, "probes": found.probes} | more
     return Measurement(warmup_s=1.0, load_s=30.0, load_started_s=1.0, **fields)
 
@@ -483,7 +483,7 @@ def probe(verdict: str, taken: float, duration_s: float, *, rate_qps: float = 10
 def test_a_server_that_is_far_too_slow_is_infeasible_whatever_its_neighbours_took() -> None:
     """8 ms of service where 6 ms are allowed: a tenth more speed would not help."""
     prober = SimulatedProber("M/D/1", 0.008, 0.006, 40.0, 1)
-    quiet = Quiet(SimulatedNeighbour(0.1), Patience(40.0), prober.remaining_s)
+    quiet = Quiet(SimulatedNeighbour(0.1), RetryBudget(40.0), prober.remaining_s)
     attentive = QuietProber(prober.probe, prober.remaining_s, quiet, lambda: None)
     assert CapacitySearch(attentive, 120.0, 0.03).run().outcome == "infeasible"
 
@@ -492,26 +492,28 @@ def test_what_was_taken_at_the_edge_widens_an_interval_however_long_it_was_quiet
     # Beside half a core that it used it lost half of its speed.
     probes = (probe("met", 0.0, 30.0), probe("undecided", 0.5, 2.0), probe("missed", 0.01, 2.0))
     assert taken_share(probes) == pytest.approx(0.25)
-    found = Found("measured", capacity=Interval(value=10, low=9, high=12), probes=probes)
+    found = CapacityResult("measured", capacity=Interval(value=10, low=9, high=12), probes=probes)
     wide = widened(answer(found)).capacity_qps
     assert wide is not None
     assert wide.low == 9
     assert wide.high == pytest.approx(12 / 0.75**2)
-    alone = answer(Found("measured", capacity=Interval(value=10, low=9, high=12), probes=probes[:1]))
+    alone = answer(CapacityResult("measured", capacity=Interval(value=10, low=9, high=12), probes=probes[:1]))
     assert widened(alone) == alone
 
 
 def test_what_was_taken_while_a_rate_held_widens_an_interval_since_latencies_were_longer_for_it() -> None:
     probes = (probe("met", 0.5, 10.0), probe("met", 0.0, 10.0), probe("undecided", 0.0, 5.0))
     assert taken_share(probes) == pytest.approx(0.25)
-    spoiled = probe("invalid", 0.9, 30.0)
-    assert taken_share((*probes, spoiled)) == pytest.approx(0.25)
+    invalid = probe("invalid", 0.9, 30.0)
+    assert taken_share((*probes, invalid)) == pytest.approx(0.25)
 
 
 def test_no_interval_reaches_beyond_what_the_servers_cores_can_do() -> None:
     """Half a core for 10 requests a second: a whole one does 20, and with larger batches half as many again."""
     probes = (probe("met", 0.9, 10.0), probe("undecided", 0.9, 10.0))
-    narrow = answer(Found("measured", capacity=Interval(value=10, low=9, high=11), probes=probes), certainty="sure")
+    narrow = answer(
+        CapacityResult("measured", capacity=Interval(value=10, low=9, high=11), probes=probes), certainty="sure"
+    )
     wide = widened(narrow)
     assert wide.capacity_qps == Interval(value=10, low=9, high=30)
     assert (wide.certainty, wide.at_most_qps) == ("uncertain", 30)
@@ -533,14 +535,14 @@ def test_what_held_although_the_generator_was_held_up_is_a_lower_bound() -> None
     probes = tuple(
         probe("invalid", 0.9, 3.0, rate_qps=rate, misses=misses) for rate, misses in ((100, 40), (60, 1), (40, 0))
     )
-    found = despite_neighbours(answer(Found("invalid", "spoiled", probes=probes), saturated_qps=120.0), 0.01)
+    found = despite_neighbours(answer(CapacityResult("invalid", "spoiled", probes=probes), saturated_qps=120.0), 0.01)
     assert found.outcome == "measured"
     assert found.client_limited
     assert found.p50_ms == 5.0
     assert gain_of(0.9 / 1.4) * 120 > 300  # half a core answers 100/s: the whole one, in larger batches, 300 at most
     assert found.capacity_qps == Interval(value=60, low=40, high=300)
-    for spoiled in (probes[:1], ()):  # no rate held: what it answered in bursts is no capacity
-        nothing = answer(Found("invalid", "spoiled", probes=spoiled), saturated_qps=120.0)
+    for invalid in (probes[:1], ()):  # no rate held: what it answered in bursts is no capacity
+        nothing = answer(CapacityResult("invalid", "spoiled", probes=invalid), saturated_qps=120.0)
         assert despite_neighbours(nothing, 0.01) == nothing
-    hopeless = answer(Found("infeasible", "too slow", probes=probes), saturated_qps=120.0)
+    hopeless = answer(CapacityResult("infeasible", "too slow", probes=probes), saturated_qps=120.0)
     assert despite_neighbours(hopeless, 0.01) == hopeless

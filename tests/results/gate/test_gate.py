@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from results import Estimate
-from results.gate import Decision, GateMeasurement, Setting, decide, gate_markdown, github_annotations, write_gate
+from results.gate import GateDecision, GateMeasurement, Setting, decide, gate_markdown, github_annotations, write_gate
 
 OWN = 0.015  # what a measurement's interval says of its own error
 
@@ -22,7 +22,7 @@ def measurement(capacity: float, p99_ms: float = 48.0, price: float = 0.1, own: 
     )
 
 
-def gates(change: float, noise: float, count: int, own: float = 0.01) -> list[Decision]:
+def gates(change: float, noise: float, count: int, own: float = 0.01) -> list[GateDecision]:
     """`own` is the error that the baseline's interval tells."""
     generator = np.random.default_rng(1)
     setting, found = Setting(), []
@@ -107,7 +107,7 @@ def test_what_pipelines_read(tmp_path: Path) -> None:
 
 
 def test_hostile_text_is_text(tmp_path: Path) -> None:
-    hostile = Decision("regressed", (), 1, "</failure><script>alert(1)</script>\x1b[31m%0A::error::x\n::warning::y")
+    hostile = GateDecision("regressed", (), 1, "</failure><script>alert(1)</script>\x1b[31m%0A::error::x\n::warning::y")
     write_gate(tmp_path, "x", hostile, Setting())
     assert ET.fromstring((tmp_path / "junit.xml").read_text(encoding="utf-8")).attrib["failures"] == "1"
     assert "<script>" not in (tmp_path / "gate.md").read_text(encoding="utf-8").replace("\\<", "")

@@ -153,7 +153,7 @@ def test_zones_and_spares_are_kept() -> None:
 
 def test_an_overload_is_late_until_its_backlog_is_gone() -> None:
     rates = np.array([50.0] * 20 + [200.0] * 4 + [50.0] * 20)
-    found = simulate(Traffic(15.0, rates, "spike"), REPLICA, Scaling(None, least=1))
+    found = simulate(Traffic(15.0, rates, "spike"), REPLICA, Scaling(None, min_replicas=1))
     assert found.missed[21] == pytest.approx(1.0)
     assert found.missed[24] == pytest.approx(1.0)  # what has piled up
     assert found.missed[40] < 0.01
@@ -173,7 +173,7 @@ def test_the_cheapest_fleet_that_keeps_the_slo_is_the_plan() -> None:
     plan = make_plan(study(*SIZES), pattern("steady", 900), Wishes())
     assert plan.option.keeps
     assert plan.option.configuration == {"cores": 2}  # six of them, where eleven small ones would be needed
-    assert plan.option.strategy.most == 6
+    assert plan.option.strategy.max_replicas == 6
     assert plan.option.strategy.monthly is not None
     assert plan.option.strategy.monthly.value == pytest.approx(6 * 0.14 * 730)
     small = make_plan(study(*SIZES), pattern("steady", 900), Wishes(), every=False)
@@ -185,7 +185,7 @@ def test_a_fleet_of_millions_is_planned_as_a_small_one_is() -> None:
     few, many = ({one.name: one for one in plan.option.strategies} for plan in (small, large))
     assert few.keys() == many.keys()
     for name, one in few.items():
-        assert many[name].most == pytest.approx(1e3 * one.most, rel=0.01)
+        assert many[name].max_replicas == pytest.approx(1e3 * one.max_replicas, rel=0.01)
         assert many[name].miss_share == pytest.approx(one.miss_share, abs=1e-3)
 
 
@@ -216,7 +216,7 @@ def test_kinds_of_hardware_are_compared() -> None:
     records = (trial(0, 100, 0.08, cores=1, gpu="none"), trial(1, 1000, 0.35, cores=1, gpu="T4"))
     plan = make_plan(study(*records), pattern("steady", 900), Wishes())
     assert [option.group for option in plan.options] == ["T4", "none"]
-    assert plan.option.strategy.most == 2
+    assert plan.option.strategy.max_replicas == 2
 
 
 def test_ways_to_pay() -> None:
@@ -266,9 +266,9 @@ def test_a_plans_files_agree(tmp_path: Path) -> None:
 def test_several_kinds_together_are_taken_only_where_they_are_cheaper_and_carry_it_all() -> None:
     records = (trial(0, 100, 0.10, cores=1), trial(1, 1000, 0.80, cores=8))
     plan = make_plan(study(*records), pattern("steady", 1000), Wishes(spare=0))
-    assert plan.option.strategy.most == 11  # at the lower bound, 95 requests/s each; two big ones cost 1.60
+    assert plan.option.strategy.max_replicas == 11  # at the lower bound, 95 requests/s each; two big ones cost 1.60
     assert plan.mixed is not None
-    assert [(part.choice.trial, part.most) for part in plan.mixed.parts] == [(0, 1), (1, 1)]
+    assert [(part.choice.trial, part.max_replicas) for part in plan.mixed.parts] == [(0, 1), (1, 1)]
     assert plan.mixed.monthly == pytest.approx(0.90 * 730)
     assert plan.mixed.saved == pytest.approx(1 - 0.90 / 1.10)
     assert "several kinds together" in plan_text(plan)
@@ -283,17 +283,17 @@ def test_several_kinds_together_are_taken_only_where_they_are_cheaper_and_carry_
     [("steady", 2, 3, 1), ("daily", 1, 1, 1), ("periodic", 0, 1, 1), ("burst", 1, 1, 7)],
 )
 def test_a_mixed_fleet_is_never_dearer_and_keeps_what_is_wished(
-    kind: Pattern, spare: int, zones: int, least: int
+    kind: Pattern, spare: int, zones: int, min_replicas: int
 ) -> None:
     records = (trial(0, 100, 0.11, cores=1), trial(1, 450, 0.45, cores=4), trial(2, 1000, 0.90, cores=8))
-    plan = make_plan(study(*records), pattern(kind, 1300), Wishes(spare=spare, zones=zones, least=least))
+    plan = make_plan(study(*records), pattern(kind, 1300), Wishes(spare=spare, zones=zones, min_replicas=min_replicas))
     if plan.mixed is None:
         return
     assert plan.option.strategy.monthly is not None
     assert plan.mixed.monthly < plan.option.strategy.monthly.value
     assert plan.mixed.miss_share <= plan.wishes.misses
     there = np.sum([part.ready for part in plan.mixed.parts], axis=0)
-    assert there.min() >= least
+    assert there.min() >= min_replicas
     if plan.mixed.name != "autoscaled":
         biggest = max(part.choice.replica.capacity_qps for part in plan.mixed.parts)
         carried = np.sum([part.ready * part.choice.replica.capacity_qps for part in plan.mixed.parts], axis=0)

@@ -49,7 +49,7 @@ def machine(**fields: Any) -> MachineRecord:
     return MachineRecord(**{"server_cores": 1, "others_cores": 0.01, "work_ms": 2.0, **fields})
 
 
-def study(*records: TrialRecord, again: Mapping[int, TrialRecord] | None = None, best: int = 0) -> StudySummary:
+def study(*records: TrialRecord, confirmations: Mapping[int, TrialRecord] | None = None, best: int = 0) -> StudySummary:
     chosen = records[best]
     found = Recommendation(
         service="s", configuration=chosen.configuration, capacity_qps=chosen.capacity_qps, p99_ms=chosen.latency.p99_ms,
@@ -59,7 +59,7 @@ def study(*records: TrialRecord, again: Mapping[int, TrialRecord] | None = None,
     return StudySummary(
         service="s", recommendation=found, records=records,
         question=StudyQuestion(("cores",), ("p99 <= 50 ms",), "", "9", slo_p99_ms=50.0, gpu_parameters=("gpu",)),
-        launches=FurtherLaunches({number: (one,) for number, one in (again or {}).items()}),
+        launches=FurtherLaunches({number: (one,) for number, one in (confirmations or {}).items()}),
         values={one.number: one.cost_per_million_requests or 0.0 for one in records},
     )  # fmt: skip
 
@@ -150,9 +150,9 @@ def test_memory_that_a_framework_takes_is_told_from_what_it_needs() -> None:
 
 
 def test_measurements_that_disagree_are_said() -> None:
-    assert findings(study(trial(0), again={0: trial(0, 70.0)}))[0].title == "Measurements disagree"
+    assert findings(study(trial(0), confirmations={0: trial(0, 70.0)}))[0].title == "Measurements disagree"
     gone = trial(0, state="infeasible", reason="too slow", capacity_qps=None)
-    assert "too slow" in findings(study(trial(0), again={0: gone}))[0].words
+    assert "too slow" in findings(study(trial(0), confirmations={0: gone}))[0].words
 
 
 def test_memory_growth_is_a_leak_and_not_a_step() -> None:

@@ -15,7 +15,16 @@ import pytest
 from kubernetes import client, config
 from ruamel.yaml import YAML
 
-from runners import Container, Infeasible, NotBeside, Placement, Program, Resources, RunnerUnavailable, ServerFailed
+from runners import (
+    Container,
+    Infeasible,
+    LoadJobUnavailable,
+    Placement,
+    Program,
+    Resources,
+    RunnerUnavailable,
+    ServerFailed,
+)
 from runners.kubernetes import ClusterGpus, KubernetesOptions, KubernetesRunner
 from runners.kubernetes.options import PRESETS
 from runners.kubernetes.usage import as_sample
@@ -374,7 +383,7 @@ def test_a_program_runs_beside_the_server_and_its_lines_come_back(
         lines = list(place.run(program, found.check))
         assert lines[0].startswith("known bundle.02")
         assert not core.list_namespaced_secret(NAMESPACE, label_selector="tune/trial=7").items
-        with pytest.raises(NotBeside, match="more than"):
+        with pytest.raises(LoadJobUnavailable, match="more than"):
             list(place.run(Program("x", (), b"x" * 80_000_000, (), 30.0), found.check))
 
 
@@ -475,6 +484,6 @@ def test_a_load_image_without_the_program_is_no_place_for_it(tmp_path: Path) -> 
     one = runner(load_image=f"docker.io/library/{IMAGE}")
     with one.launch(container(one.place(tmp_path), tmp_path)) as found:
         assert found.beside is not None
-        with pytest.raises(NotBeside, match=r"small:1 does not run: .*python"):
+        with pytest.raises(LoadJobUnavailable, match=r"small:1 does not run: .*python"):
             list(found.beside.run(Program("loadtest", (), b"x", (), 30.0), found.check))
         assert found.notes == ("The load came from outside the cluster, straight to the pod.",)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.servers import AdapterError, Model, Reach, Tensor, adapter_named, adapter_names, server_preset
+from runners.servers import AdapterError, Model, ServerAddress, Tensor, adapter_named, adapter_names, server_preset
 from runners.servers.testing import HERE, AdapterCase, AdapterContract
 from runners.servers.v2 import bodies
 
@@ -226,6 +226,6 @@ def test_mlservers_own_settings_that_beat_the_environment_are_refused(tmp_path: 
 
 
 def test_a_server_that_is_not_there_counts_nothing() -> None:
-    away = Reach("http://127.0.0.1:9", ("http://127.0.0.1:9", "http://127.0.0.1:9"))
+    away = ServerAddress("http://127.0.0.1:9", ("http://127.0.0.1:9", "http://127.0.0.1:9"))
     for name in adapter_names():
         assert adapter_named(name).statistics(away, Model("digits", PATHS[name])) is None

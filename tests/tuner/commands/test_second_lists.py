@@ -35,7 +35,7 @@ def test_a_plan_of_the_command_line_has_the_defaults_of_one_in_python(kind: type
     above = click.Context(cli, **cli.context_settings)
     context = cli.commands["plan"].make_context("plan", ["folder"], parent=above)
     wishes = PlanOptions.of(context.params).wishes
-    told = wishes if kind is Wishes else wishes.terms
-    assert {one.name: getattr(told, one.name) for one in fields(kind)} == {
+    given = wishes if kind is Wishes else wishes.terms
+    assert {one.name: getattr(given, one.name) for one in fields(kind)} == {
         one.name: getattr(kind(), one.name) for one in fields(kind)
     }

@@ -11,7 +11,7 @@ import pytest
 
 from results import Estimate, TrialRecord
 from tuner.search.beliefs import Contender, Expectation, LaunchFigure, believe
-from tuner.search.contenders import believed, refuted, together
+from tuner.search.contenders import believed, pooled_record, refuted
 from tuner.search.decision import decide
 from tuner.search.final import FinalRules, next_round
 from tuner.search.objective import Objective, cost_per_million_requests
@@ -46,13 +46,13 @@ def pruned(number: int, bound: float, **fields: object) -> TrialRecord:
 def capacities(*launches: Sequence[float]) -> tuple[list[TrialRecord], dict[int, list[TrialRecord]]]:
     """Trials 0, 1, ... with their launches."""
     records = [trial(number, shown[0]) for number, shown in enumerate(launches)]
-    again = {number: [trial(number, one) for one in shown[1:]] for number, shown in enumerate(launches)}
-    return records, again
+    confirmations = {number: [trial(number, one) for one in shown[1:]] for number, shown in enumerate(launches)}
+    return records, confirmations
 
 
 def test_one_halved_launch_of_four_hardly_moves_what_is_believed() -> None:
-    records, again = capacities((100, 102, 98, 50), (90, 91, 89, 90))
-    beliefs = believed(COST, records, again)
+    records, confirmations = capacities((100, 102, 98, 50), (90, 91, 89, 90))
+    beliefs = believed(COST, records, confirmations)
     assert beliefs is not None
     assert beliefs.figure(0).value == pytest.approx(99, rel=0.04)
     assert beliefs.probability_better(0, 1) > 0.8
@@ -100,7 +100,7 @@ def test_what_a_table_tells_is_exact() -> None:
     beliefs = believed(COST, records, {})
     assert beliefs is not None
     assert (beliefs.launch_spread, beliefs.probability_best(1), beliefs.probability_best(0)) == (0.0, 1.0, 0.0)
-    assert together(COST, records[1], [], beliefs) == records[1]
+    assert pooled_record(COST, records[1], [], beliefs) == records[1]
 
 
 def test_half_of_its_launches_must_hold_the_slo() -> None:
@@ -120,8 +120,8 @@ def test_the_price_decides_with_the_capacity() -> None:
 
 
 def test_the_final_takes_turns_and_drops_who_cannot_be_best() -> None:
-    records, again = capacities((100,), (97,), (50,))
-    beliefs = believed(COST, records, again)
+    records, confirmations = capacities((100,), (97,), (50,))
+    beliefs = believed(COST, records, confirmations)
     assert beliefs is not None
     rules = FinalRules()
     assert set(next_round(beliefs, None, {}, 8, rules)) == {0, 1}
@@ -131,8 +131,8 @@ def test_the_final_takes_turns_and_drops_who_cannot_be_best() -> None:
 
 
 def test_the_final_ends_when_one_is_surely_best_and_was_launched_again() -> None:
-    records, again = capacities((100, 101, 99), (60, 61, 60))
-    beliefs = believed(COST, records, again)
+    records, confirmations = capacities((100, 101, 99), (60, 61, 60))
+    beliefs = believed(COST, records, confirmations)
     assert beliefs is not None
     assert next_round(beliefs, 1, {0: 2, 1: 2}, 8, FinalRules()) == ()
     assert next_round(beliefs, 1, {0: 2}, 8, FinalRules()) != ()  # today's was not

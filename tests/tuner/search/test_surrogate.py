@@ -280,9 +280,9 @@ def test_a_lucky_launch_is_believed_in_part_and_what_is_exact_in_full() -> None:
     flat = Prediction(
         np.zeros((3, 1)), np.full((3, 1), 0.1), np.ones((3, 1)), np.zeros(3), np.ones(3), np.full((3, 4), 0.25)
     )
-    told = trials([0, 2, 2], [0.3, 0.3, 0.3])
-    _, exactly = believed_capacity([(1.0, flat)], replace(told, error=np.zeros(3)))
-    numbers, believed = believed_capacity([(1.0, flat)], replace(told, error=np.full(3, 0.02)))
+    known = trials([0, 2, 2], [0.3, 0.3, 0.3])
+    _, exactly = believed_capacity([(1.0, flat)], replace(known, error=np.zeros(3)))
+    numbers, believed = believed_capacity([(1.0, flat)], replace(known, error=np.full(3, 0.02)))
     assert numbers.tolist() == [0, 2]
     assert exactly == pytest.approx([0.3, 0.3], abs=1e-6)
     assert 0.1 < believed[0] < believed[1] < 0.25  # two launches are believed more than one

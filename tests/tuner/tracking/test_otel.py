@@ -116,10 +116,10 @@ def test_a_run_is_a_trace_with_a_span_per_trial_and_its_figures(
     assert [span.name for span in trials if "again" not in span.name] == [f"trial {number}" for number in range(4)]
     assert any("again" in span.name for span in trials)
     chosen = next(span for span in trials if span.name == f"trial {best['trial']}")
-    told = attributes(chosen)
-    assert told["tune.capacity_qps"] == best["capacity_qps"]["value"]
-    assert told["tune.state"] == "complete"
-    assert {name: told[f"tune.parameter.{name}"] for name in best["configuration"]} == {
+    shown = attributes(chosen)
+    assert shown["tune.capacity_qps"] == best["capacity_qps"]["value"]
+    assert shown["tune.state"] == "complete"
+    assert {name: shown[f"tune.parameter.{name}"] for name in best["configuration"]} == {
         name: str(value) for name, value in best["configuration"].items()
     }
     assert attributes(study)["tune.decision"] == "deploy"

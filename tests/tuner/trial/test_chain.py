@@ -64,8 +64,8 @@ def test_the_entry_comes_first_and_each_is_told_those_that_it_calls(tmp_path: Pa
     assert loaded.p99_limit_ms == 100
     assert set(loaded.space.names) == {"decode_workers", "detect_workers", "rank_workers"}
     at, urls = Placement("127.0.0.1", 7001, "files"), {"detect": "http://127.0.0.1:7002"}
-    told = rendered_texts(loaded.colocated[0].loaded, {"workers": 4}, at, urls).command
-    assert told[-2:] == ("--next", "http://127.0.0.1:7002")
+    command = rendered_texts(loaded.colocated[0].loaded, {"workers": 4}, at, urls).command
+    assert command[-2:] == ("--next", "http://127.0.0.1:7002")
     exported = rendered_texts(loaded.colocated[1].loaded, {"workers": 1}, at).command
     assert exported[-1] == "http://rank:80"  # the Service of a cluster
 

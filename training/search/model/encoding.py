@@ -103,7 +103,7 @@ def encode(spaces: Spaces) -> Encoded:
     numeric = present & ~spaces.value.isnan() & ~spaces.categorical[:, None, :]
     value = spaces.value.nan_to_num()
     logs = _logs(value, numeric)
-    low, high = _extreme(logs, numeric, least=True), _extreme(logs, numeric, least=False)
+    low, high = _extreme(logs, numeric, lowest=True), _extreme(logs, numeric, lowest=False)
     span = (high - low).clamp(min=1e-6)
     relative = torch.where(numeric & (high > low), (logs - low) / span * 2 - 1, 0.0)
     choices = torch.where(present, spaces.rank, 0).amax(1) + 1
@@ -132,18 +132,18 @@ def _logs(value: Tensor, numeric: Tensor) -> Tensor:
     """Base 2; 0 stands one below the least positive choice; numbers below 0 have no logarithm: their own scale."""
     positive = numeric & (value > 0)
     logs = torch.where(positive, value, 1.0).log2()
-    least = torch.where(positive, logs, torch.inf).amin(1, keepdim=True)
-    least = torch.where(least.isfinite(), least, 1.0)
-    logs = torch.where(positive, logs, least - 1)
+    lowest = torch.where(positive, logs, torch.inf).amin(1, keepdim=True)
+    lowest = torch.where(lowest.isfinite(), lowest, 1.0)
+    logs = torch.where(positive, logs, lowest - 1)
     negative = (numeric & (value < 0)).any(1, keepdim=True)
     size = torch.where(numeric, value.abs(), 0.0).amax(1, keepdim=True).clamp(min=1e-6)
     return torch.where(negative, value / size * 4, logs)
 
 
-def _extreme(logs: Tensor, numeric: Tensor, *, least: bool) -> Tensor:
+def _extreme(logs: Tensor, numeric: Tensor, *, lowest: bool) -> Tensor:
     """Per parameter, (B, 1, P); 0 where there is no number."""
-    filled = torch.where(numeric, logs, torch.inf if least else -torch.inf)
-    found = filled.amin(1, keepdim=True) if least else filled.amax(1, keepdim=True)
+    filled = torch.where(numeric, logs, torch.inf if lowest else -torch.inf)
+    found = filled.amin(1, keepdim=True) if lowest else filled.amax(1, keepdim=True)
     return torch.where(found.isfinite(), found, 0.0)
 
 
@@ -238,8 +238,8 @@ def encode_trials(trials: Trials, log_price: Tensor) -> tuple[Tensor, Tensor]:
             found = found | known.any(1)
     over = trials.log_capacity - middle[:, None]
     cost = torch.where(complete & ~trials.earlier, log_price - trials.log_capacity, torch.nan)
-    least = torch.where(cost.isnan(), torch.inf, cost).amin(1, keepdim=True) if cost.shape[1] else cost
-    above = torch.where(cost.isnan(), 0.0, (cost - least).nan_to_num(0.0, 0.0, 0.0))
+    lowest = torch.where(cost.isnan(), torch.inf, cost).amin(1, keepdim=True) if cost.shape[1] else cost
+    above = torch.where(cost.isnan(), 0.0, (cost - lowest).nan_to_num(0.0, 0.0, 0.0))
     known_error = ~trials.error.isnan() & complete
     figures = [
         torch.where(complete, over, zero), torch.where(pruned, over, zero), found[:, None].expand_as(zero),

@@ -91,10 +91,10 @@ def warnings(loaded: LoadedSpec) -> Iterator[str]:
 
 
 def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
-    cycle_s, most_s = read_trace(trace).cycle_s, loaded.spec.load.max_trial
-    if cycle_s > most_s:
+    cycle_s, max_s = read_trace(trace).cycle_s, loaded.spec.load.max_trial
+    if cycle_s > max_s:
         yield (
-            f"load.trace: its rates take {cycle_s:.0f} s to come round, and a trial loads for {most_s:g} s at most: "
+            f"load.trace: its rates take {cycle_s:.0f} s to come round, and a trial loads for {max_s:g} s at most: "
             "only how it begins is measured; cut out the part that matters, or lengthen load.max_trial"
         )
 

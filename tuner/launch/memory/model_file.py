@@ -178,11 +178,11 @@ def _exactly(file: IO[bytes], count: int) -> bytes:
     return found
 
 
-def _json(path: Path, most: int) -> dict[str, Any]:
+def _json(path: Path, max_bytes: int) -> dict[str, Any]:
     with path.open("rb") as file:
-        text = file.read(most + 1)
-    if len(text) > most:
-        raise ValueError(f"{path.name} is larger than {most} bytes")
+        text = file.read(max_bytes + 1)
+    if len(text) > max_bytes:
+        raise ValueError(f"{path.name} is larger than {max_bytes} bytes")
     found = json.loads(text)
     if not isinstance(found, dict):
         raise TypeError(f"{path.name} holds no mapping")

@@ -85,8 +85,8 @@ def chebyshev(weights: Floats, low: Floats, high: Floats) -> Callable[[Sequence[
 
     def scale(found: Sequence[Floats]) -> Floats:
         parts = [
-            weight * (loss - least) / max(1e-9, most - least)
-            for weight, loss, least, most in zip(weights, found, low, high, strict=True)
+            weight * (loss - lowest) / max(1e-9, highest - lowest)
+            for weight, loss, lowest, highest in zip(weights, found, low, high, strict=True)
         ]
         worst, total = parts[0], parts[0]
         for part in parts[1:]:

@@ -94,7 +94,7 @@ def encode(space: Space) -> Encoded:
     numeric = present & ~np.isnan(space.value) & ~space.categorical
     value = np.nan_to_num(space.value)
     logs = _logs(value, numeric)
-    low, high = _extreme(logs, numeric, least=True), _extreme(logs, numeric, least=False)
+    low, high = _extreme(logs, numeric, lowest=True), _extreme(logs, numeric, lowest=False)
     span = np.maximum(high - low, 1e-6)
     relative = np.where(numeric & (high > low), (logs - low) / span * 2 - 1, 0.0)
     choices = np.where(present, space.rank, 0).max(axis=0) + 1
@@ -126,16 +126,16 @@ def _logs(value: F32, numeric: Bools) -> F32:
     """Base 2; 0 stands one below the least positive choice; numbers below 0 have no logarithm: their own scale."""
     positive = numeric & (value > 0)
     logs = np.log2(np.where(positive, value, 1.0))
-    least = np.where(positive, logs, np.inf).min(axis=0)
-    logs = np.where(positive, logs, np.where(np.isfinite(least), least, 1.0) - 1)
+    lowest = np.where(positive, logs, np.inf).min(axis=0)
+    logs = np.where(positive, logs, np.where(np.isfinite(lowest), lowest, 1.0) - 1)
     negative = (numeric & (value < 0)).any(axis=0)
     size = np.maximum(np.where(numeric, np.abs(value), 0.0).max(axis=0), 1e-6)
     return _f32(np.where(negative, value / size * 4, logs))
 
 
-def _extreme(logs: F32, numeric: Bools, *, least: bool) -> F32:
+def _extreme(logs: F32, numeric: Bools, *, lowest: bool) -> F32:
     """Per parameter; 0 where there is no number."""
-    extreme = np.where(numeric, logs, np.inf).min(axis=0) if least else np.where(numeric, logs, -np.inf).max(axis=0)
+    extreme = np.where(numeric, logs, np.inf).min(axis=0) if lowest else np.where(numeric, logs, -np.inf).max(axis=0)
     return _f32(np.where(np.isfinite(extreme), extreme, 0.0))
 
 

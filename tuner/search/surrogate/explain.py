@@ -23,8 +23,8 @@ def total_effects(ranks: Ints, loss: Floats) -> list[float]:
         group = group.ravel()
         size = np.bincount(group)
         mean = np.bincount(group, weights=loss) / size
-        several = size[group] > 1
-        found.append(float(((loss - mean[group]) ** 2)[several].mean()) / variance if several.any() else 0.0)
+        shared = size[group] > 1
+        found.append(float(((loss - mean[group]) ** 2)[shared].mean()) / variance if shared.any() else 0.0)
     return found
 
 

@@ -21,8 +21,8 @@ def trial_rows(trials: Trials, log_price: F32 | Floats) -> tuple[F32, float]:
     over = trials.log_capacity - middle
     cost = np.where(complete & ~trials.earlier, log_price - trials.log_capacity, np.nan)
     costed = ~np.isnan(cost)
-    least = cost[costed].min() if costed.any() else 0.0
-    above = np.where(costed, cost - least, 0.0)
+    cheapest = cost[costed].min() if costed.any() else 0.0
+    above = np.where(costed, cost - cheapest, 0.0)
     known_error = ~np.isnan(trials.error) & complete
     figures = [
         np.where(complete, over, 0.0), np.where(pruned, over, 0.0), np.full(len(trials), known_level),

@@ -55,9 +55,9 @@ def _azure_instance(client: httpx.Client, url: str, one: Instance, region: str) 
     year = [item for item in plain if item.get("reservationTerm") == "1 Year"]
     return one.model_copy(
         update={
-            "on_demand": _least(item["retailPrice"] for item in hourly if "Spot" not in item["skuName"]),
-            "spot": _least(item["retailPrice"] for item in hourly if "Spot" in item["skuName"]),
-            "one_year": _least(item["retailPrice"] / _HOURS for item in year),  # it is told for the whole year
+            "on_demand": _cheapest(item["retailPrice"] for item in hourly if "Spot" not in item["skuName"]),
+            "spot": _cheapest(item["retailPrice"] for item in hourly if "Spot" in item["skuName"]),
+            "one_year": _cheapest(item["retailPrice"] / _HOURS for item in year),  # it is told for the whole year
             "unverified": (),
         }
     )
@@ -92,9 +92,9 @@ def _aws_instance(one: Instance, region: str) -> Instance:
     spots = [float(item["SpotPrice"]) for item in history.get("SpotPriceHistory", [])]
     return one.model_copy(
         update={
-            "on_demand": _least(price for price in demand if price),
+            "on_demand": _cheapest(price for price in demand if price),
             "spot": statistics.median(spots) if spots else None,
-            "one_year": _least(price for price in reserved if price),
+            "one_year": _cheapest(price for price in reserved if price),
             "unverified": (),
         }
     )
@@ -158,7 +158,7 @@ def _gcp_instance(skus: Sequence[Mapping[str, Any]], one: Instance) -> Instance:
 
 def _gcp_price(skus: Sequence[Mapping[str, Any]], pattern: re.Pattern[str], usage: str) -> float | None:
     """Per hour, of the last tier: the first may be free."""
-    return _least(
+    return _cheapest(
         int(price.get("units") or 0) + price.get("nanos", 0) / 1e9
         for sku in skus
         if sku["category"]["usageType"] == usage and pattern.match(sku["description"])
@@ -196,7 +196,7 @@ def _aws(*words: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _least(prices: Any) -> float | None:
+def _cheapest(prices: Any) -> float | None:
     return min((float(price) for price in prices), default=None)
 
 

@@ -127,11 +127,11 @@ class Archive:
             running = int(_scalar(connection, _RUNNING, study=self._study) or 0)
             last = _scalar(connection, _LAST, study=self._study)
         plan = self._known_plan(found)
-        again = known_confirmations(found, problems)
+        confirmations = known_confirmations(found, problems)
         explanation, stopped = known_explanation(found, problems), known_end(found, problems)
         return Snapshot(
             records=tuple(self._records[number] for number in sorted(self._records)),
-            confirmations=again,
+            confirmations=confirmations,
             outlook=known_outlook(found, problems),
             provenance={} if plan is None else plan.provenance,
             explanation=explanation,

@@ -114,8 +114,8 @@ def _never_asked(seed: int) -> optuna.samplers.BaseSampler:
 def _damage(url: str, name: str, loaded: LoadedSpec) -> list[str]:
     """What of the study cannot be read, or is not of this spec."""
     found = Archive(url, name).snapshot()
-    trials, again = misfits(loaded, found.records, found.confirmations)
-    return [*found.damaged, *trials.values(), *again.values()]
+    trials, of_confirmations = misfits(loaded, found.records, found.confirmations)
+    return [*found.damaged, *trials.values(), *of_confirmations.values()]
 
 
 @contextmanager

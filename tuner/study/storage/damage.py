@@ -131,16 +131,16 @@ def misfits(
     trials = {
         one.number: f"trial {one.number}: configuration: {visible(said)}" for one in records if (said := why(one))
     }
-    again = {
+    of_confirmations = {
         key: f"trial {key}, measured again: configuration: {visible(said)}"
         for key, launches in confirmations.items()
         for one in launches
         if (said := why(one))
     }
     numbers = {one.number for one in records}
-    again |= {
+    of_confirmations |= {
         key: f"trial {key}: it was measured again, and has no record itself"
         for key in confirmations
         if key not in numbers
     }
-    return trials, again
+    return trials, of_confirmations

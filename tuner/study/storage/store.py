@@ -95,11 +95,11 @@ class StudyStore:
                 self.claims.sign(trial)
                 earlier = [one for one in self._study.get_trials(deepcopy=False) if one.number < trial.number]
                 counted = [one for one in earlier if not one.state.is_finished() or RECORD in one.user_attrs]
-                again = any(configuration_of(one) == trial.params for one in counted)
-                if not again and len(counted) < budget:
+                repeated = any(configuration_of(one) == trial.params for one in counted)
+                if not repeated and len(counted) < budget:
                     break
                 self._study.tell(trial, state=TrialState.FAIL)
-                if not again:
+                if not repeated:
                     return None
             self.claims.hold(trial)
         return trial.number, dict(trial.params)

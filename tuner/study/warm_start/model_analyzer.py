@@ -29,8 +29,8 @@ def read_model_analyzer(table: Table, loaded: LoadedSpec) -> Best:
             )
     # A file about one model is about ours, whatever it calls it, unless the spec says what the model is called.
     named = loaded.spec.service.model.name
-    several = len({plain(row.get("Model") or "") for row in table.rows}) > 1
-    model = named or (loaded.spec.service.name if several else None)
+    many_models = len({plain(row.get("Model") or "") for row in table.rows}) > 1
+    model = named or (loaded.spec.service.name if many_models else None)
     return Best().collect(table.rows, lambda row: _analyzed(row, loaded, model), loaded)
 
 

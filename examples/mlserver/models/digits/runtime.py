@@ -18,7 +18,7 @@ class Digits(MLModel):
 
     async def load(self) -> bool:
         self.model = joblib.load(Path(__file__).parent / "digits.joblib")
-        self.most = 0
+        self.max_batch = 0
         threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
         print(f"digits: worker in process {os.getpid()}, {threads} threads", flush=True)
         return True
@@ -26,8 +26,8 @@ class Digits(MLModel):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """One call for a batch: MLServer joins the requests, and splits the answer."""
         pixels = NumpyCodec.decode_input(payload.inputs[0])
-        if len(pixels) > self.most:
-            self.most = len(pixels)
+        if len(pixels) > self.max_batch:
+            self.max_batch = len(pixels)
             print(f"digits: a batch of {self.most}", flush=True)
         digits = self.model.predict(pixels.astype(np.float32)).astype(np.int64).reshape(-1, 1)
         return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("digit", digits)])

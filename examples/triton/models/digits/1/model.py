@@ -17,7 +17,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, Any]) -> None:
         self.model = joblib.load(Path(__file__).parent / "digits.joblib")
-        self.most = 0
+        self.max_batch = 0
         threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
         print(f"digits: instance {args['model_instance_name']} in process {os.getpid()}, {threads} threads", flush=True)
 
@@ -25,8 +25,8 @@ class TritonPythonModel:
         """One call for all the requests that Triton has put into a batch."""
         pixels = [pb_utils.get_input_tensor_by_name(one, "pixels").as_numpy() for one in requests]
         digits = self.model.predict(np.concatenate(pixels)).astype(np.int64).reshape(-1, 1)
-        if len(digits) > self.most:
-            self.most = len(digits)
+        if len(digits) > self.max_batch:
+            self.max_batch = len(digits)
             print(f"digits: a batch of {self.most}", flush=True)
         ends = np.cumsum([len(one) for one in pixels])
         parts = [part.copy() for part in np.split(digits, ends[:-1])]

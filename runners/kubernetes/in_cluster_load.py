@@ -19,7 +19,7 @@ from runners.kubernetes.objects import LAUNCH, metadata
 from runners.kubernetes.observed import Watcher, never_ran, running_pod, why_waiting
 from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.owned import AT_ONCE
-from runners.protocol import Infeasible, NotBeside, Program, RunnerUnavailable, ServerFailed
+from runners.protocol import Infeasible, LoadJobUnavailable, Program, RunnerUnavailable, ServerFailed
 
 _CHUNK = 700_000  # of the 1 MiB that an object may have, in base64
 _MAX_CHUNKS = 60
@@ -29,7 +29,7 @@ _AWAY_S = 120.0
 
 
 @dataclass(frozen=True)
-class LoadPlace:
+class LoadJobs:
     """Beside one launch. `labels` are the launch's; `url` is the server's address in the cluster."""
 
     cluster: Cluster
@@ -41,7 +41,7 @@ class LoadPlace:
     shares_cores: bool
 
     def run(self, program: Program, go_on: Callable[[], None]) -> Iterator[str]:
-        """See `runners.protocol.Beside.run`."""
+        """See `runners.protocol.InClusterLoad.run`."""
         labels = {**self.labels, LAUNCH: f"{self.labels[LAUNCH]}-load"}
         with contextlib.ExitStack() as stack:
             chunks = self._store(program, labels, stack)
@@ -55,7 +55,7 @@ class LoadPlace:
         core = self.cluster.core
         pieces = [program.bundle[at : at + _CHUNK] for at in range(0, len(program.bundle), _CHUNK)]
         if len(pieces) > _MAX_CHUNKS:
-            raise NotBeside(
+            raise LoadJobUnavailable(
                 f"{len(program.bundle) / 2**20:.0f} MiB of requests are more than the cluster's objects carry"
             )
         names = [f"{self.name}-{number:02d}" for number in range(len(pieces))]
@@ -74,7 +74,7 @@ class LoadPlace:
                     core.create_namespaced_secret, {"metadata": metadata(self.name, labels, self.owner), "data": values}
                 )
         except ApiException as error:
-            raise NotBeside(f"the cluster refuses what the load test needs: {words(error)}") from error
+            raise LoadJobUnavailable(f"the cluster refuses what the load test needs: {words(error)}") from error
         return names
 
     def _start(
@@ -90,10 +90,10 @@ class LoadPlace:
             job = load_job(program, self.options, self.name, self.labels[LAUNCH], labels, self.owner, chunks)
             self.cluster.create(self.cluster.batch.create_namespaced_job, job)
         except ApiException as error:
-            raise NotBeside(f"the cluster refuses the load test's Job: {words(error)}") from error
+            raise LoadJobUnavailable(f"the cluster refuses the load test's Job: {words(error)}") from error
         pod = self._await_pod(watcher, go_on)
         if pod is None:
-            raise NotBeside(f"the load test's pod does not start: {why_waiting(watcher.seen())}")
+            raise LoadJobUnavailable(f"the load test's pod does not start: {why_waiting(watcher.seen())}")
         return pod
 
     def _await_pod(self, watcher: Watcher, go_on: Callable[[], None]) -> Any | None:
@@ -105,12 +105,14 @@ class LoadPlace:
             for pod in seen.pods.values():
                 if pod.status.phase in ("Succeeded", "Failed"):
                     if (why := never_ran(pod, CONTAINER)) is not None:
-                        raise NotBeside(f"the load test's image {self.options.load_image} does not run: {why}")
+                        raise LoadJobUnavailable(f"the load test's image {self.options.load_image} does not run: {why}")
                     return pod
             try:
                 pod = running_pod(seen, CONTAINER)
             except (RunnerUnavailable, ServerFailed, Infeasible) as error:
-                raise NotBeside(f"the load test's image {self.options.load_image} does not run: {error}") from error
+                raise LoadJobUnavailable(
+                    f"the load test's image {self.options.load_image} does not run: {error}"
+                ) from error
             if pod is not None:
                 return pod
             placed = any(pod.spec.node_name for pod in seen.pods.values())

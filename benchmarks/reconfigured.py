@@ -1,7 +1,7 @@
 """What it saves to tell a running server what differs: trials per hour with one server for all, and with one for each.
 
     examples/setup triton torchserve ray-serve
-    python -m benchmarks.told [triton torchserve ray-serve] [--budget 6] [--turns 3]
+    python -m benchmarks.reconfigured [triton torchserve ray-serve] [--budget 6] [--turns 3]
 
 The examples' own servers and models, with short trials (3 s of load at most) over the parameters that a running server
 can be told; both ways in turns, and medians of the turns. The goal is three times as many on one of them. The time is

@@ -16,7 +16,7 @@ from tests.conftest import Tune, recommendation
 from tuner.launch.quality import ask
 from tuner.launch.requests import RequestSource
 
-SERVER = Path(__file__).parent.parent.parent / "servers" / "told.py"
+SERVER = Path(__file__).parent.parent.parent / "servers" / "reconfigurable.py"
 SPEC = f"""\
 version: 1
 service:
