@@ -240,7 +240,7 @@ def open_archive(folder: Path, storage: str | None, name: str | None) -> Archive
         storage = os.environ.get("TUNE_STORAGE")
     if storage is None and not (folder / "study.db").is_file():
         raise UsageError(
-            f"{folder} holds no study.db; name a run's folder, or --storage and --study where it lies elsewhere"
+            f"{folder} holds no study.db; name a run's folder, or `storage` and `name` where it lies elsewhere"
         )
     return Archive(storage or sqlite_url(folder), name)
 
@@ -295,7 +295,7 @@ def _check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
         )
     priced = any(known_price(loaded, runner, one) for one in loaded.space.sample(_FEW, seed=0))
     if limits.cost is not None and not priced:
-        raise UsageError("--max-cost: nothing in this spec has a price\nGive prices (`prices:`), or --budget.")
+        raise UsageError("`max_cost`: nothing in this spec has a price\nGive prices (`prices:`), or `budget`.")
 
 
 def _open(request: TuningRequest, url: str, loaded: LoadedSpec, warm_start: tuple[TrialRecord, ...]) -> StudyStore:
@@ -325,10 +325,10 @@ def _tuned(loop: TuningLoop, loaded: LoadedSpec, folder: Path, url: str) -> Stud
         interrupted = True
     except RunnerUnavailable as error:
         write_outputs(folder, loaded, archive)
-        raise UnfitEnvironmentError(f"{error}\nWhat was measured is kept; --resume goes on.") from error
+        raise UnfitEnvironmentError(f"{error}\nWhat was measured is kept; `resume` goes on.") from error
     study = Study(write_outputs(folder, loaded, archive), loaded, folder)
     if interrupted:
-        loop.display.notice(f"interrupted: {len(study.summary.records)} trials are kept; --resume goes on with them")
+        loop.display.notice(f"interrupted: {len(study.summary.records)} trials are kept; `resume` goes on with them")
         raise StudyInterrupted(study)
     loop.display.recommended(study.recommendation, folder)
     return study

@@ -357,7 +357,9 @@ def _run(arguments: list[str]) -> None:
     except (KeyboardInterrupt, click.Abort):
         sys.exit(ExitCode.INTERRUPTED)
     except TuneError as error:
-        _fail(str(error), error.exit_code, arguments)
+        from tuner.display.wording import with_options
+
+        _fail(with_options(str(error)), error.exit_code, arguments)
     except OSError as error:
         what = f"{shown(str(error.filename))}: " if error.filename else ""
         _fail(f"{what}{error.strerror or error}", ExitCode.ENVIRONMENT, arguments)

@@ -1,12 +1,13 @@
 """What can go wrong, and the exit code that tells a script.
 
 TuneError
-├── UsageError (2)        the command line is wrong
+├── UsageError (2)        the arguments are wrong
 │   └── SpecError         the spec is wrong: names file, line and key
 └── UnfitEnvironmentError (4)  this machine cannot run it: no engine, no such GPU, a full disk, a database out of reach
 
 That no configuration met the SLO (3) and an interrupt (130) are results of a run, not errors. Every message is one to
-three lines: what is wrong, where, what to do.
+three lines: what is wrong, where, what to do. An argument stands in backticks, as in Python; the command line says its
+option (`tuner.display.wording.with_options`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class TuneError(Exception):
 
 
 class UsageError(TuneError):
-    """The command line asks for what cannot be."""
+    """The arguments, or the options of the command line, ask for what cannot be."""
 
     exit_code = ExitCode.USAGE
 

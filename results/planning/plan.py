@@ -122,7 +122,7 @@ def make_plan(study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: b
     if not usable or not chosen:
         raise ResultsError(
             f"no trial of {study.service} held its SLO, so there is nothing to plan with\n"
-            "report.md says what was found; a longer run (--budget) or a wider SLO may find one"
+            "report.md says what was found; a longer run (`budget`) or a wider SLO may find one"
         )
     groups: dict[str, list[TrialRecord]] = {}
     for record in usable if every else chosen:
@@ -307,14 +307,14 @@ def _notes(study: StudySummary, option: Option, wishes: Wishes) -> list[str]:
     if not option.keeps:
         notes.append(
             f"No way to run it keeps late requests within {wishes.misses:.2%}: this one comes nearest. A shorter cold "
-            "start, more replicas at least (--least) or more spares (--spare) would help."
+            "start, more replicas at least or more spares would help."
         )
     if record.number not in study.launches.confirmations and not (
         study.recommendation.trial == record.number and study.recommendation.confirmed
     ):
         notes.append(f"Trial {record.number} was measured once only: measure it again before so much rests on it.")
     if record.timing.cold_start_s is None and wishes.cold_start_s is None:
-        notes.append("No cold start was measured: replicas are taken to serve at once. --cold-start gives one.")
+        notes.append("No cold start was measured: replicas are taken to serve at once, unless one is given.")
     if record.cost_per_hour is None:
         notes.append("The configuration has no price: replicas alone are planned.")
     return notes

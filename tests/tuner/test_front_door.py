@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pandas as pd
 import pytest
 
@@ -14,6 +18,8 @@ import tuner
 from results import TrialRecord
 from tests.tuner.test_replay_run import write_table
 from tuner import Observer, SpecError, Study, UsageError, load_spec, load_study, tune
+from tuner.cli import cli
+from tuner.display.wording import with_options
 
 NOTEBOOK = Path(__file__).parent.parent.parent / "docs" / "notebook.ipynb"
 
@@ -112,3 +118,34 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def _messages(source: Path) -> Iterator[str]:
+    """The strings of a module that are sentences: neither its docstrings nor a word of another program's command."""
+    tree = ast.parse(source.read_text("utf-8"))
+    described = {
+        id(node.body[0].value) for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and isinstance(node.body[0], ast.Expr)
+    }  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in described:
+            yield from [node.value] if " " in node.value else []
+
+
+def test_only_the_command_line_names_its_options() -> None:
+    options = {option.removeprefix("--") for command in (cli, *cli.commands.values()) for one in command.params
+               for option in one.opts if isinstance(one, click.Option)}  # fmt: skip
+    root = Path(tuner.__file__).parent
+    own = (root / "cli.py", root / "commands", root / "display")
+    inner = [path for path in root.rglob("*.py") if not any(path.is_relative_to(one) for one in own)]
+    assert len(inner) > 100
+    named = re.compile(r"(?<!tune )--(" + "|".join(options - {"service", "port", "region"}) + r")(?![\w-])")
+    found = [(path.name, text) for path in inner for text in _messages(path) if named.search(text)]
+    assert not found
+
+
+def test_the_command_line_says_its_option_where_python_says_an_argument() -> None:
+    assert with_options("`max_cost`: no price; give `prices:`, or `budget`") == (
+        "--max-cost: no price; give `prices:`, or --budget"
+    )
+    assert with_options("another `storage`, or its `name`") == "another --storage, or its --study"

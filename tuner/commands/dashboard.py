@@ -21,6 +21,7 @@ from results.text import visible
 from search_spaces.masking import remember
 from tuner.commands.options.stored import open_archive
 from tuner.display.live_file import read_live
+from tuner.display.wording import with_options
 from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError, needing_packages
 from tuner.outcome.deployable import deployables
 from tuner.outcome.summary import summarise
@@ -179,7 +180,7 @@ def _skipped() -> Iterator[None]:
     try:
         yield
     except TuneError as error:
-        click.echo(f"left out: {visible(str(error))}", err=True)
+        click.echo(f"left out: {visible(with_options(str(error)))}", err=True)
 
 
 def _runs_here() -> Iterable[Path]:

@@ -23,6 +23,7 @@ from tuner.display.wording import (
     result_lines,
     spent_on,
     trial_line,
+    with_options,
 )
 
 _STYLES = {"complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red"}
@@ -98,7 +99,7 @@ class LiveDisplay:
 
     def notice(self, text: str) -> None:
         """A dim line above the live part."""
-        self._say(one_line(text), "dim")
+        self._say(one_line(with_options(text)), "dim")
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:
         """A panel on standard output."""

@@ -10,6 +10,7 @@ from typing import Any
 from results import Recommendation, TrialRecord
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
+from tuner.display.wording import with_options
 
 
 class JsonDisplay:
@@ -41,7 +42,7 @@ class JsonDisplay:
 
     def notice(self, text: str) -> None:
         """`{"event": "notice", ...}`"""
-        _emit("notice", text=text)
+        _emit("notice", text=with_options(text))
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:
         """The one line of standard output."""

@@ -9,7 +9,7 @@ from results import Recommendation, TrialRecord
 from results.text import one_line
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
-from tuner.display.wording import ahead, confirmation_line, result_lines, trial_line
+from tuner.display.wording import ahead, confirmation_line, result_lines, trial_line, with_options
 
 
 class PlainDisplay:
@@ -55,7 +55,7 @@ class PlainDisplay:
 
     def notice(self, text: str) -> None:
         """A sentence on a line of its own."""
-        _say(one_line(text))
+        _say(one_line(with_options(text)))
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:
         """To standard output: this is the result."""

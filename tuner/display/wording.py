@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 from results import Estimate, Recommendation, TrialRecord
 from results.text import assigned, duration, figure, interval, money, one_line
 from tuner.display.protocol import StudyOutline
+
+# What messages name in backticks as an argument in Python, and the command line has as an option.
+_ARGUMENT = re.compile(
+    "`(budget|keep|max_cost|mlflow_tracking_uri|name|otlp_endpoint|output|parallel|resume|runner|storage|traffic|trial"
+    "|wandb_dir|warm_start)`"
+)
+_OTHERWISE = {"name": "--study"}
+
+
+def with_options(text: str) -> str:
+    """A message as the command line says it: its option (--max-cost) in place of Python's argument (`max_cost`)."""
+    return _ARGUMENT.sub(lambda found: _OTHERWISE.get(found[1], "--" + found[1].replace("_", "-")), text)
 
 
 def outcome(record: TrialRecord, currency: str) -> str:

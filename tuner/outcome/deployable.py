@@ -33,12 +33,12 @@ def deployables(
     if number is None:
         raise UsageError(
             f"no configuration of {study.service} held its SLO, so there is nothing to export\n"
-            "report.md says what was found; a longer run (--budget) or a wider SLO may find one"
+            "report.md says what was found; a longer run (`budget`) or a wider SLO may find one"
         )
     best = next((study.latest(one) for one in study.records if one.number == number), None)
     if best is None or best.state != "complete" or best.capacity_qps is None:
         held = [str(one.number) for one in study.records if study.latest(one).state == "complete"]
-        raise UsageError(f"--trial {number} held no SLO here; these did: {', '.join(held)}")
+        raise UsageError(f"`trial` {number} held no SLO here; these did: {', '.join(held)}")
     confirmed = number in study.launches.confirmations
     _check_templates(loaded)
     qps = qps if qps is not None else loaded.spec.objective.target_qps

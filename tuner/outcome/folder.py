@@ -35,7 +35,7 @@ def held(folder: Path) -> Iterator[None]:
     Raises UsageError where another run holds it, and as `prepare_output`.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {folder} is a file; name a folder")
+        raise UsageError(f"`output` {folder} is a file; name a folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)  # answers and the ends of logs stand in what is written here
@@ -47,7 +47,7 @@ def held(folder: Path) -> Iterator[None]:
     except BlockingIOError:
         os.close(place)
         raise UsageError(
-            f"another run works in {folder} now; wait for its end, or name another folder by --output"
+            f"another run works in {folder} now; wait for its end, or name another folder by `output`"
         ) from None
     except OSError:  # no locks there
         pass
@@ -58,7 +58,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def _unwritable(folder: Path, error: OSError) -> UnfitEnvironmentError:
-    return UnfitEnvironmentError(f"cannot write to {folder}: {error.strerror}; --output names another folder")
+    return UnfitEnvironmentError(f"cannot write to {folder}: {error.strerror}; `output` names another folder")
 
 
 def prepare_output(folder: Path, *, resume: bool) -> str | None:
@@ -78,7 +78,7 @@ def prepare_output(folder: Path, *, resume: bool) -> str | None:
             shutil.move(path, kept / path.name)
     except OSError as error:
         raise _unwritable(folder, error) from error
-    return f"an earlier run's files were moved to {kept} (--resume would have gone on with it)"
+    return f"an earlier run's files were moved to {kept} (`resume` would have gone on with it)"
 
 
 def _unused(path: Path) -> Path:

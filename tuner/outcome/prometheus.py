@@ -113,7 +113,7 @@ def read_recorded_rates(text: str) -> Traffic:
     query = options.get("query", "")
     if not query:
         raise UsageError(
-            "--traffic prometheus:URL needs a query of requests/s, as in\n"
+            "`traffic` prometheus:URL needs a query of requests/s, as in\n"
             "'prometheus:http://127.0.0.1:9090?query=sum(rate(requests_total[5m]))&range=7d'"
         )
     length_s = _duration("range", options.get("range", "1d"))
@@ -122,12 +122,12 @@ def read_recorded_rates(text: str) -> Traffic:
     found = [one for one in Prometheus(address).over_time(query, end_s - length_s, end_s, step_s) if one.times_s]
     if len(found) != 1:
         raise UsageError(
-            f"--traffic: {shown(query)} gives {len(found) or 'no'} series for that time; "
+            f"`traffic`: {shown(query)} gives {len(found) or 'no'} series for that time; "
             + ("wrap it in sum(...)" if found else "look at it in Prometheus' own page, or name another range and end")
         )
     times, rates = np.array(found[0].times_s), np.array(found[0].values)
     if len(times) < 2 or (rates < 0).any():
-        raise UsageError(f"--traffic: {shown(query)} gives {'one value' if len(times) < 2 else 'rates below 0'}")
+        raise UsageError(f"`traffic`: {shown(query)} gives {'one value' if len(times) < 2 else 'rates below 0'}")
     begins = datetime.fromtimestamp(float(times[0]), UTC)
     return recorded_traffic(shown(query), times - times[0], np.append(np.diff(times), step_s), rates, begins)
 
@@ -145,9 +145,9 @@ def _duration(name: str, text: str) -> float:
         days = re.fullmatch(r"([0-9.]+)\s*(d|w)", text)
         seconds = float(days[1]) * _DAY_S * (7 if days[2] == "w" else 1) if days else parse_duration(text)
     except (QuantityError, ValueError) as error:
-        raise UsageError(f"--traffic: {name}={shown(text)}: {error}") from error
+        raise UsageError(f"`traffic`: {name}={shown(text)}: {error}") from error
     if not 0 < seconds < math.inf:
-        raise UsageError(f"--traffic: {name}={shown(text)} is no length of time")
+        raise UsageError(f"`traffic`: {name}={shown(text)} is no length of time")
     return seconds
 
 
@@ -162,6 +162,6 @@ def _moment(text: str | None) -> float:
         at = datetime.fromisoformat(text)
     except ValueError as error:
         raise UsageError(
-            f"--traffic: end={shown(text)} is no time; write 2026-05-12T13:00Z or seconds since 1970"
+            f"`traffic`: end={shown(text)} is no time; write 2026-05-12T13:00Z or seconds since 1970"
         ) from error
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

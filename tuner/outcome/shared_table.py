@@ -64,7 +64,7 @@ def share(summary: StudySummary, loaded: LoadedSpec, sharing: Sharing) -> Shared
     if loaded.colocated:
         raise UsageError("a table holds one service; this study has several")
     if unknown := sharing.keep - set(loaded.space.names):
-        raise UsageError(f"--keep {min(unknown)}: no parameter is called so: {', '.join(loaded.space.names)}")
+        raise UsageError(f"`keep` {min(unknown)}: no parameter is called so: {', '.join(loaded.space.names)}")
     records = [summary.latest(one) for one in summary.records if _is_known(one, loaded)]
     if not any(one.state == "complete" and one.capacity_qps is not None for one in records):
         raise UsageError("no trial of this study was measured to its end: there is nothing to share")

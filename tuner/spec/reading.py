@@ -140,7 +140,7 @@ class LoadedSpec:
             chosen = RunnerSpec.model_validate(self.spec.runner.of_type(runner))
         except ValidationError as error:
             raise SpecError(
-                f"--runner {runner}: {message(error.errors()[0])} ({self.file.place(('runner',))})"
+                f"`runner` {runner}: {message(error.errors()[0])} ({self.file.place(('runner',))})"
             ) from error
         services = tuple(
             replace(one, loaded=replace(one.loaded, spec=one.loaded.spec.model_copy(update={"runner": chosen})))

@@ -87,12 +87,12 @@ def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:
     if parallel == 1:
         return
     if loaded.colocated:
-        raise UsageError("--parallel: several services take the whole budget of their machine; measure one at a time")
+        raise UsageError("`parallel`: several services take the whole budget of their machine; measure one at a time")
     if loaded.spec.runner.type == "attach":
-        raise UsageError("--parallel: there is one server, which runs one configuration at a time; leave it out")
+        raise UsageError("`parallel`: there is one server, which runs one configuration at a time; leave it out")
     gpu = any(resources(loaded.space, one).gpu_count for one in loaded.space.sample(100, seed=0))
     if gpu and loaded.spec.runner.type == "process" and not usable_gpus():  # else each gets devices of its own
         raise UsageError(
-            "--parallel: processes would share this machine's GPU; measure one at a time, or use --runner docker, "
+            "`parallel`: processes would share this machine's GPU; measure one at a time, or use the runner docker, "
             "which gives each a device of its own"
         )

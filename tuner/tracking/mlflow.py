@@ -38,7 +38,7 @@ class MlflowTracker:
         remember(*(os.environ.get(name) for name in _SECRETS))
         for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
-        with needing_extra("--mlflow-tracking-uri", "mlflow"):
+        with needing_extra("`mlflow_tracking_uri`", "mlflow"):
             from mlflow import MlflowClient
         for logger in ("mlflow", "urllib3.connectionpool"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)

@@ -71,9 +71,9 @@ class OtelTracker:
         """
         remember_url(endpoint)
         if not endpoint.startswith(("http://", "https://")):
-            raise UsageError("--otlp-endpoint is no URL of OTLP over HTTP, such as http://127.0.0.1:4318")
+            raise UsageError("`otlp_endpoint` is no URL of OTLP over HTTP, such as http://127.0.0.1:4318")
         remember(*(one.partition("=")[2] for one in os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "").split(",")))
-        with needing_extra("--otlp-endpoint", "otel"):
+        with needing_extra("`otlp_endpoint`", "otel"):
             from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.metrics import MeterProvider

@@ -22,12 +22,12 @@ class WandbTracker:
 
     def __init__(self, folder: Path) -> None:
         """Raises UnfitEnvironmentError where the client is not installed, or the folder cannot be made."""
-        with needing_extra("--wandb-dir", "wandb"):
+        with needing_extra("`wandb_dir`", "wandb"):
             import wandb
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UnfitEnvironmentError(f"--wandb-dir: cannot make {folder}: {error.strerror}") from error
+            raise UnfitEnvironmentError(f"`wandb_dir`: cannot make {folder}: {error.strerror}") from error
         for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):  # what is to be synced lies in one place
             os.environ.setdefault(name, str(folder.resolve()))
         self._wandb: Any = wandb

@@ -279,7 +279,7 @@ def test_several_kinds_together_are_taken_only_where_they_are_cheaper_and_carry_
 
 
 @pytest.mark.parametrize(
-    ("kind", "spare", "zones", "least"),
+    ("kind", "spare", "zones", "min_replicas"),
     [("steady", 2, 3, 1), ("daily", 1, 1, 1), ("periodic", 0, 1, 1), ("burst", 1, 1, 7)],
 )
 def test_a_mixed_fleet_is_never_dearer_and_keeps_what_is_wished(

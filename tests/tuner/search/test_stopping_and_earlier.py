@@ -131,5 +131,5 @@ def test_what_is_neither_is_refused_with_a_reason(
         path.mkdir()
     elif content is not None:
         path.write_text(content)
-    with pytest.raises(UsageError, match="--warm-start"):
+    with pytest.raises(UsageError, match="`warm_start`"):
         read_warm_start(path, loaded)

@@ -61,7 +61,7 @@ def runnable(loaded: LoadedSpec, runner: Runner) -> Runnable:
     if not fit:
         raise UnfitEnvironmentError(
             f"no configuration of the space can run here: {min(refusals)}\n"
-            f"Change the choices in {loaded.file.place(('space', 'parameters'))}, or run it elsewhere with --runner."
+            f"Change the choices in {loaded.file.place(('space', 'parameters'))}, or run it elsewhere with `runner`."
         )
     share = len(fit) / (len(fit) + len(refusals))
     return Runnable(tuple(fit), tuple(refusals), max(1, round(loaded.space.size.count * share)))

@@ -44,8 +44,8 @@ def create_study(url: str, loaded: LoadedSpec, plan: StudyPlan) -> StudyStore:
             study = _create(url, loaded, plan)
         except optuna.exceptions.DuplicatedStudyError as error:
             raise UsageError(
-                f"the storage already holds a study named {name}: --resume goes on with it\n"
-                "To start another, give it another name (service.name) or another --storage."
+                f"the storage already holds a study named {name}: `resume` goes on with it\n"
+                "To start another, give it another name (service.name) or another `storage`."
             ) from error
     return StudyStore(study, plan, loaded, url)
 
@@ -89,7 +89,7 @@ def _open(url: str, loaded: LoadedSpec) -> tuple[optuna.Study, StudyPlan]:
     if changed := _changed_sections(dict(plan.content), loaded):
         raise UsageError(
             f"the spec has changed since this study began: {', '.join(changed)}\n"
-            "Numbers from before and after cannot be compared: undo the change, or start anew without --resume."
+            "Numbers from before and after cannot be compared: undo the change, or start anew without `resume`."
         )
     return study, plan
 

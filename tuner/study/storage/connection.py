@@ -41,13 +41,13 @@ def reaching(url: str) -> Iterator[None]:
 
 def unreachable(url: str, error: BaseException) -> UnfitEnvironmentError:
     """What to tell a user whose storage cannot be used."""
-    shown = harmless_url(url) if "://" in url else "that --storage names (such as sqlite:///study.db)"
+    shown = harmless_url(url) if "://" in url else "that `storage` names (such as sqlite:///study.db)"
     cause = error.__cause__ or error
     cause = getattr(cause, "orig", None) or cause
     if url.startswith("sqlite"):
         return UnfitEnvironmentError(
             f"cannot use the storage {shown}: {cause}\n"
-            "What was stored before is kept; make room or mend it, then --resume goes on."
+            "What was stored before is kept; make room or mend it, then `resume` goes on."
         )
     return UnfitEnvironmentError(
         f"cannot use the storage {shown}: {type(cause).__name__}\n"

@@ -58,7 +58,7 @@ class WarmStart:
 
 def read_warm_start(path: Path, loaded: LoadedSpec) -> WarmStart:
     """The trials of a run's folder, or what another tool's file proves. Raises UsageError where there is nothing."""
-    where = f"--warm-start {shown(path)}"
+    where = f"`warm_start` {shown(path)}"
     if path.is_dir() and (path / "study.db").is_file():
         found = Archive(sqlite_url(path)).snapshot()
         left_out = Counter("they cannot be read" for _ in found.damaged)
@@ -74,14 +74,14 @@ def read_warm_start(path: Path, loaded: LoadedSpec) -> WarmStart:
         else:
             best = _documents(path, loaded, where)
     except InputError as error:
-        raise UsageError(f"--warm-start {error}") from error
+        raise UsageError(f"`warm_start` {error}") from error
     except SpecError as error:
         raise UsageError(f"{where}: {error}") from error
     except csv.Error as error:
         raise UsageError(f"{where} is not a table of Model Analyzer: {error}") from error
     made = WarmStart(shown(path), best.read, best.records(), best.left_out, kind)
     if not made.records:
-        raise UsageError(f"--warm-start: nothing can be learned from {made.note}")
+        raise UsageError(f"`warm_start`: nothing can be learned from {made.note}")
     return made
 
 

@@ -47,7 +47,7 @@ def configuration_of(named: Mapping[str, Any], loaded: LoadedSpec) -> Configurat
 def current_of(loaded: LoadedSpec, tool: str) -> Configuration:
     """The configuration that a tool measured, where it does not record one. Raises UsageError without `current`."""
     if loaded.spec.current is None:
-        raise UsageError(f"--warm-start: {tool} does not record the server's configuration; give it in `current:`")
+        raise UsageError(f"`warm_start`: {tool} does not record the server's configuration; give it in `current:`")
     return dict(loaded.spec.current)
 
 

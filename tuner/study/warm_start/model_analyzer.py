@@ -23,7 +23,7 @@ def read_model_analyzer(table: Table, loaded: LoadedSpec) -> Best:
     for needed in ("Instance Group", "Throughput (infer/sec)"):
         if needed not in table.columns:
             raise UsageError(
-                f"--warm-start: a .csv is Model Analyzer's metrics-model-inference.csv, a vLLM sweep's summary.csv or "
+                f"`warm_start`: a .csv is Model Analyzer's metrics-model-inference.csv, a vLLM sweep's summary.csv or "
                 f"a table of AIConfigurator; this one has no column {needed}; it has "
                 f"{quoted(', '.join(map(str, table.columns)), 120)}"
             )
