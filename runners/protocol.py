@@ -190,7 +190,8 @@ class InClusterLoad(Protocol):
 
 
 # As 0.1.0 named them; runners of other packages may import them.
-Beside, NotBeside = InClusterLoad, LoadJobUnavailable
+Beside = InClusterLoad
+NotBeside = LoadJobUnavailable
 
 
 @dataclass(frozen=True)

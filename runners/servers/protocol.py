@@ -110,7 +110,8 @@ class ServerAddress:
 
 
 # As 0.1.0 named them; adapters of other packages import them.
-Launch, Reach = ServerCommand, ServerAddress
+Launch = ServerCommand
+Reach = ServerAddress
 
 
 @dataclass(frozen=True)
