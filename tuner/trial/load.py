@@ -102,7 +102,7 @@ def _report(job: TrialJob, progress: Progress) -> None:
 
 
 def _measured_beside(job: TrialJob, places: Sequence[InClusterLoad]) -> Measurement:
-    """The load test as a program near the servers. Raises NotBeside where it cannot run there."""
+    """The load test as a program near the servers. Raises LoadJobUnavailable where it cannot run there."""
     plan = load_plan(job, [one.url for one in places], (), shares_cores=any(one.shares_cores for one in places))
     secrets = {name for server in job.servers for name in variables(server.source.plan.auth)}
     try:
