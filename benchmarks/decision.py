@@ -38,7 +38,7 @@ from results import (
 from runners import Recorded
 from search_spaces import Parameter, SearchSpace
 from tuner.search.beliefs import Beliefs, Expectation
-from tuner.search.contenders import believed
+from tuner.search.contenders import believed, to_beat
 from tuner.search.decision import Decision, decide
 from tuner.search.final import FinalRules, next_round
 from tuner.search.objective import Objective, capacity_at_cost, cost_per_million_requests
@@ -99,7 +99,7 @@ class Noisy:
         self.launches = 0
 
     def launch(self, number: int, trial: int, best: float | None, *, prune: bool) -> TrialRecord:
-        """`best` is the lowest cost so far, below which a trial is pruned by the product's own rule."""
+        """`best` is the cost to beat: below the capacity that this takes a trial is pruned by the product's own rule."""
         self.launches += 1
         surface, random = self.surface, self._random
         price, capacity = float(surface.price[number]), float(surface.capacity_qps[number])
@@ -138,7 +138,7 @@ def run(case: Case) -> Outcome:
     if case.method != "ours":
         budget += _RULES.launches(case.budget) - _CONFIRMED
     first = int(noisy.costs.argmin()) if case.current else None
-    numbers, records = _search(noisy, searcher, min(budget, len(surface.configurations)), first, prune=ours)
+    numbers, records = _search(noisy, searcher, min(budget, len(surface.configurations)), first, case.method)
     if case.method != "ours":
         return _before(case, noisy, numbers, records)
     assert isinstance(searcher, OurSearch)
@@ -181,9 +181,11 @@ def final(
 
 
 def _search(
-    noisy: Noisy, searcher: Any, budget: int, first: int | None, *, prune: bool
+    noisy: Noisy, searcher: Any, budget: int, first: int | None, method: str
 ) -> tuple[list[int], list[TrialRecord]]:
-    """The configurations tried, in order, and what was seen of them. `first` is today's."""
+    """The configurations tried, in order, and what was seen of them. `first` is today's. The rule that came before has
+    the lowest cost that was seen as the one to beat.
+    """
     numbers: list[int] = []
     records: list[TrialRecord] = []
     for trial in range(budget):
@@ -192,8 +194,9 @@ def _search(
             searcher.pend(number)
         else:
             number = searcher.ask()
-        costs = [one.cost_per_million_requests for one in records if one.cost_per_million_requests is not None]
-        record = noisy.launch(number, trial, min(costs, default=None), prune=prune)
+        beat = to_beat(_OBJECTIVE, records) if method == "ours" else next(iter(_OBJECTIVE.ranked(records)), None)
+        best = None if beat is None else beat.cost_per_million_requests
+        record = noisy.launch(number, trial, best, prune=method in ("ours", "before"))
         searcher.tell(record, number)
         numbers.append(number)
         records.append(record)

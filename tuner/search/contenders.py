@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from results import Estimate, TrialRecord
-from tuner.search.beliefs import Beliefs, Contender, Expectation, Floats, LaunchFigure, believe
+from tuner.search.beliefs import LAUNCH_SPREAD, Beliefs, Contender, Expectation, Floats, LaunchFigure, believe
 from tuner.search.objective import Objective, cost_per_million_requests
 from tuner.spec.reading import LoadedSpec
 
@@ -93,6 +93,27 @@ def pooled_record(
     language = latest.language and latest.language.at(believed_.value, latest.cost_per_hour)
     update = {"capacity_qps": believed_, "cost_per_million_requests": cost, "services": services, "language": language}
     return latest.model_copy(update=update)
+
+
+def to_beat(objective: Objective, records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The best of the complete trials, each with the capacity that it has with a probability of about 84%: one standard
+    deviation below what was measured, of its measurement and of launches together. None where none is complete.
+
+    A trial that promises less than this is not measured to its end. The highest of many noisy figures is a lucky one:
+    were it the one to beat, most of what follows would be pruned, the truly best among it. Exact figures stand.
+    """
+    return next(iter(objective.ranked([_surely(record) for record in records])), None)
+
+
+def _surely(record: TrialRecord) -> TrialRecord:
+    capacity = record.capacity_qps
+    if record.state != "complete" or capacity is None or not (error := _error(capacity)):
+        return record
+    share = math.exp(-math.hypot(error, LAUNCH_SPREAD))
+    less = Estimate(value=share * capacity.value, low=share * capacity.low, high=share * capacity.high)
+    cost = record.cost_per_million_requests
+    update = {"capacity_qps": less, "cost_per_million_requests": None if cost is None else cost / share}
+    return record.model_copy(update=update)
 
 
 def _shown(record: TrialRecord, objective: Objective, *, by_latency: bool) -> LaunchFigure | None:

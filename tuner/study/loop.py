@@ -14,6 +14,7 @@ from results import TrialRecord
 from search_spaces import Configuration
 from tuner.display import Display
 from tuner.search.candidates import SpaceExhausted
+from tuner.search.contenders import to_beat
 from tuner.search.objective import Objective
 from tuner.search.proposer import Proposer
 from tuner.search.stopping import MAX_TRIALS, why_give_up, why_stop
@@ -105,7 +106,7 @@ class TuningLoop:
             if reason := self._why_spent(records, pool.running, configuration):
                 self.store.withdraw(number)
                 return self._stop(reason)
-            break_even = partial(self.objective.break_even_qps, best=self._best(records))
+            break_even = partial(self.objective.break_even_qps, best=to_beat(self.objective, records))
             self.display.trial_started(number, configuration, len(records) + pool.running + 1, max_trials)
             pool.start(TrialRequest(number, configuration, break_even))
         return False
