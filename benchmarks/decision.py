@@ -99,7 +99,7 @@ class Noisy:
         self.launches = 0
 
     def launch(self, number: int, trial: int, best: float | None, *, prune: bool) -> TrialRecord:
-        """`best` is the cost to beat: below the capacity that this takes a trial is pruned by the product's own rule."""
+        """`best` is the cost to beat: whoever is below the capacity that this takes is pruned, as in the product."""
         self.launches += 1
         surface, random = self.surface, self._random
         price, capacity = float(surface.price[number]), float(surface.capacity_qps[number])
