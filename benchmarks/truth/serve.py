@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks.truth import models
-from benchmarks.truth.server import ANSWER, at
+from benchmarks.truth.server import ANSWER, Connection, at
 
 
 class _Clock:
@@ -23,28 +23,14 @@ class _Clock:
         at(moment, call, moment)
 
 
-class _Connection(asyncio.Protocol):
-    """Counts blank lines: requests have no body here."""
-
-    def __init__(self, model: models.Model) -> None:
-        self._model = model
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by asyncio."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Called by asyncio."""
-        now = asyncio.get_running_loop().time()
-        for _ in range(data.count(b"\r\n\r\n")):
-            self._model.take(now, lambda _: self._transport.write(ANSWER))
-
-
 async def _serve(kind: str, speed: float, seed: int) -> None:
     loop = asyncio.get_running_loop()
     model = models.make(kind, speed, _Clock(), seed)
-    server = await loop.create_server(lambda: _Connection(model), "127.0.0.1", 0, backlog=4096)
+
+    def take(now: float, transport: asyncio.Transport) -> None:
+        model.take(now, lambda _: transport.write(ANSWER))
+
+    server = await loop.create_server(lambda: Connection(take), "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 

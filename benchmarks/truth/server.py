@@ -89,10 +89,10 @@ class BatchQueue:
 
 
 class Connection(asyncio.Protocol):
-    """Counts blank lines: requests have no body here."""
+    """Counts blank lines, since requests have no body here, and hands each with its moment to `take`, which answers."""
 
-    def __init__(self, queue: Queue | BatchQueue) -> None:
-        self._queue = queue
+    def __init__(self, take: Callable[[float, asyncio.Transport], None]) -> None:
+        self._take = take
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
@@ -103,13 +103,13 @@ class Connection(asyncio.Protocol):
         """Called by asyncio."""
         now = asyncio.get_running_loop().time()
         for _ in range(data.count(b"\r\n\r\n")):
-            self._queue.take(now, self._transport)
+            self._take(now, self._transport)
 
 
 async def _serve(kind: str, service_s: float) -> None:
     loop = asyncio.get_running_loop()
     queue = BatchQueue(service_s) if kind == "batch" else Queue(kind, service_s)
-    server = await loop.create_server(lambda: Connection(queue), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(lambda: Connection(queue.take), "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     print(json.dumps(queue.drawn))
