@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.wrong_inputs import CASES, SIBLINGS, TESTS, Case, Scratch
 
 _HEAD = """\
-# Wrong inputs
+# Faults that people found, and how each ends
 
 What people's files, bug reports of other tools and attacks once did to a tuner like this one, and what each does here.
 `python -m benchmarks.wrong_inputs --output docs/wrong-inputs.md` wrote this page: every row was tried on this code, and

@@ -135,7 +135,8 @@ def _parsed(path: Path, text: str, load: Callable[[], Any]) -> Any:
     except Exception as error:
         problem = " ".join(str(error).split()) or type(error).__name__
         odd = _odd_scalar(text)
-        problem = f"a value cannot be read as what its tag says ({problem})" if odd else problem
+        if odd:
+            problem = "a value cannot be read as what its tag says, or its form (a number, a date); put it in quotes"
         line = odd or text.count("\n", 0, getattr(error, "position", 0)) + 1
         raise SpecError(f"not valid YAML: {quoted(problem, 160)[1:-1]} ({shown(path)}:{line})") from error
 
