@@ -79,12 +79,14 @@ def test_servers_at_the_same_time_get_different_cores(tmp_path: Path) -> None:
 
 
 INTERRUPTED = """
+import signal
 import sys
 from pathlib import Path
 import runners.process.runner
 from runners import ProcessRunner
 from tests.runners.support import container
 runners.process.runner._GRACE_S = 30.0
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell without job control starts its jobs without
 folder, runner = Path(sys.argv[1]), ProcessRunner()
 placement = runner.place(folder)
 with runner.launch(container(placement, folder, "ignore-sigterm")):
