@@ -9,7 +9,7 @@ import numpy as np
 
 from results import Estimate, TrialRecord
 from tuner.search.beliefs import LAUNCH_SPREAD, Beliefs, Contender, Expectation, Floats, LaunchFigure, believe
-from tuner.search.objective import Objective, cost_per_million_requests
+from tuner.search.objective import Objective, cost_per_million_requests, undecided
 from tuner.spec.reading import LoadedSpec
 
 _WIDTH = 2 * 1.96  # of a 95% interval, in standard deviations
@@ -26,10 +26,12 @@ def find_current(loaded: LoadedSpec, records: Sequence[TrialRecord]) -> TrialRec
 
 
 def refuted(record: TrialRecord, confirmations: Sequence[TrialRecord]) -> bool:
-    """Whether a configuration that served at first has not done so in half of its launches or more."""
-    launches = [record, *confirmations]
+    """Whether a configuration that served at first has not done so in half of its launches or more, those aside that
+    were too short to tell.
+    """
+    launches = [one for one in (record, *confirmations) if not undecided(one)]
     lost = sum(one.state in ("infeasible", "failed") for one in launches)
-    return bool(confirmations) and lost >= _REFUTED * len(launches)
+    return bool(confirmations) and bool(lost) and lost >= _REFUTED * len(launches)
 
 
 def believed(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest import TOO_SHORT
 from results import TrialRecord
 from tuner.spec.model import Metric, ObjectiveSpec
 
@@ -152,6 +153,13 @@ class Objective:
         if record.cost_per_hour is None or self.target_qps is None:
             return None
         return record.cost_per_hour * replicas_for(self.target_qps, capacity_qps)
+
+
+def undecided(record: TrialRecord) -> bool:
+    """Whether a trial ended before its server had shown a rate that holds or one that does not. That is no fault of the
+    server's: it launched, and answered.
+    """
+    return record.state == "failed" and (record.reason or "").startswith(TOO_SHORT)
 
 
 def replicas_for(target_qps: float, capacity_qps: float) -> int:

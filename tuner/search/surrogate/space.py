@@ -11,6 +11,7 @@ import numpy as np
 from results import TrialRecord
 from search_spaces import Configuration, Parameter, ParameterValue, Role, SearchSpace, quantity
 from search_spaces.values import MIG_PROFILE
+from tuner.search.objective import undecided
 from tuner.search.surrogate.encoder import PHYSICS
 from tuner.search.surrogate.features import STATES, Candidates, Floats, Ints, ParameterColumn, Trials
 from tuner.search.surrogate.gpus import gpu_physics, log_physics
@@ -80,6 +81,8 @@ def trials_of(
         where = number_of(record)
         state, capacity = _state(record), record.capacity_qps
         proved = capacity.value if capacity else record.capacity_bound_qps
+        if undecided(record):  # what it answered at full load, whatever the latency, bounds what it can hold
+            proved = record.saturated_qps
         if where is None or (state <= 1 and not proved):
             continue
         saturated = math.log(record.saturated_qps) if record.saturated_qps else math.nan
@@ -114,7 +117,7 @@ def _error(record: TrialRecord) -> float:
 def _state(record: TrialRecord) -> int:
     if record.state == "infeasible":
         return STATES.index("oom" if _OUT_OF_MEMORY.search(record.reason or "") else "slow")
-    return STATES.index(record.state)
+    return STATES.index("pruned" if undecided(record) else record.state)
 
 
 def _measured(record: TrialRecord, space: SearchSpace, limit_ms: float | None) -> list[float]:

@@ -1,0 +1,36 @@
+"""A trial that was too short to tell is no failure of its server."""
+
+import math
+
+from loadtest import TOO_SHORT
+from results import Estimate, TrialRecord
+from search_spaces import Parameter, SearchSpace
+from tuner.search.contenders import refuted
+from tuner.search.surrogate.encoder import STATES
+from tuner.search.surrogate.space import trials_of
+
+SPACE = SearchSpace((Parameter("cores", (1, 2, 4), "cpu_cores"),))
+
+
+def _record(number: int, state: str, reason: str | None = None, **known: object) -> TrialRecord:
+    return TrialRecord.model_validate(
+        {"number": number, "state": state, "reason": reason, "configuration": {"cores": (1, 2, 4)[number]}} | known
+    )
+
+
+def test_the_search_takes_its_burst_for_a_bound() -> None:
+    short = _record(0, "failed", f"{TOO_SHORT}: no rate was seen to hold", saturated_qps=1460.0)
+    dead = _record(1, "failed", "the server ended with code 1")
+    silent = _record(2, "failed", f"{TOO_SHORT}: no rate was seen to hold")
+    found = trials_of([short, dead, silent], lambda one: one.number, SPACE, 50.0)
+    assert [STATES[state] for state in found.state] == ["pruned", "failed"]
+    assert found.log_capacity[0] == math.log(1460.0)
+
+
+def test_a_final_launch_that_was_too_short_refutes_nothing() -> None:
+    served = _record(0, "complete", capacity_qps=Estimate(value=100, low=90, high=110))
+    short, lost = _record(0, "failed", f"{TOO_SHORT}: 40 requests"), _record(0, "failed", "the server ended")
+    assert not refuted(served, [short])
+    assert not refuted(served, [short, short])
+    assert refuted(served, [lost])
+    assert refuted(served, [short, lost])
