@@ -39,7 +39,7 @@ def deployables(
     if best is None or best.state != "complete" or best.capacity_qps is None:
         held = [str(one.number) for one in study.records if study.latest(one).state == "complete"]
         raise UsageError(f"`trial` {number} held no SLO here; these did: {', '.join(held)}")
-    confirmed = number in study.launches.confirmations
+    confirmed = any(one.state == "complete" for one in study.launches.confirmations.get(number, ()))
     _check_templates(loaded)
     qps = qps if qps is not None else loaded.spec.objective.target_qps
     measured = {one.name: one for one in best.services}
