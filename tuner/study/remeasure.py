@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from loadtest import TOO_SHORT
 from results import TrialRecord
 from results.gate import GateDecision, GateMeasurement, Setting, decide
 from search_spaces import Configuration
 from tuner.display import Display
 from tuner.errors import UnfitEnvironmentError
+from tuner.search.objective import undecided
 from tuner.trial.setup import TrialRequest, TrialSetup
 from tuner.trial.trial import run_trial
 
@@ -40,7 +40,7 @@ class GateRun:
             record = self._measure_well(number, max_launches)
             one = GateMeasurement.of(record)
             if one is None:
-                if (record.reason or "").startswith(TOO_SHORT):  # the server's fault as little as its merit
+                if undecided(record):  # the server's fault as little as its merit
                     return GateDecision("inconclusive", (), number + 1, f"{record.reason}; lengthen load.max_trial")
                 return GateDecision("regressed", (), number + 1, _why(record))
             measured.append(one)
