@@ -22,7 +22,8 @@ def test_the_search_takes_its_burst_for_a_bound() -> None:
     short = _record(0, "failed", f"{TOO_SHORT}: no rate was seen to hold", saturated_qps=1460.0)
     dead = _record(1, "failed", "the server ended with code 1")
     silent = _record(2, "failed", f"{TOO_SHORT}: no rate was seen to hold")
-    found = trials_of([short, dead, silent], lambda one: one.number, SPACE, 50.0)
+    slow = short.model_copy(update={"bottleneck": "client"})  # the generator's limit is no bound of the server's
+    found = trials_of([short, dead, silent, slow], lambda one: one.number, SPACE, 50.0)
     assert [STATES[state] for state in found.state] == ["pruned", "failed"]
     assert found.log_capacity[0] == math.log(1460.0)
 

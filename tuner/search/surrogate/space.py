@@ -81,8 +81,8 @@ def trials_of(
         where = number_of(record)
         state, capacity = _state(record), record.capacity_qps
         proved = capacity.value if capacity else record.capacity_bound_qps
-        if undecided(record):  # what it answered at full load, whatever the latency, bounds what it can hold
-            proved = record.saturated_qps
+        if undecided(record):  # what it answered at full load bounds what it holds, unless the generator was the limit
+            proved = None if record.bottleneck == "client" else record.saturated_qps
         if where is None or (state <= 1 and not proved):
             continue
         saturated = math.log(record.saturated_qps) if record.saturated_qps else math.nan
