@@ -47,8 +47,8 @@ lowest:
 	  check-jsonschema hatchling
 	$(LOWEST)/bin/python -m pytest -n 2 -m "not machine and not engine"
 
-# Twelve real servers and a chain of three, each in an environment of its own (several gigabytes; Java 17 for TorchServe). For the night.
-SERVERS := triton torchserve mlserver kserve ray-serve litserve mosec onnxruntime openvino bentoml llama-cpp vllm chain
+# Thirteen real servers and a chain of three, each in an environment of its own (several gigabytes; Java 17 for TorchServe). For the night.
+SERVERS := triton torchserve mlserver kserve ray-serve litserve mosec onnxruntime openvino bentoml infinity llama-cpp vllm chain
 servers: $(INSTALLED)
 	PYTHON="$(PYTHON)" examples/setup $(SERVERS)
 	TUNE_TEST_SERVERS=required $(BIN)/python -m pytest tests/test_examples.py

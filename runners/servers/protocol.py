@@ -131,13 +131,14 @@ class Statistics:
 
 @dataclass(frozen=True)
 class CacheCounters:
-    """The names under which a server's /metrics counts the prompt tokens that its cache of prefixes was asked for, and
-    those that it had. A POST to `reset` empties the cache, of a server that is started so that it can.
+    """The names under which a server's metrics, at `path`, count the prompt tokens that its cache of prefixes was asked
+    for, and those that it had. A POST to `reset` empties the cache, of a server that is started so that it can.
     """
 
     queries: str
     hits: str
     reset: str | None = None
+    path: str = "/metrics"
 
 
 class ServerAdapter:

@@ -13,14 +13,20 @@ GROUP = "tune.servers"
 _OURS: Mapping[str, str] = {
     "bentoml": "runners.servers.adapters.bentoml:BentoMl",
     "fastapi": "runners.servers.adapters.fastapi:FastApi",
+    "infinity": "runners.servers.adapters.language.embeddings:Infinity",
     "kserve": "runners.servers.adapters.kserve:KServe",
     "litserve": "runners.servers.adapters.litserve:LitServe",
     "llama.cpp": "runners.servers.adapters.language.llama_cpp:LlamaCpp",
+    "lmdeploy": "runners.servers.adapters.language.lmdeploy:LmDeploy",
     "mlserver": "runners.servers.adapters.mlserver:MlServer",
+    "ollama": "runners.servers.adapters.language.ollama:Ollama",
     "onnxruntime": "runners.servers.adapters.fastapi:OnnxRuntime",
     "openvino": "runners.servers.adapters.fastapi:OpenVino",
+    "ovms": "runners.servers.adapters.openvino_server:OpenVinoServer",
     "ray-serve": "runners.servers.adapters.ray_serve:RayServe",
     "sglang": "runners.servers.adapters.language.sglang:SgLang",
+    "tei": "runners.servers.adapters.language.embeddings:TextEmbeddingsInference",
+    "tensorrt-llm": "runners.servers.adapters.language.tensorrt_llm:TensorRtLlm",
     "tf-serving": "runners.servers.adapters.tf_serving:TfServing",
     "torchserve": "runners.servers.adapters.torchserve:TorchServe",
     "triton": "runners.servers.adapters.triton:Triton",
@@ -30,6 +36,9 @@ _ALSO: Mapping[str, str] = {
     "seldon": "mlserver", "ray": "ray-serve", "rayserve": "ray-serve", "ray_serve": "ray-serve",
     "tfserving": "tf-serving", "tf_serving": "tf-serving", "tensorflow-serving": "tf-serving",
     "llama-cpp": "llama.cpp", "llamacpp": "llama.cpp", "llama_cpp": "llama.cpp", "tritonserver": "triton",
+    "trtllm": "tensorrt-llm", "trtllm-serve": "tensorrt-llm", "tensorrt_llm": "tensorrt-llm",
+    "infinity-emb": "infinity", "text-embeddings-inference": "tei",
+    "openvino-model-server": "ovms", "openvino_model_server": "ovms",
 }  # fmt: skip
 
 

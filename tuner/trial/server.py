@@ -138,7 +138,7 @@ class TrialServer:
         if counters is None:
             return None
         reset = counters.reset if self.loaded.spec.runner.launches else None
-        return PrefixCache(queries=counters.queries, hits=counters.hits, reset=reset)
+        return PrefixCache(queries=counters.queries, hits=counters.hits, reset=reset, path=counters.path)
 
     def _grpc_url(self) -> str:
         found = serving(self.loaded)

@@ -20,7 +20,8 @@ PATHS = {
     "bentoml": "service:Digits", "fastapi": "app:app", "kserve": "model.py", "litserve": "api:DigitsAPI",
     "llama.cpp": "model.gguf", "mlserver": "models", "onnxruntime": "app:app", "openvino": "app:app",
     "ray-serve": "app:digits", "sglang": "org/model", "tf-serving": "models/digits", "torchserve": "store/digits.mar",
-    "triton": "models", "vllm": "org/model",
+    "triton": "models", "vllm": "org/model", "infinity": "org/embedder", "tei": "org/embedder", "lmdeploy": "org/model",
+    "ollama": "llama3.2:1b", "tensorrt-llm": "org/model", "ovms": "models/digits",
 }  # fmt: skip
 
 
@@ -62,6 +63,36 @@ def launched(name: str, **values: bool | float | str) -> str:
           "--enforce-eager", "--no-enable-prefix-caching"]),
         ("sglang", {"batch_size": 64, "gpu_memory_share": 0.9, "compile": True},
          ["--max-running-requests 64", "--mem-fraction-static 0.9", "--enable-torch-compile"]),
+        ("vllm", {"speculative": "ngram", "draft_tokens": 8, "data_parallel": 2, "block_size": 32,
+                  "scheduling_policy": "priority", "attention_backend": "FLASHINFER", "chunked_prefill": False},
+         ['--speculative-config {"method": "ngram", "num_speculative_tokens": 8}', "--data-parallel-size 2",
+          "--block-size 32", "--scheduling-policy priority", "--attention-backend FLASHINFER",
+          "--no-enable-chunked-prefill"]),
+        ("sglang", {"speculative": "ngram", "draft_tokens": 8, "block_size": 16, "prefix_caching": False,
+                    "attention_backend": "fa3", "mixed_chunk": True, "data_parallel": 2},
+         ["--speculative-algorithm NGRAM --speculative-num-draft-tokens 8", "--page-size 16", "--disable-radix-cache",
+          "--attention-backend fa3", "--enable-mixed-chunk", "--dp-size 2"]),
+        ("tensorrt-llm", {"batch_size": 64, "kv_cache_share": 0.7, "tensor_parallel": 2, "prefix_caching": False,
+                          "scheduling_policy": "max_utilization", "draft_tokens": 4, "chunked_prefill": True},
+         ["trtllm-serve org/model --host 127.0.0.1 --port 8123", "--max_batch_size 64", "--tp_size 2",
+          "--enable_chunked_prefill", "--config /etc/files/trtllm.yaml", '"free_gpu_memory_fraction": 0.7',
+          '"enable_block_reuse": false', '"capacity_scheduler_policy": "MAX_UTILIZATION"', '"decoding_type": "NGram"',
+          '"return_perf_metrics": true']),
+        ("lmdeploy", {"batch_size": 64, "kv_cache_bits": 8, "precision": "fp16", "compile": False},
+         ["lmdeploy serve api_server org/model --server-name 127.0.0.1 --server-port 8123 --model-name org/model",
+          "--max-batch-size 64", "--quant-policy 8", "--dtype float16", "--eager-mode"]),
+        ("ollama", {"workers": 4, "kv_cache_dtype": "q8_0", "flash_attention": True},
+         ["ollama serve", "OLLAMA_HOST=127.0.0.1:8123", "OLLAMA_NUM_PARALLEL=4", "OLLAMA_KV_CACHE_TYPE=q8_0",
+          "OLLAMA_FLASH_ATTENTION=1", "OLLAMA_KEEP_ALIVE=-1"]),
+        ("tei", {"batch_size": 16, "max_concurrent_requests": 512, "precision": "fp16"},
+         ["text-embeddings-router --model-id org/embedder --hostname 127.0.0.1 --port 8123", "--prometheus-port 8124",
+          "--max-batch-requests 16", "--max-concurrent-requests 512", "--dtype float16"]),
+        ("infinity", {"batch_size": 16, "compile": False, "better_transformer": False, "threads": 2},
+         ["infinity_emb v2 --model-id org/embedder --served-model-name digits", "--batch-size 16", "--no-compile",
+          "--no-bettertransformer", "OMP_NUM_THREADS=2"]),
+        ("ovms", {"requests": 4, "streams": 2, "threads": 2, "performance_hint": "LATENCY"},
+         ["ovms --model_name digits --model_path models/digits", "--rest_port 8123", "--port 8124", "--nireq 4",
+          '{"INFERENCE_NUM_THREADS": "2", "NUM_STREAMS": "2", "PERFORMANCE_HINT": "LATENCY"}']),
         ("llama.cpp", {"workers": 2, "threads": 4, "flash_attention": "auto"},
          ["llama-server --model", "--parallel 2", "--ctx-size 8192", "--threads 4", "--flash-attn auto"]),
         ("bentoml", {"workers": 2, "batch_size": 8}, ['"workers": 2', "BATCH_SIZE=8", "--port 8123"]),
@@ -102,13 +133,31 @@ def test_options_that_are_no_numbers_are_refused() -> None:
 
 
 def test_a_served_name_is_told_to_the_server_and_asked_for() -> None:
-    for name in ("vllm", "sglang"):
+    for name in ("vllm", "sglang", "lmdeploy", "tensorrt-llm"):
         model = Model("m", PATHS[name], options={"served_name": "mine"})
         words = adapter_named(name).launch(model, {}, HERE).command
-        assert words[words.index("--served-model-name") + 1] == "mine"
+        flag = {"lmdeploy": "--model-name", "tensorrt-llm": "--served_model_name"}.get(name, "--served-model-name")
+        assert words[words.index(flag) + 1] == "mine"
         [body, *_] = adapter_named(name).request(model).bodies
         assert json.loads(body)["model"] == "mine"
         assert json.loads(body)["stream_options"] == {"include_usage": True}
+
+
+def test_a_way_to_speculate_brings_its_model() -> None:
+    model = Model("m", "org/model", options={"draft_model": "org/draft"})
+    said = {
+        name: " ".join((*made.command, *made.files.values()))
+        for name in ("vllm", "sglang", "tensorrt-llm")
+        for made in [adapter_named(name).launch(model, {"speculative": "eagle3", "draft_tokens": 3}, HERE)]
+    }
+    assert '{"method": "eagle3", "num_speculative_tokens": 3, "model": "org/draft"}' in said["vllm"]
+    assert (
+        "--speculative-algorithm EAGLE3 --speculative-draft-model-path org/draft --speculative-num-steps 3 "
+        "--speculative-eagle-topk 1 --speculative-num-draft-tokens 4" in said["sglang"]
+    )
+    assert '"speculative_model_dir": "org/draft"' in said["tensorrt-llm"]
+    for name in said:
+        assert "org/draft" not in " ".join(adapter_named(name).launch(model, {"speculative": "none"}, HERE).command)
 
 
 def test_a_models_name_is_quoted_in_paths() -> None:
@@ -147,8 +196,11 @@ def test_a_server_of_another_name_is_refused_with_the_nearest(name: str, said: s
 
 
 def test_servers_are_found_by_the_names_that_people_know_them_by() -> None:
-    names = ("seldon", "TF_Serving", "ray", "llama-cpp")
-    assert [adapter_named(name).name for name in names] == ["mlserver", "tf-serving", "ray-serve", "llama.cpp"]
+    names = {
+        "seldon": "mlserver", "TF_Serving": "tf-serving", "ray": "ray-serve", "llama-cpp": "llama.cpp",
+        "trtllm-serve": "tensorrt-llm", "text-embeddings-inference": "tei", "openvino-model-server": "ovms",
+    }  # fmt: skip
+    assert {name: adapter_named(name).name for name in names} == names
 
 
 def test_an_adapter_of_another_package_is_found_by_its_entry_point(

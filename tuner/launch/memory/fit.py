@@ -21,12 +21,19 @@ from tuner.launch.render import resources
 from tuner.spec.reading import LoadedSpec
 
 _GIB = 2**30
-_SERVERS = ("vllm", "sglang", "llama.cpp")
+_SERVERS = ("vllm", "sglang", "llama.cpp", "tensorrt-llm", "lmdeploy")
 _BYTES = {"fp32": 4.0, "float32": 4.0, "fp16": 2.0, "bf16": 2.0, "float16": 2.0, "bfloat16": 2.0, "fp8": 1.0}
 _KV_BYTES = {"fp8": 1.0, "fp8_e5m2": 1.0, "fp8_e4m3": 1.0, "q8_0": 34 / 32, "f16": 2.0}
 _HALF = 2.0  # what vLLM and SGLang load as without a word: 16 bits, of weights of 32 as well
-_FRAMEWORK_GIB = {"vllm": 0.5, "sglang": 0.5, "llama.cpp": 0.05}  # at least: CUDA's context, or torch itself
+_FRAMEWORK_GIB = {
+    "vllm": 0.5,
+    "sglang": 0.5,
+    "llama.cpp": 0.05,
+    "tensorrt-llm": 0.5,
+    "lmdeploy": 0.5,
+}  # at least: CUDA's context, or torch itself
 _DEFAULT_SHARE = {"vllm": 0.9, "sglang": 0.9}  # of the GPU's memory
+_CACHE_SHARE = {"tensorrt-llm": 0.9, "lmdeploy": 0.8}  # of what weights and framework leave
 _CONTEXT = 4096  # llama.cpp's adapter: of one slot
 
 
@@ -72,6 +79,8 @@ def needed(size: ModelSize, found: Serving, configuration: Configuration) -> Nee
     values, name = found.values(configuration), found.adapter.name
     gpus = _whole(values.get("tensor_parallel")) * _whole(values.get("pipeline_parallel"))
     kv_bytes = _KV_BYTES.get(str(values.get("kv_cache_dtype")), _HALF)
+    if bits := _whole(values.get("kv_cache_bits"), 0):
+        kv_bytes = bits / 8
     if name == "llama.cpp":
         weights = float(size.stored_bytes)
         kv_bytes = (kv_bytes + _HALF) / 2  # the type is that of keys alone
@@ -117,7 +126,8 @@ def fit_lines(loaded: LoadedSpec) -> Iterator[str]:
             continue
         need = needed(size, found, configuration)
         left = memory - need.weights - need.framework
-        said = "does not fit" if need.total > memory else f"room for {int(left / need.per_token):,} tokens"
+        room = left * _cache_share(found, configuration) / need.per_token
+        said = "does not fit" if need.total > memory else f"room for {int(room):,} tokens"
         seen.setdefault(said, []).append(shown)
     for said, where in seen.items():
         yield f"  {said}: {'; '.join(where[:12])}" + (f" and {len(where) - 12} more" if len(where) > 12 else "")
@@ -155,6 +165,12 @@ def _memory(loaded: LoadedSpec, configuration: Configuration, found: Serving) ->
         return None
     share = values.get("gpu_memory_share", _DEFAULT_SHARE.get(found.adapter.name, 1.0))
     return whole * (float(share) if isinstance(share, int | float) else 1.0)
+
+
+def _cache_share(found: Serving, configuration: Configuration) -> float:
+    """Of the memory that weights and framework leave, what the cache may take."""
+    share = found.values(configuration).get("kv_cache_share", _CACHE_SHARE.get(found.adapter.name, 1.0))
+    return float(share) if isinstance(share, int | float) else 1.0
 
 
 def _all_on_gpu(found: Serving, values: dict[str, ParameterValue]) -> bool:

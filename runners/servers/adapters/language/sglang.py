@@ -1,10 +1,10 @@
-"""SGLang's server. Written from its documentation."""
+"""SGLang's server. Written from its documentation, and from the command line of its package 0.5.23."""
 
 from __future__ import annotations
 
 from runners.protocol import Placement
 from runners.servers.exposition import counted
-from runners.servers.openai import given, served_name, streamed
+from runners.servers.openai import given, served_name, speculation, streamed
 from runners.servers.protocol import (
     CacheCounters,
     Knob,
@@ -30,17 +30,25 @@ _FLAGS = {
     "pipeline_parallel": "--pp-size",
     "data_parallel": "--dp-size",
     "chunked_prefill_size": "--chunked-prefill-size",
+    "max_prefill_tokens": "--max-prefill-tokens",
     "schedule_policy": "--schedule-policy",
+    "attention_backend": "--attention-backend",
+    "block_size": "--page-size",
 }
+_WITH_A_MODEL = ("eagle", "eagle3", "standalone", "nextn")  # it proposes in steps
 
 
 class SgLang(ServerAdapter):
-    """`service.model.path` is a folder with a model, or the name of one that it downloads."""
+    """`service.model.path` is a folder with a model, or the name of one that it downloads.
+
+    `speculative` is one of SGLang's algorithms; `draft_model` (an option) the model of those that need one (EAGLE3).
+    `chunked_prefill_size: -1` is none.
+    """
 
     name, title = "sglang", "SGLang"
     documentation = "https://docs.sglang.ai/advanced_features/server_arguments.html"
     package = "sglang"
-    image = "lmsysorg/sglang:v0.5.4"
+    image = "lmsysorg/sglang:v0.5.23"
     ready_timeout_s = 900.0
     streams = True
     fixes_lengths = True
@@ -56,7 +64,14 @@ class SgLang(ServerAdapter):
         Knob("pipeline_parallel", (1, 2)),
         Knob("data_parallel", (1, 2)),
         Knob("chunked_prefill_size", (2048, 4096, 8192)),
-        Knob("schedule_policy", ("lpm", "fcfs")),
+        Knob("max_prefill_tokens", (8192, 16384)),
+        Knob("schedule_policy", ("lpm", "fcfs", "dfs-weight")),
+        Knob("attention_backend", ("auto", "fa3", "flashinfer", "triton")),
+        Knob("block_size", (1, 16, 64)),
+        Knob("prefix_caching", (True, False)),
+        Knob("mixed_chunk", (True, False)),
+        Knob("speculative", ("none", "ngram")),
+        Knob("draft_tokens", (4, 8, 16)),
         Knob("compile", (True, False), ("compile",)),
     )
 
@@ -74,7 +89,10 @@ class SgLang(ServerAdapter):
             "python", "-m", "sglang.launch_server", "--model-path", needed(model, "a model"), "--host", placement.host,
             "--port", str(placement.port), "--enable-metrics", *served_name(model),
             *flags(given(values), _FLAGS),
+            *(("--disable-radix-cache",) if flag(values, "prefix_caching") is False else ()),
+            *(("--enable-mixed-chunk",) if flag(values, "mixed_chunk") else ()),
             *(("--enable-torch-compile",) if flag(values, "compile") else ()),
+            *_speculative(model, values),
         )  # fmt: skip
         return ServerCommand(command)
 
@@ -96,3 +114,17 @@ class SgLang(ServerAdapter):
                 cache_hits=found.get(self.prefix_cache.hits, 0.0),
             )
         )
+
+
+def _speculative(model: Model, values: Values) -> tuple[str, ...]:
+    """One chain of proposals: so many steps, and the token that is sure beside them."""
+    proposed = speculation(model, values)
+    if proposed is None:
+        return ()
+    words = ["--speculative-algorithm", proposed.way.upper()]
+    if proposed.model:
+        words += ["--speculative-draft-model-path", proposed.model]
+    if proposed.way.lower() in _WITH_A_MODEL:
+        words += ["--speculative-num-steps", str(proposed.tokens), "--speculative-eagle-topk", "1"]
+        return (*words, "--speculative-num-draft-tokens", str(proposed.tokens + 1))
+    return (*words, "--speculative-num-draft-tokens", str(proposed.tokens))

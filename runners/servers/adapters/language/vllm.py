@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from runners.protocol import Placement
 from runners.servers.exposition import counted
-from runners.servers.openai import given, served_name, streamed
+from runners.servers.openai import given, served_name, speculation, streamed
 from runners.servers.protocol import (
     CacheCounters,
     Knob,
@@ -38,13 +40,17 @@ _FLAGS = {
 
 
 class Vllm(ServerAdapter):
-    """`service.model.path` is a folder with a model, or the name of one that vLLM downloads (HF_TOKEN where needed)."""
+    """`service.model.path` is a folder with a model, or the name of one that vLLM downloads (HF_TOKEN where needed).
+
+    `speculative` is one of vLLM's methods; `draft_model` (an option) the model of those that need one (eagle3,
+    draft_model).
+    """
 
     name, title = "vllm", "vLLM"
     documentation = "https://docs.vllm.ai/en/latest/cli/serve/"
     tried = True
     package = "vllm"
-    image = "vllm/vllm-openai:v0.11.0"
+    image = "vllm/vllm-openai:v0.32.0"
     ready_timeout_s = 900.0
     streams = True
     fixes_lengths = True
@@ -69,6 +75,8 @@ class Vllm(ServerAdapter):
         Knob("attention_backend", ("auto", "FLASH_ATTN", "FLASHINFER")),
         Knob("chunked_prefill", (True, False)),
         Knob("prefix_caching", (True, False)),
+        Knob("speculative", ("none", "ngram")),
+        Knob("draft_tokens", (2, 4, 8)),
         Knob("compile", (True, False), ("compile",)),
     )
 
@@ -89,6 +97,9 @@ class Vllm(ServerAdapter):
             words.append("--enable-chunked-prefill" if chunked else "--no-enable-chunked-prefill")
         if flag(values, "compile") is False:
             words.append("--enforce-eager")
+        if (proposed := speculation(model, values)) is not None:
+            way = {"method": proposed.way, "num_speculative_tokens": proposed.tokens}
+            words += ["--speculative-config", json.dumps(way | ({"model": proposed.model} if proposed.model else {}))]
         command = (
             "vllm", "serve", needed(model, "a model"), "--host", placement.host, "--port", str(placement.port),
             *served_name(model), *flags(given(values), _FLAGS), *words,
