@@ -42,7 +42,7 @@ KEEP :=
 lowest:
 	$(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/lowest.py $(KEEP) >$(LOWEST)/constraints.txt
-	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[postgresql,optuna-dashboard,mlflow,otel,wandb,llm]" \
+	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[postgresql,optuna-dashboard,mlflow,otel,wandb,llm,controller]" \
 	  "tritonclient[grpc]" pytest pytest-timeout pytest-xdist hypothesis torch mpmath matplotlib playwright kubernetes-validate \
 	  check-jsonschema hatchling
 	$(LOWEST)/bin/python -m pytest -n 2 -m "not machine and not engine"

@@ -55,9 +55,26 @@ def documents(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("needs_engine")
-def test_the_plain_manifests_are_what_the_chart_renders(tmp_path: Path) -> None:
-    values = YAML(typ="safe", pure=True).load(ROOT / "deploy" / "values.yaml")
-    assert (ROOT / "deploy" / "tune.yaml").read_text(encoding="utf-8") == render(tmp_path, values)
+@pytest.mark.parametrize(("values", "plain"), [("values", "tune"), ("controller-values", "controller")])
+def test_the_plain_manifests_are_what_the_chart_renders(tmp_path: Path, values: str, plain: str) -> None:
+    given = YAML(typ="safe", pure=True).load(ROOT / "deploy" / f"{values}.yaml")
+    assert (ROOT / "deploy" / f"{plain}.yaml").read_text(encoding="utf-8") == render(tmp_path, given)
+
+
+@pytest.mark.usefixtures("needs_engine")
+def test_the_controller_can_delete_nothing_and_a_release_need_not_bring_the_kind(tmp_path: Path) -> None:
+    found = documents(render(tmp_path, {"controller": {"enabled": True}}))
+    assert "Job" not in {one["kind"] for one in found}, "it tunes nothing by itself"
+    [role] = [one for one in found if one["kind"] == "Role" and one["metadata"]["name"].endswith("-controller")]
+    verbs = {verb for rule in role["rules"] for verb in rule["verbs"]}
+    assert verbs == {"get", "list", "watch", "patch", "create"}
+    assert not any("*" in rule[key] for rule in role["rules"] for key in ("apiGroups", "resources", "verbs"))
+    for release in RELEASES:
+        for one in found:
+            if one["kind"] != "CustomResourceDefinition":  # the validator has no schema of that
+                kubernetes_validate.validate(one, release, strict=True)
+    without = documents(render(tmp_path, {"controller": {"enabled": True, "crd": False}}))
+    assert {one["kind"] for one in found} - {one["kind"] for one in without} == {"CustomResourceDefinition"}
 
 
 @pytest.mark.usefixtures("needs_engine")

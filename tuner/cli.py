@@ -314,6 +314,20 @@ def worker(context: click.Context, /, **options: Any) -> None:
 
 
 @cli.command()
+@click.option(
+    "--job", type=PATH, required=True, metavar="FILE", help="The `spec` of the Job that tunes, as the chart writes it."
+)
+@click.option("--namespace", metavar="NAME", help="Of the TuningRuns.  [default: the kubeconfig's, or the pod's own]")
+@click.option("--health-port", type=click.IntRange(1, 65535), metavar="N", help="Where /healthz answers, if anywhere.")
+@click.pass_context
+def controller(context: click.Context, job: Path, namespace: str | None, health_port: int | None) -> None:
+    """Make a Job of every TuningRun of a Kubernetes namespace, and keep its status."""
+    from tuner.commands.controller import controller as command
+
+    context.exit(command(job, namespace, health_port))
+
+
+@cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.option("--install", is_flag=True, help="Write it to where the shell looks for it, for this user.")
 @click.pass_context

@@ -50,6 +50,7 @@ class RunLease:
             "metadata": {
                 "name": self.name,
                 "labels": {**MANAGED, STUDY: study, HOST: label_value(platform.node()), LEASE: self.name},
+                "ownerReferences": _own_pod(cluster.namespace),
                 "annotations": {_OWNER: this_owner(), _PLACE: this_place(), _STATE: str(state_folder())},
             },
             "spec": {
@@ -92,6 +93,16 @@ class RunLease:
                 self._cluster.leases.patch_namespaced_lease(
                     self.name, self._cluster.namespace, {"spec": {"renewTime": _now()}}, _request_timeout=(5, 10)
                 )
+
+
+def _own_pod(namespace: str) -> list[dict[str, str]]:
+    """The pod that this process runs in, where the chart says which, as the Lease's owner: whatever it leaves when it
+    is killed goes with it. An owner in another namespace would be taken for one that is gone.
+    """
+    name, uid = os.environ.get("TUNE_POD_NAME"), os.environ.get("TUNE_POD_UID")
+    if not name or not uid or os.environ.get("TUNE_POD_NAMESPACE") != namespace:
+        return []
+    return [{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}]
 
 
 def remember_cluster(context: str | None, namespace: str) -> None:

@@ -1,0 +1,103 @@
+"""Begins TuningRuns and looks after those that are under way. Both may be done again at any time: a controller that was
+restarted goes on from what the cluster has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from kubernetes.client.exceptions import ApiException
+
+from runners.kubernetes.cluster import Cluster, words
+from runners.kubernetes.controller.objects import GROUP, PLURAL, VERSION, config_map, job, run_name
+from runners.kubernetes.controller.status import FINISHED, PodState, status_after
+
+_LOG_LINES = 20_000
+_REFUSED = (400, 403, 413, 422)  # what asking again does not mend
+
+
+class TuningRuns:
+    """The TuningRuns of the cluster's namespace. `template` is the `spec` of the Job that tunes."""
+
+    def __init__(self, cluster: Cluster, template: Mapping[str, Any]) -> None:
+        self._cluster, self._template = cluster, template
+
+    def begin(self, run: Mapping[str, Any]) -> None:
+        """Make what the run needs, unless it is there. What the cluster refuses is in the run's status. Raises
+        ApiException and RunnerUnavailable for what may pass.
+        """
+        status = run.get("status") or {}
+        if status.get("phase") in FINISHED or "job" in status:
+            return
+        try:
+            self._cluster.create(self._cluster.core.create_namespaced_config_map, config_map(run))
+            self._cluster.create(self._cluster.batch.create_namespaced_job, job(run, self._template))
+        except ApiException as error:
+            if error.status not in _REFUSED:
+                raise
+            self._say(run, {"phase": "Failed", "message": f"the cluster refuses it: {words(error)}"})
+        except ValueError as error:
+            self._say(run, {"phase": "Failed", "message": str(error)})
+        else:
+            self._say(run, {"phase": "Pending", "message": "its Job is made", "job": run_name(run)})
+
+    def look(self) -> None:
+        """Bring the status of every run that has begun and is not over up to date. Raises as `begin`."""
+        custom = self._cluster.custom
+        found = self._cluster.ask(custom.list_namespaced_custom_object, GROUP, VERSION, self._cluster.namespace, PLURAL)
+        for run in found["items"]:
+            status = run.get("status") or {}
+            if "job" in status and status.get("phase") not in FINISHED and "deletionTimestamp" not in run["metadata"]:
+                now = self._status(status)
+                if now != status:
+                    self._say(run, now)
+
+    def _status(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            made = self._cluster.ask(self._cluster.batch.read_namespaced_job, before["job"], self._cluster.namespace)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return {**before, "phase": "Failed", "message": "its Job is gone"}
+        conditions = [one for one in made.status.conditions or () if one.status == "True"]
+        ended = next((one for one in conditions if one.type in ("Complete", "Failed")), None)
+        if ended is None:
+            return status_after(before, None, self._pod(before["job"]))
+        said = "Complete" if ended.type == "Complete" else f"{ended.reason}: {ended.message}"
+        return status_after(before, said, self._pod(before["job"]))
+
+    def _pod(self, name: str) -> PodState | None:
+        core = self._cluster.core
+        pods = self._cluster.ask(core.list_namespaced_pod, self._cluster.namespace, label_selector=f"job-name={name}")
+        pod = max(pods.items, key=lambda one: one.metadata.creation_timestamp, default=None)
+        if pod is None:
+            return None
+        state = next(iter(pod.status.container_statuses or ()), None)
+        if state is None:
+            conditions = [one for one in pod.status.conditions or () if one.status == "False" and one.message]
+            return PodState(waiting=conditions[0].message if conditions else "its pod is not placed yet")
+        if state.state.waiting is not None:
+            said = (state.state.waiting.reason, state.state.waiting.message)
+            return PodState(waiting=": ".join(one for one in said if one))
+        code = None if state.state.terminated is None else state.state.terminated.exit_code
+        return PodState(self._log(pod.metadata.name), exit_code=code)
+
+    def _log(self, pod: str) -> str:
+        """Its end, unread by the client, which makes Python of what looks like JSON."""
+        with contextlib.suppress(ApiException):
+            answer = self._cluster.ask(
+                self._cluster.core.read_namespaced_pod_log, pod, self._cluster.namespace, tail_lines=_LOG_LINES,
+                _preload_content=False,
+            )  # fmt: skip
+            with contextlib.closing(answer):
+                return bytes(answer.data).decode(errors="replace")
+        return ""
+
+    def _say(self, run: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        with contextlib.suppress(ApiException):  # it was deleted meanwhile
+            self._cluster.ask(
+                self._cluster.custom.patch_namespaced_custom_object_status, GROUP, VERSION, self._cluster.namespace,
+                PLURAL, run["metadata"]["name"], {"status": dict(status)},
+            )  # fmt: skip

@@ -1,0 +1,90 @@
+"""A TuningRun's status, read off its Job, its pod and the events that `tune --json` writes to its log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FINISHED = ("Succeeded", "Failed")
+_NOTHING_MEETS_SLO = 3  # the exit code of `tune`
+_MAX_MESSAGE = 1000  # characters
+
+
+@dataclass(frozen=True)
+class PodState:
+    """What is known of the pod that tunes. `waiting` is why its container does not run, `exit_code` how it ended."""
+
+    log: str = ""
+    waiting: str = ""
+    exit_code: int | None = None
+
+
+def status_after(before: Mapping[str, Any], ended: str | None, pod: PodState | None) -> dict[str, Any]:
+    """The status now. `ended` is how the Job ended, in the cluster's words: `Complete`, or why it failed."""
+    status = {**before, **_told(pod.log if pod else "")}
+    if pod is None or (pod.waiting and ended is None):
+        status |= {"phase": "Pending", "message": pod.waiting if pod else "its pod is not there yet"}
+    elif ended is None and pod.exit_code is None:
+        status |= {"phase": "Running", "message": "tuning"}
+    if ended is None:  # the Job's own word comes a moment after its pod's
+        return status
+    if ended == "Complete" and "decision" in status:
+        return status | {"phase": "Succeeded", "message": "tuned"}
+    return status | {"phase": "Failed", "message": _why(ended, pod)[:_MAX_MESSAGE]}
+
+
+def _why(ended: str, pod: PodState | None) -> str:
+    """What `tune` itself said, else the cluster."""
+    if pod is not None and pod.exit_code == _NOTHING_MEETS_SLO:
+        return "no configuration met the SLO"
+    lines = [] if pod is None else pod.log.splitlines()
+    begun = max((number for number, line in enumerate(lines) if line.startswith("tune: ")), default=None)
+    if begun is not None:
+        said = [line for line in lines[begun:] if not line.startswith("{")][:3]
+        return " ".join(said).removeprefix("tune: ")
+    if ended != "Complete":
+        return ended
+    return "the Job ended without a recommendation in its log"
+
+
+def _told(log: str) -> dict[str, Any]:
+    """How many trials are over, the best of them, and the decision; of each what the log still has."""
+    found: dict[str, Any] = {}
+    for line in _documents(log):
+        if line.get("event") == "trial":
+            record = line.get("record") or {}
+            found["trials"] = found.get("trials", 0) + 1
+            if line.get("best") is not None and line["best"] == record.get("number"):
+                found["best"] = _best(record)
+        elif "schema" in line and "configuration" in line:
+            found["decision"] = {key: value for key, value in line.items() if key != "alternatives"}
+            found["trials"] = sum((line.get("trials") or {}).values())
+    return found
+
+
+def _best(record: Mapping[str, Any]) -> dict[str, Any]:
+    def value(name: str) -> Any:
+        """Of a figure with its interval, the figure."""
+        given = record.get(name)
+        return given.get("value") if isinstance(given, Mapping) else given
+
+    found = {
+        "trial": record.get("number"), "configuration": record.get("configuration"),
+        "capacityQps": value("capacity_qps"), "p99Ms": value("p99_ms"), "costPerHour": value("cost_per_hour"),
+        "costPerMillionRequests": value("cost_per_million_requests"),
+    }  # fmt: skip
+    return {key: one for key, one in found.items() if one is not None}
+
+
+def _documents(log: str) -> Iterator[dict[str, Any]]:
+    """The lines that are JSON objects; one may be cut where reading began."""
+    for line in log.splitlines():
+        if line.startswith("{"):
+            try:
+                found = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(found, dict):
+                yield found
