@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -111,12 +112,20 @@ def _keys(kind: str, place: tuple[int | str, ...]) -> tuple[int | str, ...]:
 
 
 def _fields(value: BaseModel, where: str) -> Iterator[tuple[str, object]]:
-    """Its values, each with its place in the JSON; without configurations, which are anybody's."""
-    for name in type(value).model_fields:
-        if name not in ("configuration", "evidence"):
-            part = isinstance(value, TrialRecord) and name in PARTS
-            inner = where if part else f"{where}.{name}" if where else name
-            yield inner, getattr(value, name)
+    """What it has of numbers and of further values, each with its place in the JSON; without configurations, which are
+    anybody's.
+    """
+    for name, is_part in _names(type(value)):
+        one = getattr(value, name)
+        if one is not None and not isinstance(one, str):
+            yield where if is_part else f"{where}.{name}" if where else name, one
+
+
+@cache
+def _names(kind: type[BaseModel]) -> tuple[tuple[str, bool], ...]:
+    """The fields that are looked at, and whether each is a part of a trial, which is flat in the JSON."""
+    shown = [name for name in kind.model_fields if name not in ("configuration", "evidence")]
+    return tuple((name, issubclass(kind, TrialRecord) and name in PARTS) for name in shown)
 
 
 def problems(value: BaseModel) -> Iterator[str]:

@@ -106,7 +106,7 @@ def latency(curve: LatencyCurve | None) -> Figure:
         traces.append({
             "type": "scatter", "mode": "lines+markers" if name == "p99" else "lines", "name": name, "x": rates,
             "y": values, "line": {"color": BLUE, "dash": dash}, "marker": {"symbol": symbols, "size": 9},
-            "hovertemplate": f"{name} %{{y:.4~g}} ms at %{{x:.4~g}} requests/s<extra></extra>",
+            "hovertemplate": f"{name} %{{y:,.4~r}} ms at %{{x:,.4~r}} requests/s<extra></extra>",
         })  # fmt: skip
     shapes, notes = [], []
     if curve.limit_ms:
@@ -178,7 +178,7 @@ def search(study: StudySummary) -> Figure:
         {
             "type": "scatter", "mode": "markers", "name": "trial", "x": [one.trial for one in found],
             "y": [one.value for one in found], "marker": {"color": GREY, "size": 7},
-            "hovertemplate": "trial %{x}: %{y:.4~g}<extra></extra>",
+            "hovertemplate": "trial %{x}: %{y:,.4~r}<extra></extra>",
         },
         {
             "type": "scatter", "mode": "lines", "name": "best so far", "x": [one.trial for one in best],
@@ -197,7 +197,7 @@ def histogram(probe: ProbeRecord | None, limit_ms: float | None) -> Figure:
     bounds, counts = bins(probe.histogram)
     traces = [{
         "type": "bar", "x": bounds, "y": counts, "marker": {"color": BLUE}, "width": [0.09 * one for one in bounds],
-        "hovertemplate": "up to %{x:.4~g} ms: %{y} requests<extra></extra>",
+        "hovertemplate": "up to %{x:,.4~r} ms: %{y} requests<extra></extra>",
     }]  # fmt: skip
     found = _figure(traces, f"latency at {number(probe.rate_qps)} requests/s, ms", "requests", logarithmic="x")
     if limit_ms:
@@ -212,10 +212,10 @@ def usage(record: TrialRecord, evidence: TrialEvidence) -> Figure:
     at = [one.at_s for one in evidence.usage]
     traces = [
         {"type": "scatter", "mode": "lines", "name": "cores", "x": at, "line": {"color": BLUE},
-         "y": [one.cpu_cores for one in evidence.usage], "hovertemplate": "%{y:.3~g} cores<extra></extra>"},
+         "y": [one.cpu_cores for one in evidence.usage], "hovertemplate": "%{y:,.3~r} cores<extra></extra>"},
         {"type": "scatter", "mode": "lines", "name": "memory, MiB", "x": at, "yaxis": "y2",
          "line": {"color": ORANGE, "dash": "dash"}, "y": [one.memory_bytes / 2**20 for one in evidence.usage],
-         "hovertemplate": "%{y:.4~g} MiB<extra></extra>"},
+         "hovertemplate": "%{y:,.4~r} MiB<extra></extra>"},
     ]  # fmt: skip
     found = _figure(traces, f"seconds since the launch of trial {record.number}", "cores")
     found["layout"]["yaxis"]["rangemode"] = "tozero"
@@ -237,7 +237,7 @@ def fleet(plan: Plan) -> Figure:
          "line": {"color": ORANGE, "shape": "hv", "dash": "dash"},
          "y": [float(count) * each for count in simulated.ready[::every]],
          "text": [f"{float(count):g} replicas" for count in simulated.ready[::every]],
-         "hovertemplate": "%{y:.4~g} requests/s with %{text}<extra></extra>"},
+         "hovertemplate": "%{y:,.4~r} requests/s with %{text}<extra></extra>"},
     ]  # fmt: skip
     return _figure(traces, "hours", "requests/s")
 
@@ -335,6 +335,12 @@ def axis_title(study: StudySummary, metric: str) -> str:
     """A metric in words, with the currency where no sign of it stands before each number."""
     is_named = metric.startswith("cost") and study.question.currency.isalnum()
     return f"{metric_name(metric)}, {plain(study.question.currency)}" if is_named else metric_name(metric)
+
+
+def cost_template(study: StudySummary) -> str:
+    """How a hover text writes a cost that is on the y axis."""
+    currency = plain(study.question.currency)
+    return f"%{{y:,.3~r}} {currency}" if study.question.currency.isalnum() else f"{currency}%{{y:,.3~r}}"
 
 
 def _prefix(study: StudySummary) -> str:

@@ -107,7 +107,7 @@ def columns(study: StudySummary) -> list[dict[str, Any]]:
         {"field": "number", "headerName": "trial", "pinned": "left", "sort": "asc", **numeric},
         {"field": "state", "headerName": "state"},
     ]
-    rounded = {"valueFormatter": {"function": "params.value == null ? '' : d3.format('.4~g')(params.value)"}}
+    rounded = {"valueFormatter": {"function": "params.value == null ? '' : d3.format(',.4~r')(params.value)"}}
     cells = rows(study, STATES)
     found += [
         {"field": field, "headerName": title, **numeric, **rounded}

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import math
 import textwrap
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from results.dashboard.figures import BLUE, GREY, ORANGE, SCALE, Figure, cost_over, layout_of_all, nothing, plain
+from results.dashboard.figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SCALE,
+    Figure,
+    cost_over,
+    cost_template,
+    layout_of_all,
+    nothing,
+    plain,
+)
 from results.records import (
     TrialRecord,
 )
@@ -17,7 +29,9 @@ from results.series import Point, points
 from results.summary import StudySummary
 from results.text import assigned, figure, given, milliseconds, money, one_line
 
-_MAX_STEPS = 200
+_MAX_STEPS = 200  # trials up to which each is a step of the replay
+_FEW_STEPS = 100  # of more trials, each of which is a part of them
+_MAX_REPLAYED = 20_000  # points of all steps together: every step is sent with all of its points
 _MAX_BANDS = 200
 _MAX_PAIRED = 4  # parameters: six pairs
 _SCALE = [[0, "rgba(0,114,178,.15)"], [1, BLUE]]  # the stronger, the better, as in the other pictures
@@ -31,9 +45,9 @@ def replay(study: StudySummary) -> Figure:
     if len(known) < 2:
         return nothing("two complete trials make a picture")
     records = sorted(study.records, key=lambda one: one.number)
-    every = -(-len(records) // _MAX_STEPS)
+    every = 1 if len(records) <= _MAX_STEPS else -(-len(records) // _FEW_STEPS)
     ends = sorted({*range(every, len(records), every), len(records)})
-    frames = [_frame(study, records[:end], known) for end in ends]
+    frames = [_frame(study, records[:end], known, _MAX_REPLAYED // len(ends)) for end in ends]
     shown = cost_over(study, "p99_ms")
     layout = shown["layout"] | {
         "height": 500, "margin": {"l": 60, "r": 16, "t": 92, "b": 130}, "showlegend": False,
@@ -47,14 +61,17 @@ def replay(study: StudySummary) -> Figure:
     return {"data": frames[-1]["data"], "layout": layout, "frames": frames}
 
 
-def _frame(study: StudySummary, records: Sequence[TrialRecord], known: dict[int, Point]) -> dict[str, Any]:
-    """The picture after these trials."""
+def _frame(
+    study: StudySummary, records: Sequence[TrialRecord], known: dict[int, Point], max_points: int
+) -> dict[str, Any]:
+    """The picture after these trials; of very many, some."""
     newest = records[-1]
     before = [known[one.number] for one in records[:-1] if one.number in known]
     now = [known[newest.number]] if newest.number in known else []
     best = min((*before, *now), key=lambda one: one.cost or math.inf, default=None)
+    cost = cost_template(study)
     groups = (
-        (before, GREY, "circle", 8),
+        (before[:: -(-len(before) // max_points) or 1], GREY, "circle", 8),
         ([best] if best else [], BLUE, "star", 16),
         (now, ORANGE, "circle-open", 18),
     )
@@ -62,10 +79,8 @@ def _frame(study: StudySummary, records: Sequence[TrialRecord], known: dict[int,
         {
             "type": "scatter", "mode": "markers", "x": [one.p99_ms.value for one in shown if one.p99_ms],
             "y": [one.cost for one in shown], "marker": {"color": colour, "symbol": symbol, "size": size},
-            "text": [
-                plain(f"trial {one.trial}: {money(one.cost, study.question.currency)} per million") for one in shown
-            ],
-            "hoverinfo": "text",
+            "customdata": [one.trial for one in shown],
+            "hovertemplate": f"trial %{{customdata}}: {cost} per million<extra></extra>",
         }
         for shown, colour, symbol, size in groups
     ]  # fmt: skip
@@ -117,6 +132,7 @@ def pairs(study: StudySummary) -> Figure:
     if len(names) < 2:
         return nothing("two parameters with several measured values make a picture")
     values = [study.values[one.number] for one in records]
+    values.sort(reverse=not study.question.maximised)
     shades = {one.number: _shade(study.values[one.number], values, study.question.maximised) for one in records}
     layout: dict[str, Any] = {
         "height": 520, "margin": {"l": 70, "r": 16, "t": 16, "b": 56}, "showlegend": False,
@@ -163,8 +179,10 @@ def _pair(
 
 
 def _shade(value: float, values: Sequence[float], maximised: bool) -> float:
-    """From 0 (the worst) to 1 (the best), by rank: one bad trial does not make all others alike."""
-    worse = sum(other < value if maximised else other > value for other in values)
+    """From 0 (the worst) to 1 (the best), by its rank among the values, the worst of which comes first: one bad trial
+    does not make all others alike.
+    """
+    worse = bisect_left(values, value) if maximised else bisect_left(values, -value, key=lambda one: -one)
     return worse / max(1, len(values) - 1)
 
 

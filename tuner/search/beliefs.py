@@ -7,6 +7,8 @@ slower, never faster. A pruned launch shows only that it stayed below a bound, w
 
 The posterior is computed on grids, one for the spread that all configurations share and one for each configuration's
 figure, so that no outlier is thrown away by a rule and none decides; its draws are the same whenever they are made.
+In a study of many configurations a grid for each would take seconds: those that were measured once, whose posterior is
+a mixture of two normal distributions, are drawn from it directly.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +36,8 @@ _BELOW, _ABOVE = 0.6, 1.3  # of the grid beyond what was seen, in logs
 _MIN_PRIOR = 0.03  # no expectation is surer than this
 _APART, _APART_WEIGHT = 0.2, 2.0  # how far configurations are apart before any was seen, and for how many that counts
 _DRAWS = 4000
+_MANY, _MANY_GRID = 300, 160  # contenders; points of the grid for a bound among many
+_MAX_FIGURES, _MIN_DRAWS = 2_000_000, 1000  # of many contenders, fewer draws each
 _FEW, _FEW_DOUBT = 4, 0.2  # launches
 _MEDIAN_SQUARE = 0.4549  # of a standard normal variable
 
@@ -98,6 +103,11 @@ class Beliefs:
     def _rows(self) -> Mapping[int, int]:
         return {number: row for row, number in enumerate(self.numbers)}
 
+    @cached_property
+    def _ends(self) -> Floats:
+        """The 95% interval of each figure, and its median between them."""
+        return np.quantile(self.figures, (0.025, 0.5, 0.975), axis=1).T
+
     def __contains__(self, number: object) -> bool:
         return number in self._rows
 
@@ -140,7 +150,7 @@ class Beliefs:
 
     def figure(self, number: int) -> Estimate:
         """Its capacity (or one over its p99) with the 95% interval of all launches together."""
-        low, middle, high = np.exp(np.quantile(self.figures[self._rows[number]], (0.025, 0.5, 0.975)))
+        low, middle, high = np.exp(self._ends[self._rows[number]])
         return Estimate(value=float(middle), low=float(low), high=float(high))
 
 
@@ -151,26 +161,38 @@ def believe(contenders: Sequence[Contender], losses: Callable[[Floats], Floats])
         figures = np.array([[_exactly(one)] for one in contenders])
         known = losses(np.where(np.isfinite(figures), figures, 0.0))
         return Beliefs(numbers, figures, np.where(np.isfinite(figures), known, np.inf), 0.0, counts)
-    grids = [_grid(one) for one in contenders]
-    shown = [_log_likelihood(one, grid) for one, grid in zip(contenders, grids, strict=True)]
-    weight = _spread_weights(contenders, shown)
-    priors = _priors(contenders)
+    many = len(contenders) > _MANY
+    grids = {
+        place: _grid(one, _MANY_GRID if many and len(one.launches) == 1 else _GRID)
+        for place, one in enumerate(contenders)
+        if not (many and _once(one))
+    }
+    shown = {place: _log_likelihood(contenders[place], grid) for place, grid in grids.items()}
+    weight = _spread_weights([one for place, one in shown.items() if len(contenders[place].measured) > 1])
     random = np.random.default_rng(0)
-    which = np.searchsorted(np.cumsum(weight), (np.arange(_DRAWS) + 0.5) / _DRAWS).clip(max=len(weight) - 1)
-    figures = np.empty((len(contenders), _DRAWS))
-    for row, (grid, likelihood, prior) in enumerate(zip(grids, shown, priors, strict=True)):
-        posterior = likelihood - 0.5 * ((grid - prior.mean) / prior.spread) ** 2
-        figures[row] = _draw(grid, posterior, which, random.random(_DRAWS))
+    draws = max(_MIN_DRAWS, min(_DRAWS, _MAX_FIGURES // len(contenders)))
+    which = np.searchsorted(np.cumsum(weight), (np.arange(draws) + 0.5) / draws).clip(max=len(weight) - 1)
+    figures = np.empty((len(contenders), draws))
+    for row, (one, prior) in enumerate(zip(contenders, _priors(contenders), strict=True)):
+        if row in grids:
+            posterior = shown[row] - 0.5 * ((grids[row] - prior.mean) / prior.spread) ** 2
+            figures[row] = _draw(grids[row], posterior, which, random.random(draws))
+        else:
+            figures[row] = _draw_once(one.launches[0], prior, _SPREADS[which], random)
     return Beliefs(numbers, figures, losses(figures), float(weight @ _SPREADS), counts)
+
+
+def _once(one: Contender) -> bool:
+    return len(one.launches) == 1 and not one.launches[0].below
 
 
 def _exactly(one: Contender) -> float:
     return float(np.mean(one.measured)) if one.measured else -math.inf
 
 
-def _grid(one: Contender) -> Floats:
+def _grid(one: Contender, points: int) -> Floats:
     seen = [launch.figure for launch in one.launches]
-    return np.linspace(min(seen) - _BELOW, max(seen) + _ABOVE, _GRID)
+    return np.linspace(min(seen) - _BELOW, max(seen) + _ABOVE, points)
 
 
 def _log_likelihood(one: Contender, grid: Floats) -> Floats:
@@ -194,16 +216,15 @@ def _log_normal(away: Floats, spread: Floats) -> Floats:
     return np.asarray(-0.5 * (away / spread) ** 2 - np.log(spread))
 
 
-def _spread_weights(contenders: Sequence[Contender], shown: Sequence[Floats]) -> Floats:
-    """The posterior of the spread between launches, from those that were launched more than once, whatever is expected
-    of them.
+def _spread_weights(shown: Sequence[Floats]) -> Floats:
+    """The posterior of the spread between launches, from the likelihoods of those that were launched more than once,
+    whatever is expected of them.
     """
     from scipy.special import logsumexp
 
     log_weight = -0.5 * (np.log(_SPREADS / LAUNCH_SPREAD) / _SPREAD_DOUBT) ** 2
-    for one, likelihood in zip(contenders, shown, strict=True):
-        if len(one.measured) > 1:
-            log_weight = log_weight + logsumexp(likelihood, axis=1)
+    for likelihood in shown:
+        log_weight = log_weight + logsumexp(likelihood, axis=1)
     weight = np.exp(log_weight - log_weight.max())
     return np.asarray(weight / weight.sum())
 
@@ -212,7 +233,7 @@ def _priors(contenders: Sequence[Contender]) -> list[Expectation]:
     """What is expected of each, doubted by as much as such expectations were wrong; where nothing is, that it is as far
     from the others as they are from each other.
     """
-    seen = {one.number: float(np.median(figures)) for one in contenders if (figures := one.measured)}
+    seen = {one.number: float(median(figures)) for one in contenders if (figures := one.measured)}
     squares = [
         (seen[one.number] - one.expected.mean) ** 2 / (one.expected.spread**2 + LAUNCH_SPREAD**2)
         for one in contenders
@@ -245,3 +266,22 @@ def _draw(grid: Floats, log_posterior: Floats, which: NDArray[np.int64], uniform
         total = cumulative[spread, -1]
         found[mine] = np.interp(uniform[mine] * total, cumulative[spread], grid)
     return found
+
+
+def _draw_once(launch: LaunchFigure, prior: Expectation, spreads: Floats, random: np.random.Generator) -> Floats:
+    """A figure per draw of a configuration that was measured once: a launch as usual shows the figure itself, a
+    disturbed one what is lower by `_SLOWED`, and with a normal prior either leaves a normal posterior.
+    """
+    usual = spreads**2 + launch.error**2
+    log_weights, means, variances = [], [], []
+    for share, figure, variance in (
+        (1 - _DISTURBED, launch.figure, usual),
+        (_DISTURBED, launch.figure + _SLOWED, usual + _SLOWED_SPREAD**2),
+    ):
+        together = variance + prior.spread**2
+        log_weights.append(math.log(share) - 0.5 * ((figure - prior.mean) ** 2 / together + np.log(together)))
+        means.append((prior.mean * variance + figure * prior.spread**2) / together)
+        variances.append(variance * prior.spread**2 / together)
+    is_usual = random.random(len(spreads)) < 1 / (1 + np.exp(np.clip(log_weights[1] - log_weights[0], -700, 700)))
+    mean, variance = np.where(is_usual, means[0], means[1]), np.where(is_usual, variances[0], variances[1])
+    return np.asarray(mean + np.sqrt(variance) * random.standard_normal(len(spreads)))

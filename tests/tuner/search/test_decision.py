@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,3 +175,15 @@ def test_more_is_better_where_capacity_is_maximised() -> None:
     decision = decide(beliefs, 0, 0.95, maximised=True)
     assert decision.saving is not None
     assert decision.saving.value == pytest.approx(1.0, abs=0.05)
+
+
+def test_in_a_study_of_many_each_configuration_is_believed_to_be_what_it_is_among_few() -> None:
+    few = [Contender(one, (LaunchFigure(math.log(100 + one), 0.05),), Expectation(4.5, 0.2)) for one in range(40)]
+    few.append(Contender(40, (LaunchFigure(math.log(110), 0.05), LaunchFigure(math.log(60), 0.05))))
+    few.append(Contender(41, (LaunchFigure(math.log(120), 0.0, below=True),), Expectation(4.5, 0.2)))
+    more = [replace(few[one % 40], number=100 + one) for one in range(400)]
+    alone, among = believe(few, lambda figures: -figures), believe([*few, *more], lambda figures: -figures)
+    for end in ("value", "low", "high"):
+        ratios = [getattr(among.figure(one), end) / getattr(alone.figure(one), end) for one in (*range(40), 41)]
+        assert np.mean(ratios) == pytest.approx(1, abs=0.04), end  # a grid ends, and with it the tail
+        assert max(np.abs(np.log(ratios))) < 0.12, end
