@@ -93,6 +93,11 @@ def goodput(good: float | None, of: int | None) -> str | None:
     return f"{100 * good:.1f}% of {of:,} requests good" if of else f"{100 * good:.1f}% of the requests good"
 
 
+def energy(watt_hours: float | None) -> str | None:
+    """`97.2 Wh per million output tokens`; None where no power was measured."""
+    return None if watt_hours is None else f"{figure(watt_hours)} Wh per million output tokens"
+
+
 def size(value: int | None) -> str:
     """Bytes in MiB, or in GiB from one on."""
     if value is None:
@@ -151,6 +156,8 @@ _WORDS = {
     "p99_ms": ("lower", "higher"),
     "capacity_qps": ("more", "less"),
     "tokens_per_second": ("more", "less"),
+    "energy_per_million_output_tokens": ("less energy", "more energy"),
+    "energy_per_million_tokens": ("less energy", "more energy"),
 }
 
 

@@ -250,7 +250,8 @@ class LanguageRecord(Record):
 
     `itl` is every gap between tokens, `tpot` an answer's mean. Tokens are means per answer; per second they are those
     at the capacity. `good` is the share of requests that held all limits of the SLO's goodput, of `good_of` that
-    counted. `prefix_cache_hit_rate` is the share of prompt tokens that the engine says it had cached.
+    counted. `prefix_cache_hit_rate` is the share of prompt tokens that the engine says it had cached. Energies are
+    watt-hours, by the power of the GPUs alone, at the rate of the latencies.
     """
 
     ttft: TokenTimes | None = None
@@ -265,6 +266,8 @@ class LanguageRecord(Record):
     good_of: int | None = None
     cost_per_million_output_tokens: float | None = None
     cost_per_million_tokens: float | None = None
+    energy_per_million_output_tokens: float | None = None
+    energy_per_million_tokens: float | None = None
     prefix_cache_hit_rate: float | None = None
 
     def at(self, capacity_qps: float | None, price_per_hour: float | None) -> LanguageRecord:
@@ -278,6 +281,19 @@ class LanguageRecord(Record):
             update["cost_per_million_output_tokens"] = price_per_hour / (output_qps * 3600.0) * 1e6
             update["cost_per_million_tokens"] = price_per_hour / (whole_qps * 3600.0) * 1e6
         return self.model_copy(update=update)
+
+    def powered(self, power_w: float | None, rate_qps: float | None) -> LanguageRecord:
+        """With energies where the GPUs drew so much at that rate: power / (tokens per second x 3600 s/h) x 10^6."""
+        if not power_w or not rate_qps:
+            return self
+        per_request_wh = power_w / rate_qps / 3600.0
+        whole = self.output_tokens + (self.input_tokens or 0.0)
+        return self.model_copy(
+            update={
+                "energy_per_million_output_tokens": 1e6 * per_request_wh / self.output_tokens,
+                "energy_per_million_tokens": 1e6 * per_request_wh / whole,
+            }
+        )
 
 
 class Observations(Record):

@@ -14,6 +14,7 @@ from results.records import (
 from results.summary import StudySummary
 from results.tables import trials_csv
 from results.text import assigned, figure, interval, milliseconds, money, share, visible
+from results.trial_parts import LanguageRecord
 
 _MAX = 60  # cards; a phone shows the best of more
 
@@ -32,6 +33,11 @@ def trial_cards(study: StudySummary, states: Sequence[str]) -> list[Any]:
     )
 
 
+def _energy(tokens: LanguageRecord | None) -> str | None:
+    known = None if tokens is None else tokens.energy_per_million_output_tokens
+    return None if known is None else figure(known)
+
+
 def _card(study: StudySummary, one: TrialRecord) -> html.Article:
     best = one.number == study.recommendation.trial
     cost, tokens = one.cost_per_million_requests, one.language
@@ -41,6 +47,7 @@ def _card(study: StudySummary, one: TrialRecord) -> html.Article:
         ("p99", milliseconds(one.latency.p99_ms.value) if one.latency.p99_ms else None),
         ("first token p99", milliseconds(tokens.ttft.p99_ms) if tokens and tokens.ttft else None),
         ("good", share(tokens.good) if tokens and tokens.good is not None else None),
+        ("Wh per million output tokens", _energy(tokens)),
         ("per million", money(cost, study.question.currency) if cost else None),
     ]  # fmt: skip
     items = [html.Div([html.Dd(name), html.Dt(text)]) for name, text in figures if text]

@@ -62,7 +62,8 @@ class Needs:
 @dataclass(frozen=True)
 class MeasuredReplica:
     """What one replica holds. `limit` is the SLO in words, `good` the share of `good_of` requests that held its goodput
-    where it asks for one, `cores_used` what the capacity took.
+    where it asks for one, `cores_used` what the capacity took, `energy_wh` what a million output tokens take of the
+    GPUs, where their power was measured.
     """
 
     capacity: Estimate
@@ -73,6 +74,7 @@ class MeasuredReplica:
     confirmed: bool
     good: float | None = None
     good_of: int | None = None
+    energy_wh: float | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from results.exports.deployable import Deployable
 from results.files import ResultsError
-from results.text import assigned, figure, goodput, interval, visible
+from results.text import assigned, energy, figure, goodput, interval, visible
 
 Document = dict[str, Any]
 # https://yaml.org/type/: truth values and nothing, numbers of every base (with exponents, underscores and sexagesimal
@@ -96,6 +96,7 @@ def header(one: Deployable) -> str:
     text += f" within {one.measured.limit}"
     text += f" (95% sure of {sure})" if sure else ""
     text += f", {good} at that rate" if (good := goodput(one.measured.good, one.measured.good_of)) else ""
+    text += f", {energy(one.measured.energy_wh)}" if one.measured.energy_wh is not None else ""
     text += "" if one.measured.confirmed else "; measured once only"
     if one.qps is not None:
         text += f"; replicas for {figure(one.qps)} requests/s"

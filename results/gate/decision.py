@@ -69,6 +69,7 @@ class GateDecision:
     measurements: int
     reason: str | None = None
     goodput: tuple[Goodput, ...] = ()
+    energy: tuple[float, ...] = ()
 
 
 class Goodput(NamedTuple):
@@ -88,6 +89,7 @@ class GateMeasurement:
     p99: Estimate | None
     cost_per_hour: float | None
     goodput: Goodput | None = None
+    energy_wh: float | None = None
 
     @classmethod
     def of(cls, one: TrialRecord | Recommendation) -> GateMeasurement | None:
@@ -98,7 +100,8 @@ class GateMeasurement:
             return None
         tokens = one.language
         good = None if tokens is None or tokens.good is None else Goodput(tokens.good, tokens.good_of)
-        return cls(one.capacity_qps, None if one.services else one.latency.p99_ms, one.cost_per_hour, good)
+        energy_wh = None if tokens is None else tokens.energy_per_million_output_tokens
+        return cls(one.capacity_qps, None if one.services else one.latency.p99_ms, one.cost_per_hour, good, energy_wh)
 
 
 def decide(
@@ -132,7 +135,8 @@ def decide(
         findings.append(slower.of("p99_ms", baseline.p99.value, _mean([one.value for one in latencies]), worse=1))
     # What each capacity was measured within: not compared, since a rate is held up to where the share just suffices.
     good = tuple(one.goodput for one in (baseline, *measured) if one.goodput is not None)
-    return GateDecision(_together(findings), tuple(findings), len(measured), goodput=good)
+    energy = tuple(one.energy_wh for one in (baseline, *measured) if one.energy_wh is not None)
+    return GateDecision(_together(findings), tuple(findings), len(measured), goodput=good, energy=energy)
 
 
 def judged(

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from results.files import write_text
 from results.gate.decision import Comparison, GateDecision, Setting
-from results.text import NONE, figure, goodput, markdown, milliseconds, visible
+from results.text import NONE, energy, figure, goodput, markdown, milliseconds, visible
 
 _NAMES = {
     "capacity_qps": "requests/s within the SLO",
@@ -36,6 +36,7 @@ def gate_text(service: str, decision: GateDecision) -> str:
     lines = [f"gate {_HEADS[decision.outcome]}: {visible(service)}"]
     lines += [f"  {_line(one)}" for one in decision.findings]
     lines += [f"  {_good(decision)}"] if decision.goodput else []
+    lines += [f"  {_energy(decision)}"] if decision.energy else []
     return "\n".join([*lines, *([f"  {visible(decision.reason)}"] if decision.reason else [])])
 
 
@@ -50,6 +51,7 @@ def gate_document(service: str, decision: GateDecision, setting: Setting) -> dic
         "false_alarm_rate": setting.false_alarms,
         "detects": setting.detect,
         "goodput": [{"share": one.share, "of": one.of} for one in decision.goodput],
+        "energy_per_million_output_tokens": list(decision.energy),
         "metrics": [
             {
                 "metric": one.metric,
@@ -81,6 +83,8 @@ def gate_markdown(service: str, decision: GateDecision, setting: Setting) -> str
         ]
     if decision.goodput:
         lines += ["", f"{_good(decision)}."]
+    if decision.energy:
+        lines += ["", f"{_energy(decision)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -120,6 +124,10 @@ def github_annotations(service: str, decision: GateDecision) -> Sequence[str]:
 def _good(decision: GateDecision) -> str:
     each = (goodput(*one) for one in decision.goodput)
     return "at the capacity, before and now: " + ", ".join(text for text in each if text)
+
+
+def _energy(decision: GateDecision) -> str:
+    return "energy of the GPUs, before and now: " + ", ".join(text for one in decision.energy if (text := energy(one)))
 
 
 def _cells(one: Comparison) -> tuple[str, ...]:

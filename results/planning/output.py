@@ -14,7 +14,7 @@ from results.planning.mixed import Mixed
 from results.planning.plan import Option, Plan, Strategy
 from results.report.chart import Axis, Chart, Frame, Mark, Note, area, line, steps
 from results.report.report import environment
-from results.text import duration, figure, given, goodput, money, share, visible
+from results.text import duration, energy, figure, given, goodput, money, share, visible
 
 _MAX_DRAWN = 600
 
@@ -53,6 +53,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     if plan.slo:
         held = goodput(option.good, option.good_of)
         yield f"  within          {' and '.join(plan.slo)}" + (f"; {held} at that rate" if held else "")
+    if option.energy_wh is not None:
+        yield f"  energy          {energy(option.energy_wh)}, of the GPUs alone"
     if plan.wishes.spare or plan.wishes.zones > 1:
         yield f"  kept besides    {_kept(plan)}"
     yield from _mixture(plan)
@@ -170,6 +172,7 @@ def _option(option: Option) -> dict[str, Any]:
         "cold_start_s": option.replica.cold_start_s,
         "good_share": option.good,
         "good_of": option.good_of,
+        "energy_per_million_output_tokens": option.energy_wh,
         "cost_per_hour": option.cost_per_hour,
         "keeps_slo": option.keeps,
         **_strategy(option.strategy),

@@ -63,7 +63,8 @@ class Strategy:
 @dataclass(frozen=True)
 class Option:
     """One configuration under the traffic, with the strategies that were tried, the chosen one first. `good` is the
-    share of `good_of` requests that held the SLO's goodput at its capacity.
+    share of `good_of` requests that held the SLO's goodput at its capacity, `energy_wh` what a million output tokens
+    take of the GPUs.
     """
 
     trial: int
@@ -76,6 +77,7 @@ class Option:
     keeps: bool
     good: float | None = None
     good_of: int | None = None
+    energy_wh: float | None = None
 
     @property
     def strategy(self) -> Strategy:
@@ -182,10 +184,11 @@ def _option(study: StudySummary, group: str, record: TrialRecord, traffic: Traff
     if not traffic.known:  # what was recorded once does not come again by the clock
         keeping = [one for one in keeping if one.name != "scheduled"] or keeping
     best = min(keeping, key=_money) if keeping else min(tried, key=lambda one: one.miss_share)
+    tokens = record.language
     return Option(
         record.number, group, record.configuration, replica, record.capacity_qps, record.cost_per_hour,
         (best, *(one for one in tried if one is not best)), bool(keeping),
-        *((record.language.good, record.language.good_of) if record.language else ()),
+        *((tokens.good, tokens.good_of, tokens.energy_per_million_output_tokens) if tokens else ()),
     )  # fmt: skip
 
 

@@ -14,7 +14,20 @@ from results.records import (
     TrialRecord,
 )
 from results.summary import StudySummary
-from results.text import NONE, change, duration, figure, given, goodput, interval, milliseconds, money, share, size
+from results.text import (
+    NONE,
+    change,
+    duration,
+    energy,
+    figure,
+    given,
+    goodput,
+    interval,
+    milliseconds,
+    money,
+    share,
+    size,
+)
 from results.trial_parts import (
     Estimate,
     LanguageRecord,
@@ -121,6 +134,7 @@ def _of_tokens(one: LanguageRecord | None) -> list[tuple[str, str]]:
         ("{} output tokens/s", figure(one.output_tokens_per_second)),
         ("{} of them per user", figure(one.tokens_per_second_per_user)),
         ("{}", goodput(one.good, one.good_of) or NONE),
+        ("{}", energy(one.energy_per_million_output_tokens) or NONE),
         ("{} of the prompts cached", share(one.prefix_cache_hit_rate)),
     ]
 

@@ -19,6 +19,8 @@ _METRICS = {
     "p99_ms": "p99, ms",
     "cost_per_million_output_tokens": "cost per million output tokens",
     "cost_per_million_tokens": "cost per million tokens",
+    "energy_per_million_output_tokens": "Wh per million output tokens",
+    "energy_per_million_tokens": "Wh per million tokens",
     "tokens_per_second": "tokens/s within the SLO",
 }
 

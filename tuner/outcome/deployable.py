@@ -132,6 +132,7 @@ def _deployable(
             limit=" and ".join(loaded.slo_texts) or "the SLO", confirmed=measured.confirmed,
             good=measured.language.good if measured.language else None,
             good_of=measured.language.good_of if measured.language else None,
+            energy_wh=measured.language.energy_per_million_output_tokens if measured.language else None,
         ),
         notes=tuple(note for note in (texts.note, _where(loaded)) if note),
         qps=qps,

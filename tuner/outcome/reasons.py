@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from results import ChainRecord, LanguageRecord, TrialRecord
-from results.text import assigned, better_by, between, figure, goodput, money
+from results.text import assigned, better_by, between, energy, figure, goodput, money
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import find_current
 from tuner.search.decision import Decision
@@ -106,6 +106,8 @@ def _in_tokens(language: LanguageRecord | None, currency: str) -> list[str]:
         text += f", {figure(language.tokens_per_second_per_user, 4)} for each user"
     if language.cost_per_million_output_tokens is not None:
         text += f", at {money(language.cost_per_million_output_tokens, currency)} per million output tokens"
+    if spent := energy(language.energy_per_million_output_tokens):
+        text += f", with {spent} of its GPUs"
     if good := goodput(language.good, language.good_of):
         text += f"; {good}"
     return [f"{text}."]

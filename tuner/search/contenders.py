@@ -43,7 +43,7 @@ def believed(
     `confirmations` are further launches by the number of their trial, `expected` what the other trials make one expect
     of a trial's log capacity.
     """
-    by_latency, by_cost = objective.metrics[0] == "p99_ms", objective.metrics[0].startswith("cost")
+    by_latency, by_cost = objective.metrics[0] == "p99_ms", objective.metrics[0].startswith(("cost", "energy"))
     found, prices, p99s = [], [], []
     for record in records:
         launches = [record, *confirmations.get(record.number, ())]
@@ -51,7 +51,8 @@ def believed(
         if not shown or refuted(record, launches[1:]):
             continue
         expectation = None if by_latency or expected is None else expected.get(record.number)
-        price = math.nan if record.cost_per_hour is None else math.log(max(record.cost_per_hour, 1e-12))
+        hourly = objective.hourly(record)
+        price = math.nan if hourly is None else math.log(max(hourly, 1e-12))
         scale = price if by_cost and not math.isnan(price) else 0.0
         found.append(Contender(record.number, tuple(shown), expectation, scale))
         prices.append(price)

@@ -29,6 +29,8 @@ _PER_REQUEST: dict[Metric, Metric] = {
     "cost_per_million_tokens": "cost_per_million_requests",
     "tokens_per_second": "capacity_qps",
 }
+# Watts stand for money there: what is best per request is best per token.
+_ENERGY: tuple[Metric, ...] = ("energy_per_million_output_tokens", "energy_per_million_tokens")
 
 
 def cost_per_million_requests(price_per_hour: float, capacity_qps: float) -> float:
@@ -58,6 +60,23 @@ class Objective:
         """Per metric, whether more is better."""
         return tuple(metric in _MAXIMISED for metric in self.metrics)
 
+    @property
+    def by_energy(self) -> bool:
+        """Whether the first metric is energy, which takes the place of money; it is not known before a launch."""
+        return self.metrics[0] in _ENERGY
+
+    def hourly(self, record: TrialRecord) -> float | None:
+        """What an hour of a configuration takes: its price, or where energy is the objective its GPUs' watts at the
+        capacity, at as much energy for a request as was measured. None where that is not known.
+        """
+        language, capacity = record.language, record.capacity_qps
+        if not self.by_energy:
+            return record.cost_per_hour
+        if language is None or language.energy_per_million_output_tokens is None or capacity is None:
+            return None
+        per_request_wh = language.energy_per_million_output_tokens * language.output_tokens / 1e6
+        return per_request_wh * _SECONDS_PER_HOUR * capacity.value
+
     def __str__(self) -> str:
         words = [
             f"{'maximize' if up else 'minimize'} {metric}"
@@ -79,10 +98,13 @@ class Objective:
         values = self._per_request.values(record)
         if values is None:
             return None
+        hourly = self.hourly(record)
+        if self.by_energy and hourly is not None and record.capacity_qps is not None:
+            values = (cost_per_million_requests(hourly, record.capacity_qps.value), *values[1:])
         return tuple(-_log(value) if up else _log(value) for value, up in zip(values, self.maximised, strict=True))
 
     def losses_at(self, log_capacity: Floats, p99_ms: Floats, log_price: Floats) -> list[Floats]:
-        """The losses where configurations had these log capacities, p99 and log prices per hour: arrays that broadcast.
+        """The losses where configurations had these log capacities, p99 and logs of `hourly`: arrays that broadcast.
 
         A price that is nan is taken to be the mean of the others: then only the capacity counts.
         """
@@ -94,7 +116,7 @@ class Objective:
                 found.append(-log_capacity)
             elif metric == "p99_ms":
                 found.append(np.log(p99_ms))
-            elif metric == "cost_per_million_requests":
+            elif metric == "cost_per_million_requests" or metric in _ENERGY:
                 found.append(price - log_capacity + math.log(1e6 / _SECONDS_PER_HOUR))
             else:
                 fleet = np.ceil((self.target_qps or 1.0) / np.exp(log_capacity) - 1e-9)
@@ -116,7 +138,7 @@ class Objective:
 
         None where there is nothing to compare with: no best yet, several metrics, or no price.
         """
-        if best is None or best.capacity_qps is None or len(self.metrics) > 1:
+        if best is None or best.capacity_qps is None or len(self.metrics) > 1 or self.by_energy:
             return None
         if self._per_request != self:
             return self._per_request.break_even_qps(price_per_hour, best)
@@ -148,7 +170,7 @@ class Objective:
             return record.latency.p99_ms.value if record.latency.p99_ms else None
         if metric == "cost_per_million_requests":
             return record.cost_per_million_requests
-        if metric in _PER_REQUEST:
+        if metric in _PER_REQUEST or metric in _ENERGY:
             return None if record.language is None else getattr(record.language, metric)
         if record.cost_per_hour is None or self.target_qps is None:
             return None

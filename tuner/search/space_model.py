@@ -5,6 +5,8 @@ scikit-learn takes a second to import, so nothing of the surrogate is imported b
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from tuner.search.surrogate.acquisition import Losses
     from tuner.search.surrogate.features import Candidates, Floats, Trials
     from tuner.search.surrogate.mixture import Surrogate
+
+_GPU_ROLES = ("gpu_type", "gpu_memory", "gpu_compute", "gpus", "instance_type")
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,24 @@ class SpaceModel:
     def losses(self, objective: Objective, records: Sequence[TrialRecord]) -> Losses:
         """The objective's losses of all candidates, by log capacities and by log p99s relative to the reference."""
         reference_ms = self._reference_ms(records) or 1.0
+        log_hourly = self._log_power(objective, records) if objective.by_energy else self.candidates.log_price
 
         def losses(log_capacity: Floats, log_p99: Floats) -> list[Floats]:
             p99_ms = np.exp(log_p99) * reference_ms
-            return objective.losses_at(log_capacity, p99_ms, self.candidates.log_price[:, None, None])
+            return objective.losses_at(log_capacity, p99_ms, log_hourly[:, None, None])
 
         return losses
+
+    def _log_power(self, objective: Objective, records: Sequence[TrialRecord]) -> Floats:
+        """Of each candidate, as that of the trials on the same GPUs; nan where none was."""
+        gpus = [one.name for one in self.pool.space.parameters if one.role in _GPU_ROLES]
+        seen: defaultdict[tuple[object, ...], list[float]] = defaultdict(list)
+        for record in records:
+            if (power := objective.hourly(record)) is not None:
+                seen[tuple(record.configuration.get(name) for name in gpus)].append(math.log(power))
+        means = {key: sum(found) / len(found) for key, found in seen.items()}
+        keys = (tuple(one.get(name) for name in gpus) for one in self.pool.configurations)
+        return np.array([means.get(key, math.nan) for key in keys])
 
     def _reference_ms(self, records: Sequence[TrialRecord]) -> float | None:
         """The p99's limit; where there is no SLO, as in a table, what is usual there stands for it."""

@@ -45,8 +45,8 @@ def why_stop(
     hourly = values[0] if values and objective.metrics[0] == "cost_per_hour" else best.cost_per_hour
     if expected_improvement < MIN_SHARE:
         return f"{begun}, which is less than {MIN_SHARE:.1%}."
-    if not hourly:
-        return None
+    if not hourly or objective.by_energy:
+        return None  # energy has no price here
     seconds = statistics.median(
         [max(one.wall_s, one.load_s or 0.0) for record in records if (one := record.timing).wall_s] or [_USUAL_TRIAL_S]
     )

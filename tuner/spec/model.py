@@ -26,9 +26,11 @@ from tuner.spec.runner import RunnerSpec
 from tuner.spec.section import Section, Text
 
 Metric = Literal["cost_per_million_requests", "cost_per_hour", "capacity_qps", "p99_ms",
-                 "cost_per_million_output_tokens", "cost_per_million_tokens", "tokens_per_second"]  # fmt: skip
+                 "cost_per_million_output_tokens", "cost_per_million_tokens", "tokens_per_second",
+                 "energy_per_million_output_tokens", "energy_per_million_tokens"]  # fmt: skip
 Cost = Literal["cost_per_million_requests", "cost_per_hour", "cost_per_million_output_tokens",
-               "cost_per_million_tokens"]  # fmt: skip
+               "cost_per_million_tokens", "energy_per_million_output_tokens",
+               "energy_per_million_tokens"]  # fmt: skip
 
 
 _REQUEST_TIMEOUT_S = 10.0

@@ -138,6 +138,8 @@ def _found(job: TrialJob, measurement: Measurement, notes: Sequence[str], begun:
     language = language_record(measurement, hit_rate)
     if language is not None and measurement.outcome == "measured" and measurement.capacity_qps is not None:
         language = language.at(measurement.capacity_qps.value, job.setup.price(job.request.configuration))
+        if len(usages) == 1:
+            language = language.powered(usages[0].gpu_power_w, measurement.best_qps)
     return findings_of(measurement, job.servers, usages, job.setup.loaded.chain, counted, language)
 
 

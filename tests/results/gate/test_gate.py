@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,6 +12,7 @@ import pytest
 
 from results import Estimate
 from results.gate import GateDecision, GateMeasurement, Setting, decide, gate_markdown, github_annotations, write_gate
+from results.gate.output import gate_text
 
 OWN = 0.015  # what a measurement's interval says of its own error
 
@@ -104,6 +106,17 @@ def test_what_pipelines_read(tmp_path: Path) -> None:
     assert document["metrics"][0]["change"]["value"] == pytest.approx(-0.2)
     assert "**worse**" in gate_markdown("a|b", bad, setting)
     assert github_annotations("x", bad)[0].startswith("::error title=tune gate::requests/s within the SLO: 80.0")
+
+
+def test_energy_is_shown_before_and_now(tmp_path: Path) -> None:
+    before, now = (replace(measurement(100), energy_wh=one) for one in (97.2, 103.0))
+    done = decide(before, [now], Setting(), last=True)
+    write_gate(tmp_path, "a", done, Setting())
+    said = "energy of the GPUs, before and now: 97.2 Wh per million output tokens, 103 Wh per million output tokens"
+    assert said in gate_text("a", done)
+    assert f"{said}." in gate_markdown("a", done, Setting())
+    document = json.loads((tmp_path / "gate.json").read_text(encoding="utf-8"))
+    assert document["energy_per_million_output_tokens"] == [97.2, 103.0]
 
 
 def test_hostile_text_is_text(tmp_path: Path) -> None:

@@ -296,6 +296,24 @@ def test_a_parallel_knob_without_a_number_of_gpus_is_refused(tmp_path: Path, ser
         check(one, table_has_prices=True)
 
 
+@pytest.mark.parametrize(("server", "knob"), [("tensorrt-llm", "pipeline_parallel"), ("lmdeploy", "tensor_parallel")])
+def test_so_it_is_of_the_other_engines(tmp_path: Path, server: str, knob: str) -> None:
+    with pytest.raises(SpecError, match=f"{knob}: takes up to 4 GPUs"):
+        check(load(tmp_path, server, more=PARALLEL.replace("SPACE", f"{knob}: [1, 4]")), table_has_prices=True)
+    loaded = load(tmp_path, server, more=PARALLEL.replace("SPACE", f"gpus: [1, 2, 4, 8], {knob}: [1, 4]"))
+    assert [(one["gpus"], one[knob]) for one in loaded.space] == [(1, 1), (4, 4)]
+
+
+def test_energy_as_an_objective_needs_gpus_whose_power_is_read(tmp_path: Path) -> None:
+    aim = "objective: {minimize: energy_per_million_output_tokens}\n"
+    with pytest.raises(SpecError, match="energy is that of GPUs, and no parameter is one: add gpus"):
+        check(load(tmp_path, "sglang", more=aim + "space: {parameters: {cpu_cores: [1], batch_size: [1, 2]}}\n"))
+    on_one = aim + PARALLEL.replace("SPACE", "batch_size: [1, 2]")
+    check(load(tmp_path, "sglang", more=on_one))
+    with pytest.raises(SpecError, match=r"give its address in runner\.kubernetes\.gpu\.dcgm"):
+        check(load(tmp_path, "sglang", more=on_one + "runner: {type: kubernetes}\n"))
+
+
 @pytest.mark.parametrize("server", ["vllm", "sglang"])
 def test_as_many_gpus_as_the_parallel_knobs_take(tmp_path: Path, server: str) -> None:
     knobs = "cards: {choices: [1, 2, 4, 8], role: gpus}, tensor_parallel: [1, 2, 4], pipeline_parallel: [1, 2]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from results import (
@@ -92,3 +93,32 @@ def test_what_is_cheapest_per_token_ranks_by_the_tokens_that_were_measured() -> 
         assert objective.losses(short) is not None
     per_token = Objective(("cost_per_million_output_tokens",))
     assert per_token.break_even_qps(0.2, short) == CHEAPEST.break_even_qps(0.2, short)
+
+
+def powered(number: int, capacity: float, watts: float, tokens: float = 100) -> TrialRecord:
+    """Its GPUs drew so much at 80% of what it holds."""
+    language = LanguageRecord(output_tokens=tokens, input_tokens=3 * tokens).at(capacity, 0.1)
+    return record(number, capacity, 0.1).model_copy(update={"language": language.powered(watts, 0.8 * capacity)})
+
+
+def test_energy_is_power_over_the_tokens_at_the_rate_where_it_was_drawn() -> None:
+    """360 W at 10 requests/s of 100 output tokens: 0.36 J a token, so 100 Wh a million."""
+    language = LanguageRecord(output_tokens=100, input_tokens=300).at(20, None).powered(360, 10)
+    assert language.energy_per_million_output_tokens == pytest.approx(100)
+    assert language.energy_per_million_tokens == pytest.approx(25)
+    assert LanguageRecord(output_tokens=100).powered(None, 10).energy_per_million_tokens is None
+
+
+def test_where_energy_is_the_objective_watts_stand_for_money() -> None:
+    """The second holds twice as much, and draws three times the power."""
+    objective = Objective(("energy_per_million_output_tokens",))
+    frugal, fast, untold = powered(0, 10, 100), powered(1, 20, 300), record(2, 1000, 0.1)
+    assert [one.number for one in objective.ranked([untold, fast, frugal])] == [0, 1]
+    (saved,), (spent,) = objective.losses(frugal) or (), objective.losses(fast) or ()
+    assert spent - saved == pytest.approx(math.log(1.5))
+    assert objective.losses(untold) is None
+    assert objective.break_even_qps(0.1, frugal) is None  # what another draws is not known before it runs
+    losses = objective.losses_at(
+        np.log([10.0, 20.0]), np.array([1.0, 1.0]), np.log([objective.hourly(one) or 0 for one in (frugal, fast)])
+    )
+    assert losses[0] == pytest.approx([saved, spent])

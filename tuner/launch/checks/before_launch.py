@@ -58,6 +58,7 @@ def _check_service(loaded: LoadedSpec) -> None:
         raise loaded.error(
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
         )
+    _check_power(loaded)
     check_times(loaded)
     _check_secrets(loaded)
     _check_reference(loaded)
@@ -122,6 +123,21 @@ def _used(loaded: LoadedSpec) -> set[str]:
     """Parameters that a placeholder names, or whose role is a resource."""
     named = {name for _, text in templates(loaded) for name in placeholders(text)}
     return named | {one.name for one in loaded.space.parameters if one.role in RESOURCE_ROLES}
+
+
+def _check_power(loaded: LoadedSpec) -> None:
+    """An objective of energy needs GPUs, and somebody who reads their power."""
+    if not any(metric.startswith("energy") for metric in loaded.spec.objective.metrics):
+        return
+    if not any(loaded.space.with_role(role) for role in ("gpu_type", "gpu_memory", "gpus", "instance_type")):
+        raise loaded.error(
+            ("objective",), "energy is that of GPUs, and no parameter is one: add gpus: {choices: [1], role: gpus}"
+        )
+    if loaded.spec.runner.type == "kubernetes" and loaded.spec.runner.kubernetes.gpu.dcgm is None:
+        raise loaded.error(
+            ("objective",), "energy needs the GPUs' power, which DCGM's exporter tells in a cluster: give its address "
+            "in runner.kubernetes.gpu.dcgm",
+        )  # fmt: skip
 
 
 def _check_secrets(loaded: LoadedSpec) -> None:
