@@ -13,6 +13,7 @@ from loadtest.histogram import LatencyHistogram
 from loadtest.llm import Lengths, LlmPlan, PrefixCache
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses, Slowness
 from loadtest.plan import (
+    ONE_LAUNCH,
     TOO_SHORT,
     Answer,
     AnswerCheck,
@@ -41,6 +42,7 @@ from loadtest.request.v2 import infer_request
 from loadtest.slo import LatencyLimit, Slo
 
 __all__ = [
+    "ONE_LAUNCH",
     "TOO_SHORT",
     "Answer",
     "AnswerCheck",

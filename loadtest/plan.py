@@ -24,6 +24,7 @@ Outcome = Literal["measured", "pruned", "infeasible", "invalid"]
 Certainty = Literal["sure", "uncertain"]
 
 
+ONE_LAUNCH = "This launch by itself"  # begins a note that speaks of one launch, and of no other
 TOO_SHORT = "too short to tell"  # how the reason of a measurement begins that had no time for an answer
 
 

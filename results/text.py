@@ -66,8 +66,17 @@ def figure(value: float | None, digits: int = 3) -> str:
     return _fixed(value, digits)
 
 
+_SIGNS = {"USD": "$"}
+
+
+def currency_sign(code: str) -> str:
+    """`$` for `USD`; any other code as it is, which is written behind the amount."""
+    return _SIGNS.get(code, code)
+
+
 def money(value: float | None, currency: str) -> str:
-    """Three digits below 1 (`$0.00210`), hundredths below 1,000, whole units above."""
+    """Three digits below 1 (`$0.00210`), hundredths below 1,000, whole units above. `currency` is a code or a sign."""
+    currency = currency_sign(currency)
     if value is None or not math.isfinite(value):
         return NONE
     size_of = abs(value)
@@ -77,6 +86,12 @@ def money(value: float | None, currency: str) -> str:
         amount = _fixed(size_of, 3) if size_of >= 1e-9 else "0"
     sign = "-" if value < 0 else ""
     return f"{sign}{amount} {currency}" if currency.isalnum() else f"{sign}{currency}{amount}"
+
+
+def money_between(low: float, high: float, currency: str) -> str | None:
+    """`$51.20 to $64.90`; None where both ends read the same, so that nothing is said twice."""
+    ends = money(low, currency), money(high, currency)
+    return None if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
 def share(value: float | None) -> str:
@@ -114,6 +129,13 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def seen_at(rate_qps: float | None, requests: int | None) -> str | None:
+    """`at 104 requests/s, of 1,240 requests`: where a percentile was seen; None where nobody knows, as of a table."""
+    rate = "" if rate_qps is None else f"at {figure(rate_qps)} requests/s"
+    count = "" if not requests else f"of {requests:,} requests"
+    return ", ".join(filter(None, (rate, count))) or None
+
+
 def milliseconds(value: float | None) -> str:
     """`21.7 ms`."""
     return NONE if value is None or math.isnan(value) else f"{figure(value)} ms"
@@ -132,10 +154,11 @@ def assigned(configuration: Mapping[str, object]) -> str:
 
 
 def interval(estimate: Estimate | None) -> str | None:
-    """`398 to 425`; None where nothing is uncertain, as in a recorded table."""
+    """`398 to 425`; None where nothing is uncertain, as in a recorded table, or both ends read the same."""
     if estimate is None or not estimate.low < estimate.high:
         return None
-    return f"{figure(estimate.low)} to {figure(estimate.high)}"
+    low, high = figure(estimate.low), figure(estimate.high)
+    return None if low == high else f"{low} to {high}"
 
 
 def change(before: float | None, after: float | None) -> str:

@@ -22,7 +22,7 @@ from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.search import ServerSearch
 from loadtest.judge.widening import gain_of
 from loadtest.neighbours import Neighbours
-from loadtest.plan import Interval, LoadPlan, Measurement, Outcome
+from loadtest.plan import ONE_LAUNCH, Interval, LoadPlan, Measurement, Outcome
 from loadtest.request.vocabulary import vocabulary
 from loadtest.slo import LatencyLimit
 
@@ -165,9 +165,8 @@ def _notes(plan: LoadPlan, found: CapacityResult, warm: WarmUp) -> list[str]:
     if plan.request.llm is not None and (note := vocabulary(plan.request.llm.tokenizer).note):
         notes.append(note)
     if found.certainty == "uncertain" and found.at_least_qps and found.at_most_qps:
-        notes.append(
-            f"Uncertain: at least {digits(found.at_least_qps)}, at most {digits(found.at_most_qps)} requests/s."
-        )
+        ends = f"at least {digits(found.at_least_qps)} and at most {digits(found.at_most_qps)} requests/s"
+        notes.append(f"{ONE_LAUNCH} shows a capacity of {ends}: more load would tell.")
     if found.unlike_known:
         notes.append(
             "The server is unlike any server we know: its interval rests on counts of late requests, and is wide."

@@ -13,7 +13,7 @@ from results.records import (
 )
 from results.summary import StudySummary
 from results.tables import trials_csv
-from results.text import assigned, figure, interval, milliseconds, money, share, visible
+from results.text import assigned, figure, interval, milliseconds, money, seen_at, share, visible
 from results.trial_parts import LanguageRecord
 
 _MAX = 60  # cards; a phone shows the best of more
@@ -40,11 +40,12 @@ def _energy(tokens: LanguageRecord | None) -> str | None:
 
 def _card(study: StudySummary, one: TrialRecord) -> html.Article:
     best = one.number == study.recommendation.trial
+    seen = seen_at(one.latency.latencies_at_qps, one.latency.latencies_from_requests) or ""
     cost, tokens = one.cost_per_million_requests, one.language
     figures = [
         ("requests/s", figure(one.capacity_qps.value) if one.capacity_qps else None),
         ("95% interval", interval(one.capacity_qps)),
-        ("p99", milliseconds(one.latency.p99_ms.value) if one.latency.p99_ms else None),
+        (f"p99 {seen}".rstrip(), milliseconds(one.latency.p99_ms.value) if one.latency.p99_ms else None),
         ("first token p99", milliseconds(tokens.ttft.p99_ms) if tokens and tokens.ttft else None),
         ("good", share(tokens.good) if tokens and tokens.good is not None else None),
         ("Wh per million output tokens", _energy(tokens)),

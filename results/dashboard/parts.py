@@ -28,6 +28,8 @@ from results.text import (
     interval,
     milliseconds,
     money,
+    money_between,
+    seen_at,
     share,
     size,
     visible,
@@ -99,7 +101,8 @@ def columns(study: StudySummary) -> list[dict[str, Any]]:
     """Of the grid of trials; numbers sort as numbers."""
     numeric = {"type": "numericColumn", "filter": "agNumberColumnFilter"}
     names = {
-        "capacity_qps": "requests/s", "p99_ms": "p99, ms", "cost_per_hour": "per hour",
+        "capacity_qps": "requests/s", "p99_ms": "p99, ms",
+        "p99_at_qps": "p99 at, requests/s", "p99_requests": "p99 of requests", "cost_per_hour": "per hour",
         "cost_per_million_requests": "per million", "error_rate": "errors, %", "cpu_cores_used": "cores used",
         "memory_mib": "memory, MiB", "gpu_percent": "GPU, %", "wall_s": "took, s",
     }  # fmt: skip
@@ -139,6 +142,8 @@ def _row(study: StudySummary, record: TrialRecord) -> dict[str, Any]:
         **{f"parameter:{name}": _cell(value) for name, value in record.configuration.items()},
         "capacity_qps": record.capacity_qps.value if record.capacity_qps else None,
         "p99_ms": record.latency.p99_ms.value if record.latency.p99_ms else None,
+        "p99_at_qps": record.latency.latencies_at_qps if record.latency.p99_ms else None,
+        "p99_requests": record.latency.latencies_from_requests if record.latency.p99_ms else None,
         "cost_per_hour": record.cost_per_hour,
         "cost_per_million_requests": record.cost_per_million_requests,
         "error_rate": None if record.latency.error_rate is None else 100 * record.latency.error_rate,
@@ -161,6 +166,10 @@ def trial(study: StudySummary, record: TrialRecord, evidence: TrialEvidence) -> 
     facts = [
         ("capacity", f"{figure(latest.capacity_qps.value)} requests/s" if latest.capacity_qps else NONE),
         ("95% interval", interval(latest.capacity_qps) or NONE),
+        (
+            f"p99 {seen_at(latest.latency.latencies_at_qps, latest.latency.latencies_from_requests) or ''}".rstrip(),
+            milliseconds(latest.latency.p99_ms.value if latest.latency.p99_ms else None),
+        ),
         ("cold start", duration(latest.timing.cold_start_s)),
         ("memory at most", size(latest.use.memory_peak_bytes)),
         ("throttled", share(latest.use.throttled_share)),
@@ -204,8 +213,9 @@ def planned(plan: Plan) -> list[Any]:
         (share(strategy.miss_share), "of requests late, as simulated"),
     ]
     if strategy.monthly is not None:
-        ends = f"{money(strategy.monthly.low, plan.currency)} to {money(strategy.monthly.high, plan.currency)}"
-        facts.append((money(strategy.monthly.value, plan.currency), f"on demand; {ends} as the capacity is uncertain"))
+        ends = money_between(strategy.monthly.low, strategy.monthly.high, plan.currency)
+        about = f"on demand; {ends} as the capacity is uncertain" if ends else "on demand"
+        facts.append((money(strategy.monthly.value, plan.currency), about))
     shown: list[Any] = [
         html.P(visible(f"Run {plan.option.words}: {strategy.words}."), className="sentence"),
         html.Dl([html.Div([html.Dt(value), html.Dd(name)]) for value, name in facts], className="figures"),

@@ -14,7 +14,7 @@ from results.planning.mixed import Mixed
 from results.planning.plan import Option, Plan, Strategy
 from results.report.chart import Axis, Chart, Frame, Mark, Note, area, line, steps
 from results.report.report import environment
-from results.text import duration, energy, figure, given, goodput, money, share, visible
+from results.text import duration, energy, figure, given, goodput, money, money_between, share, visible
 
 _MAX_DRAWN = 600
 
@@ -44,12 +44,14 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"Run {option.words}: {strategy.words}."
     yield f"  replicas        {_replicas(strategy)}"
     if strategy.monthly is not None:
-        ends = f" ({money(strategy.monthly.low, plan.currency)} to {money(strategy.monthly.high, plan.currency)})"
-        yield f"  cost            {money(strategy.monthly.value, plan.currency)} a month on demand{ends}"
+        ends = money_between(strategy.monthly.low, strategy.monthly.high, plan.currency)
+        cost = money(strategy.monthly.value, plan.currency)
+        yield f"  cost            {cost} a month on demand" + (f" ({ends})" if ends else "")
     yield f"  late requests   {share(strategy.miss_share)} predicted, {share(plan.wishes.misses)} allowed"
     cold_s, each = option.replica.cold_start_s, figure(option.replica.capacity_qps)
     yield f"  cold start      {duration(cold_s) if cold_s else 'not measured'}"
-    yield f"  planned with    {each} requests/s each, the lower bound of {figure(option.capacity_qps.value)}"
+    whole = figure(option.capacity_qps.value)
+    yield f"  planned with    {each} requests/s each" + (f", the lower bound of {whole}" if each != whole else "")
     if plan.slo:
         held = goodput(option.good, option.good_of)
         yield f"  within          {' and '.join(plan.slo)}" + (f"; {held} at that rate" if held else "")
@@ -98,7 +100,7 @@ def _otherwise(plan: Plan) -> Iterator[str]:
         yield "\nOther hardware:"
         for other in plan.options[1:]:
             paid = money(other.strategy.monthly.value if other.strategy.monthly else None, plan.currency)
-            yield f"  {other.group}: {paid} a month, {other.words}, {other.strategy.words}"
+            yield f"  {paid} a month: {other.words}, {other.strategy.words}"
 
 
 def _replicas(strategy: Strategy) -> str:

@@ -25,6 +25,7 @@ from results.text import (
     interval,
     milliseconds,
     money,
+    seen_at,
     share,
     size,
 )
@@ -142,6 +143,7 @@ def _of_tokens(one: LanguageRecord | None) -> list[tuple[str, str]]:
 def _facts(one: TrialRecord) -> str | None:
     """What a trial showed besides, for the line under its row."""
     shown = [
+        ("p99 {}", _seen(one) or NONE),
         ("bottleneck {}", one.bottleneck or NONE),
         ("{} cores used", figure(one.use.cpu_cores_used, 2)),
         ("{} of memory", size(one.use.memory_peak_bytes)),
@@ -152,6 +154,11 @@ def _facts(one: TrialRecord) -> str | None:
         ("took {}", _lasted(one.timing.wall_s)),
     ]
     return " \N{MIDDLE DOT} ".join(words.format(text) for words, text in shown if text != NONE) or None
+
+
+def _seen(one: TrialRecord) -> str | None:
+    """The rate of its p99, and the number of requests that it rests on."""
+    return seen_at(one.latency.latencies_at_qps, one.latency.latencies_from_requests) if one.latency.p99_ms else None
 
 
 def _lasted(seconds: float | None) -> str:

@@ -45,6 +45,8 @@ from results.text import (
     markdown,
     milliseconds,
     money,
+    money_between,
+    seen_at,
     share,
     visible,
 )
@@ -216,12 +218,16 @@ def highlights(study: StudySummary) -> list[Highlight]:
 def _at_rate(study: StudySummary) -> str:
     """At which rate the p99 was measured, and of how many requests: the highest that held, below the capacity."""
     number = study.recommendation.trial
+    record = next((study.latest(one) for one in study.records if one.number == number), None)
+    latency = None if record is None else record.latency
+    if latency is not None and (seen := seen_at(latency.latencies_at_qps, latency.latencies_from_requests)):
+        return seen
     evidence = None if number is None else study.evidence.get(number)
     held = [one for one in evidence.probes if one.verdict == "met"] if evidence else []
     if not held:
         return "at the highest rate that held"
     probe = max(held, key=lambda one: one.rate_qps)
-    return f"at {figure(probe.rate_qps)} requests/s, of {probe.requests:,} requests"
+    return seen_at(probe.rate_qps, probe.requests) or ""
 
 
 def _cost_sure(study: StudySummary) -> str | None:
@@ -230,8 +236,9 @@ def _cost_sure(study: StudySummary) -> str | None:
     capacity, cost = best.capacity_qps, best.cost_per_million_requests
     if capacity is None or cost is None or not 0 < capacity.low < capacity.high:
         return None
-    low, high = (money(cost * capacity.value / end, study.question.currency) for end in (capacity.high, capacity.low))
-    return f"95% interval {low} to {high}"
+    low, high = (cost * capacity.value / end for end in (capacity.high, capacity.low))
+    ends = money_between(low, high, study.question.currency)
+    return f"95% interval {ends}" if ends else None
 
 
 def _value(estimate: Estimate | None, text: Any) -> str:

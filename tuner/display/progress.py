@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from results import TrialRecord
-from results.text import assigned, duration, figure, one_line
+from results.text import assigned, duration, money, one_line
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
 from tuner.display.wording import measured, paid, spent_on
@@ -91,8 +91,7 @@ def study_line(whole: Whole, width: int) -> Text:
         about = "" if narrow else "about " if whole.seconds else "at most "
         line.append(f", {about}{duration(left_s)} left")
     if whole.spent > 0:
-        amount = figure(whole.spent, 2) if narrow else figure(whole.spent)
-        line.append(f", {amount} {outline.currency}" + ("" if narrow else " so far"))
+        line.append(f", {money(whole.spent, outline.currency)}" + ("" if narrow else " so far"))
     line.append(", " + _best(whole.best, outline.currency, width), style="green" if whole.best else "dim")
     return _cut(line, width)
 
@@ -103,8 +102,8 @@ def _best(best: TrialRecord | None, currency: str, width: int) -> str:
     if best.cost_per_million_requests is not None:
         text = paid(best, currency)
         if width < _WORDS_FROM:
-            unit = f" {currency}/million" if width >= _UNITS_FROM else ""
-            text = text.replace(f" {currency} per million", unit).replace(" to ", "\N{EN DASH}")
+            unit = "/million" if width >= _UNITS_FROM else ""
+            text = text.replace(" per million", unit).replace(" to ", "\N{EN DASH}")
         return f"best #{best.number} {text}"
     rate = "" if best.capacity_qps is None else f" {measured(best.capacity_qps, 'req/s')}"
     return f"best #{best.number}{rate}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from results import Estimate, Recommendation, TrialRecord
-from results.text import assigned, duration, figure, interval, money, one_line
+from results.text import assigned, duration, figure, interval, money, one_line, seen_at
 from tuner.display.protocol import StudyOutline
 
 # What messages name in backticks as an argument in Python, and the command line has as an option.
@@ -28,7 +28,8 @@ def outcome(record: TrialRecord, currency: str) -> str:
     parts = [paid(record, currency)] if record.cost_per_million_requests is not None else []
     parts.append(measured(record.capacity_qps, "req/s"))
     if record.latency.p99_ms is not None:
-        parts.append(f"p99 {measured(record.latency.p99_ms, 'ms')}")
+        seen = seen_at(record.latency.latencies_at_qps, record.latency.latencies_from_requests)
+        parts.append(f"p99 {measured(record.latency.p99_ms, 'ms')}" + (f" {seen}" if seen else ""))
     if record.bottleneck:
         parts.append(record.bottleneck)
     return ", ".join(parts)
@@ -41,7 +42,7 @@ def measured(found: Estimate, unit: str) -> str:
 
 
 def paid(record: TrialRecord, currency: str) -> str:
-    """`0.141 USD per million (0.118 to 0.176)`: the price is known, so its interval is that of the capacity."""
+    """`$0.141 per million (0.118 to 0.176)`: the price is known, so its interval is that of the capacity."""
     text = f"{money(record.cost_per_million_requests, currency)} per million"
     capacity, cost = record.capacity_qps, record.cost_per_million_requests
     if capacity is None or cost is None or interval(capacity) is None or capacity.low <= 0:

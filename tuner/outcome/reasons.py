@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from loadtest import ONE_LAUNCH
 from results import ChainRecord, LanguageRecord, TrialRecord
-from results.text import assigned, better_by, between, energy, figure, goodput, money
+from results.text import assigned, better_by, between, energy, figure, goodput, money, money_between
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import find_current
 from tuner.search.decision import Decision
@@ -56,7 +57,8 @@ def reasons(of: Grounds) -> list[str]:
     said += [_how_sure(of), *_current_missing(of), *_against_next(of), *_untried(of)]
     if best.bottleneck:
         said.append(f"Its bottleneck at its highest rate: {best.bottleneck}.")
-    return [*said, *(note for note in best.notes if note not in said)]
+    pooled = len(of.launches) > 1  # then the interval of all launches together is what counts
+    return [*said, *(one for one in best.notes if one not in said and not (pooled and one.startswith(ONE_LAUNCH)))]
 
 
 def _decided(of: Grounds) -> str:
@@ -93,7 +95,7 @@ def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:
         text += f", for {money(best.cost_per_hour, currency)} an hour: {money(million, currency)} per million requests"
         if capacity.low < capacity.high:
             ends = (million * capacity.value / capacity.high, million * capacity.value / capacity.low)
-            text += f" ({money(ends[0], currency)} to {money(ends[1], currency)})"
+            text += f" ({between_})" if (between_ := money_between(*ends, currency)) else ""
     return f"{text}."
 
 

@@ -11,6 +11,7 @@ from results import (
     StudyQuestion,
     StudySummary,
 )
+from results.text import currency_sign
 from tuner.outcome.recommendation import recommend, weigh
 from tuner.search.contenders import find_current
 from tuner.search.objective import Objective
@@ -65,7 +66,7 @@ def _question(loaded: LoadedSpec, objective: Objective) -> StudyQuestion:
         objective=str(objective),
         metrics=objective.metrics,
         maximised=objective.maximised[0],
-        currency="$" if loaded.spec.prices.currency == "USD" else loaded.spec.prices.currency,
+        currency=currency_sign(loaded.spec.prices.currency),
     )
 
 

@@ -25,6 +25,7 @@ from results import (
     write_report,
     write_trials,
 )
+from results.text import money_between
 
 HOSTILE = '=HYPERLINK("http://x") <script>alert(1)</script> \x1b[31m|red|` \n# title'
 
@@ -161,3 +162,20 @@ def test_a_server_that_never_settled_is_drawn(tmp_path: Path) -> None:
     assert "## Never settled" in (tmp_path / "report.md").read_text(encoding="utf-8")
     write_report(tmp_path, summary())
     assert "Never settled" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_each_trial_says_at_which_rate_its_p99_was_seen_and_of_how_many_requests(tmp_path: Path) -> None:
+    seen = RECORDS[0].model_copy(
+        update={"latency": RECORDS[0].latency.model_copy(
+            update={"latencies_at_qps": 96.0, "latencies_from_requests": 1240}
+        )}
+    )  # fmt: skip
+    write_report(tmp_path, summary((seen, RECORDS[1])))
+    for name in ("report.html", "report.md"):
+        assert "p99 at 96.0 requests/s, of 1,240 requests" in (tmp_path / name).read_text(encoding="utf-8"), name
+
+
+def test_an_interval_whose_ends_read_the_same_is_no_interval() -> None:
+    assert money_between(58.401, 58.404, "USD") is None
+    assert money_between(51.2, 64.9, "USD") == "$51.20 to $64.90"
+    assert money_between(51.2, 64.9, "EUR") == "51.20 EUR to 64.90 EUR"

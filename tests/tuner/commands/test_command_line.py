@@ -60,7 +60,7 @@ def test_validate_shows_the_space_and_an_estimate(tmp_path: Path, tune: Tune) ->
     assert "1 configuration of 1 parameter\n" in done.stdout
     assert "1 trial (all that can run)" in done.stdout
     assert "at most" in done.stdout
-    assert " USD of machines" in done.stdout
+    assert "about $" in done.stdout
 
 
 @pytest.mark.usefixtures("server")

@@ -35,7 +35,7 @@ def test_it_stops_when_a_trial_costs_more_than_it_saves() -> None:
     reason = why_stop(0.006, COST, cheap[0], cheap, "USD")
     assert reason is not None
     assert "0.60%" in reason
-    assert "0.219 USD a month; it would cost 0.334 USD" in reason
+    assert "$0.219 a month; it would cost $0.334" in reason
     assert why_stop(0.006, COST, records[0], records, "USD") is None
 
 
