@@ -41,7 +41,8 @@ class RunnerUnavailable(Exception):
 @dataclass(frozen=True)
 class Resources:
     """What the configuration asks for. None: not limited by the spec. `gpus` is how many GPUs of that type, or slices
-    of that size; None: one, where a type or a slice is asked for.
+    of that size; None: one, where a type, a slice or a share is asked for. `gpu_compute` is the share of each GPU's
+    compute, above 0 and at most 1; None: all of it, or what the slice has.
     """
 
     cpu_cores: float | None = None
@@ -49,13 +50,24 @@ class Resources:
     gpu_type: str | None = None
     gpu_memory: ParameterValue | None = None
     gpus: int | None = None
+    gpu_compute: float | None = None
 
     @property
     def gpu_count(self) -> int:
         """How many GPUs, or slices of one, the server is to be given."""
         if self.gpus is not None:
             return self.gpus
-        return int(self.gpu_type is not None or self.gpu_memory is not None)
+        return int(any(one is not None for one in (self.gpu_type, self.gpu_memory, self.gpu_compute)))
+
+    @property
+    def shares_compute(self) -> bool:
+        """Whether it is to have a part of a GPU's compute only."""
+        return self.gpu_compute is not None and self.gpu_compute < 1
+
+    @property
+    def compute_percent(self) -> str:
+        """The share of the compute as CUDA's MPS and device plugins write it: `25`, `12.5`."""
+        return f"{100 * (1.0 if self.gpu_compute is None else self.gpu_compute):g}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,15 @@ from search_spaces.expression import Constraint, ExpressionError
 from search_spaces.parameter import Configuration, Parameter, ParameterValue, Role, SpaceError, text_of
 from search_spaces.values import quantity
 
-_ONCE = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpus", "replicas")  # two of them would contradict each other
+_ONCE = (
+    "cpu_cores",
+    "memory",
+    "gpu_type",
+    "gpu_memory",
+    "gpu_compute",
+    "gpus",
+    "replicas",
+)  # two of them would contradict each other
 _MAX_STEPS = 150_000  # about a second: what is beyond is counted as "over"
 _MAX_DRAWS = 20_000
 _FIRST = 100

@@ -46,7 +46,8 @@ class Listening:
 @dataclass(frozen=True)
 class Needs:
     """What a replica asks for. `requests` are Kubernetes' requests and limits, GPU resources included; `gpus` is how
-    many GPUs, or slices of one (None: one, where a type is said).
+    many GPUs, or slices of one (None: one, where a type is said). `claim` is the spec of the ResourceClaimTemplate by
+    which it gets them, where it claims them.
     """
 
     requests: Mapping[str, str]
@@ -57,6 +58,7 @@ class Needs:
     tolerations: tuple[Mapping[str, Any], ...]
     shm_bytes: int | None
     gpus: int | None = None
+    claim: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

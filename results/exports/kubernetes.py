@@ -12,12 +12,15 @@ from results.text import figure
 
 _PERIOD_S = 2
 _TIMEOUT_S = 5  # of a probe's request; Kubernetes' own is 1 s, which a busy server misses
+_CLAIM = "gpu"
 _HANGS_AFTER = 6  # probes without an answer, 10 s apart
 
 
 def kubernetes(one: Deployable) -> dict[str, str]:
-    """Deployment, Service and HorizontalPodAutoscaler (autoscaling/v2), and a ConfigMap for rendered files."""
-    documents = [*([_config_map(one)] if one.program.files else []), deployment(one), service(one)]
+    """Deployment, Service and HorizontalPodAutoscaler (autoscaling/v2), a ConfigMap for rendered files, and a
+    ResourceClaimTemplate where the replica claims its GPUs.
+    """
+    documents = [*beside(one), deployment(one), service(one)]
     return {f"{one.name}.yaml": f"{to_yaml(documents, header(one))}---\n{explained(one)}"}
 
 
@@ -41,7 +44,7 @@ def patch(one: Deployable) -> dict[str, str]:
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": ["deployment.yaml", *(["files.yaml"] if one.program.files else [])],
+        "resources": ["deployment.yaml", *(["files.yaml"] if beside(one) else [])],
         "patches": [{"path": "patch.yaml", "target": {"kind": "Deployment", "name": one.name}}],
     }
     files = {
@@ -52,7 +55,7 @@ def patch(one: Deployable) -> dict[str, str]:
         ),
         "kustomization.yaml": to_yaml([kustomization], header(one)),
     }
-    return files | ({"files.yaml": to_yaml([_config_map(one)], header(one))} if one.program.files else {})
+    return files | _file_of(beside(one), one)
 
 
 def helm_values(one: Deployable) -> dict[str, str]:
@@ -78,8 +81,29 @@ def helm_values(one: Deployable) -> dict[str, str]:
     values |= _volumes(one)
     if one.target_cpu_percent is not None:
         values["autoscaling"]["targetCPUUtilizationPercentage"] = one.target_cpu_percent
-    files = {"files.yaml": to_yaml([_config_map(one)], header(one))} if one.program.files else {}
-    return {"values.yaml": to_yaml([values], header(one)), **files}
+    return {"values.yaml": to_yaml([values], header(one)), **_file_of(beside(one), one)}
+
+
+def beside(one: Deployable) -> list[Document]:
+    """What its pods need beside them: the rendered files, and the template of their claims."""
+    return [*([_config_map(one)] if one.program.files else []), *claims(one)]
+
+
+def claims(one: Deployable) -> list[Document]:
+    """A ResourceClaimTemplate (resource.k8s.io/v1) where the replica claims its GPUs."""
+    if one.needs.claim is None:
+        return []
+    kind = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate"}
+    named = {"name": _claim_name(one), "labels": metadata(one)["labels"]}
+    return [{**kind, "metadata": named, "spec": dict(one.needs.claim)}]
+
+
+def _file_of(documents: list[Document], one: Deployable) -> dict[str, str]:
+    return {"files.yaml": to_yaml(documents, header(one))} if documents else {}
+
+
+def _claim_name(one: Deployable) -> str:
+    return f"{one.name}-gpu"
 
 
 def deployment(one: Deployable) -> Document:
@@ -123,7 +147,7 @@ def container(one: Deployable, name: str | None = None) -> Document:
         "name": name or one.name,
         "image": one.program.image or NO_IMAGE,
         "ports": [{"name": "http", "containerPort": one.listens.port}],
-        **({"resources": resources(one)} if one.needs.requests else {}),
+        **({"resources": resources(one)} if one.needs.requests or one.needs.claim else {}),
         "startupProbe": {
             **ready, "periodSeconds": _PERIOD_S,
             "failureThreshold": max(3, math.ceil(one.listens.ready_timeout_s / _PERIOD_S)),
@@ -187,7 +211,8 @@ def metadata(one: Deployable) -> Document:
 def resources(one: Deployable) -> Document:
     """Requests and limits are the same: what was measured is what is reserved."""
     wanted = {name: _size(value) if name == "memory" else value for name, value in one.needs.requests.items()}
-    return {"requests": wanted, "limits": dict(wanted)} if wanted else {}
+    claimed = {} if one.needs.claim is None else {"claims": [{"name": _CLAIM}]}
+    return ({"requests": wanted, "limits": dict(wanted)} if wanted else {}) | claimed
 
 
 def _size(value: str) -> str:
@@ -231,6 +256,8 @@ def _placement(one: Deployable) -> Document:
     found: Document = {}
     if one.needs.node_selector:
         found["nodeSelector"] = dict(one.needs.node_selector)
+    if one.needs.claim is not None:
+        found["resourceClaims"] = [{"name": _CLAIM, "resourceClaimTemplateName": _claim_name(one)}]
     if one.needs.tolerations:
         found["tolerations"] = [dict(toleration) for toleration in one.needs.tolerations]
     return found

@@ -6,7 +6,7 @@ import re
 
 from results.exports.deployable import Deployable
 from results.exports.documents import NO_IMAGE, Document, NotExportable, header, to_yaml
-from results.exports.kubernetes import metadata, pod
+from results.exports.kubernetes import claims, metadata, pod
 from results.exports.servers import uses
 
 _KUBEDL = {"Triton": "triton", "TFServing": "tf-serving"}
@@ -28,7 +28,7 @@ def kserve(one: Deployable) -> dict[str, str]:
         "metadata": metadata(one),
         "spec": {"predictor": predictor},
     }
-    return {f"{one.name}.yaml": to_yaml([document], header(one))}
+    return {f"{one.name}.yaml": to_yaml([*claims(one), document], header(one))}
 
 
 def kubedl(one: Deployable) -> dict[str, str]:
@@ -58,7 +58,7 @@ def kubedl(one: Deployable) -> dict[str, str]:
         "metadata": metadata(one),
         "spec": {"framework": framework, "predictors": [predictor]},
     }
-    return {f"{one.name}.yaml": to_yaml([document], header(one))}
+    return {f"{one.name}.yaml": to_yaml([*claims(one), document], header(one))}
 
 
 def seldon(one: Deployable) -> dict[str, str]:
@@ -79,7 +79,7 @@ def seldon(one: Deployable) -> dict[str, str]:
         "metadata": metadata(one),
         "spec": {"name": one.name, "predictors": [predictor]},
     }
-    return {f"{one.name}.yaml": to_yaml([document], header(one))}
+    return {f"{one.name}.yaml": to_yaml([*claims(one), document], header(one))}
 
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")

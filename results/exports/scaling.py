@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from results.exports.deployable import Deployable
 from results.exports.documents import Document, NotExportable, aim, body, comment, header, remarked, to_yaml
-from results.exports.kubernetes import metadata, pod, quantity, selector, service
+from results.exports.kubernetes import claims, metadata, pod, quantity, selector, service
 from results.exports.servers import uses
 
 # Servers' own counters of requests, as their documentation names them.
@@ -77,7 +77,7 @@ def leader_worker_set(one: Deployable) -> dict[str, str]:
             "Export kubernetes, whose ConfigMap holds them."
         )
     head = f"{header(one)}\nA group is one pod, as it was measured; a model over several machines needs another size."
-    return {f"{one.name}.yaml": to_yaml([document, service(one)], head)}
+    return {f"{one.name}.yaml": to_yaml([*claims(one), document, service(one)], head)}
 
 
 def inference_pool(one: Deployable) -> dict[str, str]:

@@ -19,6 +19,8 @@ class NamedDevices(Devices):
         """GPUs that no device, or too few of them, is named for."""
         if not resources.gpu_count:
             return None
+        if resources.shares_compute:
+            return f"asks for {gpus_text(resources)}, and a container of Docker's has all of its GPU's compute"
         named = self._named_for(resources)
         if not named:
             known = ", ".join(self._named) or "none"

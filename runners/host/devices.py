@@ -41,7 +41,8 @@ class Devices:
         if not fitting or not count:
             yield ()
             return
-        taken = (group, share_of(resources.gpu_memory, self._memory_bytes()) if count == 1 else 1.0)
+        share = max(share_of(resources.gpu_memory, self._memory_bytes()), resources.gpu_compute or 0.0)
+        taken = (group, share if count == 1 else 1.0)
         with self._freed:
             while (free := self._choose(fitting, count, *taken)) is None:
                 if len(fitting) - sum(self._is_ours(one, group) for one in fitting) < count:
@@ -78,10 +79,19 @@ class Devices:
 
 
 def gpus_text(resources: Resources) -> str:
-    """What is asked for, for a message: `the GPU A100/1g.10gb`, `4 GPUs H100`."""
+    """What is asked for, for a message: `the GPU A100/1g.10gb`, `4 GPUs H100`, `25% of the compute of the GPU T4`."""
     parts = [str(part) for part in (resources.gpu_type, resources.gpu_memory) if part is not None]
     name = " " + "/".join(parts) if parts else ""
-    return f"{resources.gpu_count} GPUs{name}" if resources.gpu_count != 1 else f"the GPU{name}"
+    of = f"{resources.compute_percent}% of the compute of " if resources.shares_compute else ""
+    return of + (f"{resources.gpu_count} GPUs{name}" if resources.gpu_count != 1 else f"the GPU{name}")
+
+
+def slice_bytes(slice_: ParameterValue | None, memory_bytes: int | None) -> int | None:
+    """A slice of a device's memory as bytes; None where it is the whole, or where neither it nor the device says."""
+    if isinstance(slice_, str) and (size := _SIZE.fullmatch(slice_.strip())):
+        return int(float(size[1]) * _UNITS[size[2]])
+    share = share_of(slice_, memory_bytes)
+    return None if share == 1.0 or memory_bytes is None else int(share * memory_bytes)
 
 
 def share_of(slice_: ParameterValue | None, memory_bytes: int | None) -> float:

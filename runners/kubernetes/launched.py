@@ -37,6 +37,10 @@ def create_objects(
                 cluster.core.create_namespaced_secret,
                 objects.secret(name, container.secrets, labels, owner),
             )
+        if (claim := options.gpus.claim(container.resources)) is not None:
+            group, version, plural = objects.CLAIMS
+            made = objects.claim_template(name, claim, labels, owner)
+            cluster.ask(cluster.custom.create_namespaced_custom_object, group, version, cluster.namespace, plural, made)
         if workload["kind"] == "Deployment":
             cluster.create(cluster.apps.create_namespaced_deployment, workload)
         else:
@@ -64,8 +68,12 @@ def _create_shared(cluster: Cluster, document: Any) -> None:
             raise error.api_exceptions[0] from error
 
 
-def delete_objects(cluster: Cluster, template: Mapping[str, Any], name: str, watcher: Watcher) -> None:
-    """Delete all objects of a launch, and wait until nothing runs. Raises RunnerUnavailable where something does."""
+def delete_objects(
+    cluster: Cluster, template: Mapping[str, Any], name: str, watcher: Watcher, *, claimed: bool = False
+) -> None:  # fmt: skip
+    """Delete all objects of a launch, and wait until nothing runs. Raises RunnerUnavailable where something does.
+    `claimed`: its devices are.
+    """
     kind = template["kind"]
     if kind == "Deployment":
         cluster.delete(cluster.apps.delete_namespaced_deployment, name, **AT_ONCE)
@@ -81,6 +89,13 @@ def delete_objects(cluster: Cluster, template: Mapping[str, Any], name: str, wat
         cluster.delete(cluster.core.delete_namespaced_pod, pod.metadata.name)
     cluster.delete(cluster.core.delete_namespaced_service, name)
     cluster.delete(cluster.core.delete_namespaced_config_map, objects.files_name(name))
+    if claimed:
+        group, version, plural = objects.CLAIMS
+        called = objects.claim_name(name)
+        with contextlib.suppress(ApiException):  # a configuration without a GPU claims none
+            cluster.ask(
+                cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, called
+            )
     if not watcher.await_end(_GONE_S):
         raise RunnerUnavailable(f"the pod of {name} still runs {_GONE_S:g} s after it was deleted")
     for pod in watcher.seen().pods:

@@ -68,7 +68,7 @@ class Nodes:
         if self._nodes is None:
             return None
         fitting = [node for node in self._nodes if _selects(node.metadata.labels or {}, self._options.node_selector)]
-        if asked.gpu_type is not None:
+        if asked.gpu_type is not None and not self._options.gpus.slices.claimed:
             label, values = self._options.gpus.type_label, self._options.gpus.label_values(asked.gpu_type)
             fitting = [node for node in fitting if (node.metadata.labels or {}).get(label) in values]
             if not fitting:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runners.kubernetes.manifest import PORT, Document, model_of, pod_of, server_container
-from runners.kubernetes.options import KubernetesOptions
+from runners.kubernetes.options import CLAIM, KubernetesOptions
 from runners.protocol import Container, Resources
 
 FILES = "/tune/files"
@@ -24,6 +24,7 @@ _MERGE_KEYS = {
     "volumeDevices": "devicePath",
     "hostAliases": "ip",
 }
+CLAIMS = ("resource.k8s.io", "v1", "resourceclaimtemplates")  # group, version, plural
 CUSTOM = {"InferenceService": ("serving.kserve.io", "v1beta1", "inferenceservices")}  # group, version, plural
 
 
@@ -76,6 +77,8 @@ def patched(
     server = server_container(pod, options.container)
     asked = container.resources
     server["resources"] = _merged(server.get("resources") or {}, resource_section(asked, options))
+    if options.gpus.claim(asked) is not None:
+        _claim(pod, server, claim_name(name))
     given = options.gpus.asked(asked)[1] | dict(container.env)
     kept = [one for one in server.get("env") or () if one.get("name") not in given]
     there = {*given, *(one.get("name") for one in kept)}
@@ -201,6 +204,31 @@ def config_map(
     }
 
 
+def claim_name(name: str) -> str:
+    """Of the template that a launch's pod claims its devices by."""
+    return f"{name}-{CLAIM}"
+
+
+def claim_template(
+    name: str, claim: Mapping[str, Any], labels: Mapping[str, str], owner: Mapping[str, Any] | None
+) -> Document:
+    """A claim is made of it for the pod, and goes with the pod."""
+    return {
+        "apiVersion": "/".join(CLAIMS[:2]),
+        "kind": "ResourceClaimTemplate",
+        "metadata": metadata(claim_name(name), labels, owner),
+        "spec": dict(claim),
+    }
+
+
+def _claim(pod: Document, server: Document, template: str) -> None:
+    """Theirs of the same name are replaced."""
+    theirs = [one for one in pod.get("resourceClaims") or () if one.get("name") != CLAIM]
+    pod["resourceClaims"] = [*theirs, {"name": CLAIM, "resourceClaimTemplateName": template}]
+    claimed = [one for one in server["resources"].get("claims") or () if one.get("name") != CLAIM]
+    server["resources"]["claims"] = [*claimed, {"name": CLAIM}]
+
+
 def _file_key(number: int) -> str:
     return f"file-{number}"
 
@@ -208,7 +236,7 @@ def _file_key(number: int) -> str:
 def _place(pod: Document, asked: Resources, options: KubernetesOptions, beside: Mapping[str, str] | None) -> None:
     """Node selector, affinity, tolerations: a GPU type with one name is selected, several names are alternatives."""
     selector = dict(pod.get("nodeSelector") or {}) | dict(options.node_selector)
-    if asked.gpu_type is not None:
+    if asked.gpu_type is not None and not options.gpus.slices.claimed:  # a claim names the product itself
         values = options.gpus.label_values(asked.gpu_type)
         if len(values) == 1:
             selector[options.gpus.type_label] = values[0]
@@ -267,8 +295,9 @@ def _mount(pod: Document, server: Document, options: KubernetesOptions, config: 
 
 
 def _merged(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Document:
-    return {
+    merged: Document = {
         kind: {**(theirs.get(kind) or {}), **(ours.get(kind) or {})}
         for kind in ("requests", "limits")
         if theirs.get(kind) or ours.get(kind)
     }
+    return merged | ({"claims": theirs["claims"]} if theirs.get("claims") else {})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +21,18 @@ _PROFILE = re.compile(r"\d+g\.(\d+)gb")  # MIG: 1g.10gb
 @dataclass(frozen=True)
 class Slices:
     """What a slice of a GPU is: extended resources with their counts, and environment variables. In both `{value}` is
-    the slice as the spec writes it, `{gib}` and `{mib}` its memory in whole GiB and MiB.
+    the slice as the spec writes it, `{gib}` and `{mib}` its memory in whole GiB and MiB, `{percent}` the share of the
+    compute. Those of what is not asked for are left out. `claimed`: devices are claimed (DRA) in place of counted.
     """
 
     resources: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    claimed: bool = False
+
+    @property
+    def grants_compute(self) -> bool:
+        """Whether it can be a share of the compute."""
+        return any("{percent}" in text for text in (*self.resources.values(), *self.env.values()))
 
 
 PRESETS: Mapping[str, Slices] = {
@@ -34,11 +42,19 @@ PRESETS: Mapping[str, Slices] = {
     "shared": Slices({"nvidia.com/gpu.shared": "{value}"}),
     # Alibaba Cloud's GPU share scheduler counts GiB of memory.
     "aliyun-gpu-mem": Slices({"aliyun.com/gpu-mem": "{gib}"}),
-    # HAMi's device plugin: a virtual GPU, with a limit in MiB.
-    "hami-gpumem": Slices({"nvidia.com/gpu": "1", "nvidia.com/gpumem": "{mib}"}),
-    # NVIDIA's MPS: a share of a GPU, and a limit that the MPS daemon keeps for the first device.
-    "mps": Slices({"nvidia.com/gpu.shared": "1"}, {"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": "0={mib}M"}),
+    # HAMi's device plugin: a virtual GPU, with a limit in MiB, and one in percent of its cores.
+    "hami-gpumem": Slices({"nvidia.com/gpu": "1", "nvidia.com/gpumem": "{mib}", "nvidia.com/gpucores": "{percent}"}),
+    # NVIDIA's MPS: a share of a GPU, and limits that the MPS daemon keeps (of memory for the first device).
+    "mps": Slices(
+        {"nvidia.com/gpu.shared": "1"},
+        {"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": "0={mib}M", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "{percent}"},
+    ),
+    # Dynamic resource allocation: a ResourceClaimTemplate, of a GPU, a MIG device, or so much of one's memory.
+    "dra": Slices(claimed=True),
 }
+CLAIM = "gpu"
+_CLASS, _MIG_CLASS = "gpu.nvidia.com", "mig.nvidia.com"  # DeviceClasses of NVIDIA's DRA driver
+_IN_WORDS = ("{value}", "{gib}", "{mib}")
 
 
 @dataclass(frozen=True)
@@ -59,21 +75,60 @@ class ClusterGpus:
     def asked(self, asked: Resources) -> tuple[dict[str, str], dict[str, str]]:
         """Extended resources and environment of so many slices, or of so many whole GPUs where no slice is asked for.
 
-        Raises ValueError for a slice whose memory cannot be told, where that is needed.
+        Raises ValueError for a slice whose memory cannot be told where that is needed, and for a share of the compute
+        that this cluster's slices cannot be.
         """
         if not asked.gpu_count:
             return {}, {}
-        if asked.gpu_memory is None:
+        if asked.shares_compute and not self.slices.grants_compute:
+            raise ValueError(f"{asked.compute_percent}% of a GPU's compute cannot be asked for by these slices")
+        if self.slices.claimed:
+            return {}, {}
+        if asked.gpu_memory is None and not asked.shares_compute:
             return {self.resources.get(asked.gpu_type or "", _NVIDIA): str(asked.gpu_count)}, {}
-        fill = _filler(asked.gpu_memory)
+        fill = _filler(asked)
+        wanted = {name: text for name, text in self.slices.resources.items() if _is_asked(name + text, asked)}
         return (
             {
                 # A count of slices is one for each GPU; the memory of one is each GPU's own already.
                 fill(name): str(asked.gpu_count) if count == "1" else fill(count)
-                for name, count in self.slices.resources.items()
+                for name, count in wanted.items()
             },
-            {name: fill(text) for name, text in self.slices.env.items()},
+            {name: fill(text) for name, text in self.slices.env.items() if _is_asked(text, asked)},
         )
+
+    def claim(self, asked: Resources) -> dict[str, Any] | None:
+        """The spec of a ResourceClaimTemplate (resource.k8s.io/v1); None where nothing is claimed.
+
+        https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/; attributes and classes as
+        NVIDIA's driver publishes them. Raises ValueError for a slice whose memory cannot be told.
+        """
+        if not self.slices.claimed or not asked.gpu_count:
+            return None
+        name = self.resources.get(asked.gpu_type or "", _CLASS)
+        exactly: dict[str, Any] = {
+            "deviceClassName": name, "allocationMode": "ExactCount", "count": asked.gpu_count,
+        }  # fmt: skip
+        selectors = []
+        if asked.gpu_type is not None:
+            selectors.append(self._is_product(name, asked.gpu_type))
+        if isinstance(asked.gpu_memory, str) and _PROFILE.match(asked.gpu_memory):
+            exactly["deviceClassName"] = _MIG_CLASS if name == _CLASS else name
+            selectors.append(f"device.attributes['{name}'].profile == '{asked.gpu_memory}'")
+        elif asked.gpu_memory is not None:  # of a device that several claims may have at once
+            exactly["capacity"] = {"requests": {"memory": str(_bytes_of(asked.gpu_memory))}}
+        if selectors:
+            exactly["selectors"] = [{"cel": {"expression": one}} for one in selectors]
+        return {"spec": {"devices": {"requests": [{"name": CLAIM, "exactly": exactly}]}}}
+
+    def _is_product(self, domain: str, gpu_type: str) -> str:
+        """By the names that the spec gives it, or by one that has it as a word: an A10 is no A100."""
+        product = f"device.attributes['{domain}'].productName"
+        if gpu_type in self.types:
+            named = ", ".join(json.dumps(one) for one in self.types[gpu_type])
+            return f"{product} in [{named}]"
+        pattern = f"(^|[^0-9A-Za-z]){re.escape(gpu_type)}([^0-9A-Za-z]|$)"
+        return f"{product}.matches({json.dumps(pattern)})"
 
 
 @dataclass(frozen=True)
@@ -103,10 +158,19 @@ class KubernetesOptions:
     room_timeout_s: float = 600.0
 
 
-def _filler(value: ParameterValue) -> Any:
+def _is_asked(text: str, asked: Resources) -> bool:
+    """Whether what a text says of a slice is known of this one."""
+    if "{percent}" in text and not asked.shares_compute:
+        return False
+    return asked.gpu_memory is not None or not any(one in text for one in _IN_WORDS)
+
+
+def _filler(asked: Resources) -> Callable[[str], str]:
+    value = asked.gpu_memory
+
     def fill(text: str) -> str:
-        text = text.replace("{value}", str(value))
-        if "{gib}" in text or "{mib}" in text:
+        text = text.replace("{value}", str(value)).replace("{percent}", asked.compute_percent)
+        if value is not None and ("{gib}" in text or "{mib}" in text):
             size = _bytes_of(value)
             text = text.replace("{gib}", str(-(-size // 2**30))).replace("{mib}", str(-(-size // _MIB)))
         return text

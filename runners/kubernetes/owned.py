@@ -21,7 +21,7 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 
 from runners.kubernetes.cluster import Cluster, words
-from runners.kubernetes.objects import CUSTOM, HOST, LAUNCH, LEASE, MANAGED, STUDY, TRIAL, secrets_name
+from runners.kubernetes.objects import CLAIMS, CUSTOM, HOST, LAUNCH, LEASE, MANAGED, STUDY, TRIAL, secrets_name
 from runners.leftovers.ownership import is_abandoned, state_folder, this_owner, this_place
 from runners.protocol import Leftover, RunnerUnavailable
 
@@ -212,7 +212,7 @@ def _sweep(cluster: Cluster, selector: str) -> dict[str, Leftover]:
         ("config map", cluster.core.list_namespaced_config_map, cluster.core.delete_namespaced_config_map, {}),
         ("secret", cluster.core.list_namespaced_secret, cluster.core.delete_namespaced_secret, {}),
     ]
-    for group, version, plural in CUSTOM.values():
+    for group, version, plural in (*CUSTOM.values(), CLAIMS):
         with contextlib.suppress(ApiException):  # where the cluster has no such kind, or it may not be listed
             theirs = cluster.ask(
                 cluster.custom.list_namespaced_custom_object, group, version, cluster.namespace, plural,

@@ -179,10 +179,11 @@ class KubernetesRunner:
 
     def _remove(self, name: str, watcher: Watcher) -> None:
         """Delete all objects of the launch, and wait until nothing runs. An interrupt waits for that."""
+        claimed = self._options.gpus.slices.claimed
         try:
-            delete_objects(self._cluster, self._workload, name, watcher)
+            delete_objects(self._cluster, self._workload, name, watcher, claimed=claimed)
         except KeyboardInterrupt:
-            delete_objects(self._cluster, self._workload, name, watcher)
+            delete_objects(self._cluster, self._workload, name, watcher, claimed=claimed)
             raise
 
 

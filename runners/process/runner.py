@@ -19,6 +19,7 @@ from runners.host.cores import Allotment, Cores
 from runners.host.devices import Devices, gpus_text
 from runners.host.gpu import gpu_names, is_of_type, usable_gpus
 from runners.host.machine import has_gpu, usable_cores, usable_memory_bytes
+from runners.host.mps import is_kept, mps_limits, mps_refusal
 from runners.host.ports import Ports, listens
 from runners.host.server_log import BoundedLog, bounded_log
 from runners.leftovers.cleanup import remove_leftovers
@@ -50,8 +51,10 @@ _GIB = 2**30
 class ProcessRunner:
     """Servers at the same time get different cores while there are any; a load generator is offered those left over."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, mps: bool = False) -> None:
+        """`mps`: CUDA's MPS, which runs here, keeps servers to their slices of a GPU's memory and compute."""
         self._ports, self._cores, self._gpus = Ports(), Cores(), Devices(_fitting, _memory_bytes)
+        self._mps = mps
 
     def refuses(self, resources: Resources) -> str | None:
         """More cores or memory than there are, part of a core, or a GPU that is not here."""
@@ -63,6 +66,8 @@ class ProcessRunner:
         memory = usable_memory_bytes()
         if resources.memory_bytes is not None and resources.memory_bytes > memory:
             return f"asks for {resources.memory_bytes / _GIB:.3g} GiB of memory, and there are {memory / _GIB:.3g} here"
+        if self._mps and (refusal := mps_refusal(resources, _memory_bytes())):
+            return refusal
         return _gpu_refusal(resources) if resources.gpu_count else None
 
     @property
@@ -93,13 +98,18 @@ class ProcessRunner:
             with (
                 self._cores.take(None if asked is None else int(asked), container.go_on) as cores,
                 self._gpus.take(container.resources, container.go_on, container.group) as gpus,
-                _running(replace(container, env=_visible(gpus) | dict(container.env)), cores, gpus) as server,
+                _running(self._with_gpus(container, gpus), cores, gpus) as server,
             ):
                 yield server
         finally:
             for port in (container.placement.port, *container.placement.more):
                 self._ports.give_back(port)
             shutil.rmtree(container.folder / "scratch", ignore_errors=True)
+
+    def _with_gpus(self, container: Container, gpus: tuple[str, ...]) -> Container:
+        """The container, which is told its GPUs and the limits that MPS keeps it to."""
+        limits = mps_limits(container.resources, len(gpus), _memory_bytes()) if self._mps else {}
+        return replace(container, env=_visible(gpus) | limits | dict(container.env))
 
 
 def _gpu_refusal(resources: Resources) -> str | None:
@@ -133,12 +143,15 @@ def _visible(gpus: tuple[str, ...]) -> dict[str, str]:
 
 def _slice_notes(container: Container) -> tuple[str, ...]:
     """A process has all of its GPU; whoever reads what was measured in a slice of one has to know who kept it."""
-    slice_ = container.resources.gpu_memory
-    if slice_ is None or slice_ in (1, "100%") or container.group is not None:
+    slice_, resources = container.resources.gpu_memory, container.resources
+    if is_kept(container.env):
+        return (f"CUDA's MPS kept the server to {gpus_text(resources)}.",)
+    compute = f"{resources.compute_percent}% of the compute" if resources.shares_compute else None
+    whole = slice_ is None or slice_ in (1, "100%")
+    if (whole and compute is None) or container.group is not None:
         return ()
-    return (
-        f"The server kept to {slice_} of its GPU by itself, as runner.process.gpu_slices says; nothing checked it.",
-    )
+    kept = " and ".join(str(one) for one in (None if whole else slice_, compute) if one is not None)
+    return (f"The server kept to {kept} of its GPU by itself, as runner.process.gpu_slices says; nothing checked it.",)
 
 
 def _core_notes(container: Container, cores: Allotment) -> tuple[str, ...]:

@@ -22,7 +22,9 @@ def price_per_hour(space: SearchSpace, configuration: Configuration, prices: Pri
         gpu = prices.gpu_hour.get(asked.gpu_type or _only_gpu(prices) or "")
         if gpu is None:
             return None
-        price += asked.gpu_count * gpu.price * gpu_share(asked.gpu_memory, gpu, prices.slices)
+        share = gpu_share(asked.gpu_memory, gpu, prices.slices)
+        # Others cannot have what it leaves of the one without as much of the other: the larger share is paid for.
+        price += asked.gpu_count * gpu.price * max(share, asked.gpu_compute or 0.0)
     replicas = space.with_role("replicas")
     return price * (float(configuration[replicas.name]) if replicas else 1.0) or None
 
@@ -94,7 +96,7 @@ def check_prices(loaded: LoadedSpec) -> None:
 def _check_gpu_prices(loaded: LoadedSpec) -> None:
     space, prices = loaded.space, loaded.spec.prices
     gpu_type, gpu_memory = space.with_role("gpu_type"), space.with_role("gpu_memory")
-    untyped = gpu_memory or space.with_role("gpus")
+    untyped = gpu_memory or space.with_role("gpus") or space.with_role("gpu_compute")
     types = gpu_type.choices if gpu_type else (_only_gpu(prices),) if untyped else ()
     for name in types:
         if name == NO_GPU:

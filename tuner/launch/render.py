@@ -18,7 +18,7 @@ from typing import Any
 from runners import Container, Placement, Readiness, Resources, SampleRequest, Tls
 from runners.command import Commands
 from runners.servers import ServerCommand
-from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size
+from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size, quantity
 from search_spaces.parameter import text_of
 from search_spaces.reading import InputError, quoted, read_text
 from tuner.launch.adapter import image_of, serving
@@ -28,7 +28,7 @@ from tuner.spec.yaml_file import KeyPath
 
 RUNNER_PLACEHOLDERS = ("port", "host", "files", "port2", "port3", "cache_dir")
 COMMAND_PLACEHOLDERS = ("id", "name", "image", "folder", "host", "port", "files")  # of runner.up, url and down
-RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpus", "replicas")
+RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpu_compute", "gpus", "replicas")
 NO_GPU = "none"  # among the choices of a gpu_type: the same server on CPU cores alone
 _READY_S = 120.0
 _MAX_TEMPLATE_BYTES = 1 << 20  # a config map, in which it may travel, holds no more
@@ -207,7 +207,24 @@ def resources(space: SearchSpace, configuration: Configuration) -> Resources:
         gpu_type=None if gpu_type is None else str(gpu_type),
         gpu_memory=by_role.get("gpu_memory"),
         gpus=None if gpus is None else int(gpus),
+        gpu_compute=_compute(by_role.get("gpu_compute")),
     )
+
+
+def _compute(value: ParameterValue | None) -> float | None:
+    """None for what is no share, as a table's own units may be: where servers are launched that was refused before."""
+    try:
+        return None if value is None else compute_share(value)
+    except ValueError:
+        return None
+
+
+def compute_share(value: ParameterValue) -> float:
+    """Of a GPU's compute: `25%` or `0.25`. Raises ValueError for what is no share above 0 and at most 1."""
+    share = quantity(value)
+    if isinstance(value, bool) or isinstance(share, str) or not 0 < share <= 1:
+        raise ValueError(f"{value!r} is no share of a GPU's compute; write for example 25%")
+    return share
 
 
 def render(

@@ -47,7 +47,7 @@ def make_runner(loaded: LoadedSpec) -> Runner:
         return table
     if runner.type == "attach":
         return _attach(loaded)
-    return _command(loaded) if runner.type == "command" else ProcessRunner()
+    return _command(loaded) if runner.type == "command" else ProcessRunner(mps=runner.process.gpu_slices == "mps")
 
 
 def _attach(loaded: LoadedSpec) -> Runner:

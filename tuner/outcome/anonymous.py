@@ -12,7 +12,7 @@ from search_spaces import Constraint, Parameter, ParameterValue, quantity
 from search_spaces.masking import masked
 
 # Values of these roles are the names of products and of number formats. Whatever looks like a place is none.
-_PUBLIC_ROLES = frozenset({"gpu_type", "instance_type", "precision", "engine", "memory", "gpu_memory"})
+_PUBLIC_ROLES = frozenset({"gpu_type", "instance_type", "precision", "engine", "memory", "gpu_memory", "gpu_compute"})
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,30}")
 _WORDS = frozenset({"auto", "none", "on", "off", "default", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "int4"})
 

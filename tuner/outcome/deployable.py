@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from results import Estimate, LanguageRecord, StageRecord, StudySummary
@@ -112,7 +113,11 @@ def _deployable(
     port = options.port or _PORT
     texts = rendered_texts(loaded, configuration, Placement("0.0.0.0", port, _FILES))  # noqa: S104 (in a container)
     selector = dict(options.node_selector)
-    if asked.gpu_type is not None:
+    notes = [texts.note, _where(loaded)]
+    if asked.shares_compute and not options.gpus.slices.grants_compute:
+        notes.append(f"it had {asked.compute_percent}% of its GPU's compute, which nothing here asks for")
+        asked = replace(asked, gpu_compute=None)
+    if asked.gpu_type is not None and not options.gpus.slices.claimed:
         selector[options.gpus.type_label] = options.gpus.label_values(asked.gpu_type)[0]
     return Deployable(
         service=spec.service.name,
@@ -125,7 +130,7 @@ def _deployable(
         needs=Needs(
             requests=resource_section(asked, options).get("requests", {}), cpu_cores=asked.cpu_cores,
             memory_bytes=asked.memory_bytes, gpu_type=asked.gpu_type, gpus=asked.gpu_count, node_selector=selector,
-            tolerations=options.tolerations, shm_bytes=options.shm_bytes,
+            tolerations=options.tolerations, shm_bytes=options.shm_bytes, claim=options.gpus.claim(asked),
         ),
         measured=MeasuredReplica(
             capacity=capacity, knee_qps=knee_qps, p50_ms=measured.p50_ms, cores_used=measured.cores_used,
@@ -134,7 +139,7 @@ def _deployable(
             good_of=measured.language.good_of if measured.language else None,
             energy_wh=measured.language.energy_per_million_output_tokens if measured.language else None,
         ),
-        notes=tuple(note for note in (texts.note, _where(loaded)) if note),
+        notes=tuple(note for note in notes if note),
         qps=qps,
         roles=roles(loaded.space, configuration),
     )  # fmt: skip

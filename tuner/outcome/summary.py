@@ -56,7 +56,7 @@ def _question(loaded: LoadedSpec, objective: Objective) -> StudyQuestion:
             service.prefix + one.name
             for service in loaded.services
             for one in service.loaded.space.parameters
-            if one.role in ("gpu_type", "gpu_memory", "gpus")
+            if one.role in ("gpu_type", "gpu_memory", "gpu_compute", "gpus")
         ),
         space_size=str(loaded.space.size),
         slo=loaded.slo_texts,

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from tuner.spec.quantities import Bytes, Seconds, Share
 from tuner.spec.section import Section, Text
 
-SlicePreset = Literal["mig", "shared", "aliyun-gpu-mem", "hami-gpumem", "mps"]
+SlicePreset = Literal["mig", "shared", "aliyun-gpu-mem", "hami-gpumem", "mps", "dra"]
 
 
 class DockerSpec(Section):
@@ -34,16 +34,17 @@ class DockerSpec(Section):
 class ProcessSpec(Section):
     """Processes of this machine, which get whole GPUs."""
 
-    gpu_slices: Literal["refused", "kept-by-server"] = Field(
+    gpu_slices: Literal["refused", "kept-by-server", "mps"] = Field(
         default="refused",
-        description="kept-by-server: the command holds the server itself to its slice, of memory and of compute; "
-        "nothing here does, and every trial says so",
+        description="mps: CUDA's MPS, which has to run here, keeps servers to their shares of a GPU's memory and "
+        "compute. kept-by-server: the command holds the server itself to them; nothing here does, and every trial "
+        "says so",
     )
 
 
 class SliceSpec(Section):
     """What a slice of a GPU is in this cluster. `{value}` is the slice as the spec writes it, `{gib}` and `{mib}` its
-    memory.
+    memory, `{percent}` the share of its compute (`gpu_compute`).
     """
 
     resources: Mapping[str, Text] = Field(default_factory=dict, description="extended resource -> how many")
@@ -58,7 +59,7 @@ class ClusterGpuSpec(Section):
     resources: Mapping[str, Text] = Field(
         default_factory=dict,
         description="GPU type -> its extended resource, where that is not nvidia.com/gpu: amd.com/gpu, "
-        "gpu.intel.com/i915, google.com/tpu",
+        "gpu.intel.com/i915, google.com/tpu; with slices: dra its DeviceClass, where that is not gpu.nvidia.com",
     )
     slices: SlicePreset | SliceSpec = "mig"
     dcgm: str | None = Field(

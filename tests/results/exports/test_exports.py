@@ -97,6 +97,24 @@ def test_kubernetes_accepts_its_objects(release: str) -> None:
     kubernetes_validate.validate(patched, release, strict=True)
 
 
+def test_a_replica_that_claims_its_gpus_is_exported_with_the_template() -> None:
+    import kubernetes_validate
+
+    request = {"deviceClassName": "gpu.nvidia.com", "allocationMode": "ExactCount", "count": 2}
+    claim = {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": request}]}}}
+    one = example(claim=claim, requests={"cpu": "2"})
+    found = documents(FORMATS["kubernetes"](one)["mini-lm-v2.yaml"])
+    assert [document["kind"] for document in found][:3] == ["ConfigMap", "ResourceClaimTemplate", "Deployment"]
+    for document in found:
+        kubernetes_validate.validate(document, "1.37", strict=True)
+    pod = found[2]["spec"]["template"]["spec"]
+    assert pod["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": found[1]["metadata"]["name"]}]
+    assert pod["containers"][0]["resources"]["claims"] == [{"name": "gpu"}]
+    kept = documents(FORMATS["kserve"](one)["mini-lm-v2.yaml"])
+    assert [document["kind"] for document in kept] == ["ResourceClaimTemplate", "InferenceService"]
+    assert "resourceClaimTemplateName" in FORMATS["patch"](one)["patch.yaml"]
+
+
 def test_the_autoscaler_targets_the_knee_and_replicas_are_for_the_traffic() -> None:
     found = {one["kind"]: one for one in documents(FORMATS["kubernetes"](example())["mini-lm-v2.yaml"])}
     [metric] = found["HorizontalPodAutoscaler"]["spec"]["metrics"]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from runners.kubernetes.manifest import model_of, pod_of, server_container, server_port, shared_of, workload_of
-from runners.kubernetes.objects import LAUNCH, laid_over, patched
-from runners.kubernetes.options import ClusterGpus, KubernetesOptions
+from runners.kubernetes.objects import LAUNCH, claim_template, laid_over, patched
+from runners.kubernetes.options import PRESETS, ClusterGpus, KubernetesOptions
 from runners.protocol import Container, Placement, Readiness, Resources
 
 HERE = Placement("0.0.0.0", 8000, "/f")
@@ -143,3 +143,73 @@ def test_lists_merge_by_the_key_that_kubernetes_merges_them_by() -> None:
     before = {"volumeMounts": [{"name": "a", "mountPath": "/dev/shm"}], "ports": [{"containerPort": 80, "name": "x"}]}
     patch = {"volumeMounts": [{"name": "b", "mountPath": "/dev/shm"}], "ports": [{"containerPort": 80, "name": "y"}]}
     assert laid_over(before, patch) == patch
+
+
+def asked(preset: str, **wanted: Any) -> tuple[dict[str, str], dict[str, str]]:
+    return ClusterGpus(slices=PRESETS[preset]).asked(Resources(gpu_type="A100", **wanted))
+
+
+def test_a_share_of_the_compute_is_asked_for_beside_that_of_the_memory() -> None:
+    assert asked("hami-gpumem", gpu_memory="8Gi", gpu_compute=0.25) == (
+        {"nvidia.com/gpu": "1", "nvidia.com/gpumem": "8192", "nvidia.com/gpucores": "25"}, {}
+    )  # fmt: skip
+    assert asked("hami-gpumem", gpu_compute=0.25) == ({"nvidia.com/gpu": "1", "nvidia.com/gpucores": "25"}, {})
+    assert asked("hami-gpumem", gpu_memory="8Gi", gpu_compute=1.0) == asked("hami-gpumem", gpu_memory="8Gi")
+    limits = {"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": "0=8192M", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "12.5"}
+    assert asked("mps", gpu_memory="8Gi", gpu_compute=0.125) == ({"nvidia.com/gpu.shared": "1"}, limits)
+    for preset in ("mig", "dra"):
+        with pytest.raises(ValueError, match="25% of a GPU's compute cannot be asked for by these slices"):
+            asked(preset, gpu_memory="1g.10gb", gpu_compute=0.25)
+
+
+CLAIMED = (
+    (Resources(gpu_type="A10", gpus=2), "gpu.nvidia.com", 2),
+    (Resources(gpu_type="H100", gpu_memory="1g.10gb"), "mig.nvidia.com", 1),
+    (Resources(gpu_type="H100", gpu_memory="8Gi"), "gpu.nvidia.com", 1),
+    (Resources(gpu_type="MI300X"), "gpu.amd.com", 1),
+    (Resources(gpus=1), "gpu.nvidia.com", 1),
+)
+
+
+@pytest.mark.parametrize(("resources", "device_class", "count"), CLAIMED)
+def test_a_claim_is_as_the_api_has_it(resources: Resources, device_class: str, count: int) -> None:
+    """Its schema, of the release that this package's newest has."""
+    import kubernetes_validate
+
+    gpus = ClusterGpus(
+        slices=PRESETS["dra"], types={"H100": ("NVIDIA H100 80GB HBM3",)}, resources={"MI300X": "gpu.amd.com"}
+    )
+    claim = gpus.claim(resources)
+    assert claim is not None
+    template = claim_template("tune-llm-3-abc", claim, {"a": "b"}, None)
+    kubernetes_validate.validate(template, "1.37", strict=True)
+    [request] = template["spec"]["spec"]["devices"]["requests"]
+    assert (request["exactly"]["deviceClassName"], request["exactly"]["count"]) == (device_class, count)
+    pod = made(deployment(), resources, gpus=gpus)
+    assert pod["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "tune-1-gpu"}]
+    assert pod["containers"][0]["resources"]["claims"] == [{"name": "gpu"}]
+    assert "nodeSelector" not in pod
+    kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "spec": pod}, "1.37", strict=True)
+
+
+def test_a_claim_names_its_product_and_its_slice() -> None:
+    gpus = ClusterGpus(slices=PRESETS["dra"], types={"H100": ("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe")})
+
+    def exactly(resources: Resources) -> dict[str, Any]:
+        claim = gpus.claim(resources)
+        assert claim is not None
+        found: dict[str, Any] = claim["spec"]["devices"]["requests"][0]["exactly"]
+        return found
+
+    def selected(resources: Resources) -> list[str]:
+        return [one["cel"]["expression"] for one in exactly(resources)["selectors"]]
+
+    product = "device.attributes['gpu.nvidia.com'].productName"
+    assert selected(Resources(gpu_type="H100", gpu_memory="1g.10gb")) == [
+        f'{product} in ["NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe"]',
+        "device.attributes['gpu.nvidia.com'].profile == '1g.10gb'",
+    ]
+    assert selected(Resources(gpu_type="A10")) == [f'{product}.matches("(^|[^0-9A-Za-z])A10([^0-9A-Za-z]|$)")']
+    assert exactly(Resources(gpu_memory="8Gi"))["capacity"] == {"requests": {"memory": str(8 * 2**30)}}
+    assert gpus.claim(Resources(cpu_cores=1)) is None
+    assert ClusterGpus().claim(Resources(gpus=1)) is None

@@ -11,7 +11,7 @@ from search_spaces import ParameterValue
 from tests.tuner.spec.test_spec_file import GOOD, load
 from tuner.errors import SpecError
 from tuner.launch.checks.before_launch import check, warnings
-from tuner.launch.price import gpu_share, price_per_hour
+from tuner.launch.price import gpu_share, price_of, price_per_hour
 from tuner.launch.render import placeholders, render, resources, substitute
 from tuner.launch.requests import request_source
 from tuner.spec.model import GpuPrice
@@ -138,6 +138,60 @@ def test_slices_are_paid_for_as_often_as_they_are_had(tmp_path: Path) -> None:
         "gpu_type": "A100", "slice": "25%", "cpu_cores": 2, "memory": "4Gi", "replicas": 1, "gpus": 4
     }  # fmt: skip
     assert price_per_hour(loaded.space, found, loaded.spec.prices) == pytest.approx(0.08 + 0.02 + 3.6)
+
+
+SHARED = """\
+version: 1
+service: {name: gpu, image: "x:1", command: [python3, s.py, "{port}"]}
+request: {path: /p, json: {a: 1}}
+slo: {p99: 50ms}
+space: {parameters: {gpu_type: [A100], gpu_memory: [25%, 100%], gpu_compute: [10%, 50%, 100%]}}
+prices: {gpu_hour: {A100: {price: 4, memory: 80Gi}}}
+"""
+
+
+@pytest.mark.parametrize(("memory", "compute", "price"), [("25%", "10%", 1), ("25%", "50%", 2), ("100%", "10%", 4)])
+def test_the_larger_share_of_a_gpu_is_paid_for(tmp_path: Path, memory: str, compute: str, price: float) -> None:
+    loaded = load(tmp_path, SHARED)
+    found: dict[str, ParameterValue] = {"gpu_type": "A100", "gpu_memory": memory, "gpu_compute": compute}
+    assert price_per_hour(loaded.space, found, loaded.spec.prices) == pytest.approx(price)
+    assert resources(loaded.space, found).compute_percent == compute.removesuffix("%")
+
+
+@pytest.mark.parametrize(
+    ("runner", "said"),
+    [
+        ("", "runner.process.gpu_slices: mps, where CUDA's MPS runs"),
+        ("runner: {type: process, process: {gpu_slices: kept-by-server}}", "the command is told {gpu_compute}"),
+        ("runner: {type: docker}", "use the process or the kubernetes runner"),
+        ("runner: {type: kubernetes}", "hami-gpumem or mps, or one of your own with {percent} in it"),
+        ("runner: {type: kubernetes, kubernetes: {gpu: {slices: dra}}}", "hami-gpumem or mps"),
+        ("runner: {type: process, process: {gpu_slices: mps}}", None),
+        ("runner: {type: kubernetes, kubernetes: {gpu: {slices: hami-gpumem}}}", None),
+        ("runner: {type: kubernetes, kubernetes: {gpu: {slices: {resources: {a.b/c: '{percent}'}}}}}", None),
+    ],
+)
+def test_a_share_of_the_compute_needs_somebody_who_keeps_the_server_to_it(
+    tmp_path: Path, runner: str, said: str | None
+) -> None:
+    (tmp_path / "s.py").touch()
+    loaded = load(tmp_path, f"{SHARED}{runner}\n")
+    if said is None:
+        check(loaded)
+        return
+    with pytest.raises(SpecError, match=r"gpu_compute: nothing here would keep the server to a share") as caught:
+        check(loaded)
+    assert said in str(caught.value)
+
+
+def test_a_share_of_the_compute_is_one_and_without_memory_all_is_paid_for(tmp_path: Path) -> None:
+    (tmp_path / "s.py").touch()
+    mps = "runner: {type: process, process: {gpu_slices: mps}}\n"
+    with pytest.raises(SpecError, match="gpu_compute: 25 is no share of a GPU's compute; write for example 25%"):
+        check(load(tmp_path, SHARED.replace("[10%, 50%, 100%]", "[25]") + mps))
+    alone = load(tmp_path, SHARED.replace("gpu_memory: [25%, 100%], ", "") + mps)
+    assert price_of(alone, {"gpu_type": "A100", "gpu_compute": "10%"}) == 4
+    assert any("its whole GPU is paid for" in one for one in warnings(alone))
 
 
 def test_gpus_without_a_type_are_those_of_the_one_price_or_refused(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tuner.launch.render import (
     COMMAND_PLACEHOLDERS,
     RESOURCE_ROLES,
     RUNNER_PLACEHOLDERS,
+    compute_share,
     live_parameters,
     placeholders,
     rendered_texts,
@@ -32,6 +33,7 @@ from tuner.launch.render import (
 )
 from tuner.launch.requests import adapter_request, must_describe
 from tuner.spec.reading import LoadedSpec
+from tuner.spec.runner import SlicePreset, SliceSpec
 
 
 def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
@@ -59,6 +61,7 @@ def _check_service(loaded: LoadedSpec) -> None:
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
         )
     _check_power(loaded)
+    _check_compute(loaded)
     check_times(loaded)
     _check_secrets(loaded)
     _check_reference(loaded)
@@ -112,6 +115,12 @@ def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     if not loaded.is_called:
         yield from list(too_short(loaded)) or undecided(loaded)
     yield from unreachable(loaded, used)
+    shares = loaded.space.with_role("gpu_compute")
+    if shares is not None and loaded.space.with_role("gpu_memory") is None and loaded.spec.prices.gpu_hour:
+        yield (
+            f"{shares.name} is a share of the compute alone: nothing bounds the memory that the server takes, so its "
+            "whole GPU is paid for; add a parameter with the role gpu_memory"
+        )
     if found is not None:
         return  # what reaches none of its knobs is an error
     for parameter in loaded.space.parameters:
@@ -148,9 +157,44 @@ def _check_secrets(loaded: LoadedSpec) -> None:
             )
 
 
+def _check_compute(loaded: LoadedSpec) -> None:
+    """A share of a GPU's compute is one, and somebody keeps the server to it."""
+    shares, runner = loaded.space.with_role("gpu_compute"), loaded.spec.runner
+    if shares is None:
+        return
+    key = ("space", "parameters", shares.name)
+    for choice in shares.choices:
+        try:
+            compute_share(choice)
+        except ValueError as error:
+            raise loaded.error(key, str(error)) from error
+    told = shares.name in {name for _, text in templates(loaded) for name in placeholders(text)}
+    if all(quantity(choice) == 1.0 for choice in shares.choices) or runner.type in ("attach", "command"):
+        return
+    kept = runner.process.gpu_slices if runner.type == "process" else "refused"
+    if kept == "mps" or (kept == "kept-by-server" and told):
+        return
+    if runner.type == "kubernetes" and _compute_is_granted(runner.kubernetes.gpu.slices):
+        return
+    remedy = {
+        "process": "say runner.process.gpu_slices: mps, where CUDA's MPS runs, or kept-by-server, where the command is "
+        f"told {{{shares.name}}} and sees to it",
+        "kubernetes": "say runner.kubernetes.gpu.slices: hami-gpumem or mps, or one of your own with {percent} in it",
+    }.get(runner.type, "use the process or the kubernetes runner")
+    raise loaded.error(key, f"nothing here would keep the server to a share of its GPU's compute; {remedy}")
+
+
+def _compute_is_granted(slices: SlicePreset | SliceSpec) -> bool:
+    if isinstance(slices, str):
+        return slices in ("hami-gpumem", "mps")
+    return any("{percent}" in text for text in (*slices.resources.values(), *slices.env.values()))
+
+
 def _check_slices(loaded: LoadedSpec) -> None:
     """Services that are tuned together do share a GPU; a process by itself has all of it, whatever is paid for."""
     slices = loaded.space.with_role("gpu_memory")
+    if loaded.spec.runner.process.gpu_slices == "mps":
+        return
     if slices is not None and loaded.spec.runner.process.gpu_slices == "kept-by-server":
         if slices.name not in {name for _, text in templates(loaded) for name in placeholders(text)}:
             raise loaded.error(
@@ -164,7 +208,8 @@ def _check_slices(loaded: LoadedSpec) -> None:
             raise loaded.error(
                 ("space", "parameters", slices.name if slices else ""),
                 f"a process gets whole GPUs, so {choice} of one would be measured as all of it; use the docker or "
-                "kubernetes runner, or say runner.process.gpu_slices: kept-by-server where its command sees to that",
+                "kubernetes runner, or say runner.process.gpu_slices: kept-by-server where its command sees to that, "
+                "or mps where CUDA's MPS runs",
             )
 
 
