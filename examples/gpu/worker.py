@@ -3,6 +3,9 @@
 A message is four bytes of length (big endian) and JSON. `{"model": "vision", "items": [3, 7]}` is answered with
 `{"answers": [...]}`; `{"configure": {"precision": "fp16", "threads": 4, "batch_size": 16}}` prepares for such batches;
 `{"tell": "device"}` asks what the device holds. What fails is answered with `{"error": "...", "oom": true}`.
+
+A batch runs in one of the sizes that were prepared (1, 2, 4, ... and the largest), filled up with items whose answers
+nobody gets: libraries choose, and may compile, a kernel for a size when it first comes, and would stall a batch of it.
 """
 
 from __future__ import annotations
@@ -34,23 +37,30 @@ class Worker:
         self._bare: dict[str, nn.Module] = {"vision": resnet(SIZES[size]).eval(), "encode": Encoder(SIZES[size]).eval()}
         self._models: dict[tuple[str, torch.dtype], nn.Module] = {}
         self._dtype = torch.float32
+        self._sizes: tuple[int, ...] = (1,)
+        self.ran: set[int] = set()
 
     def configure(self, precision: str, threads: int, batch_size: int, models: list[str]) -> dict[str, Any]:
-        """From now on with this precision; runs one batch of each model, so that the first request does not pay for
-        what a library loads or chooses at its first call.
+        """From now on with this precision; runs a batch of each size and model, the largest first, so that no request
+        pays for what a library loads or chooses at its first call.
         """
         torch.set_num_threads(threads)
         self._dtype = _DTYPES[precision]
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        self._sizes = prepared_sizes(batch_size)
         for model in models:
-            self.run(model, list(range(batch_size)))
+            for size in reversed(self._sizes):
+                self.run(model, list(range(size)))
         return self.tell()
 
     def run(self, model: str, items: list[int]) -> dict[str, Any]:
         """An answer per item: the class of an image, the first three numbers of a text's vector."""
+        size = next((one for one in self._sizes if one >= len(items)), len(items))
+        self.ran.add(size)
         with torch.inference_mode():
-            made = getattr(self.inputs, model)(items, self.device, self._dtype)
-            found = self._model(model)(made)
+            filled = items + items[-1:] * (size - len(items))
+            made = getattr(self.inputs, model)(filled, self.device, self._dtype)
+            found = self._model(model)(made)[: len(items)]
             if model == "vision":
                 return {"answers": found.argmax(dim=1).tolist()}
             return {"answers": found[:, :3].float().tolist()}
@@ -65,8 +75,10 @@ class Worker:
         return self._models[key]
 
     def tell(self) -> dict[str, Any]:
-        """What this process holds, in bytes, and the multiprocessors that it may use (MPS may lessen them)."""
-        found: dict[str, Any] = {"pid": os.getpid(), "torch": torch.__version__}
+        """What this process holds, in bytes, the sizes in which batches ran, and the multiprocessors that it may use
+        (MPS may lessen them).
+        """
+        found: dict[str, Any] = {"pid": os.getpid(), "torch": torch.__version__, "batch_sizes": sorted(self.ran)}
         if self.device.type == "cuda":
             properties = torch.cuda.get_device_properties(self.device)
             found |= {
@@ -91,6 +103,11 @@ class Worker:
             return {"error": f"out of memory: {str(error).splitlines()[0]}", "oom": True}
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             return {"error": str(error).splitlines()[0] if str(error) else type(error).__name__, "oom": False}
+
+
+def prepared_sizes(largest: int) -> tuple[int, ...]:
+    """Powers of two, and the largest: a batch is filled up to less than twice its size."""
+    return (*(2**power for power in range(largest.bit_length()) if 2**power < largest), largest)
 
 
 def _serve(worker: Worker, connection: socket.socket) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -46,10 +50,41 @@ def test_the_server_batches_and_is_told_while_it_runs(tmp_path: Path) -> None:
                 status, answer = await reconfigure(server.port, wrong)
                 assert status == 400
                 assert said in answer["error"]
-            assert len((await reconfigure(server.port, {}))[1]["workers"]) == 1
+            [worker] = (await reconfigure(server.port, {}))[1]["workers"]
+            assert set(worker["batch_sizes"]) <= {1, 2, 4}, "10 at once are batches of 4, 4 and 2, or of other sizes"
 
         asyncio.run(use())
     assert server.process.returncode == 0
+
+
+def test_a_batch_runs_in_a_prepared_size_and_is_answered_as_by_itself() -> None:
+    """In a process of its own: the worker's folder is no package."""
+    script = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from worker import Worker, prepared_sizes
+worker = Worker("tiny", "cpu", 1.0)
+worker.configure("fp32", 1, 12, ["vision", "encode"])
+worker.ran.clear()
+same = True
+for count in range(1, 13):
+    items = list(range(count))
+    for model in ("vision", "encode"):
+        both = worker.run(model, items)["answers"]
+        alone = [worker.run(model, [item])["answers"][0] for item in items]
+        same = same and len(both) == count and all(
+            abs(a - b) < 1e-4 for x, y in zip(both, alone) for a, b in (zip(x, y) if model == "encode" else [(x, y)]))
+print(json.dumps([same, sorted(worker.ran), prepared_sizes(1), prepared_sizes(8), prepared_sizes(12)]))
+"""
+    examples = Path(__file__).parents[2] / "examples" / "gpu"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(examples)], capture_output=True, text=True, check=True,
+        env=dict(os.environ, OMP_NUM_THREADS="1"),
+    )  # fmt: skip
+    same, ran, *sizes = json.loads(done.stdout)
+    assert same
+    assert ran == [1, 2, 4, 8, 12]
+    assert sizes == [[1], [1, 2, 4, 8], [1, 2, 4, 8, 12]]
 
 
 def test_a_table_replays_and_what_it_lacks_is_infeasible(tmp_path: Path, tune: Tune) -> None:
