@@ -15,6 +15,7 @@ from tests.conftest import Tune
 from tuner.errors import SpecError
 from tuner.launch.adapter import image_of, serving
 from tuner.launch.checks.before_launch import check
+from tuner.launch.price import price_of
 from tuner.launch.render import live_parameters, ready_path, rendered_texts
 from tuner.launch.requests import request_source
 from tuner.spec.reading import LoadedSpec, load_spec
@@ -312,6 +313,23 @@ def test_energy_as_an_objective_needs_gpus_whose_power_is_read(tmp_path: Path) -
     check(load(tmp_path, "sglang", more=on_one))
     with pytest.raises(SpecError, match=r"give its address in runner\.kubernetes\.gpu\.dcgm"):
         check(load(tmp_path, "sglang", more=on_one + "runner: {type: kubernetes}\n"))
+
+
+def test_prefill_and_decode_apart_are_two_services_behind_a_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "x")
+    loaded = load_spec(Path(__file__).parents[3] / "examples" / "disaggregated" / "spec.yaml")
+    check(loaded)
+    assert loaded.chain is not None
+    assert loaded.chain.calls["router"] == ("prefill", "decode")
+    first = next(iter(loaded.space))
+    found = {**first, "prefill_gpus": 1, "decode_gpus": 2}
+    assert price_of(loaded, found) == pytest.approx(0.04 * (2 + 4 + 4) + 3.0 * (1 + 2))
+    router, _, decode = loaded.services
+    reached = {"prefill": "http://10.0.0.2:1", "decode": "http://10.0.0.3:2"}
+    words = rendered_texts(router.loaded, router.own(found), HERE, reached).command
+    assert words[words.index("--decode") + 1] == "http://10.0.0.3:2"
+    command = rendered_texts(decode.loaded, decode.own(found), HERE).command
+    assert command[command.index("--tp-size") + 1] == "2"
 
 
 @pytest.mark.parametrize("server", ["vllm", "sglang"])
