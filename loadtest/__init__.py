@@ -9,6 +9,7 @@ from loadtest.arrivals.recorded import RecordedTraffic, TraceError, read_recorde
 from loadtest.arrivals.trace import read_trace
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, WrongLocustfile, check_locustfile, read_log
+from loadtest.figures import BackgroundMeasurement, Interval, StageTimes, WarmupPoint
 from loadtest.histogram import LatencyHistogram
 from loadtest.llm import Lengths, LlmPlan, PrefixCache
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses, Slowness
@@ -18,9 +19,9 @@ from loadtest.plan import (
     Answer,
     AnswerCheck,
     Auth,
+    Background,
     Burst,
     FormField,
-    Interval,
     JointPlan,
     LoadPlan,
     Measurement,
@@ -28,11 +29,9 @@ from loadtest.plan import (
     Progress,
     RequestPlan,
     Stage,
-    StageTimes,
     Target,
     TargetMeasurement,
     Verdict,
-    WarmupPoint,
 )
 from loadtest.request.answers import checker
 from loadtest.request.auth import secret_headers
@@ -47,6 +46,8 @@ __all__ = [
     "Answer",
     "AnswerCheck",
     "Auth",
+    "Background",
+    "BackgroundMeasurement",
     "Body",
     "Burst",
     "FormField",

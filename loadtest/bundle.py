@@ -58,7 +58,8 @@ def _with_paths(plan: LoadPlan | JointPlan, change: Callable[[str], str]) -> Loa
     if isinstance(plan, LoadPlan):
         return _changed(plan, change)
     targets = tuple(one.model_copy(update={"plan": _changed(one.plan, change)}) for one in plan.targets)
-    return plan.model_copy(update={"targets": targets})
+    background = tuple(one.model_copy(update={"plan": _changed(one.plan, change)}) for one in plan.background)
+    return plan.model_copy(update={"targets": targets, "background": background})
 
 
 def _changed(plan: LoadPlan, change: Callable[[str], str]) -> LoadPlan:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from loadtest.document import Document
+from loadtest.figures import BackgroundMeasurement, Interval, Percentiles, StageTimes, WarmupPoint
 from loadtest.llm import LlmPlan, PrefixCache
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses
 from loadtest.slo import Metric, Slo
@@ -140,6 +141,11 @@ class LoadPlan(Document):
         """One for each endpoint: itself, and its stages."""
         return (self, *(one.plan for one in self.stages))
 
+    @property
+    def judged(self) -> tuple[LoadPlan, ...]:
+        """Those whose SLO counts."""
+        return self.plans
+
     @model_validator(mode="after")
     def _belongs_together(self) -> LoadPlan:
         if (self.arrivals == "trace") != (self.trace is not None):
@@ -171,16 +177,24 @@ class Target(Document):
     plan: LoadPlan
 
 
+class Background(Document):
+    """A best-effort endpoint: its plan's `users` ask it, one request after the other, while the others are measured."""
+
+    name: str
+    plan: LoadPlan
+
+
 class JointPlan(Document):
     """One capacity search against several endpoints that are loaded at the same time: every rate is that of all of
-    them together, and it holds when every endpoint holds its own SLO.
+    them together, and it holds when every endpoint holds its own SLO. Those of `background` have none.
 
     What each would hold while the others are idle is measured as well, in the last part of the time. `max_s` is for all
     of that, `max_warmup_s` for each endpoint.
     """
 
     schema_version: Literal[1] = 1
-    targets: tuple[Target, ...] = Field(min_length=2)
+    targets: tuple[Target, ...] = Field(min_length=1)
+    background: tuple[Background, ...] = ()
     first_rate_qps: float | None = Field(default=None, gt=0)
     max_s: float = Field(default=90.0, gt=0)
     max_warmup_s: float = Field(default=15.0, gt=0)
@@ -190,34 +204,28 @@ class JointPlan(Document):
 
     @property
     def plans(self) -> tuple[LoadPlan, ...]:
-        """One for each endpoint."""
+        """One for each endpoint, those of the background last."""
+        return (*self.judged, *(one.plan for one in self.background))
+
+    @property
+    def judged(self) -> tuple[LoadPlan, ...]:
+        """Those with an SLO."""
         return tuple(target.plan for target in self.targets)
 
     @model_validator(mode="after")
     def _open_and_whole(self) -> JointPlan:
+        if len(self.targets) + len(self.background) < 2:
+            raise ValueError("one endpoint alone needs no joint plan")
+        if any(one.plan.users is None for one in self.background):
+            raise ValueError("a best-effort endpoint is asked in a closed loop; say how many users")
         if any(target.plan.users is not None or target.plan.rates_qps for target in self.targets):
             raise ValueError("several endpoints are loaded by a search in an open loop; remove users and rates_qps")
         if abs(sum(target.share for target in self.targets) - 1) > 1e-6:
             raise ValueError("the targets' shares must add up to 1")
-        if len({target.name for target in self.targets}) < len(self.targets):
+        names = [one.name for one in self.targets] + [one.name for one in self.background]
+        if len(set(names)) < len(names):
             raise ValueError("two targets have one name")
         return self
-
-
-class Interval(Document):
-    """An estimate with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Percentiles(Document):
-    """Of one time that a streamed answer has, besides its latency."""
-
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
 
 
 class Tokens(Document):
@@ -232,14 +240,6 @@ class Tokens(Document):
     per_user_per_s: float | None = Field(default=None, description="1 over the median time per output token")
     good: float | None = None
     good_of: int | None = None
-
-
-class WarmupPoint(Document):
-    """What a stretch of the warm-up showed: the median latency and the answers per second."""
-
-    at_s: float
-    p50_ms: float
-    qps: float
 
 
 class Probe(Document):
@@ -297,20 +297,6 @@ class TargetMeasurement(Document):
     probes: tuple[Probe, ...] = ()
 
 
-class StageTimes(Document):
-    """How long a stage of a chain takes to answer, with all that it calls: the mean of lone requests while the chain is
-    idle, and of those that were sent to it while the chain was loaded at its entry. `saturated_qps` is what it answers
-    to many users who ask it alone. The entry has no name.
-    """
-
-    name: str = ""
-    lone_ms: float | None = None
-    mean_ms: float | None = None
-    saturated_qps: float | None = None
-    requests: int = 0
-    errors: int = 0
-
-
 class Measurement(Document):
     """The answer to a `LoadPlan`, or to a `JointPlan`: then its rates are those of all `targets` together, and its
     latencies those of the target that is nearest to its limit.
@@ -352,6 +338,7 @@ class Measurement(Document):
     load_started_s: float = Field(description="when warm-up ended, seconds after the plan was read")
     probes: tuple[Probe, ...] = ()
     targets: tuple[TargetMeasurement, ...] = ()
+    background: tuple[BackgroundMeasurement, ...] = Field(default=(), description="of best-effort endpoints")
     stages: tuple[StageTimes, ...] = Field(default=(), description="of a chain, its entry first")
     stages_qps: float | None = Field(default=None, description="the rate at the entry while they were measured")
     neighbours: Neighbours | None = Field(default=None, description="what others did, all the time together")

@@ -28,7 +28,7 @@ _FIGURES = (
     "p50_ms", "p95_ms", "p99_ms", "p99_low_ms", "p99_high_ms", "error_rate", "cost_per_hour",
     "cost_per_million_requests", "cold_start_s", "launch_s", "warmup_s", "load_s", "teardown_s", "wall_s",
     "cpu_cores_used", "gpu_utilization", "throttled_share", "memory_growth_bytes_per_s",
-    "server_batch_size", "server_queue_ms", "gpu_power_w", "gpu_clock_mhz", "interference",
+    "server_batch_size", "server_queue_ms", "gpu_power_w", "gpu_clock_mhz", "interference", "best_effort_qps",
 )  # fmt: skip
 _MACHINE = ("others_cores", "stolen_cores", "elsewhere_cores", "generator_cores_shared")
 _TIMES = ("ttft", "tpot", "itl")
@@ -129,6 +129,7 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     row: dict[str, Any] = {
         name: record.value_of(name) for name in ("number", *_TEXTS, *_FIGURES, *_BYTES)
     }  # the low and high ends come next
+    row["best_effort_qps"] = record.best_effort_qps.value if record.best_effort_qps else None
     row |= _ends("capacity", "qps", record.capacity_qps)
     return row | _ends("p99", "ms", record.latency.p99_ms)
 

@@ -181,6 +181,7 @@ _WORDS = {
     "tokens_per_second": ("more", "less"),
     "energy_per_million_output_tokens": ("less energy", "more energy"),
     "energy_per_million_tokens": ("less energy", "more energy"),
+    "best_effort_qps": ("more", "less"),
 }
 
 

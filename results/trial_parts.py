@@ -79,7 +79,9 @@ class TrialEvidence(Record):
 
 class ServiceRecord(Record):
     """One of several services that were measured together. `capacity_qps` is its share of what they hold together,
-    `alone_qps` what it held while the others were idle; its latencies are those at the highest common rate.
+    `alone_qps` what it held while the others were idle; its latencies are those at the highest common rate. One that is
+    `best_effort` has no share and no SLO: `throughput_qps` is what it answered at that rate of the others, `alone_qps`
+    what it answered while they were idle.
     """
 
     name: str
@@ -95,6 +97,8 @@ class ServiceRecord(Record):
     memory_peak_bytes: int | None = None
     bottleneck: str | None = None
     cold_start_s: float | None = None
+    best_effort: bool = False
+    throughput_qps: Estimate | None = None
 
 
 class StageRecord(Record):
@@ -167,7 +171,7 @@ class Rates(Record):
     """The rates that a configuration holds. `certainty` is `sure` where some rate surely held and one surely did not
     (or the load generator could send no more), else `uncertain`; the rates are `at_least_qps` and `at_most_qps`.
     `capacity_bound_qps` is the upper bound that a pruned trial proved, `saturated_qps` the throughput at full load
-    whatever the latency.
+    whatever the latency. `best_effort_qps` is what best-effort services answered meanwhile.
     """
 
     capacity_qps: Estimate | None = None
@@ -176,6 +180,7 @@ class Rates(Record):
     at_most_qps: float | None = None
     capacity_bound_qps: float | None = None
     saturated_qps: float | None = None
+    best_effort_qps: Estimate | None = None
 
 
 class Latencies(Record):

@@ -140,7 +140,8 @@ class Container:
     says that it is such a one. `prepare` is called with the server's URL and this container once the health path has
     answered: it tells the server what can only be told while it runs, and returns the request to ask in place of
     `readiness.request`. It raises ServerFailed or Infeasible. `patch` is laid over a cluster's workload. Containers of
-    one `group` run at the same time and may share a GPU. `secrets` names variables of ours that the server is given
+    one `group` run at the same time and may share a GPU; one that is `best_effort` runs only on what the others of its
+    group leave, and nobody waits for what it has. `secrets` names variables of ours that the server is given
     too, whose values are written nowhere.
     """
 
@@ -162,8 +163,14 @@ class Container:
     fresh: bool = False
     running: bool = False
     group: str | None = None
+    best_effort: bool = False
     patch: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[str, Container], SampleRequest | None] | None = None
+
+    @property
+    def priority_env(self) -> dict[str, str]:
+        """What NVIDIA's MPS, where it runs, is told of a best-effort server: below normal priority."""
+        return {"CUDA_MPS_CLIENT_PRIORITY": "1"} if self.best_effort else {}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from runners.protocol import Container, ServerFailed
 
 _OURS_ALONE = ("TUNE_STORAGE",)  # a database's password is no server's business
 _NICE = 10  # a tenth of the processor time that a process at 0 gets beside it
+_LEAST_NICE = 19
 _OOM_SCORE = "800"  # when memory runs out the kernel should take the server, not the tuner
 
 
@@ -85,6 +86,16 @@ def yield_cores(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PGRP, process.pid, _NICE)
         Path(f"/proc/{process.pid}/autogroup").write_text(str(_NICE), encoding="ascii")
+
+
+def take_leftovers(process: subprocess.Popen[bytes]) -> None:
+    """The server runs on a core only while nobody else wants it: Linux' idle class, and the least weight where the
+    kernel groups sessions first (autogroup). Its later children inherit it, and it needs no right.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PGRP, process.pid, _LEAST_NICE)
+        os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+        Path(f"/proc/{process.pid}/autogroup").write_text(str(_LEAST_NICE), encoding="ascii")
 
 
 def program_path(program: str, workdir: Path, path: str) -> str:

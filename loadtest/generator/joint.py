@@ -14,6 +14,8 @@ from typing import TypeVar
 
 import gevent
 
+from loadtest.figures import Interval
+from loadtest.generator.background import BackgroundLoad, ask_alone
 from loadtest.generator.probe.endpoint import Endpoint
 from loadtest.generator.probe.prober import OpenLoopProber
 from loadtest.generator.quiet import Quiet, QuietProber
@@ -23,7 +25,7 @@ from loadtest.generator.warmup import WarmUp, warm_up
 from loadtest.judge.capacity import CapacityResult, CapacitySearch, Probed
 from loadtest.judge.features import scale_qps
 from loadtest.judge.widening import widened_interval
-from loadtest.plan import Interval, JointPlan, LoadPlan, Measurement, Target, TargetMeasurement, Verdict
+from loadtest.plan import JointPlan, LoadPlan, Measurement, Target, TargetMeasurement, Verdict
 
 _ALONE_PRECISION = 0.08
 T = TypeVar("T")
@@ -35,8 +37,11 @@ def common(plan: JointPlan) -> JointPlan:
         "max_s": plan.max_s, "max_warmup_s": plan.max_warmup_s, "cores": plan.cores,
         "shares_cores": plan.shares_cores,
     }  # fmt: skip
-    targets = [one.model_copy(update={"plan": one.plan.model_copy(update=shared)}) for one in plan.targets]
-    return plan.model_copy(update={"targets": tuple(targets)})
+    targets, background = (
+        tuple(one.model_copy(update={"plan": one.plan.model_copy(update=shared)}) for one in of)
+        for of in (plan.targets, plan.background)
+    )
+    return plan.model_copy(update={"targets": targets, "background": background})
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,19 @@ class LoadedTarget:
         return self.target.plan
 
 
-def measure_jointly(plan: JointPlan, services: Sequence[LoadedTarget], reporter: ProgressReporter) -> Measurement:
+def measure_jointly(
+    plan: JointPlan, services: Sequence[LoadedTarget], reporter: ProgressReporter,
+    background: Sequence[BackgroundLoad] = (),
+) -> Measurement:  # fmt: skip
     """Blocks for at most about `plan.max_s`."""
     quiet = Quiet.of(plan, reporter.remaining_s)
-    return quiet.said(_measured(plan, services, reporter, quiet))
+    return quiet.said(_measured(plan, services, reporter, quiet, background))
 
 
 def _measured(
-    plan: JointPlan, services: Sequence[LoadedTarget], reporter: ProgressReporter, quiet: Quiet
-) -> Measurement:
+    plan: JointPlan, services: Sequence[LoadedTarget], reporter: ProgressReporter, quiet: Quiet,
+    background: Sequence[BackgroundLoad],
+) -> Measurement:  # fmt: skip
     warm, saturated, probers = [], [], []
     for service in services:
         found, disturbed = quiet.measured(partial(warm_up, service.endpoint, service.plan, reporter))
@@ -73,6 +82,8 @@ def _measured(
         bursts, _ = quiet.measured(partial(saturate, service.endpoint, base_s))
         saturated.append(scale_qps(bursts, base_s))
         probers.append(OpenLoopProber(service.endpoint, base_s, service.target.share))
+    if (ended := ask_alone(background)) is not None:
+        return _answer(services, ended, None, reporter, warm)
     max_qps = min(qps / service.target.share for qps, service in zip(saturated, services, strict=True))
     begun = time.perf_counter()
     # As much as for two of them alone, since it is this that a configuration is judged by.
@@ -80,7 +91,15 @@ def _measured(
     min_share = min(service.target.share for service in services)
     attentive = QuietProber(joint.probe, joint.remaining_s, quiet, joint.drain, joint.parts.pop)
     search = CapacitySearch(attentive, max_qps, plan.precision, plan.first_rate_qps, min_share)
-    answer = _answer(services, search.run(), max_qps, reporter, warm, joint, begun)
+    for one in background:
+        one.start()
+    try:
+        answer = _answer(services, search.run(), max_qps, reporter, warm, joint, begun)
+    finally:
+        for one in background:
+            one.stop()
+    beside = tuple(one.measured(answer, reporter.started) for one in background)
+    answer = answer.model_copy(update={"background": beside})
     if answer.outcome != "measured":
         return answer
     targets = list(answer.targets)

@@ -93,8 +93,8 @@ class Quiet:
         if watch is None:
             return cls(None, retries, remaining_s)
         speed = machine_speed(watch.cores)
-        allowed = min(1 - limit.percentile / 100 for one in plan.plans for limit in one.slo.latency)
-        tokens = any(limit.flattered for one in plan.plans for limit in one.slo.latency)
+        allowed = min(1 - limit.percentile / 100 for one in plan.judged for limit in one.slo.latency)
+        tokens = any(limit.flattered for one in plan.judged for limit in one.slo.latency)
         return cls(watch, retries, remaining_s, allowed, watch.look(), speed, tokens)
 
     def said(self, measurement: Measurement) -> Measurement:

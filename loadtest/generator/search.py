@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from loadtest.figures import Interval
 from loadtest.generator.probe.endpoint import Endpoint
 from loadtest.generator.probe.prober import OpenLoopProber
 from loadtest.generator.quiet import Quiet, QuietProber
@@ -22,7 +23,7 @@ from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.search import ServerSearch
 from loadtest.judge.widening import gain_of
 from loadtest.neighbours import Neighbours
-from loadtest.plan import ONE_LAUNCH, Interval, LoadPlan, Measurement, Outcome
+from loadtest.plan import ONE_LAUNCH, LoadPlan, Measurement, Outcome
 from loadtest.request.vocabulary import vocabulary
 from loadtest.slo import LatencyLimit
 

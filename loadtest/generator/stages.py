@@ -17,11 +17,12 @@ import gevent
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.figures import StageTimes
 from loadtest.generator.load import LoadSegment
 from loadtest.generator.probe.endpoint import Endpoint
 from loadtest.generator.probe.prober import OpenLoopProber
 from loadtest.generator.reporter import ProgressReporter
-from loadtest.plan import LoadPlan, Measurement, StageTimes
+from loadtest.plan import LoadPlan, Measurement
 from loadtest.request.request_log import RequestLog
 
 _LOADED = 0.7  # of the capacity: near it, a queue's mean depends on luck more than on the stage

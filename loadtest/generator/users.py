@@ -23,6 +23,7 @@ from locust.env import Environment
 
 from loadtest.arrivals.arrivals import Arrivals
 from loadtest.arrivals.trace import TraceError, read_trace
+from loadtest.generator.background import BackgroundLoad
 from loadtest.generator.fleet import Fleet, GeneratorLost, Worker
 from loadtest.generator.joint import LoadedTarget, common, measure_jointly
 from loadtest.generator.load import LocalLoad
@@ -81,8 +82,10 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
 def _measure(plan: LoadPlan | JointPlan, endpoints: Sequence[Endpoint], reporter: ProgressReporter) -> Measurement:
     if isinstance(plan, LoadPlan):
         return with_stage_times(plan, measure(plan, endpoints[0], reporter), endpoints, reporter)
-    services = [LoadedTarget(target, endpoint) for target, endpoint in zip(plan.targets, endpoints, strict=True)]
-    return measure_jointly(plan, services, reporter)
+    count = len(plan.targets)
+    services = [LoadedTarget(*pair) for pair in zip(plan.targets, endpoints[:count], strict=True)]
+    background = [BackgroundLoad(*pair) for pair in zip(plan.background, endpoints[count:], strict=True)]
+    return measure_jointly(plan, services, reporter, background)
 
 
 def _endpoint(

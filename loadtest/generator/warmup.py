@@ -17,10 +17,11 @@ import gevent
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.figures import WarmupPoint
 from loadtest.generator.load import LoadSegment
 from loadtest.generator.probe.endpoint import Endpoint
 from loadtest.generator.reporter import ProgressReporter
-from loadtest.plan import LoadPlan, WarmupPoint
+from loadtest.plan import LoadPlan
 from loadtest.request.request_log import RequestLog
 
 Floats = NDArray[np.float64]

@@ -16,10 +16,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.figures import Interval
 from loadtest.judge.features import Requests
 from loadtest.judge.verdict import Evidence, Failures, judge
 from loadtest.judge.widening import possible_gain
-from loadtest.plan import Certainty, Interval, Outcome, Probe, Verdict
+from loadtest.plan import Certainty, Outcome, Probe, Verdict
 
 _MIN_PROBE_S, _LONGEST_PROBE_S = 1.5, 6.0
 _BRACKETING, _LATER_SHARE = 3, 0.4  # after so many probes they get longer: this share of the time that is left

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.figures import Interval
 from loadtest.judge.burst import BurstResult
 from loadtest.judge.capacity import Posterior, Probed
 from loadtest.judge.features import Query, Requests, scale_qps, tokens
 from loadtest.judge.network import Inferred, ServerNetwork
 from loadtest.judge.verdict import HOPELESS, MIN_HOPELESS, Evidence, Failures, judge
-from loadtest.plan import Interval, Probe, Verdict
+from loadtest.plan import Probe, Verdict
 
 Floats = NDArray[np.float64]
 

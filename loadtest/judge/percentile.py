@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
-from loadtest.plan import Interval
+from loadtest.figures import Interval
 
 Floats = NDArray[np.float64]
 

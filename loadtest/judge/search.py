@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from loadtest.figures import Interval
 from loadtest.judge.capacity import CapacityResult, OpinionatedProber, Probed, missed_by
 from loadtest.judge.inference import SURE, ServerPosterior
 from loadtest.judge.widening import VAGUE, possible_gain, raised
-from loadtest.plan import TOO_SHORT, Interval, Outcome, Probe
+from loadtest.plan import TOO_SHORT, Outcome, Probe
 
 _LOWEST_SHARE = 1 / 40  # of the bursts' throughput; what misses there misses everywhere
 _HOPELESS_SHARE = 0.2  # a sure miss below this share of it, with nothing that held, is the server's fault

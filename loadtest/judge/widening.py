@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from loadtest.plan import Interval, Measurement, Probe
+from loadtest.figures import Interval
+from loadtest.plan import Measurement, Probe
 
 # A server that is given a share s less of its cores serves s less, and at a latency limit less than that: where others
 # come in bursts it must hold the limit in the worst of them, when the two take turns. Hence (1 - s) squared.

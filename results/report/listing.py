@@ -210,8 +210,8 @@ def services_table(services: Sequence[ServiceRecord]) -> Table | None:
     """Each of several services at the rate that all hold together; None where there is one."""
     columns: list[Column[ServiceRecord]] = [
         Column("service", lambda one: one.name, numeric=False),
-        Column("share", lambda one: share(one.share)),
-        Column("requests/s together", lambda one: figure(one.capacity_qps)),
+        Column("share", lambda one: "best effort" if one.best_effort else share(one.share)),
+        Column("requests/s together", lambda one: figure(_together_qps(one))),
         Column("alone", lambda one: figure(one.alone_qps.value if one.alone_qps else None)),
         Column("95% interval", lambda one: interval(one.alone_qps) or NONE),
         Column("p50", lambda one: milliseconds(one.p50_ms)),
@@ -222,6 +222,13 @@ def services_table(services: Sequence[ServiceRecord]) -> Table | None:
         Column("bottleneck", lambda one: one.bottleneck or NONE, numeric=False),
     ]
     return _table(columns, services, mark=lambda _: "") if services else None
+
+
+def _together_qps(one: ServiceRecord) -> float | None:
+    """Of a best-effort service what it answers, since it has no capacity."""
+    if one.best_effort:
+        return one.throughput_qps.value if one.throughput_qps else None
+    return one.capacity_qps
 
 
 def comparison_table(study: StudySummary) -> Table | None:

@@ -22,6 +22,7 @@ _METRICS = {
     "energy_per_million_output_tokens": "Wh per million output tokens",
     "energy_per_million_tokens": "Wh per million tokens",
     "tokens_per_second": "tokens/s within the SLO",
+    "best_effort_qps": "best-effort requests/s",
 }
 
 

@@ -47,6 +47,7 @@ _LOG_TAIL_BYTES = 2000
 _LOG_TAIL_LINES = 30
 _LOG_LIMITS = {"max-size": "20m", "max-file": "2"}  # a server that prints for ever must not fill the disk
 _GIB = 2**30
+_LEAST_SHARES = 2  # of the processor, where others have 1024 each
 _KILLED = 137
 
 
@@ -99,9 +100,10 @@ class DockerRunner:
             raise Infeasible(said)
         image = self._images.have(container.image or self._options.image)
         asked = container.resources.cpu_cores
+        count = None if asked is None else math.ceil(asked)
         with (
             self._devices.take(container.resources, container.go_on, container.group) as devices,
-            self._cores.take(None if asked is None else math.ceil(asked), container.go_on) as cores,
+            self._cores.take(count, container.go_on, leftovers=container.best_effort) as cores,
             self._running(container, image, cores, devices) as server,
         ):
             yield server
@@ -149,6 +151,7 @@ class DockerRunner:
         given: dict[str, Any] = {
             "nano_cpus": None if asked.cpu_cores is None else int(asked.cpu_cores * 1e9),
             "cpuset_cpus": ",".join(map(str, cores.server)) if self._engine.is_here else None,
+            "cpu_shares": _LEAST_SHARES if container.best_effort else None,
             "mem_limit": asked.memory_bytes,
             "memswap_limit": asked.memory_bytes,  # no swap beside it: what it needs is memory
             "shm_size": options.shm_bytes,
@@ -162,7 +165,9 @@ class DockerRunner:
                 entrypoint=list(container.command[:1]) or None,  # as a pod's: the image's own would get it as arguments
                 name=name,
                 labels=labels,
-                environment={name: os.environ.get(name, "") for name in container.secrets} | dict(container.env),
+                environment={name: os.environ.get(name, "") for name in container.secrets}
+                | container.priority_env
+                | dict(container.env),
                 mounts=mounts,
                 ports={f"{PORT}/tcp": ("127.0.0.1", None)},
                 security_opt=["no-new-privileges"],

@@ -36,12 +36,18 @@ class Cores:
         self._freed = threading.Condition()
 
     @contextlib.contextmanager
-    def take(self, count: int | None, go_on: Callable[[], None]) -> Iterator[Allotment]:
+    def take(
+        self, count: int | None, go_on: Callable[[], None], *, leftovers: bool = False
+    ) -> Iterator[Allotment]:  # fmt: skip
         """So many cores for as long as the block runs; None: all but those that are left to the load generator. While
         others hold them it waits, since two servers on one core would be measured as slow; what `go_on`, called often,
-        raises ends that.
+        raises ends that. With `leftovers` all of them at once, and held from nobody: for a server that runs on a core
+        only while nobody else wants it.
         """
         usable = self._usable()
+        if leftovers:
+            yield Allotment(usable, ())
+            return
         with self._freed:
             while count is not None and len(usable) > self._free(usable) < count:
                 go_on()

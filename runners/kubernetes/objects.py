@@ -79,7 +79,7 @@ def patched(
     server["resources"] = _merged(server.get("resources") or {}, resource_section(asked, options))
     if options.gpus.claim(asked) is not None:
         _claim(pod, server, claim_name(name))
-    given = options.gpus.asked(asked)[1] | dict(container.env)
+    given = options.gpus.asked(asked)[1] | container.priority_env | dict(container.env)
     kept = [one for one in server.get("env") or () if one.get("name") not in given]
     there = {*given, *(one.get("name") for one in kept)}
     hidden = [
@@ -94,6 +94,8 @@ def patched(
         server["image"] = container.image or options.image
     if options.image_pull_policy:
         server["imagePullPolicy"] = options.image_pull_policy
+    if container.best_effort and options.best_effort_priority_class:
+        pod["priorityClassName"] = options.best_effort_priority_class
     if options.service_account:
         pod["serviceAccountName"] = options.service_account
     if options.image_pull_secrets:

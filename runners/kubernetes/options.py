@@ -150,6 +150,7 @@ class KubernetesOptions:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
     service_account: str | None = None
+    best_effort_priority_class: str | None = None
     image_pull_policy: str | None = None
     image_pull_secrets: tuple[str, ...] = ()
     load_job: bool = True

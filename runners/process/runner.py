@@ -40,7 +40,7 @@ from runners.protocol import (
     Usage,
 )
 from runners.readiness import await_server, last_words
-from runners.starting import environment, start, write_files, yield_cores
+from runners.starting import environment, start, take_leftovers, write_files, yield_cores
 
 _GRACE_S = 0.3  # a measured server has nothing to save, and the wait is part of every trial
 _LOG_TAIL_BYTES = 2000
@@ -92,11 +92,12 @@ class ProcessRunner:
     def launch(self, container: Container) -> Iterator[Endpoint]:
         """See `runners.protocol.Runner.launch`."""
         asked = container.resources.cpu_cores
+        count = None if asked is None else int(asked)
         try:
             if refusal := self.refuses(container.resources):
                 raise Infeasible(refusal)
             with (
-                self._cores.take(None if asked is None else int(asked), container.go_on) as cores,
+                self._cores.take(count, container.go_on, leftovers=container.best_effort) as cores,
                 self._gpus.take(container.resources, container.go_on, container.group) as gpus,
                 _running(self._with_gpus(container, gpus), cores, gpus) as server,
             ):
@@ -109,7 +110,7 @@ class ProcessRunner:
     def _with_gpus(self, container: Container, gpus: tuple[str, ...]) -> Container:
         """The container, which is told its GPUs and the limits that MPS keeps it to."""
         limits = mps_limits(container.resources, len(gpus), _memory_bytes()) if self._mps else {}
-        return replace(container, env=_visible(gpus) | limits | dict(container.env))
+        return replace(container, env=_visible(gpus) | limits | container.priority_env | dict(container.env))
 
 
 def _gpu_refusal(resources: Resources) -> str | None:
@@ -157,6 +158,8 @@ def _slice_notes(container: Container) -> tuple[str, ...]:
 def _core_notes(container: Container, cores: Allotment) -> tuple[str, ...]:
     """Which cores a server had that asked for none, and who came first on those that it shared."""
     server, client = (", ".join(map(str, one)) for one in (cores.server, cores.client))
+    if container.best_effort:
+        return (f"A best-effort server had what the others left of CPU cores {server}.",)
     if cores.shared:
         return (f"The server had CPU cores {server} and the load generator {client}; where they met, it came first.",)
     if container.resources.cpu_cores is None:
@@ -258,7 +261,9 @@ def _ended(
     process = None
     try:
         process = start(container, environ, cores.server)
-        if cores.shared:
+        if container.best_effort:
+            take_leftovers(process)
+        elif cores.shared:
             yield_cores(process)
         yield process
     finally:

@@ -50,6 +50,7 @@ def price_of(loaded: LoadedSpec, configuration: Configuration) -> float | None:
     prices = [
         price_per_hour(service.loaded.space, service.own(configuration), loaded.spec.prices)
         for service in loaded.services
+        if not service.best_effort  # it takes what is paid for by the others
     ]
     return None if None in prices else sum(price for price in prices if price is not None)
 

@@ -231,7 +231,7 @@ def render(
     loaded: LoadedSpec, configuration: Configuration, placement: Placement, source: RequestSource, *, study: str,
     trial: int, folder: Path, cache: Path, prepare: Callable[[str, Container], SampleRequest | None] | None = None,
     go_on: Callable[[], None] = lambda: None, fresh: bool = False, group: str | None = None,
-    reached: Mapping[str, str] | None = None,
+    reached: Mapping[str, str] | None = None, best_effort: bool = False,
 ) -> Container:  # fmt: skip
     """The container of one configuration. `cache` is for what is compiled, `reached` for `rendered_texts`."""
     placement = _with_cache(loaded, placement, cache)
@@ -258,6 +258,7 @@ def render(
         go_on=go_on,
         fresh=fresh,
         group=group,
+        best_effort=best_effort,
         live=live_parameters(loaded),
         patch=_filled(loaded.spec.runner.kubernetes.patch, configuration, _texts(configuration))
         if loaded.spec.runner.type == "kubernetes"

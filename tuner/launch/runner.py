@@ -141,6 +141,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
         node_selector=spec.node_selector,
         tolerations=spec.tolerations,
         service_account=spec.service_account,
+        best_effort_priority_class=spec.best_effort_priority_class,
         image_pull_policy=spec.image_pull_policy,
         image_pull_secrets=spec.image_pull_secrets,
         load_job=spec.load == "job",

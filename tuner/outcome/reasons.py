@@ -126,6 +126,11 @@ def _side_by_side(best: TrialRecord) -> list[str]:
         if one.capacity_qps is not None
     ]
     said = [f"Together: {', '.join(each)}."]
+    for one in best.services:
+        if one.best_effort and one.throughput_qps is not None:
+            alone = f" of the {figure(one.alone_qps.value)} that it answers alone" if one.alone_qps else ""
+            answered = figure(one.throughput_qps.value)
+            said.append(f"Meanwhile {one.name}, on what they leave, answers {answered} requests/s{alone}.")
     if best.interference is not None:
         said.append(
             f"Beside each other they hold {best.interference:.0%} less than if each did as well as alone."

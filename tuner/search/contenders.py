@@ -86,6 +86,8 @@ def pooled_record(
     if objective.metrics[0] == "p99_ms":
         p99 = Estimate(value=1 / believed_.value, low=1 / believed_.high, high=1 / believed_.low)
         return latest.model_copy(update={"latency": latest.latency.model_copy(update={"p99_ms": p99})})
+    if objective.metrics[0] == "best_effort_qps":
+        return latest.model_copy(update={"best_effort_qps": believed_})
     cost = latest.cost_per_million_requests
     if cost is not None and latest.cost_per_hour is not None:
         cost = cost_per_million_requests(latest.cost_per_hour, believed_.value)
@@ -126,7 +128,7 @@ def _shown(record: TrialRecord, objective: Objective, *, by_latency: bool) -> La
         return None if by_latency or not bound else LaunchFigure(math.log(bound), 0.0, below=True)
     if objective.values(record) is None:
         return None
-    estimate = record.latency.p99_ms if by_latency else record.capacity_qps
+    estimate = record.latency.p99_ms if by_latency else objective.modelled(record).capacity_qps
     if estimate is None or estimate.value <= 0:
         return None
     sign = -1.0 if by_latency else 1.0

@@ -21,13 +21,14 @@ from tuner.spec.model import Metric, ObjectiveSpec
 Floats = NDArray[np.float64]
 
 _SECONDS_PER_HOUR = 3600.0
-_MAXIMISED: tuple[Metric, ...] = ("capacity_qps", "tokens_per_second")
+_MAXIMISED: tuple[Metric, ...] = ("capacity_qps", "tokens_per_second", "best_effort_qps")
 # A search compares configurations under the same requests, so tokens per request are the same for all of them, and what
 # is best per token is best per request. What was measured is ranked by its own tokens all the same.
 _PER_REQUEST: dict[Metric, Metric] = {
     "cost_per_million_output_tokens": "cost_per_million_requests",
     "cost_per_million_tokens": "cost_per_million_requests",
     "tokens_per_second": "capacity_qps",
+    "best_effort_qps": "capacity_qps",  # of the record that `modelled` returns
 }
 # Watts stand for money there: what is best per request is best per token.
 _ENERGY: tuple[Metric, ...] = ("energy_per_million_output_tokens", "energy_per_million_tokens")
@@ -45,7 +46,9 @@ def capacity_at_cost(price_per_hour: float, cost: float) -> float:
 
 @dataclass(frozen=True)
 class Objective:
-    """One metric, or several for a Pareto front; the first one ranks. `target_qps` goes with cost_per_hour."""
+    """One metric, or several for a Pareto front; the first one ranks. `target_qps` goes with cost_per_hour, and
+    with best_effort_qps.
+    """
 
     metrics: tuple[Metric, ...]
     target_qps: float | None = None
@@ -95,7 +98,7 @@ class Objective:
         """The metrics as logarithms of which lower is better; those of tokens as those of their requests."""
         if self.values(record) is None:
             return None
-        values = self._per_request.values(record)
+        values = self._per_request.values(self.modelled(record))
         if values is None:
             return None
         hourly = self.hourly(record)
@@ -123,6 +126,15 @@ class Objective:
                 found.append(price + np.log(np.maximum(1.0, fleet)))
         return found
 
+    def modelled(self, record: TrialRecord) -> TrialRecord:
+        """The record as a search sees it, which models capacities: what best-effort services answer is a throughput as
+        well, and takes the place of the capacity where that is what is optimised.
+        """
+        if self.metrics != ("best_effort_qps",):
+            return record
+        rates = {"capacity_qps": record.best_effort_qps, "capacity_bound_qps": None, "saturated_qps": None}
+        return record.model_copy(update=rates)
+
     def ranked(self, records: Iterable[TrialRecord]) -> list[TrialRecord]:
         """The complete trials that have all metrics, best first; ties go to the earlier trial."""
         up = self.maximised[0]
@@ -139,6 +151,8 @@ class Objective:
         None where there is nothing to compare with: no best yet, several metrics, or no price.
         """
         if best is None or best.capacity_qps is None or len(self.metrics) > 1 or self.by_energy:
+            return None
+        if self.metrics == ("best_effort_qps",):  # it is not the capacity that has to be better
             return None
         if self._per_request != self:
             return self._per_request.break_even_qps(price_per_hour, best)
@@ -170,6 +184,8 @@ class Objective:
             return record.latency.p99_ms.value if record.latency.p99_ms else None
         if metric == "cost_per_million_requests":
             return record.cost_per_million_requests
+        if metric == "best_effort_qps":
+            return record.best_effort_qps.value if record.best_effort_qps else None
         if metric in _PER_REQUEST or metric in _ENERGY:
             return None if record.language is None else getattr(record.language, metric)
         if record.cost_per_hour is None or self.target_qps is None:

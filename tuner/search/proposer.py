@@ -23,7 +23,7 @@ from tuner.search.space_model import SpaceModel
 
 if TYPE_CHECKING:
     from tuner.search.surrogate.acquisition import Losses, Scale
-    from tuner.search.surrogate.features import Floats, Ints
+    from tuner.search.surrogate.features import Floats, Ints, Trials
     from tuner.search.surrogate.mixture import Judgement
     from tuner.search.surrogate.predict import Prediction
 
@@ -70,7 +70,7 @@ class Proposer:
 
         waiting = self.pool.numbers_of(pending)
         free = self.pool.free((record.configuration for record in records), waiting, spent)
-        trials = self._model.trials(records)
+        trials = self._trials(records)
         predictions = self._model.surrogate.predict(trials, np.array(waiting, dtype=np.int64))
         losses = self._model.losses(self.objective, records)
         seen = np.array([found for record in records if (found := self.objective.losses(record)) is not None])
@@ -135,11 +135,11 @@ class Proposer:
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all candidates of the pool, in their order, with its weight."""
-        return self._model.surrogate.predict(self._model.trials(records), np.zeros(0, dtype=np.int64))
+        return self._model.surrogate.predict(self._trials(records), np.zeros(0, dtype=np.int64))
 
     def calibration(self, records: Sequence[TrialRecord]) -> list[Judgement]:
         """What was predicted of each trial that proved something, before it, and the trust in the network since."""
-        trials = self._model.trials(records)
+        trials = self._trials(records)
         return self._model.surrogate.judge(trials) if len(trials) else []
 
     def expected(self, records: Sequence[TrialRecord]) -> dict[int, Expectation]:
@@ -147,8 +147,8 @@ class Proposer:
         empty while there are too few to say.
         """
         ordered = sorted(records, key=lambda record: record.number)
-        known = [one for one in ordered if len(self._model.trials([one]))]
-        trials = self._model.trials(ordered)
+        known = [one for one in ordered if len(self._trials([one]))]
+        trials = self._trials(ordered)
         if sum(one.state == "complete" for one in known) < _MIN_EXPECTED or len(known) != len(trials):
             return {}
         found = {}
@@ -157,13 +157,16 @@ class Proposer:
                 found[record.number] = Expectation(*self._model.surrogate.expected(trials, number))
         return found
 
+    def _trials(self, records: Sequence[TrialRecord]) -> Trials:
+        return self._model.trials([self.objective.modelled(one) for one in records])
+
     def explain(self, records: Sequence[TrialRecord]) -> Explanation | None:
         """What was learned of the first metric; None before anything was measured."""
         from tuner.search.explanation import explained
 
         if not any(self.objective.losses(record) for record in records):
             return None
-        trust = self._model.surrogate.trust(self._model.trials(records))
+        trust = self._model.surrogate.trust(self._trials(records))
         losses = self._model.losses(self.objective, records)
         return explained(self.pool, self.objective, self.predict(records), losses, trust)
 

@@ -8,10 +8,17 @@ from dataclasses import dataclass, replace
 
 from search_spaces import Constraint, SearchSpace, mig_memory, quantity
 from search_spaces.expression import Value
-from tuner.spec.model import BudgetSpec, ColocatedSpec
+from tuner.spec.model import BudgetSpec, ColocatedSpec, ObjectiveSpec
 from tuner.spec.yaml_file import KeyPath
 
 _SHARES_ADD_UP = 0.005
+_NOT_BEST_EFFORT = {
+    "slo": "has no SLO",
+    "share": "has no share of the requests: its users ask it all the while",
+    "after": "is no part of a chain",
+    "entry": "is no part of a chain",
+}
+_GRANTED = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpu_compute", "gpus")  # roles of what is given to one service alone
 
 
 class ColocationError(ValueError):
@@ -29,6 +36,7 @@ class ServiceSpace:
     name: str
     prefix: str
     space: SearchSpace
+    best_effort: bool = False
 
 
 def prefix_of(name: str) -> str:
@@ -37,19 +45,40 @@ def prefix_of(name: str) -> str:
 
 
 def shares_of(services: Sequence[ColocatedSpec]) -> tuple[float, ...]:
-    """Of the requests; they add up to 1. Raises ColocationError."""
-    given = [service.share for service in services]
-    if all(share is None for share in given):
-        return tuple(1 / len(services) for _ in services)
-    if None in given:
-        key = ("services", given.index(None), "share")
-        raise ColocationError("is missing; give every service its share, or none", key)
-    shares = [share for share in given if share is not None]
-    if 0 in shares:
-        raise ColocationError("must be above 0", ("services", shares.index(0), "share"))
-    if abs(sum(shares) - 1) > _SHARES_ADD_UP:
-        raise ColocationError(f"the shares add up to {sum(shares):.4g} of the requests, not to 100%", ("services",))
-    return tuple(share / sum(shares) for share in shares)
+    """Of the requests; they add up to 1, and a best-effort service has none of them. Raises ColocationError."""
+    judged = [index for index, service in enumerate(services) if not service.best_effort]
+    given = {index: services[index].share for index in judged}
+    if all(share is None for share in given.values()):
+        return tuple(1 / len(judged) if index in given else 0.0 for index in range(len(services)))
+    for index, share in given.items():
+        if not share:
+            said = "is missing; give every service its share, or none" if share is None else "must be above 0"
+            raise ColocationError(said, ("services", index, "share"))
+    whole = sum(share for share in given.values() if share is not None)
+    if abs(whole - 1) > _SHARES_ADD_UP:
+        raise ColocationError(f"the shares add up to {whole:.4g} of the requests, not to 100%", ("services",))
+    return tuple((given.get(index) or 0.0) / whole for index in range(len(services)))
+
+
+def check_best_effort(services: Sequence[ColocatedSpec], objective: ObjectiveSpec, *, is_chain: bool) -> None:
+    """Raises ColocationError where a best-effort service is told what only the others can be, or is all there is."""
+    if not any(one.best_effort for one in services) and objective.held_qps is not None:
+        raise ColocationError("best_effort_qps needs a service with best_effort: true", ("objective", "maximize"))
+    for index, one in enumerate(services):
+        at: KeyPath = ("services", index)
+        if not one.best_effort:
+            if one.users is not None:
+                raise ColocationError("users ask a best-effort service; add best_effort: true", (*at, "users"))
+            continue
+        for key, why in _NOT_BEST_EFFORT.items():
+            if key in one.model_fields_set and getattr(one, key):
+                raise ColocationError(f"a best-effort service {why}; remove {key}, or best_effort", (*at, key))
+        if is_chain:
+            raise ColocationError(
+                "a best-effort service stands beside others, not beside a chain", (*at, "best_effort")
+            )
+    if all(one.best_effort for one in services):
+        raise ColocationError("all are best_effort, and one has to have an SLO", ("services",))
 
 
 def common_space(parts: Sequence[ServiceSpace], budget: BudgetSpec, constraints: Sequence[Constraint]) -> SearchSpace:
@@ -58,6 +87,14 @@ def common_space(parts: Sequence[ServiceSpace], budget: BudgetSpec, constraints:
     Roles stay with the services: a price, or what a server asks for, is each service's own.
     """
     _check_cores(parts)
+    for index, part in enumerate(parts):
+        granted = [one.name for one in part.space.parameters if part.best_effort and one.role in _GRANTED]
+        if granted:
+            raise ColocationError(
+                f"a best-effort service takes what the others leave; remove {granted[0]}",
+                ("services", index, "space", "parameters", granted[0]),
+            )
+    parts_judged = [part for part in parts if not part.best_effort]
     seen: dict[str, str] = {}
     for index, part in enumerate(parts):
         for parameter in part.space.parameters:
@@ -78,13 +115,14 @@ def common_space(parts: Sequence[ServiceSpace], budget: BudgetSpec, constraints:
         for parameter in part.space.parameters
     ]
     own = [constraint.prefixed(part.prefix) for part in parts for constraint in part.space.constraints]
-    return SearchSpace(tuple(parameters), (*constraints, *own, *_within(parts, budget)))
+    return SearchSpace(tuple(parameters), (*constraints, *own, *_within(parts_judged, budget)))
 
 
 def _check_cores(parts: Sequence[ServiceSpace]) -> None:
     """A server without a number of cores may use all, so none would be left for one that asks for its own."""
-    without = [index for index, part in enumerate(parts) if part.space.with_role("cpu_cores") is None]
-    if 0 < len(without) < len(parts):
+    judged = [index for index, part in enumerate(parts) if not part.best_effort]
+    without = [index for index in judged if parts[index].space.with_role("cpu_cores") is None]
+    if 0 < len(without) < len(judged):
         raise ColocationError(
             "has no parameter of the role cpu_cores, and others have; give every service one, or none",
             ("services", without[0], "space"),

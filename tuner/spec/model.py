@@ -27,7 +27,8 @@ from tuner.spec.section import Section, Text
 
 Metric = Literal["cost_per_million_requests", "cost_per_hour", "capacity_qps", "p99_ms",
                  "cost_per_million_output_tokens", "cost_per_million_tokens", "tokens_per_second",
-                 "energy_per_million_output_tokens", "energy_per_million_tokens"]  # fmt: skip
+                 "energy_per_million_output_tokens", "energy_per_million_tokens",
+                 "best_effort_qps"]  # fmt: skip
 Cost = Literal["cost_per_million_requests", "cost_per_hour", "cost_per_million_output_tokens",
                "cost_per_million_tokens", "energy_per_million_output_tokens",
                "energy_per_million_tokens"]  # fmt: skip
@@ -130,7 +131,7 @@ class ObjectiveSpec(Section):
     """What is optimised, among the configurations that meet the SLO."""
 
     minimize: Cost | None = None
-    maximize: Literal["capacity_qps", "tokens_per_second"] | None = None
+    maximize: Literal["capacity_qps", "tokens_per_second", "best_effort_qps"] | None = None
     pareto: tuple[Metric, ...] | None = Field(default=None, min_length=2)
     target_qps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     confidence: Share = Field(
@@ -146,11 +147,20 @@ class ObjectiveSpec(Section):
             raise ValueError("needs exactly one of minimize, maximize and pareto")
         if "cost_per_hour" in self.metrics and self.target_qps is None:
             raise ValueError("cost_per_hour needs target_qps: the traffic that is to be served for it")
-        if self.target_qps is not None and "cost_per_hour" not in self.metrics:
-            raise ValueError("target_qps goes with cost_per_hour only")
+        if self.maximize == "best_effort_qps" and self.target_qps is None:
+            raise ValueError("best_effort_qps needs target_qps: what the other services serve meanwhile")
+        if "best_effort_qps" in (self.pareto or ()):
+            raise ValueError("best_effort_qps is no part of a pareto; write {maximize: best_effort_qps, target_qps: N}")
+        if self.target_qps is not None and not {"cost_per_hour", "best_effort_qps"} & set(self.metrics):
+            raise ValueError("target_qps goes with cost_per_hour and best_effort_qps only")
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError("pareto names a metric twice")
         return self
+
+    @property
+    def held_qps(self) -> float | None:
+        """The rate that every configuration has to hold; None where none is asked for."""
+        return self.target_qps if self.maximize == "best_effort_qps" else None
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -254,13 +264,19 @@ class PriceSpec(Section):
 
 class ColocatedSpec(Section):
     """One of several services. `share` is its part of all requests; without it, all parts are equal. Where services
-    call one another, `after` names those that call this one.
+    call one another, `after` names those that call this one. One that is `best_effort` takes what the others leave.
     """
 
     service: ServiceSpec
     share: Share | None = None
     after: tuple[str, ...] = Field(default=(), description="the services that call this one, of a chain")
     entry: bool = Field(default=False, description="the service of a chain that all requests go to")
+    best_effort: bool = Field(
+        default=False, description="it has no SLO, and runs only when the others do not want the cores"
+    )
+    users: int | None = Field(
+        default=None, ge=1, le=1000, description="that ask a best-effort service all the while; default: 8"
+    )
     request: RequestSpec = RequestSpec()
     slo: SloSpec | None = None
     space: SpaceSpec = SpaceSpec()

@@ -28,7 +28,7 @@ from search_spaces.masking import remember, remember_pair
 from search_spaces.reading import is_file
 from tuner.errors import SpecError, UsageError
 from tuner.spec.chain import Chain, chain_of
-from tuner.spec.colocation import ColocationError, ServiceSpace, common_space, prefix_of, shares_of
+from tuner.spec.colocation import ColocationError, ServiceSpace, check_best_effort, common_space, prefix_of, shares_of
 from tuner.spec.load import SloLimit
 from tuner.spec.model import ColocatedSpec, ParameterSpec, Spec
 from tuner.spec.prices.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
@@ -36,6 +36,8 @@ from tuner.spec.problems import describe, known_part, message, without_echoes
 from tuner.spec.runner import RunnerSpec
 from tuner.spec.yaml_file import KeyPath, YamlFile
 
+_USERS = 8  # that ask a best-effort service
+_OF_THE_WHOLE = {"share", "after", "entry", "best_effort", "users"}  # of one among several, and of no spec alone
 _SHOWN_ERRORS = 3
 _LONGER = 1.5
 AS_IT_IS = "deployment"  # the one parameter of a space without any
@@ -103,7 +105,7 @@ class LoadedSpec:
     def p99_limit_ms(self) -> float | None:
         """That limit; None where there is none, or where several services have different ones."""
         if self.colocated:
-            found = {service.loaded.p99_limit_ms for service in self.colocated}
+            found = {one.loaded.p99_limit_ms for one in self.colocated if not one.best_effort}
             return found.pop() if len(found) == 1 else None
         return None if self.tail_limit is None else self.tail_limit.limit_s * 1e3
 
@@ -118,7 +120,8 @@ class LoadedSpec:
         """
         if not self.spec.runner.launches:
             return 0.0
-        loads = len(self.colocated) + 1 if self.colocated and self.chain is None else 1
+        judged = [one for one in self.colocated if not one.best_effort]
+        loads = len(judged) + 1 if judged and self.chain is None else 1
         return self.spec.load.max_trial * loads * (_LONGER if confirmation else 1.0)
 
     @property
@@ -152,13 +155,15 @@ class LoadedSpec:
 @dataclass(frozen=True)
 class Service:
     """One service of a spec. `share` is its part of the requests; its parameters have the prefix in the common space.
-    The only service of a spec has no name and no prefix.
+    The only service of a spec has no name and no prefix. A best-effort one has no share; its `users` ask it.
     """
 
     name: str
     prefix: str
     share: float
     loaded: LoadedSpec = field(repr=False)
+    best_effort: bool = False
+    users: int = _USERS
 
     def own(self, configuration: Configuration) -> dict[str, ParameterValue]:
         """Its part of a configuration."""
@@ -193,6 +198,8 @@ def check_content(file: YamlFile, content: dict[str, Any]) -> LoadedSpec:
             return _colocated(file, content, spec)
         if "budget" in content:
             raise ColocationError("is that of several services; one is bounded by its choices", ("budget",))
+        if spec.objective.held_qps is not None:
+            raise ColocationError("best_effort_qps needs several services; see services:", ("objective", "maximize"))
         return LoadedSpec(file, content, spec, _space(file, spec, ()))
     except ColocationError as error:
         raise file.error(error.key, str(error)) from error
@@ -232,11 +239,12 @@ def _colocated(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpe
     if len(set(names)) < len(names):
         raise ColocationError("two services have one name; name each differently", ("services",))
     chain = chain_of(spec.services)
+    check_best_effort(spec.services, spec.objective, is_chain=chain is not None)
     if "p99_ms" in spec.objective.metrics and chain is None:
         raise ColocationError("p99_ms is each service's own, so there is none to optimise", ("objective",))
     services = _services(file, content, spec, chain)
     in_the_file = sorted(services, key=lambda one: one.loaded.at[1])  # as its errors count them
-    parts = [ServiceSpace(one.name, one.prefix, one.loaded.space) for one in in_the_file]
+    parts = [ServiceSpace(one.name, one.prefix, one.loaded.space, one.best_effort) for one in in_the_file]
 
     def build(constraints: Sequence[Constraint]) -> SearchSpace:
         return common_space(parts, spec.budget, constraints)
@@ -253,7 +261,7 @@ def _services(file: YamlFile, content: dict[str, Any], spec: Spec, chain: Chain 
         index = places[name]
         service, at = spec.services[index], ("services", index)
         common = {name: getattr(spec, name) for name in ("objective", "prices", "load", "runner")}
-        given = {name: getattr(service, name) for name in service.model_fields_set - {"share", "after", "entry"}}
+        given = {name: getattr(service, name) for name in service.model_fields_set - _OF_THE_WHOLE}
         try:
             alone = Spec.model_validate({"version": 1, **common, **given})
         except ValidationError as error:
@@ -261,7 +269,8 @@ def _services(file: YamlFile, content: dict[str, Any], spec: Spec, chain: Chain 
         if chain is not None:
             alone = alone.model_copy(update={"slo": spec.services[places[chain.entry]].slo})
         loaded = LoadedSpec(file, content, alone, _space(file, alone, at), at=at, chain=chain)
-        services.append(Service(name, prefix_of(name), shares[index], loaded))
+        users = service.users or _USERS
+        services.append(Service(name, prefix_of(name), shares[index], loaded, service.best_effort, users))
     return tuple(services)
 
 

@@ -100,6 +100,9 @@ class KubernetesSpec(Section):
     node_selector: Mapping[str, Text] = Field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
     service_account: str | None = None
+    best_effort_priority_class: str | None = Field(
+        default=None, description="of the pods of best-effort services, which ask for nothing (QoS class BestEffort)"
+    )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     image_pull_secrets: tuple[str, ...] = ()
     load: Literal["job", "port-forward"] = "job"

@@ -16,7 +16,7 @@ from tuner.trial.bottleneck import name_bottleneck
 from tuner.trial.chain import chain_record, narrowest
 from tuner.trial.machine import machine_record
 from tuner.trial.server import TrialServer
-from tuner.trial.services import estimate, interference, service_records, tightest, used_by_all
+from tuner.trial.services import best_effort_qps, estimate, interference, service_records, tightest, used_by_all
 
 NOT_AS_CHEAP = "it cannot hold the rate at which it would equal the best"
 
@@ -42,15 +42,15 @@ class Findings:
 
 def findings_of(
     measurement: Measurement, servers: Sequence[TrialServer], usages: Sequence[Usage], chain: Chain | None,
-    counted: Mapping[str, float], language: LanguageRecord | None,
+    counted: Mapping[str, float], language: LanguageRecord | None, held_qps: float | None = None,
 ) -> Findings:  # fmt: skip
-    """What a load test found of all its servers."""
+    """What a load test found of all its servers. `held_qps` is the rate that a configuration had to hold."""
     usage = usages[0] if len(usages) == 1 else used_by_all(usages)
     state, reason = _outcome(measurement)
     return Findings(
         state=state,
         reason=reason,
-        rates=_rates(measurement, state),
+        rates=_rates(measurement, state, held_qps),
         latencies=_latencies(measurement),
         usage=usage,
         observations=_observations(measurement, servers, usages, chain, language),
@@ -70,7 +70,7 @@ def _outcome(measurement: Measurement) -> tuple[State, str | None]:
     )
 
 
-def _rates(measurement: Measurement, state: State) -> Rates:
+def _rates(measurement: Measurement, state: State, held_qps: float | None) -> Rates:
     complete = state == "complete"
     return Rates(
         capacity_qps=estimate(measurement.capacity_qps) if complete else None,
@@ -79,6 +79,7 @@ def _rates(measurement: Measurement, state: State) -> Rates:
         at_most_qps=measurement.at_most_qps if complete else None,
         capacity_bound_qps=measurement.bound_qps if state == "pruned" else None,
         saturated_qps=measurement.saturated_qps,
+        best_effort_qps=best_effort_qps(measurement, held_qps) if complete else None,
     )
 
 

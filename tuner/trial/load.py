@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 
 from loadtest import (
+    Background,
     JointPlan,
     LoadGenerator,
     LoadPlan,
@@ -132,6 +133,10 @@ def _found(job: TrialJob, measurement: Measurement, notes: Sequence[str], begun:
     cached = cache_notes(asked, hit_rate) + repeat_notes(asked, hit_rate)
     measurement = measurement.model_copy(update={"notes": (*measurement.notes, *dict.fromkeys(notes), *cached)})
     measurement = Measurement.model_validate(masked_values(measurement.model_dump(mode="json")))
+    held_qps = job.setup.loaded.spec.objective.held_qps
+    if held_qps is not None and measurement.outcome == "pruned":
+        reason = f"the services with an SLO do not hold {figure(held_qps)} requests/s"
+        measurement = measurement.model_copy(update={"outcome": "infeasible", "reason": reason})
     (job.folder / "probes.json").write_text(measurement.model_dump_json(indent=1) + "\n", encoding="utf-8")
     job.check()
     usages = [_usage_at_capacity(server, measurement, begun) for server in job.servers]
@@ -140,7 +145,7 @@ def _found(job: TrialJob, measurement: Measurement, notes: Sequence[str], begun:
         language = language.at(measurement.capacity_qps.value, job.setup.price(job.request.configuration))
         if len(usages) == 1:
             language = language.powered(usages[0].gpu_power_w, measurement.best_qps)
-    return findings_of(measurement, job.servers, usages, job.setup.loaded.chain, counted, language)
+    return findings_of(measurement, job.servers, usages, job.setup.loaded.chain, counted, language, held_qps)
 
 
 def _client_cores(servers: Sequence[TrialServer]) -> tuple[tuple[int, ...], bool]:
@@ -161,6 +166,7 @@ def load_plan(
     first = job.break_even_qps(job.setup.price(job.request.configuration))
     # In a closed loop there is no rate to ask for.
     first_qps = None if first is None or loaded.spec.load.users is not None else first * BREAK_EVEN_MARGIN
+    first_qps = loaded.spec.objective.held_qps or first_qps
     plans = [
         server.plan(
             url, cores, shares_cores=shares_cores, max_s=max_s, seed=job.seed + number * 7_000_003,
@@ -175,10 +181,16 @@ def load_plan(
     targets = [
         Target(name=server.service.name, share=server.service.share, plan=plan)
         for server, plan in zip(servers, plans, strict=True)
+        if not server.service.best_effort
+    ]
+    background = [
+        Background(name=server.service.name, plan=plan)
+        for server, plan in zip(servers, plans, strict=True)
+        if server.service.best_effort
     ]
     return JointPlan(
-        targets=tuple(targets), first_rate_qps=first_qps, max_s=max_s, max_warmup_s=plans[0].max_warmup_s,
-        cores=cores, shares_cores=shares_cores,
+        targets=tuple(targets), background=tuple(background), first_rate_qps=first_qps, max_s=max_s,
+        max_warmup_s=plans[0].max_warmup_s, cores=cores, shares_cores=shares_cores,
     )  # fmt: skip
 
 

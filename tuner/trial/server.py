@@ -93,30 +93,18 @@ class TrialServer:
         self, url: str, cores: tuple[int, ...], *, shares_cores: bool, max_s: float, seed: int,
         first_rate_qps: float | None = None,
     ) -> LoadPlan:  # fmt: skip
-        """How it is loaded."""
-        load, slo = self.loaded.spec.load, self.loaded.spec.slo
-        assert slo is not None  # noqa: S101 (checked before the first launch; only replay does without)
+        """How it is loaded: a best-effort service by its users."""
+        load, best_effort = self.loaded.spec.load, self.service.best_effort
         return LoadPlan(
             url=url if self.source.plan.protocol == "http" else self._grpc_url(),
             request=self.source.plan,
-            slo=Slo(
-                latency=tuple(
-                    LatencyLimit(
-                        metric=one.metric,
-                        percentile=one.percentile,
-                        limit_ms=one.limit_s * 1e3,
-                        good_ms={metric: limit_s * 1e3 for metric, limit_s in one.good},
-                    )
-                    for one in slo.limits
-                ),
-                error_rate=slo.error_rate,
-            ),
-            arrivals=load.arrivals,
+            slo=self._slo(),
+            arrivals="closed" if best_effort else load.arrivals,
             burst=Burst()
             if load.burst is None
             else Burst(factor=load.burst.factor, share=load.burst.share, length_s=load.burst.length),
-            trace=_path(self.loaded, load.trace),
-            users=load.users,
+            trace=None if best_effort else _path(self.loaded, load.trace),
+            users=self.service.users if best_effort else load.users,
             locustfile=_path(self.loaded, load.locustfile),
             workers=load.workers,
             first_rate_qps=first_rate_qps,
@@ -130,6 +118,22 @@ class TrialServer:
             server=server_processes(self.endpoint),
             prefix_cache=self._prefix_cache(),
         )
+
+    def _slo(self) -> Slo:
+        if self.service.best_effort:  # nothing is judged by it; what is never answered is given up all the same
+            return Slo(latency=(LatencyLimit(percentile=99, limit_ms=self.loaded.spec.request_timeout_s * 1e3),))
+        slo = self.loaded.spec.slo
+        assert slo is not None  # noqa: S101 (checked before the first launch; only replay does without)
+        latency = tuple(
+            LatencyLimit(
+                metric=one.metric,
+                percentile=one.percentile,
+                limit_ms=one.limit_s * 1e3,
+                good_ms={metric: limit_s * 1e3 for metric, limit_s in one.good},
+            )
+            for one in slo.limits
+        )
+        return Slo(latency=latency, error_rate=slo.error_rate)
 
     def _prefix_cache(self) -> PrefixCache | None:
         """Where its kind counts what its cache of prefixes had. A server that runs for others too is not reset."""
@@ -159,7 +163,7 @@ class TrialServer:
             self.loaded, self.configuration, runner.place(self.folder), self.source, study=self._launch.study,
             trial=self._launch.trial, folder=self.folder, cache=self._launch.cache / self.service.name,
             prepare=self._prepare, go_on=self._launch.go_on, fresh=self._launch.fresh, group=self._launch.group,
-            reached=reached,
+            reached=reached, best_effort=self.service.best_effort,
         )  # fmt: skip
 
     def _prepare(self, url: str, container: Container) -> SampleRequest | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from loadtest import Interval, Measurement
+from loadtest import BackgroundMeasurement, Interval, Measurement, TargetMeasurement
 from results import Estimate, ServiceRecord
 from runners import Usage
 from tuner.trial.server import TrialServer
@@ -20,28 +21,66 @@ def service_records(
     measurement: Measurement, servers: Sequence[TrialServer], usages: Sequence[Usage],
     bottlenecks: Sequence[str | None],
 ) -> tuple[ServiceRecord, ...]:  # fmt: skip
-    """Each of several; nothing where there is one."""
-    capacity = measurement.capacity_qps
-    return tuple(
-        ServiceRecord(
-            name=target.name,
-            share=target.share,
-            capacity_qps=None if capacity is None else capacity.value * target.share,
-            alone_qps=estimate(target.alone_qps),
-            p50_ms=target.p50_ms,
-            p95_ms=target.p95_ms,
-            p99_ms=estimate(target.p99_ms),
-            error_rate=target.error_rate,
-            base_latency_ms=target.base_latency_ms,
-            cpu_cores_used=usage.cpu_cores_mean,
-            memory_peak_bytes=usage.memory_peak_bytes,
-            bottleneck=bottleneck,
-            cold_start_s=server.endpoint.cold_start_s,
-        )
-        for target, usage, bottleneck, server in zip(
-            measurement.targets, usages, bottlenecks, servers, strict=bool(measurement.targets)
-        )
-    )
+    """Each of several; nothing where there is one, or nothing was measured."""
+    if not measurement.targets:
+        return ()
+    targets = {one.name: one for one in measurement.targets}
+    background = {one.name: one for one in measurement.background}
+    found = []
+    for server, usage, bottleneck in zip(servers, usages, bottlenecks, strict=True):
+        name = server.service.name
+        if server.service.best_effort:
+            figures = _best_effort(background.get(name))
+        else:
+            figures = _judged(targets[name], measurement.capacity_qps)
+        found.append(
+            ServiceRecord(
+                name=name, cpu_cores_used=usage.cpu_cores_mean, memory_peak_bytes=usage.memory_peak_bytes,
+                bottleneck=bottleneck, cold_start_s=server.endpoint.cold_start_s, **figures,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def _judged(target: TargetMeasurement, capacity: Interval | None) -> dict[str, Any]:
+    return {
+        "share": target.share,
+        "capacity_qps": None if capacity is None else capacity.value * target.share,
+        "alone_qps": estimate(target.alone_qps),
+        "p50_ms": target.p50_ms,
+        "p95_ms": target.p95_ms,
+        "p99_ms": estimate(target.p99_ms),
+        "error_rate": target.error_rate,
+        "base_latency_ms": target.base_latency_ms,
+    }
+
+
+def _best_effort(one: BackgroundMeasurement | None) -> dict[str, Any]:
+    if one is None:
+        return {"share": 0.0, "best_effort": True}
+    return {
+        "share": 0.0,
+        "best_effort": True,
+        "alone_qps": estimate(one.alone_qps),
+        "throughput_qps": estimate(one.throughput_qps),
+        "error_rate": one.error_rate,
+    }
+
+
+def best_effort_qps(measurement: Measurement, held_qps: float | None) -> Estimate | None:
+    """What all best-effort services answer together while the others are loaded: at `held_qps`, where that is asked
+    for, else at the highest rate that they held. None where there are none, or nothing was held.
+    """
+    held = [number for number, one in enumerate(measurement.probes) if one.verdict in ("met", "undecided")]
+    rates = [one.rate_qps for one in measurement.probes]
+    wanted = measurement.best_qps if held_qps is None else held_qps
+    if not measurement.background or not held or wanted is None:
+        return None
+    nearest = min(held, key=lambda number: abs(rates[number] - wanted))
+    each = [one.probes_qps[nearest] for one in measurement.background]
+    value = sum(one.value for one in each)
+    spread = math.sqrt(sum((one.high - one.low) ** 2 for one in each)) / 2
+    return Estimate(value=value, low=max(0.0, value - spread), high=value + spread)
 
 
 def tightest(servers: Sequence[TrialServer], services: Sequence[ServiceRecord]) -> int:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from loadtest.figures import Percentiles
 from loadtest.generator.load import Effort
 from loadtest.generator.probe.look import Look
 from loadtest.histogram import LatencyHistogram
 from loadtest.judge.capacity import Probed
 from loadtest.judge.percentile import percentile_ms
-from loadtest.plan import Percentiles, Probe, Tokens
+from loadtest.plan import Probe, Tokens
 from loadtest.request.limits import Limit
 from loadtest.request.reply import NO_PORT
 from loadtest.request.request_log import Numbers, RequestLog

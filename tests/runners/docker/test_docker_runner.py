@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
@@ -181,6 +182,23 @@ def test_containers_at_the_same_time_have_cores_of_their_own(tmp_path: Path, cli
             stack.enter_context(one.launch(container(one.place(folder), folder, resources=asked)))
         sets = {found.attrs["HostConfig"]["CpusetCpus"] for found in ours(client)}
     assert len(sets) == min(2, os.cpu_count() or 1)
+
+
+def test_a_best_effort_container_has_the_least_share_and_keeps_nobody_waiting(
+    tmp_path: Path, client: docker.DockerClient
+) -> None:
+    one = runner()
+    every = Resources(cpu_cores=os.cpu_count() or 1)
+    with contextlib.ExitStack() as stack:
+        for name, options in (("batch", {"best_effort": True}), ("online", {"resources": every})):
+            folder = tmp_path / name
+            folder.mkdir()
+            made = container(one.place(folder), folder)
+            stack.enter_context(one.launch(dataclasses.replace(made, **options)))
+        shares = {
+            found.attrs["HostConfig"]["CpuShares"]: found.attrs["HostConfig"]["NanoCpus"] for found in ours(client)
+        }
+    assert shares == {2: 0, 0: every.cpu_cores * 1e9}  # type: ignore[operator]
 
 
 def test_no_image_ends_the_study_and_says_what_to_do(tmp_path: Path) -> None:

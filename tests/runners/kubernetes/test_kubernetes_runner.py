@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
@@ -175,6 +176,21 @@ def test_a_core_is_a_core_and_throttling_is_seen(tmp_path: Path) -> None:
     assert 0.3 < usage.cpu_cores_mean < 0.6  # less where the whole machine is short of time
     assert usage.throttled_share is not None
     assert usage.throttled_share > 0.5
+
+
+def test_a_best_effort_pod_asks_for_nothing_and_has_the_class_for_it(tmp_path: Path, core: client.CoreV1Api) -> None:
+    classes = client.SchedulingV1Api()
+    classes.create_priority_class({"metadata": {"name": "tune-leftovers"}, "value": -10})
+    one = runner(best_effort_priority_class="tune-leftovers")
+    try:
+        made = dataclasses.replace(container(one.place(tmp_path), tmp_path), best_effort=True)
+        with one.launch(made):
+            [pod] = pods(core)
+            assert pod.status.qos_class == "BestEffort"
+            assert pod.spec.priority == -10
+            assert printenv(core, pod, "CUDA_MPS_CLIENT_PRIORITY") == "1"
+    finally:
+        classes.delete_priority_class("tune-leftovers", _preload_content=False).close()
 
 
 def test_a_pod_that_somebody_deletes_is_noticed(tmp_path: Path, core: client.CoreV1Api) -> None:

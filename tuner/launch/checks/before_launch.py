@@ -51,12 +51,12 @@ def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
     if not loaded.spec.runner.launches:
         return
     for service in loaded.services:
-        _check_service(service.loaded)
+        _check_service(service.loaded, best_effort=service.best_effort)
 
 
-def _check_service(loaded: LoadedSpec) -> None:
+def _check_service(loaded: LoadedSpec, *, best_effort: bool) -> None:
     """What is one service's own, where it is really launched."""
-    if loaded.spec.slo is None and not loaded.is_called:
+    if loaded.spec.slo is None and not loaded.is_called and not best_effort:
         raise loaded.error(
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
         )
