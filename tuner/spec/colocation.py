@@ -18,7 +18,7 @@ _NOT_BEST_EFFORT = {
     "after": "is no part of a chain",
     "entry": "is no part of a chain",
 }
-_GRANTED = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpu_compute", "gpus")  # roles of what is given to one service alone
+_GRANTED = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpu_compute", "gpus")  # to one service alone
 
 
 class ColocationError(ValueError):
