@@ -8,6 +8,7 @@ epoch times in seconds, milliseconds, microseconds or nanoseconds, which their n
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -69,7 +70,7 @@ def read_recorded(path: Path) -> RecordedTraffic:
         text = read_text(path, _MAX_BYTES)
     except InputError as error:
         raise TraceError(f"{error}; name a CSV file with the columns time and rate") from error
-    head, rows, lines = _table(path, text)
+    head, rows, lines = _of_mooncake(path, text) if text.lstrip().startswith("{") else _table(path, text)
     place = _Place(path, lines)
     column = next((head.index(name) for name in _TIMES if name in head), None)
     if column is None:
@@ -119,6 +120,20 @@ def _table(path: Path, text: str) -> tuple[list[str], list[list[str]], list[int]
         if len(row) < len(head):
             raise TraceError(f"{shown(path)}:{line}: has {len(row)} cells, and the heading has {len(head)}")
     return head, rows[1:], lines[1:]
+
+
+def _of_mooncake(path: Path, text: str) -> tuple[list[str], list[list[str]], list[int]]:
+    """A request in each line of JSON, with `timestamp` in milliseconds from the trace's beginning on."""
+    rows, lines = [], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append([str(float(json.loads(line)["timestamp"]) / 1e3)])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise TraceError(f"{shown(path)}:{number}: needs JSON with a timestamp, in milliseconds") from error
+        lines.append(number)
+    return ["time"], rows, lines
 
 
 def _rates(head: list[str], rows: list[list[str]], place: _Place, found: RecordedTraffic) -> Floats | None:

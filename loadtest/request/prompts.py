@@ -39,7 +39,7 @@ class Prompts:
         self._fresh = random.Random(f"fresh {seed} {fresh}")  # noqa: S311
         self._prefix_words = random.Random(f"prefix {seed}")  # noqa: S311
         self._prefix: list[str] = []
-        self._sizes = [] if plan.sizes is None else read_sizes(Path(plan.sizes))
+        self._sizes = [] if plan.sizes is None else read_sizes(Path(plan.sizes), self._vocabulary.lengths)
         self._order = itertools.count()
         self._thinking: list[tuple[float, int, Prompt]] = []
 

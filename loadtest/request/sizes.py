@@ -3,7 +3,7 @@
 - Azure's LLM inference traces (2023, 2024): `TIMESTAMP,ContextTokens,GeneratedTokens`.
 - BurstGPT: `Timestamp,Model,Request tokens,Response tokens,...`; answers of 0 tokens failed, and are left out.
 - Mooncake: a line of JSON each, with `input_length` and `output_length`.
-- ShareGPT: a JSON list of `conversations` of turns `from` and `value`; lengths are those of its texts in words.
+- ShareGPT: a JSON list of `conversations` of turns `from` and `value`; lengths are those of its texts, by `lengths`.
 - Any CSV file with the columns `input_tokens` and `output_tokens`.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,30 @@ from search_spaces.reading import InputError, read_text, shown
 Size = tuple[int, int]
 _MAX_BYTES = 512 << 20
 _MAX_TOKENS = 10_000_000
+_MAX_COUNTED = 20_000
 _COLUMNS = (
     ("input_tokens", "output_tokens"), ("contexttokens", "generatedtokens"), ("request tokens", "response tokens"),
 )  # fmt: skip
 
 
-def read_sizes(path: Path) -> list[Size]:
-    """Every pair in the file. Raises PlanError with the file, the line and what is expected there."""
+def count_words(texts: Sequence[str]) -> list[int]:
+    """How many words each has."""
+    return [len(text.split()) for text in texts]
+
+
+def read_sizes(path: Path, lengths: Callable[[Sequence[str]], list[int]] = count_words) -> list[Size]:
+    """Every pair in the file; `lengths` counts the tokens of texts. Raises PlanError with the file, the line and what
+    is expected there.
+    """
     try:
         text = read_text(path, _MAX_BYTES)
     except InputError as error:
         raise PlanError(str(error)) from error
     head = text.lstrip()[:1]
-    found = list(_sharegpt(path, text) if head == "[" else _lines(path, text) if head == "{" else _table(path, text))
+    if head == "[":
+        found = _counted(list(_sharegpt(path, text)), lengths)
+    else:
+        found = list(_lines(path, text) if head == "{" else _table(path, text))
     if not found:
         raise PlanError(f"{shown(path)} has no request with tokens in and out")
     return found
@@ -68,8 +79,14 @@ def _lines(path: Path, text: str) -> Iterator[Size]:
         yield from _pair(path, number, *cells)
 
 
-def _sharegpt(path: Path, text: str) -> Iterator[Size]:
-    """A question and its answer each, in words."""
+def _counted(pairs: list[tuple[str, str]], lengths: Callable[[Sequence[str]], list[int]]) -> list[Size]:
+    """The lengths of questions and answers; of very many those of some, evenly spread."""
+    some = pairs[:: max(1, len(pairs) // _MAX_COUNTED)]
+    return list(zip(*(lengths([pair[side] for pair in some]) for side in (0, 1)), strict=True))
+
+
+def _sharegpt(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    """A question and its answer each."""
     try:
         listed = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -81,7 +98,7 @@ def _sharegpt(path: Path, text: str) -> Iterator[Size]:
         texts = [(str(turn.get("from")), str(turn.get("value", ""))) for turn in turns]
         for (who, question), (other, answer) in itertools.pairwise(texts):
             if who in ("human", "user") and other in ("gpt", "assistant") and question.split() and answer.split():
-                yield len(question.split()), len(answer.split())
+                yield question, answer
 
 
 def _pair(path: Path, line: int, *cells: Any) -> Iterator[Size]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from loadtest.request.sizes import count_words
 from search_spaces.reading import InputError, read_text
 
 _MAX_BYTES = 64 << 20
@@ -25,12 +26,13 @@ _WORDS = (
 @dataclass(frozen=True)
 class Vocabulary:
     """`words` of one token each where it is `exact`; `overhead` tokens are added to every prompt by the tokenizer.
-    `note` says what is not known of a prompt's length.
+    `note` says what is not known of a prompt's length. `lengths` counts the tokens of texts.
     """
 
     words: Sequence[str]
     overhead: int = 0
     note: str = ""
+    lengths: Callable[[Sequence[str]], list[int]] = count_words
 
     @property
     def exact(self) -> bool:
@@ -55,11 +57,15 @@ def vocabulary(tokenizer: str | None) -> Vocabulary:
         model = Tokenizer.from_str(text)
     except Exception as error:  # noqa: BLE001 (the package raises Exception itself)
         return _plain(f"{tokenizer} is no tokenizer: {str(error)[:80]}")
-    words = _single_tokens(model)
+    single = _single_tokens(model)
     overhead = len(model.encode("").ids)
-    if len(words) < _ENOUGH or not _adds_up(model, words, overhead):
+    if len(single) < _ENOUGH or not _adds_up(model, single, overhead):
         return _plain(f"the tokens of {tokenizer} do not add up word by word")
-    return Vocabulary(words, overhead)
+    return Vocabulary(single, overhead, lengths=lambda texts: _lengths(model, texts))
+
+
+def _lengths(model: Any, texts: Sequence[str]) -> list[int]:
+    return [len(found.ids) for found in model.encode_batch(list(texts))]
 
 
 def _plain(why: str) -> Vocabulary:

@@ -163,3 +163,20 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path, bytes_: bytes) -> No
 def test_what_is_no_file_is_refused_at_once(path: str) -> None:
     with pytest.raises(TraceError):
         read_recorded(Path(path))
+
+
+@pytest.mark.parametrize(("text", "times"), [
+    ('{"timestamp": 27482, "input_length": 6955, "output_length": 5}\n{"timestamp": 30535, "input_length": 1}', 3.053),
+    ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.5,374,44\n2023-11-16 18:15:50.75,396,109\n", 4.25),
+    ("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00+00:00,21,5\n2024-05-10 00:00:01+00:00,2,6\n", 1.0),
+    ("Timestamp,Model,Request tokens,Response tokens\n5,ChatGPT,472,18\n45,ChatGPT,1087,230\n", 40.0),
+])  # fmt: skip
+def test_traces_of_language_models_are_times_of_requests(tmp_path: Path, text: str, times: float) -> None:
+    path = tmp_path / "trace"
+    path.write_text(text)
+    found = read_recorded(path)
+    assert found.rates is None
+    assert found.times_s == pytest.approx([0.0, times])
+    path.write_text('{"timestamp": 1}\n{"at": 2}\n')
+    with pytest.raises(TraceError, match=":2: needs JSON with a timestamp, in milliseconds"):
+        read_recorded(path)

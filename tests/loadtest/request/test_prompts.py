@@ -125,6 +125,15 @@ def test_recorded_lengths_are_read_in_the_forms_they_come_in(
     assert drawn == {one for one, _ in sizes}
 
 
+def test_texts_are_counted_in_the_models_tokens(tmp_path: Path, tokenizer: str) -> None:
+    path = tmp_path / "sizes"
+    path.write_text(json.dumps(SHAREGPT))
+    counted = tokenizers.Tokenizer.from_file(tokenizer).encode_batch(
+        [turn["value"] for turn in SHAREGPT[0]["conversations"][:2]]
+    )
+    assert read_sizes(path, vocabulary(tokenizer).lengths)[0] == tuple(len(one.ids) for one in counted)
+
+
 @pytest.mark.parametrize(("text", "said"), [
     ("a,b\n1,2\n", ":1: no columns input_tokens"),
     ("input_tokens,output_tokens\n1,x\n", ":2: '1' and 'x' are no numbers"),
