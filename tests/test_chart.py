@@ -15,6 +15,7 @@ import pytest
 from kubernetes import client, config, utils
 from ruamel.yaml import YAML
 
+from tests.results.exports.test_exports import accepts
 from tests.runners.engines import cluster
 
 ROOT = Path(__file__).parent.parent
@@ -91,6 +92,8 @@ def test_prometheus_can_scrape_a_run_where_the_values_say_so(tmp_path: Path) -> 
     [monitor] = [one for one in found if one["kind"] == "PodMonitor"]
     assert monitor["spec"]["podMetricsEndpoints"][0]["port"] == "metrics"
     assert monitor["metadata"]["labels"]["release"] == "prom"
+    schema = ROOT / "tests" / "results" / "exports" / "schemas" / "pod-monitor.json"
+    accepts(json.loads(schema.read_text(encoding="utf-8")), monitor)
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     assert wanted <= job["spec"]["template"]["metadata"]["labels"].items()
     [grafana] = [one for one in found if one["metadata"]["name"].endswith("-grafana")]

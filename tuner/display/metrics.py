@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class _Metrics:
         self.confirmations = Counter("tune_confirmations", "Second measurements that are over.", registry=registry)
         for state in _STATES:
             self.trials.labels(state).set(0)
+        for figure in (self.cost, self.capacity):
+            figure.set(math.nan)  # nothing meets the SLO yet, and a best cost of 0 would say otherwise
 
 
 class MetricsDisplay:

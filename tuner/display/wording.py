@@ -31,7 +31,7 @@ def outcome(record: TrialRecord, currency: str) -> str:
         seen = seen_at(record.latency.latencies_at_qps, record.latency.latencies_from_requests)
         parts.append(f"p99 {measured(record.latency.p99_ms, 'ms')}" + (f" {seen}" if seen else ""))
     if record.bottleneck:
-        parts.append(record.bottleneck)
+        parts.append(f"bottleneck {record.bottleneck}")
     return ", ".join(parts)
 
 

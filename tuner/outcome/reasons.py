@@ -15,7 +15,7 @@ from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import find_current
 from tuner.search.decision import Decision
 from tuner.search.final import ALIKE
-from tuner.search.objective import Objective, replicas_for
+from tuner.search.objective import Objective, replicas_for, undecided
 from tuner.spec.reading import LoadedSpec
 from tuner.study.outlook import Outlook
 
@@ -176,6 +176,8 @@ def _current_missing(of: Grounds) -> list[str]:
     today = find_current(of.loaded, list(of.records.values()))
     if today is None:
         return [f"The current configuration ({shown}) was not measured."]
+    if undecided(today):
+        return [f"Whether the current configuration ({shown}) serves within the SLO is not known: {today.reason}."]
     return [f"The current configuration ({shown}) does not serve within the SLO: {today.reason or today.state}."]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from results import Estimate
 from results.exports import FORMATS, SERVERS, Deployable, NotExportable, exported, offered
 from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs
 from results.exports.servers import uses
+from tests.results.exports.schemas.reduce import fields_of
 
 HOSTILE = "x\n---\nkind: Secret\n# \x1b[31m"
 RELEASES = ("1.29", "1.31", "1.33")
@@ -252,28 +252,54 @@ def test_plain_json_has_numbers_where_yaml_has_quantities() -> None:
     assert found["configuration"]["note"] == HOSTILE
 
 
-# The platforms' CRDs come in no package: TUNE_TEST_CRDS names a folder with those from their repositories, each under
-# its format's name (kserve.yaml, keda.yaml, ...). docs/export.md says with which versions that was done.
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["kserve", "kubedl", "seldon", "keda", "leader-worker-set", "inference-pool", "llm-inference-service"],
+    "name", ["kserve", "kubedl", "seldon", "keda", "leader-worker-set", "inference-pool", "llm-inference-service"]
 )
 def test_the_platforms_own_schemas_accept_it(name: str) -> None:
-    folder = os.environ.get("TUNE_TEST_CRDS")
-    if folder is None:
-        pytest.skip("TUNE_TEST_CRDS names no folder with the platforms' CRDs")
-    crds = Path(folder) / f"{name}.yaml"
-    if not crds.is_file():
-        pytest.skip(f"there is no {crds}")
     [text] = FORMATS[name](runs_it(name)).values()
-    document = documents(text)[0]
-    [crd] = [
-        one for one in YAML(typ="safe", pure=True).load_all(crds.read_text(encoding="utf-8"))
-        if one and one["spec"]["names"]["kind"] == document["kind"]
-    ]  # fmt: skip
-    version = document["apiVersion"].split("/")[1]
-    [schema] = [one["schema"]["openAPIV3Schema"] for one in crd["spec"]["versions"] if one["name"] == version]
-    jsonschema.validate(document, _strict(schema))
+    accepts(json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8")), documents(text)[0])
+
+
+def test_a_schema_refuses_what_its_platform_does_not_know() -> None:
+    kept = json.loads((SCHEMAS / "keda.json").read_text(encoding="utf-8"))
+    document = documents(FORMATS["keda"](runs_it("keda"))["scaledobject.yaml"])[0]
+    document["spec"]["minReplicas"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="minReplicas"):
+        accepts(kept, document)
+
+
+def accepts(kept: dict[str, Any], document: dict[str, Any]) -> None:
+    """Whether a schema that is kept under `schemas` has all of the document, and Kubernetes the pods in it."""
+    assert (document["apiVersion"], document["kind"]) == (kept["apiVersion"], kept["kind"])
+    pods: list[dict[str, Any]] = []
+    rest = _without_pods({key: one for key, one in document.items() if key != "metadata"}, kept["schema"], pods)
+    jsonschema.validate(rest, _strict(kept["schema"]))
+    import kubernetes_validate
+
+    for spec in pods:
+        whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}
+        kubernetes_validate.validate(whole, RELEASES[-1], strict=True)
+
+
+def _without_pods(value: Any, schema: Any, pods: list[dict[str, Any]]) -> Any:
+    """The value as the schema has it; what are the fields of pods and containers there is added to `pods`."""
+    if isinstance(value, list):
+        return [_without_pods(one, schema.get("items", {}), pods) for one in value]
+    if not isinstance(value, dict) or not isinstance(schema, dict):
+        return value
+    known = schema.get("properties", {})
+    kind = schema.get("embeds")
+    inside = {key: one for key, one in value.items() if kind and key not in known and key in fields_of(kind)}
+    if inside and (kind == "pod" or "image" in inside):
+        pods.append(inside if kind == "pod" else {"containers": [{"name": "a", **inside}]})
+    return {
+        key: _without_pods(one, known.get(key, schema.get("additionalProperties", {})), pods)
+        for key, one in value.items()
+        if key not in inside
+    }
 
 
 def _strict(schema: Any) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -227,6 +229,48 @@ def test_a_running_study_shows_metrics(tmp_path: Path) -> None:
             assert run.wait(60) in (0, 130)
     with socket.socket() as again, pytest.raises(ConnectionRefusedError):
         again.connect(("127.0.0.1", port))
+
+
+DASHBOARD = Path(__file__).parents[3] / "charts" / "tune" / "templates" / "metrics.yaml"
+
+
+@pytest.mark.usefixtures("needs_machine")
+@pytest.mark.slow
+def test_a_real_prometheus_answers_what_the_grafana_dashboard_asks(tmp_path: Path) -> None:
+    if shutil.which("prometheus") is None:
+        pytest.skip("there is no prometheus here: apt-get install prometheus")
+    (tmp_path / "spec.yaml").write_text(REAL + "prices: {cpu_core_hour: 0.04}\n", encoding="utf-8")
+    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    port, asked = (one.getsockname()[1] for one in taken)
+    for one in taken:
+        one.close()
+    scraped = {"job_name": "tune", "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": {"pod": "run"}}]}
+    settings = {"global": {"scrape_interval": "1s"}, "scrape_configs": [scraped]}
+    (tmp_path / "prometheus.yml").write_text(json.dumps(settings), encoding="utf-8")
+    with subprocess.Popen(
+        ["prometheus", f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path / 'data'}",
+         f"--web.listen-address=127.0.0.1:{asked}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as prometheus, subprocess.Popen(
+        tune_command("spec.yaml", "--budget", "1", "--metrics-port", str(port), "--metrics-host", "0.0.0.0"),
+        cwd=tmp_path, env=tune_environment(tmp_path), stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL,
+    ) as run:  # fmt: skip
+        assert run.stderr is not None
+        try:
+            next(line for line in run.stderr if "[1/1 done]" in line)
+            time.sleep(2.5)  # two scrapes
+            questions = re.findall(r'"expr": "(.*)",', DASHBOARD.read_text(encoding="utf-8"))
+            assert len(questions) >= 8
+            for question in questions:
+                query = urllib.parse.urlencode({"query": question.replace('\\"', '"').replace("$pod", "run")})
+                url = f"http://127.0.0.1:{asked}/api/v1/query?{query}"
+                answer = json.load(urllib.request.urlopen(url, timeout=10))
+                values = [float(one["value"][1]) for one in answer["data"]["result"]]
+                assert values, question
+                assert max(values) > 0 or "tune_phase" in question, question
+        finally:
+            run.send_signal(signal.SIGINT)
+            prometheus.terminate()
+            run.stderr.read()
 
 
 def test_a_metrics_port_that_is_taken_is_said(finished: Path, tune: Tune) -> None:
