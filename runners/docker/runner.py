@@ -18,6 +18,7 @@ from docker.types import DeviceRequest, LogConfig, Mount
 from runners.docker.devices import NamedDevices
 from runners.docker.engine import Engine, refusal
 from runners.docker.images import Images
+from runners.docker.secret_file import give_secrets, with_secrets
 from runners.host.cores import Allotment, Cores
 from runners.host.gpu import Nvml, nvml
 from runners.host.samples import Sample, Samples, sampling
@@ -55,7 +56,7 @@ _KILLED = 137
 class DockerOptions:
     """`build` is a folder with a Dockerfile, from which the image is built. `mounts` (path in the container -> path
     here) are read-only. `gpus` gives the engine's devices (indices, GPU or MIG UUIDs) by GPU type, by slice, or by
-    `type/slice`.
+    `type/slice`. `secrets_in_environment` gives secrets where `docker inspect` shows them, for images without a shell.
     """
 
     image: str
@@ -63,6 +64,7 @@ class DockerOptions:
     shm_bytes: int | None = None
     mounts: Mapping[str, Path] = field(default_factory=dict)
     gpus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    secrets_in_environment: bool = False
 
 
 class DockerRunner:
@@ -157,15 +159,18 @@ class DockerRunner:
             "shm_size": options.shm_bytes,
             "device_requests": [DeviceRequest(device_ids=list(devices), capabilities=[["gpu"]])] if devices else None,
         }
+        secrets = tuple(one for one in container.secrets if one not in container.env)
+        shown, by_file = (secrets, ()) if options.secrets_in_environment else ((), secrets)
+        command = with_secrets(self._engine, image, container.command) if by_file else list(container.command)
         try:
             self._engine.ask(
                 self._engine.client.containers.create,
                 image,
-                list(container.command[1:]) or None,
-                entrypoint=list(container.command[:1]) or None,  # as a pod's: the image's own would get it as arguments
+                command[1:] or None,
+                entrypoint=command[:1] or None,  # as a pod's: the image's own would get it as arguments
                 name=name,
                 labels=labels,
-                environment={name: os.environ.get(name, "") for name in container.secrets}
+                environment={name: os.environ.get(name, "") for name in shown}
                 | container.priority_env
                 | dict(container.env),
                 mounts=mounts,
@@ -177,6 +182,8 @@ class DockerRunner:
         except APIError as error:
             if error.status_code != 409:  # it answered an earlier try of this call, whose answer was lost
                 raise ServerFailed(f"Docker cannot create the container: {refusal(error)}") from error
+        if by_file:
+            give_secrets(self._engine, name, by_file)
 
     def _start(self, name: str, container: Container) -> None:
         try:

@@ -91,7 +91,10 @@ def _docker(loaded: LoadedSpec) -> Runner:
     for target, source in mounts.items():
         if not (is_file(source) or is_folder(source)):
             raise loaded.error((*key, "mounts", target), f"there is no {source}")
-    return DockerRunner(DockerOptions(images[0], build, spec.shm_size, mounts, spec.gpus))
+    options = DockerOptions(
+        images[0], build, spec.shm_size, mounts, spec.gpus, secrets_in_environment=spec.secrets == "environment"
+    )
+    return DockerRunner(options)
 
 
 def _kubernetes(loaded: LoadedSpec) -> Runner:

@@ -22,6 +22,11 @@ class DockerSpec(Section):
     gpus: Mapping[str, tuple[Text, ...]] = Field(
         default_factory=dict, description="GPU type, slice, or type/slice -> the devices: indices, GPU or MIG UUIDs"
     )
+    secrets: Literal["file", "environment"] = Field(
+        default="file",
+        description="how service.secrets reach the server: by a file that /bin/sh of the image reads, or in the "
+        "container's environment, where `docker inspect` shows them",
+    )
 
     @field_validator("mounts", mode="after")
     @classmethod

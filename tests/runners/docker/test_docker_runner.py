@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +106,67 @@ def test_a_container_is_as_the_configuration_says(
         assert found.exec_run(["touch", "/tune/files/new"]).exit_code != 0
         assert found.exec_run(["cat", "/models/model"]).output == b"weights"
         assert found.exec_run(["printenv", "THREADS"]).output == b"3\n"
-        assert found.exec_run(["printenv", "LICENCE_KEY"]).output == b"very-secret-4711\n"
+        assert b"\0LICENCE_KEY=very-secret-4711\0" in found.exec_run(["cat", "/proc/1/environ"]).output
+        assert "very-secret-4711" not in json.dumps(client.api.inspect_container(found.id))
+        assert found.exec_run(["cat", "/proc/1/cmdline"]).output.startswith(b"python3\0"), "no shell stays before it"
         assert httpx.get(f"http://127.0.0.1:{published['HostPort']}/healthz").status_code == 200
         assert httpx.get(f"{endpoint.url}/healthz").status_code == 200
     assert "listening on" in (tmp_path / "server.log").read_text(encoding="utf-8")
+
+
+ODD = "'; touch /made; $(id) \"\n\\ -----END\n"
+
+
+def test_a_secret_reaches_the_server_as_it_is_and_no_shell_reads_the_command(
+    tmp_path: Path, client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LICENCE_KEY", ODD)
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nUSER 1000\n", encoding="utf-8")
+    one = runner(image="tune-user:1", build=tmp_path)
+    words = ("--fill", "/$(touch /tmp/made)`id`")
+    given = container(one.place(tmp_path), tmp_path, "ok", *words, secrets=("LICENCE_KEY",))
+    with contextlib.ExitStack() as stack:
+        stack.callback(client.images.remove, "tune-user:1", force=True)
+        stack.enter_context(one.launch(given))
+        [found] = ours(client)
+        assert f"LICENCE_KEY={ODD}".encode() in found.exec_run(["cat", "/proc/1/environ"]).output.split(b"\0")
+        assert b"/$(touch /tmp/made)`id`" in found.exec_run(["cat", "/proc/1/cmdline"]).output.split(b"\0")
+        assert found.exec_run(["ls", "/tmp/made", "/made"]).exit_code != 0
+
+
+def test_with_secrets_the_images_own_program_still_runs_where_there_is_no_command(
+    tmp_path: Path, client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LICENCE_KEY", "very-secret-4711")
+    words = json.dumps([*SERVER[:2], "--host", "0.0.0.0", "--port", "8000"])
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nENTRYPOINT {words}\nCMD []\n", encoding="utf-8")
+    one = runner(image="tune-own-program:1", build=tmp_path)
+    given = container(one.place(tmp_path), tmp_path, secrets=("LICENCE_KEY",))
+    try:
+        with one.launch(replace(given, command=())) as endpoint:
+            assert httpx.get(f"{endpoint.url}/healthz").status_code == 200
+    finally:
+        client.images.remove("tune-own-program:1", force=True)
+
+
+def test_secrets_of_an_image_without_a_shell_are_said_and_given_in_the_environment_when_asked(
+    tmp_path: Path, client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LICENCE_KEY", "very-secret-4711")
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nUSER root\nRUN rm /bin/sh\n", encoding="utf-8")
+    one = runner(image="tune-no-shell:1", build=tmp_path)
+    shown = runner(image="tune-no-shell:1", secrets_in_environment=True)
+    given = container(one.place(tmp_path), tmp_path, secrets=("LICENCE_KEY",))
+    try:
+        said = r"no /bin/sh.*\n.*runner\.docker\.secrets: environment"
+        with pytest.raises(RunnerUnavailable, match=said), one.launch(given):
+            pass
+        assert ours(client) == []
+        with shown.launch(given):
+            [found] = ours(client)
+            assert found.exec_run(["printenv", "LICENCE_KEY"]).output == b"very-secret-4711\n"
+    finally:
+        client.images.remove("tune-no-shell:1", force=True)
 
 
 def test_a_command_takes_the_place_of_the_images_own(tmp_path: Path, client: docker.DockerClient) -> None:
