@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -17,8 +18,10 @@ from results.dashboard.source import Source
 from results.files import ResultsError
 from results.planning import PATTERNS, Terms, Wishes, make_plan, pattern
 from results.series import recommended_curve
+from results.summary import StudySummary
 from results.text import visible
 
+_MIXING_S = 0.4  # a request is to cost less than a second
 _SEEN = (Input("version", "data"), State("study", "value"))
 
 
@@ -56,6 +59,8 @@ def _watch(app: Dash, source: Source) -> None:
 
 
 def _overview(app: Dash, source: Source) -> None:
+    drawn = _OncePerSummary(_overview_of)
+
     @app.callback(
         Output("findings", "children"), Output("cost-p99", "figure"), Output("cost-capacity", "figure"),
         Output("latency", "figure"), Output("search", "figure"), Output("importance", "figure"),
@@ -64,12 +69,30 @@ def _overview(app: Dash, source: Source) -> None:
     )  # fmt: skip
     @_or_said(10)
     def overview(_: str, name: str) -> Any:
-        study = source.summary(name)
-        return (
-            parts.found(study), figures.cost_over(study, "p99_ms"), figures.cost_over(study, "capacity_qps"),
-            figures.latency(recommended_curve(study)), figures.search(study), figures.importance(study),
-            figures.surface(study), search_views.parallel(study), search_views.pairs(study), search_views.replay(study),
-        )  # fmt: skip
+        return drawn.of(name, source.summary(name))
+
+
+def _overview_of(study: StudySummary) -> tuple[Any, ...]:
+    return (
+        parts.found(study), figures.cost_over(study, "p99_ms"), figures.cost_over(study, "capacity_qps"),
+        figures.latency(recommended_curve(study)), figures.search(study), figures.importance(study),
+        figures.surface(study), search_views.parallel(study), search_views.pairs(study), search_views.replay(study),
+    )  # fmt: skip
+
+
+class _OncePerSummary:
+    """What is made of a study's latest summary, kept until there is another: requests, however many, cost it once."""
+
+    def __init__(self, make: Callable[[StudySummary], Any]) -> None:
+        self._make, self._lock = make, threading.Lock()
+        self._known: dict[str, tuple[StudySummary, Any]] = {}
+
+    def of(self, name: str, study: StudySummary) -> Any:
+        """Of the study that is called so."""
+        with self._lock:
+            if name not in self._known or self._known[name][0] is not study:
+                self._known[name] = (study, self._make(study))
+            return self._known[name][1]
 
 
 def _trials(app: Dash, source: Source) -> None:
@@ -140,7 +163,7 @@ def _plan(app: Dash, source: Source) -> None:
         terms = Terms(spot=spot_price / 100, spot_share=spot_share / 100) if spot_share else Terms()
         wishes = Wishes(misses=misses / 100, spare=spare, terms=terms)
         try:
-            found = make_plan(source.summary(name), pattern(kind, qps), wishes, few=1)
+            found = make_plan(source.summary(name), pattern(kind, qps), wishes, few=1, mixing_s=_MIXING_S)
         except ResultsError as error:
             return html.P(visible(str(error))), figures.nothing("no plan")
         return parts.planned(found), figures.fleet(found)

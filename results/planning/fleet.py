@@ -98,9 +98,16 @@ def enough(load: float, spare: int, zones: int) -> int:
 
 def schedule(traffic: Traffic, replica: Replica, scaling: Scaling) -> Ints:
     """The least replicas per step that hold the SLO, started early enough to serve when they are needed."""
-    rates = windowed_peak(traffic, replica.cold_start_s)
-    need = [enough(rate / replica.capacity_qps, scaling.spare, scaling.zones) for rate in rates]
-    return np.maximum(np.array(need, dtype=np.int64), scaling.min_replicas)
+    levels, place = np.unique(windowed_peak(traffic, replica.cold_start_s), return_inverse=True)
+    need = [enough(rate / replica.capacity_qps, scaling.spare, scaling.zones) for rate in levels]
+    return np.maximum(np.array(need, dtype=np.int64)[place], scaling.min_replicas)
+
+
+def max_scheduled(traffic: Traffic, replica: Replica, scaling: Scaling) -> int:
+    """The highest that `schedule` has: that of the highest rate, since more load never needs fewer replicas."""
+    return max(
+        enough(traffic.peak_qps / replica.capacity_qps, scaling.spare, scaling.zones), scaling.min_replicas
+    )  # fmt: skip
 
 
 def windowed_peak(traffic: Traffic, cold_start_s: float) -> Floats:

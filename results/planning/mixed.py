@@ -7,6 +7,7 @@ the objective for less money than the best single kind is ever shown.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,16 @@ from typing import Any
 import numpy as np
 
 from results.planning.fleet import Floats, Ints, Replica, Scaling, windowed_peak
-from results.planning.mixture import Kind, Need, base_below, fixed_mixture, undominated
+from results.planning.mixture import (
+    UNHURRIED,
+    Kind,
+    Need,
+    OutOfTimeError,
+    SolverTime,
+    base_below,
+    fixed_mixture,
+    undominated,
+)
 from results.planning.money import MONTH_H, Offer, Terms, offers
 from results.planning.parts import Following, simulate_parts
 from results.planning.traffic import Traffic
@@ -81,16 +91,19 @@ class Mixed:
 
 @dataclass(frozen=True)
 class Demand:
-    """What a fleet is for, and what it must keep to."""
+    """What a fleet is for, what it must keep to, and how long the search for it may take."""
 
     traffic: Traffic
     misses: float
     need: Need
     terms: Terms
+    solver_time: SolverTime = UNHURRIED
 
 
 def best_mixture(choices: Sequence[ReplicaKind], demand: Demand, single_monthly: float) -> Mixed | None:
-    """The cheapest mixed fleet that keeps the objective, where it costs less than the best single kind does."""
+    """The cheapest mixed fleet that keeps the objective, where it costs less than the best single kind does, of those
+    that were looked at while there was time.
+    """
     kinds = [Kind(one.replica.capacity_qps, one.price_per_hour) for one in choices]
     chosen = [choices[at] for at in undominated(kinds, _MAX_KINDS)]
     found = [
@@ -101,9 +114,14 @@ def best_mixture(choices: Sequence[ReplicaKind], demand: Demand, single_monthly:
 
 
 def _candidates(choices: Sequence[ReplicaKind], demand: Demand, single: float) -> Iterator[Mixed]:
+    with contextlib.suppress(OutOfTimeError):
+        yield from _every_candidate(choices, demand, single)
+
+
+def _every_candidate(choices: Sequence[ReplicaKind], demand: Demand, single: float) -> Iterator[Mixed]:
     traffic = demand.traffic
     kinds = [Kind(one.replica.capacity_qps, one.price_per_hour) for one in choices]
-    if (counts := fixed_mixture(kinds, traffic.peak_qps, demand.need)) is not None:
+    if (counts := fixed_mixture(kinds, traffic.peak_qps, demand.need, demand.solver_time)) is not None:
         always = [np.full(len(traffic.rates), float(count)) for count in counts]
         yield _simulated("fixed", "all the time", choices, always, demand, single)
     if traffic.known and (over_time := _by_the_clock(choices, kinds, demand)) is not None:
@@ -118,11 +136,11 @@ def _by_the_clock(choices: Sequence[ReplicaKind], kinds: Sequence[Kind], demand:
     slowest_s = max(one.replica.cold_start_s for one in choices)
     edges = _levels(ahead := windowed_peak(demand.traffic, slowest_s))
     level = np.searchsorted(edges, ahead * (1 - 1e-9))
-    table = _solved(kinds, edges, np.unique(level), demand.need)
+    table = _solved(kinds, edges, np.unique(level), demand)
     if table is not None and np.count_nonzero(table.any(axis=0)) > demand.need.max_kinds:
         spent = table[level].sum(axis=0) * [one.price_per_hour for one in kinds]
         few = np.sort(np.argsort(-spent)[: demand.need.max_kinds])
-        fewer = _solved([kinds[at] for at in few], edges, np.unique(level), demand.need)
+        fewer = _solved([kinds[at] for at in few], edges, np.unique(level), demand)
         table = np.zeros_like(table)
         if fewer is None:
             return None
@@ -132,11 +150,11 @@ def _by_the_clock(choices: Sequence[ReplicaKind], kinds: Sequence[Kind], demand:
     return [np.asarray(table[level, at], dtype=float) for at in range(len(kinds))]
 
 
-def _solved(kinds: Sequence[Kind], edges: Floats, levels: Ints, need: Need) -> Floats | None:
+def _solved(kinds: Sequence[Kind], edges: Floats, levels: Ints, demand: Demand) -> Floats | None:
     """Replicas of each kind at each of these levels."""
     table = np.zeros((len(edges), len(kinds)))
     for at in levels:
-        counts = fixed_mixture(kinds, float(edges[at]), need)
+        counts = fixed_mixture(kinds, float(edges[at]), demand.need, demand.solver_time)
         if counts is None:
             return None
         table[at] = counts
@@ -157,7 +175,7 @@ def _autoscaled(
     weights = np.bincount(np.searchsorted(edges, demand.traffic.rates * (1 - 1e-9)), minlength=len(edges)).astype(float)
     rough: list[tuple[float, int, Any]] = []
     for scaled, kind in enumerate(kinds):
-        base = base_below(kinds, scaled, edges / _PLANNED_TARGET, weights, _BASE_KINDS)
+        base = base_below(kinds, scaled, edges / _PLANNED_TARGET, weights, _BASE_KINDS, demand.solver_time)
         if base is None or not base.any():
             continue
         below = sum(count * one.capacity_qps for count, one in zip(base, kinds, strict=True))
@@ -202,6 +220,7 @@ def _simulated(
     following: Following | None = None,
 ) -> Mixed:  # fmt: skip
     """`counts` are replicas of each choice, one number or one per step; those of `following` come on top."""
+    demand.solver_time.left_s()
     replicas = [one.replica for one in choices]
     existing, ready, miss_share = simulate_parts(demand.traffic, replicas, counts, following)
     parts: list[FleetPart] = []

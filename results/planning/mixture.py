@@ -6,6 +6,8 @@ with whole replicas another one may.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +18,40 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _TIME_S = 3.0  # of one program; what is found until then is a fleet that carries the load, if not the cheapest
+_MIN_S = 0.01
 _GAP = 1e-4
 _SLACK = 1e-9
+
+
+class OutOfTimeError(Exception):
+    """No further program may begin."""
+
+
+@dataclass(frozen=True)
+class SolverTime:
+    """How long programs may take: each at most `each_s`, and none begins when the thread's CPU time is past `end_s`."""
+
+    each_s: float = _TIME_S
+    end_s: float = math.inf
+
+    @classmethod
+    def together(cls, seconds: float) -> SolverTime:
+        """From now on, for all of them."""
+        return cls(end_s=time.thread_time() + seconds)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further one may begin."""
+        return time.thread_time() >= self.end_s
+
+    def left_s(self) -> float:
+        """What the next one may take. Raises OutOfTimeError."""
+        if self.is_over:
+            raise OutOfTimeError
+        return max(_MIN_S, min(self.each_s, self.end_s - time.thread_time()))
+
+
+UNHURRIED = SolverTime()  # each as long as it may, and all of them
 
 
 @dataclass(frozen=True)
@@ -53,8 +87,11 @@ def undominated(kinds: Sequence[Kind], max_kinds: int) -> list[int]:
     return sorted({*best, *front[:1]})
 
 
-def fixed_mixture(kinds: Sequence[Kind], load_qps: float, need: Need) -> Ints | None:
+def fixed_mixture(
+    kinds: Sequence[Kind], load_qps: float, need: Need, solver_time: SolverTime = UNHURRIED
+) -> Ints | None:
     """How many replicas of each kind carry the load at the least price; None where no program was solved in time.
+    Raises OutOfTimeError where none may begin.
 
     Variables per kind: replicas n, those lost with a zone l (at least n / zones), spares s, and whether it is used y.
     """
@@ -81,7 +118,8 @@ def fixed_mixture(kinds: Sequence[Kind], load_qps: float, need: Need) -> Ints | 
     upper = np.concatenate([np.full(3 * count, ceiling), np.ones(count)])
     found = milp(
         np.concatenate([price, np.zeros(count), price, np.zeros(count)]), constraints=limits,
-        integrality=np.ones(4 * count), bounds=Bounds(0, upper), options={"time_limit": _TIME_S, "mip_rel_gap": _GAP},
+        integrality=np.ones(4 * count), bounds=Bounds(0, upper),
+        options={"time_limit": solver_time.left_s(), "mip_rel_gap": _GAP},
     )  # fmt: skip
     if found.x is None:
         return None
@@ -89,8 +127,12 @@ def fixed_mixture(kinds: Sequence[Kind], load_qps: float, need: Need) -> Ints | 
     return np.asarray(whole[:count] + whole[2 * count : 3 * count])
 
 
-def base_below(kinds: Sequence[Kind], scaled: int, loads_qps: Floats, weights: Floats, max_kinds: int) -> Ints | None:
-    """Replicas that run all the time below one kind that follows the load: the mixture of least mean price.
+def base_below(
+    kinds: Sequence[Kind], scaled: int, loads_qps: Floats, weights: Floats, max_kinds: int,
+    solver_time: SolverTime = UNHURRIED,
+) -> Ints | None:  # fmt: skip
+    """Replicas that run all the time below one kind that follows the load: the mixture of least mean price. Raises
+    OutOfTimeError where no program may begin.
 
     `loads_qps` are levels of the load, each for a share `weights` of the time. At most `max_kinds` kinds in the
     base. Variables: the base b and whether a kind is in it y, and the followers x at each level.
@@ -116,6 +158,6 @@ def base_below(kinds: Sequence[Kind], scaled: int, loads_qps: Floats, weights: F
         ],
         integrality=np.ones(2 * count + levels),
         bounds=Bounds(0, np.concatenate([np.full(count, bound), np.ones(count), np.full(levels, bound)])),
-        options={"time_limit": _TIME_S, "mip_rel_gap": _GAP},
+        options={"time_limit": solver_time.left_s(), "mip_rel_gap": _GAP},
     )
     return None if found.x is None else np.rint(found.x[:count]).astype(np.int64)

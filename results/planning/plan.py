@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from results.files import ResultsError
-from results.planning.fleet import Replica, Scaling, Simulated, schedule, simulate
+from results.planning.fleet import Replica, Scaling, Simulated, max_scheduled, schedule, simulate
 from results.planning.mixed import Demand, Mixed, ReplicaKind, best_mixture
-from results.planning.mixture import Need
+from results.planning.mixture import UNHURRIED, Need, SolverTime
 from results.planning.money import MONTH_H, Offer, Terms, offers
 from results.planning.traffic import Traffic
 from results.records import (
@@ -29,6 +29,7 @@ from results.trial_parts import (
 )
 
 _TARGETS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3)
+_CUT = "Fleets of several configurations were not all looked at, which takes longer than a page may; `tune plan` does."
 _FOR_SURE = 0.95  # the share of the allowed misses that a plan may use up
 
 
@@ -112,9 +113,13 @@ class Plan:
         return self.options[0]
 
 
-def make_plan(study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: bool = True, few: int = 3) -> Plan:
+def make_plan(
+    study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: bool = True, few: int = 3,
+    mixing_s: float | None = None,
+) -> Plan:  # fmt: skip
     """The cheapest way to carry the traffic; `every`: among all measured configurations, not the recommended alone.
-    So many as `few` of each kind of hardware, the cheapest by a rough look, are simulated.
+    So many as `few` of each kind of hardware, the cheapest by a rough look, are simulated. The search for a fleet of
+    several configurations ends after `mixing_s` seconds of CPU where it is given, and a note says so.
 
     Raises ResultsError where nothing was measured that could carry any.
     """
@@ -131,16 +136,18 @@ def make_plan(study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: b
         groups.setdefault(_group(study, record), []).append(record)
     options = [_best(study, name, found, traffic, wishes, few) for name, found in groups.items()]
     options.sort(key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
-    mixed = _mixed(study, usable, traffic, wishes, options[0]) if every else None
-    notes = tuple(_notes(study, options[0], wishes))
+    solver_time = UNHURRIED if mixing_s is None else SolverTime.together(mixing_s)
+    mixed = _mixed(study, usable, traffic, wishes, options[0], solver_time) if every else None
+    notes = (*_notes(study, options[0], wishes), *((_CUT,) if solver_time.is_over else ()))
     return Plan(
         study.service, traffic, wishes, tuple(options), notes, study.question.currency, mixed, study.question.slo
     )
 
 
 def _mixed(
-    study: StudySummary, records: Sequence[TrialRecord], traffic: Traffic, wishes: Wishes, single: Option
-) -> Mixed | None:
+    study: StudySummary, records: Sequence[TrialRecord], traffic: Traffic, wishes: Wishes, single: Option,
+    solver_time: SolverTime,
+) -> Mixed | None:  # fmt: skip
     """Beside the best single configuration, where that keeps the objective and has a price."""
     choices = [
         ReplicaKind(one.number, one.configuration, _replica(study, one, wishes), one.cost_per_hour)
@@ -149,7 +156,8 @@ def _mixed(
     if len(choices) < 2 or not single.keeps or single.strategy.monthly is None:
         return None
     need = Need(wishes.spare, wishes.zones, wishes.min_replicas)
-    return best_mixture(choices, Demand(traffic, wishes.misses, need, wishes.terms), single.strategy.monthly.value)
+    demand = Demand(traffic, wishes.misses, need, wishes.terms, solver_time)
+    return best_mixture(choices, demand, single.strategy.monthly.value)
 
 
 def _group(study: StudySummary, record: TrialRecord) -> str:
@@ -167,7 +175,7 @@ def _best(
 
     def rough(record: TrialRecord) -> float:
         assert record.capacity_qps is not None  # noqa: S101 (chosen so)
-        count = int(schedule(traffic, _replica(study, record, wishes), _fixed(wishes)).max())
+        count = max_scheduled(traffic, _replica(study, record, wishes), _fixed(wishes))
         return count * (record.cost_per_hour if record.cost_per_hour is not None else 1.0)
 
     likely = sorted(records, key=lambda record: (rough(record), record.number))[:few]
@@ -211,7 +219,7 @@ def _always_on(
     study: StudySummary, record: TrialRecord, replica: Replica, traffic: Traffic, wishes: Wishes
 ) -> Strategy:
     def count(one: Replica) -> int:
-        return int(schedule(traffic, one, _fixed(wishes)).max())
+        return max_scheduled(traffic, one, _fixed(wishes))
 
     fleet = simulate(traffic, replica, Scaling(None, count(replica)))
     costs = [count(_replica(study, record, wishes, end)) for end in ("value", "low", "high")]

@@ -147,7 +147,9 @@ def dashboard(options: DashboardOptions) -> ExitCode:
     listening = _bound(options.host, options.port)
     port = listening[0].getsockname()[1]
     raw = _raw_link(options, archives, gate, port)
-    server = _server(make_app(Studies(archives, raw), options.token, gate), listening)
+    studies = Studies(archives, raw)
+    threading.Thread(target=_look_ahead, args=(studies,), daemon=True).start()
+    server = _server(make_app(studies, options.token, gate), listening)
     hint = "?token=..." if options.token else ""
     click.echo(f"{', '.join(archives)}: {_address(options.host, port)}{hint}  (Ctrl-C ends it)")
     if options.optuna:
@@ -157,6 +159,12 @@ def dashboard(options: DashboardOptions) -> ExitCode:
     finally:
         server.close()
     return ExitCode.DONE
+
+
+def _look_ahead(studies: Studies) -> None:
+    """Sum up the study that is shown first, before anybody asks; what is wrong with it is for the page to say."""
+    with contextlib.suppress(ResultsError):
+        studies.summary(studies.names()[0])
 
 
 def _archives(options: DashboardOptions) -> dict[str, Archive]:

@@ -37,6 +37,7 @@ from results.planning import (
     simulate,
     write_plan,
 )
+from results.planning.fleet import max_scheduled
 from results.planning.mixture import Kind, Need, fixed_mixture, undominated
 from results.trial_parts import LanguageRecord, TokenTimes
 from tuner.outcome.traffic import read_traffic
@@ -298,6 +299,23 @@ def test_a_mixed_fleet_is_never_dearer_and_keeps_what_is_wished(
         biggest = max(part.choice.replica.capacity_qps for part in plan.mixed.parts)
         carried = np.sum([part.ready * part.choice.replica.capacity_qps for part in plan.mixed.parts], axis=0)
         assert (carried - spare * biggest >= plan.traffic.rates - 1e-6).all()
+
+
+def test_a_search_for_a_mixture_that_ran_out_of_time_says_so_and_the_plan_stands() -> None:
+    hurried = make_plan(study(*SIZES), pattern("daily", 900), Wishes(), mixing_s=0.0)
+    assert hurried.mixed is None
+    assert "tune plan" in hurried.notes[-1]
+    unhurried = make_plan(study(*SIZES), pattern("daily", 900), Wishes())
+    assert hurried.options[0].strategy.monthly == unhurried.options[0].strategy.monthly
+    assert not any("tune plan" in note for note in unhurried.notes)
+
+
+@pytest.mark.parametrize("kind", PATTERNS)
+@pytest.mark.parametrize("scaling", [Scaling(None, 1), Scaling(None, 3, spare=2), Scaling(None, 1, zones=3)])
+def test_the_most_that_a_schedule_has_is_that_of_the_highest_rate(kind: Pattern, scaling: Scaling) -> None:
+    for peak in (3.0, 99.9, 100.0, 12_345.6):
+        traffic = pattern(kind, peak)
+        assert max_scheduled(traffic, REPLICA, scaling) == schedule(traffic, REPLICA, scaling).max()
 
 
 @pytest.mark.parametrize("zones", [2, 3])
