@@ -58,7 +58,7 @@ def test_a_small_replay_shows_every_trial_when_it_came_and_the_best_until_then()
 
 @pytest.mark.parametrize("maximised", [False, True])
 def test_shades_are_ranks_of_values_equal_ones_alike(maximised: bool) -> None:
-    values = sorted([3.0, 1.0, 2.0, 2.0])
+    values = sorted([3.0, 1.0, 2.0, 2.0], reverse=not maximised)
     shades = [search_views._shade(one, values, maximised) for one in (1.0, 2.0, 3.0)]
     assert shades == ([0, 1 / 3, 1] if maximised else [1, 1 / 3, 0])
 
