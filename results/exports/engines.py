@@ -5,6 +5,7 @@ What was measured is a command; its options are written down under the names tha
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from results.exports.deployable import Deployable
@@ -100,5 +101,7 @@ def _options(words: Sequence[str]) -> dict[str, Option]:
 
 
 def _words(options: dict[str, Option]) -> str:
-    """As one would type them."""
-    return " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in options.items())
+    """As one would type them in a shell, which reads them there."""
+    return " ".join(
+        f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in options.items()
+    )

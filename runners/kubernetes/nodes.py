@@ -60,6 +60,7 @@ class Nodes:
     def _judge(self, asked: Resources) -> str | None:
         try:
             section = resource_section(asked, self._options).get("requests", {})
+            self._options.gpus.claim(asked)
         except ValueError as error:
             return str(error)
         wanted = {name: float(parse_quantity(count)) for name, count in section.items()}

@@ -187,4 +187,6 @@ def _bytes_of(value: ParameterValue) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?)B?", text)
     if match is None or match[2] not in _UNITS:
         raise ValueError(f"the GPU slice {text!r} names no amount of memory; write for example 8Gi")
+    if not match[2] and float(match[1]) <= 1:  # which is priced as a share
+        raise ValueError(f"the GPU slice {text!r} is a share, and an amount of memory is needed; write for example 8Gi")
     return int(float(match[1]) * (_UNITS[match[2]] if match[2] else 2**30))

@@ -211,5 +211,8 @@ def test_a_claim_names_its_product_and_its_slice() -> None:
     ]
     assert selected(Resources(gpu_type="A10")) == [f'{product}.matches("(^|[^0-9A-Za-z])A10([^0-9A-Za-z]|$)")']
     assert exactly(Resources(gpu_memory="8Gi"))["capacity"] == {"requests": {"memory": str(8 * 2**30)}}
+    for share in (0.25, "25%"):
+        with pytest.raises(ValueError, match=r"write for example 8Gi"):
+            gpus.claim(Resources(gpu_memory=share))
     assert gpus.claim(Resources(cpu_cores=1)) is None
     assert ClusterGpus().claim(Resources(gpus=1)) is None

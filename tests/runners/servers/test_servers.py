@@ -65,7 +65,7 @@ def launched(name: str, **values: bool | float | str) -> str:
          ["--max-running-requests 64", "--mem-fraction-static 0.9", "--enable-torch-compile"]),
         ("vllm", {"speculative": "ngram", "draft_tokens": 8, "data_parallel": 2, "block_size": 32,
                   "scheduling_policy": "priority", "attention_backend": "FLASHINFER", "chunked_prefill": False},
-         ['--speculative-config {"method": "ngram", "num_speculative_tokens": 8}', "--data-parallel-size 2",
+         ['--speculative-config {"method":"ngram","num_speculative_tokens":8}', "--data-parallel-size 2",
           "--block-size 32", "--scheduling-policy priority", "--attention-backend FLASHINFER",
           "--no-enable-chunked-prefill"]),
         ("sglang", {"speculative": "ngram", "draft_tokens": 8, "block_size": 16, "prefix_caching": False,
@@ -150,7 +150,7 @@ def test_a_way_to_speculate_brings_its_model() -> None:
         for name in ("vllm", "sglang", "tensorrt-llm")
         for made in [adapter_named(name).launch(model, {"speculative": "eagle3", "draft_tokens": 3}, HERE)]
     }
-    assert '{"method": "eagle3", "num_speculative_tokens": 3, "model": "org/draft"}' in said["vllm"]
+    assert '{"method":"eagle3","num_speculative_tokens":3,"model":"org/draft"}' in said["vllm"]
     assert (
         "--speculative-algorithm EAGLE3 --speculative-draft-model-path org/draft --speculative-num-steps 3 "
         "--speculative-eagle-topk 1 --speculative-num-draft-tokens 4" in said["sglang"]

@@ -19,6 +19,9 @@ _KNOBS = {
     "enable_prefix_caching": "prefix_caching",
     "max_running_requests": "batch_size", "mem_fraction_static": "gpu_memory_share", "tp_size": "tensor_parallel",
     "pp_size": "pipeline_parallel", "dp_size": "data_parallel", "chunked_prefill_size": "chunked_prefill",
+    "page_size": "block_size", "enable_chunked_prefill": "chunked_prefill", "max_num_tokens": "max_batched_tokens",
+    "max_seq_len": "max_model_len", "free_gpu_memory_fraction": "kv_cache_share",
+    "kv_cache_free_gpu_memory_fraction": "kv_cache_share",
     "tp": "tensor_parallel", "pp": "pipeline_parallel", "dp": "data_parallel", "max_batch_size": "batch_size",
 }  # fmt: skip
 _ROLES: dict[str, Role] = {

@@ -98,8 +98,9 @@ class Vllm(ServerAdapter):
         if flag(values, "compile") is False:
             words.append("--enforce-eager")
         if (proposed := speculation(model, values)) is not None:
-            way = {"method": proposed.way, "num_speculative_tokens": proposed.tokens}
-            words += ["--speculative-config", json.dumps(way | ({"model": proposed.model} if proposed.model else {}))]
+            way: dict[str, str | int] = {"method": proposed.way, "num_speculative_tokens": proposed.tokens}
+            way |= {"model": proposed.model} if proposed.model else {}
+            words += ["--speculative-config", json.dumps(way, separators=(",", ":"))]
         command = (
             "vllm", "serve", needed(model, "a model"), "--host", placement.host, "--port", str(placement.port),
             *served_name(model), *flags(given(values), _FLAGS), *words,
