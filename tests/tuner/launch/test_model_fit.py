@@ -144,3 +144,18 @@ def test_what_is_not_known_is_never_refused(tmp_path: Path) -> None:
     spec = loaded(tmp_path, "vllm", "org/model-on-the-hub")
     assert misfit(spec, {"gpu_type": "small", "gpu_memory": "25%"}) is None
     assert list(fit_lines(spec)) == []
+
+
+@pytest.mark.parametrize(("server", "default"), [("tensorrt-llm", 0.9), ("lmdeploy", 0.8)])
+def test_a_cache_that_takes_a_share_of_what_is_left_has_room_for_as_much(
+    tmp_path: Path, server: str, default: float
+) -> None:
+    """3 GiB of weights and half a GiB of the framework leave 4.5 of 8; a token takes 2 KiB."""
+    transformers(tmp_path / "m", elements=3 * 2**29)
+    left = 4.5 * 2**30 / 2048
+    for more, share in (("", default), ("kv_cache_share: [0.5]", 0.5)):
+        lines = list(fit_lines(loaded(tmp_path, server, "m", more)))
+        assert lines[1] == "  does not fit: gpu_type=small, gpu_memory=25%"
+        assert lines[2].startswith(f"  room for {int(left * share):,} tokens")
+    eight = loaded(tmp_path, "lmdeploy", "m", "kv_cache_bits: [8]\n    kv_cache_share: [0.5]")
+    assert list(fit_lines(eight))[2].startswith(f"  room for {int(left):,} tokens")
