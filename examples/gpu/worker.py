@@ -39,6 +39,7 @@ class Worker:
         self._dtype = torch.float32
         self._sizes: tuple[int, ...] = (1,)
         self.ran: set[int] = set()
+        self._prepared: set[tuple[str, str, int]] = set()
 
     def configure(self, precision: str, threads: int, batch_size: int, models: list[str]) -> dict[str, Any]:
         """From now on with this precision; runs a batch of each size and model, the largest first, so that no request
@@ -50,7 +51,9 @@ class Worker:
         self._sizes = prepared_sizes(batch_size)
         for model in models:
             for size in reversed(self._sizes):
-                self.run(model, list(range(size)))
+                if size == batch_size or (model, precision, size) not in self._prepared:
+                    self.run(model, list(range(size)))
+                    self._prepared.add((model, precision, size))
         return self.tell()
 
     def run(self, model: str, items: list[int]) -> dict[str, Any]:
