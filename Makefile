@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo check test machine beside alone engines lowest lint clean docs servers
+.PHONY: demo check test machine beside alone engines lowest audit lint clean docs servers
 
 demo: $(INSTALLED)
 	PATH="$(BIN):$$PATH" $(BIN)/tune --service examples/minilm/spec.yaml --budget 16
@@ -36,6 +36,13 @@ lint: $(INSTALLED)
 	cd examples/minilm && $(BIN)/mypy --config-file ../../pyproject.toml server.py make_sentences.py
 	$(BIN)/lint-imports
 
+# Known vulnerabilities of what constraints.txt names, by PyPI's own answers (not a mirror's). 2.9: fails where one could not be looked up.
+AUDIT := .venv-audit
+audit:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet "pip-audit>=2.9"
+	$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+
 # The same tests with the lowest versions that pyproject.toml claims; KEEP names packages that stay as constraints.txt has them.
 LOWEST := .venv-lowest
 KEEP :=
@@ -63,4 +70,4 @@ $(INSTALLED): pyproject.toml constraints.txt examples/minilm/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(AUDIT) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -35,10 +35,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write the whole text or nothing. Raises OSError when the disk is full."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Write the whole text or nothing; `private` lets nobody else read it. Raises OSError when the disk is full."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    mode = 0o600 if private else 0o666
+    with replacing(path) as temporary, os.fdopen(os.open(temporary, flags, mode), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def write_recommendation(folder: Path, recommendation: Recommendation) -> None:

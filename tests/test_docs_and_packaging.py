@@ -58,6 +58,28 @@ def test_every_export_is_documented(name: str) -> None:
     assert f"`{name}`" in (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 
 
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.usefixtures("needs_machine")
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_is_what_githubs_schema_wants_with_pinned_actions_and_no_right_but_to_read(path: Path) -> None:
+    checker = Path(sys.executable).parent / "check-jsonschema"
+    done = subprocess.run(
+        [checker, "--builtin-schema", "vendor.github-workflows", path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    content = YAML(typ="safe").load(path)
+    assert content["permissions"] == {"contents": "read"}
+    assert all("permissions" not in job and "timeout-minutes" in job for job in content["jobs"].values())
+    text = path.read_text(encoding="utf-8")
+    used = re.findall(r"uses: (.*)", text)
+    assert used
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v[\d.]+", one) for one in used), used
+    assert text.count("actions/checkout@") == text.count("persist-credentials: false")
+    assert not re.search(r"run: .*\$\{\{ *github\.", text), "what a stranger may name stands in no command"
+
+
 @pytest.mark.usefixtures("needs_machine")
 @pytest.mark.parametrize(
     ("schema", "path"), [("github-workflows", "github-actions.yml"), ("gitlab-ci", "gitlab-ci.yml")]

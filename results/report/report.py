@@ -105,7 +105,7 @@ def write_report(folder: Path, summary: StudySummary) -> None:
     }
     for name in ("report.html", "report.md"):
         text = environment(html=name.endswith(".html")).get_template(f"{name}.j2").render(values)
-        write_text(folder / name, text)
+        write_text(folder / name, text, private=True)  # the ends of servers' logs stand in it
 
 
 def environment(*, html: bool) -> Environment:

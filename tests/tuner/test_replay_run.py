@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import time
 from pathlib import Path
 
@@ -123,6 +124,25 @@ def test_resume_refuses_a_spec_that_has_changed(tmp_path: Path, tune: Tune) -> N
     done = tune("--service", "spec.yaml", "--budget", 4, "--resume")
     assert done.returncode == 2
     assert "prices" in done.stderr
+
+
+@pytest.mark.parametrize("made_before", [False, True])
+def test_what_may_hold_logs_or_prompts_is_its_users_own(tmp_path: Path, tune: Tune, made_before: bool) -> None:
+    """In a folder of the run's own, and in one that everybody may read."""
+    write_table(tmp_path)
+    output = tmp_path / "out"
+    if made_before:
+        output.mkdir(mode=0o755)
+    before = os.umask(0o022)
+    try:
+        assert tune("--service", "spec.yaml", "--budget", "2", "--output", "out").returncode in (0, 3)
+        assert tune("report", "out").returncode == 0
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (output, *output.iterdir())}
+    assert modes["out"] == (0o755 if made_before else 0o700)
+    assert modes["trials"] == 0o700
+    assert {modes[name] for name in ("study.db", "report.html", "report.md")} == {0o600}
 
 
 def test_a_new_run_keeps_an_earlier_one(tmp_path: Path, tune: Tune) -> None:

@@ -108,6 +108,30 @@ HOSTILE: dict[str, tuple[Callable[[socket.socket], None], str]] = {
 }
 
 
+def once(answer: bytes) -> Callable[[socket.socket], None]:
+    def send(client: socket.socket) -> None:
+        client.sendall(answer)
+        client.shutdown(socket.SHUT_RDWR)
+
+    return send
+
+
+# Answers that end at once and are not as HTTP has them: what the load generator says of each.
+MALFORMED: dict[str, tuple[Callable[[socket.socket], None], str]] = {
+    "HTTP/0.9": (once(b"hello world"), "broken answer"),
+    "a body that is cut": (once(head(b"200 OK", b"Content-Length: 100") + b"x"), "broken answer"),
+    "a negative length": (once(head(b"200 OK", b"Content-Length: -1") + b"x"), "broken answer"),
+    "two lengths": (once(head(b"200 OK", b"Content-Length: 1", b"Content-Length: 5") + b"x"), "broken answer"),
+    "a length of 10^20": (once(head(b"200 OK", b"Content-Length: 1" + b"0" * 20) + b"x"), "broken answer"),
+    "a chunk without a size": (once(CHUNKED + b"zz\r\nabc\r\n0\r\n\r\n"), "broken answer"),
+    "a chunk of 2^64 bytes": (once(CHUNKED + b"FFFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n"), "broken answer"),
+    "a status of 0": (once(head(b"0 X", b"Content-Length: 0")), "broken answer"),
+    "NUL in a header": (once(head(b"200 OK", b"X: a\0b", b"Content-Length: 2") + b"{}"), "broken answer"),
+    "another protocol": (once(head(b"101 Switching Protocols", b"Upgrade: x")), "broken answer"),
+    "nothing": (socket.socket.close, "connection closed"),
+}
+
+
 @contextmanager
 def serving(answer: Callable[[socket.socket], None]) -> Iterator[str]:
     def handle(client: socket.socket) -> None:
@@ -169,6 +193,20 @@ def test_a_hostile_answer_ends_in_time(kind: str, request_: dict[str, object]) -
         took, said = sent(url, **request_)
     assert took < 3  # five times over, for a machine that is busy
     assert failure in said or "64 MiB" in said, said
+
+
+@pytest.mark.usefixtures("needs_machine")
+@pytest.mark.parametrize("kind", ["HTTP/0.9", "two lengths", "a chunk of 2^64 bytes", "nothing"])
+def test_a_malformed_answer_is_a_failure_of_the_request(kind: str) -> None:
+    answer, failure = MALFORMED[kind]
+    with serving(answer) as url:
+        assert sent(url)[1] == failure
+
+
+@pytest.mark.usefixtures("needs_machine")
+def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
+    with serving(once(head(b"302 Found", b"Location: /", b"Content-Length: 0"))) as url:
+        assert sent(url)[1] == "http 302"
 
 
 @pytest.mark.usefixtures("needs_machine")

@@ -11,7 +11,17 @@ import httpx
 import pytest
 
 from runners.host.bounded_http import MAX_ANSWER_BYTES, bounded_client, bounded_get
-from tests.loadtest.request.test_hostile_answers import CHUNK, CHUNKED, HOSTILE, after, endless, head, serving
+from tests.loadtest.request.test_hostile_answers import (
+    CHUNK,
+    CHUNKED,
+    HOSTILE,
+    MALFORMED,
+    after,
+    endless,
+    head,
+    once,
+    serving,
+)
 
 BOMB = gzip.compress(bytes(2 * MAX_ANSWER_BYTES))
 
@@ -24,6 +34,17 @@ def test_a_hostile_answer_ends_in_time(kind: str) -> None:
         with pytest.raises(httpx.HTTPError):
             bounded_get(url, timeout_s=0.5)
         assert time.monotonic() - begun < 3  # six times over, for a machine that is busy
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_answer_is_an_error_of_httpx(kind: str) -> None:
+    with serving(MALFORMED[kind][0]) as url, pytest.raises(httpx.HTTPError):
+        bounded_get(url, timeout_s=5)
+
+
+def test_a_redirect_to_itself_is_followed_nowhere() -> None:
+    with serving(once(head(b"302 Found", b"Location: /", b"Content-Length: 0"))) as url:
+        assert bounded_get(url, timeout_s=5).status_code == 302
 
 
 def test_a_connection_that_is_used_again_has_its_own_time() -> None:
