@@ -82,7 +82,7 @@ def read_recorded(path: Path) -> RecordedTraffic:
     if len(falling):
         raise TraceError(f"{place(int(falling[0]) + 1)}: {head[column]} goes back in time; sort the lines")
     if len(times) < 2 or times[-1] <= times[0]:
-        raise TraceError(f"{shown(path)}: it needs at least two different times; --qps plans for a steady rate")
+        raise TraceError(f"{shown(path)}: it needs at least two different times; `qps` plans for a steady rate")
     found = RecordedTraffic(path.name, times - times[0], begins=begins)
     factor = _rates(head, rows, place, found)
     return found if factor is None else RecordedTraffic(found.name, found.times_s, factor, begins)

@@ -63,6 +63,26 @@ def plan(**changed: object) -> Damage:
     return damage
 
 
+def of_a_later_version(connection: sqlite3.Connection) -> None:
+    """Every value of ours has a field more, wherever it is a mapping within, and the study a value more."""
+
+    def more(value: Any) -> Any:
+        if isinstance(value, list):
+            return [more(one) for one in value]
+        if not isinstance(value, dict) or not value:
+            return value
+        names_its_keys = any(not key.isidentifier() or key == "threads" for key in value)  # a configuration's, numbers
+        return {key: more(one) for key, one in value.items()} | ({} if names_its_keys else {"future": [1]})
+
+    for table, column in (("trial_user_attributes", "trial_user_attribute_id"),
+                          ("study_user_attributes", "study_user_attribute_id")):  # fmt: skip
+        rows = connection.execute(f"SELECT {column}, key, value_json FROM {table} WHERE key != 'tune:plan'").fetchall()
+        for place, key, text in rows:
+            value = more(json.loads(text)) if key == "record" or key.startswith("tune:") else json.loads(text)
+            connection.execute(f"UPDATE {table} SET value_json = ? WHERE {column} = ?", (json.dumps(value), place))
+    connection.execute("INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, 'tune:future', '{}')")
+
+
 def first_record(text: str) -> Damage:
     trial = "(SELECT trial_id FROM trials WHERE number = 0)"
     return sql(f"UPDATE trial_user_attributes SET value_json = ? WHERE key = 'record' AND trial_id = {trial}", text)
@@ -77,6 +97,7 @@ DAMAGED: dict[str, tuple[Damage, str | None]] = {
     "a field of a later version": (record(lambda one: one.update(future=1)), None),
     "a part of a later version": (record(lambda one: (one["p99_ms"] or {}).update(future={"a": [1]})), None),
     "a plan of a later version": (plan(future=1, limits={"seconds": None, "cost": None, "future": 1}), None),
+    "all of a later version": (of_a_later_version, None),
     "another state": (record(lambda one: one.update(state="weird")), "trial 0: state"),
     "another trial's number": (record(lambda one: one.update(number=7)), "number is 7, which is not its own"),
     "a capacity of NaN": (record(lambda one: one.update(capacity_qps=dict.fromkeys(("value", "low", "high"), NAN))),
