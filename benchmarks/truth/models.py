@@ -100,7 +100,7 @@ class Batches:
         self._clock.at(now + self._fixed_s + self._item_s * len(batch), ended)
 
 
-class Sharing:
+class SharedProcessor:
     """All requests share one processor equally, however many there are."""
 
     def __init__(self, clock: Clock, draw: Callable[[], float]) -> None:
@@ -161,7 +161,7 @@ def make(kind: str, speed: float, clock: Clock, seed: int) -> Model:
     if kind == "batches with delay":
         return Batches(clock, 8, 4 * mean, mean / 2, 4 * mean)
     if kind == "sharing":
-        return Sharing(clock, exponential)
+        return SharedProcessor(clock, exponential)
     raise ValueError(f"no kind {kind!r}")
 
 

@@ -33,7 +33,7 @@ class RunningTask:
         self.failure = self.failure or kind
 
 
-class Failures:
+class LocustFailures:
     """Listens to Locust's request events, and to greenlets of the user's that die of an error."""
 
     def __init__(self, environment: Environment) -> None:

@@ -29,7 +29,7 @@ from locust.runners import LocalRunner
 from locust.user.task import DefaultTaskSet, TaskSet
 from locust.util.load_locustfile import load_locustfile
 
-from loadtest.generator.locust_failures import Failures, RunningTask
+from loadtest.generator.locust_failures import LocustFailures, RunningTask
 from loadtest.request.reply import GOOD, Reply
 from loadtest.request.request_check import LocustfileError
 
@@ -126,7 +126,7 @@ class LocustTasks:
         self._path, self._on_fault = path, on_fault
         self._idle: dict[type[User], list[_Session]] = {one: [] for one in users}
         self._random = random.Random(seed)  # noqa: S311 (not for secrets)
-        self._failures = Failures(environment)
+        self._failures = LocustFailures(environment)
         for one in users:
             one.host = host
 

@@ -36,7 +36,7 @@ def _nothing() -> None:
     """Nothing is to be forgotten."""
 
 
-class Watch(Protocol):
+class MachineWatch(Protocol):
     """What looks at the machine: `NeighbourWatch`, or a made-up one in simulated time."""
 
     def look(self) -> Look | None:
@@ -77,7 +77,7 @@ class Quiet:
     the machine was then.
     """
 
-    watch: Watch | None
+    watch: MachineWatch | None
     retries: RetryBudget
     remaining_s: Callable[[], float]
     allowed: float = 0.0

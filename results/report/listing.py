@@ -43,7 +43,7 @@ _MIN_S = 0.05
 Mark = Literal["", "recommended", "current"]
 
 
-class Measured(Protocol):
+class TrialOrChoice(Protocol):
     """What a trial and a choice have in common."""
 
     @property
@@ -243,7 +243,7 @@ def comparison_table(study: StudySummary) -> Table | None:
         if today.configuration.get(name) != chosen.configuration.get(name)
     ]
 
-    def number(title: str, text: Callable[[float | None], str], value: Callable[[Measured], float | None]) -> None:
+    def number(title: str, text: Callable[[float | None], str], value: Callable[[TrialOrChoice], float | None]) -> None:
         before, after = value(today), value(chosen)
         if before is not None or after is not None:
             rows.append((title, text(before), text(after), change(before, after)))
@@ -259,8 +259,8 @@ def comparison_table(study: StudySummary) -> Table | None:
     return Table(("", "today", "recommended", "change"), (False, True, True, True), tuple(Row(row) for row in rows))
 
 
-def _parameters(study: StudySummary) -> list[Column[Measured]]:
-    def column(name: str) -> Column[Measured]:
+def _parameters(study: StudySummary) -> list[Column[TrialOrChoice]]:
+    def column(name: str) -> Column[TrialOrChoice]:
         values = [record.configuration.get(name) for record in study.records]
         numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
         return Column(name, lambda one: given(one.configuration.get(name)), numeric)
@@ -268,7 +268,7 @@ def _parameters(study: StudySummary) -> list[Column[Measured]]:
     return [column(name) for name in study.question.parameters]
 
 
-def _latency_and_money(study: StudySummary) -> list[Column[Measured]]:
+def _latency_and_money(study: StudySummary) -> list[Column[TrialOrChoice]]:
     return [
         Column("p99", _p99),
         Column("per hour", lambda one: money(one.cost_per_hour, study.question.currency)),
@@ -320,6 +320,6 @@ def _capacity_or_bound(record: TrialRecord) -> str:
     return _capacity(record)
 
 
-def _p99(one: Measured) -> str:
+def _p99(one: TrialOrChoice) -> str:
     p99_ms = one.latency.p99_ms
     return milliseconds(p99_ms.value if p99_ms else None)

@@ -16,7 +16,7 @@ _ROUND = 1
 
 
 @dataclass(frozen=True)
-class Curve:
+class SettlingCurve:
     """One quantity over the warm-up: the corners of its line as SVG takes them, and its highest value in words."""
 
     name: str
@@ -32,7 +32,7 @@ class Settling:
 
     trial: int
     words: str
-    curves: tuple[Curve, Curve]
+    curves: tuple[SettlingCurve, SettlingCurve]
     seconds: str
     width: int = 640
     height: int = 220
@@ -53,8 +53,8 @@ def _settling(record: TrialRecord) -> Settling:
         record.number,
         assigned(record.configuration),
         (
-            Curve("median latency", milliseconds(max(latencies)), _corners(times, latencies, 30, 90), 30, 90),
-            Curve("answers per second", figure(max(rates)), _corners(times, rates, 120, 180), 120, 180),
+            SettlingCurve("median latency", milliseconds(max(latencies)), _corners(times, latencies, 30, 90), 30, 90),
+            SettlingCurve("answers per second", figure(max(rates)), _corners(times, rates, 120, 180), 120, 180),
         ),
         f"{figure(times[-1] - times[0])} s",
     )

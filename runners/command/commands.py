@@ -46,7 +46,7 @@ class CommandFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Program:
+class CommandSetting:
     """What the three commands of a launch have in common: folder, environment, log."""
 
     workdir: Path

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from runners.command.commands import CommandFailed, Commands, CommandTimes, Program
+from runners.command.commands import CommandFailed, Commands, CommandSetting, CommandTimes
 from runners.command.teardown import HeldPending, pending_of, remove_commands
 from runners.host.ports import Ports
 from runners.host.server_log import BoundedLog, bounded_log
@@ -71,7 +71,7 @@ class CommandRunner:
             log_path = container.folder / "server.log"
             log_path.unlink(missing_ok=True)
             given = {name: value for name in container.secrets if (value := os.environ.get(name)) is not None}
-            program = Program(container.workdir, given | dict(container.env), log_path)
+            program = CommandSetting(container.workdir, given | dict(container.env), log_path)
             held = pending_of(container, commands, self._times.down_s, container.env)
             with bounded_log(log_path) as log, self._ended(held, program, commands):
                 address = self._begun(container, held, program, commands, log)
@@ -90,7 +90,7 @@ class CommandRunner:
         return [*remove_commands()[0], *remove_leftovers()]
 
     def _begun(
-        self, container: Container, held: HeldPending, program: Program, commands: Commands, log: BoundedLog
+        self, container: Container, held: HeldPending, program: CommandSetting, commands: Commands, log: BoundedLog
     ) -> Address:
         """Run `up` and ask for the address, both within `up_s`."""
         deadline = time.monotonic() + self._times.up_s
@@ -113,7 +113,7 @@ class CommandRunner:
         return address
 
     @contextlib.contextmanager
-    def _ended(self, held: HeldPending, program: Program, commands: Commands) -> Iterator[None]:
+    def _ended(self, held: HeldPending, program: CommandSetting, commands: Commands) -> Iterator[None]:
         """Around what may start something: `down` is run however the block ends, an interrupt included."""
         try:
             yield
@@ -130,7 +130,7 @@ class CommandRunner:
                 raise interrupted
 
 
-def _down(program: Program, words: tuple[str, ...], timeout_s: float) -> KeyboardInterrupt | None:
+def _down(program: CommandSetting, words: tuple[str, ...], timeout_s: float) -> KeyboardInterrupt | None:
     """Run it, again where it fails or an interrupt ended it; the interrupt is returned. Raises CommandFailed where it
     failed, KeyboardInterrupt where it was interrupted, as often as it was tried.
     """
@@ -149,7 +149,7 @@ def _down(program: Program, words: tuple[str, ...], timeout_s: float) -> Keyboar
     return interrupted
 
 
-def _asked(program: Program, words: tuple[str, ...], deadline: float, go_on: Callable[[], None]) -> str:
+def _asked(program: CommandSetting, words: tuple[str, ...], deadline: float, go_on: Callable[[], None]) -> str:
     """The first line that the command prints, asked again until there is one: a job may wait for a node."""
     while True:
         why = "url printed nothing"

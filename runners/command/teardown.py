@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from runners.command.commands import CommandFailed, Commands, Program, end_session
+from runners.command.commands import CommandFailed, Commands, CommandSetting, end_session
 from runners.host.process_table import read
 from runners.host.server_log import bounded_log
 from runners.leftovers.ownership import is_gone, state_folder, this_owner, this_place
@@ -104,7 +104,7 @@ def _run_down(pending: Pending) -> None:
     log = Path(pending.log)
     there = log.parent.is_dir()
     with bounded_log(log) if there else contextlib.nullcontext():
-        program = Program(Path(pending.workdir), pending.env, log if there else Path(os.devnull))
+        program = CommandSetting(Path(pending.workdir), pending.env, log if there else Path(os.devnull))
         program.run("down", pending.down, pending.down_s, go_on=lambda: None)
 
 

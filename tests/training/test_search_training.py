@@ -13,7 +13,7 @@ from training.search.model.encoding import encode
 from training.search.model.network import Network
 from training.search.prior import KINDS, draw_services
 from training.search.tables import Tables
-from training.search.train import Source, loss_of
+from training.search.train import BatchSource, loss_of
 from training.search.weights import load_weights, save_weights
 
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def test_the_network_may_search_for_itself_and_sisters_share_the_space() -> None
 
 
 def test_a_batch_gives_gradients_that_are_finite() -> None:
-    network, source = Network(), Source(CPU, 7)
+    network, source = Network(), BatchSource(CPU, 7)
     for progress in (0.0, 0.9):
         loss = loss_of(network, source.next(network, progress)).total()
         loss.backward()  # type: ignore[no-untyped-call]

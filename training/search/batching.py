@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from training.search.draw import Draw
-from training.search.hardware import Accelerator, Slices, accelerators, core_price, slices
+from training.search.hardware import Accelerator, GpuShares, accelerators, core_price, slices
 from training.search.knobs import Knobs
 from training.search.spaces import MAX_CHOICES, SpaceBuilder
 from training.search.truth import Served, Services, services
@@ -47,7 +47,7 @@ class _Hardware:
     """Accelerator and shares of it; instance types' cores, GPUs and speeds; which services (B,) have no GPU at all."""
 
     accelerator: Accelerator
-    shared: Slices
+    shared: GpuShares
     machine_cores: Tensor
     machine_gpu: Tensor
     machine_speed: Tensor

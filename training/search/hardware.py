@@ -93,7 +93,7 @@ def accelerators(draw: Draw, space: SpaceBuilder, several_types: Tensor, several
 
 
 @dataclass(frozen=True)
-class Slices:
+class GpuShares:
     """Shares of a GPU: of compute (B, N) and of memory; one parameter for both, or one each."""
 
     space: SpaceBuilder
@@ -119,7 +119,7 @@ class Slices:
         return torch.where(self.by_compute, self.compute(), self.share())
 
 
-def slices(draw: Draw, space: SpaceBuilder, chance: Tensor, with_none: Tensor) -> Slices:
+def slices(draw: Draw, space: SpaceBuilder, chance: Tensor, with_none: Tensor) -> GpuShares:
     """`chance` is that of being sliced; where `with_none` is true the first choice may be no GPU at all."""
     size = space.size
     table, memory = (torch.zeros(len(_SLICES), MAX_CHOICES) for _ in range(2))
@@ -144,7 +144,7 @@ def slices(draw: Draw, space: SpaceBuilder, chance: Tensor, with_none: Tensor) -
     time = space.listed("gpu_compute", 0.0, [[0.25, 0.5, 0.75, 1.0], [0.2, 0.4, 0.6, 0.8, 1.0], [0.1, 0.5, 1.0],
                                              [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]])  # fmt: skip
     space.slots[time].present = draw.chance(chance * 0.3, size)
-    return Slices(space, both, time, memory, draw.chance(0.7, size, 1))
+    return GpuShares(space, both, time, memory, draw.chance(0.7, size, 1))
 
 
 def _not_first(values: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Example:
 
 
 @dataclass
-class Source:
+class BatchSource:
     """Where batches come from: made-up services, and with some share measured ones. `seed` moves on with every batch.
 
     Many services are drawn at once, since that costs about as much as drawing few, and each serves twice, with other
@@ -134,7 +134,7 @@ def loss_of(network: Network, batch: Example) -> Losses:
 
 
 def train(
-    network: Network, source: Source, seconds: float, rate: float, out: Path, held: dict[str, list[Example]]
+    network: Network, source: BatchSource, seconds: float, rate: float, out: Path, held: dict[str, list[Example]]
 ) -> None:
     """With a cosine over the time, keeping an average of the weights, which is what is written."""
     parameters = list(network.parameters())
@@ -220,14 +220,14 @@ def main() -> None:
     tables = {name: Tables(paths, device) for name, paths in measured.items()}
     held = held_out(device, tables)
     rounds = len(measured) + 1 if measured else 0
-    source = Source(device, asked.seed * 10**7)
+    source = BatchSource(device, asked.seed * 10**7)
     left = asked.minutes * 60 - (time.monotonic() - begun) - rounds * asked.finetune_seconds
     print(f"{sum(one.numel() for one in network.parameters()):,} weights on {device}", flush=True)
     train(network, source, max(0.0, left), asked.rate, asked.out / "weights-base.safetensors", held)
     for without in [*measured, None] if measured else []:
         paths = [path for name, some in measured.items() if name != without for path in some]
         tuned = copy.deepcopy(network)
-        mixed = Source(device, asked.seed * 10**7 + 5 * 10**6, Tables(paths, device))
+        mixed = BatchSource(device, asked.seed * 10**7 + 5 * 10**6, Tables(paths, device))
         name = "weights-all.safetensors" if without is None else f"weights-without-{without}.safetensors"
         shown = {without: held[without]} if without is not None else {}
         train(tuned, mixed, asked.finetune_seconds, asked.rate / 5, asked.out / name, shown)

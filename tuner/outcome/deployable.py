@@ -47,7 +47,7 @@ def deployables(
     evidence = study.evidence.get(number)
     curve = None if evidence is None else latency_curve(study, number, evidence)
     if not loaded.colocated:
-        used = _Measured(best.latency.p50_ms, best.use.cpu_cores_used, confirmed, best.language)
+        used = _AtCapacity(best.latency.p50_ms, best.use.cpu_cores_used, confirmed, best.language)
         capacity = best.capacity_qps
         knee_qps = curve.knee_qps if curve else None
         return {"": _deployable(loaded, best.configuration, capacity, used, knee_qps, qps)}
@@ -56,7 +56,7 @@ def deployables(
     for service in loaded.colocated:
         one = measured.get(service.name)
         cores_used = (one or stages.get(service.name, _UNSEEN)).cpu_cores_used
-        used = _Measured(one.p50_ms if one else None, cores_used, confirmed)
+        used = _AtCapacity(one.p50_ms if one else None, cores_used, confirmed)
         ends = {end: getattr(best.capacity_qps, end) * service.share for end in ("value", "low", "high")}
         found[service.name] = _deployable(
             service.loaded, service.own(best.configuration), Estimate(**ends), used, None,
@@ -84,7 +84,7 @@ def _check_templates(loaded: LoadedSpec) -> None:
         )
 
 
-class _Measured(NamedTuple):
+class _AtCapacity(NamedTuple):
     """What one service showed at its capacity, and whether on more than one launch."""
 
     p50_ms: float | None
@@ -99,7 +99,7 @@ def _where(loaded: LoadedSpec) -> str:
 
 
 def _deployable(
-    loaded: LoadedSpec, configuration: Configuration, capacity: Estimate, measured: _Measured,
+    loaded: LoadedSpec, configuration: Configuration, capacity: Estimate, measured: _AtCapacity,
     knee_qps: float | None, qps: float | None,
 ) -> Deployable:  # fmt: skip
     from runners.kubernetes.objects import resource_section

@@ -38,7 +38,7 @@ _CONTEXT = 4096  # llama.cpp's adapter: of one slot
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """What one GPU, or the machine's memory, has to hold at least, in bytes; and what one more token takes there."""
 
     weights: float
@@ -74,7 +74,7 @@ def misfit(loaded: LoadedSpec, configuration: Configuration) -> str | None:
     )
 
 
-def needed(size: ModelSize, found: Serving, configuration: Configuration) -> Need:
+def needed(size: ModelSize, found: Serving, configuration: Configuration) -> MemoryNeed:
     """At the least: weights in the precision that is loaded, and the cache without which the server does not start."""
     values, name = found.values(configuration), found.adapter.name
     gpus = _whole(values.get("tensor_parallel")) * _whole(values.get("pipeline_parallel"))
@@ -91,7 +91,7 @@ def needed(size: ModelSize, found: Serving, configuration: Configuration) -> Nee
         if name == "vllm":  # it does not start without room for one request of the longest kind
             tokens = _whole(values.get("max_model_len"), size.max_tokens or 0)
     per_token = size.kv_elements * kv_bytes / gpus
-    return Need(weights / gpus, tokens * per_token, _FRAMEWORK_GIB[name] * _GIB, per_token)
+    return MemoryNeed(weights / gpus, tokens * per_token, _FRAMEWORK_GIB[name] * _GIB, per_token)
 
 
 def fit_lines(loaded: LoadedSpec) -> Iterator[str]:

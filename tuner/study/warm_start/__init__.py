@@ -27,7 +27,7 @@ from tuner.study.warm_start.inference_perf import is_inference_perf, read_infere
 from tuner.study.warm_start.llm_d import is_llm_d, read_llm_d
 from tuner.study.warm_start.measured import Best
 from tuner.study.warm_start.model_analyzer import read_model_analyzer
-from tuner.study.warm_start.table import Table
+from tuner.study.warm_start.table import ToolTable
 
 __all__ = ["WarmStart", "read_warm_start"]
 
@@ -68,7 +68,7 @@ def read_warm_start(path: Path, loaded: LoadedSpec) -> WarmStart:
         if path.is_dir():
             best = _folder(path, loaded, where)
         elif path.suffix.lower() == ".csv":
-            table = Table.read(read_text(path))
+            table = ToolTable.read(read_text(path))
             kind = "predictions" if is_aiconfigurator(table) else kind
             best = _table(table, loaded)
         else:
@@ -88,14 +88,14 @@ def read_warm_start(path: Path, loaded: LoadedSpec) -> WarmStart:
 def _folder(path: Path, loaded: LoadedSpec, where: str) -> Best:
     """What vLLM's sweep or inference-perf leaves in a folder."""
     if (path / "summary.csv").is_file():
-        return _table(Table.read(read_text(path / "summary.csv")), loaded)
+        return _table(ToolTable.read(read_text(path / "summary.csv")), loaded)
     stages = [read_json(one) for one in sorted(path.glob(_STAGES))]
     if stages and all(is_inference_perf(one) for one in stages):
         return read_inference_perf(stages, loaded)
     raise UsageError(f"{where}: no study.db in it; name the output folder of an earlier run")
 
 
-def _table(table: Table, loaded: LoadedSpec) -> Best:
+def _table(table: ToolTable, loaded: LoadedSpec) -> Best:
     if is_aiconfigurator(table):
         return read_aiconfigurator(table, loaded)
     if {"request_throughput", "run_number"} <= set(table.columns):

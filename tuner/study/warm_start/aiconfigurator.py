@@ -9,24 +9,24 @@ from collections.abc import Mapping
 from search_spaces import Configuration
 from tuner.spec.reading import LoadedSpec
 from tuner.study.warm_start.matching import configuration_of
-from tuner.study.warm_start.measured import Best, LeftOutError, Measured, figure
-from tuner.study.warm_start.table import Table
+from tuner.study.warm_start.measured import Best, LeftOutError, ToolMeasurement, figure
+from tuner.study.warm_start.table import ToolTable
 
 _TIMES = {"ttft": "ttft", "tpot": "tpot", "request_latency": "latency"}
 _OPTIONS = {"bs": "batch_size", "num_total_gpus": "gpus", "system": "gpu_type", "gemm": "precision"}
 
 
-def is_aiconfigurator(table: Table) -> bool:
+def is_aiconfigurator(table: ToolTable) -> bool:
     """Whether it is one of its tables, of engines that do all or of prefill and decode apart."""
     return {"ttft", "tpot", "seq/s", "num_total_gpus"} <= set(table.columns)
 
 
-def read_aiconfigurator(table: Table, loaded: LoadedSpec) -> Best:
+def read_aiconfigurator(table: ToolTable, loaded: LoadedSpec) -> Best:
     """A row per configuration of one replica."""
     return Best().collect(table.rows, lambda row: _one(row, loaded), loaded)
 
 
-def _one(row: Mapping[str, str | None], loaded: LoadedSpec) -> tuple[Configuration, Measured]:
+def _one(row: Mapping[str, str | None], loaded: LoadedSpec) -> tuple[Configuration, ToolMeasurement]:
     cells = {name: (value or "").strip() for name, value in row.items() if name}
     if any(name.startswith("(p)") for name in cells):
         raise LeftOutError("they are of prefill and decode apart")
@@ -36,4 +36,4 @@ def _one(row: Mapping[str, str | None], loaded: LoadedSpec) -> tuple[Configurati
     times = {
         metric: dict.fromkeys((0.0, 100.0), figure(cells, name)) for name, metric in _TIMES.items() if cells.get(name)
     }
-    return configuration_of(named, loaded), Measured(figure(cells, "seq/s"), times)
+    return configuration_of(named, loaded), ToolMeasurement(figure(cells, "seq/s"), times)

@@ -11,8 +11,8 @@ from typing import Any
 
 from tuner.spec.reading import LoadedSpec
 from tuner.study.warm_start.matching import configuration_of, current_of
-from tuner.study.warm_start.measured import Best, LeftOutError, Measured
-from tuner.study.warm_start.table import Table
+from tuner.study.warm_start.measured import Best, LeftOutError, ToolMeasurement
+from tuner.study.warm_start.table import ToolTable
 
 _TIME = re.compile(r"(median|p[0-9.]+)_(ttft|tpot|itl|e2el|e2e_latency)_ms")
 _METRICS = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2el": "latency", "e2e_latency": "latency"}
@@ -31,12 +31,12 @@ def read_engines(content: Any, loaded: LoadedSpec) -> Best:
     return Best().collect(entries, lambda one: _one(one, loaded), loaded)
 
 
-def read_sweep_table(table: Table, loaded: LoadedSpec) -> Best:
+def read_sweep_table(table: ToolTable, loaded: LoadedSpec) -> Best:
     """A sweep's summary.csv: a row per run."""
     return Best().collect(table.rows, lambda row: (configuration_of(_named(row), loaded), _measured(row)), loaded)
 
 
-def _one(content: Mapping[str, Any], loaded: LoadedSpec) -> tuple[Mapping[str, Any], Measured]:
+def _one(content: Mapping[str, Any], loaded: LoadedSpec) -> tuple[Mapping[str, Any], ToolMeasurement]:
     options = next((content[name] for name in _OF_SERVERS if isinstance(content.get(name), dict)), content)
     try:
         return configuration_of(_named(options), loaded), _measured(content)
@@ -52,7 +52,7 @@ def _named(options: Mapping[str, Any]) -> dict[str, Any]:
     return {str(name): value for name, value in options.items() if isinstance(value, bool | int | float | str)}
 
 
-def _measured(content: Mapping[str, Any]) -> Measured:
+def _measured(content: Mapping[str, Any]) -> ToolMeasurement:
     times: dict[str, dict[float, float]] = {}
     for name, value in content.items():
         if value not in (None, "") and (found := _TIME.fullmatch(str(name))) is not None:
@@ -61,7 +61,7 @@ def _measured(content: Mapping[str, Any]) -> Measured:
     done = float(content["completed"])
     sent = done + float(content["failed"]) if content.get("failed") not in (None, "") else _sent(content, done)
     errors = max(0.0, 1 - done / sent) if sent > 0 else 1.0
-    return Measured(float(content["request_throughput"]), {} if errors >= 1 else times, errors)
+    return ToolMeasurement(float(content["request_throughput"]), {} if errors >= 1 else times, errors)
 
 
 def _sent(content: Mapping[str, Any], done: float) -> float:

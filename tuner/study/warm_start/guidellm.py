@@ -7,7 +7,7 @@ from typing import Any
 
 from tuner.spec.reading import LoadedSpec
 from tuner.study.warm_start.matching import current_of
-from tuner.study.warm_start.measured import Best, LeftOutError, Measured, percentiles_ms
+from tuner.study.warm_start.measured import Best, LeftOutError, ToolMeasurement, percentiles_ms
 
 _SCALES_MS = {"ms": 1.0, "s": 1e3, "sec": 1e3, "us": 1e-3, "ns": 1e-6}
 
@@ -24,22 +24,22 @@ def read_aiperf(content: Mapping[str, Any], loaded: LoadedSpec) -> Best:
     return Best().collect([content], lambda one: (current, _aiperf(one)), loaded)
 
 
-def _guidellm(one: Mapping[str, Any]) -> Measured:
+def _guidellm(one: Mapping[str, Any]) -> ToolMeasurement:
     """Its request latency is in seconds, the times of tokens in milliseconds. What its end cut off is no error."""
     metrics = one["metrics"]
     totals = metrics.get("request_totals") or {}
     good, bad = _count(totals, "successful"), _count(totals, "errored")
     errors = bad / (good + bad) if good + bad else 0.0
     if errors >= 1:
-        return Measured(0.0, {}, errors)
+        return ToolMeasurement(0.0, {}, errors)
     names = {"ttft": "time_to_first_token_ms", "itl": "inter_token_latency_ms", "per_token": "time_per_output_token_ms"}
     named = {key: metrics[name] for key, name in names.items() if name in metrics}
     times = {key: percentiles_ms(one["successful"]["percentiles"]) for key, one in named.items()}
     times["latency"] = percentiles_ms(metrics["request_latency"]["successful"]["percentiles"], 1e3)
-    return Measured(float(metrics["requests_per_second"]["successful"]["mean"]), times, errors)
+    return ToolMeasurement(float(metrics["requests_per_second"]["successful"]["mean"]), times, errors)
 
 
-def _aiperf(content: Mapping[str, Any]) -> Measured:
+def _aiperf(content: Mapping[str, Any]) -> ToolMeasurement:
     if content.get("was_cancelled"):
         raise LeftOutError("the run was cancelled, so its figures are those of a part")
     names = {"latency": "request_latency", "ttft": "time_to_first_token", "itl": "inter_token_latency"}
@@ -55,7 +55,7 @@ def _aiperf(content: Mapping[str, Any]) -> Measured:
         bad = _count(content.get("error_request_count") or {}, "avg")
         good = _count(content.get("request_count") or {}, "avg")
         errors = bad / (good + bad) if good + bad else 0.0
-    return Measured(float(content["request_throughput"]["avg"]), times, errors)
+    return ToolMeasurement(float(content["request_throughput"]["avg"]), times, errors)
 
 
 def _count(totals: Mapping[str, Any], name: str) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuner.spec.reading import LoadedSpec
 from tuner.study.warm_start.matching import current_of
-from tuner.study.warm_start.measured import Best, LeftOutError, Measured
+from tuner.study.warm_start.measured import Best, LeftOutError, ToolMeasurement
 
 _METRICS = {
     "request_latency": "latency", "time_to_first_token": "ttft", "time_per_output_token": "tpot",
@@ -27,11 +27,11 @@ def read_inference_perf(stages: list[Mapping[str, Any]], loaded: LoadedSpec) -> 
     return Best().collect(stages, lambda one: (current, _measured(one)), loaded)
 
 
-def _measured(stage: Mapping[str, Any]) -> Measured:
+def _measured(stage: Mapping[str, Any]) -> ToolMeasurement:
     load, good = stage["load_summary"], stage["successes"]
     done, bad = float(good["count"]), float((stage.get("failures") or {}).get("count") or 0)
     if done == 0:
-        return Measured(0.0, {}, errors=1.0)
+        return ToolMeasurement(0.0, {}, errors=1.0)
     asked, achieved = load.get("requested_rate"), load.get("achieved_rate")
     if asked and achieved is not None and achieved < _MIN_ACHIEVED * asked:
         raise LeftOutError("its generator fell behind the rate that it was asked for")
@@ -40,7 +40,7 @@ def _measured(stage: Mapping[str, Any]) -> Measured:
         for name, metric in _METRICS.items()
         if good["latency"].get(name) is not None
     }
-    return Measured(float(good["throughput"]["requests_per_sec"]), times, bad / (done + bad))
+    return ToolMeasurement(float(good["throughput"]["requests_per_sec"]), times, bad / (done + bad))
 
 
 def percentiles(found: Mapping[str, Any], scale_ms: float) -> dict[float, float]:

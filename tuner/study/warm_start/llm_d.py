@@ -9,7 +9,7 @@ from search_spaces import Configuration
 from tuner.spec.reading import LoadedSpec
 from tuner.study.warm_start.inference_perf import percentiles
 from tuner.study.warm_start.matching import configuration_of, current_of
-from tuner.study.warm_start.measured import Best, LeftOutError, Measured
+from tuner.study.warm_start.measured import Best, LeftOutError, ToolMeasurement
 
 _METRICS = {
     "request_latency": "latency", "time_to_first_token": "ttft", "time_per_output_token": "tpot",
@@ -60,7 +60,7 @@ def _engines(scenario: Mapping[str, Any]) -> list[dict[str, Any]]:
     return options
 
 
-def _measured(report: Mapping[str, Any]) -> Measured:
+def _measured(report: Mapping[str, Any]) -> ToolMeasurement:
     if "metrics" in report:
         part = report["metrics"]
         rate = part["throughput"]["requests_per_sec"]
@@ -74,4 +74,4 @@ def _measured(report: Mapping[str, Any]) -> Measured:
         for name, metric in _METRICS.items()
         if latency.get(name) is not None
     }
-    return Measured(float(rate), times if errors < 1 else {}, errors)
+    return ToolMeasurement(float(rate), times if errors < 1 else {}, errors)

@@ -25,7 +25,7 @@ class LeftOutError(Exception):
 
 
 @dataclass(frozen=True)
-class Measured:
+class ToolMeasurement:
     """One measurement of another tool: requests/s, its latencies by metric, and the share of requests that failed."""
 
     rate_qps: float
@@ -38,18 +38,18 @@ class Measured:
         return self.times.get("latency", {}).get(99.0)
 
 
-Reading = tuple[Configuration, Measured]
+Reading = tuple[Configuration, ToolMeasurement]
 
 
 @dataclass
 class Best:
     """The highest rate of each configuration, while a file is read."""
 
-    rates: dict[tuple[tuple[str, ParameterValue], ...], Measured] = field(default_factory=dict)
+    rates: dict[tuple[tuple[str, ParameterValue], ...], ToolMeasurement] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     read: int = 0
 
-    def add(self, configuration: Configuration, one: Measured) -> None:
+    def add(self, configuration: Configuration, one: ToolMeasurement) -> None:
         """Kept where it is the highest rate of this configuration so far."""
         key = tuple(configuration.items())
         if key not in self.rates or one.rate_qps > self.rates[key].rate_qps:
@@ -74,7 +74,7 @@ class Best:
                 self.left_out[f"they lack a part ({quoted(str(error), 40)})"] += 1
         if failed and len(failed) == self.read:
             for configuration in failed:
-                self.rates[tuple(configuration.items())] = Measured(0.0, {}, errors=1.0)
+                self.rates[tuple(configuration.items())] = ToolMeasurement(0.0, {}, errors=1.0)
             self.left_out.clear()
         return self
 
@@ -102,7 +102,7 @@ def figure(cells: Mapping[str, str], name: str, default: float | None = None) ->
     return value
 
 
-def check_slo(loaded: LoadedSpec, one: Measured) -> None:
+def check_slo(loaded: LoadedSpec, one: ToolMeasurement) -> None:
     """Raises LeftOutError unless it is proved that the whole SLO held."""
     figures = [one.rate_qps, one.errors, *(value for times in one.times.values() for value in times.values())]
     if not all(math.isfinite(figure) and figure >= 0 for figure in figures) or (one.rate_qps == 0 and one.errors < 1):
@@ -136,7 +136,7 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _record(number: int, configuration: dict[str, ParameterValue], one: Measured) -> TrialRecord:
+def _record(number: int, configuration: dict[str, ParameterValue], one: ToolMeasurement) -> TrialRecord:
     if one.errors >= 1:
         return TrialRecord(
             number=number, state="infeasible", configuration=configuration, reason="every request failed"

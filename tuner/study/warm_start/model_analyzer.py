@@ -10,13 +10,13 @@ from search_spaces import Configuration, ParameterValue, Role
 from search_spaces.reading import quoted
 from tuner.errors import UsageError
 from tuner.spec.reading import LoadedSpec
-from tuner.study.warm_start.measured import PERCENTILES, Best, LeftOutError, Measured, figure, plain
-from tuner.study.warm_start.table import Table
+from tuner.study.warm_start.measured import PERCENTILES, Best, LeftOutError, ToolMeasurement, figure, plain
+from tuner.study.warm_start.table import ToolTable
 
 _INSTANCES = re.compile(r"(\d+)\s*[:/]")
 
 
-def read_model_analyzer(table: Table, loaded: LoadedSpec) -> Best:
+def read_model_analyzer(table: ToolTable, loaded: LoadedSpec) -> Best:
     """Per model configuration the highest throughput within the SLO. `Max Batch Size` and the instances in
     `Instance Group` become the parameters with those roles.
     """
@@ -34,7 +34,9 @@ def read_model_analyzer(table: Table, loaded: LoadedSpec) -> Best:
     return Best().collect(table.rows, lambda row: _analyzed(row, loaded, model), loaded)
 
 
-def _analyzed(row: Mapping[str, str | None], loaded: LoadedSpec, model: str | None) -> tuple[Configuration, Measured]:
+def _analyzed(
+    row: Mapping[str, str | None], loaded: LoadedSpec, model: str | None
+) -> tuple[Configuration, ToolMeasurement]:
     """What a row proves of that model (None: of whichever it is of). Raises LeftOutError."""
     if None in row or any(value is None for value in row.values()):
         raise LeftOutError("the line has not as many cells as the heading")
@@ -62,7 +64,7 @@ def _analyzed(row: Mapping[str, str | None], loaded: LoadedSpec, model: str | No
         for key, percentile in PERCENTILES.items()
         if (name := f"{key} Latency (ms)") in cells
     }
-    one = Measured(requests, {"latency": times})
+    one = ToolMeasurement(requests, {"latency": times})
     return configuration, one
 
 

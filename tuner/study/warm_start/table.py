@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Table:
+class ToolTable:
     """The heading, and its rows without empty lines."""
 
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, str | None], ...]
 
     @classmethod
-    def read(cls, text: str) -> Table:
+    def read(cls, text: str) -> ToolTable:
         """Raises csv.Error."""
         reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
         return cls(tuple(reader.fieldnames or ()), tuple(row for row in reader if any(row.values())))
