@@ -66,38 +66,45 @@ class Workers:
 
 
 class Batches:
-    """Takes up to `size` waiting requests once it is idle and they are so many, or the first has waited `delay_s`."""
+    """Takes up to `size` waiting requests once an instance is idle and they are so many, or the first has waited
+    `delay_s`. `draw` gives what a request takes in its batch, in `item_s`.
+    """
 
-    def __init__(self, clock: Clock, size: int, fixed_s: float, item_s: float, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, clock: Clock, size: int, fixed_s: float, item_s: float, delay_s: float = 0.0, instances: int = 1,
+        draw: Callable[[], float] = lambda: 1.0,
+    ) -> None:  # fmt: skip
         self._clock, self._size, self._fixed_s, self._item_s, self._delay_s = clock, size, fixed_s, item_s, delay_s
-        self._waiting: list[tuple[float, Answer]] = []
-        self._busy = False
+        self._waiting: list[tuple[float, float, Answer]] = []
+        self._idle, self._draw = instances, draw
 
     def take(self, now: float, answer: Answer) -> None:
         """Begin a batch, or wait."""
-        self._waiting.append((now, answer))
+        self._waiting.append((now, self._item_s * self._draw(), answer))
         self._look(now)
-        if self._delay_s and not self._busy and len(self._waiting) == 1:
+        if self._delay_s and self._idle and len(self._waiting) == 1:
             self._clock.at(now + self._delay_s, self._look)
 
     def _look(self, now: float) -> None:
-        if self._busy or not self._waiting:
+        if not self._idle or not self._waiting:
             return
         due = self._waiting[0][0] + self._delay_s
         if len(self._waiting) < self._size and now < due:
             return
         batch, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
-        self._busy = True
+        self._idle -= 1
 
         def ended(end: float) -> None:
-            self._busy = False
-            for _, answer in batch:
+            self._idle += 1
+            for _, _, answer in batch:
                 answer(end)
             self._look(end)
-            if self._waiting and not self._busy:
+            if self._waiting and self._idle:
                 self._clock.at(self._waiting[0][0] + self._delay_s, self._look)
 
-        self._clock.at(now + self._fixed_s + self._item_s * len(batch), ended)
+        self._clock.at(now + self._fixed_s + sum(work for _, work, _ in batch), ended)
+        if self._waiting and self._idle:
+            self._clock.at(max(now, self._waiting[0][0] + self._delay_s), self._look)
 
 
 class SharedProcessor:
