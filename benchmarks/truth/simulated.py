@@ -14,7 +14,7 @@ from loadtest.judge.verdict import Evidence, Failures, Stretch, judge
 from loadtest.plan import Probe, Verdict
 from training.servers.trials import Simulated
 
-_LOOK_S, _GROWTH, _MIN_S, _HOPELESS_S, _HOPELESS = 0.25, 1.25, 1.5, 0.75, 0.9  # as the generator's probe has them
+_LOOK_S, _GROWTH, _MIN_S, _HOPELESS_S = 0.25, 1.25, 1.5, 0.75  # as the generator's probe has them
 _DRAIN_S = 0.5
 Opinion = Callable[[tuple[Requests, ...], Sequence[Evidence], Failures | None], Verdict]
 
@@ -57,7 +57,7 @@ class ServerProber:
                 query.limit_s, query.allowed, edge_utilisation=edge_utilisation,
             )  # fmt: skip
             verdict = judge([evidence], failures) if opinion is None else opinion((requests,), [evidence], failures)
-            hopeless = opinion is not None and evidence.misses >= _HOPELESS * number
+            hopeless = opinion is not None and evidence.hopeless
             min_s = _HOPELESS_S if hopeless else _MIN_S
             if over or (verdict in ("met", "missed") and now - query.limit_s - settle >= min_s):
                 break

@@ -116,7 +116,7 @@ def _alone(prober: OpenLoopProber, saturated_qps: float, slice_s: float, quiet: 
     slice_ = _Slice(prober, time.perf_counter() + slice_s)
     attentive = QuietProber(slice_.probe, slice_.remaining_s, quiet, prober.drain)
     found = CapacitySearch(attentive, saturated_qps, _ALONE_PRECISION).run()
-    return None if found.capacity is None else widened_interval(found.capacity, found.probes)
+    return None if found.capacity is None else widened_interval(found.capacity, found.probes, saturated_qps)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from loadtest.judge.capacity import Probed
-from loadtest.judge.widening import despite_neighbours, gain_of, widened
+from loadtest.judge.widening import despite_neighbours, gain_of, taken_in, widened
 from loadtest.neighbours.calibration import machine_speed
 from loadtest.neighbours.documents import MachineSpeed, Neighbours
 from loadtest.neighbours.watch import Look, NeighbourWatch
@@ -184,7 +184,7 @@ def marked(found: Probed, seen: Neighbours) -> Probed:
     """
     update: dict[str, Any] = {"neighbours": seen}
     lost_s = (seen.lost_cores + seen.slowness.lost) * seen.duration_s
-    gain = gain_of(seen.taken) if _harmed(seen) and found.late_by_s <= lost_s else 1.0
+    gain = gain_of(taken_in(found.probe, seen)) if _harmed(seen) and found.late_by_s <= lost_s else 1.0
     if gain > 1 and found.probe.verdict == "missed":
         update |= {"verdict": "undecided", "reason": seen.reason}
     return dataclasses.replace(found, probe=found.probe.model_copy(update=update), gain=gain)

@@ -21,7 +21,7 @@ from loadtest.judge.burst import BurstResult
 from loadtest.judge.capacity import Posterior, Probed
 from loadtest.judge.features import Query, Requests, scale_qps, tokens
 from loadtest.judge.network import Inferred, ServerNetwork
-from loadtest.judge.verdict import HOPELESS, MIN_HOPELESS, Evidence, Failures, judge
+from loadtest.judge.verdict import Evidence, Failures, judge
 from loadtest.plan import Probe, Verdict
 
 Floats = NDArray[np.float64]
@@ -161,7 +161,7 @@ class ServerPosterior:
     ) -> Verdict:
         if failures is not None and failures.verdict == "missed":
             return "missed"
-        if any(_hopeless(one, query) for one, query in zip(requests, self._queries, strict=True)):
+        if any(one.hopeless for one in evidence):
             return "missed"
         counts, inferred = judge(evidence, failures), self._side(view, requests[0].rate_qps)
         # A short probe a little above the capacity has few late requests, and they are not late yet by much: neither
@@ -230,11 +230,6 @@ def _width(below: Floats) -> float:
     """The length of the 95% interval, in steps of the grid."""
     low, high = np.searchsorted(below, (0.025, 0.975))
     return float(high - low)
-
-
-def _hopeless(requests: Requests, query: Query) -> bool:
-    values = requests.values_s[requests.counted]
-    return len(values) >= MIN_HOPELESS and float((values > query.limit_s).mean()) >= HOPELESS and query.allowed < 0.5
 
 
 def _clear(requests: Requests, query: Query) -> bool:

@@ -180,7 +180,7 @@ class ServerSearch:
         holds = max((rate for rate, share in below.items() if share < 1 - SURE), default=None)
         missed = min((rate for rate, share in below.items() if share > SURE), default=None)
         probes = [one.probe for one in self._probes]  # what neighbours may have cost in them is allowed for
-        misses = None if missed is None else raised(missed, possible_gain(probes), probes)
+        misses = None if missed is None else raised(missed, possible_gain(probes), probes, self.posterior.scale_qps)
         narrow = high / low <= _NARROW and bool(self._held()) and bool(self._missed())
         seen = holds is not None and (misses is not None or self._client_limited)
         sure = narrow or (seen and high / low <= VAGUE)

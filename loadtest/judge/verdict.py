@@ -45,7 +45,10 @@ _MIN_ERROR = 0.1  # of the logit: no model is better than that
 _BUSIEST, _CAUTIOUS = 0.92, 0.82  # utilisations at the edge
 _DOUBT = 2.0  # twelve blocks show a design effect only roughly, and less than all of it
 _MIN_EFFECTIVE = 8.0
-HOPELESS, MIN_HOPELESS = 0.9, 6  # the share of late requests at which nothing else need be known
+# The shares of late requests at which nothing else need be known, each with the requests that it takes; the second also
+# takes so many clusters, and a limit that few may miss.
+_NEARLY_ALL, _MIN_NEARLY_ALL = 0.9, 6
+_MOST, _MIN_MOST, _MOST_CLUSTERS, _MOST_ALLOWED = 0.5, 20, 4.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,12 @@ class Evidence:
 
     @property
     def hopeless(self) -> bool:
-        """Whether nearly all are late: a server that holds the limit is not like that, however they cluster."""
-        return self.requests >= MIN_HOPELESS and self.misses >= HOPELESS * self.requests and self.allowed < 0.5
+        """Whether nearly all are late, or most of many: a server that holds the limit is not like that, however they
+        cluster.
+        """
+        nearly_all = self.requests >= _MIN_NEARLY_ALL and self.misses >= _NEARLY_ALL * self.requests
+        many = self.requests >= max(_MIN_MOST, _MOST_CLUSTERS * self.cluster) and self.allowed <= _MOST_ALLOWED
+        return (nearly_all and self.allowed < 0.5) or (many and self.misses >= _MOST * self.requests)
 
     @property
     def too_many(self) -> bool:

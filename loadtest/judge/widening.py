@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from loadtest.figures import Interval
+from loadtest.neighbours.documents import Neighbours
 from loadtest.plan import Measurement, Probe
 
 # A server that is given a share s less of its cores serves s less, and at a latency limit less than that: where others
@@ -17,6 +18,7 @@ _MIN_REQUESTS = 30
 VAGUE = 2.0  # high over low: an answer that wide is never sure, whatever was seen to hold and to miss
 # A request may cost less CPU time in larger batches than was seen, by about that; from so little use it is not known.
 _CHEAPER, _MIN_USED = 1.5, 0.02
+_BURST_ERROR = 1.1  # a burst may miss the throughput at full load by that
 
 
 def taken_share(probes: Iterable[Probe]) -> float:
@@ -32,9 +34,19 @@ def taken_share(probes: Iterable[Probe]) -> float:
 
 
 def _mean_taken(probes: Iterable[Probe]) -> float:
-    found = [(one.neighbours, one.duration_s) for one in probes]
-    lost_s = sum(seen.taken * duration_s for seen, duration_s in found if seen is not None and seen.disturbed)
-    return lost_s / max(1e-9, sum(duration_s for _, duration_s in found))
+    found = tuple(probes)
+    lost_s = sum(taken_in(one, one.neighbours) * one.duration_s for one in found if one.neighbours is not None)
+    return lost_s / max(1e-9, sum(one.duration_s for one in found))
+
+
+def taken_in(probe: Probe, seen: Neighbours) -> float:
+    """The share of its speed that the server lost in a probe to neighbours that disturbed it, at most. It was busy for
+    at least as long as so many requests at once make it, each for as long as half of them took: Poisson arrivals.
+    """
+    if not seen.disturbed:
+        return 0.0
+    at_once = probe.achieved_qps * (probe.p50_ms or 0.0) / 1e3
+    return seen.taken_while(-math.expm1(-at_once))
 
 
 def possible_gain(probes: Iterable[Probe]) -> float:
@@ -47,23 +59,27 @@ def gain_of(taken: float) -> float:
     return 1 / math.pow(1 - min(_MAX_TAKEN, taken), _LOSS_POWER)
 
 
-def raised(rate_qps: float, gain: float, probes: Iterable[Probe]) -> float:
-    """That rate times the gain, but no more than the server's cores can do at what a request cost them in probes."""
+def raised(rate_qps: float, gain: float, probes: Iterable[Probe], saturated_qps: float | None = None) -> float:
+    """That rate times the gain, but no more than the server's cores can do at what a request cost them in probes, nor
+    than what it answered at full load without what others took.
+    """
     costs = [
         (one.neighbours.server_cores / one.neighbours.server_used_cores * one.achieved_qps)
         for one in probes
         if one.neighbours is not None and one.neighbours.server_used_cores >= _MIN_USED * one.neighbours.server_cores
     ]
     max_qps = _CHEAPER * max(costs, default=math.inf)
+    if saturated_qps is not None:
+        max_qps = min(max_qps, _BURST_ERROR * saturated_qps * math.pow(gain, 1 / _LOSS_POWER))
     return min(gain * rate_qps, max(rate_qps, max_qps))
 
 
-def widened_interval(capacity: Interval, probes: Iterable[Probe]) -> Interval:
+def widened_interval(capacity: Interval, probes: Iterable[Probe], saturated_qps: float | None) -> Interval:
     """With an upper end that allows for what others took. Nobody's neighbours make a server faster, so the lower end
     stays.
     """
     probes = tuple(probes)
-    return capacity.model_copy(update={"high": raised(capacity.high, possible_gain(probes), probes)})
+    return capacity.model_copy(update={"high": raised(capacity.high, possible_gain(probes), probes, saturated_qps)})
 
 
 def widened(measurement: Measurement) -> Measurement:
@@ -71,7 +87,7 @@ def widened(measurement: Measurement) -> Measurement:
     capacity = measurement.capacity_qps
     if capacity is None or possible_gain(measurement.probes) == 1:
         return measurement
-    wide = widened_interval(capacity, measurement.probes)
+    wide = widened_interval(capacity, measurement.probes, measurement.saturated_qps)
     update: dict[str, Any] = {"capacity_qps": wide}
     if measurement.certainty == "sure" and wide.high > VAGUE * wide.low:
         at_most = max(measurement.at_most_qps or 0.0, wide.high)

@@ -73,8 +73,16 @@ class Neighbours(_Document):
         """The share of its speed that the server lost to others, 0 to 1, at most: what it waited for a core over what
         it wanted. Where the CPU is not its limit, as with a server that waits for a disk or a GPU, it lost less.
         """
+        return self.taken_while(0.0)
+
+    def taken_while(self, busy: float) -> float:
+        """The same of a server that had requests to answer for so large a share of the time: it lost no more of that
+        than it waited for a core, however little CPU time it used meanwhile.
+        """
         lost = self.lost_cores
         share = lost / max(1e-9, self.server_used_cores + lost)
+        if self.server_waited_cores is not None and busy > 0:
+            share = min(share, lost / busy)
         return min(1.0, max(share, self.slowness.lost))
 
 

@@ -20,7 +20,6 @@ from loadtest.plan import Verdict
 from loadtest.request.limits import Limit
 from loadtest.request.request_log import Numbers, RequestLog
 
-_HOPELESS = 0.9  # of all requests late: the probe need not go on
 _LOW_PRIORITY, _FAST_QPS = 19, 2000.0
 
 
@@ -52,8 +51,8 @@ class Look:
 
     @property
     def hopeless(self) -> bool:
-        """Whether nearly all requests missed some limit."""
-        return any(one.requests and one.misses >= _HOPELESS * one.requests for one in self.evidence)
+        """Whether so many requests missed some limit that the probe need not go on."""
+        return any(one.hopeless for one in self.evidence)
 
     def count(self, judged: Numbers, stalls: Sequence[Stall], arrivals: Arrivals) -> None:
         """Settle what counts of the `judged` requests, and copy it: the load goes on while it is weighed."""

@@ -19,7 +19,7 @@ from loadtest.judge.settling import settle_s
 from loadtest.plan import Verdict
 
 _MIN_COUNTED_S = 1.5  # a hiccup at the start must not decide a probe
-_MIN_HOPELESS_S = 0.75  # except where nearly all requests are late
+_MIN_HOPELESS_S = 0.75  # except where most requests are late
 _LOOK_S = 0.25
 _LOOK_GROWTH = 1.25  # look again only when there is this much more evidence
 _MAX_IN_FLIGHT = 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -98,3 +99,16 @@ def test_a_failure_too_many_may_be_chance() -> None:
 )
 def test_all_limits_have_to_be_met(verdicts: list[Verdict], together: Verdict) -> None:
     assert decide_all(verdicts) == together
+
+
+def test_a_probe_in_which_most_of_many_requests_are_late_need_not_go_on() -> None:
+    def late(misses: int, requests: int, *, cluster: float = 3.0, allowed: float = 0.01) -> bool:
+        return Evidence(requests, misses, 0.0, math.inf, cluster, allowed=allowed).hopeless
+
+    assert late(6, 6)
+    assert late(12, 20)
+    assert not late(9, 20)  # not most
+    assert not late(12, 19)  # of too few
+    assert not late(12, 20, cluster=10.0)  # one long queue may have been the cause
+    assert not late(30, 50, allowed=0.5)  # a median's limit, half of which may be late
+    assert not late(50, 50, allowed=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from benchmarks.truth.sequential import SimulatedProber
 from loadtest import Interval, Measurement, Neighbours, Probe, ServerProcesses, Slowness
 from loadtest.generator.quiet import Quiet, QuietProber, RetryBudget, marked
 from loadtest.judge.capacity import CapacityResult, CapacitySearch, Probed
-from loadtest.judge.widening import despite_neighbours, gain_of, taken_share, widened
+from loadtest.judge.widening import despite_neighbours, gain_of, taken_in, taken_share, widened
 from loadtest.neighbours.calibration import machine_speed
 from loadtest.neighbours.core_times import highest_clock_khz, read_core_times
 from loadtest.neighbours.pressure import QuotaPeriods, memory_stalled_s, quota_periods
@@ -517,6 +518,25 @@ def test_no_interval_reaches_beyond_what_the_servers_cores_can_do() -> None:
     wide = widened(narrow)
     assert wide.capacity_qps == Interval(value=10, low=9, high=30)
     assert (wide.certainty, wide.at_most_qps) == ("uncertain", 30)
+
+
+def test_a_server_that_hardly_waited_for_a_core_lost_hardly_anything_however_little_it_used() -> None:
+    """As one that waits for a GPU: 100 ms a request, ten a second, so that it is busy for 1 - 1/e of the time."""
+    held = probe("met", 0.9, 10.0).model_copy(update={"p50_ms": 100.0})
+    waited = neighbours(server_used_cores=0.02, others_cores=0.9, server_waited_cores=0.06, duration_s=10.0)
+    seen = waited.model_copy(update={"reason": why_disturbed(waited)})
+    assert seen.taken == pytest.approx(0.75)  # by its CPU time alone
+    assert taken_in(held, seen) == pytest.approx(0.06 / (1 - math.exp(-1)))
+    assert taken_in(held.model_copy(update={"p50_ms": 1.0}), seen) == pytest.approx(0.75)  # idle for most of the time
+    assert taken_in(held, waited) == 0.0  # nothing was said to disturb it
+
+
+def test_no_interval_reaches_beyond_what_it_answered_at_full_load_without_neighbours() -> None:
+    probes = (probe("undecided", 0.5, 4.0),)  # they took half of its speed
+    found = CapacityResult("measured", capacity=Interval(value=10, low=9, high=11), probes=probes)
+    wide = widened(answer(found, saturated_qps=12.0)).capacity_qps
+    assert wide is not None
+    assert wide.high == pytest.approx(1.1 * 12 * 2)
 
 
 def test_a_miss_by_more_than_neighbours_took_is_the_servers_own() -> None:
