@@ -31,6 +31,7 @@ from runners.protocol import (
     Tls,
     Usage,
 )
+from runners.readiness import out_of_memory
 from runners.replay import ReplayRunner, TableError
 from runners.retry import retry
 from runners.reuse import ReusingRunner
@@ -63,6 +64,7 @@ __all__ = [
     "Tls",
     "Usage",
     "is_gone",
+    "out_of_memory",
     "ownership_environment",
     "remove_leftovers",
     "retry",

@@ -21,6 +21,11 @@ _HEALTH_TIMEOUT_S = 2.0
 _GRACE_S = 10.0  # for a real request that is answered with errors after the health path was fine
 _EXCERPT_BYTES = 160
 _ERROR = re.compile(r"error|exception|fatal|fail|cannot|denied|in use|no such|not found|invalid", re.IGNORECASE)
+_MEMORY = re.compile(
+    r"out[ _]?of[ _]?memory|MemoryError|bad_alloc|cannot allocate memory|unable to allocate|failed to allocate|"
+    r"no available memory", re.IGNORECASE
+)  # fmt: skip
+_LAST_LINES = 40
 
 Seen = tuple[str | None, bool]  # what is wrong with the answer (None: nothing), and whether there was one
 
@@ -137,6 +142,15 @@ def last_words(log: str) -> str:
     """Of a server that has ended: the last line that names an error, or else nothing."""
     lines = (one_line(line.encode()) for line in reversed(log.splitlines()))
     return next((line[:_EXCERPT_BYTES] for line in lines if _ERROR.search(line)), "")
+
+
+def out_of_memory(log: str) -> str:
+    """The last line in which a server that has ended names an error for want of memory, its device's or the host's; or
+    else nothing. PyTorch, CUDA, vLLM, llama.cpp, Java and C++ say it so, and no runner sees what a GPU lacked.
+    """
+    lines = (one_line(line.encode()) for line in reversed(log.splitlines()[-_LAST_LINES:]))
+    named = (line for line in lines if _MEMORY.search(line) and (_ERROR.search(line) or "bad_alloc" in line))
+    return next((line[:_EXCERPT_BYTES] for line in named), "")
 
 
 def one_line(text: bytes) -> str:

@@ -26,7 +26,7 @@ from results import (
     TrialRecord,
     Use,
 )
-from runners import Infeasible, RunnerUnavailable, ServerFailed
+from runners import Infeasible, RunnerUnavailable, ServerFailed, out_of_memory
 from search_spaces.masking import masked_values
 from tuner.launch.checks.runnable import why_refused
 from tuner.search.objective import cost_per_million_requests
@@ -106,6 +106,8 @@ class _Trial:
             p99 = None if error.p99_ms is None else Estimate.exactly(error.p99_ms)
             return Findings("infeasible", str(error), latencies=Latencies(p99_ms=p99))
         except ServerFailed as error:
+            if said := out_of_memory(error.log_tail):
+                return Findings("infeasible", f"out of memory, the server says: {said}", error.log_tail)
             return Findings("failed", error.reason, error.log_tail or None)
         except WrongLocustfile as error:
             what = str(error).removeprefix("locustfile: ")
