@@ -148,6 +148,21 @@ def test_vllm_is_tuned_within_limits_on_tokens_and_its_knobs_reach_the_engine(tm
         assert set(re.findall(r"enforce_eager=(\w+)", one.log)) == {str(not values["compile"])}
 
 
+@pytest.mark.parametrize("spec", ["ensemble", "bls"])
+def test_the_parts_of_a_triton_model_are_tuned_and_their_knobs_reach_them(
+    tmp_path: Path, tune: Tune, spec: str
+) -> None:
+    done = tune("--service", example("triton") / f"{spec}.yaml", "--budget", 2, "--output", "out", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert recommendation(tmp_path / "out")["error_rate"] == 0.0
+    for one in launches(tmp_path / "out"):
+        batches = one.seen(r"a batch of (\d+)")
+        assert batches, one.log
+        assert max(batches) <= max(one.asked("digits_batch_size"))
+        assert max(one.seen(r"instance scale_(?:0_)?(\d+)")) + 1 >= min(one.asked("scale_instances"))
+    assert survivors(tmp_path) == []
+
+
 @pytest.mark.parametrize("server", ["triton", "mlserver", "kserve"])
 def test_the_same_example_is_loaded_over_grpc(tmp_path: Path, tune: Tune, server: str) -> None:
     folder = example(server)

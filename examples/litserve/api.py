@@ -31,7 +31,7 @@ class DigitsAPI(litserve.LitAPI):
         """Called where batches may be larger than one."""
         if len(inputs) > self.max_batch:
             self.max_batch = len(inputs)
-            print(f"digits: a batch of {self.most}", flush=True)
+            print(f"digits: a batch of {self.max_batch}", flush=True)
         return torch.stack(inputs)
 
     @torch.inference_mode()

@@ -33,7 +33,7 @@ class Digits:
         """One call for a batch."""
         if len(images) > self.max_batch:
             self.max_batch = len(images)
-            print(f"digits: a batch of {self.most}", flush=True)
+            print(f"digits: a batch of {self.max_batch}", flush=True)
         return [int(digit) for digit in self.model.predict(np.asarray(images, dtype=np.float32))]
 
     async def __call__(self, request: Request) -> dict[str, int]:

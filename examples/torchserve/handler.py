@@ -28,7 +28,7 @@ class Digits:
         """One call for all the requests that TorchServe has put into a batch."""
         if len(requests) > self.max_batch:
             self.max_batch = len(requests)
-            print(f"digits: a batch of {self.most}", flush=True)
+            print(f"digits: a batch of {self.max_batch}", flush=True)
         bodies = [one.get("body") or one.get("data") for one in requests]
         parsed = [json.loads(one) if isinstance(one, (bytes, bytearray, str)) else one for one in bodies]
         digits = self.model(torch.tensor([one["pixels"] for one in parsed])).argmax(1).tolist()

@@ -35,7 +35,8 @@ class Model:
     """What the server is to serve. `path` is where the server finds it, `local` the same on this machine (None: it lies
     in an image, or is a name that the server downloads by). `venv` is the virtual environment that the server is
     started from, where it is started here and in one. `options` are the adapter's own. `grpc`: it is asked by gRPC too.
-    `contained`: the server runs in a container.
+    `contained`: the server runs in a container. `parts` are models that this one calls, which are tuned too: the value
+    of a part's knob is called `part/knob`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Model:
     options: Mapping[str, str] = field(default_factory=dict)
     grpc: bool = False
     contained: bool = False
+    parts: tuple[str, ...] = ()
 
     @property
     def quoted(self) -> str:
@@ -150,7 +152,7 @@ class ServerAdapter:
     configured as one that runs. `streams`: its answers are streams of tokens. `grpc_port` says which of the placement's
     further ports answers the V2 protocol over gRPC, where `Model.grpc` asks for it. `variables`: knob -> the variable
     of the environment by which it reaches the user's own code. `parallel`: the knobs whose product is the number
-    of GPUs that a server takes.
+    of GPUs that a server takes. `part_knobs`: those that a model has that another one calls.
     """
 
     name: ClassVar[str]
@@ -170,6 +172,7 @@ class ServerAdapter:
     path_is_file: ClassVar[bool] = False
     streams: ClassVar[bool] = False
     fixes_lengths: ClassVar[bool] = False
+    part_knobs: ClassVar[tuple[str, ...]] = ()
 
     def gpus_constraint(self, names: Collection[str], gpus: str | None) -> str | None:
         """What the parameter `gpus`, the number of a replica's GPUs, has to equal, as a spec's constraint. `names` are
@@ -188,6 +191,10 @@ class ServerAdapter:
         """The port that gRPC is answered on; beside the first where the placement has no further ones."""
         at = self.grpc_port or 0
         return placement.more[at] if at < len(placement.more) else placement.port + 1 + at
+
+    def parts_of(self, model: Model) -> tuple[str, ...]:  # noqa: ARG002
+        """The models that this one calls, as far as its files say; each of them has knobs of its own."""
+        return ()
 
     def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
         """Raises AdapterError for what can be known to be wrong before anything is launched."""
@@ -218,6 +225,14 @@ class ServerAdapter:
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """What it has counted so far; None where it cannot be asked."""
         return None
+
+
+def of_part(values: Values, part: str | None) -> dict[str, ParameterValue]:
+    """The knobs of one of the model's parts, by their own names; None: those of the model itself."""
+    if part is None:
+        return {name: value for name, value in values.items() if "/" not in name}
+    own = f"{part}/"
+    return {name.removeprefix(own): value for name, value in values.items() if name.startswith(own)}
 
 
 def whole(values: Values, knob: str) -> int | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from runners.servers import AdapterError, Model, ServerAdapter, ServerAddress, S
 from search_spaces import Configuration, Parameter, ParameterValue, SearchSpace, parse_duration, quantity
 from search_spaces.reading import is_file, is_folder
 from tuner.errors import SpecError
+from tuner.spec.colocation import prefix_of
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.yaml_file import KeyPath
 
@@ -32,7 +33,7 @@ class Serving:
     def live(self) -> frozenset[str]:
         """The parameters that a running server can be told."""
         can = {knob.name for knob in self.adapter.knobs if knob.live}
-        return frozenset(parameter.name for name, parameter in self.knobs.items() if name in can)
+        return frozenset(one.name for name, one in self.knobs.items() if name.rpartition("/")[2] in can)
 
     def values(self, configuration: Configuration) -> dict[str, ParameterValue]:
         """The knobs' values; a batch delay as milliseconds, however the spec writes it."""
@@ -52,7 +53,8 @@ def serving(loaded: LoadedSpec) -> Serving | None:
         adapter = adapter_named(service.server)
     except AdapterError as error:
         raise _at(loaded, error) from error
-    return Serving(adapter, _model(loaded, adapter), _knobs(adapter, loaded.space))
+    model = _model(loaded, adapter)
+    return Serving(adapter, model, _knobs(adapter, loaded.space, model.parts))
 
 
 def check_serving(loaded: LoadedSpec, found: Serving, used: set[str]) -> None:
@@ -136,7 +138,7 @@ def _model(loaded: LoadedSpec, adapter: ServerAdapter) -> Model:
     elif local is not None and loaded.spec.runner.type == "docker":
         path = f"{MODELS}/{local.name}"
     venv = loaded.folder / service.venv if service.venv is not None and process else None
-    return Model(
+    model = Model(
         name=given.name or service.name,
         path=path,
         local=local if adapter.path_is_file else None,
@@ -146,6 +148,9 @@ def _model(loaded: LoadedSpec, adapter: ServerAdapter) -> Model:
         grpc=loaded.spec.request.protocol == "grpc",
         contained=not process,
     )
+    if given.parts and not adapter.part_knobs:
+        raise loaded.error(("service", "model", "parts"), f"{adapter.title} has no models of several parts; remove it")
+    return replace(model, parts=given.parts or adapter.parts_of(model))
 
 
 def _local(loaded: LoadedSpec) -> Path | None:
@@ -157,15 +162,25 @@ def _local(loaded: LoadedSpec) -> Path | None:
     return found if loaded.spec.runner.type != "kubernetes" and (is_file(found) or is_folder(found)) else None
 
 
-def _knobs(adapter: ServerAdapter, space: SearchSpace) -> dict[str, Parameter]:
-    """By name first, then by role: a knob takes one parameter, a parameter reaches one knob."""
+def _knobs(adapter: ServerAdapter, space: SearchSpace, parts: Sequence[str]) -> dict[str, Parameter]:
+    """By name first, then by role: a knob takes one parameter, a parameter reaches one knob. Those of a part have its
+    name before them.
+    """
     free = {parameter.name: parameter for parameter in space.parameters}
+    of_parts: dict[str, Parameter] = {}
+    for part in parts:
+        own = {name: one for name, one in free.items() if name.startswith(prefix_of(part))}
+        for knob in (one for one in adapter.knobs if one.name in adapter.part_knobs):
+            of_role = next((one.name for one in own.values() if one.role in knob.roles), "")
+            chosen = own.pop(prefix_of(part) + knob.name, None) or own.pop(of_role, None)
+            if chosen is not None:
+                of_parts[f"{part}/{knob.name}"] = free.pop(chosen.name)
     found = {knob.name: free.pop(knob.name) for knob in adapter.knobs if knob.name in free}
     for knob in adapter.knobs:
         by_role = next((one for role in knob.roles for one in free.values() if one.role == role), None)
         if knob.name not in found and by_role is not None:
             found[knob.name] = free.pop(by_role.name)
-    return found
+    return found | of_parts
 
 
 def _plain(parameter: Parameter, value: ParameterValue) -> ParameterValue:

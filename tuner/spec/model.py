@@ -58,6 +58,10 @@ class ModelSpec(Section):
 
     name: str | None = Field(default=None, min_length=1, description="default: the service's name")
     path: Text | None = None
+    parts: tuple[Text, ...] = Field(
+        default=(),
+        description="models that this one calls, which are tuned too: PART_batch_size; default: an ensemble's own",
+    )
     inputs: Mapping[str, TensorSpec] = Field(default_factory=dict)
     options: Mapping[str, Text] = Field(default_factory=dict)
 

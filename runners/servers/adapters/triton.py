@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from runners.servers.protocol import (
     Statistics,
     Values,
     needed,
+    of_part,
     thread_environment,
     whole,
 )
@@ -48,6 +50,7 @@ class Triton(v2.V2Server):
     package = "nvidia-pytriton"
     image = "nvcr.io/nvidia/tritonserver:24.10-py3"
     configures_at_start = True
+    part_knobs = ("batch_size", "batch_delay", "instances", "engine")
     path_is_file = True
     grpc_port = 1
     halves_by_grpc = True  # https://github.com/triton-inference-server/server/issues/5960
@@ -59,18 +62,24 @@ class Triton(v2.V2Server):
         THREADS,
     )
 
-    def check(self, model: Model, values: Values) -> None:  # noqa: ARG002
-        """The repository holds the model."""
+    def parts_of(self, model: Model) -> tuple[str, ...]:
+        """Of an ensemble. What a model calls by itself (BLS) is in its code, and has to be named."""
+        stated = _stated(model)
+        return _steps(stated) if stated is not None and _is_ensemble(stated) else ()
+
+    def check(self, model: Model, values: Values) -> None:
+        """The repository holds the model and its parts."""
         needed(model, "the model repository")
+        if (stated := _stated(model)) is not None and (of_part(values, None).keys() & set(self.part_knobs)):
+            _refuse_ensemble(model.name, stated)
         if model.local is not None:
             models = sorted(one.name for one in model.local.iterdir() if one.is_dir()) if model.local.is_dir() else []
-            if model.name not in models:
-                raise AdapterError(
-                    f"{model.local} holds no model {model.name}; it holds {', '.join(models) or 'none'}",
-                    ("service", "model", "name"),
-                )
-        if (stated := _stated(model)) is not None:
-            _refuse_ensemble(model.name, stated)
+            for name, key in ((model.name, "name"), *((part, "parts") for part in model.parts)):
+                if name not in models:
+                    raise AdapterError(
+                        f"{model.local} holds no model {name}; it holds {', '.join(models) or 'none'}",
+                        ("service", "model", key),
+                    )
         if model.venv is not None:
             _wheel(model.venv)
 
@@ -81,21 +90,35 @@ class Triton(v2.V2Server):
         grpc = ("--grpc-address", placement.host, "--grpc-port", str(self.grpc_at(placement))) if model.grpc else None
         command = (
             program, "--model-repository", needed(model, "the model repository"), *words,
-            "--model-control-mode", "explicit", "--load-model", model.name,
-            *(("--disable-auto-complete-config",) if _is_complete(model) else ()),
+            "--model-control-mode", "explicit",
+            *(word for one in (*model.parts, model.name) for word in ("--load-model", one)),
+            *(("--disable-auto-complete-config",) if all(map(_is_complete, _with_parts(model))) else ()),
             "--http-address", placement.host, "--http-port", str(placement.port),
             *(grpc or ("--allow-grpc", "false")),
             *(("--metrics-address", placement.host, *metrics) if metrics else ("--allow-metrics", "false")),
         )  # fmt: skip
         note = f"its config.pbtxt belongs into the model {model.name} of the repository, over what stands there"
-        return ServerCommand(command, env | thread_environment(values), _exported(model, values), note)
+        files = _exported(model, of_part(values, None)) if not model.parts else _exported_parts(model, values)
+        if model.parts:
+            note = "each config.pbtxt belongs into the model of the repository that its folder names"
+        return ServerCommand(command, env | thread_environment(values), files, note)
 
     def configure(self, reach: ServerAddress, model: Model, values: Values) -> None:
-        """Load the model anew with the configuration that it has, changed in what is tuned."""
+        """Load the model anew with the configuration that it has, changed in what is tuned; its parts before it."""
+        parts = [self._configure(reach, one, of_part(values, one.name)) for one in _with_parts(model)[:-1]]
+        self._configure(reach, model, of_part(values, None), parts)
+
+    def _configure(
+        self, reach: ServerAddress, model: Model, values: Values, parts: Sequence[Mapping[str, Any]] = ()
+    ) -> dict[str, Any]:
+        """The configuration that one model now has."""
         now = v2.get_json(reach.url, f"/v2/models/{model.quoted}/config")
-        wanted = _changed(now, values)
-        if wanted == now:
-            return
+        wanted = _within_parts(now, parts) if parts and _is_ensemble(now) else _changed(now, values)
+        if wanted != now:
+            self._load(reach, model, wanted, values)
+        return wanted
+
+    def _load(self, reach: ServerAddress, model: Model, wanted: dict[str, Any], values: Values) -> None:
         # https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_model_repository.md
         body = {"parameters": {"config": json.dumps(wanted)}}
         path = f"/v2/repository/models/{model.quoted}/load"
@@ -110,10 +133,11 @@ class Triton(v2.V2Server):
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:
         """By the statistics extension; it counts since the model was first loaded."""
         try:
-            found = v2.get_json(reach.url, f"/v2/models/{model.quoted}/stats")
+            asked = _with_parts(model)[:-1] or (model,)
+            found = [v2.get_json(reach.url, f"/v2/models/{one.quoted}/stats") for one in asked]
         except AdapterError:
             return None
-        every = found.get("model_stats") or []
+        every = [stats for one in found for stats in one.get("model_stats") or ()]
         return Statistics(
             inferences=sum(one.get("inference_count", 0) for one in every),
             executions=sum(one.get("execution_count", 0) for one in every),
@@ -167,16 +191,45 @@ def _sequences(scheduler: dict[str, Any], batch: int | None, delay_us: int | Non
     return {**found, strategy: chosen}
 
 
-def _refuse_ensemble(name: str, config: Mapping[str, Any]) -> None:
-    if config.get("platform") != "ensemble" and "ensemble_scheduling" not in config:
-        return
+def _is_ensemble(config: Mapping[str, Any]) -> bool:
+    return config.get("platform") == "ensemble" or "ensemble_scheduling" in config
+
+
+def _steps(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The models of an ensemble, each once."""
     steps = (config.get("ensemble_scheduling") or {}).get("step") or []
-    parts = [str(one.get("model_name")) for one in (steps if isinstance(steps, list) else [steps])]
+    found = [str(one.get("model_name")) for one in (steps if isinstance(steps, list) else [steps])]
+    return tuple(dict.fromkeys(found))
+
+
+def _with_parts(model: Model) -> tuple[Model, ...]:
+    """Every part as a model of its own, and the model itself last."""
+    return (*(replace(model, name=one, parts=()) for one in model.parts), model)
+
+
+def _within_parts(ensemble: dict[str, Any], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An ensemble whose batches are no larger than its smallest part's: Triton serves no other."""
+    own = int(ensemble.get("max_batch_size") or 0)
+    least = min((int(one.get("max_batch_size") or 0) for one in parts), default=own)
+    return {**ensemble, "max_batch_size": min(own, least)} if own else dict(ensemble)
+
+
+def _refuse_ensemble(name: str, config: Mapping[str, Any]) -> None:
+    if not _is_ensemble(config):
+        return
+    parts = _steps(config)
     raise AdapterError(
         f"{name} is an ensemble, which has no batches and no instances of its own; tune one of its parts: "
-        f"{', '.join(dict.fromkeys(parts)) or 'it names none'}",
+        f"{', '.join(parts) or 'it names none'}",
         ("service", "model", "name"),
     )
+
+
+def _exported_parts(model: Model, values: Values) -> dict[str, str]:
+    """A file for each model of which something is tuned, in a folder of its name."""
+    every = [(one.name, one, of_part(values, one.name)) for one in _with_parts(model)[:-1]]
+    every.append((model.name, model, of_part(values, None)))
+    return {f"{name}/{file}": text for name, one, own in every if own for file, text in _exported(one, own).items()}
 
 
 def _exported(model: Model, values: Values) -> dict[str, str]:

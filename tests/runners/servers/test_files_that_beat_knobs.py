@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
+from runners import Placement
 from runners.servers import AdapterError, Model, adapter_named
-from runners.servers.adapters.triton import _changed, _exported
+from runners.servers.adapters.triton import _changed, _exported, _within_parts
 from runners.servers.text_proto import TextProtoError, parse, written
 
 SEQUENCE = """
@@ -156,3 +158,38 @@ def test_a_torchserve_archives_own_settings_do_not_beat_what_is_tuned(tmp_path: 
     made = Model(name="digits", path=str(archive), local=archive)
     with pytest.raises(AdapterError, match=f"has {setting} in its own configuration"):
         adapter_named("torchserve").check(made, {"batch_size": 4, "batch_delay": 1, "workers": 2})
+
+
+TOKENS = """
+name: "tok" backend: "python" max_batch_size: 4
+input [ { name: "i" data_type: TYPE_STRING dims: [ 1 ] } ] output [ { name: "o" data_type: TYPE_INT64 dims: [ -1 ] } ]
+"""
+
+
+def test_the_parts_of_an_ensemble_have_knobs_of_their_own(tmp_path: Path) -> None:
+    triton = adapter_named("triton")
+    made = model(tmp_path, "rag", ENSEMBLE)
+    model(tmp_path, "tok", TOKENS)
+    assert triton.parts_of(made) == ("tok", "llm")
+    assert triton.parts_of(Model("tok", str(tmp_path), tmp_path)) == ()
+    whole = replace(made, parts=triton.parts_of(made))
+    values = {"tok/batch_size": 8, "tok/instances": 2, "llm/instances": 3}
+    with pytest.raises(AdapterError, match="holds no model llm"):
+        triton.check(whole, values)
+    model(tmp_path, "llm", UNBATCHED)
+    triton.check(whole, values)
+    with pytest.raises(AdapterError, match="tune one of its parts: tok, llm"):
+        triton.check(whole, {**values, "instances": 2})
+    launched = triton.launch(whole, values, Placement("127.0.0.1", 1, "files", (2, 3)))
+    words = launched.command
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--load-model"] == ["tok", "llm", "rag"]
+    assert set(launched.files) == {"tok/config.pbtxt", "llm/config.pbtxt"}
+    found = text_format.Parse(launched.files["tok/config.pbtxt"], model_config_pb2.ModelConfig())
+    assert (found.max_batch_size, found.instance_group[0].count) == (8, 2)
+
+
+def test_an_ensemble_takes_no_larger_batches_than_its_parts() -> None:
+    ensemble = {"name": "rag", "max_batch_size": 8}
+    assert _within_parts(ensemble, [{"max_batch_size": 4}, {"max_batch_size": 16}])["max_batch_size"] == 4
+    assert _within_parts(ensemble, [{"max_batch_size": 16}])["max_batch_size"] == 8
+    assert _within_parts({"max_batch_size": 0}, [{"max_batch_size": 16}])["max_batch_size"] == 0

@@ -28,6 +28,6 @@ class Digits(MLModel):
         pixels = NumpyCodec.decode_input(payload.inputs[0])
         if len(pixels) > self.max_batch:
             self.max_batch = len(pixels)
-            print(f"digits: a batch of {self.most}", flush=True)
+            print(f"digits: a batch of {self.max_batch}", flush=True)
         digits = self.model.predict(pixels.astype(np.float32)).astype(np.int64).reshape(-1, 1)
         return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("digit", digits)])

@@ -27,7 +27,7 @@ class TritonPythonModel:
         digits = self.model.predict(np.concatenate(pixels)).astype(np.int64).reshape(-1, 1)
         if len(digits) > self.max_batch:
             self.max_batch = len(digits)
-            print(f"digits: a batch of {self.most}", flush=True)
+            print(f"digits: a batch of {self.max_batch}", flush=True)
         ends = np.cumsum([len(one) for one in pixels])
         parts = [part.copy() for part in np.split(digits, ends[:-1])]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("digit", part)]) for part in parts]
