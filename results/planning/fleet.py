@@ -3,8 +3,10 @@
 A replica is what a trial measured. At its capacity a share `allowed` of requests miss the limit; at other rates that
 share is taken to fall as in an M/M/1 queue, where P(late) is exp(-theta (1 - utilisation)): queues with steadier
 service are late less often, so it errs on the safe side for most servers (`python -m benchmarks.plan_truth`). Above its
-throughput a backlog grows, and who waits longer than the limit leaves room for is late. The backlog is a fluid, per
-replica, since a queue stays where it formed.
+throughput a backlog grows, and who waits longer than the limit leaves room for is late. The backlog is per replica,
+since a queue stays where it formed: a fluid, with the spread that chance gives it while it grows. Both laws are of one
+diffusion, Brownian motion reflected at zero (Harrison, Brownian Motion and Stochastic Flow Systems, 1985, section 1.8),
+whose variance follows from the share at the capacity.
 """
 
 from __future__ import annotations
@@ -52,9 +54,19 @@ class Replica:
     def miss_share(self, rate_qps: Floats) -> Floats:
         """Of requests that arrive at a steady rate, how many are late."""
         busy = np.minimum(rate_qps / self.throughput_qps, 1.0)
-        at_capacity = min(self.capacity_qps / self.throughput_qps, 0.99)
-        late = self.allowed ** ((1 - busy) / (1 - at_capacity))
+        late = self.allowed ** ((1 - busy) / (1 - self._at_capacity))
         return np.asarray(np.where(rate_qps > 0, late, 0.0), dtype=float)
+
+    @property
+    def _at_capacity(self) -> float:
+        return min(self.capacity_qps / self.throughput_qps, 0.99)
+
+    @property
+    def variance_s(self) -> float:
+        """Of a replica's work, in seconds squared per second: that with which the share `allowed` waits longer than
+        `slack_s` at the capacity, exp(-2 (1 - utilisation) slack / variance).
+        """
+        return 2 * (1 - self._at_capacity) * self.slack_s / math.log(1 / self.allowed)
 
 
 @dataclass(frozen=True)
@@ -121,12 +133,15 @@ def windowed_peak(traffic: Traffic, cold_start_s: float) -> Floats:
 
 
 def simulate(traffic: Traffic, replica: Replica, scaling: Scaling) -> Simulated:
-    """The autoscaler and the queues over the whole traffic, after one round of it to begin with what there would be."""
+    """The autoscaler and the queues over the whole traffic. Before it the first rate is taken to have been there for a
+    while: nobody knows what came before, and the last rate of a trace that does not repeat would be a jump that never
+    was.
+    """
     repeat = looks_per_step(traffic, scaling)
     step = traffic.step_s / repeat
     rates = np.repeat(traffic.rates, repeat)
     lead = min(len(rates), math.ceil((scaling.stabilisation_s + replica.cold_start_s) / step) + 1)
-    rounds = np.concatenate([rates[-lead:], rates])
+    rounds = np.concatenate([np.full(lead, rates[0]), rates])
     existing, ready = scaled(Traffic(step, rounds, traffic.name), replica, scaling)
     missed = missed_share(rounds, ready, replica, step)
     existing, ready, missed = existing[lead:], ready[lead:], missed[lead:]
@@ -211,11 +226,13 @@ def missed_share(rates: Floats, ready: Floats, replica: Replica, step_s: float) 
         while done < len(rates) and (growths[done] > 0 or any(one.wait_s for one in queues)):
             queues = _of(queues, int(ready[done]))
             growth_s = float(growths[done]) * step_s
-            after = [_Queue(max(0.0, one.wait_s + growth_s), one.replicas) for one in queues]
+            after = [one.after(growth_s, step_s) for one in queues]
             if after:
                 steady = float(missed[done]) if growth_s <= 0 else 0.0  # a queue that grows has none
                 late = sum(
                     old.replicas * max(_share_above(old.wait_s, new.wait_s, replica.slack_s), steady)
+                    if growth_s <= 0
+                    else old.replicas * _share_late(old, new, replica)
                     for old, new in zip(queues, after, strict=True)
                 )
                 missed[done] = late / sum(one.replicas for one in queues)
@@ -224,10 +241,18 @@ def missed_share(rates: Floats, ready: Floats, replica: Replica, step_s: float) 
 
 
 class _Queue(NamedTuple):
-    """A backlog in seconds, and how many replicas have it; lists of them begin with the oldest replicas."""
+    """A backlog in seconds, how many replicas have it, and for how long it has grown; lists of them begin with the
+    oldest replicas.
+    """
 
     wait_s: float
     replicas: float
+    grew_s: float = 0.0
+
+    def after(self, growth_s: float, step_s: float) -> _Queue:
+        """A step later."""
+        grew_s = self.grew_s + step_s if growth_s > 0 else 0.0
+        return _Queue(max(0.0, self.wait_s + growth_s), self.replicas, grew_s)
 
 
 def _of(queues: list[_Queue], number: int) -> list[_Queue]:
@@ -236,7 +261,7 @@ def _of(queues: list[_Queue], number: int) -> list[_Queue]:
     for one in queues:
         taken = min(one.replicas, left)
         left -= taken
-        kept += [_Queue(one.wait_s, taken)] if taken else []
+        kept += [one._replace(replicas=taken)] if taken else []
     return [*kept, _Queue(0.0, left)] if left else kept
 
 
@@ -244,8 +269,8 @@ def _fewest(queues: list[_Queue]) -> list[_Queue]:
     """Neighbours with one backlog are one; of many those that differ least are, too."""
     merged: list[_Queue] = []
     for one in queues:
-        if merged and merged[-1].wait_s == one.wait_s:
-            merged[-1] = _Queue(one.wait_s, merged[-1].replicas + one.replicas)
+        if merged and (merged[-1].wait_s, merged[-1].grew_s) == (one.wait_s, one.grew_s):
+            merged[-1] = one._replace(replicas=merged[-1].replicas + one.replicas)
         else:
             merged.append(one)
     while len(merged) > 3 * _MAX_QUEUES // 4 and len(queues) > _MAX_QUEUES:
@@ -253,8 +278,33 @@ def _fewest(queues: list[_Queue]) -> list[_Queue]:
         first, second = merged[at : at + 2]
         both = first.replicas + second.replicas
         mean_s = (first.wait_s * first.replicas + second.wait_s * second.replicas) / both
-        merged[at : at + 2] = [_Queue(mean_s, both)]
+        merged[at : at + 2] = [_Queue(mean_s, both, max(first.grew_s, second.grew_s))]
     return merged
+
+
+def _share_late(old: _Queue, new: _Queue, replica: Replica) -> float:
+    """Of the requests of a step in which a backlog grows, the share that is late: at its begin, middle and end, by
+    Simpson's rule.
+    """
+    middle = _Queue((old.wait_s + new.wait_s) / 2, 1.0, (old.grew_s + new.grew_s) / 2)
+    begin, half, end = (_late_at(one, replica) for one in (old, middle, new))
+    return (begin + 4 * half + end) / 6
+
+
+def _late_at(queue: _Queue, replica: Replica) -> float:
+    """How probable it is that a backlog which has grown to `wait_s` on average, from nothing, is beyond the slack."""
+    slack_s, spread_s = replica.slack_s, math.sqrt(replica.variance_s * queue.grew_s)
+    if not spread_s:
+        return float(queue.wait_s > slack_s)
+    mirrored = 2 * queue.wait_s * slack_s / spread_s**2
+    above = _below((queue.wait_s - slack_s) / spread_s)
+    back = _below((-slack_s - queue.wait_s) / spread_s)
+    return min(1.0, above + (math.exp(mirrored + math.log(back)) if back > 0 else 0.0))
+
+
+def _below(deviations: float) -> float:
+    """The normal distribution's share below so many standard deviations."""
+    return 0.5 * math.erfc(-deviations / math.sqrt(2))
 
 
 def _share_above(before_s: float, after_s: float, slack_s: float) -> float:

@@ -33,12 +33,12 @@ def simulate_parts(
     rates = np.repeat(traffic.rates, repeat)
     cold_s = max(one.cold_start_s for one in replicas)
     lead = min(len(rates), math.ceil((scaling.stabilisation_s + cold_s) / step) + 1)
-    rounds = np.concatenate([rates[-lead:], rates])
+    rounds = np.concatenate([np.full(lead, rates[0]), rates])  # as `simulate` does
     existing: list[Floats] = []
     ready: list[Floats] = []
     for at, replica in enumerate(replicas):
         steady = np.repeat(np.broadcast_to(np.asarray(counts[at], dtype=float), traffic.rates.shape), repeat)
-        there = serving = np.concatenate([steady[-lead:], steady])
+        there = serving = np.concatenate([np.full(lead, steady[0]), steady])
         if following is not None and at == following.part:
             above = Traffic(step, np.maximum(0.0, rounds - following.above_qps), traffic.name)
             more, more_ready = scaled(above, replica, scaling)

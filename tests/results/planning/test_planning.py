@@ -37,7 +37,7 @@ from results.planning import (
     simulate,
     write_plan,
 )
-from results.planning.fleet import max_scheduled
+from results.planning.fleet import _Queue, _share_late, max_scheduled, missed_share
 from results.planning.mixture import Kind, Need, fixed_mixture, undominated
 from results.trial_parts import LanguageRecord, TokenTimes
 from tuner.outcome.traffic import read_traffic
@@ -194,23 +194,47 @@ def test_backlogs_that_are_counted_together_are_as_late_as_those_of_each_replica
     rates = np.concatenate([np.full(30, 2e3), np.geomspace(2e3, 4e4, 30), np.full(80, 4e4), np.full(40, 2e3)])
     replica = Replica(100.0, 125.0, 30.0, 240.0)
     found = simulate(Traffic(15.0, rates, "ramp"), replica, Scaling(0.9))
-    waits: list[float] = []
+    queues: list[_Queue] = []
     errors: list[float] = []
     for rate, ready, missed in zip(rates, found.ready, found.missed, strict=True):
-        waits = [*waits, *[0.0] * int(ready)][: int(ready)]
+        queues = [*queues, *[_Queue(0.0, 1.0)] * int(ready)][: int(ready)]
         growth_s = (rate / ready / 125.0 - 1) * 15.0
-        after = [max(0.0, wait + growth_s) for wait in waits]
-        if any(waits) or any(after):
-            late = [
-                np.clip((max(old, new) - 30.0) / abs(new - old), 0, 1) if new != old else float(old > 30.0)
-                for old, new in zip(waits, after, strict=True)
-            ]
+        after = [one.after(growth_s, 15.0) for one in queues]
+        waits = [(old.wait_s, new.wait_s) for old, new in zip(queues, after, strict=True)]
+        if any(map(any, waits)):
+            late = (
+                [_share_late(old, new, replica) for old, new in zip(queues, after, strict=True)]
+                if growth_s > 0
+                else [
+                    np.clip((max(old, new) - 30.0) / abs(new - old), 0, 1) if new != old else float(old > 30.0)
+                    for old, new in waits
+                ]
+            )
             steady = 0.0 if growth_s > 0 else float(replica.miss_share(np.array([rate / ready]))[0])
             errors.append(missed - np.mean(np.maximum(late, steady)))
-        waits = after
+        queues = after
     assert found.missed.max() > 0.5
     assert np.abs(errors).max() < 0.1
     assert abs(np.mean(errors)) < 0.005
+
+
+def test_a_load_just_at_the_throughput_is_late_by_chance_and_one_well_beyond_it_as_a_fluid() -> None:
+    replica = Replica(70.0, 100.0, 1.5, 30.0)
+
+    def late(busy: float, steps: int) -> float:
+        rates = np.full(steps, 100.0 * busy)
+        return float(missed_share(rates, np.ones(steps), replica, 15.0).mean())
+
+    assert 0.1 < late(1.001, 3) < 0.6, "a fluid that hardly grows has no backlog, and a real queue has one"
+    assert late(1.001, 3) < late(1.02, 3) < late(1.1, 3)
+    assert late(2.0, 3) == pytest.approx(1 - 1.5 / 45, abs=0.03), "for the first 1.5 s nobody is late"
+    assert late(1.001, 1) < late(1.001, 3) < late(1.001, 30)
+
+
+def test_what_came_before_a_trace_is_taken_to_be_its_first_rate() -> None:
+    rates = np.concatenate([np.full(60, 900.0), np.full(60, 100.0)])  # the last is no warning of the first
+    found = simulate(Traffic(15.0, rates, "falls"), REPLICA, Scaling(0.9))
+    assert found.missed[:5].max() < 0.02
 
 
 def test_kinds_of_hardware_are_compared() -> None:
