@@ -102,7 +102,8 @@ def pooled_record(
 
 def to_beat(objective: Objective, records: Sequence[TrialRecord]) -> TrialRecord | None:
     """The best of the complete trials, each with the capacity that it has with a probability of about 84%: one standard
-    deviation below what was measured, of its measurement and of launches together. None where none is complete.
+    deviation below what was measured, of its measurement and of launches together. None where none is complete. How
+    much more it may hold, as beside neighbours on the machine, says nothing of that.
 
     A trial that promises less than this is not measured to its end. The highest of many noisy figures is a lucky one:
     were it the one to beat, most of what follows would be pruned, the truly best among it. Exact figures stand.
@@ -112,9 +113,10 @@ def to_beat(objective: Objective, records: Sequence[TrialRecord]) -> TrialRecord
 
 def _surely(record: TrialRecord) -> TrialRecord:
     capacity = record.capacity_qps
-    if record.state != "complete" or capacity is None or not (error := _error(capacity)):
+    if record.state != "complete" or capacity is None or not _error(capacity):
         return record
-    share = math.exp(-math.hypot(error, LAUNCH_SPREAD))
+    below = math.log(capacity.value / capacity.low) / (_WIDTH / 2)
+    share = math.exp(-math.hypot(below, LAUNCH_SPREAD))
     less = Estimate(value=share * capacity.value, low=share * capacity.low, high=share * capacity.high)
     cost = record.cost_per_million_requests
     update = {"capacity_qps": less, "cost_per_million_requests": None if cost is None else cost / share}

@@ -39,3 +39,14 @@ def test_exact_figures_stand_and_nothing_is_beaten_before_one_is_complete() -> N
     assert to_beat(CHEAPEST, [exact]) == exact
     assert to_beat(CHEAPEST, []) is None
     assert to_beat(CHEAPEST, [TrialRecord(number=0, state="failed", configuration={}, reason="no")]) is None
+
+
+def test_how_much_more_it_may_hold_does_not_lower_the_rate_to_beat() -> None:
+    """Beside neighbours the upper end alone is far away."""
+    quiet = to_beat(CHEAPEST, [_trial(0, 128, 119, 138)])
+    disturbed = to_beat(CHEAPEST, [_trial(0, 128, 119, 460)])
+    assert quiet is not None
+    assert disturbed is not None
+    assert quiet.capacity_qps is not None
+    assert disturbed.capacity_qps is not None
+    assert disturbed.capacity_qps.value == quiet.capacity_qps.value
