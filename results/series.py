@@ -23,7 +23,7 @@ _HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Point:
-    """A complete trial by its latest measurement; `words` is its configuration."""
+    """A complete trial with all of its launches together; `words` is its configuration."""
 
     trial: int
     kind: Kind

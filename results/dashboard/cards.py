@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from results.records import (
 from results.summary import StudySummary
 from results.tables import trials_csv
 from results.text import assigned, figure, interval, milliseconds, money, seen_at, share, visible
-from results.trial_parts import LanguageRecord
+from results.trial_parts import Estimate, LanguageRecord
 
 _MAX = 60  # cards; a phone shows the best of more
 
@@ -22,8 +23,7 @@ _MAX = 60  # cards; a phone shows the best of more
 def trial_cards(study: StudySummary, states: Sequence[str]) -> list[Any]:
     """The recommended one first, then by the objective; those without a figure last, by their number."""
     known = [record for record in map(study.latest, study.records) if record.state in states]
-    sign = -1.0 if study.question.maximised else 1.0
-    known.sort(key=lambda one: sign * study.values[one.number] if one.number in study.values else float("inf"))
+    known.sort(key=lambda one: (one.number != study.recommendation.trial, _loss(study, one), one.number))
     shown: list[Any] = [_card(study, record) for record in known[:_MAX]]
     rest = len(known) - _MAX
     return (
@@ -36,6 +36,13 @@ def trial_cards(study: StudySummary, states: Sequence[str]) -> list[Any]:
 def _energy(tokens: LanguageRecord | None) -> str | None:
     known = None if tokens is None else tokens.energy_per_million_output_tokens
     return None if known is None else figure(known)
+
+
+def _loss(study: StudySummary, one: TrialRecord) -> float:
+    """The objective by all launches together, lower is better; infinite where it has none."""
+    value = one.value_of(study.question.metrics[0]) if one.state == "complete" else None
+    value = value.value if isinstance(value, Estimate) else study.values.get(one.number) if value is None else value
+    return math.inf if value is None else -value if study.question.maximised else value
 
 
 def _card(study: StudySummary, one: TrialRecord) -> html.Article:

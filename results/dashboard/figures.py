@@ -93,7 +93,7 @@ def latency(curve: LatencyCurve | None) -> Figure:
     rates = [one.rate_qps for one in curve.points]
     band = {
         "type": "scatter", "mode": "lines", "fill": "toself", "fillcolor": "rgba(0,114,178,.15)",
-        "line": {"width": 0}, "hoverinfo": "skip", "name": "95% of p99", "x": [*rates, *reversed(rates)],
+        "line": {"width": 0}, "hoverinfo": "skip", "name": "95% interval of p99", "x": [*rates, *reversed(rates)],
         "y": [one.p99_ms.high for one in curve.points] + [one.p99_ms.low for one in reversed(curve.points)],
     }  # fmt: skip
     traces = [band]

@@ -129,7 +129,7 @@ def columns(study: StudySummary) -> list[dict[str, Any]]:
 
 
 def rows(study: StudySummary, states: Sequence[str]) -> list[dict[str, Any]]:
-    """Of the grid of trials, by their latest measurement."""
+    """Of the grid of trials, with all of their launches together."""
     return [_row(study, record) for record in map(study.latest, study.records) if record.state in states]
 
 
@@ -152,7 +152,7 @@ def _row(study: StudySummary, record: TrialRecord) -> dict[str, Any]:
         "gpu_percent": None if record.use.gpu_utilization is None else 100 * record.use.gpu_utilization,
         "wall_s": record.timing.wall_s,
         "bottleneck": record.bottleneck or "",
-        "reason": visible(record.reason or "; ".join(record.notes)),
+        "reason": visible(record.reason or " ".join(record.notes)),
     }
 
 

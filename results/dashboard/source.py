@@ -24,7 +24,7 @@ class Source(Protocol):
         """All that is known of a study now."""
 
     def evidence(self, name: str, number: int) -> TrialEvidence:
-        """What the latest measurement of a trial rests on."""
+        """What the last launch of a trial that served rests on."""
 
     def running(self, name: str) -> Sequence[Mapping[str, Any]]:
         """The trials under way: `number`, `about` (its configuration), `phase`, `fraction` of its time, and `points`

@@ -120,7 +120,7 @@ def trials_table(study: StudySummary) -> Table:
     return _table(
         columns, study.records,
         mark=lambda one: "recommended" if one.number == best else "current" if one.number == current else "",
-        detail=lambda one: one.log_tail, reason=lambda one: one.reason or "; ".join(one.notes) or None,
+        detail=lambda one: one.log_tail, reason=lambda one: one.reason or " ".join(one.notes) or None,
         facts=_facts,
     )  # fmt: skip
 
@@ -199,7 +199,7 @@ def confirmations_table(study: StudySummary) -> Table | None:
         Column("95% interval", lambda one: interval(one.capacity_qps) or NONE),
         Column("p99", _p99),
         Column("errors", lambda one: share(one.latency.error_rate)),
-        Column("reason", lambda one: one.reason or "; ".join(one.notes) or NONE, numeric=False),
+        Column("reason", lambda one: one.reason or " ".join(one.notes) or NONE, numeric=False),
     ]
     if not launches:
         return None

@@ -130,10 +130,9 @@ def latency_picture(curve: LatencyCurve) -> Chart:
     x = Axis.over([0.0, *(one.rate_qps for one in curve.points)], Frame.left, Frame.right, zero=True)
     y = Axis.over(values, Frame.bottom, Frame.top, logarithmic=True)
     marks = []
-    held = [(x(one.rate_qps), y(one.p99_ms.high)) for one in curve.points]
-    marks.append(
-        Mark(area(held, [(x(one.rate_qps), y(one.p99_ms.low)) for one in curve.points]), "tint", "95% interval")
-    )
+    above = [(x(one.rate_qps), max(Frame.top - 8, y(one.p99_ms.high))) for one in curve.points]
+    below = [(x(one.rate_qps), min(Frame.bottom, y(one.p99_ms.low))) for one in curve.points]
+    marks.append(Mark(area(above, below), "tint", "95% interval of p99"))
     names: list[tuple[tuple[float, float], str]] = []
     for css, get in (("faint", "p50_ms"), ("middle", "p95_ms")):
         at = [(x(one.rate_qps), y(value)) for one in curve.points if (value := getattr(one, get))]
@@ -234,7 +233,8 @@ def surface_picture(study: StudySummary) -> Chart | None:
     ranked = sorted(known, reverse=metric != "capacity_qps")  # the last is the best
     width = (Frame.right - Frame.left) / len(surface.x_values)
     height = (Frame.bottom - Frame.top + 8) / len(surface.y_values)
-    marks, notes = [], []
+    whole = box(Frame.left, Frame.top - 8, Frame.right - Frame.left, Frame.bottom - Frame.top + 8)
+    marks, notes = [Mark(whole, "under")], []
     for row, (y_value, values) in enumerate(zip(surface.y_values, surface.value, strict=True)):
         for column, (x_value, value) in enumerate(zip(surface.x_values, values, strict=True)):
             left, top = round(Frame.left + column * width, 1), round(Frame.bottom - (row + 1) * height, 1)

@@ -24,7 +24,7 @@ from tuner.display.live_file import read_live
 from tuner.display.wording import with_options
 from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError, needing_packages
 from tuner.outcome.deployable import deployables
-from tuner.outcome.summary import summarise
+from tuner.outcome.summary import last_served, summarise
 from tuner.study.storage.archive import Archive, study_names
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Studies:
 
     def evidence(self, name: str, number: int) -> TrialEvidence:
         """Of one trial."""
-        return self._safely(name, lambda archive: archive.evidence(number))
+        launch = last_served(self.summary(name).launches.confirmations.get(number, ()))
+        return self._safely(name, lambda archive: archive.evidence(number, launch))
 
     def running(self, name: str) -> Sequence[Mapping[str, Any]]:
         """Of a run's own folder; what runs elsewhere against a shared database is not known here."""

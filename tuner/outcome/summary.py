@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from results import (
@@ -10,6 +11,7 @@ from results import (
     StudyProgress,
     StudyQuestion,
     StudySummary,
+    TrialRecord,
 )
 from results.text import currency_sign
 from tuner.outcome.recommendation import recommend, weigh
@@ -44,9 +46,18 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
         provenance=found.provenance,
         notes=(*_left_out(found.damaged), *_what_mattered(found.explanation)),
         explanation=found.explanation,
-        evidence={number: archive.evidence(number) for number in shown if number is not None},
+        evidence={
+            number: archive.evidence(number, last_served(found.confirmations.get(number, ())))
+            for number in shown
+            if number is not None
+        },
         values={record.number: values[0] for record in found.records if (values := objective.values(record))},
     )
+
+
+def last_served(confirmations: Sequence[TrialRecord]) -> int:
+    """Which launch of a trial is the last that served, 0 being its own: what its latencies are shown of."""
+    return max((place for place, one in enumerate(confirmations, start=1) if one.state == "complete"), default=0)
 
 
 def _question(loaded: LoadedSpec, objective: Objective) -> StudyQuestion:

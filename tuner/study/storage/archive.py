@@ -151,11 +151,18 @@ class Archive:
             run = [_scalar(connection, _ATTRIBUTE, study=self._study, key=key) for key in (PLAN, PROVENANCE)]
         return " ".join(map(str, row)), str(run)
 
-    def evidence(self, number: int) -> TrialEvidence:
-        """What the latest measurement of a trial rests on; empty where the trial left none."""
+    def evidence(self, number: int, launch: int | None = None) -> TrialEvidence:
+        """What a launch of a trial rests on: 0 is its own, 1 the first further one, None the latest. Empty where nothing is
+        stored.
+        """
         with reaching(self.url), _engine(self.url).connect() as connection:
             keys = {"study": self._study, "name": f"{CONFIRMATION_EVIDENCE}{number}"}
-            text = connection.execute(_text(_LATEST), {**keys, "further": f"{keys['name']}:%"}).scalar()
+            text = None
+            if launch is None:
+                text = connection.execute(_text(_LATEST), {**keys, "further": f"{keys['name']}:%"}).scalar()
+            elif launch:
+                key = confirmation_key(CONFIRMATION_EVIDENCE, number, launch)
+                text = _scalar(connection, _ATTRIBUTE, study=self._study, key=key)
             if text is None:
                 text = _scalar(connection, _TRIAL_ATTRIBUTE, study=self._study, key=EVIDENCE, number=number)
         try:
