@@ -221,6 +221,7 @@ def usage(record: TrialRecord, evidence: TrialEvidence) -> Figure:
     found["layout"]["yaxis"]["rangemode"] = "tozero"
     found["layout"]["yaxis2"] = {
         "title": {"text": "memory, MiB"}, "overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False,
+        "automargin": True,
     }  # fmt: skip
     return found
 

@@ -90,7 +90,10 @@ def _trials() -> list[Any]:
                 html.Label(
                     ["States", dcc.Checklist(id="states", options=list(STATES), value=list(STATES), inline=True)]
                 ),
-                html.P("Headings sort and filter; a row shows its probes, log and use of resources.", className="soft"),
+                html.P(
+                    "Headings sort and filter; a row shows its probes, log and use of resources.",
+                    className="soft wide-only",
+                ),
                 html.Button("CSV", id="trials-csv", className="button"),
                 html.Button("JSON", id="trials-json", className="button"),
                 dcc.Download(id="trials-file"),
@@ -98,11 +101,17 @@ def _trials() -> list[Any]:
             className="controls",
         ),
         AgGrid(
-            id="grid", className="ag-theme-quartz grid", columnSize="autoSize",
-            defaultColDef={"sortable": True, "filter": True, "resizable": True, "minWidth": 90},
+            id="grid", className="ag-theme-quartz grid",
+            defaultColDef={
+                "sortable": True, "filter": True, "resizable": True, "minWidth": 90, "wrapHeaderText": True,
+                "autoHeaderHeight": True,
+            },
             dashGridOptions={
                 "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
-                "suppressFieldDotNotation": True, "tooltipShowDelay": 300,
+                "suppressFieldDotNotation": True, "fullWidthCellRenderer": "Below",
+                # A reason has the values of its trial, so that it stays under it however the rows are sorted.
+                "isFullWidthRow": {"function": "params.rowNode.data.below"},
+                "getRowHeight": {"function": "params.data.below ? 26 : 38"},
             },
             getRowId="params.data.id",
         ),

@@ -107,30 +107,35 @@ def columns(study: StudySummary) -> list[dict[str, Any]]:
         "memory_mib": "memory, MiB", "gpu_percent": "GPU, %", "wall_s": "took, s",
     }  # fmt: skip
     found: list[dict[str, Any]] = [
-        {"field": "number", "headerName": "trial", "pinned": "left", "sort": "asc", **numeric},
-        {"field": "state", "headerName": "state"},
+        {"field": "number", "headerName": "trial", "pinned": "left", "sort": "asc", "width": 90, **numeric},
+        {"field": "state", "headerName": "state", "width": 184},
     ]
     rounded = {"valueFormatter": {"function": "params.value == null ? '' : d3.format(',.4~r')(params.value)"}}
     cells = rows(study, STATES)
     found += [
-        {"field": field, "headerName": title, **numeric, **rounded}
+        {"field": field, "headerName": title, "width": 108, **numeric, **rounded}
         for field, title in names.items()
         if any(row[field] is not None for row in cells)
     ]
     for name in study.question.parameters:
         values = [record.configuration.get(name) for record in study.records[:200]]
         plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-        found.append({"field": f"parameter:{name}", "headerName": visible(name), **(numeric if plain else {})})
-    return [
-        *found,
-        {"field": "bottleneck", "headerName": "bottleneck"},
-        {"field": "reason", "headerName": "reason", "minWidth": 320, "tooltipField": "reason"},
-    ]
+        letters = max(len(visible(name)), *(len(visible(given(one))) for one in values), 0)
+        width = min(320, max(100, 8 * letters + 40))
+        heading = {"field": f"parameter:{name}", "headerName": visible(name), "width": width}
+        found.append(heading | (numeric if plain else {}))
+    return [*found, {"field": "bottleneck", "headerName": "bottleneck", "width": 140}]
 
 
 def rows(study: StudySummary, states: Sequence[str]) -> list[dict[str, Any]]:
-    """Of the grid of trials, with all of their launches together."""
-    return [_row(study, record) for record in map(study.latest, study.records) if record.state in states]
+    """Of the grid of trials, with all of their launches together; under a trial that has a reason, a row for it."""
+    found = []
+    for record in map(study.latest, study.records):
+        if record.state in states:
+            found.append(row := _row(study, record))
+            if row["reason"]:
+                found.append(row | {"id": f"{row['id']} below", "below": True})
+    return found
 
 
 def _row(study: StudySummary, record: TrialRecord) -> dict[str, Any]:
@@ -256,8 +261,9 @@ def _pictures(study: StudySummary, record: TrialRecord, evidence: TrialEvidence)
     if curve := latency_curve(study, record.number, evidence):
         shown.append(_picture("Latency over the arrival rate", figures.latency(curve)))
     if evidence.probes:
-        held = figures.histogram(_held(evidence), study.question.slo_p99_ms)
-        shown.append(_picture("Latencies of the fastest probe that held", held))
+        is_any_met = any(one.verdict == "met" for one in evidence.probes)
+        title = "Latencies of the fastest probe that held" if is_any_met else "Latencies of the fastest probe"
+        shown.append(_picture(title, figures.histogram(_held(evidence), study.question.slo_p99_ms)))
     if evidence.usage:
         shown.append(_picture("Use over time", figures.usage(record, evidence)))
     return shown

@@ -152,9 +152,7 @@ class Archive:
         return " ".join(map(str, row)), str(run)
 
     def evidence(self, number: int, launch: int | None = None) -> TrialEvidence:
-        """What a launch of a trial rests on: 0 is its own, 1 the first further one, None the latest. Empty where nothing is
-        stored.
-        """
+        """What a launch of a trial rests on: 0 is its own, 1 the first further one, None the latest."""
         with reaching(self.url), _engine(self.url).connect() as connection:
             keys = {"study": self._study, "name": f"{CONFIRMATION_EVIDENCE}{number}"}
             text = None
