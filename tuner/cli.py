@@ -333,7 +333,7 @@ def controller(context: click.Context, job: Path, namespace: str | None, health_
 @click.pass_context
 def completion(context: click.Context, shell: str, *, install: bool) -> None:
     """Print what completes tune's commands and options in a shell, or install it."""
-    from tuner.commands.completion import completion as command
+    from tuner.commands.options.completion import completion as command
 
     context.exit(command(cli, shell, install=install))
 
@@ -353,9 +353,8 @@ for _command in cli.commands.values():
 def main(arguments: list[str] | None = None) -> None:
     """Run, and turn every error into one to three lines and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     out, err = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
     with contextlib.redirect_stdout(cast("TextIO", out)), contextlib.redirect_stderr(cast("TextIO", err)):
         _run(arguments)
@@ -386,7 +385,6 @@ def _fail(message: str, code: int, arguments: list[str]) -> None:
 
     if "--debug" in arguments:
         traceback.print_exc()
-
     click.echo(f"tune: {visible(message)}", err=True)
     sys.exit(code)
 
