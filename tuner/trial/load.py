@@ -15,6 +15,7 @@ from loadtest import (
     LoadTestError,
     Measurement,
     PlanError,
+    Probe,
     Progress,
     Target,
     pack,
@@ -143,8 +144,8 @@ def _found(job: TrialJob, measurement: Measurement, notes: Sequence[str], begun:
     language = language_record(measurement, hit_rate)
     if language is not None and measurement.outcome == "measured" and measurement.capacity_qps is not None:
         language = language.at(measurement.capacity_qps.value, job.setup.price(job.request.configuration))
-        if len(usages) == 1:
-            language = language.powered(usages[0].gpu_power_w, measurement.best_qps)
+        if len(usages) == 1 and (held := _highest_held(measurement)) is not None:
+            language = language.powered(usages[0].gpu_power_w, held.achieved_qps)
     return findings_of(measurement, job.servers, usages, job.setup.loaded.chain, counted, language, held_qps)
 
 
@@ -196,12 +197,16 @@ def load_plan(
 
 def _usage_at_capacity(server: TrialServer, measurement: Measurement, begun: float) -> Usage:
     """What the server used at the highest rate that it held; over all the load where it held none."""
-    met = [probe for probe in measurement.probes if probe.verdict == "met"]
-    if not met:
+    highest = _highest_held(measurement)
+    if highest is None:
         return server.endpoint.usage(begun + measurement.load_started_s, time.monotonic())
-    highest = max(met, key=lambda probe: probe.rate_qps)
     start = begun + highest.started_s
     return server.endpoint.usage(start, start + highest.duration_s)
+
+
+def _highest_held(measurement: Measurement) -> Probe | None:
+    met = [probe for probe in measurement.probes if probe.verdict == "met"]
+    return max(met, key=lambda probe: probe.rate_qps, default=None)
 
 
 def phase_of(progress: Progress) -> str:
