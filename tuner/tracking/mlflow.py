@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
+_STUDY = "tune.study"
 _BEST = ("cost_per_million_requests", "capacity_qps")  # of the best so far, as curves of the parent run
 
 
@@ -54,14 +57,31 @@ class MlflowTracker:
         return f"MLflow at {harmless_url(self._uri) if '://' in self._uri else text(self._uri)}"
 
     def begin(self, outline: StudyOutline) -> None:
-        """Opens the parent run."""
+        """Opens the parent run, or goes on with that of the run that is resumed."""
         self._client = self._make_client(tracking_uri=self._uri)
         self._experiment = self._experiment_id(os.environ.get("MLFLOW_EXPERIMENT_NAME") or outline.service)
-        tags = {"tune.objective": outline.objective, "tune.slo": outline.slo, "tune.earlier_trials": outline.finished}
+        self._finished, study = outline.finished, _study_of(outline)
+        if outline.finished and (parent := self._earlier(study)) is not None:
+            self._parent = parent
+            self._client.update_run(parent, status="RUNNING")
+            return
+        tags = {
+            _STUDY: study,
+            "tune.objective": outline.objective,
+            "tune.slo": outline.slo,
+            "tune.earlier_trials": outline.finished,
+        }
         run = self._client.create_run(
             self._experiment, run_name=outline.service, tags={name: text(value) for name, value in tags.items()}
         )
-        self._parent, self._finished = run.info.run_id, outline.finished
+        self._parent = run.info.run_id
+
+    def _earlier(self, study: str) -> str | None:
+        """The parent run that an earlier part of this run has written; the newest of several."""
+        found = self._client.search_runs(
+            [self._experiment], f"tags.`{_STUDY}` = '{study}'", order_by=["attributes.start_time DESC"], max_results=1
+        )
+        return str(found[0].info.run_id) if found else None
 
     def trial(self, trial: FinishedTrial) -> None:
         """Writes a child run, and the best so far to its parent."""
@@ -94,12 +114,15 @@ class MlflowTracker:
 
         if recommendation is not None:
             now_ms = time.time_ns() // 1_000_000
-            chosen = recommendation.configuration or {}
+            chosen = parameters(recommendation.configuration or {})
+            # A parameter cannot be changed, and a run that is resumed may come to another recommendation: tags can.
+            given = self._client.get_run(self._parent).data.params
             self._client.log_batch(
                 self._parent,
                 metrics=[Metric(name, value, now_ms, 0) for name, value in figures(recommendation).items()],
-                params=[Param(name, value) for name, value in parameters(chosen).items()],
+                params=[Param(name, value) for name, value in chosen.items() if name not in given],
                 tags=[
+                    *(RunTag(f"tune.recommended.{name}", value) for name, value in chosen.items()),
                     RunTag("tune.decision", str(recommendation.decision)),
                     RunTag("tune.meets_slo", str(recommendation.meets_slo).lower()),
                     RunTag("mlflow.note.content", "\n\n".join(map(text, recommendation.reasons))),
@@ -122,3 +145,9 @@ class MlflowTracker:
         if found is None or found.lifecycle_stage != "active":
             raise TrackerDownError(f"its experiment {name} is deleted; restore it, or set MLFLOW_EXPERIMENT_NAME")
         return str(found.experiment_id)
+
+
+def _study_of(outline: StudyOutline) -> str:
+    """What a resumed run has in common with its beginning: where its results lie, told to nobody in clear."""
+    place = f"{platform.node()}:{outline.output.resolve()}:{outline.service}"
+    return hashlib.sha256(place.encode()).hexdigest()[:32]

@@ -108,6 +108,34 @@ def test_a_run_is_a_parent_with_a_child_per_trial_and_the_files(
     assert "hunter-22" not in done.stdout + done.stderr
 
 
+def test_a_resumed_run_goes_on_with_its_parent_and_writes_no_trial_twice(
+    tmp_path: Path, tune_in_process: Tune, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "resumed")
+    words = ("--service", demo(tmp_path), "--output", "out", "--mlflow-tracking-uri", server, "--json")
+    assert tune_in_process(*words, "--budget", 3).returncode == 0
+    done = tune_in_process(*words, "--budget", 6, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "keeps no track" not in done.stderr
+    best = json.loads(done.stdout)
+    experiment = ask(server, "experiments/get-by-name?experiment_name=resumed")["experiment"]["experiment_id"]
+    runs = ask(server, "runs/search", experiment_ids=[experiment], max_results=100)["runs"]
+    children = [run for run in runs if "mlflow.parentRunId" in named(run["data"]["tags"])]
+    (parent,) = [run for run in runs if run not in children]
+    assert {named(run["data"]["tags"])["mlflow.parentRunId"] for run in children} == {parent["info"]["run_id"]}
+    first = sorted(run["info"]["run_name"] for run in children if "again" not in run["info"]["run_name"])
+    assert first == [f"trial {number}" for number in range(6)]
+    assert parent["info"]["status"] == "FINISHED"
+    tags = named(parent["data"]["tags"])
+    assert {name: tags[f"tune.recommended.{name}"] for name in best["configuration"]} == {
+        name: str(value) for name, value in best["configuration"].items()
+    }
+    assert tune_in_process(*words[:2], "--output", "other", *words[4:], "--budget", 3).returncode == 0
+    runs = ask(server, "runs/search", experiment_ids=[experiment], max_results=100)["runs"]
+    parents = [run for run in runs if "mlflow.parentRunId" not in named(run["data"]["tags"])]
+    assert len(parents) == 2, "another run has a parent of its own"
+
+
 def test_a_server_that_is_down_is_said_once_without_its_password(tmp_path: Path, tune_in_process: Tune) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
