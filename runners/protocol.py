@@ -272,6 +272,15 @@ class RunsHere(Protocol):
 
 
 @runtime_checkable
+class ReachedInside(Protocol):
+    """An endpoint that other servers of its place reach at another address than we do: an ability, not a duty."""
+
+    @property
+    def inner_url(self) -> str:
+        """Where a server that runs beside it finds it, without a path."""
+
+
+@runtime_checkable
 class KnowsPrices(Protocol):
     """A runner that knows what configurations cost, as a recorded table may: an ability, not a duty."""
 

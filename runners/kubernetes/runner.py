@@ -129,10 +129,10 @@ class KubernetesRunner:
             server.cold_start_s = time.monotonic() - launched
             if self._options.load_job:
                 # Straight to the pod: it takes a moment until every node routes a new service's address.
-                url = f"{container.readiness.scheme}://{pod.status.pod_ip}:{self._port}"
                 server.beside = LoadJobs(
-                    self._cluster, self._options, f"{name}-load", labels, lease.reference, url, self._nodes.only_one
-                )
+                    self._cluster, self._options, f"{name}-load", labels, lease.reference, server.inner_url,
+                    self._nodes.only_one,
+                )  # fmt: skip
             yield server
 
     @property
@@ -220,6 +220,11 @@ class _Server:
         self.notes = ("The load went through a port-forward, which adds to every latency.",)
         with forwarded(self.runner.cluster, self.pod.metadata.name, self.port) as port:
             yield f"{scheme}://127.0.0.1:{port}"
+
+    @property
+    def inner_url(self) -> str:
+        """The pod's own address: what leads to it from here may be a port-forward."""
+        return f"{self.container.readiness.scheme}://{self.pod.status.pod_ip}:{self.port}"
 
     def check(self) -> None:
         pod = self.watcher.seen().pods.get(self.pod.metadata.name)

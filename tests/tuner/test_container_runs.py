@@ -94,7 +94,7 @@ STAGE = """\
   - service:
       name: NAME
       image: "small:1"
-      command: [python3, /stage.py, --host, "{host}", --port, "{port}", --workers, "{workers}", MORE]
+      command: [python3, stage.py, --host, "{host}", --port, "{port}", --workers, "{workers}", MORE]
       env: {SERVICE_MS: "10"}
       ready: {path: /healthz, timeout: 60s}
     request: {path: /work, json: {x: 1}}
@@ -105,14 +105,18 @@ STAGE = """\
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_containers_of_a_chain_reach_each_other(tmp_path: Path, tune: Tune) -> None:
-    docker_with("small:1")
-    shutil.copy(Path(__file__).parent.parent / "servers" / "stage.py", tmp_path)
+@pytest.mark.parametrize("runner", ["docker", "kubernetes"])
+def test_containers_of_a_chain_reach_each_other(
+    tmp_path: Path, tune: Tune, runner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_engine(runner, "small:1", monkeypatch)
     first = STAGE.replace("NAME", "first").replace("MORE", '--next, "{url:second}"').replace("COUNT", "4")
     second = STAGE.replace("NAME", "second").replace(", MORE", "").replace("COUNT", "1")
     text = "version: 1\nservices:\n" + first.replace("PLACE", "slo: {p99: 100ms}")
     text += second.replace("PLACE", "after: [first]")
-    text += "runner: {type: docker, docker: {mounts: {/stage.py: stage.py}}}\n"
+    text += "runner: {type: RUNNER, kubernetes: {load_image: docker.io/library/tune-load:1, load_cpu: 0.3}}\n"
+    text = text.replace("RUNNER", runner)
+    text = text.replace("small:1", "docker.io/library/small:1") if runner == "kubernetes" else text
     text += "objective: {minimize: cost_per_million_requests, final: 0}\n"
     text += "prices: {cpu_core_hour: 0.04}\nload: {max_trial: 12s, max_warmup: 3s}\n"
     (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from tuner.launch.adapter import serving
 from tuner.launch.render import addresses, templates
 from tuner.spec.reading import LoadedSpec
 
-_RUNNERS = ("process", "docker")
+_RUNNERS = ("process", "docker", "kubernetes")
 
 
 def check_chain(loaded: LoadedSpec) -> None:
@@ -36,8 +36,8 @@ def check_runner(loaded: LoadedSpec) -> None:
     if loaded.chain is not None and loaded.spec.runner.type not in _RUNNERS:
         raise loaded.error(
             ("runner", "type"),
-            f"{loaded.spec.runner.type} cannot launch a chain: services are given each other's addresses as processes "
-            "and in Docker only; use runner: {type: process} or {type: docker}",
+            f"{loaded.spec.runner.type} cannot launch a chain: services are given each other's addresses as processes, "
+            "in Docker and on Kubernetes only; use runner: {type: process}, {type: docker} or {type: kubernetes}",
         )
 
 

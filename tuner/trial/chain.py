@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from loadtest import LoadPlan, Measurement, Stage, StageTimes
 from results import ChainRecord, StageRecord
-from runners import Usage
+from runners import Endpoint, ReachedInside, Usage
 from tuner.spec.chain import Chain
 from tuner.trial.server import TrialServer
 
@@ -23,6 +23,11 @@ UNREACHABLE = (
 def reachable(runner: str, url: str) -> bool:
     """Whether another service of the chain reaches what is at `url`: a published port of a container is only ours."""
     return runner != "docker" or urlsplit(url).hostname != "127.0.0.1"
+
+
+def inner_url(endpoint: Endpoint) -> str:
+    """Where another service of the chain finds it."""
+    return endpoint.inner_url if isinstance(endpoint, ReachedInside) else endpoint.url
 
 
 def chain_plan(plans: Sequence[LoadPlan], servers: Sequence[TrialServer]) -> LoadPlan:

@@ -30,7 +30,7 @@ from runners import Infeasible, RunnerUnavailable, ServerFailed, out_of_memory
 from search_spaces.masking import masked_values
 from tuner.launch.checks.runnable import why_refused
 from tuner.search.objective import cost_per_million_requests
-from tuner.trial.chain import UNREACHABLE, reachable
+from tuner.trial.chain import UNREACHABLE, inner_url, reachable
 from tuner.trial.evidence import gather, memory_growth
 from tuner.trial.findings import Findings
 from tuner.trial.server import TrialLaunch, TrialServer
@@ -154,7 +154,7 @@ class _Trial:
             with naming(server):
                 reached = {name: urls[name] for name in server.loaded.calls}
                 server.launch(self._setup.runner, stack, reached)
-                urls[server.service.name] = server.endpoint.url
+                urls[server.service.name] = inner_url(server.endpoint)
                 runner = self._setup.loaded.spec.runner.type
                 if server.loaded.is_called and not reachable(runner, server.endpoint.url):
                     raise RunnerUnavailable(UNREACHABLE)
