@@ -135,8 +135,8 @@ def test_an_address_is_with_and_without_its_scheme_and_plain_text_outside_a_chai
         ),
         (
             "version: 1\n",
-            "version: 1\nrunner: {type: kubernetes}\n",
-            "runner.type: kubernetes cannot launch a chain",
+            "version: 1\nrunner: {type: attach, url: 'http://127.0.0.1:9'}\n",
+            "runner.type: attach is for one service",
             2,
         ),
     ],
