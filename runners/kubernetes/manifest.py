@@ -8,7 +8,9 @@ from typing import Any
 Document = dict[str, Any]
 
 PORT = 8000
-WORKLOADS = ("Deployment", "InferenceService")
+_TEMPLATED = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout", "LeaderWorkerSet")
+_USUAL = ("Deployment", "InferenceService")
+WORKLOADS = (*_TEMPLATED, "InferenceService")
 _SHARED = ("ConfigMap", "Secret", "ServiceAccount", "PersistentVolumeClaim")
 # Predictors of v1beta1 that KServe turns into `model` itself, with the same keys in them.
 _FRAMEWORKS = (
@@ -34,23 +36,54 @@ def flattened(documents: Sequence[Mapping[str, Any]], depth: int = 0) -> Iterato
 def workload_of(
     documents: Sequence[Mapping[str, Any]], name: str | None = None, container: str | None = None
 ) -> Mapping[str, Any]:
-    """The one that is tuned: of several the one with that name, or else the only one with that container. Raises
-    ValueError where there is none, or more than one.
+    """The one that is tuned: of several the one with that name, or else the only one with that container. What makes
+    pods of a template comes as a Deployment of that template: one pod of it is measured, whoever makes the others.
+    Raises ValueError where there is none, or more than one.
     """
     every = list(flattened(documents))
-    found = [one for one in every if one.get("kind") in WORKLOADS]
+    templated = [one for one in every if one.get("kind") in WORKLOADS]
+    usual = [one for one in templated if one.get("kind") in _USUAL]
+    # A chart's StatefulSet beside its Deployment is a database, more often than not; by its name it is chosen too.
+    named_so = any(_name(one) == name for one in templated)
+    found = usual if usual and not named_so else templated
     if not found:
         kinds = ", ".join(str(one.get("kind")) for one in every) or "nothing"
-        raise ValueError(f"needs a {' or a '.join(WORKLOADS)}, and there is: {kinds}")
+        wanted = f"a {', a '.join(_TEMPLATED)} or an InferenceService"
+        raise ValueError(f"needs {wanted}, and there is: {kinds}")
     named = [one for one in found if name is None or _name(one) == name]
     if len(named) > 1 and container is not None:
         named = [one for one in named if container in _containers(one)] or named
     if len(named) == 1:
-        return named[0]
+        return _as_deployment(named[0])
     listed = ", ".join(map(_name, found))
     if not named:
-        raise ValueError(f"has no {' or '.join(WORKLOADS)} named {name}; there is {listed}")
+        raise ValueError(f"has no workload named {name}; there is {listed}")
     raise ValueError(f"has {len(found)} workloads ({listed}); say which in runner.kubernetes.workload")
+
+
+def _as_deployment(workload: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind, spec = workload.get("kind"), workload.get("spec") or {}
+    if kind not in _TEMPLATED or kind == "Deployment":
+        return workload
+    template = spec.get("template")
+    if kind == "LeaderWorkerSet":
+        group = spec.get("leaderWorkerTemplate") or {}
+        if (size := group.get("size", 1)) != 1:
+            raise ValueError(f"the LeaderWorkerSet makes groups of {size} pods, and one pod is measured; use size: 1")
+        template = group.get("leaderTemplate") or group.get("workerTemplate")
+    if not isinstance(template, Mapping) or not isinstance(template.get("spec"), Mapping):
+        raise ValueError(f"the {kind} has no pod in it")
+    pod = dict(template["spec"])
+    # A new StatefulSet's claims are empty as well, and would stay behind.
+    claims = [(one.get("metadata") or {}).get("name") for one in spec.get("volumeClaimTemplates") or ()]
+    if claims:
+        kept = [one for one in pod.get("volumes") or () if one.get("name") not in claims]
+        pod["volumes"] = kept + [{"name": name, "emptyDir": {}} for name in claims]
+    own = {"template": {**template, "spec": pod}}
+    if spec.get("selector"):
+        own["selector"] = spec["selector"]
+    about = workload.get("metadata") or {}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": about, "spec": own}
 
 
 def shared_of(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -90,7 +90,8 @@ class KubernetesSpec(Section):
     )
     context: str | None = None
     manifest: str | None = Field(
-        default=None, description="Deployment or InferenceService, alone or in a rendered chart, to patch and launch"
+        default=None,
+        description="workload with a pod template, or InferenceService, alone or in a rendered chart, to launch",
     )
     patch: Mapping[str, Any] = Field(
         default_factory=dict, description="laid over the workload, as kubectl patch does; may have placeholders"

@@ -98,7 +98,7 @@ def test_of_several_workloads_one_is_chosen_by_its_name_or_its_container() -> No
         workload_of(documents)
     with pytest.raises(ValueError, match="named web; there is llm, redis"):
         workload_of(documents, name="web")
-    with pytest.raises(ValueError, match="needs a Deployment or a InferenceService, and there is: ConfigMap"):
+    with pytest.raises(ValueError, match=r"needs a Deployment, a StatefulSet, .* and there is: ConfigMap"):
         workload_of([{"kind": "ConfigMap"}])
 
 
@@ -216,3 +216,57 @@ def test_a_claim_names_its_product_and_its_slice() -> None:
             gpus.claim(Resources(gpu_memory=share))
     assert gpus.claim(Resources(cpu_cores=1)) is None
     assert ClusterGpus().claim(Resources(gpus=1)) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("StatefulSet", {"template": "POD", "serviceName": "x", "selector": {"matchLabels": {"app": "theirs"}},
+                         "volumeClaimTemplates": [{"metadata": {"name": "data"}}]}),
+        ("Rollout", {"template": "POD", "strategy": {"canary": {}}, "selector": {"matchLabels": {"app": "theirs"}}}),
+        ("ReplicaSet", {"template": "POD"}),
+        ("LeaderWorkerSet", {"leaderWorkerTemplate": {"size": 1, "workerTemplate": "POD"}}),
+        ("LeaderWorkerSet", {"leaderWorkerTemplate": {"leaderTemplate": "POD", "workerTemplate": {"spec": {}}}}),
+    ],
+)  # fmt: skip
+def test_what_makes_pods_of_a_template_is_launched_as_a_deployment_of_it(kind: str, spec: dict[str, Any]) -> None:
+    server = {"name": "s", "image": "own:1", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    pod = {"metadata": {"labels": {"app": "theirs", "kept": "yes"}}, "spec": {"containers": [server]}}
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(one) for key, one in value.items()}
+        return copy.deepcopy(pod) if value == "POD" else value
+
+    given = {"apiVersion": "x/v1", "kind": kind, "metadata": {"name": "mine"}, "spec": filled(spec)}
+    before = copy.deepcopy(given)
+    found = workload_of([given])
+    assert (found["kind"], found["apiVersion"], found["spec"]["template"]["metadata"]) == (
+        "Deployment", "apps/v1", pod["metadata"]
+    )  # fmt: skip
+    assert pod_of(found)["containers"] == [server]
+    volumes = [{"name": "data", "emptyDir": {}}] if kind == "StatefulSet" else []
+    assert pod_of(found).get("volumes", []) == volumes
+    assert given == before
+    assert made(dict(found))["containers"][0]["command"] == ["python", "srv.py"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "said"),
+    [
+        ("LeaderWorkerSet", {"leaderWorkerTemplate": {"size": 4, "workerTemplate": {}}}, "groups of 4 pods"),
+        ("LeaderWorkerSet", {}, "the LeaderWorkerSet has no pod in it"),
+        ("Rollout", {"workloadRef": {"name": "other"}}, "the Rollout has no pod in it"),
+        ("StatefulSet", {"template": []}, "the StatefulSet has no pod in it"),
+    ],
+)  # fmt: skip
+def test_a_workload_without_a_pod_of_its_own_says_so(kind: str, spec: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        workload_of([{"kind": kind, "metadata": {"name": "x"}, "spec": spec}])
+
+
+def test_a_database_beside_the_deployment_is_not_what_is_tuned_unless_it_is_named() -> None:
+    database = {**deployment("db"), "kind": "StatefulSet"}
+    assert workload_of([database, deployment()])["metadata"]["name"] == "llm"
+    assert workload_of([database, deployment()], name="db")["metadata"]["name"] == "db"
+    assert workload_of([database])["metadata"]["name"] == "db"

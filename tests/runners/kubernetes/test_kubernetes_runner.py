@@ -384,8 +384,27 @@ def test_a_users_own_manifest_is_patched_and_all_else_is_kept(tmp_path: Path, co
     core.delete_namespaced_config_map("settings", NAMESPACE, _preload_content=False).close()
     with pytest.raises(ValueError, match="no container other; there is sidecar, model"):
         runner(manifest=documents, container="other")
-    with pytest.raises(ValueError, match="needs a Deployment or a InferenceService, and there is: ConfigMap"):
+    with pytest.raises(ValueError, match=r"needs a Deployment, a StatefulSet, .* and there is: ConfigMap"):
         runner(manifest=documents[:1])
+
+
+def test_a_stateful_set_is_measured_as_one_pod_of_its_template(tmp_path: Path, core: client.CoreV1Api) -> None:
+    image = f"docker.io/library/{IMAGE}"
+    server = {"name": "s", "image": image, "volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    spec = {
+        "serviceName": "theirs", "selector": {"matchLabels": {"app": "theirs"}},
+        "template": {"metadata": {"labels": {"app": "theirs", "kept": "yes"}}, "spec": {"containers": [server]}},
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}],
+    }  # fmt: skip
+    document = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "theirs"}, "spec": spec}
+    one = runner(manifest=(document,), image=None)
+    with one.launch(container(one.place(tmp_path), tmp_path)) as endpoint:
+        [pod] = pods(core)
+        assert httpx.get(f"{endpoint.url}/healthz").status_code == 200
+        assert pod.metadata.labels["kept"] == "yes"
+        assert "app" not in pod.metadata.labels, "their Service must not find it"
+        assert next(volume for volume in pod.spec.volumes if volume.name == "data").empty_dir is not None
+    assert not pods(core)
 
 
 def test_a_program_runs_beside_the_server_and_its_lines_come_back(
