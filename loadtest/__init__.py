@@ -25,6 +25,7 @@ from loadtest.plan import (
     JointPlan,
     LoadPlan,
     Measurement,
+    OtherRequest,
     Probe,
     Progress,
     RequestPlan,
@@ -35,7 +36,7 @@ from loadtest.plan import (
 )
 from loadtest.request.answers import checker
 from loadtest.request.auth import secret_headers
-from loadtest.request.bodies import Body, read_bodies
+from loadtest.request.bodies import Body, read_bodies, read_others
 from loadtest.request.request_check import PlanError
 from loadtest.request.v2 import infer_request
 from loadtest.slo import LatencyLimit, Slo
@@ -63,6 +64,7 @@ __all__ = [
     "MachineSpeed",
     "Measurement",
     "Neighbours",
+    "OtherRequest",
     "PlanError",
     "PrefixCache",
     "Probe",
@@ -86,6 +88,7 @@ __all__ = [
     "pack",
     "read_bodies",
     "read_log",
+    "read_others",
     "read_recorded",
     "read_trace",
     "secret_headers",

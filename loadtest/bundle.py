@@ -74,7 +74,8 @@ def _changed(plan: LoadPlan, change: Callable[[str], str]) -> LoadPlan:
     llm = request.llm and request.llm.model_copy(
         update={"tokenizer": changed(request.llm.tokenizer), "sizes": changed(request.llm.sizes)}
     )
-    own = request.model_copy(update=files | {"multipart": forms, "llm": llm})
+    others = tuple(one.model_copy(update={"dataset": changed(one.dataset)}) for one in request.others)
+    own = request.model_copy(update=files | {"multipart": forms, "llm": llm, "others": others})
     stages = tuple(one.model_copy(update={"plan": _changed(one.plan, change)}) for one in plan.stages)
     return plan.model_copy(
         update={

@@ -55,6 +55,15 @@ class AnswerCheck(Document):
     json_schema: Any = None
 
 
+class OtherRequest(Document):
+    """A request of another path for `share` of all arrivals, with one body or those of a file of JSON lines."""
+
+    path: str
+    share: float = Field(gt=0, lt=1)
+    body: str | None = None
+    dataset: str | None = None
+
+
 class RequestPlan(Document):
     """One HTTP request, or a source of bodies of which each request takes one, at random or in order.
 
@@ -77,6 +86,7 @@ class RequestPlan(Document):
     check: AnswerCheck | None = None
     stream: Literal["openai"] | None = None
     llm: LlmPlan | None = Field(default=None, description="prompts that are made, a fresh one for every request")
+    others: tuple[OtherRequest, ...] = Field(default=(), description="the rest of the arrivals are this request")
     verify_tls: bool = True
     ca_file: str | None = None
 

@@ -148,6 +148,12 @@ def test_vllm_is_tuned_within_limits_on_tokens_and_its_knobs_reach_the_engine(tm
         assert set(re.findall(r"enforce_eager=(\w+)", one.log)) == {str(not values["compile"])}
 
 
+def test_two_models_in_one_triton_have_their_shares_of_the_traffic(tmp_path: Path, tune: Tune) -> None:
+    done = tune("--service", example("triton") / "two-models.yaml", "--budget", 1, "--output", "out", timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert recommendation(tmp_path / "out")["error_rate"] == 0.0
+
+
 @pytest.mark.parametrize("spec", ["ensemble", "bls"])
 def test_the_parts_of_a_triton_model_are_tuned_and_their_knobs_reach_them(
     tmp_path: Path, tune: Tune, spec: str

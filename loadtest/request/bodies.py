@@ -43,6 +43,14 @@ def read_bodies(request: RequestPlan) -> list[Body]:
     return list(_limited(bodies, request.dataset))
 
 
+def read_others(request: RequestPlan) -> list[list[Body]]:
+    """The bodies of each of the other requests, in their order."""
+    return [
+        read_bodies(request.model_copy(update={"body": one.body, "dataset": one.dataset, "others": ()}))
+        for one in request.others
+    ]
+
+
 def _lines(path: Path) -> Iterator[Body]:
     """A line of JSON per body."""
     found = False
@@ -131,3 +139,18 @@ def in_turn(messages: Sequence[bytes], request: RequestPlan, seed: int) -> Calla
         return cycle(messages).__next__
     choose = random.Random(seed).choice  # noqa: S311 (not for secrets)
     return lambda: choose(messages)
+
+
+def by_share(
+    first: Callable[[], bytes], others: Sequence[Callable[[], bytes]], shares: Sequence[float], seed: int
+) -> Callable[[], bytes]:
+    """Says which request an arrival is: each of the others with the probability of its share."""
+    if not others:
+        return first
+    every, weights = [first, *others], [1 - sum(shares), *shares]
+    choose = random.Random(seed + 1).choices  # noqa: S311 (not for secrets)
+
+    def message() -> bytes:
+        return choose(every, weights)[0]()
+
+    return message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from loadtest.plan import LoadPlan
+from loadtest.plan import LoadPlan, RequestPlan
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _TARGET = re.compile(r"/[!-~]*")  # what is not ASCII has to be percent-encoded
@@ -18,6 +18,16 @@ class PlanError(Exception):
 
 class LocustfileError(PlanError):
     """The user's locustfile is wrong; the message begins with `locustfile: ` and names its line where it has one."""
+
+
+def _check_others(request: RequestPlan) -> None:
+    for one in request.others:
+        if not _TARGET.fullmatch(one.path):
+            raise PlanError(f"request.others: {one.path!r} has to start with / and hold visible ASCII only")
+    if sum(one.share for one in request.others) >= 1:
+        raise PlanError("request.others: their shares leave nothing for the request itself")
+    if request.others and (request.protocol != "http" or request.llm is not None or request.multipart):
+        raise PlanError("request.others: go with plain requests over http; remove others, or llm and multipart")
 
 
 def check_request(plan: LoadPlan) -> None:
@@ -34,6 +44,7 @@ def check_request(plan: LoadPlan) -> None:
         raise PlanError(f"request.method: {request.method!r} is not an HTTP method")
     if not _TARGET.fullmatch(request.path):
         raise PlanError(f"request.path: {request.path!r} has to start with / and hold visible ASCII only")
+    _check_others(request)
     for name, value in request.headers.items():
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             # The value may be a secret: it is not repeated.

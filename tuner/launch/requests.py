@@ -13,6 +13,7 @@ from loadtest import (
     AnswerCheck,
     Auth,
     FormField,
+    OtherRequest,
     PlanError,
     RequestPlan,
     TraceError,
@@ -21,6 +22,7 @@ from loadtest import (
     checker,
     infer_request,
     read_bodies,
+    read_others,
     read_trace,
     secret_headers,
 )
@@ -68,6 +70,10 @@ def request_source(loaded: LoadedSpec, generated: Path | None = None) -> Request
     except PlanError as error:
         given = next((key for key in ("dataset", "file", "multipart", "llm") if getattr(spec, key) is not None), "body")
         raise loaded.error(("request", given), str(error)) from error
+    try:
+        read_others(plan)
+    except PlanError as error:
+        raise loaded.error(("request", "others"), str(error)) from error
     if plan.protocol == "v2-grpc":
         _check_grpc(loaded, plan.path, [body.content for body in bodies if body.content])
     _check_arrivals(loaded)
@@ -148,6 +154,13 @@ def _plan(loaded: LoadedSpec) -> RequestPlan:
         headers=headers, body=body, multipart=forms, order=spec.order,
         dataset=None if spec.dataset is None else str(folder / spec.dataset),
         file=None if spec.file is None else str(folder / spec.file),
+        others=tuple(
+            OtherRequest(
+                path=one.path, share=one.share, body=None if one.json_body is None else json.dumps(one.json_body),
+                dataset=None if one.dataset is None else str(folder / one.dataset),
+            )
+            for one in spec.others
+        ),
         auth=_auth(spec.auth), check=_check(loaded), stream=spec.stream, llm=llm_plan(loaded), verify_tls=tls.verify,
         ca_file=None if tls.ca is None else str(folder / tls.ca),
     )  # fmt: skip

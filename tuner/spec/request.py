@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from search_spaces.reading import quoted
 from tuner.spec.llm import LlmSpec
-from tuner.spec.quantities import Seconds
+from tuner.spec.quantities import Seconds, Share
 from tuner.spec.section import Section, Text
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
@@ -84,6 +84,21 @@ class TlsSpec(Section):
     ca: str | None = None
 
 
+class OtherRequestSpec(Section):
+    """A request of another path, which `share` of all requests are: of another model of the same server."""
+
+    path: str = Field(pattern=r"^/[!-~]*$")
+    share: Share = Field(gt=0, lt=1)
+    json_body: Any = Field(default=None, alias="json")
+    dataset: str | None = None
+
+    @model_validator(mode="after")
+    def _one_body(self) -> OtherRequestSpec:
+        if (self.json_body is None) == (self.dataset is None):
+            raise ValueError("needs json or dataset, and not both")
+        return self
+
+
 class RequestSpec(Section):
     """One request, or a source of bodies of which every request takes one."""
 
@@ -101,6 +116,9 @@ class RequestSpec(Section):
     check: CheckSpec | None = None
     stream: Literal["openai"] | None = None
     llm: LlmSpec | None = None
+    others: tuple[OtherRequestSpec, ...] = Field(
+        default=(), description="requests of other paths, each with its share; the rest are the request itself"
+    )
     tls: TlsSpec | None = None
     timeout: Seconds | None = Field(default=None, description="default: 10s, or twice the slowest limit of the SLO")
 
@@ -131,6 +149,10 @@ class RequestSpec(Section):
                  if value is not None]  # fmt: skip
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other; keep one")
+        if sum(one.share for one in self.others) >= 1:
+            raise ValueError("the shares of others leave nothing for the request itself; make them less than 100%")
+        if self.others and (self.protocol == "grpc" or self.llm is not None or self.multipart is not None):
+            raise ValueError("others go with plain requests by http; remove others, or llm, multipart and grpc")
         if self.llm is not None and (given not in ([], ["json"]) or self.protocol == "grpc" or self.method != "POST"):
             raise ValueError(
                 "llm makes prompts of POST requests by HTTP; only json goes with it, for what else they say"

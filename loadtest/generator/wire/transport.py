@@ -25,7 +25,7 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTP
 from loadtest.plan import LoadPlan, RequestPlan
 from loadtest.request.answers import checker
 from loadtest.request.auth import secret_headers
-from loadtest.request.bodies import Body, in_turn
+from loadtest.request.bodies import Body, by_share, in_turn, read_others
 from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, too_large, whole
 from loadtest.request.prompts import Prompts
 from loadtest.request.reply import GOOD, NO_PORT, Reply
@@ -77,7 +77,13 @@ class Transport:
         self._prompts = None if request.llm is None else Prompts(request.llm, plan.seed, str(os.getpid()))
         # Made once: to build the head anew for every request would cost more than to send it.
         messages = [self._message(body) for body in bodies]
-        self._next = in_turn(messages, request, plan.seed)
+        others = []
+        for number, (other, found) in enumerate(zip(request.others, read_others(request), strict=True)):
+            there = parts.path.rstrip("/") + other.path
+            own = [_message(request, secret, there, parts.netloc, body) for body in found]
+            others.append(in_turn(own, request, plan.seed + 2 + number))
+        shares = [one.share for one in request.others]
+        self._next = by_share(in_turn(messages, request, plan.seed), others, shares, plan.seed)
         self._check = None if request.check is None else checker(request.check)
         self._streamed = request.stream is not None
 

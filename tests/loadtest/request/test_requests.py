@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from email.message import Message
@@ -20,14 +21,17 @@ from loadtest import (
     LoadGenerator,
     LoadPlan,
     LoadTestError,
+    OtherRequest,
     PlanError,
     RequestPlan,
     Slo,
     checker,
 )
+from loadtest.bundle import pack, unpack
 from loadtest.generator.wire.transport import Transport
 from loadtest.request.bodies import read_bodies
 from loadtest.request.reply import Reply
+from loadtest.request.request_check import check_request
 from tests.loadtest.api_server import BETWEEN_S, FIRST_S, TOKENS, Api, Request, serving
 
 
@@ -52,6 +56,49 @@ def send(api: Api, times: int = 1, **request: Any) -> list[Reply]:
 def sent(api: Api, times: int = 1, **request: Any) -> list[Request]:
     assert [reply.failure for reply in send(api, times, **request)] == [None] * times
     return api.asked
+
+
+def test_other_paths_have_their_shares_of_the_requests(api: Api, tmp_path: Path) -> None:
+    lines = tmp_path / "b.jsonl"
+    lines.write_text('{"b": 1}\n{"b": 2}\n', encoding="utf-8")
+    others = (
+        OtherRequest(path="/b", share=0.3, dataset=str(lines)), OtherRequest(path="/c", share=0.1, body='{"c": 1}')
+    )  # fmt: skip
+    asked = sent(api, 400, path="/a", body='{"a": 1}', others=others)
+    seen = Counter(one.path for one in asked)
+    assert seen["/a"] == pytest.approx(240, abs=40)
+    assert seen["/b"] == pytest.approx(120, abs=40)
+    assert seen["/c"] == pytest.approx(40, abs=25)
+    assert {(one.path, one.body.decode()) for one in asked} == {
+        ("/a", '{"a": 1}'), ("/b", '{"b": 1}'), ("/b", '{"b": 2}'), ("/c", '{"c": 1}')
+    }  # fmt: skip
+    again = sent(api, 50, path="/a", body='{"a": 1}', others=others)
+    assert [one.path for one in again] == [one.path for one in asked[:50]], "the same seed, the same order"
+
+
+def test_a_bundle_takes_the_files_of_other_requests_along(tmp_path: Path) -> None:
+    lines = tmp_path / "b.jsonl"
+    lines.write_text('{"b": 1}\n', encoding="utf-8")
+    whole = plan("http://127.0.0.1:1", body="{}", others=(OtherRequest(path="/b", share=0.3, dataset=str(lines)),))
+    pieces, there = tmp_path / "pieces", tmp_path / "there"
+    pieces.mkdir()
+    there.mkdir()
+    (pieces / "0").write_bytes(pack(whole))
+    lines.unlink()
+    [other] = LoadPlan.model_validate_json(unpack(pieces, there)).request.others
+    assert Path(other.dataset or "").read_text(encoding="utf-8") == '{"b": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ((OtherRequest(path="b", share=0.3, body=""),), "'b' has to start with /"),
+        ((OtherRequest(path="/b", share=0.6, body=""), OtherRequest(path="/c", share=0.5, body="")), "leave nothing"),
+    ],
+)
+def test_other_requests_that_cannot_be_are_said(others: tuple[OtherRequest, ...], said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        check_request(plan("http://127.0.0.1:1", others=others))
 
 
 def test_a_body_and_headers_arrive_as_they_are(api: Api) -> None:
