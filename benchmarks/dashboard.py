@@ -4,7 +4,9 @@
 
 Studies of 1,000 and of 10,000 trials are written as the tuner writes them; then Chromium opens the page, in a fresh
 browser each time. Goals: the recommendation painted within 1.5 s with 1,000 trials, a study of 10,000 open within 4 s
-(its pictures drawn), a new trial on the page within 2 s of its end. Needs Chromium.
+(its pictures drawn), a new trial on the page within 2 s of its end. Needs Chromium, and an idle machine:
+the load average at the end says how idle it was. `cpu` is what the server itself computed until then, which neighbours
+do not lengthen much.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import socket
 import sqlite3
@@ -26,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import psutil
 from playwright.sync_api import sync_playwright
 
 from results import (
@@ -93,7 +97,8 @@ def append(database: sqlite3.Connection, records: list[TrialRecord]) -> None:
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Its address, and the process that serves it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -105,7 +110,7 @@ def served(folder: Path) -> Iterator[str]:
         try:
             assert process.stdout is not None
             process.stdout.readline()
-            yield f"http://127.0.0.1:{port}/"
+            yield f"http://127.0.0.1:{port}/", psutil.Process(process.pid)
         finally:
             process.terminate()
 
@@ -160,19 +165,24 @@ def main() -> None:
             folder = Path(name) / str(count)
             write_study(folder, count)
             for _ in range(runs):  # served anew each time: nothing is known yet
-                with served(folder) as address:
+                with served(folder) as (address, server):
+                    before = sum(server.cpu_times()[:2])
                     painted, working, drawn = opened(address)
+                    cpu = sum(server.cpu_times()[:2]) - before
+                found.setdefault(f"cpu, {count:,} trials", []).append(cpu)
                 found.setdefault(f"painted, {count:,} trials", []).append(painted)
                 found.setdefault(f"working, {count:,} trials", []).append(working)
                 found.setdefault(f"open, {count:,} trials", []).append(drawn)
         folder = Path(name) / "1000"
-        with served(folder) as address:
+        with served(folder) as (address, _):
             found["a new trial"] = [new_trial(folder, address, 1_000 + number) for number in range(runs)]
     missed = False
     for what, seconds in found.items():
         middle, goal = statistics.median(seconds), GOALS.get(what)
         missed |= goal is not None and middle > goal
         print(f"{what:<24} median {middle:.2f} s, worst {max(seconds):.2f} s" + (f", goal {goal} s" if goal else ""))
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    print(f"load average {load} on {os.cpu_count()} cores")
     sys.exit(missed)
 
 
