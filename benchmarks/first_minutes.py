@@ -53,7 +53,7 @@ def tutorial(folder: Path, venv: Path) -> float:
 def vllm(checkout: Path, venv: Path) -> float:
     """What examples/vllm/spec.yaml says at its head."""
     seconds = timed(["examples/setup", "vllm"], checkout, venv)
-    return seconds + timed(["tune", "--service", "examples/vllm/spec.yaml", "--budget", "4"], checkout, venv)
+    return seconds + timed(["tune", "--service", "examples/vllm/spec.yaml", "--budget", "6m"], checkout, venv)
 
 
 def main() -> None:

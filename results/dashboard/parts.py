@@ -39,6 +39,7 @@ from results.trial_parts import (
 )
 
 _GRAPH = {"displaylogo": False, "responsive": True}
+_MIN_S = 0.05  # a time that is worth a word; what a table replays takes none
 
 
 def hero(study: StudySummary) -> list[Any]:
@@ -124,7 +125,9 @@ def columns(study: StudySummary) -> list[dict[str, Any]]:
         width = min(320, max(100, 8 * letters + 40))
         heading = {"field": f"parameter:{name}", "headerName": visible(name), "width": width}
         found.append(heading | (numeric if plain else {}))
-    return [*found, {"field": "bottleneck", "headerName": "bottleneck", "width": 140}]
+    if any(row["bottleneck"] for row in cells):
+        found.append({"field": "bottleneck", "headerName": "bottleneck", "width": 140})
+    return found
 
 
 def rows(study: StudySummary, states: Sequence[str]) -> list[dict[str, Any]]:
@@ -155,7 +158,7 @@ def _row(study: StudySummary, record: TrialRecord) -> dict[str, Any]:
         "cpu_cores_used": record.use.cpu_cores_used,
         "memory_mib": None if record.use.memory_peak_bytes is None else record.use.memory_peak_bytes / 2**20,
         "gpu_percent": None if record.use.gpu_utilization is None else 100 * record.use.gpu_utilization,
-        "wall_s": record.timing.wall_s,
+        "wall_s": None if (record.timing.wall_s or 0.0) < _MIN_S else record.timing.wall_s,
         "bottleneck": record.bottleneck or "",
         "reason": visible(record.reason or " ".join(record.notes)),
     }
