@@ -119,7 +119,9 @@ def served(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
 def page() -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
-        yield browser.new_page(viewport={"width": 1280, "height": 900})
+        shown = browser.new_page(viewport={"width": 1280, "height": 900})
+        shown.set_default_timeout(120_000)  # a busy machine gives a figure all the same
+        yield shown
         browser.close()
 
 
