@@ -103,7 +103,7 @@ def _check_grpc(loaded: LoadedSpec, adapter: ServerAdapter) -> None:
     key = ("request", "protocol")
     if adapter.grpc_port is None:
         raise loaded.error(key, f"{adapter.title} cannot be asked by gRPC here; Triton, MLServer and KServe can")
-    if loaded.spec.runner.type not in ("process", "docker"):
+    if not loaded.spec.runner.on_this_machine:
         raise loaded.error(key, "gRPC's port can be reached from here on processes and in Docker only; use http")
 
 

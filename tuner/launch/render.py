@@ -77,10 +77,10 @@ def templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
 def _start_templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
     """Those that a server is started with; one that is there already is not started."""
     service, runner = loaded.spec.service, loaded.spec.runner
-    if runner.type == "attach":
+    if runner.attaches:
         return
-    if runner.kubernetes.patch and runner.type == "kubernetes":
-        yield ("runner", "kubernetes", "patch"), json.dumps(runner.kubernetes.patch)
+    if runner.workload_patch:
+        yield ("runner", "kubernetes", "patch"), json.dumps(runner.workload_patch)
     if runner.type == "command":
         for name, words in (("up", runner.up), ("url", runner.url), ("down", runner.down)):
             for index, word in enumerate((words,) if isinstance(words, str) else words or ()):
@@ -260,9 +260,7 @@ def render(
         group=group,
         best_effort=best_effort,
         live=live_parameters(loaded),
-        patch=_filled(loaded.spec.runner.kubernetes.patch, configuration, _texts(configuration))
-        if loaded.spec.runner.type == "kubernetes"
-        else {},
+        patch=_filled(loaded.spec.runner.workload_patch, configuration, _texts(configuration)),
         prepare=prepare,
     )
 

@@ -105,7 +105,7 @@ def _deployable(
     from runners.kubernetes.objects import resource_section
     from tuner.launch.runner import kubernetes_options
 
-    if loaded.spec.runner.type in ("process", "command", "attach", "replay"):
+    if not loaded.spec.runner.in_containers:
         # This machine's paths and environments are of no use there; a container has its own.
         loaded = loaded.with_runner("docker")
     spec, asked = loaded.spec, resources(loaded.space, configuration)

@@ -231,7 +231,7 @@ def _colocated(file: YamlFile, content: dict[str, Any], spec: Spec) -> LoadedSpe
         raise ColocationError("several services are loaded in an open loop; remove users and locustfile", ("load",))
     if not spec.runner.launches:
         raise ColocationError("a table replays one service; measure several on a real runner", ("runner", "type"))
-    if spec.runner.type in ("attach", "command"):
+    if spec.runner.elsewhere:
         raise ColocationError(
             f"{spec.runner.type} is for one service; start several on another runner", ("runner", "type")
         )
@@ -325,7 +325,7 @@ def _space(file: YamlFile, spec: Spec, at: KeyPath) -> SearchSpace:
             raise file.error((*at, "space", *error.where), str(error)) from error
         described = {name: ParameterSpec.model_validate(value) for name, value in parameters.items()}
     described |= spec.space.parameters
-    if not described and spec.runner.type == "attach":  # nothing is tuned, but what is there can be measured
+    if not described and spec.runner.attaches:  # nothing is tuned, but what is there can be measured
         described = {AS_IT_IS: ParameterSpec(choices=("as-it-is",))}
     from_preset = (*from_preset, *_of_server(spec, described))
     return _checked_space(file, spec, at, from_preset, build)

@@ -159,6 +159,31 @@ class RunnerSpec(Section):
         """Whether servers are started, or asked; a table's rows are read."""
         return self.type != "replay"
 
+    @property
+    def attaches(self) -> bool:
+        """Whether the server is there already: it is not started, and ends when its owner ends it."""
+        return self.type == "attach"
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the user, or a command of theirs, says where the one server runs and what it gets."""
+        return self.type in ("attach", "command")
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether servers run on this machine's cores, and every port of theirs is reached from here."""
+        return self.type in ("process", "docker")
+
+    @property
+    def in_containers(self) -> bool:
+        """Whether servers run from images, which have paths and environments of their own."""
+        return self.type in ("docker", "kubernetes")
+
+    @property
+    def workload_patch(self) -> Mapping[str, Any]:
+        """What is laid over a cluster's workload; nothing on other runners."""
+        return self.kubernetes.patch if self.type == "kubernetes" else {}
+
     @model_validator(mode="after")
     def _keys_of_its_type(self) -> RunnerSpec:
         if (self.type == "replay") != (self.table is not None):

@@ -88,7 +88,7 @@ def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:
         return
     if loaded.colocated:
         raise UsageError("`parallel`: several services take the whole budget of their machine; measure one at a time")
-    if loaded.spec.runner.type == "attach":
+    if loaded.spec.runner.attaches:
         raise UsageError("`parallel`: there is one server, which runs one configuration at a time; leave it out")
     gpu = any(resources(loaded.space, one).gpu_count for one in loaded.space.sample(100, seed=0))
     if gpu and loaded.spec.runner.type == "process" and not usable_gpus():  # else each gets devices of its own

@@ -78,7 +78,7 @@ def _check_service(loaded: LoadedSpec, *, best_effort: bool) -> None:
         check_environment(loaded)
         _check_program(loaded)
         check_script(loaded)
-    if loaded.spec.runner.type == "attach":
+    if loaded.spec.runner.attaches:
         _check_reconfigurable(loaded)
     if loaded.spec.runner.type == "command":
         _check_commands(loaded)
@@ -169,7 +169,7 @@ def _check_compute(loaded: LoadedSpec) -> None:
         except ValueError as error:
             raise loaded.error(key, str(error)) from error
     told = shares.name in {name for _, text in templates(loaded) for name in placeholders(text)}
-    if all(quantity(choice) == 1.0 for choice in shares.choices) or runner.type in ("attach", "command"):
+    if all(quantity(choice) == 1.0 for choice in shares.choices) or runner.elsewhere:
         return
     kept = runner.process.gpu_slices if runner.type == "process" else "refused"
     if kept == "mps" or (kept == "kept-by-server" and told):

@@ -24,7 +24,7 @@ def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration
     for service, one in zip(loaded.services, asked, strict=True):
         if reason := runner.refuses(one):
             return f"{service.name} {reason}" if service.name else reason
-    if len(asked) == 1 or loaded.spec.runner.type not in ("process", "docker"):
+    if len(asked) == 1 or not loaded.spec.runner.on_this_machine:
         return None
     cores = float(sum(math.ceil(one.cpu_cores or 0.0) for one in asked))  # each gets whole ones of its own
     memory = sum(one.memory_bytes or 0 for one in asked)

@@ -135,7 +135,8 @@ def fit_lines(loaded: LoadedSpec) -> Iterator[str]:
 
 def _served(loaded: LoadedSpec) -> Serving | None:
     """None for a server that is not of a language model, or that nothing launches."""
-    if loaded.spec.service.server not in _SERVERS or loaded.spec.runner.type in ("replay", "attach"):
+    runner = loaded.spec.runner
+    if loaded.spec.service.server not in _SERVERS or not runner.launches or runner.attaches:
         return None
     return serving(loaded)
 
