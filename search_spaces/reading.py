@@ -22,6 +22,7 @@ from typing import Any
 MAX_TEXT_BYTES = 64 << 20  # of a data file; a spec's limit is its own
 _PIPE_S = 10.0  # a pipe, as from `<(...)`, has to end by then
 _PIECE = 1 << 20
+_MAX_STATE_BYTES = 4 << 20
 _QUOTED, _PATH = 60, 200  # letters of what is shown
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8-sig"),
@@ -99,6 +100,15 @@ def is_file(path: Path) -> bool:
 def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """UTF-8, or what a byte order mark says. Raises InputError, for text that is none with the line."""
     return decoded(path, read_bytes(path, max_bytes))
+
+
+def read_state(path: Path) -> str:
+    """A small file that a run keeps for itself or for others: nobody waits for a pipe, or reads a device, that somebody
+    has put in its place. Raises InputError.
+    """
+    if not is_file(path):
+        raise InputError(path, "is not a file")
+    return read_text(path, _MAX_STATE_BYTES)
 
 
 def decoded(path: Path, data: bytes) -> str:

@@ -17,6 +17,7 @@ from runners.host.process_table import read
 from runners.host.server_log import bounded_log
 from runners.leftovers.ownership import is_gone, state_folder, this_owner, this_place
 from runners.protocol import Container, Leftover, RunnerUnavailable
+from search_spaces.reading import read_state
 
 
 class Pending(BaseModel):
@@ -114,6 +115,7 @@ def _locked(path: Path) -> Iterator[Pending | None]:
     with contextlib.ExitStack() as stack:
         found = None
         with contextlib.suppress(OSError, ValueError):  # BlockingIOError: held; ValidationError is a ValueError
+            read_state(path)  # it is a file, and small
             file = stack.enter_context(path.open("rb"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists():

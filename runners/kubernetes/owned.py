@@ -24,6 +24,7 @@ from runners.kubernetes.cluster import Cluster, words
 from runners.kubernetes.objects import CLAIMS, CUSTOM, HOST, LAUNCH, LEASE, MANAGED, STUDY, TRIAL, secrets_name
 from runners.leftovers.ownership import is_abandoned, state_folder, this_owner, this_place
 from runners.protocol import Leftover, RunnerUnavailable
+from search_spaces.reading import read_state
 
 _RENEW_S, _DURATION_S = 15.0, 60
 _DEAD_AFTER_S = 300.0  # clocks of machines differ
@@ -121,10 +122,10 @@ def remove_everywhere() -> tuple[list[Leftover], list[str]]:
     unreachable = []
     for path in sorted((state_folder() / "clusters").glob("*.txt")):
         try:
-            place = json.loads(path.read_text(encoding="utf-8"))
+            place = json.loads(read_state(path))
             cluster = Cluster(place["context"], place["namespace"], place["kubeconfig"])
             removed += remove_abandoned(cluster)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         except RunnerUnavailable as error:
             unreachable.append(f"namespace {place['namespace']}: {str(error).splitlines()[0]}")

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runners.host.process_table import namespace, read
 from runners.protocol import RunnerUnavailable
+from search_spaces.reading import read_state
 
 OWNER, STATE, STUDY, TRIAL, LAUNCH = "TUNE_OWNED_BY", "TUNE_STATE", "TUNE_STUDY", "TUNE_TRIAL", "TUNE_LAUNCH"
 PLACE = "TUNE_PLACE"
@@ -148,7 +149,7 @@ def leases() -> list[HeldLease]:
     found = []
     for path in sorted(_folder().glob("*.json")):
         try:
-            found.append(HeldLease(Lease.model_validate_json(path.read_text(encoding="utf-8")), path))
+            found.append(HeldLease(Lease.model_validate_json(read_state(path)), path))
         except (OSError, ValueError, ValidationError):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _UNREADABLE_FOR_S:

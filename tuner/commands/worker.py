@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runners import RunnerUnavailable
 from runners.leftovers.ownership import state_folder
+from search_spaces.reading import read_state
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
 from tuner.launch.checks.before_launch import check
@@ -103,7 +104,7 @@ def _know(archive: Archive, loaded: LoadedSpec, *, trust: bool) -> None:
     study = hashlib.sha256(f"{archive.url}\n{archive.name}".encode()).hexdigest()
     path = state_folder() / "joined" / study
     try:
-        if path.exists() and path.read_text(encoding="ascii").strip() != digest and not trust:
+        if path.exists() and read_state(path).strip() != digest and not trust:
             raise UsageError(
                 f"what the study {archive.name} runs has changed since a worker here joined it: see `tune report DIR "
                 f"--storage URL --study {archive.name}`\n"

@@ -13,6 +13,7 @@ from typing import Any
 from results import Recommendation, TrialRecord
 from results.text import assigned
 from search_spaces import Configuration
+from search_spaces.reading import read_state
 from tuner.display.protocol import Display, StudyOutline
 
 LIVE_FILE = "live.json"
@@ -115,7 +116,7 @@ def _trial(number: int, about: str) -> dict[str, Any]:
 def read_live(folder: Path) -> list[dict[str, Any]]:
     """The trials under way in a run's folder; none where nothing was written for a minute, as by a killed run."""
     try:
-        content = json.loads((folder / LIVE_FILE).read_text(encoding="utf-8"))
+        content = json.loads(read_state(folder / LIVE_FILE))
         return list(content["trials"]) if abs(time.time() - content["at"]) < 60 else []
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []

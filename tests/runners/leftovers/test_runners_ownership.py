@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,21 @@ def test_a_lease_that_cannot_be_read_yet_is_left_to_its_owner_for_a_day(tmp_path
     assert young.exists()
     assert not old.exists()
     young.unlink()
+
+
+def test_nobody_waits_for_what_is_no_lease(tmp_path: Path) -> None:
+    folder = state_folder() / "leases"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "pipe.json")
+    (folder / "device.json").symlink_to("/dev/zero")
+    (folder / "folder.json").mkdir()
+    (folder / "nested.json").write_text("[" * 100_000, encoding="utf-8")
+    (folder / "huge.json").write_bytes(b"")
+    os.truncate(folder / "huge.json", 1 << 33)
+    begun = time.monotonic()
+    assert remove_leftovers() == []
+    assert time.monotonic() - begun < 8  # a pipe that is read takes ten seconds
+    shutil.rmtree(folder)
 
 
 def test_leases_of_another_machine_stay_and_those_from_before_the_last_boot_go(tmp_path: Path) -> None:

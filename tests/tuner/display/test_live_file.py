@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -53,3 +54,21 @@ def test_a_folder_that_is_gone_stops_the_file_and_not_the_run(tmp_path: Path) ->
     folder.rmdir()
     display.phase(3, "launch", 0.0)
     display.close()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "nested", "huge", "no list", "no time"])
+def test_whatever_lies_in_its_place_shows_nothing_and_nobody_waits(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / LIVE_FILE
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, 1 << 33)
+    else:
+        texts = {"nested": "[" * 100_000, "no list": '{"at": 0, "trials": 1}', "no time": '{"at": "now", "trials": []}'}
+        path.write_text(texts[kind], encoding="utf-8")
+    begun = time.monotonic()
+    assert read_live(tmp_path) == []
+    assert time.monotonic() - begun < 8  # a pipe that is read takes ten seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,26 @@ def test_a_broken_header_is_an_error_and_no_crash(tmp_path: Path, wrong: bytes) 
     folder = transformers(tmp_path / "m")
     (folder / "model.safetensors").write_bytes(wrong)
     with pytest.raises(UnreadableModelError, match="cannot be read as a model"):
+        model_size(folder)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_attention_heads": 0, "head_dim": None}, {"max_position_embeddings": float("inf")}]
+)
+def test_a_config_that_no_model_has_is_an_error_and_no_crash(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableModelError, match="cannot be read as a model"):
+        model_size(transformers(tmp_path / "m", **wrong))
+
+
+def test_heads_of_nothing_are_an_error_and_no_crash(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableModelError):
+        model_size(gguf(tmp_path / "m.gguf", **{"attention.head_count": 0}))
+
+
+def test_nobody_waits_for_weights_that_are_a_pipe(tmp_path: Path) -> None:
+    folder = transformers(tmp_path / "m")
+    os.mkfifo(folder / "more.safetensors")
+    with pytest.raises(UnreadableModelError, match=r"more\.safetensors is not a file"):
         model_size(folder)
 
 

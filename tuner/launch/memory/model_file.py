@@ -40,6 +40,11 @@ class ModelSize:
     quantised: bool = False
 
 
+_NO_MODEL = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError, ArithmeticError,
+)  # fmt: skip
+
+
 @lru_cache(maxsize=16)
 def model_size(path: Path) -> ModelSize | None:
     """Of a folder with `config.json` and safetensors, or a GGUF file; None for what is neither, and where a form of
@@ -50,7 +55,7 @@ def model_size(path: Path) -> ModelSize | None:
             return _gguf(path)
         if (path / "config.json").is_file():
             return _transformers(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
+    except _NO_MODEL as error:
         raise UnreadableModelError(f"{path} cannot be read as a model: {error or type(error).__name__}") from error
     return None
 
@@ -89,6 +94,8 @@ def _full_layers(config: dict[str, Any]) -> int:
 
 def _tensors(path: Path) -> list[tuple[list[int], int]]:
     """The shape and the bytes of each tensor."""
+    if not path.is_file():
+        raise ValueError(f"{path.name} is not a file")
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", _exactly(file, 8))
         if length > _MAX_HEADER:
