@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runners.protocol import ParameterValue
-from runners.servers.protocol import Model, ServerRequest, Values, whole
+from runners.servers.exposition import counted
+from runners.servers.protocol import CacheCounters, Model, ServerRequest, Statistics, Values, whole
 
 _BODIES = 32
 _DRAFT_TOKENS = 4
@@ -33,6 +34,21 @@ def streamed(model: Model) -> ServerRequest:
         body = {"model": served, **asked, "max_tokens": tokens, "stream": True, **usage}
         bodies.append(json.dumps(body).encode())
     return ServerRequest("/v1/chat/completions" if chat else "/v1/completions", tuple(bodies), stream="openai")
+
+
+def engine_statistics(
+    url: str | None, requests: str, queue_s: str, cache: CacheCounters, no_hits: float | None = None
+) -> Statistics | None:
+    """What an engine's own page of metrics has counted, by the names of its counters; None where it has none of them.
+    `no_hits` is what it means where the one of the cache's hits is absent.
+    """
+    found = counted(url)
+    if (done := found.get(requests)) is None:
+        return None
+    return Statistics(
+        inferences=done, queue_s=found.get(queue_s), cache_queries=found.get(cache.queries),
+        cache_hits=found.get(cache.hits, no_hits),
+    )  # fmt: skip
 
 
 def prompts(model: Model) -> tuple[str, ...]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from runners.protocol import Placement
-from runners.servers.exposition import counted
-from runners.servers.openai import given, streamed
+from runners.servers.openai import engine_statistics, given, streamed
 from runners.servers.protocol import (
     CacheCounters,
     Knob,
@@ -83,15 +82,6 @@ class LmDeploy(ServerAdapter):
 
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """https://lmdeploy.readthedocs.io/en/latest/advance/metrics.html"""
-        found = counted(reach.url)
-        done = found.get("lmdeploy:request_success_total")
-        return (
-            None
-            if done is None
-            else Statistics(
-                inferences=done,
-                queue_s=found.get("lmdeploy:request_queue_time_seconds_sum"),
-                cache_queries=found.get(self.prefix_cache.queries),
-                cache_hits=found.get(self.prefix_cache.hits),
-            )
+        return engine_statistics(
+            reach.url, "lmdeploy:request_success_total", "lmdeploy:request_queue_time_seconds_sum", self.prefix_cache
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from runners.protocol import Placement
-from runners.servers.exposition import counted
-from runners.servers.openai import given, served_name, speculation, streamed
+from runners.servers.openai import engine_statistics, given, served_name, speculation, streamed
 from runners.servers.protocol import (
     CacheCounters,
     Knob,
@@ -102,17 +101,8 @@ class SgLang(ServerAdapter):
 
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """https://docs.sglang.ai/references/production_metrics.html"""
-        found = counted(reach.url)
-        done = found.get("sglang:num_requests_total")
-        return (
-            None
-            if done is None
-            else Statistics(
-                inferences=done,
-                queue_s=found.get("sglang:queue_time_seconds_sum"),
-                cache_queries=found.get(self.prefix_cache.queries),
-                cache_hits=found.get(self.prefix_cache.hits, 0.0),
-            )
+        return engine_statistics(
+            reach.url, "sglang:num_requests_total", "sglang:queue_time_seconds_sum", self.prefix_cache, no_hits=0.0
         )
 
 

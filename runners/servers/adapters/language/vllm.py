@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 from runners.protocol import Placement
-from runners.servers.exposition import counted
-from runners.servers.openai import given, served_name, speculation, streamed
+from runners.servers.openai import engine_statistics, given, served_name, speculation, streamed
 from runners.servers.protocol import (
     CacheCounters,
     Knob,
@@ -113,15 +112,6 @@ class Vllm(ServerAdapter):
 
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """https://docs.vllm.ai/en/latest/design/metrics/"""
-        found = counted(reach.url)
-        done = found.get("vllm:request_success_total")
-        return (
-            None
-            if done is None
-            else Statistics(
-                inferences=done,
-                queue_s=found.get("vllm:request_queue_time_seconds_sum"),
-                cache_queries=found.get(self.prefix_cache.queries),
-                cache_hits=found.get(self.prefix_cache.hits),
-            )
+        return engine_statistics(
+            reach.url, "vllm:request_success_total", "vllm:request_queue_time_seconds_sum", self.prefix_cache
         )
