@@ -2,7 +2,8 @@
 
     python serve.py --stage decode --port 8001 --workers 2 --next http://127.0.0.1:8002
 
-A request waits until one of `--workers` is free, is worked on, and goes to the next stage, whose answer is the answer.
+A request waits until one of `--workers` is free, is worked on with up to `--batch` - 1 others that wait too, and goes
+to the next stage, whose answer is the answer.
 `GET /times` says how many requests there were so far, and how long all of them took, by this server's own clock.
 """
 
@@ -15,6 +16,7 @@ import os
 import queue
 import threading
 import time
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import SplitResult, urlsplit
 
@@ -22,22 +24,42 @@ from stages import STAGES, Stage
 
 
 class Server(ThreadingHTTPServer):
-    """A thread per connection; `workers` of them work at a time."""
+    """A thread per connection, which waits for one of `workers` threads that work."""
 
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, address: tuple[str, int], stage: Stage, workers: int, following: str | None) -> None:
+    def __init__(self, address: tuple[str, int], stage: Stage, workers: int, batch: int, following: str | None) -> None:
         super().__init__(address, Handler)
-        self.stage, self.free = stage, threading.Semaphore(workers)
+        self.stage, self.batch = stage, batch
+        self.waiting: queue.SimpleQueue[tuple[bytes, Future[bytes]]] = queue.SimpleQueue()
         self.following = None if following is None else urlsplit(following)
         self.idle: queue.SimpleQueue[http.client.HTTPConnection] = queue.SimpleQueue()
         self.lock, self.requests, self.total_s = threading.Lock(), 0, 0.0
+        for _ in range(workers):
+            threading.Thread(target=self.work, daemon=True).start()
+
+    def work(self) -> None:
+        """Takes what waits, at most `batch` requests at a time, and never waits for more to come."""
+        while True:
+            taken = [self.waiting.get()]
+            while len(taken) < self.batch and not self.waiting.empty():
+                try:
+                    taken.append(self.waiting.get_nowait())
+                except queue.Empty:  # another worker was faster
+                    break
+            try:
+                for (_, answer), found in zip(taken, self.stage([body for body, _ in taken]), strict=True):
+                    answer.set_result(found)
+            except Exception as error:  # noqa: BLE001 (each request's error is its answer)
+                for _, answer in taken:
+                    answer.set_exception(error)
 
     def answer(self, body: bytes) -> bytes:
         """This stage's work, then the next one's answer."""
-        with self.free:
-            found = self.stage(body)
+        done: Future[bytes] = Future()
+        self.waiting.put((body, done))
+        found = done.result()
         return found if self.following is None else self.ask(self.following, found)
 
     def count(self, passed_s: float) -> None:
@@ -104,10 +126,12 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--next")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    Server((options.host, options.port), STAGES[options.stage](), options.workers, options.next).serve_forever()
+    address, stage = (options.host, options.port), STAGES[options.stage]()
+    Server(address, stage, options.workers, options.batch, options.next).serve_forever()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,18 +20,18 @@ SIDE, CANDIDATES, FEATURES = 128, 40, 16
 IMAGES = 24
 FOLDER = Path(__file__).parent / "made"
 
-Stage = Callable[[bytes], bytes]
+Stage = Callable[[list[bytes]], list[bytes]]  # a batch of requests, and the answer to each
 
 
 def decode() -> Stage:
     """From a JPEG to float32 pixels, three planes of `SIDE` by `SIDE`."""
     from PIL import Image
 
-    def run(body: bytes) -> bytes:
+    def pixels(body: bytes) -> bytes:
         image = Image.open(io.BytesIO(body)).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         return np.ascontiguousarray(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255.0).tobytes()
 
-    return run
+    return lambda bodies: [pixels(body) for body in bodies]
 
 
 def classify() -> Stage:
@@ -41,10 +42,10 @@ def classify() -> Stage:
     network.load_state_dict(torch.load(FOLDER / "network.pt", weights_only=True))
     network.eval()
 
-    def run(body: bytes) -> bytes:
-        pixels = np.frombuffer(body, dtype=np.float32).reshape(1, 3, SIDE, SIDE).copy()
+    def run(bodies: list[bytes]) -> list[bytes]:
+        pixels = np.frombuffer(b"".join(bodies), dtype=np.float32).reshape(len(bodies), 3, SIDE, SIDE).copy()
         with torch.inference_mode():
-            return bytes(network(torch.from_numpy(pixels)).numpy().tobytes())
+            return [one.tobytes() for one in network(torch.from_numpy(pixels)).numpy()]
 
     return run
 
@@ -54,10 +55,14 @@ def rank() -> Stage:
     import joblib
 
     forest = joblib.load(FOLDER / "forest.joblib")
+    lock = threading.Lock()  # scikit-learn resets the process's warning filters meanwhile: two at once warn each time
 
-    def run(body: bytes) -> bytes:
-        scores = forest.predict(np.frombuffer(body, dtype=np.float32).reshape(CANDIDATES, FEATURES))
-        return json.dumps({"order": np.argsort(-scores).tolist()}).encode()
+    def run(bodies: list[bytes]) -> list[bytes]:
+        candidates = np.frombuffer(b"".join(bodies), dtype=np.float32).reshape(-1, FEATURES)
+        with lock:
+            scores = forest.predict(candidates)
+        orders = np.argsort(-scores.reshape(len(bodies), CANDIDATES), axis=1)
+        return [json.dumps({"order": order.tolist()}).encode() for order in orders]
 
     return run
 
@@ -65,7 +70,7 @@ def rank() -> Stage:
 def whole() -> Stage:
     """All three in one process."""
     first, second, third = decode(), classify(), rank()
-    return lambda body: third(second(first(body)))
+    return lambda bodies: third(second(first(bodies)))
 
 
 STAGES: dict[str, Callable[[], Stage]] = {"decode": decode, "classify": classify, "rank": rank, "all": whole}
@@ -104,9 +109,9 @@ def make() -> None:
         file = io.BytesIO()
         photograph.crop((left, top, left + 480, top + 260)).resize((960, 520)).save(file, "JPEG", quality=90)
         (FOLDER / "images" / f"{number:02d}.jpg").write_bytes(file.getvalue())
-        tensor = first(file.getvalue())
-        (FOLDER / "tensors" / f"{number:02d}.bin").write_bytes(tensor)
-        (FOLDER / "candidates" / f"{number:02d}.bin").write_bytes(second(tensor))
+        tensors = first([file.getvalue()])
+        (FOLDER / "tensors" / f"{number:02d}.bin").write_bytes(tensors[0])
+        (FOLDER / "candidates" / f"{number:02d}.bin").write_bytes(second(tensors)[0])
 
 
 if __name__ == "__main__":
