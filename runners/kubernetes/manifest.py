@@ -8,7 +8,7 @@ from typing import Any
 Document = dict[str, Any]
 
 PORT = 8000
-_TEMPLATED = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout", "LeaderWorkerSet")
+_TEMPLATED = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout", "LeaderWorkerSet", "RayService")
 _USUAL = ("Deployment", "InferenceService")
 WORKLOADS = (*_TEMPLATED, "InferenceService")
 _SHARED = ("ConfigMap", "Secret", "ServiceAccount", "PersistentVolumeClaim")
@@ -17,7 +17,7 @@ _FRAMEWORKS = (
     "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "lightgbm", "paddle", "pmml"
 )  # fmt: skip
 _SERVING, _BESIDE = (
-    ("http", "http1", "http-web", "h2c", "https", "web", "api", "rest", "server"),
+    ("http", "http1", "http-web", "h2c", "https", "web", "api", "rest", "server", "serve"),
     ("metric", "prom", "grpc"),
 )
 _MAX_LISTS = 10
@@ -71,6 +71,8 @@ def _as_deployment(workload: Mapping[str, Any]) -> Mapping[str, Any]:
         if (size := group.get("size", 1)) != 1:
             raise ValueError(f"the LeaderWorkerSet makes groups of {size} pods, and one pod is measured; use size: 1")
         template = group.get("leaderTemplate") or group.get("workerTemplate")
+    if kind == "RayService":
+        template = _ray_template(spec.get("rayClusterConfig") or {})
     if not isinstance(template, Mapping) or not isinstance(template.get("spec"), Mapping):
         raise ValueError(f"the {kind} has no pod in it")
     pod = dict(template["spec"])
@@ -84,6 +86,36 @@ def _as_deployment(workload: Mapping[str, Any]) -> Mapping[str, Any]:
         own["selector"] = spec["selector"]
     about = workload.get("metadata") or {}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": about, "spec": own}
+
+
+def _ray_template(cluster: Mapping[str, Any]) -> Any:
+    """The pod of the workers that KubeRay makes, or of the head where there are none. Raises ValueError where workers
+    of several kinds, or on several hosts, serve together: one pod is measured.
+    """
+    autoscaled = bool(cluster.get("enableInTreeAutoscaling"))
+    groups = [one for one in cluster.get("workerGroupSpecs") or () if _has_workers(one, autoscaled)]
+    if len(groups) > 1:
+        names = ", ".join(str(one.get("groupName")) for one in groups)
+        raise ValueError(f"the RayService has several groups of workers ({names}), and one pod is measured; leave one")
+    if not groups:
+        return (cluster.get("headGroupSpec") or {}).get("template")
+    if (hosts := groups[0].get("numOfHosts", 1)) != 1:
+        raise ValueError(f"the RayService's workers are groups of {hosts} hosts, and one pod is measured; use 1")
+    return groups[0].get("template")
+
+
+def _has_workers(group: Mapping[str, Any], autoscaled: bool) -> bool:
+    """Whether the group ever has a pod: KubeRay's own defaults are no replicas, and no limit to what it adds."""
+    most = group.get("maxReplicas", 1) if autoscaled else 0
+    return any(isinstance(one, int) and one > 0 for one in (group.get("replicas"), group.get("minReplicas"), most))
+
+
+def needs_command(documents: Sequence[Mapping[str, Any]], name: str | None, container: str | None) -> bool:
+    """Whether an operator writes the command of the workload's container, so that the pod alone would serve nothing."""
+    workload = workload_of(documents, name, container)
+    ray = {_name(one) for one in flattened(documents) if one.get("kind") == "RayService"}
+    server = server_container(pod_of(workload), container)
+    return _name(workload) in ray and not (server.get("command") or server.get("args"))
 
 
 def shared_of(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -100,6 +100,7 @@ def _docker(loaded: LoadedSpec) -> Runner:
 def _kubernetes(loaded: LoadedSpec) -> Runner:
     with needing_packages("the kubernetes runner"):
         from runners.kubernetes import KubernetesRunner
+        from runners.kubernetes.manifest import needs_command
 
     spec, key = loaded.spec.runner.kubernetes, ("runner", "kubernetes")
     documents: tuple[Any, ...] = ()
@@ -112,10 +113,18 @@ def _kubernetes(loaded: LoadedSpec) -> Runner:
             raise service.loaded.error(
                 ("service", "image"), "is missing; a pod needs one, or runner.kubernetes.manifest"
             )
+    own = loaded.spec.service
     try:
-        return KubernetesRunner(kubernetes_options(loaded, documents))
+        alone = bool(documents) and needs_command(documents, spec.workload, spec.container)
+        if not alone or own.command or own.server != "custom":
+            return KubernetesRunner(kubernetes_options(loaded, documents))
     except ValueError as error:
         raise loaded.error((*key, "manifest"), str(error)) from error
+    raise loaded.error(
+        ("service", "command"),
+        "is missing; KubeRay writes the command of a RayService's pods, and here one pod runs without it: write for "
+        "example [serve, run, app:app]",
+    )
 
 
 def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> KubernetesOptions:

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from runners.kubernetes.manifest import model_of, pod_of, server_container, server_port, shared_of, workload_of
+from runners.kubernetes.manifest import (
+    model_of,
+    needs_command,
+    pod_of,
+    server_container,
+    server_port,
+    shared_of,
+    workload_of,
+)
 from runners.kubernetes.objects import LAUNCH, claim_template, laid_over, patched
 from runners.kubernetes.options import PRESETS, ClusterGpus, KubernetesOptions
 from runners.protocol import Container, Placement, Readiness, Resources
@@ -227,6 +235,10 @@ def test_a_claim_names_its_product_and_its_slice() -> None:
         ("ReplicaSet", {"template": "POD"}),
         ("LeaderWorkerSet", {"leaderWorkerTemplate": {"size": 1, "workerTemplate": "POD"}}),
         ("LeaderWorkerSet", {"leaderWorkerTemplate": {"leaderTemplate": "POD", "workerTemplate": {"spec": {}}}}),
+        ("RayService", {"rayClusterConfig": {"headGroupSpec": {"template": "POD"}}}),
+        ("RayService", {"rayClusterConfig": {"headGroupSpec": {"template": {"spec": {}}},
+                                             "workerGroupSpecs": [{"groupName": "w", "replicas": 2, "template": "POD"},
+                                                                  {"groupName": "idle", "template": {"spec": {}}}]}}),
     ],
 )  # fmt: skip
 def test_what_makes_pods_of_a_template_is_launched_as_a_deployment_of_it(kind: str, spec: dict[str, Any]) -> None:
@@ -236,6 +248,8 @@ def test_what_makes_pods_of_a_template_is_launched_as_a_deployment_of_it(kind: s
     def filled(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: filled(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [filled(one) for one in value]
         return copy.deepcopy(pod) if value == "POD" else value
 
     given = {"apiVersion": "x/v1", "kind": kind, "metadata": {"name": "mine"}, "spec": filled(spec)}
@@ -257,12 +271,30 @@ def test_what_makes_pods_of_a_template_is_launched_as_a_deployment_of_it(kind: s
         ("LeaderWorkerSet", {"leaderWorkerTemplate": {"size": 4, "workerTemplate": {}}}, "groups of 4 pods"),
         ("LeaderWorkerSet", {}, "the LeaderWorkerSet has no pod in it"),
         ("Rollout", {"workloadRef": {"name": "other"}}, "the Rollout has no pod in it"),
+        ("RayService", {"serveConfigV2": "x"}, "the RayService has no pod in it"),
+        ("RayService", {"rayClusterConfig": {"workerGroupSpecs": [{"groupName": "a", "replicas": 1},
+                                                                  {"groupName": "b", "minReplicas": 1}]}},
+         r"several groups of workers \(a, b\)"),
+        ("RayService", {"rayClusterConfig": {"enableInTreeAutoscaling": True, "workerGroupSpecs": [
+            {"groupName": "a", "replicas": 0, "numOfHosts": 4, "template": {}}]}}, "groups of 4 hosts"),
         ("StatefulSet", {"template": []}, "the StatefulSet has no pod in it"),
     ],
 )  # fmt: skip
 def test_a_workload_without_a_pod_of_its_own_says_so(kind: str, spec: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         workload_of([{"kind": kind, "metadata": {"name": "x"}, "spec": spec}])
+
+
+def test_a_ray_service_serves_at_the_port_called_serve_and_needs_a_command() -> None:
+    ports = [{"name": "gcs-server", "containerPort": 6379}, {"name": "serve", "containerPort": 8100}]
+    server: dict[str, Any] = {"name": "ray-head", "image": "own:1", "ports": ports}
+    head = {"template": {"spec": {"containers": [server]}}}
+    ray = {"kind": "RayService", "metadata": {"name": "r"}, "spec": {"rayClusterConfig": {"headGroupSpec": head}}}
+    assert server_port(server_container(pod_of(workload_of([ray])), None)) == 8100
+    assert needs_command([ray], None, None)
+    server["args"] = ["serve run app:app"]
+    assert not needs_command([ray], None, None)
+    assert not needs_command([deployment()], None, None)
 
 
 def test_a_database_beside_the_deployment_is_not_what_is_tuned_unless_it_is_named() -> None:
