@@ -276,6 +276,30 @@ def test_a_gpu_is_known_by_what_it_is_called(name: str, memory: float) -> None:
     assert gpu_physics("a potato") is None
 
 
+@pytest.mark.parametrize(
+    ("slices", "compute", "of_a_share", "of_all"),
+    [
+        (("25%", "100%"), 0.5, (0.5, 0.25), (0.5, 1.0)),  # MPS and HAMi: each share is its own
+        (("20Gi", "80Gi"), 0.5, (0.5, 0.25), (0.5, 1.0)),
+        (("1g.10gb", "7g.80gb"), 0.5, (0.5 / 7, 0.125), (0.5, 1.0)),  # a MIG instance, shared in its turn
+        (("1g.10gb", "7g.80gb"), None, (1 / 7, 0.125), (1.0, 1.0)),
+        (("25%", "100%"), None, (0.25, 0.25), (1.0, 1.0)),
+    ],
+)
+def test_a_share_of_compute_is_all_that_bounds_it_except_within_a_mig_instance(
+    slices: tuple[str, str], compute: float | None, of_a_share: tuple[float, float], of_all: tuple[float, float]
+) -> None:
+    part = () if compute is None else (Parameter("sm", (compute, 1.0), "gpu_compute"),)
+    space = SearchSpace((Parameter("gpu", ("A100-80GB",), "gpu_type"), Parameter("part", slices, "gpu_memory"), *part))
+    chosen = [
+        {"gpu": "A100-80GB", "part": one} | ({} if compute is None else {"sm": compute}) for one in slices
+    ]  # fmt: skip
+    found = candidates_of(space, chosen, lambda _: None).physics
+    whole = np.log(np.array(gpu_physics("A100-80GB")))
+    for row, (of_compute, of_memory) in zip(found, (of_a_share, of_all), strict=True):
+        assert row[:3] - whole == pytest.approx(np.log([of_compute, of_memory, of_memory]), abs=1e-6)
+
+
 def test_a_lucky_launch_is_believed_in_part_and_what_is_exact_in_full() -> None:
     flat = Prediction(
         np.zeros((3, 1)), np.full((3, 1), 0.1), np.ones((3, 1)), np.zeros(3), np.ones(3), np.full((3, 4), 0.25)

@@ -211,8 +211,11 @@ def _physics(space: SearchSpace, configurations: Sequence[Configuration]) -> Flo
             slice_, part = holders["gpu_memory"], holders["gpu_compute"]
             physics = gpu_physics(name)
             compute, memory = (1.0, 1.0) if slice_ is None else _shares(slice_, one, physics)
-            if part is not None:
-                compute *= _shares(part, one, physics)[0]
+            if part is not None and given.get("gpu_compute") is not None:
+                # MPS and HAMi bound the compute by this alone, whatever part of the memory is granted: a share of
+                # memory is none of compute then. A MIG profile has both, and a share of compute is one of its own.
+                own = compute if (slice_ is not None and _is_mig(one.get(slice_.name))) or compute == 0 else 1.0
+                compute = own * _shares(part, one, physics)[0]
             if compute > 0 and given.get("gpus") != 0:  # a share of 0 is no GPU
                 row[:3] = log_physics(name, compute, memory)
         cores, gib, gpus = given.get("cpu_cores"), given.get("memory"), given.get("gpus")
@@ -220,6 +223,10 @@ def _physics(space: SearchSpace, configurations: Sequence[Configuration]) -> Flo
         row[4] = _log(gib, _GIB) if gib is not None else _log(machine.memory_gib if machine else None)
         row[5] = _log(gpus if gpus is not None else (machine.gpus if machine else None))
     return rows
+
+
+def _is_mig(value: ParameterValue | None) -> bool:
+    return isinstance(value, str) and MIG_PROFILE.search(value.lower()) is not None
 
 
 def _log(value: ParameterValue | None, unit: float = 1.0) -> float:
