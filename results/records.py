@@ -100,6 +100,13 @@ class TrialCounts(Record):
     infeasible: int = 0
     failed: int = 0
 
+    @property
+    def why_nothing(self) -> str:
+        """The headline where no configuration is recommended."""
+        if self.failed and not self.complete + self.pruned + self.infeasible:
+            return "Nothing could be measured: every trial failed"
+        return "No configuration met the SLO"
+
 
 class Choice(Record):
     """One configuration as it is offered to the user: the recommendation itself, or an alternative to it.

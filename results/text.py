@@ -120,6 +120,11 @@ def size(value: int | None) -> str:
     return f"{value / 2**20:,.0f} MiB" if value < 2**30 else f"{figure(value / 2**30)} GiB"
 
 
+def counted(number: object, noun: str) -> str:
+    """`1 trial`, `20 trials`. A number that is counted to a bound only is text: `over 10,000 trials`."""
+    return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"
+
+
 def duration(seconds: float | None) -> str:
     """`2.1 s`, `45 s`, `12 min`, `1.5 h`."""
     if seconds is None or math.isnan(seconds):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from search_spaces.reading import quoted
 from search_spaces.values import quantity
 
 Value = float | str | bool | tuple[Any, ...]
@@ -77,7 +78,8 @@ class Constraint:
             return bool(self._evaluate(values))
         except (TypeError, ZeroDivisionError, OverflowError) as error:
             shown = ", ".join(f"{name}={values[name]}" for name in sorted(self.names))
-            raise ExpressionError(f"{self.text!r} cannot be evaluated for {shown}: {error}") from error
+            place = f" for {shown}" if shown else ""
+            raise ExpressionError(f"{quoted(self.text)} cannot be evaluated{place}: {error}") from error
 
 
 def _number(value: Value) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import Recommendation, ResultsError, StudySummary, TrialRecord, write_report, writes_parquet
-from results.text import duration
+from results.text import counted, duration
 from runners import Runner, RunnerUnavailable
 from tuner.display import Display, Observer, StudyOutline
 from tuner.display.wording import spent_on
@@ -60,7 +60,7 @@ class StudyInterrupted(KeyboardInterrupt):
     """The run was interrupted; `study` holds what was measured, and its files are written."""
 
     def __init__(self, study: Study) -> None:
-        super().__init__(f"{len(study.summary.records)} trials are kept")
+        super().__init__(_kept(study))
         self.study = study
 
 
@@ -314,6 +314,11 @@ def _open(request: TuningRequest, url: str, loaded: LoadedSpec, warm_start: tupl
     return create_study(url, loaded, plan)
 
 
+def _kept(study: Study) -> str:
+    trials = len(study.summary.records)
+    return f"{counted(trials, 'trial')} {'is' if trials == 1 else 'are'} kept"
+
+
 def _tuned(loop: TuningLoop, loaded: LoadedSpec, folder: Path, url: str) -> Study:
     archive = Archive(url, loaded.spec.service.name)
     interrupted = False
@@ -328,7 +333,7 @@ def _tuned(loop: TuningLoop, loaded: LoadedSpec, folder: Path, url: str) -> Stud
         raise UnfitEnvironmentError(f"{error}\nWhat was measured is kept; `resume` goes on.") from error
     study = Study(write_outputs(folder, loaded, archive), loaded, folder)
     if interrupted:
-        loop.display.notice(f"interrupted: {len(study.summary.records)} trials are kept; `resume` goes on with them")
+        loop.display.notice(f"interrupted: {_kept(study)}; `resume` goes on")
         raise StudyInterrupted(study)
     loop.display.recommended(study.recommendation, folder)
     return study

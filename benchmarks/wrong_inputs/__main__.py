@@ -20,7 +20,8 @@ _HEAD = """\
 
 What people's files, bug reports of other tools and attacks once did to a tuner like this one, and what each does here.
 `python -m benchmarks.wrong_inputs --output docs/wrong-inputs.md` wrote this page: every row was tried on this code, and
-`tests/fuzz/test_wrong_inputs.py` holds each to its exit code and its words.
+`tests/fuzz/test_wrong_inputs.py` holds each to its exit code and its words. `FOLDER` stands for the folder of the call,
+and ` / ` for a new line.
 """
 
 
@@ -54,13 +55,13 @@ def _table(scratch: Scratch, cases: tuple[Case, ...], wrong: list[str]) -> str:
         tried = scratch.tried(case)
         if tried.wrong is not None:
             wrong.append(f"{case.kind}: {case.what}: {tried.wrong}: {tried.message}")
-        cells = (case.kind, case.what, str(tried.code), _short(tried.message))
+        cells = (case.kind, case.what, str(tried.code), _short(tried.message.replace(str(scratch.folder), "FOLDER")))
         lines.append("| " + " | ".join(one.replace("|", "\\|") for one in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def _short(message: str) -> str:
-    text = " ".join(message.split()).replace("`", "'")
+    text = " / ".join(" ".join(line.split()) for line in message.splitlines()).replace("`", "'")
     return f"`{text if len(text) <= 300 else text[:300] + '...'}`"
 
 

@@ -107,7 +107,7 @@ CASES: tuple[Case, ...] = (
         "AIPerf, half of the requests failed",
         '{"aiperf_version": "0.7.0", "request_throughput": {"unit": "requests/sec", "avg": 5.69}, "request_latency": {"unit": "ms", "avg": 5, "p50": 5, "p99": 9}, "request_count": {"avg": 336.0}, "error_request_count": {"avg": 336.0}, "request_error_rate": {"unit": "%", "avg": 50.0}}',
         2,
-        r"left out 1: 1 because more than 0.01 of their requests failed",
+        r"left out 1: 1 because more than 1.0% of their requests failed",
         "w.json",
     ),
     _analyzer(

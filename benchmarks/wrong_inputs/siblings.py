@@ -146,7 +146,7 @@ SIBLINGS: tuple[Case, ...] = (
     _table("Latin-1", "cpu_cores,threads,capacity_qps,p99_ms,größe\n1,1,10,20,x\n".encode("latin-1"), 2, r"table\.csv"),
     # Other people's files.
     warm_start(
-        "warmstart-errors-ignored", "GuideLLM, nothing succeeded", json.dumps(_GUIDE), 0, "read 1 trials", "w.json"
+        "warmstart-errors-ignored", "GuideLLM, nothing succeeded", json.dumps(_GUIDE), 0, "read 1 trial", "w.json"
     ),
     warm_start("warmstart-errors-ignored", "a JSON of something else", '{"results": [1, 2]}', 2, r"w\.json", "w.json"),
     warm_start("warmstart-errors-ignored", "an empty file", "", 2, r"w\.json", "w.json"),

@@ -68,18 +68,18 @@ class Scratch:
         code, _, said = tune(self._good, "--service", "spec.yaml", "--budget", 6, "--output", "good")
         if code != 0:
             raise RuntimeError(f"the good run did not end well: {said}")
-        self._folder = folder / "case"
+        self.folder = folder / "case"
 
     def tried(self, case: Case) -> Tried:
         """The call of one case, judged."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        shutil.copytree(self._good, self._folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(self._good, self.folder)
         for name, content in case.files.items():
-            path = self._folder / name
+            path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
         begun = time.process_time()
-        code, shown, said = tune(self._folder, *case.words)
+        code, shown, said = tune(self.folder, *case.words)
         message = said.strip() if code != 0 else _line_with(case.says, shown + said)
         return Tried(code, message, self._wrong(case, code, shown + said, time.process_time() - begun))
 
@@ -90,9 +90,9 @@ class Scratch:
             return f"does not say {case.says!r}"
         if case.hides is not None and case.hides in printed:
             return f"shows {case.hides!r}"
-        if case.stays is not None and not (self._folder / case.stays).exists():
+        if case.stays is not None and not (self.folder / case.stays).exists():
             return f"deletes {case.stays}"
-        if (self._folder.parent / "escaped").exists():
+        if (self.folder.parent / "escaped").exists():
             return "writes outside of its folder"
         return f"takes {seconds:.0f} s" if seconds > _SECONDS else None
 

@@ -38,6 +38,7 @@ _KINDS: Mapping[Kind, tuple[str, str, str, int]] = {
 _MAX_BARS = 120  # trials up to which every one has its error bars
 SCALE = [[0, "rgba(0,114,178,.10)"], [1, "#0072b2"]]  # the stronger, the better, as in the report
 _MAX_POINTS = 1500
+_FEW_TRIALS = 10  # of more, Plotly's own ticks are whole numbers
 _CELLS = 120  # of a picture's width: points closer than that are one
 
 
@@ -187,7 +188,10 @@ def search(study: StudySummary) -> Figure:
     ]  # fmt: skip
     metric = study.question.metrics[0]
     prefix = _prefix(study) if metric.startswith("cost") else ""
-    return _figure(traces, "trial", axis_title(study, metric), logarithmic="y", prefix=prefix)
+    shown = _figure(traces, "trial", axis_title(study, metric), logarithmic="y", prefix=prefix)
+    if len(steps) <= _FEW_TRIALS:
+        shown["layout"]["xaxis"]["dtick"] = 1  # there is no trial 0.5
+    return shown
 
 
 def histogram(probe: ProbeRecord | None, limit_ms: float | None) -> Figure:

@@ -27,7 +27,7 @@ from results.records import (
 from results.report.pictures import metric_name, metric_text
 from results.series import Point, points
 from results.summary import StudySummary
-from results.text import assigned, figure, given, milliseconds, money, one_line
+from results.text import assigned, given, milliseconds, money, one_line, seen_at
 
 _MAX_STEPS = 200  # trials up to which each is a step of the replay
 _FEW_STEPS = 100  # of more trials, each of which is a part of them
@@ -36,7 +36,7 @@ _MAX_BANDS = 200
 _MAX_PAIRED = 4  # parameters: six pairs
 _SCALE = [[0, "rgba(0,114,178,.15)"], [1, BLUE]]  # the stronger, the better, as in the other pictures
 _GAP = 0.08
-_LINE = 44  # letters of a line over the picture
+_LINE = 36  # letters of a line over the picture
 
 
 def replay(study: StudySummary) -> Figure:
@@ -94,8 +94,10 @@ def _came_of(study: StudySummary, record: TrialRecord) -> str:
     if record.state != "complete":
         return f"trial {record.number}: {record.state}" + (f", {record.reason}" if record.reason else "")
     cost = money(record.cost_per_million_requests, study.question.currency)
-    rate = "" if record.capacity_qps is None else f" at {figure(record.capacity_qps.value)} requests/s"
-    late = "" if record.latency.p99_ms is None else f", p99 {milliseconds(record.latency.p99_ms.value)}{rate}"
+    late = ""
+    if record.latency.p99_ms is not None:
+        seen = seen_at(record.latency.latencies_at_qps, None)
+        late = f", p99 {milliseconds(record.latency.p99_ms.value)}{f' {seen}' if seen else ''}"
     return f"trial {record.number}: {cost} per million{late}"
 
 

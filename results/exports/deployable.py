@@ -14,6 +14,7 @@ from results.trial_parts import (
 )
 
 # Of the measured capacity, where no knee was measured; and the least and the most that a target may be of it.
+_MIN_CPU_PERCENT, _MAX_CPU_PERCENT = 10, 95  # below, an idle replica uses as much; above, none is added in time
 _TARGET, _MIN_TARGET, _MAX_TARGET = 0.8, 0.5, 0.9
 _VALLEY = 5  # the peak is so many times the least traffic that replicas are kept for
 _ROOM = 1.5  # for traffic above what was planned
@@ -121,10 +122,15 @@ class Deployable:
     @property
     def target_cpu_percent(self) -> int | None:
         """The same as a share of the requested cores; None where no use of cores was measured, or none is requested."""
-        if not self.needs.cpu_cores or not self.measured.cores_used:
+        used = self.cores_used_at_target
+        if not self.needs.cpu_cores or not used:
             return None
-        used = self.measured.cores_used * self.target_qps / self.measured.capacity.value
-        return min(95, max(10, round(100 * used / self.needs.cpu_cores)))
+        return min(_MAX_CPU_PERCENT, max(_MIN_CPU_PERCENT, round(100 * used / self.needs.cpu_cores)))
+
+    @property
+    def cores_used_at_target(self) -> float:
+        """Cores in use at that rate, in proportion to what was used at the capacity; 0 where that was not measured."""
+        return (self.measured.cores_used or 0.0) * self.target_qps / self.measured.capacity.value
 
     @property
     def concurrency(self) -> int:

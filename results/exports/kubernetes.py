@@ -29,8 +29,17 @@ def explained(one: Deployable) -> str:
     percent, text = one.target_cpu_percent, body(autoscaler(one))
     if percent is None:
         return remarked(text, "averageValue", aim(one))
-    used = figure((one.measured.cores_used or 0.0) * one.target_qps / one.measured.capacity.value)
-    takes = f"at that rate it uses {used} of the {figure(one.needs.cpu_cores)} cores that it requests: {percent}%"
+    cores, requested = one.cores_used_at_target, one.needs.cpu_cores or 1.0
+    takes = f"at that rate it uses {figure(cores)} of the {figure(requested)} cores that it requests: "
+    exact = round(100 * cores / requested)
+    takes += (
+        f"{percent}%"
+        if exact == percent
+        else (
+            f"{exact}%, written as {percent}%.\nThat does not tell a busy replica from an idle one: "
+            "scale by requests per second instead, or request other cores"
+        )
+    )
     return remarked(text, "averageUtilization", f"{aim(one)};\n{takes}")
 
 

@@ -18,7 +18,7 @@ _HEAD = ("configuration", "capacity, requests/s", "95% interval", "p99, ms", "co
 def study_html(study: StudySummary) -> str:
     """Text of the spec and of servers is escaped; nothing in it runs or is fetched."""
     best = study.recommendation
-    title = "No configuration met the SLO." if best.configuration is None else assigned(best.configuration)
+    title = f"{best.trials.why_nothing}." if best.configuration is None else assigned(best.configuration)
     ranked = sorted(
         (record for record in study.records if record.cost_per_million_requests is not None),
         key=lambda record: record.cost_per_million_requests or 0.0,

@@ -38,6 +38,7 @@ from results.text import (
     assigned,
     better_by,
     between,
+    counted,
     duration,
     figure,
     given,
@@ -167,15 +168,15 @@ def question(study: StudySummary) -> str:
     """What was asked, in one line."""
     question = study.question
     within = f", within {' and '.join(question.slo)}" if question.slo else ""
-    noun = "trial" if len(study.records) == 1 else "trials"
-    return f"{question.objective}{within}; {len(study.records)} {noun} of {question.space_size} valid configurations"
+    space = counted(question.space_size, "valid configuration")
+    return f"{question.objective}{within}; {counted(len(study.records), 'trial')} of {space}"
 
 
 def verdict(study: StudySummary) -> tuple[str, str]:
     """What to do, as a word for its colour, and the sentence. Green is for what is sure enough to deploy alone."""
     best, metric = study.recommendation, study.question.metrics[0]
     if best.configuration is None:
-        return "bad", "No configuration met the SLO"
+        return "bad", best.trials.why_nothing
     if not best.meets_slo:
         return "bad", "It does not meet the SLO"
     if best.decision == "keep":

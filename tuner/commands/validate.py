@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from results.text import duration, money
+from results.text import counted, duration, money
 from tuner.errors import ExitCode
 from tuner.launch.checks.before_launch import check, hints, warnings, widest
 from tuner.launch.checks.runnable import Runnable, runnable
@@ -44,11 +44,7 @@ def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:
 
 def _counted(loaded: LoadedSpec) -> str:
     """`1 configuration of 2 parameters`."""
-    size, parameters = loaded.space.size, len(loaded.space.parameters)
-    return (
-        f"{size} configuration{'' if str(size) == '1' else 's'} of "
-        f"{parameters} parameter{'' if parameters == 1 else 's'}"
-    )
+    return f"{counted(loaded.space.size, 'configuration')} of {counted(len(loaded.space.parameters), 'parameter')}"
 
 
 def _takes(loaded: LoadedSpec, fit: Runnable, budget: int) -> str | None:
@@ -58,9 +54,8 @@ def _takes(loaded: LoadedSpec, fit: Runnable, budget: int) -> str | None:
     if expected is None:
         return None
     shown = "" if expected.cost is None else f", about {money(expected.cost, loaded.spec.prices.currency)} of machines"
-    count = "1 trial" if trials == 1 else f"{trials} trials"
     all_of_it = " (all that can run)" if trials == fit.count < budget else ""
     return (
-        f"{count}{all_of_it}, and the best launched again: at most {duration(expected.seconds)} of warm-up and load"
-        f"{shown}; the servers' own start comes on top"
+        f"{counted(trials, 'trial')}{all_of_it}, and the best launched again: at most {duration(expected.seconds)} of "
+        f"warm-up and load{shown}; the servers' own start comes on top"
     )

@@ -21,6 +21,7 @@ from tuner.display.wording import (
     ahead,
     confirmation_line,
     result_lines,
+    space_line,
     spent_on,
     trial_line,
     with_options,
@@ -54,7 +55,7 @@ class LiveDisplay:
         """The outline as a panel; then the live part begins."""
         text = (
             f"{outline.objective}, {outline.slo}\n"
-            f"[bold]{outline.space_size}[/] valid configurations of {outline.parameters} parameters\n"
+            f"[bold]{space_line(outline)}[/]\n"
             f"[bold]{ahead(outline)}[/]\n"
             f"results in {escape(str(outline.output))}"
         )
@@ -104,10 +105,8 @@ class LiveDisplay:
     def recommended(self, recommendation: Recommendation, output: Path) -> None:
         """A panel on standard output."""
         self.close()
-        first, *rest = result_lines(recommendation)
-        body = "\n".join(
-            [f"[bold]{escape(first)}[/]", *(escape(line) for line in rest), f"  files: {escape(str(output))}"]
-        )
+        first, *rest = result_lines(recommendation, output)
+        body = "\n".join([f"[bold]{escape(first)}[/]", *(escape(line) for line in rest)])
         sure = recommendation.decision == "deploy"
         style = "red" if not recommendation.meets_slo else "green" if sure else "yellow"
         self._result.print(Panel(body, border_style=style))

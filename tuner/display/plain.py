@@ -9,7 +9,7 @@ from results import Recommendation, TrialRecord
 from results.text import one_line
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
-from tuner.display.wording import ahead, confirmation_line, result_lines, trial_line, with_options
+from tuner.display.wording import ahead, confirmation_line, result_lines, space_line, trial_line, with_options
 
 
 class PlainDisplay:
@@ -23,10 +23,7 @@ class PlainDisplay:
         """Two lines of what is to come."""
         self._currency, self._finished = outline.currency, outline.finished
         _say(f"{outline.service}: {outline.objective}, {outline.slo}")
-        _say(
-            f"{outline.space_size} valid configurations of {outline.parameters} parameters; {ahead(outline)}; "
-            f"results in {outline.output}"
-        )
+        _say(f"{space_line(outline)}; {ahead(outline)}; results in {outline.output}")
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:  # noqa: ARG002
         """Nothing to say yet: a line per finished trial is enough for a log."""
@@ -59,8 +56,7 @@ class PlainDisplay:
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:
         """To standard output: this is the result."""
-        lines = [*result_lines(recommendation), f"  files: {output}"]
-        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.write("\n".join(result_lines(recommendation, output)) + "\n")
         sys.stdout.flush()
 
     def close(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from results import Estimate, Recommendation, TrialRecord
-from results.text import assigned, duration, figure, interval, money, one_line, seen_at
+from results.text import assigned, counted, duration, figure, interval, money, one_line, seen_at
 from tuner.display.protocol import StudyOutline
 
 # What messages name in backticks as an argument in Python, and the command line has as an option.
@@ -58,9 +59,13 @@ def spent_on(record: TrialRecord) -> float:
 
 def ahead(outline: StudyOutline) -> str:
     """`20 trials to go, at most 8 min of load`."""
-    trials = outline.budget - outline.finished
     at_most = "" if outline.seconds_at_most is None else f", at most {duration(outline.seconds_at_most)} of load"
-    return f"{'1 trial' if trials == 1 else f'{trials} trials'} to go{at_most}"
+    return f"{counted(outline.budget - outline.finished, 'trial')} to go{at_most}"
+
+
+def space_line(outline: StudyOutline) -> str:
+    """`20 valid configurations of 4 parameters`."""
+    return f"{counted(outline.space_size, 'valid configuration')} of {counted(outline.parameters, 'parameter')}"
 
 
 def trial_line(record: TrialRecord, currency: str) -> str:
@@ -76,13 +81,19 @@ def confirmation_line(first: TrialRecord, confirmation: TrialRecord, currency: s
     return f"#{first.number:<3} again      {shown}: {outcome(confirmation, currency)}{before}"
 
 
-def result_lines(recommendation: Recommendation) -> list[str]:
-    """The recommendation as lines: the configuration first, then the reasons."""
+def result_lines(recommendation: Recommendation, output: Path) -> list[str]:
+    """The recommendation as lines: the configuration first, then the reasons, and the folder of its files."""
+    reasons = [f"  {one_line(reason)}" for reason in recommendation.reasons]
+    files = f"  files: {one_line(str(output))}"
     if recommendation.configuration is None:
-        return ["No configuration met the SLO.", *(f"  {one_line(reason)}" for reason in recommendation.reasons)]
+        logs = any(output.glob("trials/*/server.log"))
+        also = [f"  the servers' logs: {one_line(str(output / 'trials'))}/*/server.log"] if logs else []
+        return [f"{recommendation.trials.why_nothing}.", *reasons, files, *also]
     start = {"keep": "Keep what you have", "uncertain": "Recommended, though uncertain"}.get(
         recommendation.decision or "", "Recommended"
     )
-    lines = [f"{start}: {one_line(assigned(recommendation.configuration))}"]
-    lines += [f"  {one_line(reason)}" for reason in recommendation.reasons]
-    return [*lines, f"  confirmed: {str(recommendation.confirmed).lower()}"]
+    if reasons and reasons[0].startswith(said := f"  {start}: "):  # not the same words twice
+        rest = reasons[0].removeprefix(said)
+        reasons[0] = f"  {rest[:1].upper()}{rest[1:]}"
+    first = f"{start}: {one_line(assigned(recommendation.configuration))}"
+    return [first, *reasons, f"  confirmed: {str(recommendation.confirmed).lower()}", files]

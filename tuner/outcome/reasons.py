@@ -21,6 +21,13 @@ from tuner.study.outlook import Outlook
 
 _NOTABLE = 0.05  # interference that is more than noise
 _UNSTEADY = 0.15  # spread between launches of one configuration that is worth a warning on a shared machine
+_BOTTLENECKS = {  # as docs/outputs.md explains them
+    "cpu": "its CPU cores",
+    "gpu": "its GPU",
+    "throttling": "throttling, which stops it when its share of CPU time is used up",
+    "client": "the load generator, so the server may hold more",
+    "wait": "waiting (for a batch, a lock or another service), with CPU and GPU to spare",
+}
 _WORTH_A_WORD = 0.005  # of improvement that an untried configuration may bring
 
 
@@ -56,7 +63,7 @@ def reasons(of: Grounds) -> list[str]:
         said.append(f"{fleet} of them carry {figure(target)} requests/s for {cost} an hour.")
     said += [_how_sure(of), *_current_missing(of), *_against_next(of), *_untried(of)]
     if best.bottleneck:
-        said.append(f"Its bottleneck at its highest rate: {best.bottleneck}.")
+        said.append(f"Its bottleneck at its highest rate: {_BOTTLENECKS.get(best.bottleneck, best.bottleneck)}.")
     pooled = len(of.launches) > 1  # then the interval of all launches together is what counts
     return [*said, *(one for one in best.notes if one not in said and not (pooled and one.startswith(ONE_LAUNCH)))]
 

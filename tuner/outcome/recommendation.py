@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from results import Choice, Recommendation, State, TrialCounts, TrialRecord
+from results.text import counted
 from tuner.outcome.reasons import Grounds, reasons
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import believed, find_current, pooled_record, refuted
 from tuner.search.decision import Decision, decide
-from tuner.search.objective import Objective, pareto_front
+from tuner.search.objective import Objective, pareto_front, undecided
 from tuner.spec.reading import LoadedSpec
 from tuner.study.outlook import Outlook
 
@@ -141,11 +142,14 @@ def _why_nothing(records: Sequence[TrialRecord], confirmations: Launches, counts
         return ["No trial has finished."]
     lost = sum(refuted(one, confirmations.get(one.number, ())) for one in records if one.state == "complete")
     said = [
-        f"None of {len(records)} configurations met the SLO: {counts.infeasible} infeasible, {counts.failed} failed, "
+        f"{counted(len(records), 'trial')}: {counts.infeasible} infeasible, {counts.failed} failed, "
         f"{counts.pruned} pruned."
         if not lost
-        else f"{lost} configurations met the SLO at first, but not when they were measured again."
+        else f"{counted(lost, 'configuration')} met the SLO at first, but not when measured again."
     ]
     texts = [record.reason for record in records if record.reason]
     most_common = sorted(set(texts), key=texts.count, reverse=True)[:3]
-    return [*said, *(f"{texts.count(text)} of {len(records)}: {text}" for text in most_common)]
+    said += [f"{texts.count(text)} of {len(records)}: {text}" for text in most_common]
+    if any(undecided(one) for one in records):
+        said.append("A trial that was too short to tell needs more time (load.max_trial) or a quieter machine.")
+    return said

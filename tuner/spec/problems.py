@@ -13,6 +13,16 @@ from pydantic_core import ErrorDetails
 from tuner.spec.model import Spec
 from tuner.spec.yaml_file import KeyPath, YamlFile
 
+_PATTERNS = {  # what a value must be, in words
+    r"^/": "must begin with /",
+    r"^https?://": "must begin with http:// or https://",
+    r"^[A-Z]{3}$": "must be three capital letters, as in USD",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "must be a variable's name: letters, digits and _, no digit first",
+    r"^[\w.+-]+/[\w.+-]+$": "must be a media type, as in image/jpeg",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$": "must be 1 to 63 letters, digits, '.', '_' or '-', a letter or digit first",
+    r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": "must be 1 to 63 lower-case letters, digits or '-', '-' at neither end",
+}
+
 
 def without_echoes(problems: list[ErrorDetails]) -> list[ErrorDetails]:
     """A value that fits no member of a union is reported once per member; the first report says enough."""
@@ -49,6 +59,8 @@ def message(problem: ErrorDetails) -> str:
     said = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return said
+    if problem["type"] == "string_pattern_mismatch":
+        said = _PATTERNS.get(problem["ctx"]["pattern"], said)
     return f"{said[0].lower()}{said[1:]}{_not(problem)}"
 
 

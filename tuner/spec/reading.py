@@ -25,7 +25,7 @@ from search_spaces import (
     preset_names,
 )
 from search_spaces.masking import remember, remember_pair
-from search_spaces.reading import is_file
+from search_spaces.reading import is_file, shown
 from tuner.errors import SpecError, UsageError
 from tuner.spec.chain import Chain, chain_of
 from tuner.spec.colocation import ColocationError, ServiceSpace, check_best_effort, common_space, prefix_of, shares_of
@@ -174,7 +174,8 @@ def load_spec(path: Path) -> LoadedSpec:
     """Raises SpecError of at most three problems, one a line."""
     file = YamlFile.read(path)
     if not isinstance(file.content, dict):
-        raise SpecError(f"a spec is a mapping that begins with `version: 1` ({path}:1)")
+        empty = "the file is empty; " if file.content is None else ""
+        raise SpecError(f"{empty}a spec is a mapping that begins with `version: 1` ({shown(path)}:1)")
     content = dict(file.content)
     content["prices"] = _prices(file, content.get("prices"))
     if content["prices"] is None:

@@ -23,6 +23,7 @@ from tuner.errors import SpecError
 _MAX_NODES = 200_000
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 100
+_KEY_TWICE = re.compile(r'found duplicate key "([^"]*)"')
 _MERGE = re.compile(r"<<['\"]?\s*:")
 _ANY_CHARACTER = (("request", "body"), ("request", "json"))
 KeyPath = tuple[str | int, ...]
@@ -128,7 +129,7 @@ def _parsed(path: Path, text: str, load: Callable[[], Any]) -> Any:
         raise
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = " ".join((error.problem or error.context or "not YAML").split())
+        problem = _problem(error)
         raise SpecError(f"not valid YAML: {quoted(problem, 160)[1:-1]} ({shown(path)}:{_line(mark)})") from error
     except RecursionError as error:
         raise SpecError(f"too deeply nested, or an alias within its own anchor ({shown(path)}:1)") from error
@@ -139,6 +140,18 @@ def _parsed(path: Path, text: str, load: Callable[[], Any]) -> Any:
             problem = "a value cannot be read as what its tag says, or its form (a number, a date); put it in quotes"
         line = odd or text.count("\n", 0, getattr(error, "position", 0)) + 1
         raise SpecError(f"not valid YAML: {quoted(problem, 160)[1:-1]} ({shown(path)}:{line})") from error
+
+
+def _problem(error: MarkedYAMLError) -> str:
+    """What the parser says; in our words where people meet it often."""
+    said = " ".join((error.problem or error.context or "not YAML").split())
+    if said.startswith("found character '\\t'"):
+        return "a tab cannot indent; use spaces"
+    if twice := _KEY_TWICE.match(said):
+        return f"the key {twice[1]} stands here a second time; remove one of the two"
+    if "another document" in said:
+        return "a second document begins here (---); a spec is one"
+    return said
 
 
 def _refuse_circle(path: Path, node: Any, above: tuple[int, ...]) -> None:

@@ -218,6 +218,15 @@ def test_the_autoscalers_number_is_explained() -> None:
     assert "uses 1.12 of the 2.00 cores that it requests: 56%" in before[2]
 
 
+def test_an_autoscalers_number_that_had_to_be_raised_says_so() -> None:
+    idle = example()
+    idle = replace(idle, measured=replace(idle.measured, cores_used=0.05))
+    text = FORMATS["kubernetes"](idle)["mini-lm-v2.yaml"]
+    assert "averageUtilization: 10\n" in text
+    assert "cores that it requests: 2%, written as 10%." in text
+    assert "scale by requests per second instead" in text
+
+
 def test_keda_scales_at_the_knee_by_the_servers_own_counter_or_by_its_cores() -> None:
     [found] = documents(FORMATS["keda"](runs_it("vllm", image="vllm:1"))["scaledobject.yaml"])
     [trigger] = found["spec"]["triggers"]

@@ -128,7 +128,7 @@ DAMAGED: dict[str, tuple[Damage, str | None]] = {
         sql("UPDATE trial_user_attributes SET value_json = '[' WHERE key = 'tune:evidence'"), None
     ),
     "tables of another version": (sql("UPDATE version_info SET schema_version = 99"), "another version of Optuna"),
-    "no studies": (sql("DELETE FROM studies"), "holds 0 studies"),
+    "no studies": (sql("DELETE FROM studies"), "holds no study"),
     "text that is none": (
         sql("UPDATE trial_user_attributes SET value_json = CAST(x'7b9d7d' AS TEXT)"), "cannot use the storage"
     ),

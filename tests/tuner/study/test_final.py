@@ -64,6 +64,7 @@ def test_today_is_kept_where_it_is_best(tmp_path: Path, tune: Tune) -> None:
     found = recommendation(tmp_path / "tuning" / "noisy")
     assert (found["decision"], found["configuration"], found["saving"]) == ("keep", {"name": "a"}, None)
     assert done.stdout.startswith("Keep what you have: name=a")
+    assert done.stdout.count("Keep what you have") == 1
 
 
 def test_a_final_goes_on_where_an_interrupted_one_was(tmp_path: Path, tune: Tune) -> None:

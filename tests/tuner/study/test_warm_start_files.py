@@ -126,7 +126,7 @@ def test_the_whole_slo_is_asked_of_guidellm_and_aiperf(tmp_path: Path, errors: i
     if held:
         assert capacities(result(tmp_path, {"benchmarks": [one]}, slo)) == {(1, 1): 5.0}
     else:
-        with pytest.raises(UsageError, match="read 1 trials, left out 1"):
+        with pytest.raises(UsageError, match="read 1 trial, left out 1"):
             result(tmp_path, {"benchmarks": [one]}, slo)
 
 

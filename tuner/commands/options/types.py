@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,16 @@ class Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             return value
         if str(value) == "auto":
             return None
-        if str(value).strip()[-1:].isalpha():
-            found = Parsed("duration").convert(value, param, ctx)
-            return found if found > 0 else self.fail(f"{value!r} is no time to spend", param, ctx)
-        return int(click.IntRange(min=1).convert(value, param, ctx))
+        from search_spaces import QuantityError, parse_duration
+        from search_spaces.reading import quoted
+
+        text, found = str(value).strip(), 0.0
+        with contextlib.suppress(QuantityError, ValueError):
+            found = int(text) if text.lstrip("+-").isdecimal() else parse_duration(text)
+        if found <= 0:
+            text = f"{quoted(value)} is not a budget; write a number of trials (20), a time (2h, 90m) or auto"
+            self.fail(text, param, ctx)
+        return found
 
 
 def whichever_first(

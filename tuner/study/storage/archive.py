@@ -95,7 +95,11 @@ class Archive:
         self.url = url
         studies = study_names(url)
         if name is None and len(studies) != 1:
-            raise UsageError(f"the storage holds {len(studies)} studies, so which? {', '.join(studies)}".rstrip("? "))
+            raise UsageError(
+                f"the storage holds {len(studies)} studies; name one of them: {', '.join(studies)}"
+                if studies
+                else "the storage holds no study"
+            )
         if name is not None and name not in studies:
             raise UsageError(f"the storage holds no study named {name}; there are {', '.join(studies) or 'none'}")
         self.name = name or next(iter(studies))

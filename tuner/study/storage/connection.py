@@ -49,8 +49,12 @@ def unreachable(url: str, error: BaseException) -> UnfitEnvironmentError:
             f"cannot use the storage {shown}: {cause}\n"
             "What was stored before is kept; make room or mend it, then `resume` goes on."
         )
+    if isinstance(cause, ModuleNotFoundError):
+        return UnfitEnvironmentError(
+            f"cannot use the storage {shown}: its driver {cause.name} is not installed\n"
+            "For PostgreSQL: pip install 'tune-inference[postgresql]'."
+        )
     return UnfitEnvironmentError(
-        f"cannot use the storage {shown}: {type(cause).__name__}\n"
-        "Check that the database runs, that its driver is installed (pip install 'tune-inference[postgresql]'), "
-        "and that the URL is right."
+        f"cannot use the storage {shown} ({type(cause).__name__})\n"
+        "Check that the database runs, that the user may log in, and that the URL is right."
     )

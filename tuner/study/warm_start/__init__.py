@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from results import TrialRecord
+from results.text import counted
 from search_spaces.reading import InputError, parsed_json, read_json, read_text, shown
 from tuner.errors import SpecError, UsageError
 from tuner.spec.reading import LoadedSpec
@@ -43,12 +44,12 @@ class WarmStart:
     read: int
     records: tuple[TrialRecord, ...]
     left_out: Mapping[str, int]
-    kind: str = "trials"
+    kind: str = "trial"
 
     @property
     def note(self) -> str:
         """What was read, in a sentence."""
-        text = f"{self.name}: read {self.read} {self.kind}"
+        text = f"{self.name}: read {counted(self.read, self.kind)}"
         if not self.left_out:
             return text
         why = [f"{count} because {reason}" for reason, count in Counter(self.left_out).most_common(_MAX_SHOWN)]
@@ -63,13 +64,13 @@ def read_warm_start(path: Path, loaded: LoadedSpec) -> WarmStart:
         found = Archive(sqlite_url(path)).snapshot()
         left_out = Counter("they cannot be read" for _ in found.damaged)
         return WarmStart(shown(path), len(found.records) + len(found.damaged), found.records, left_out)
-    kind = "trials"
+    kind = "trial"
     try:
         if path.is_dir():
             best = _folder(path, loaded, where)
         elif path.suffix.lower() == ".csv":
             table = ToolTable.read(read_text(path))
-            kind = "predictions" if is_aiconfigurator(table) else kind
+            kind = "prediction" if is_aiconfigurator(table) else kind
             best = _table(table, loaded)
         else:
             best = _documents(path, loaded, where)

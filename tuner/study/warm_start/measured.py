@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from results import Estimate, Latencies, TrialRecord
+from results.text import share
 from search_spaces import Configuration, ParameterValue
 from search_spaces.reading import quoted
 from tuner.spec.load import SloLimit
@@ -114,7 +115,7 @@ def check_slo(loaded: LoadedSpec, one: ToolMeasurement) -> None:
     if slo is not None and slo.error_rate is not None:
         allowed = min(allowed, slo.error_rate)
     if one.errors > allowed + 1e-12:
-        raise LeftOutError(f"more than {allowed:.3g} of their requests failed, as a share")
+        raise LeftOutError(f"more than {share(allowed)} of their requests failed")
     for limit in limits:
         held = _held(limit, one.times.get(limit.metric, {}))
         if held is None:
