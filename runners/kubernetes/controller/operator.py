@@ -18,7 +18,6 @@ from runners.kubernetes.controller.runs import TuningRuns
 from runners.protocol import RunnerUnavailable
 
 _LOOK_S = 5.0
-_AGAIN_S = 10.0  # after something that may pass
 _MAY_PASS = (ApiException, RunnerUnavailable, urllib3.exceptions.HTTPError)
 
 _log = logging.getLogger("tune")
@@ -46,9 +45,6 @@ def _handlers(runs: TuningRuns) -> kopf.OperatorRegistry:
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.scanning.disabled = True  # it may not watch other namespaces, nor the kinds that there are
         settings.posting.enabled = False
-        # What kopf remembers goes to annotations: the status is ours, and has a schema.
-        settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
-        settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
         looking.append(asyncio.create_task(_look_on(runs)))
 
     @kopf.on.login(registry=registry)
@@ -60,13 +56,12 @@ def _handlers(runs: TuningRuns) -> kopf.OperatorRegistry:
         for task in looking:
             task.cancel()
 
-    @kopf.on.resume(GROUP, VERSION, PLURAL, registry=registry)
-    @kopf.on.create(GROUP, VERSION, PLURAL, registry=registry)
-    async def begin(body: kopf.Body, **_: Any) -> None:
-        try:
-            await asyncio.to_thread(runs.begin, dict(body))
-        except _MAY_PASS as error:
-            raise kopf.TemporaryError(str(error), delay=_AGAIN_S) from error
+    # An event alone: for its other handlers kopf keeps a copy of the spec in an annotation, which has not room for all.
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def begin(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 (kopf's name)
+        if type != "DELETED" and "deletionTimestamp" not in body["metadata"]:
+            with contextlib.suppress(*_MAY_PASS):  # the next look begins it
+                await asyncio.to_thread(runs.begin, dict(body))
 
     return registry
 

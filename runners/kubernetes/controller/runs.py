@@ -12,7 +12,7 @@ from kubernetes.client.exceptions import ApiException
 
 from runners.kubernetes.cluster import Cluster, words
 from runners.kubernetes.controller.objects import GROUP, PLURAL, VERSION, config_map, job, run_name
-from runners.kubernetes.controller.status import FINISHED, PodState, status_after
+from runners.kubernetes.controller.status import CHANGED, FINISHED, PodState, status_after
 
 _LOG_LINES = 20_000
 _REFUSED = (400, 403, 413, 422)  # what asking again does not mend
@@ -41,18 +41,28 @@ class TuningRuns:
         except ValueError as error:
             self._say(run, {"phase": "Failed", "message": str(error)})
         else:
-            self._say(run, {"phase": "Pending", "message": "its Job is made", "job": run_name(run)})
+            generation = run["metadata"].get("generation")
+            begun = {"phase": "Pending", "message": "its Job is made", "job": run_name(run)}
+            self._say(run, begun | ({} if generation is None else {"observedGeneration": generation}))
 
     def look(self) -> None:
-        """Bring the status of every run that has begun and is not over up to date. Raises as `begin`."""
+        """Bring the status of every run that is not over up to date; one that nobody has begun, as where the kind came
+        after the controller, is begun. Raises as `begin`.
+        """
         custom = self._cluster.custom
         found = self._cluster.ask(custom.list_namespaced_custom_object, GROUP, VERSION, self._cluster.namespace, PLURAL)
         for run in found["items"]:
             status = run.get("status") or {}
-            if "job" in status and status.get("phase") not in FINISHED and "deletionTimestamp" not in run["metadata"]:
-                now = self._status(status)
-                if now != status:
-                    self._say(run, now)
+            if status.get("phase") in FINISHED or "deletionTimestamp" in run["metadata"]:
+                continue
+            if "job" not in status:
+                self.begin(run)
+                continue
+            now = self._status(status)
+            if status.get("observedGeneration", run["metadata"].get("generation")) != run["metadata"].get("generation"):
+                now["message"] = now["message"].removesuffix(CHANGED) + CHANGED
+            if now != status:
+                self._say(run, now)
 
     def _status(self, before: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -75,14 +85,20 @@ class TuningRuns:
         if pod is None:
             return None
         state = next(iter(pod.status.container_statuses or ()), None)
+        evicted = ": ".join(one for one in (pod.status.reason, pod.status.message) if one)
+        if state is None and evicted:
+            return PodState(killed=evicted)
         if state is None:
             conditions = [one for one in pod.status.conditions or () if one.status == "False" and one.message]
             return PodState(waiting=conditions[0].message if conditions else "its pod is not placed yet")
         if state.state.waiting is not None:
             said = (state.state.waiting.reason, state.state.waiting.message)
             return PodState(waiting=": ".join(one for one in said if one))
-        code = None if state.state.terminated is None else state.state.terminated.exit_code
-        return PodState(self._log(pod.metadata.name), exit_code=code)
+        ended = state.state.terminated
+        if ended is None:
+            return PodState(self._log(pod.metadata.name))
+        killed = evicted or (ended.reason if ended.reason == "OOMKilled" else "")
+        return PodState(self._log(pod.metadata.name), exit_code=ended.exit_code, killed=killed)
 
     def _log(self, pod: str) -> str:
         """Its end, unread by the client, which makes Python of what looks like JSON."""
@@ -96,8 +112,9 @@ class TuningRuns:
         return ""
 
     def _say(self, run: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        gone: dict[str, Any] = dict.fromkeys((run.get("status") or {}).keys() - status.keys())  # null removes
         with contextlib.suppress(ApiException):  # it was deleted meanwhile
             self._cluster.ask(
                 self._cluster.custom.patch_namespaced_custom_object_status, GROUP, VERSION, self._cluster.namespace,
-                PLURAL, run["metadata"]["name"], {"status": dict(status)},
+                PLURAL, run["metadata"]["name"], {"status": {**gone, **status}},
             )  # fmt: skip

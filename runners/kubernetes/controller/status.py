@@ -9,21 +9,27 @@ from typing import Any
 
 FINISHED = ("Succeeded", "Failed")
 _NOTHING_MEETS_SLO = 3  # the exit code of `tune`
+_KILLED = 128  # an exit code above it is that plus a signal's number
 _MAX_MESSAGE = 1000  # characters
+_LEFT = "what it was measuring runs until this TuningRun is deleted or another begins"
+CHANGED = "; its spec was changed after it began, which changes nothing: make another TuningRun"
 
 
 @dataclass(frozen=True)
 class PodState:
-    """What is known of the pod that tunes. `waiting` is why its container does not run, `exit_code` how it ended."""
+    """What is known of the pod that tunes. `waiting` is why its container does not run, `exit_code` how it ended, and
+    `killed` why the cluster ended it, in its own words (`OOMKilled`, `Evicted: ...`); empty where it ended by itself.
+    """
 
     log: str = ""
     waiting: str = ""
     exit_code: int | None = None
+    killed: str = ""
 
 
 def status_after(before: Mapping[str, Any], ended: str | None, pod: PodState | None) -> dict[str, Any]:
     """The status now. `ended` is how the Job ended, in the cluster's words: `Complete`, or why it failed."""
-    status = {**before, **_told(pod.log if pod else "")}
+    status = _after_log(before, pod.log if pod else "")
     if pod is None or (pod.waiting and ended is None):
         status |= {"phase": "Pending", "message": pod.waiting if pod else "its pod is not there yet"}
     elif ended is None and pod.exit_code is None:
@@ -44,16 +50,26 @@ def _why(ended: str, pod: PodState | None) -> str:
     if begun is not None:
         said = [line for line in lines[begun:] if not line.startswith("{")][:3]
         return " ".join(said).removeprefix("tune: ")
+    if pod is not None and pod.killed:
+        return f"the tuner's pod was killed: {pod.killed}; {_LEFT}"
+    if pod is not None and pod.exit_code is not None and pod.exit_code > _KILLED:
+        return f"the tuner was killed by signal {pod.exit_code - _KILLED}; {_LEFT}"
     if ended != "Complete":
         return ended
     return "the Job ended without a recommendation in its log"
 
 
-def _told(log: str) -> dict[str, Any]:
-    """How many trials are over, the best of them, and the decision; of each what the log still has."""
-    found: dict[str, Any] = {}
+def _after_log(before: Mapping[str, Any], log: str) -> dict[str, Any]:
+    """How many trials are over, the best of them, and the decision. What an earlier log said stays where this one has
+    no beginning, being cut, or goes on from a stored study; a pod that began anew has nothing of its predecessor's.
+    """
+    earlier, found, begun = dict(before), dict[str, Any](), False
     for line in _documents(log):
-        if line.get("event") == "trial":
+        if line.get("event") == "study":
+            begun, found["trials"] = True, line.get("finished") or 0
+            if not found["trials"]:
+                earlier.pop("best", None)
+        elif line.get("event") == "trial":
             record = line.get("record") or {}
             found["trials"] = found.get("trials", 0) + 1
             if line.get("best") is not None and line["best"] == record.get("number"):
@@ -61,7 +77,9 @@ def _told(log: str) -> dict[str, Any]:
         elif "schema" in line and "configuration" in line:
             found["decision"] = {key: value for key, value in line.items() if key != "alternatives"}
             found["trials"] = sum((line.get("trials") or {}).values())
-    return found
+    if not begun and "trials" in earlier and "decision" not in found:
+        found["trials"] = max(earlier["trials"], found.get("trials", 0))
+    return earlier | found
 
 
 def _best(record: Mapping[str, Any]) -> dict[str, Any]:

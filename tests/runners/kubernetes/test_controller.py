@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from kubernetes import client, config, utils
 from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import stream
 
-from runners.kubernetes.controller import GROUP, PLURAL, VERSION, PodState, run_name, status_after
+from runners.kubernetes.cluster import Cluster
+from runners.kubernetes.controller import GROUP, PLURAL, VERSION, PodState, TuningRuns, run_name, status_after
 from runners.kubernetes.controller.objects import config_map, job
 from tests.conftest import Tune
 from tests.runners.engines import cluster
@@ -101,6 +103,25 @@ def test_a_failed_run_says_why_in_tune_s_own_words() -> None:
     assert status_after({}, "Complete", PodState("", exit_code=0))["phase"] == "Failed", "no decision is no success"
 
 
+def test_a_pod_that_was_killed_says_why_and_one_that_begins_anew_has_nothing_of_the_last() -> None:
+    ended = "BackoffLimitExceeded: it failed"
+    killed = status_after({}, ended, PodState(trial(0, 0, 5.0), exit_code=137, killed="OOMKilled"))
+    assert killed["message"].startswith("the tuner's pod was killed: OOMKilled; what it was measuring runs until")
+    assert status_after({}, ended, PodState("", exit_code=137))["message"].startswith(
+        "the tuner was killed by signal 9"
+    )
+    assert "Evicted: no memory" in status_after({}, ended, PodState(killed="Evicted: no memory"))["message"]
+    before = status_after({"job": "j"}, None, PodState("\n".join(trial(number, 0, 5.0) for number in range(4))))
+    assert (before["trials"], before["best"]["trial"]) == (4, 0)
+    anew = status_after(before, None, PodState('{"event": "study", "finished": 0}'))
+    assert anew["trials"] == 0
+    assert "best" not in anew
+    on = status_after(before, None, PodState('{"event": "study", "finished": 4}\n' + trial(4, 0, 9.0)))
+    assert (on["trials"], on["best"]) == (5, before["best"]), "it goes on where its results are on a volume"
+    cut = status_after(before, None, PodState(trial(3, 0, 9.0)))
+    assert cut["trials"] == 4, "a log that has no beginning counts fewer than there were"
+
+
 @pytest.mark.parametrize("text", ["a: 1\n", "- 1\n", "template: {spec: {containers: []}}\n"])
 def test_a_file_that_holds_no_job_is_refused_in_a_line(tune_in_process: Tune, tmp_path: Path, text: str) -> None:
     (tmp_path / "job.yaml").write_text(text, encoding="utf-8")
@@ -177,6 +198,71 @@ def in_cluster(tmp_path: Path, needs_engine: None) -> Iterator[_InCluster]:
 
 
 _KIND = "CustomResourceDefinition"
+_TUNER = """import signal, time
+signal.signal(signal.SIGUSR1, lambda *_: bytearray(10**9))
+print('{"event": "study", "finished": 0}', flush=True)
+for _ in range(600): time.sleep(1)
+"""
+
+
+@pytest.mark.usefixtures("needs_engine")
+def test_a_run_is_begun_by_a_look_and_outlives_its_pod_but_not_its_tuner(tmp_path: Path) -> None:
+    path, namespace = cluster(), "tune-look"
+    config.load_kube_config(path)
+    [kind] = [one for one in documents(render(tmp_path, {"controller": {"enabled": True}})) if one["kind"] == _KIND]
+    image = {"image": "docker.io/library/small:1", "imagePullPolicy": "Never"}
+    tuner = {**image, "name": "tune", "command": ["python3", "-c", _TUNER], "resources": {"limits": {"memory": "64Mi"}}}
+    pod = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [tuner], "volumes": []}
+    pod["volumes"] = [{"name": "spec", "configMap": {"name": "x"}}]
+    with client.ApiClient() as api:
+        found, kinds = _InCluster(api, namespace), client.ApiextensionsV1Api(api)
+        found.core.create_namespace({"metadata": {"name": namespace}})
+        try:
+            kinds.create_custom_resource_definition(kind, _preload_content=False).close()
+            runs = TuningRuns(Cluster(None, namespace), {"backoffLimit": 0, "template": {"spec": pod}})
+
+            def after(look: Callable[[], None]) -> dict[str, Any]:
+                look()
+                return found.status("a")
+
+            def becomes(phase: str) -> None:
+                until(lambda: after(runs.look).get("phase") == phase, 40, lambda: found.status("a"))
+
+            until(lambda: _created(found, "a"), 20, lambda: "the kind is not served")
+            becomes("Running")
+            body = {"spec": {"budget": 3}}
+            found.custom.patch_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, "a", body)  # before 1.25
+            found.custom.patch_namespaced_custom_object_status(
+                GROUP, VERSION, namespace, PLURAL, "a", {"status": {"best": {"trial": 7}, "trials": 9}}
+            )
+            [first] = found.core.list_namespaced_pod(namespace).items
+            found.core.delete_namespaced_pod(first.metadata.name, namespace, grace_period_seconds=0)
+            until(
+                lambda: found.core.list_namespaced_pod(namespace).items[0].metadata.uid != first.metadata.uid, 30, str
+            )
+            until(lambda: after(runs.look).get("trials") == 0, 30, lambda: found.status("a"))
+            assert "best" not in found.status("a"), "what the gone pod had found is gone with it"
+            assert "its spec was changed" in found.status("a")["message"]
+            [second] = found.core.list_namespaced_pod(namespace).items
+            stream(
+                found.core.connect_get_namespaced_pod_exec, second.metadata.name, namespace, stdout=True, stderr=True,
+                command=["python3", "-c", "import os, signal; os.kill(1, signal.SIGUSR1)"],
+            )  # fmt: skip
+            becomes("Failed")
+            assert "OOMKilled" in found.status("a")["message"]
+        finally:
+            kinds.delete_custom_resource_definition(kind["metadata"]["name"], _preload_content=False).close()
+            found.core.delete_namespace(namespace, _preload_content=False).close()
+
+
+def _created(found: _InCluster, name: str) -> bool:
+    try:
+        found.create(name, service={"version": 1})
+    except ApiException as error:
+        if error.status != 404:
+            raise
+        return False
+    return True
 
 
 @pytest.mark.slow
