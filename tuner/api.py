@@ -6,6 +6,8 @@ Nothing here prints; whoever wants to see what happens passes an observer. Error
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -366,7 +368,14 @@ def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable,
         currency=loaded.spec.prices.currency,
         spent=sum(spent_on(record) for record in finished),
         parallel=parallel,
+        study=_identity(store.plan),
     )
+
+
+def _identity(plan: StudyPlan) -> str:
+    """The same in every run of a study, on whatever machine, and another study's never; tells nothing of it."""
+    known = plan.provenance.get("study") or json.dumps(dict(plan.provenance), sort_keys=True)
+    return hashlib.sha256(known.encode()).hexdigest()[:32]
 
 
 def _announce(

@@ -13,7 +13,8 @@ from search_spaces import Configuration
 @dataclass(frozen=True)
 class StudyOutline:
     """What is known before the first trial. `seconds_at_most` leaves out the servers' own start, `spent` is what
-    earlier trials of the study cost, in `currency`; `parallel` trials run at once.
+    earlier trials of the study cost, in `currency`; `parallel` trials run at once. `study` is the same in every run
+    that goes on with the study, and in no other.
     """
 
     service: str
@@ -28,6 +29,7 @@ class StudyOutline:
     currency: str = ""
     spent: float = 0.0
     parallel: int = 1
+    study: str = ""
 
 
 class Display(Protocol):

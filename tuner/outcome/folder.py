@@ -7,6 +7,7 @@ import datetime
 import fcntl
 import os
 import platform
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -96,6 +97,7 @@ def provenance(loaded: LoadedSpec, seed: int) -> dict[str, str]:
         "seed": str(seed),
         "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
+        "study": secrets.token_hex(8),  # its own, wherever its folder is moved to
         "platform": platform.platform(),
         "processor": _processor(),
         "cpu cores": str(len(os.sched_getaffinity(0))),

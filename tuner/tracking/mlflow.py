@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -60,13 +58,14 @@ class MlflowTracker:
         """Opens the parent run, or goes on with that of the run that is resumed."""
         self._client = self._make_client(tracking_uri=self._uri)
         self._experiment = self._experiment_id(os.environ.get("MLFLOW_EXPERIMENT_NAME") or outline.service)
-        self._finished, study = outline.finished, _study_of(outline)
-        if outline.finished and (parent := self._earlier(study)) is not None:
+        self._finished = outline.finished
+        if outline.study and (parent := self._earlier(outline.study)) is not None:
             self._parent = parent
             self._client.update_run(parent, status="RUNNING")
+            self._close_children()
             return
         tags = {
-            _STUDY: study,
+            _STUDY: outline.study,
             "tune.objective": outline.objective,
             "tune.slo": outline.slo,
             "tune.earlier_trials": outline.finished,
@@ -82,6 +81,12 @@ class MlflowTracker:
             [self._experiment], f"tags.`{_STUDY}` = '{study}'", order_by=["attributes.start_time DESC"], max_results=1
         )
         return str(found[0].info.run_id) if found else None
+
+    def _close_children(self) -> None:
+        """A run that was killed while it wrote a trial has left it open."""
+        half = f"tags.`mlflow.parentRunId` = '{self._parent}' and attributes.status = 'RUNNING'"
+        for run in self._client.search_runs([self._experiment], half):
+            self._client.set_terminated(run.info.run_id, status="KILLED")
 
     def trial(self, trial: FinishedTrial) -> None:
         """Writes a child run, and the best so far to its parent."""
@@ -145,9 +150,3 @@ class MlflowTracker:
         if found is None or found.lifecycle_stage != "active":
             raise TrackerDownError(f"its experiment {name} is deleted; restore it, or set MLFLOW_EXPERIMENT_NAME")
         return str(found.experiment_id)
-
-
-def _study_of(outline: StudyOutline) -> str:
-    """What a resumed run has in common with its beginning: where its results lie, told to nobody in clear."""
-    place = f"{platform.node()}:{outline.output.resolve()}:{outline.service}"
-    return hashlib.sha256(place.encode()).hexdigest()[:32]

@@ -109,7 +109,10 @@ class OtelTracker:
     def begin(self, outline: StudyOutline) -> None:
         """Begins the study's span, which is sent in the end."""
         self._service = outline.service
-        about = {"tune.service": outline.service, "tune.objective": outline.objective, "tune.slo": outline.slo}
+        about: dict[str, Any] = {
+            "tune.service": outline.service, "tune.objective": outline.objective, "tune.slo": outline.slo,
+            "tune.study": outline.study, "tune.earlier_trials": outline.finished,
+        }  # fmt: skip
         self._study = self._tracer.start_span(f"tune {outline.service}", attributes=about)
 
     def trial(self, trial: FinishedTrial) -> None:

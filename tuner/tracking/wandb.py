@@ -57,10 +57,11 @@ class WandbTracker:
         )  # fmt: skip
         run = self._wandb.init(
             mode="offline", dir=str(self._folder), project="tune", name=self._outline.service, job_type="tune",
+            group=self._outline.study or None,  # runs that go on with one study stand together
             config={"objective": self._outline.objective, "slo": self._outline.slo}, settings=settings,
         )  # fmt: skip
         try:
-            for step, trial in enumerate(self._trials):
+            for step, trial in enumerate(self._trials, self._outline.finished):
                 best = figures(trial.best) if trial.best is not None else {}
                 values = {f"trial/{name}": value for name, value in figures(trial.record).items()}
                 run.log(values | {f"best/{name}": value for name, value in best.items()}, step=step)

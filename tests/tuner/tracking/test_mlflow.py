@@ -114,17 +114,28 @@ def test_a_resumed_run_goes_on_with_its_parent_and_writes_no_trial_twice(
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "resumed")
     words = ("--service", demo(tmp_path), "--output", "out", "--mlflow-tracking-uri", server, "--json")
     assert tune_in_process(*words, "--budget", 3).returncode == 0
+    experiment = ask(server, "experiments/get-by-name?experiment_name=resumed")["experiment"]["experiment_id"]
+    runs = ask(server, "runs/search", experiment_ids=[experiment], max_results=100)["runs"]
+    (begun,) = [run["info"]["run_id"] for run in runs if "mlflow.parentRunId" not in named(run["data"]["tags"])]
+    own = [{"key": "mlflow.parentRunId", "value": begun}]
+    half = ask(server, "runs/create", experiment_id=experiment, run_name="trial half", start_time=1, tags=own)["run"]
+    (tmp_path / "out").rename(tmp_path / "moved")
+    words = (*words[:2], "--output", "moved", *words[4:])
     done = tune_in_process(*words, "--budget", 6, "--resume")
     assert done.returncode == 0, done.stderr
     assert "keeps no track" not in done.stderr
     best = json.loads(done.stdout)
-    experiment = ask(server, "experiments/get-by-name?experiment_name=resumed")["experiment"]["experiment_id"]
     runs = ask(server, "runs/search", experiment_ids=[experiment], max_results=100)["runs"]
     children = [run for run in runs if "mlflow.parentRunId" in named(run["data"]["tags"])]
     (parent,) = [run for run in runs if run not in children]
     assert {named(run["data"]["tags"])["mlflow.parentRunId"] for run in children} == {parent["info"]["run_id"]}
     first = sorted(run["info"]["run_name"] for run in children if "again" not in run["info"]["run_name"])
-    assert first == [f"trial {number}" for number in range(6)]
+    assert first == [*(f"trial {number}" for number in range(6)), "trial half"]
+    statuses = {run["info"]["run_id"]: run["info"]["status"] for run in children}
+    assert statuses.pop(half["info"]["run_id"]) == "KILLED", (
+        "a run that was killed while it wrote this had left it open"
+    )
+    assert set(statuses.values()) == {"FINISHED"}
     assert parent["info"]["status"] == "FINISHED"
     tags = named(parent["data"]["tags"])
     assert {name: tags[f"tune.recommended.{name}"] for name in best["configuration"]} == {
