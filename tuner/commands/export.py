@@ -75,6 +75,8 @@ class ShareOptions:
 
 def share_study(options: ShareOptions) -> ExitCode:
     """Raises UsageError where there is nothing to share."""
+    if not options.licence.strip():
+        raise UsageError("--licence is empty; name one by its SPDX identifier, such as CC0-1.0")
     summary, loaded = read_study(options.folder, options.storage, options.study)
     sharing = Sharing(options.licence, options.about, frozenset(options.keep), options.prices)
     shared = share(summary, loaded, sharing)

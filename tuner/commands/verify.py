@@ -134,7 +134,9 @@ def _expected(summary: StudySummary, bounds: list[float]) -> tuple[Expected, Any
 
 
 def live_steps(server: Prometheus, queries: Queries, options: VerifyOptions) -> list[LiveStep]:
-    """Each stretch that has both a rate and a p99, of one replica."""
+    """Each stretch that has both a rate and a p99, of one replica; none where there was no traffic, which has no p99.
+    Raises UsageError where there was some, and nothing to compare.
+    """
     window = options.window
     if window.step_s < _MIN_STEP_S or window.length_s < 2 * window.step_s:
         raise UsageError(f"--step must be at least {_MIN_STEP_S:g} s, and --range several steps")
@@ -143,13 +145,21 @@ def live_steps(server: Prometheus, queries: Queries, options: VerifyOptions) -> 
     def asked(query: str) -> dict[float, float]:
         return _one(query, server.over_time(query, start_s, window.end_s, window.step_s))
 
-    rates, p99s = asked(queries.rate), asked(queries.p99)
+    rates = asked(queries.rate)
+    if not any(rate > 0 for rate in rates.values()):
+        return []
+    p99s = asked(queries.p99)
     replicas = _replicas(options.replicas, asked)
     found = []
     for at in sorted(rates.keys() & p99s.keys()):
         count = replicas if isinstance(replicas, float) else replicas.get(at, 0.0)
         if count > 0 and rates[at] > 0 and p99s[at] > 0:
             found.append(LiveStep(at, rates[at] / count, p99s[at] * queries.to_ms))
+    if not found:
+        raise UsageError(
+            f"{visible(queries.rate)} gives traffic, and no moment of it has both a p99 ({visible(queries.p99)}) and a "
+            f"replica (--replicas {visible(options.replicas)})"
+        )
     return found
 
 

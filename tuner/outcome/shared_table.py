@@ -148,9 +148,8 @@ def _changes(
     if prices.startswith("relative"):
         found.append("prices and their currency: the cheapest configuration costs 1 per hour, the others in proportion")
     if gone := len(summary.records) - len(records):
-        found.append(
-            f"{gone} trial{'s' if gone > 1 else ''} that were pruned or not launched, of which too little is known"
-        )
+        trials = "1 trial that was" if gone == 1 else f"{gone} trials that were"
+        found.append(f"{trials} pruned or not launched, of which too little is known")
     return found
 
 

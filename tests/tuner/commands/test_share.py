@@ -115,4 +115,5 @@ def test_what_cannot_be_shared_is_refused(tune: Tune, study: Path) -> None:
     done = tune("share", "out", "--licence", "CC0-1.0", "--keep", "wieghts")
     assert (done.returncode, "wieghts" in done.stderr) == (2, True)
     assert tune("share", "out").returncode == 2
+    assert "--licence is empty" in tune("share", "out", "--licence", " ").stderr
     assert tune("share", "nowhere", "--licence", "CC0-1.0").returncode == 2

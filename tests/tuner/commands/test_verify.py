@@ -154,9 +154,15 @@ def test_a_deployment_that_is_as_measured_holds_and_a_slower_one_is_found(tmp_pa
         assert "gives no series for that time" in nothing.stderr
         many = tune("verify", "out", *window, "--rate", "rate(request_seconds_count[2s])", "--p99", "up")
         assert "wrap it in sum(...)" in many.stderr
+        query = 'sum(rate(request_seconds_count{job="same"}[2s]))'
+        idle = tune("verify", "out", *window, "--rate", f"0 * {query}", "--p99", "0 / (0 * sum(up))")
+        assert idle.returncode == 6, idle.stdout + idle.stderr
+        assert "there was no traffic at all" in idle.stdout, "of no request there is no p99"
+        unserved = tune("verify", "out", *window, "--rate", query, "--p99", "sum(up)", "--replicas", "0 * sum(up)")
+        assert unserved.returncode == 2, unserved.stdout
+        assert "no moment of it has both a p99 (sum(up)) and a replica" in unserved.stderr
         wrong = tune("verify", "out", *window, "--rate", "sum(", "--p99", "up")
         assert "does not answer sum(" in wrong.stderr
-        query = 'sum(rate(request_seconds_count{job="same"}[2s]))'
         traffic = read_recorded_rates(f"prometheus:{url}?query={query}&range=14s&step=1s&end={end_s}")
         assert 0.5 * RATE_QPS < traffic.mean_qps < 1.5 * RATE_QPS
         assert traffic.name == query
