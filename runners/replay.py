@@ -23,8 +23,9 @@ from runners.protocol import (
     ServerFailed,
     Usage,
 )
-from search_spaces.reading import InputError, read_text, shown
+from search_spaces.reading import InputError, quoted, read_text, shown
 
+_SEPARATORS = {"\t": "tabs", ";": "semicolons"}
 _STATES = ("ok", "oom", "failed")
 _MAX_NUMBER = 1e15  # what is stored of a trial is held to that too
 _NUMBERS = ("capacity_qps", "saturated_qps", "p99_ms", "price_per_hour", "trial_s")
@@ -87,6 +88,14 @@ class ReplayRunner:
         """Whether any row has one."""
         return any(row.p99_ms is not None for row in self._rows.values())
 
+    def has(self, parameters: Mapping[str, ParameterValue]) -> bool:
+        """Whether a row is of this configuration."""
+        return _key(parameters, self._parameters) in self._rows
+
+    def slower_than(self, limit_ms: float) -> int:
+        """How many rows that serve say a p99 above that."""
+        return sum(row.p99_ms is not None and row.p99_ms > limit_ms for row in self._rows.values() if row.capacity_qps)
+
     def price_per_hour(self, parameters: Mapping[str, ParameterValue]) -> float | None:
         """A recorded price is known before the trial, as a price always is."""
         row = self._rows.get(_key(parameters, self._parameters))
@@ -133,13 +142,17 @@ def _read(table: Path, parameters: tuple[str, ...]) -> dict[tuple[str, ...], _Ro
     try:
         with io.StringIO(read_text(table), newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or ()
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
             for name in columns:
-                if list(columns).count(name) > 1:
+                if columns.count(name) > 1:
                     raise TableError(f"{table}:1 has the column {name} more than once", 1)
             for name in (*parameters, "capacity_qps"):
                 if name not in columns:
-                    raise TableError(f"{table}:1 has no column {name}; there are {', '.join(columns) or 'none'}", 1)
+                    there = ", ".join(columns) or "none"
+                    other = "" if len(columns) > 1 else next((one for one in _SEPARATORS if one in there), "")
+                    advice = f"; separate the columns by commas, not by {_SEPARATORS[other]}" if other else ""
+                    raise TableError(f"{table}:1 has no column {name}; there are {quoted(there, 200)[1:-1]}{advice}", 1)
             return _rows(table, reader, parameters)
     except InputError as error:
         raise TableError(f"cannot read {error}") from error
@@ -173,7 +186,7 @@ def _number(text: str | None, place: str, line: int) -> float | None:
     if text is None or not text.strip():
         return None
     try:
-        number = float(text)
+        number = math.nan if "_" in text else float(text)  # Python alone reads 1_000
     except ValueError as error:
         raise TableError(f"{place}: {text!r} is not a number", line) from error
     if not math.isfinite(number) or number < 0:

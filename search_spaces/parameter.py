@@ -93,7 +93,7 @@ def _role_problem(role: Role | None, value: ParameterValue) -> str | None:
     if role == "cpu_cores" and (isinstance(value, bool | str) or not 0 < value < float("inf")):
         return f"{value!r} is not a number of cores above 0"
     if role in _COUNTS and (isinstance(value, bool | str) or value != int(value) or value < 0):
-        return f"{value!r} is not a whole number"
+        return f"{value!r} is not a whole number of at least 0"
     if role == "replicas" and value == 0:
         return "0 replicas serve nothing"
     if role == "batch_delay" and isinstance(value, str):

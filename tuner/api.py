@@ -23,6 +23,7 @@ from tuner.display.wording import spent_on
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.launch.checks.before_launch import check, warnings
 from tuner.launch.checks.runnable import Runnable, runnable
+from tuner.launch.checks.table import doubts
 from tuner.launch.estimate import estimate_run
 from tuner.launch.price import known_price
 from tuner.outcome.folder import held, prepare_output, provenance, write_outputs
@@ -42,7 +43,7 @@ from tuner.study.opening import (
     trial_setup,
 )
 from tuner.study.plan import StudyPlan
-from tuner.study.storage.archive import Archive
+from tuner.study.storage.archive import Archive, study_names
 from tuner.study.storage.begin import NoSuchStudyError, create_study, resume_study
 from tuner.study.storage.connection import sqlite_url
 from tuner.study.storage.damage import damaged
@@ -311,6 +312,11 @@ def _open(request: TuningRequest, url: str, loaded: LoadedSpec, warm_start: tupl
                     request.seed, warm_start, request.budget, request.limits, budget_given=request.budget_given
                 ),
             )
+        if request.storage is None and (others := study_names(url)):
+            raise UsageError(
+                f"the folder holds a study of {', '.join(others)}, and none of {loaded.spec.service.name}\n"
+                "Name the service as it was, another `output`, or leave out `resume` to start anew."
+            )
     seed = request.seed or 0
     plan = StudyPlan(loaded.content, seed, request.budget, warm_start, provenance(loaded, seed), request.limits)
     return create_study(url, loaded, plan)
@@ -382,7 +388,7 @@ def _announce(
     display: Display, runner: Runner, loaded: LoadedSpec, outline: StudyOutline, notes: Sequence[str]
 ) -> None:
     display.study_started(outline)
-    for text in (*notes, *warnings(loaded)):
+    for text in (*notes, *doubts(loaded, runner), *warnings(loaded)):
         display.notice(text)
     if not writes_parquet():
         display.notice("pyarrow is not installed: trials.csv is written, trials.parquet is not")

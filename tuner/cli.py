@@ -17,7 +17,7 @@ from search_spaces.reading import shown
 from tuner import __version__
 from tuner.commands.options.front import FrontDoor
 from tuner.commands.options.groups import plan_options, run_options, share_options, verify_options
-from tuner.commands.options.types import FORMATS, PATH, RUNNERS, Format, Parsed, Rate
+from tuner.commands.options.types import FORMATS, MAX_SEED, PATH, RUNNERS, Change, Format, Parsed, Rate
 from tuner.errors import ExitCode, TuneError
 
 
@@ -70,7 +70,9 @@ def run_command(context: click.Context, /, spec: Path, **options: Any) -> None:
     "--budget", type=click.IntRange(min=1), default=12, show_default=True, metavar="N", help="Trials to spend."
 )
 @click.option("--output", type=PATH, metavar="DIR", help="Where results go.  [default: tuning/demo]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Makes the search repeatable.")
+@click.option(
+    "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Makes the search repeatable."
+)
 @click.pass_context
 def demo(context: click.Context, /, budget: int, output: Path | None, seed: int, *, replay: bool) -> None:
     """Tune from a table in seconds: no server, no load, the same search and the same report.
@@ -198,11 +200,11 @@ def export(context: click.Context, /, **options: Any) -> None:
     help="How many gates may fail where nothing has changed.",
 )  # fmt: skip
 @click.option(
-    "--detect", type=Parsed("share"), default="10%", show_default=True, metavar="SHARE",
+    "--detect", type=Change(), default="10%", show_default=True, metavar="SHARE",
     help="The change that matters: measuring stops early where it is improbable.",
 )  # fmt: skip
 @click.option("--output", type=PATH, metavar="DIR", help="Where gate.json, gate.md, junit.xml go.  [default: DIR/gate]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the load's arrivals.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the load's arrivals.")
 @click.option("--json", "as_json", is_flag=True, help="The decision as JSON on standard output.")
 @click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
 @click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")

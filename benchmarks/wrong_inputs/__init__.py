@@ -6,7 +6,10 @@ a server, load or a cluster is a test of the suite, which the table names: `pyth
 
 from benchmarks.wrong_inputs.cases import CASES
 from benchmarks.wrong_inputs.elsewhere import TESTS
-from benchmarks.wrong_inputs.siblings import SIBLINGS
+from benchmarks.wrong_inputs.odd import ODD
+from benchmarks.wrong_inputs.siblings import SIBLINGS as FIRST
 from benchmarks.wrong_inputs.trying import Case, Scratch, Tried
+
+SIBLINGS = (*FIRST, *ODD)
 
 __all__ = ["CASES", "SIBLINGS", "TESTS", "Case", "Scratch", "Tried"]

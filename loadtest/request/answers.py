@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from loadtest.plan import AnswerCheck
 from loadtest.request.request_check import PlanError
+from search_spaces.reading import quoted
+
+_METASCHEMAS = ("http://json-schema.org/", "https://json-schema.org/")
 
 Check = Callable[[int, bytes], str | None]  # of a status and a body: what is wrong, or None
 
@@ -61,5 +65,41 @@ def _validator(schema: Any, where: str) -> Callable[[Any], bool]:
         made.check_schema(schema)
     except SchemaError as error:
         raise PlanError(f"request.check: {where}: not a JSON schema: {error.message}") from error
+    if (lost := next(_unresolved(schema, schema), None)) is not None:
+        raise PlanError(
+            f"request.check: {where}: $ref {quoted(lost)} leads out of the schema, and nothing is fetched; "
+            "copy what it means into $defs"
+        )
     valid: Callable[[Any], bool] = made(schema).is_valid
     return valid
+
+
+def _unresolved(node: Any, root: Any) -> Iterator[str]:
+    """References that lead out of the schema, or to no place in it. One to an `$id` is left to the validator."""
+    if isinstance(node, list):
+        for inner in node:
+            yield from _unresolved(inner, root)
+    if not isinstance(node, dict):
+        return
+    target = node.get("$ref")
+    if isinstance(target, str) and not _leads_somewhere(target, root):
+        yield target
+    for key, inner in node.items():
+        if key not in ("const", "enum", "examples", "default"):
+            yield from _unresolved(inner, root)
+
+
+def _leads_somewhere(target: str, root: Any) -> bool:
+    document, _, pointer = target.partition("#")
+    if document:
+        return document.startswith(_METASCHEMAS) or '"$id"' in json.dumps(root)
+    place = root
+    for part in unquote(pointer).split("/")[1:] if pointer.startswith("/") else ():
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(place, list) and key.isdecimal() and int(key) < len(place):
+            place = place[int(key)]
+        elif isinstance(place, dict) and key in place:
+            place = place[key]
+        else:
+            return False
+    return True

@@ -58,9 +58,11 @@ def _lines(path: Path) -> Iterator[Body]:
         if not line.strip():
             continue
         try:
-            json.loads(line)
+            json.loads(line, parse_constant=_refuse)
         except RecursionError as error:
             raise PlanError(f"{shown(path)}:{number} is nested too deeply") from error
+        except _NoJsonError as error:
+            raise PlanError(f"{shown(path)}:{number} holds {error}, which JSON has no word for") from error
         except ValueError as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is not UTF-8"
             raise PlanError(f"{shown(path)}:{number} is not JSON: {reason}") from error
@@ -68,6 +70,14 @@ def _lines(path: Path) -> Iterator[Body]:
         yield Body(line.strip())
     if not found:
         raise PlanError(f"the data set {shown(path)} is empty; it needs a line of JSON per request body")
+
+
+class _NoJsonError(ValueError):
+    """`NaN` or `Infinity`, which Python alone reads."""
+
+
+def _refuse(constant: str) -> None:
+    raise _NoJsonError(constant)
 
 
 def _files(path: Path) -> Iterator[Body]:

@@ -10,6 +10,7 @@ from results.text import counted, duration, money
 from tuner.errors import ExitCode
 from tuner.launch.checks.before_launch import check, hints, warnings, widest
 from tuner.launch.checks.runnable import Runnable, runnable
+from tuner.launch.checks.table import doubts
 from tuner.launch.estimate import estimate_run
 from tuner.launch.memory.fit import fit_lines
 from tuner.launch.runner import make_runner
@@ -35,7 +36,7 @@ def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:
         click.echo(f"{fit.refused_share:.0%} of them cannot run here, for example: {fit.refusals[0]}")
     if (text := _takes(loaded, fit, budget)) is not None:
         click.echo(text)
-    for text in warnings(loaded):
+    for text in (*doubts(loaded, runner), *warnings(loaded)):
         click.echo(f"warning: {text}")
     for text in hints(loaded):
         click.echo(f"hint: {text}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from runners import KnowsPrices, Runner
-from search_spaces import Configuration, SearchSpace, parse_size, quantity
+from search_spaces import Configuration, QuantityError, SearchSpace, parse_size, quantity
+from search_spaces.reading import quoted
 from search_spaces.values import MIG_PROFILE
 from tuner.launch.render import NO_GPU, resources
 from tuner.spec.model import GpuPrice, PriceSpec
@@ -111,9 +112,15 @@ def _check_gpu_prices(loaded: LoadedSpec) -> None:
                 f"{asked}? Give a parameter the role gpu_type, as in gpu_type: [T4], or gpu_hour one price",
             )
         if str(name) not in prices.gpu_hour:
-            raise loaded.error(("prices",), f"gpu_hour has no price for {name}, which {gpu_type.name} may choose")  # type: ignore[union-attr]
+            there = f"; there are prices of {', '.join(prices.gpu_hour)}" if prices.gpu_hour else ""
+            may = f"which {gpu_type.name} may choose{there}" if gpu_type else "which is asked for"
+            raise loaded.error(("prices",), f"gpu_hour has no price for {name}, {may}")
         for slice_ in gpu_memory.choices if gpu_memory else ():
             try:
                 gpu_share(slice_, prices.gpu_hour[str(name)], prices.slices)
+            except QuantityError as error:
+                key = ("space", "parameters", gpu_memory.name, "choices") if gpu_memory else ("space",)
+                text = f"{quoted(slice_)} is not a slice of a GPU; write 10Gi, 25%, 0.25 or a MIG profile, 2g.10gb"
+                raise loaded.error(key, text) from error
             except ValueError as error:
                 raise loaded.error(("prices", "gpu_hour", str(name)), f"{gpu_memory.name}={slice_}: {error}") from error  # type: ignore[union-attr]

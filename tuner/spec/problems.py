@@ -23,6 +23,23 @@ _PATTERNS = {  # what a value must be, in words
     r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": "must be 1 to 63 lower-case letters, digits or '-', '-' at neither end",
 }
 
+_TYPES = {  # what a value of another type must be
+    "dict_type": "must be a mapping, as in {key: value}",
+    "mapping_type": "must be a mapping, as in {key: value}",
+    "tuple_type": "must be a list, as in [a, b]",
+    "list_type": "must be a list, as in [a, b]",
+    "string_type": "must be text",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+}
+_CHOICE = "must be a number, text, true or false"
+
 
 def without_echoes(problems: list[ErrorDetails]) -> list[ErrorDetails]:
     """A value that fits no member of a union is reported once per member; the first report says enough."""
@@ -61,6 +78,12 @@ def message(problem: ErrorDetails) -> str:
         return said
     if problem["type"] == "string_pattern_mismatch":
         said = _PATTERNS.get(problem["ctx"]["pattern"], said)
+    elif problem["type"] == "too_short":
+        said = f"needs {problem['ctx']['min_length']} or more"
+    elif problem["type"] == "bool_type" and "choices" in problem["loc"]:
+        said = _CHOICE
+    else:
+        said = _TYPES.get(problem["type"], said)
     return f"{said[0].lower()}{said[1:]}{_not(problem)}"
 
 

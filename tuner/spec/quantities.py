@@ -13,6 +13,8 @@ from search_spaces import QuantityError, parse_duration, parse_percentage, parse
 
 _MONEY = re.compile(r"\s*(?:[$€£]\s*)?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?:USD|EUR|GBP)?\s*")
 
+_MAX_MONEY = 1e12  # in any currency
+
 
 def parse_money(value: object) -> float:
     """An amount of at least 0: `0.04`, `"$0.04"` or `"0.04 USD"`. One currency throughout is the writer's business."""
@@ -22,6 +24,8 @@ def parse_money(value: object) -> float:
     amount = float(match[1]) if match else _as_float(value)
     if not math.isfinite(amount) or amount < 0:
         raise QuantityError(f"{value!r} is not an amount of money of at least 0; write for example 0.04")
+    if amount > _MAX_MONEY:
+        raise QuantityError(f"{value!r} is more than anything costs; write for example 0.04")
     return amount
 
 

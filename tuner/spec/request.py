@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from search_spaces.reading import quoted
+from search_spaces.reading import odd_value, quoted
 from tuner.spec.llm import LlmSpec
 from tuner.spec.quantities import Seconds, Share
 from tuner.spec.section import Section, Text
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_FRAMING = ("content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer")
 _TARGET = re.compile(r"/[!-~]*")
 _LATIN_1 = re.compile(r"[\t -~\x80-\xff]*")
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -135,12 +136,21 @@ class RequestSpec(Section):
         for name, value in headers.items():
             if not _TOKEN.fullmatch(name):
                 raise ValueError(f"{quoted(name)} is not the name of a header")
+            if name.lower() in _FRAMING:
+                raise ValueError(f"{quoted(name)} says where a request ends, which tune writes itself; remove it")
             if not _LATIN_1.fullmatch(value):
                 raise ValueError(
                     f"the value of {quoted(name)} holds a line break, or a character that is not in Latin-1, which is "
                     "all that a header can carry; encode it as the server expects it"
                 )
         return headers
+
+    @field_validator("json_body", mode="after")
+    @classmethod
+    def _is_json(cls, value: Any) -> Any:
+        if (odd := odd_value({"json": value})) is not None:
+            raise ValueError(f"{odd}, which JSON has no word for")
+        return value
 
     @model_validator(mode="after")
     def _one_body(self) -> RequestSpec:

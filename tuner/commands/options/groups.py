@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from tuner.commands.options.tracking import TRACKING_OPTIONS
-from tuner.commands.options.types import PATH, RUNNERS, Budget, Parsed, Rate, whichever_first
+from tuner.commands.options.types import MAX_SEED, PATH, RUNNERS, Budget, Change, Licence, Parsed, Rate, whichever_first
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -32,7 +32,7 @@ _RUN_OPTIONS = (
         help="How many trials to run at once: on one machine with cores of their own, on a cluster where it has room.",
     ),
     click.option(
-        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Makes the search repeatable."
+        "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Makes the search repeatable."
     ),
     click.option("--resume", is_flag=True, help="Go on with the study that an interrupted run left."),
     click.option(
@@ -74,7 +74,7 @@ _VERIFY_OPTIONS = (
         help="How many deployments may fail that do hold.",
     ),
     click.option(
-        "--detect", type=Parsed("share"), default="15%", show_default=True, metavar="SHARE",
+        "--detect", type=Change(), default="15%", show_default=True, metavar="SHARE",
         help="The change of the p99 that matters.",
     ),
     click.option("--output", type=PATH, metavar="DIR", help="Where verify.json goes.  [default: DIR/verify]"),
@@ -133,7 +133,9 @@ _PLAN_OPTIONS = (
 )  # fmt: skip
 
 _SHARE_OPTIONS = (
-    click.option("--licence", required=True, metavar="SPDX", help="Under which licence, such as CC0-1.0."),
+    click.option(
+        "--licence", required=True, type=Licence(), metavar="SPDX", help="Under which licence, such as CC0-1.0."
+    ),
     click.option("--about", default="", metavar="TEXT", help="What was measured, in a sentence; published as it is."),
     click.option(
         "--keep", multiple=True, metavar="PARAMETER", help="Publish the texts of this parameter. May be repeated."

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 
+_SPDX = re.compile(r"\(*[A-Za-z0-9][A-Za-z0-9.+-]*\)*( (AND|OR|WITH) \(*[A-Za-z0-9][A-Za-z0-9.+-]*\)*)*")
 RUNNERS = click.Choice(["process", "docker", "kubernetes", "command", "attach", "replay"])
-PATH = click.Path(path_type=Path)
+MAX_SEED = 2**32 - 1  # of NumPy
 FORMATS = (
     "kubernetes", "patch", "helm-values", "kserve", "kubedl", "seldon", "ray-serve", "compose", "keda",
     "leader-worker-set", "inference-pool", "llm-inference-service", "vllm", "sglang", "json", "triton", "torchserve",
@@ -23,6 +25,31 @@ _ALIASES = {
     "llminferenceservice": "llm-inference-service", "llmisvc": "llm-inference-service", "scaledobject": "keda",
     "terraform": "json", "pulumi": "json",
 }  # fmt: skip
+
+
+class NamedPath(click.Path):
+    """A path that is not empty, as one from a variable that is not set would be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises BadParameter."""
+        if str(value) == "":
+            self.fail("the path is empty; is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = NamedPath(path_type=Path)
+
+
+class Licence(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """An SPDX expression: `CC0-1.0`, `MIT OR Apache-2.0`."""
+
+    name = "SPDX"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises BadParameter."""
+        if not _SPDX.fullmatch(str(value)):
+            self.fail("it is not an SPDX identifier, such as CC0-1.0, CC-BY-4.0 or Apache-2.0", param, ctx)
+        return str(value)
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -42,6 +69,20 @@ class Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             return {"duration": parse_duration, "share": parse_percentage, "money": parse_money}[self.name](value)
         except QuantityError as error:
             self.fail(str(error), param, ctx)
+
+
+class Change(Parsed):
+    """A share above 0: there is always noise enough to hide a change of nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("share")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises BadParameter."""
+        share = super().convert(value, param, ctx)
+        if share <= 0:
+            self.fail(f"{value!r} is not a change; write for example 10%", param, ctx)
+        return share
 
 
 class Rate(click.FloatRange):

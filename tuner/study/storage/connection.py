@@ -44,6 +44,8 @@ def unreachable(url: str, error: BaseException) -> UnfitEnvironmentError:
     shown = harmless_url(url) if "://" in url else "that `storage` names (such as sqlite:///study.db)"
     cause = error.__cause__ or error
     cause = getattr(cause, "orig", None) or cause
+    if "unable to open database file" in str(cause):
+        return UnfitEnvironmentError(f"cannot use the storage {shown}: {cause}\nMake its folder, or name another file.")
     if url.startswith("sqlite"):
         return UnfitEnvironmentError(
             f"cannot use the storage {shown}: {cause}\n"

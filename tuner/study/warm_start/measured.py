@@ -72,7 +72,9 @@ class Best:
             except LeftOutError as error:
                 self.left_out[str(error)] += 1
             except (KeyError, TypeError, AttributeError, ValueError) as error:
-                self.left_out[f"they lack a part ({quoted(str(error), 40)})"] += 1
+                lacking = isinstance(error, KeyError)
+                why = f"they lack {quoted(error.args[0], 40)}" if lacking else "a part is not as the tool writes it"
+                self.left_out[why] += 1
         if failed and len(failed) == self.read:
             for configuration in failed:
                 self.rates[tuple(configuration.items())] = ToolMeasurement(0.0, {}, errors=1.0)
