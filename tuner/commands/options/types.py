@@ -47,7 +47,7 @@ class Licence(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Raises BadParameter."""
-        if not _SPDX.fullmatch(str(value)):
+        if str(value).strip() and not _SPDX.fullmatch(str(value)):  # an empty one is refused by the command
             self.fail("it is not an SPDX identifier, such as CC0-1.0, CC-BY-4.0 or Apache-2.0", param, ctx)
         return str(value)
 
