@@ -10,7 +10,7 @@ import gevent
 
 from loadtest.figures import BackgroundMeasurement, Interval
 from loadtest.generator.load import LoadSegment
-from loadtest.generator.probe.endpoint import Endpoint
+from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.judge.capacity import CapacityResult
 from loadtest.plan import Background, Measurement
 
@@ -24,7 +24,7 @@ class BackgroundLoad:
     """One best-effort service and its users. `alone_qps` is None until it was asked alone."""
 
     background: Background
-    endpoint: Endpoint
+    endpoint: ServerUnderTest
     alone_qps: Interval | None = None
 
     def ask_alone(self) -> None:

@@ -16,7 +16,7 @@ import gevent
 
 from loadtest.figures import Interval
 from loadtest.generator.background import BackgroundLoad, ask_alone
-from loadtest.generator.probe.endpoint import Endpoint
+from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.probe.prober import OpenLoopProber
 from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.reporter import ProgressReporter
@@ -49,7 +49,7 @@ class LoadedTarget:
     """One endpoint and what loads it."""
 
     target: Target
-    endpoint: Endpoint
+    endpoint: ServerUnderTest
 
     @property
     def plan(self) -> LoadPlan:

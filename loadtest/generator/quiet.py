@@ -16,7 +16,7 @@ from loadtest.judge.capacity import Probed
 from loadtest.judge.widening import despite_neighbours, gain_of, taken_in, widened
 from loadtest.neighbours.calibration import machine_speed
 from loadtest.neighbours.documents import MachineSpeed, Neighbours
-from loadtest.neighbours.watch import Look, NeighbourWatch
+from loadtest.neighbours.watch import CounterSample, NeighbourWatch
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Probe
 
 _MAX_REPEATS = 2  # of one stretch
@@ -39,10 +39,10 @@ def _nothing() -> None:
 class MachineWatch(Protocol):
     """What looks at the machine: `NeighbourWatch`, or a made-up one in simulated time."""
 
-    def look(self) -> Look | None:
+    def look(self) -> CounterSample | None:
         """See `NeighbourWatch.look`."""
 
-    def since(self, before: Look | None) -> Neighbours | None:
+    def since(self, before: CounterSample | None) -> Neighbours | None:
         """See `NeighbourWatch.since`."""
 
     def await_quiet(self, at_most_s: float) -> bool:
@@ -81,7 +81,7 @@ class Quiet:
     retries: RetryBudget
     remaining_s: Callable[[], float]
     allowed: float = 0.0
-    begun: Look | None = None
+    begun: CounterSample | None = None
     machine: MachineSpeed | None = None
     token_limits: bool = False  # a generator that waits for a core sees tokens come faster than they do
 

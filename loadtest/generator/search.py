@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from loadtest.figures import Interval
-from loadtest.generator.probe.endpoint import Endpoint
+from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.probe.prober import OpenLoopProber
 from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.reporter import ProgressReporter
@@ -33,7 +33,7 @@ _SLOW_QPS = 1.0
 _EDGE = 0.85  # of what it can do: where a server's limit usually is, as long as nothing is known
 
 
-def measure(plan: LoadPlan, endpoint: Endpoint, reporter: ProgressReporter) -> Measurement:
+def measure(plan: LoadPlan, endpoint: ServerUnderTest, reporter: ProgressReporter) -> Measurement:
     """Blocks for at most about `plan.max_s`."""
     quiet = Quiet.of(plan, reporter.remaining_s)
     warm, disturbed = quiet.measured(lambda: warm_up(endpoint, plan, reporter))
@@ -69,7 +69,7 @@ def refusal(plan: LoadPlan, warm: WarmUp, disturbed: Neighbours | None) -> str:
     return ""
 
 
-def saturate(endpoint: Endpoint, base_s: float) -> list[BurstResult]:
+def saturate(endpoint: ServerUnderTest, base_s: float) -> list[BurstResult]:
     """Closed-loop bursts that show about the most that a server can do whose lone requests take `base_s`."""
     plan = endpoint.plan
     limit_s = max(limit.limit_ms for limit in plan.slo.latency) / 1e3

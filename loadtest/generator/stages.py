@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from loadtest.figures import StageTimes
 from loadtest.generator.load import LoadSegment
-from loadtest.generator.probe.endpoint import Endpoint
+from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.probe.prober import OpenLoopProber
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.plan import LoadPlan, Measurement
@@ -49,7 +49,7 @@ class _Stretch:
 
 
 def with_stage_times(
-    plan: LoadPlan, measurement: Measurement, endpoints: Sequence[Endpoint], reporter: ProgressReporter
+    plan: LoadPlan, measurement: Measurement, endpoints: Sequence[ServerUnderTest], reporter: ProgressReporter
 ) -> Measurement:
     """The measurement with the times of the plan's stages, the entry's (the first endpoint's) first. Unchanged where
     the plan has none, or no capacity was found to load the chain by.
@@ -80,7 +80,7 @@ def with_stage_times(
 
 
 def _loaded(
-    seed: int, rates_qps: Sequence[float], length_s: float, endpoints: Sequence[Endpoint],
+    seed: int, rates_qps: Sequence[float], length_s: float, endpoints: Sequence[ServerUnderTest],
     reporter: ProgressReporter,
 ) -> list[_Stretch]:  # fmt: skip
     """Every endpoint's requests at its rate, all at the same time."""
@@ -102,7 +102,7 @@ def _loaded(
     ]
 
 
-def _saturated(endpoint: Endpoint, users: int) -> float | None:
+def _saturated(endpoint: ServerUnderTest, users: int) -> float | None:
     """Answers per second to so many users who ask the stage directly, one request after the other."""
     begun = endpoint.load.start(LoadSegment(1.0, 0, _CROWD_S, users))
     gevent.sleep(_CROWD_S)

@@ -28,7 +28,7 @@ from loadtest.generator.fleet import Fleet, GeneratorLost, Worker
 from loadtest.generator.joint import LoadedTarget, common, measure_jointly
 from loadtest.generator.load import LocalLoad
 from loadtest.generator.locustfile import LocustTasks, load_users, locust_environment, parsed_options, runner_of
-from loadtest.generator.probe.endpoint import Endpoint
+from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.search import measure
 from loadtest.generator.stages import with_stage_times
@@ -79,7 +79,7 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
         runner.stop()
 
 
-def _measure(plan: LoadPlan | JointPlan, endpoints: Sequence[Endpoint], reporter: ProgressReporter) -> Measurement:
+def _measure(plan: LoadPlan | JointPlan, endpoints: Sequence[ServerUnderTest], reporter: ProgressReporter) -> Measurement:
     if isinstance(plan, LoadPlan):
         return with_stage_times(plan, measure(plan, endpoints[0], reporter), endpoints, reporter)
     count = len(plan.targets)
@@ -90,11 +90,11 @@ def _measure(plan: LoadPlan | JointPlan, endpoints: Sequence[Endpoint], reporter
 
 def _endpoint(
     plan: LoadPlan, arrivals: Arrivals, send: Send, reporter: ProgressReporter, stack: contextlib.ExitStack
-) -> Endpoint:
+) -> ServerUnderTest:
     """What loads one endpoint: this process, and more of them where it asks for them; they end with the stack."""
     alone = LocalLoad(send, arrivals, tolerance_s(plan), streaming=plan.request.stream is not None)
     cache = None if plan.prefix_cache is None else CacheWatch(plan, plan.prefix_cache)
-    endpoint = Endpoint(plan, send, alone, arrivals, reporter, cache)
+    endpoint = ServerUnderTest(plan, send, alone, arrivals, reporter, cache)
 
     def reinforce(processes: int) -> None:
         endpoint.load = stack.enter_context(Fleet(plan, processes))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from loadtest.figures import WarmupPoint
 from loadtest.generator.load import LoadSegment
-from loadtest.generator.probe.endpoint import Endpoint
+from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.plan import LoadPlan
 from loadtest.request.request_log import RequestLog
@@ -47,7 +47,7 @@ class WarmUp:
     lone_s: tuple[float, ...] = ()
 
 
-def warm_up(endpoint: Endpoint, plan: LoadPlan, reporter: ProgressReporter) -> WarmUp:
+def warm_up(endpoint: ServerUnderTest, plan: LoadPlan, reporter: ProgressReporter) -> WarmUp:
     """Lone requests first, which show whether it answers at all, then a few users until it is settled."""
     reporter.moved("warmup")
     begun = time.perf_counter()
@@ -63,7 +63,7 @@ def warm_up(endpoint: Endpoint, plan: LoadPlan, reporter: ProgressReporter) -> W
     return WarmUp(base_s, kinds, settled, points, tuple(latencies) or (base_s,))
 
 
-def _lone(endpoint: Endpoint, until: float) -> tuple[float | None, Counter[str]]:
+def _lone(endpoint: ServerUnderTest, until: float) -> tuple[float | None, Counter[str]]:
     """The median latency of a few requests, when more of them are answered than fail."""
     failed: Counter[str] = Counter()
     while True:
@@ -75,7 +75,7 @@ def _lone(endpoint: Endpoint, until: float) -> tuple[float | None, Counter[str]]
             return None, failed
 
 
-def _until_settled(endpoint: Endpoint, begun: float, until: float) -> tuple[bool, tuple[WarmupPoint, ...]]:
+def _until_settled(endpoint: ServerUnderTest, begun: float, until: float) -> tuple[bool, tuple[WarmupPoint, ...]]:
     load, settled = endpoint.load, False
     started = load.start(LoadSegment(1.0, 0, until - begun, _USERS))
     while not settled and time.perf_counter() < until:

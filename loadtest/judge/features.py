@@ -52,7 +52,7 @@ class Requests:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class NetworkInput:
     """The network's input, and the rates of its bursts and probes in requests/s: the anchors of what it answers."""
 
     query: Floats
@@ -213,7 +213,7 @@ def _latest(probe: Requests) -> Requests:
 
 def tokens(
     asked: Query, lone_s: Floats, bursts: list[BurstResult], probes: list[Requests], unit_qps: float | None = None
-) -> Tokens:
+) -> NetworkInput:
     """Everything that a trial has seen, for one query. The unit of rates is `scale_qps` unless another is given."""
     base = float(np.median(lone_s)) if len(lone_s) else asked.limit_s
     scale = scale_qps(bursts, base) if unit_qps is None else unit_qps
@@ -221,7 +221,7 @@ def tokens(
     lone_s, probes = np.maximum(lone_s, asked.limit_s / _WIDEST), [_latest(probe) for probe in probes]
     of_bursts = [burst_token(burst, asked, base, scale) for burst in bursts]
     of_probes = [probe_token(probe, asked, base, scale) for probe in probes]
-    return Tokens(
+    return NetworkInput(
         query_token(asked, lone_s, scale, len(probes)),
         np.array(of_bursts).reshape(-1, BURST_WIDTH),
         np.array(of_probes).reshape(-1, PROBE_WIDTH),

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
-from loadtest.judge.features import Tokens
+from loadtest.judge.features import NetworkInput
 
 F32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -59,7 +59,7 @@ class ServerNetwork:
         self._w: dict[str, F32] = {name: np.asarray(value, dtype=np.float32) for name, value in weights.items()}
         self._layers = sum(name.endswith("attend.weight") for name in self._w)
 
-    def infer(self, seen: Tokens) -> Inferred:
+    def infer(self, seen: NetworkInput) -> Inferred:
         """Everything that a trial has seen, for one query."""
         probes = seen.probes[-MAX_PROBES:]
         rates = np.concatenate(

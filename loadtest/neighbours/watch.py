@@ -24,7 +24,7 @@ _QUIET_LOOK_S = 0.3
 
 
 @dataclass(frozen=True)
-class Look:
+class CounterSample:
     """The counters at one moment."""
 
     cores: CoreTimes
@@ -59,7 +59,7 @@ class NeighbourWatch:
         watch = cls(known)
         return watch if watch.look() is not None else None
 
-    def look(self) -> Look | None:
+    def look(self) -> CounterSample | None:
         """The counters now; None where the server's processes are gone or may not be seen. Takes some milliseconds."""
         for tree in self._trees:
             tree.cpu_s()  # it finds the processes whose threads are asked
@@ -77,9 +77,9 @@ class NeighbourWatch:
         waited = ThreadTimes(sum(one.ran_s for one in threads), sum(one.waited_s for one in threads))
         copy_s = self._copy.seconds(_COPIES)
         self._fastest_s = min(self._fastest_s, copy_s)
-        return Look(cores, elsewhere, server_s, waited, generator_s, stalled_s, quota_periods(), copy_s)
+        return CounterSample(cores, elsewhere, server_s, waited, generator_s, stalled_s, quota_periods(), copy_s)
 
-    def since(self, before: Look | None) -> Neighbours | None:
+    def since(self, before: CounterSample | None) -> Neighbours | None:
         """What happened between a look and now."""
         now = self.look()
         if before is None or now is None:
@@ -103,7 +103,7 @@ class NeighbourWatch:
         )
         return seen.model_copy(update={"reason": why_disturbed(seen)})
 
-    def _slowness(self, before: Look, now: Look) -> Slowness:
+    def _slowness(self, before: CounterSample, now: CounterSample) -> Slowness:
         passed_s = max(1e-6, now.cores.at - before.cores.at)
         stalled = None
         if now.memory_stalled_s is not None and before.memory_stalled_s is not None:
@@ -143,7 +143,7 @@ class NeighbourWatch:
         return len(own & set(self.cores)) / len(own)
 
 
-def _elsewhere_s(before: Look, now: Look, generator_s: float) -> float:
+def _elsewhere_s(before: CounterSample, now: CounterSample, generator_s: float) -> float:
     if before.elsewhere is None or now.elsewhere is None:
         return 0.0
     return max(0.0, now.elsewhere.busy_since(before.elsewhere) - generator_s)

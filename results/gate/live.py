@@ -153,7 +153,7 @@ def verified(
     if outcome == "holds" and expected.disturbed:
         return Verification("inconclusive", comparison, live, _DISTURBED, _advice(live, comparison))
     reason = None if outcome != "inconclusive" else (
-        f"the noise hides a change of {setting.detect:.0%}: look at a longer time (--range), or measure the "
+        f"the noise hides a change of {setting.detect:.0%}: look at a longer time (`range`), or measure the "
         "recommendation longer (load.max_trial)"
     )  # fmt: skip
     return Verification(outcome, comparison, live, reason, _advice(live, comparison))
@@ -175,8 +175,8 @@ def _advice(live: Live, comparison: Comparison | None) -> tuple[str, ...]:
     said = []
     if comparison is not None and comparison.outcome == "regressed":
         said.append(
-            "Tuning again is worth it once what made it slower is known: `tune gate --measure` tells whether it is the "
-            "service itself (an image, a driver, a model) or what runs beside it there."
+            "Tuning again is worth it once what made it slower is known: `tune gate`, with `measure`, tells whether it is "
+            "the service itself (an image, a driver, a model) or what runs beside it there."
         )
     if live.over_capacity > 0:
         said.append(
@@ -186,7 +186,7 @@ def _advice(live: Live, comparison: Comparison | None) -> tuple[str, ...]:
     elif live.steps and live.peak_qps < _IDLE * live.capacity.value:
         said.append(
             f"At its peak a replica got {live.peak_qps / live.capacity.value:.0%} of what it holds: fewer replicas or "
-            "a smaller configuration would do (`tune plan DIR --traffic 'prometheus:...'`)."
+            "a smaller configuration would do (`tune plan`, with this `traffic`)."
         )
     if not said:
         passed = comparison is not None and comparison.outcome == "passed"

@@ -88,7 +88,7 @@ class Scaling:
 
 
 @dataclass(frozen=True)
-class Simulated:
+class FleetSimulation:
     """Per step of the traffic: replicas that exist (and are paid for), those that serve, and the share that is late."""
 
     step_s: float
@@ -132,7 +132,7 @@ def windowed_peak(traffic: Traffic, cold_start_s: float) -> Floats:
     return np.asarray(np.lib.stride_tricks.sliding_window_view(wrapped, ahead + 1).max(axis=1), dtype=float)
 
 
-def simulate(traffic: Traffic, replica: Replica, scaling: Scaling) -> Simulated:
+def simulate(traffic: Traffic, replica: Replica, scaling: Scaling) -> FleetSimulation:
     """The autoscaler and the queues over the whole traffic. Before it the first rate is taken to have been there for a
     while: nobody knows what came before, and the last rate of a trace that does not repeat would be a jump that never
     was.
@@ -153,7 +153,7 @@ def simulate(traffic: Traffic, replica: Replica, scaling: Scaling) -> Simulated:
 
     weights = np.where(rates > 0, rates, 1.0)
     shares = (missed * weights).reshape(-1, repeat).sum(axis=1) / weights.reshape(-1, repeat).sum(axis=1)
-    return Simulated(traffic.step_s, by_step(existing), by_step(ready), shares, late)
+    return FleetSimulation(traffic.step_s, by_step(existing), by_step(ready), shares, late)
 
 
 def looks_per_step(traffic: Traffic, scaling: Scaling) -> int:

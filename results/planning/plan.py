@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from results.files import ResultsError
-from results.planning.fleet import Replica, Scaling, Simulated, max_scheduled, schedule, simulate
+from results.planning.fleet import Replica, Scaling, FleetSimulation, max_scheduled, schedule, simulate
 from results.planning.mixed import Demand, Mixed, ReplicaKind, best_mixture
 from results.planning.mixture import UNHURRIED, Need, SolverTime
 from results.planning.money import MONTH_H, Offer, Terms, offers
@@ -234,7 +234,7 @@ def _scheduled(
     counts = schedule(traffic, replica, _fixed(wishes)).astype(float)
     shares = replica.miss_share(traffic.rates / np.maximum(counts, 1.0))
     total = float(traffic.rates.sum())
-    fleet = Simulated(traffic.step_s, counts, counts, shares, float((shares * traffic.rates).sum()) / total)
+    fleet = FleetSimulation(traffic.step_s, counts, counts, shares, float((shares * traffic.rates).sum()) / total)
     costs = [
         float(schedule(traffic, _replica(study, record, wishes, end), _fixed(wishes)).mean())
         for end in ("value", "low", "high")
@@ -254,7 +254,7 @@ def _autoscaled(
     """With the highest target that leaves enough room for what comes while a replica starts."""
     min_replicas = max(1, wishes.min_replicas) if min_replicas is None else min_replicas
 
-    def run(target: float) -> tuple[Scaling, Simulated]:
+    def run(target: float) -> tuple[Scaling, FleetSimulation]:
         scaling = Scaling(target, min_replicas, spare=wishes.spare, zones=wishes.zones)
         return scaling, simulate(traffic, replica, scaling)
 
@@ -280,7 +280,7 @@ def _to_zero(study: StudySummary, record: TrialRecord, replica: Replica, traffic
 
 
 def _strategy(
-    name: str, words: str, target: float | None, record: TrialRecord, fleet: Simulated, means: Sequence[float],
+    name: str, words: str, target: float | None, record: TrialRecord, fleet: FleetSimulation, means: Sequence[float],
     wishes: Wishes,
 ) -> Strategy:  # fmt: skip
     price = record.cost_per_hour
@@ -308,7 +308,7 @@ def _preference(study: StudySummary, option: Option) -> list[str]:
     return [
         f"For this traffic trial {option.trial} is cheaper to run than the recommendation (trial "
         f"{study.recommendation.trial}), which is best per request at full load: a fleet is whole replicas, and keeps "
-        f"spare ones. `tune export DIR --trial {option.trial}` has its manifests."
+        f"spare ones. `tune export`, with `trial` {option.trial}, has its manifests."
     ]
 
 

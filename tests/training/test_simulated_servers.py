@@ -89,7 +89,7 @@ def test_the_same_seed_makes_the_same_examples() -> None:
     assert all(np.isfinite(one[name]).all() for name in one if one[name].dtype.kind == "f")
 
 
-def _seen() -> tuple[Query, features.Tokens]:
+def _seen() -> tuple[Query, features.NetworkInput]:
     query = Query(0.1, 0.01)
     trial = Simulated(QUEUES["M/M/1"], Pattern(), query, np.random.default_rng(2)).trial(4)
     return query, features.tokens(query, trial.lone_s, trial.bursts, trial.probes)

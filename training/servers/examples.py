@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.judge.burst import MAX_BURSTS
-from loadtest.judge.features import BURST_WIDTH, METRICS, PROBE_WIDTH, Query, Tokens, tokens
+from loadtest.judge.features import BURST_WIDTH, METRICS, PROBE_WIDTH, Query, NetworkInput, tokens
 from training.servers import families
 from training.servers.arrivals import Pattern
 from training.servers.server import ENGINES, Metric
@@ -124,7 +124,7 @@ def _row(random: Random, found: Curve, query: Query, capacity: float, trial: Tri
     }  # fmt: skip
 
 
-def padded(seen: Tokens) -> Arrays:
+def padded(seen: NetworkInput) -> Arrays:
     """Arrays of one size."""
     bursts, probes = len(seen.bursts), len(seen.probes)
     all_bursts = np.zeros((MAX_BURSTS, BURST_WIDTH), np.float32)

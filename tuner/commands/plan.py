@@ -23,6 +23,7 @@ from results.planning import (
     write_plan,
 )
 from tuner.commands.options.stored import read_study
+from tuner.display.wording import with_options
 from tuner.errors import ExitCode, UsageError
 from tuner.outcome.traffic import read_traffic
 
@@ -69,7 +70,7 @@ def plan(options: PlanOptions) -> ExitCode:
     if options.as_json:
         click.echo(json.dumps(plan_document(found), indent=2))
     else:
-        click.echo(plan_text(found))
+        click.echo(with_options(plan_text(found)))
         click.echo(f"\nwrote plan.json, plan.csv and plan.svg in {folder}")
     return ExitCode.DONE
 

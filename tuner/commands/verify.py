@@ -19,6 +19,7 @@ from results.files import write_text
 from results.gate import Expected, LiveStep, Setting, Verification, expected_curve, verified
 from results.text import figure, milliseconds, share, visible
 from tuner.commands.options.stored import read_study
+from tuner.display.wording import with_options
 from tuner.errors import ExitCode, UsageError
 from tuner.outcome.prometheus import Prometheus, Series
 
@@ -213,7 +214,7 @@ def _lines(summary: StudySummary, found: Verification) -> Iterator[str]:
         yield f"  p99             {milliseconds(one.after)} where {milliseconds(one.before)} were measured"
         yield f"  change          {one.change:+.1%} ({one.low:+.1%} to {one.high:+.1%})"
     if found.reason:
-        yield f"  reason          {visible(found.reason)}"
+        yield f"  reason          {visible(with_options(found.reason))}"
     if live.steps:
         used, peak = live.mean_qps / live.capacity.value, live.peak_qps / live.capacity.value
         yield f"  a replica got   {figure(live.mean_qps)} requests/s ({used:.0%} of its capacity)"
@@ -223,4 +224,4 @@ def _lines(summary: StudySummary, found: Verification) -> Iterator[str]:
     if live.over_limit is not None and live.steps:
         limit = milliseconds(summary.question.slo_p99_ms or 0)
         yield f"  over the limit  the p99 was above {limit} for {share(live.over_limit)} of the time"
-    yield from (f"\n{text}" for text in found.advice)
+    yield from (f"\n{with_options(text)}" for text in found.advice)

@@ -50,7 +50,7 @@ class MetricsDisplay:
             self._server, self._thread = start_http_server(port, addr=host, registry=self._metrics.registry)
         except OSError as error:
             raise UnfitEnvironmentError(
-                f"cannot serve metrics on {host}:{port}: {error.strerror}; change --metrics-port or --metrics-host"
+                f"cannot serve metrics on {host}:{port}: {error.strerror}; change `metrics_port` or `metrics_host`"
             ) from error
 
     def study_started(self, outline: StudyOutline) -> None:

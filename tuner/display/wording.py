@@ -11,7 +11,8 @@ from tuner.display.protocol import StudyOutline
 
 # What messages name in backticks as an argument in Python, and the command line has as an option.
 _ARGUMENT = re.compile(
-    "`(budget|keep|max_cost|mlflow_tracking_uri|name|otlp_endpoint|output|parallel|qps|resume|runner|storage|traffic"
+    "`(budget|keep|max_cost|measure|metrics_host|metrics_port|mlflow_tracking_uri|name|otlp_endpoint|output|parallel"
+    "|qps|range|resume|runner|storage|traffic"
     "|trial|wandb_dir|warm_start)`"
 )
 _OTHERWISE = {"name": "--study"}

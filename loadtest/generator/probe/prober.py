@@ -11,8 +11,8 @@ import numpy as np
 
 from loadtest.generator.load import LoadSegment
 from loadtest.generator.probe.criteria import Criteria
-from loadtest.generator.probe.endpoint import Endpoint
-from loadtest.generator.probe.look import Look
+from loadtest.generator.probe.server import ServerUnderTest
+from loadtest.generator.probe.running import RunningProbe
 from loadtest.generator.probe.record import probed
 from loadtest.judge.capacity import Opinion, Probed
 from loadtest.judge.settling import settle_s
@@ -38,7 +38,7 @@ class OpenLoopProber:
     Several probers of the same endpoint may take turns: what one probe leaves behind is the endpoint's.
     """
 
-    def __init__(self, endpoint: Endpoint, base_s: float, share: float = 1.0) -> None:
+    def __init__(self, endpoint: ServerUnderTest, base_s: float, share: float = 1.0) -> None:
         self.endpoint = endpoint
         self._criteria, self._share = Criteria.of(endpoint.plan, base_s), share
 
@@ -70,7 +70,7 @@ class OpenLoopProber:
         endpoint.probes += 1
         longest_s = min(at_most_s + self.wait_s, max(0.0, self.remaining_s()))
         begun = endpoint.load.start(LoadSegment(rate_qps, plan.seed * 7919 + endpoint.probes, longest_s, plan.users))
-        look = Look(self._criteria, rate_qps, edge_utilisation, begun, endpoint.load.sent(), np.arange(0))
+        look = RunningProbe(self._criteria, rate_qps, edge_utilisation, begun, endpoint.load.sent(), np.arange(0))
         self._watch(look, begun + longest_s, longest_s, enough, ended, opinion, whole=whole)
         found = probed(look, endpoint.load.stop(), endpoint.reporter.started, endpoint.load.workers)
         if endpoint.cache is not None:  # asked when all else is known: a busy server takes a while to say
@@ -84,7 +84,7 @@ class OpenLoopProber:
         return found
 
     def _watch(
-        self, look: Look, end: float, longest_s: float, enough: Callable[[Verdict], bool],
+        self, look: RunningProbe, end: float, longest_s: float, enough: Callable[[Verdict], bool],
         ended: Callable[[], bool], opinion: Opinion | None, *, whole: bool,
     ) -> None:  # fmt: skip
         """Look at the evidence until it decides. A look takes milliseconds, so a thread takes it: arrivals go on."""

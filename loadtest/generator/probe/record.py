@@ -9,7 +9,7 @@ import numpy as np
 
 from loadtest.figures import Percentiles
 from loadtest.generator.load import Effort
-from loadtest.generator.probe.look import Look
+from loadtest.generator.probe.running import RunningProbe
 from loadtest.histogram import LatencyHistogram
 from loadtest.judge.capacity import Probed
 from loadtest.judge.percentile import percentile_ms
@@ -25,7 +25,7 @@ _STARVED = 0.1  # of the time: answers are then read late, which looks as if the
 _STREAM_METRICS: tuple[Metric, ...] = ("ttft", "tpot", "per_token")
 
 
-def probed(look: Look, effort: Effort, search_began: float, workers: int) -> Probed:
+def probed(look: RunningProbe, effort: Effort, search_began: float, workers: int) -> Probed:
     """The probe with its evidence. `effort` is what it cost the generator's `workers` processes; `search_began` is on
     this process's clock, as the look's times are.
     """
@@ -76,7 +76,7 @@ def probed(look: Look, effort: Effort, search_began: float, workers: int) -> Pro
     )
 
 
-def _rates(look: Look, stretch_s: float) -> tuple[float, float]:
+def _rates(look: RunningProbe, stretch_s: float) -> tuple[float, float]:
     """The throughput, and the rate that the probe is known by. A closed loop's throughput is what was answered, since
     each user waits for an answer at its end, and its rate is that too.
     """
@@ -87,7 +87,7 @@ def _rates(look: Look, stretch_s: float) -> tuple[float, float]:
     return throughput_qps, throughput_qps
 
 
-def _why_invalid(look: Look, late_p99_ms: float, late_by_s: float, effort: Effort) -> str:
+def _why_invalid(look: RunningProbe, late_p99_ms: float, late_by_s: float, effort: Effort) -> str:
     """Why a miss cannot be blamed on the server: the generator itself was late or busy, or the machine stood still.
 
     A generator that sends late only makes latencies look longer, so a rate that is met stays met. Where it shares

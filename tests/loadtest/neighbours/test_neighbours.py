@@ -27,7 +27,7 @@ from loadtest.neighbours.calibration import machine_speed
 from loadtest.neighbours.core_times import highest_clock_khz, read_core_times
 from loadtest.neighbours.pressure import QuotaPeriods, memory_stalled_s, quota_periods
 from loadtest.neighbours.process_times import CgroupTimes, ProcessTimes
-from loadtest.neighbours.watch import Look, NeighbourWatch, why_disturbed
+from loadtest.neighbours.watch import CounterSample, NeighbourWatch, why_disturbed
 
 CORE = min(os.sched_getaffinity(0))
 BURN = """
@@ -402,10 +402,10 @@ class SimulatedNeighbour:
     share: float
     looks: int = 0
 
-    def look(self) -> Look | None:
+    def look(self) -> CounterSample | None:
         return None
 
-    def since(self, before: Look | None) -> Neighbours | None:
+    def since(self, before: CounterSample | None) -> Neighbours | None:
         self.looks += 1
         seen = neighbours(others_cores=self.share, server_used_cores=1 - self.share)
         return seen.model_copy(update={"reason": why_disturbed(seen)})

@@ -24,7 +24,7 @@ _LOW_PRIORITY, _FAST_QPS = 19, 2000.0
 
 
 @dataclass
-class Look:
+class RunningProbe:
     """What one probe is, and what of it counts so far: `count` and `weigh` bring it up to date while the load goes on.
 
     `disturbed` is how many requests do not count because the generator stood still. `opinion` is the verdict of an

@@ -23,7 +23,7 @@ _RECOVERED = 2.0  # times a lone request
 
 
 @dataclass
-class Endpoint:
+class ServerUnderTest:
     """One server and what loads it. `load` may be exchanged between probes; the rest of the first line stays.
 
     `cache` tells what the server's cache of prefixes answered. `reinforce` exchanges the load for more generator
