@@ -85,10 +85,10 @@ def _without(content: Any, unknown: set[tuple[int | str, ...]], at: tuple[int | 
 
 def stored_json(kind: type[Record], text: Any) -> Record:
     """As `stored`, from JSON. Raises StoredError."""
-    return stored(kind, plain_json(text))
+    return stored(kind, parse_json(text))
 
 
-def plain_json(text: Any) -> Any:
+def parse_json(text: Any) -> Any:
     """What a stored text of JSON says. Raises StoredError."""
     try:
         return json.loads(text)

@@ -129,7 +129,7 @@ def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, foll
         return f"no proper answer ({type(error).__name__})", False
     if response.status_code in request.good if request.good else response.is_success:
         return None, True
-    said = one_line(excerpt)
+    said = printable(excerpt)
     return f"answered {response.status_code}" + (f" ({said})" if said else ""), True
 
 
@@ -140,7 +140,7 @@ def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 def last_words(log: str) -> str:
     """Of a server that has ended: the last line that names an error, or else nothing."""
-    lines = (one_line(line.encode()) for line in reversed(log.splitlines()))
+    lines = (printable(line.encode()) for line in reversed(log.splitlines()))
     return next((line[:_EXCERPT_BYTES] for line in lines if _ERROR.search(line)), "")
 
 
@@ -148,12 +148,12 @@ def out_of_memory(log: str) -> str:
     """The last line in which a server that has ended names an error for want of memory, its device's or the host's; or
     else nothing. PyTorch, CUDA, vLLM, llama.cpp, Java and C++ say it so, and no runner sees what a GPU lacked.
     """
-    lines = (one_line(line.encode()) for line in reversed(log.splitlines()[-_LAST_LINES:]))
+    lines = (printable(line.encode()) for line in reversed(log.splitlines()[-_LAST_LINES:]))
     named = (line for line in lines if _MEMORY.search(line) and (_ERROR.search(line) or "bad_alloc" in line))
     return next((line[:_EXCERPT_BYTES] for line in named), "")
 
 
-def one_line(text: bytes) -> str:
+def printable(text: bytes) -> str:
     """Fit for a message: a server's body may hold anything, a terminal's control sequences too."""
     printable = (letter if letter.isprintable() else " " for letter in text.decode("utf-8", errors="replace"))
     return " ".join("".join(printable).split())

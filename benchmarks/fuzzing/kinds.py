@@ -217,7 +217,7 @@ class _Answer:
 def _answered(rng: random.Random) -> tuple[int, str, str]:
     from loadtest.plan import AnswerCheck
     from loadtest.request.answers import checker
-    from loadtest.request.decoding import AnswerError, DecodedLines, whole
+    from loadtest.request.decoding import AnswerError, DecodedLines, decoded_body
     from loadtest.request.streams import read_stream
 
     body = mutated_bytes(rng, rng.choice((STREAM, b'{"ok": 1, "more": [1, 2, {"a": null}]}', b"[" * 5000)))
@@ -226,7 +226,7 @@ def _answered(rng: random.Random) -> tuple[int, str, str]:
     packed = mutated_bytes(rng, packed) if rng.random() < 0.3 else packed
     check = checker(AnswerCheck(json_paths={"$..a": {"type": "null"}}, json_schema={"type": "object"}))
     try:
-        check(200, whole(_Answer(packed), encoding))
+        check(200, decoded_body(_Answer(packed), encoding))
         read_stream(DecodedLines(_Answer(packed), encoding), 0.0)
     except AnswerError:
         pass

@@ -16,8 +16,8 @@ import gevent
 
 from loadtest.figures import Interval
 from loadtest.generator.background import BackgroundLoad, ask_alone
-from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.probe.prober import OpenLoopProber
+from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.search import describe, refusal, saturate

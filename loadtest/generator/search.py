@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 from loadtest.figures import Interval
-from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.probe.prober import OpenLoopProber
+from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.warmup import WarmUp, warm_up

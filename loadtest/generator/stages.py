@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from loadtest.figures import StageTimes
 from loadtest.generator.load import LoadSegment
-from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.probe.prober import OpenLoopProber
+from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.plan import LoadPlan, Measurement
 from loadtest.request.request_log import RequestLog

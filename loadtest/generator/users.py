@@ -79,7 +79,9 @@ def run(plan: LoadPlan | JointPlan, report: Callable[[Progress], None]) -> Measu
         runner.stop()
 
 
-def _measure(plan: LoadPlan | JointPlan, endpoints: Sequence[ServerUnderTest], reporter: ProgressReporter) -> Measurement:
+def _measure(
+    plan: LoadPlan | JointPlan, endpoints: Sequence[ServerUnderTest], reporter: ProgressReporter
+) -> Measurement:
     if isinstance(plan, LoadPlan):
         return with_stage_times(plan, measure(plan, endpoints[0], reporter), endpoints, reporter)
     count = len(plan.targets)

@@ -48,7 +48,7 @@ class BurstResult:
         )
 
 
-def enough(users: int, done: int, passed_s: float, max_s: float) -> bool:
+def burst_is_over(users: int, done: int, passed_s: float, max_s: float) -> bool:
     """Whether a burst may end: every user was answered a few times, or the burst's time is over."""
     return passed_s >= max_s or (passed_s >= _MIN_S and done >= max(_ROUNDS * users, users + _MIN_AFTER))
 

@@ -87,7 +87,7 @@ def too_large() -> AnswerError:
     return AnswerError(f"an answer of more than {MAX_BODY_BYTES >> 20} MiB cannot be read")
 
 
-def whole(answer: Pieces, encoding: str) -> bytes:
+def decoded_body(answer: Pieces, encoding: str) -> bytes:
     """The decoded body. Raises AnswerError."""
     decode, body = Decoder(encoding), bytearray()
     while piece := answer.piece():

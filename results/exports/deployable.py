@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from results.planning.fleet import enough
+from results.planning.fleet import replicas_for
 from results.trial_parts import (
     Estimate,
     ParameterValue,
@@ -140,12 +140,12 @@ class Deployable:
     @property
     def replicas(self) -> int:
         """For the traffic given, with one spare; one where none was given."""
-        return 1 if self.qps is None else enough(self.qps / self.measured.capacity.low, self.spare, 1)
+        return 1 if self.qps is None else replicas_for(self.qps / self.measured.capacity.low, self.spare, 1)
 
     @property
     def min_replicas(self) -> int:
         """Of an autoscaler, for a fifth of the traffic."""
-        return 1 if self.qps is None else enough(self.qps / _VALLEY / self.measured.capacity.low, self.spare, 1)
+        return 1 if self.qps is None else replicas_for(self.qps / _VALLEY / self.measured.capacity.low, self.spare, 1)
 
     @property
     def max_replicas(self) -> int:
@@ -153,5 +153,5 @@ class Deployable:
         return (
             10
             if self.qps is None
-            else max(self.min_replicas + 1, enough(_ROOM * self.qps / self.target_qps, self.spare, 1))
+            else max(self.min_replicas + 1, replicas_for(_ROOM * self.qps / self.target_qps, self.spare, 1))
         )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from results.exports.deployable import Deployable
 from results.exports.documents import Document, NotExportable, header, to_yaml
-from results.exports.kubernetes import environment, metadata, pod, resources
+from results.exports.kubernetes import env_entries, metadata, pod, resources
 
 Option = str | bool
 _HOST_OPTIONS = ("host", "port", "model", "model-path", "served-model-name")  # which a platform sets by itself
@@ -47,7 +47,7 @@ def llm_inference_service(one: Deployable) -> dict[str, str]:
     if one.program.image:
         server["image"] = one.program.image
     arguments = [{"name": "VLLM_ADDITIONAL_ARGS", "value": _words(given)}] if given else []
-    server["env"] = [*environment(one), *arguments]
+    server["env"] = [*env_entries(one), *arguments]
     served = str(options.get("served-model-name", model))
     rest = {key: value for key, value in pod(one).items() if key in ("nodeSelector", "tolerations")}
     tensor = given.get("tensor-parallel-size")

@@ -21,10 +21,10 @@ def kubernetes(one: Deployable) -> dict[str, str]:
     ResourceClaimTemplate where the replica claims its GPUs.
     """
     documents = [*beside(one), deployment(one), service(one)]
-    return {f"{one.name}.yaml": f"{to_yaml(documents, header(one))}---\n{explained(one)}"}
+    return {f"{one.name}.yaml": f"{to_yaml(documents, header(one))}---\n{explained_autoscaler(one)}"}
 
 
-def explained(one: Deployable) -> str:
+def explained_autoscaler(one: Deployable) -> str:
     """The autoscaler as text, with a comment that says where its number is from."""
     percent, text = one.target_cpu_percent, body(autoscaler(one))
     if percent is None:
@@ -83,7 +83,7 @@ def helm_values(one: Deployable) -> dict[str, str]:
     if one.program.command:
         values["command"] = list(one.program.command)
     if one.program.env or one.program.secrets:
-        values["env"] = environment(one)
+        values["env"] = env_entries(one)
     server = container(one)
     values |= {"readinessProbe": server["readinessProbe"], "livenessProbe": server["livenessProbe"]}
     values |= {"volumeMounts": server["volumeMounts"]} if "volumeMounts" in server else {}
@@ -171,7 +171,7 @@ def container(one: Deployable, name: str | None = None) -> Document:
     if one.program.command:
         found["command"] = list(one.program.command)
     if one.program.env or one.program.secrets:
-        found["env"] = environment(one)
+        found["env"] = env_entries(one)
     mounts = [{"name": "files", "mountPath": one.program.files_folder, "readOnly": True}] if one.program.files else []
     if one.needs.shm_bytes:
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 (the container's own)
@@ -272,7 +272,7 @@ def _placement(one: Deployable) -> Document:
     return found
 
 
-def environment(one: Deployable) -> list[Mapping[str, Any]]:
+def env_entries(one: Deployable) -> list[Mapping[str, Any]]:
     """A secret's value is that of a Secret by the service's name, which is for the user to make."""
     reference = f"{one.name}-secrets"
     hidden = [name for name in one.program.secrets if name not in one.program.env]

@@ -54,7 +54,7 @@ def keda(one: Deployable) -> dict[str, str]:
     }
     text = remarked(body(document), *remark)
     text = remarked(text, "serverAddress", "write your Prometheus here")
-    return {"scaledobject.yaml": comment(f"{header(one)}\nFor the Deployment of `--format kubernetes`.") + text}
+    return {"scaledobject.yaml": comment(f"{header(one)}\nFor the Deployment of the format `kubernetes`.") + text}
 
 
 def leader_worker_set(one: Deployable) -> dict[str, str]:
@@ -93,7 +93,7 @@ def inference_pool(one: Deployable) -> dict[str, str]:
         },
     }
     text = remarked(body(document), "endpointPickerRef", "the Service of your endpoint picker, as its chart names it")
-    head = f"{header(one)}\nFor the Deployment of `--format kubernetes`."
+    head = f"{header(one)}\nFor the Deployment of the format `kubernetes`."
     return {"inferencepool.yaml": comment(head) + text}
 
 

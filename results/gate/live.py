@@ -175,8 +175,8 @@ def _advice(live: Live, comparison: Comparison | None) -> tuple[str, ...]:
     said = []
     if comparison is not None and comparison.outcome == "regressed":
         said.append(
-            "Tuning again is worth it once what made it slower is known: `tune gate`, with `measure`, tells whether it is "
-            "the service itself (an image, a driver, a model) or what runs beside it there."
+            "Tuning again is worth it once what made it slower is known: `tune gate`, with `measure`, tells whether it "
+            "is the service itself (an image, a driver, a model) or what runs beside it there."
         )
     if live.over_capacity > 0:
         said.append(

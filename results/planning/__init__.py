@@ -4,7 +4,7 @@ It launches nothing. A fleet is simulated as a fluid with an autoscaler (`fleet`
 and the cheapest that keeps the objective is the plan (`plan`).
 """
 
-from results.planning.fleet import Replica, Scaling, FleetSimulation, schedule, simulate
+from results.planning.fleet import FleetSimulation, Replica, Scaling, schedule, simulate
 from results.planning.mixed import FleetPart, Mixed
 from results.planning.money import Offer, Terms
 from results.planning.output import plan_chart, plan_csv, plan_document, plan_text, write_plan
@@ -14,6 +14,7 @@ from results.planning.traffic import PATTERNS, Pattern, Traffic, pattern, record
 __all__ = [
     "PATTERNS",
     "FleetPart",
+    "FleetSimulation",
     "Mixed",
     "Offer",
     "Option",
@@ -21,7 +22,6 @@ __all__ = [
     "Plan",
     "Replica",
     "Scaling",
-    "FleetSimulation",
     "Strategy",
     "Terms",
     "Traffic",

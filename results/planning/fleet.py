@@ -98,7 +98,7 @@ class FleetSimulation:
     miss_share: float
 
 
-def enough(load: float, spare: int, zones: int) -> int:
+def replicas_for(load: float, spare: int, zones: int) -> int:
     """Replicas for a load in units of one replica's capacity, with spares, and with one zone of several lost."""
     needed = max(0, math.ceil(min(load, _MAX_LOAD) - 1e-9))
     if needed == 0:
@@ -111,14 +111,14 @@ def enough(load: float, spare: int, zones: int) -> int:
 def schedule(traffic: Traffic, replica: Replica, scaling: Scaling) -> Ints:
     """The least replicas per step that hold the SLO, started early enough to serve when they are needed."""
     levels, place = np.unique(windowed_peak(traffic, replica.cold_start_s), return_inverse=True)
-    need = [enough(rate / replica.capacity_qps, scaling.spare, scaling.zones) for rate in levels]
+    need = [replicas_for(rate / replica.capacity_qps, scaling.spare, scaling.zones) for rate in levels]
     return np.maximum(np.array(need, dtype=np.int64)[place], scaling.min_replicas)
 
 
 def max_scheduled(traffic: Traffic, replica: Replica, scaling: Scaling) -> int:
     """The highest that `schedule` has: that of the highest rate, since more load never needs fewer replicas."""
     return max(
-        enough(traffic.peak_qps / replica.capacity_qps, scaling.spare, scaling.zones), scaling.min_replicas
+        replicas_for(traffic.peak_qps / replica.capacity_qps, scaling.spare, scaling.zones), scaling.min_replicas
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def _fewer(aim: int, serving: int, pending: list[tuple[int, int]]) -> tuple[int,
 
 def _wanted(rate_qps: float, replica: Replica, scaling: Scaling) -> int:
     assert scaling.target is not None  # noqa: S101 (a fixed fleet never asks)
-    wanted = enough(rate_qps / (scaling.target * replica.capacity_qps), scaling.spare, scaling.zones)
+    wanted = replicas_for(rate_qps / (scaling.target * replica.capacity_qps), scaling.spare, scaling.zones)
     return min(scaling.max_replicas, max(scaling.min_replicas, wanted))
 
 

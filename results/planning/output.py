@@ -13,7 +13,7 @@ from results.files import write_text
 from results.planning.mixed import Mixed
 from results.planning.plan import Option, Plan, Strategy
 from results.report.chart import Axis, Chart, Frame, Mark, Note, area, line, steps
-from results.report.report import environment
+from results.report.report import template_environment
 from results.text import duration, energy, figure, given, goodput, money, money_between, share, visible
 
 _MAX_DRAWN = 600
@@ -24,7 +24,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "plan.json", json.dumps(plan_document(plan), indent=2) + "\n")
     write_text(folder / "plan.csv", plan_csv(plan))
-    template = environment(html=True).get_template("plan.svg.j2")
+    template = template_environment(html=True).get_template("plan.svg.j2")
     write_text(folder / "plan.svg", template.render(chart=plan_chart(plan)))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from results.files import ResultsError
-from results.planning.fleet import Replica, Scaling, FleetSimulation, max_scheduled, schedule, simulate
+from results.planning.fleet import FleetSimulation, Replica, Scaling, max_scheduled, schedule, simulate
 from results.planning.mixed import Demand, Mixed, ReplicaKind, best_mixture
 from results.planning.mixture import UNHURRIED, Need, SolverTime
 from results.planning.money import MONTH_H, Offer, Terms, offers
@@ -57,7 +57,7 @@ class Strategy:
     max_replicas: int
     monthly: Estimate | None
     miss_share: float
-    simulated: Simulated
+    simulated: FleetSimulation
     offers: tuple[Offer, ...]
 
 

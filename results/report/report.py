@@ -105,11 +105,11 @@ def write_report(folder: Path, summary: StudySummary) -> None:
         "provenance": _provenance(summary),
     }
     for name in ("report.html", "report.md"):
-        text = environment(html=name.endswith(".html")).get_template(f"{name}.j2").render(values)
+        text = template_environment(html=name.endswith(".html")).get_template(f"{name}.j2").render(values)
         write_text(folder / name, text, private=True)  # the ends of servers' logs stand in it
 
 
-def environment(*, html: bool) -> Environment:
+def template_environment(*, html: bool) -> Environment:
     """Templates whose every text is made harmless: for HTML and SVG, or for Markdown."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup

@@ -62,6 +62,6 @@ class Engine:
             raise RunnerUnavailable(f"the Docker engine has not answered for {_GIVE_UP_S:g} s") from error
 
 
-def refusal(error: APIError) -> str:
+def engine_message(error: APIError) -> str:
     """The engine's own words, on one line."""
     return " ".join(str(error.explanation or error).split())[:300]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from docker.errors import APIError, BuildError, NotFound
 
-from runners.docker.engine import Engine, refusal
+from runners.docker.engine import Engine, engine_message
 from runners.protocol import RunnerUnavailable
 
 
@@ -33,7 +33,7 @@ class Images:
                 raise RunnerUnavailable(f"the image {name} does not build: {str(error)[:300]}") from error
             except APIError as error:
                 raise RunnerUnavailable(
-                    f"there is no image {name} here, and it cannot be pulled: {refusal(error)}\n"
+                    f"there is no image {name} here, and it cannot be pulled: {engine_message(error)}\n"
                     "Build it, name another (service.image), or name a folder to build it from (runner.docker.build)."
                 ) from error
             return self._ids[name]

@@ -16,7 +16,7 @@ from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount
 
 from runners.docker.devices import NamedDevices
-from runners.docker.engine import Engine, refusal
+from runners.docker.engine import Engine, engine_message
 from runners.docker.images import Images
 from runners.docker.secret_file import give_secrets, with_secrets
 from runners.host.cores import Allotment, Cores
@@ -181,7 +181,7 @@ class DockerRunner:
             )
         except APIError as error:
             if error.status_code != 409:  # it answered an earlier try of this call, whose answer was lost
-                raise ServerFailed(f"Docker cannot create the container: {refusal(error)}") from error
+                raise ServerFailed(f"Docker cannot create the container: {engine_message(error)}") from error
         if by_file:
             give_secrets(self._engine, name, by_file)
 
@@ -189,7 +189,7 @@ class DockerRunner:
         try:
             self._engine.ask(self._engine.client.api.start, name)
         except APIError as error:
-            words = refusal(error)
+            words = engine_message(error)
             program = container.command[0] if container.command else "the image's program"
             what = f"cannot run {program!r}" if "exec" in words else "Docker cannot start the container"
             raise ServerFailed(f"{what}: {words}") from error
@@ -358,7 +358,7 @@ def _remove(engine: Engine, name: str) -> None:
         return
     except APIError as error:
         if error.status_code != 409:  # its removal is under way
-            raise RunnerUnavailable(f"Docker cannot remove the container {name}: {refusal(error)}") from error
+            raise RunnerUnavailable(f"Docker cannot remove the container {name}: {engine_message(error)}") from error
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:

@@ -155,10 +155,10 @@ def gpu_names() -> tuple[str, ...]:
 
 def usable_gpus() -> tuple[Gpu, ...]:
     """This machine's whole GPUs: those of CUDA_VISIBLE_DEVICES, by index or UUID, where we were given only some."""
-    return visible(_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return visible_gpus(_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def visible(gpus: tuple[Gpu, ...], named: str | None) -> tuple[Gpu, ...]:
+def visible_gpus(gpus: tuple[Gpu, ...], named: str | None) -> tuple[Gpu, ...]:
     """Those that CUDA_VISIBLE_DEVICES names (None: it is not set), in its order; slices (MIG) are left out."""
     whole = tuple(one for one in gpus if not one.in_slices)
     if named is None:

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from runners.host.bounded_http import bounded_get
 
 
-def counted(url: str | None, path: str = "/metrics") -> dict[str, float]:
+def summed_samples(url: str | None, path: str = "/metrics") -> dict[str, float]:
     """The sum of every sample over its labels, by its name; nothing where it cannot be read."""
     if url is None:
         return {}

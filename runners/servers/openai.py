@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runners.protocol import ParameterValue
-from runners.servers.exposition import counted
+from runners.servers.exposition import summed_samples
 from runners.servers.protocol import CacheCounters, Model, ServerRequest, Statistics, Values, whole
 
 _BODIES = 32
@@ -42,7 +42,7 @@ def engine_statistics(
     """What an engine's own page of metrics has counted, by the names of its counters; None where it has none of them.
     `no_hits` is what it means where the one of the cache's hits is absent.
     """
-    found = counted(url)
+    found = summed_samples(url)
     if (done := found.get(requests)) is None:
         return None
     return Statistics(

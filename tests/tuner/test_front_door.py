@@ -138,7 +138,8 @@ def test_only_the_command_line_names_its_options() -> None:
     root = Path(tuner.__file__).parent
     own = (root / "cli.py", root / "commands")
     packages = (root, *(root.parent / name for name in ("results", "runners", "search_spaces")))
-    inner = [path for one in packages for path in one.rglob("*.py") if not any(path.is_relative_to(each) for each in own)]
+    modules = (path for package in packages for path in package.rglob("*.py"))
+    inner = [path for path in modules if not any(path.is_relative_to(one) for one in own)]
     assert len(inner) > 250
     named = re.compile(r"(?<!tune )--(" + "|".join(options - {"service", "port", "region"}) + r")(?![\w-])")
     found = [(path.name, text) for path in inner for text in _messages(path) if named.search(text)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.judge.burst import MAX_BURSTS
-from loadtest.judge.features import BURST_WIDTH, METRICS, PROBE_WIDTH, Query, NetworkInput, tokens
+from loadtest.judge.features import BURST_WIDTH, METRICS, PROBE_WIDTH, NetworkInput, Query, tokens
 from training.servers import families
 from training.servers.arrivals import Pattern
 from training.servers.server import ENGINES, Metric

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.judge.burst import MAX_USERS, BurstResult, enough, longest_s, next_users
+from loadtest.judge.burst import MAX_USERS, BurstResult, burst_is_over, longest_s, next_users
 from loadtest.judge.features import Query, Requests, scale_qps
 from loadtest.judge.settling import settle_s
 from training.servers.arrivals import Pattern
@@ -66,7 +66,7 @@ class Simulated:
         ended = np.sort(np.where(found.failed, np.inf, sent + found.latency))
         passed = longest
         for now in np.arange(_LOOK_S, longest, _LOOK_S):
-            if enough(users, int(np.searchsorted(ended, now)), float(now), longest):
+            if burst_is_over(users, int(np.searchsorted(ended, now)), float(now), longest):
                 passed = float(now)
                 break
         kept = sent < passed

@@ -191,7 +191,7 @@ def verify_document(service: str, found: Verification) -> dict[str, Any]:
         "schema": 1,
         "service": service,
         "outcome": found.outcome,
-        "reason": found.reason,
+        "reason": None if found.reason is None else with_options(found.reason),
         "p99_ms": None if one is None else {
             "expected": one.before, "live": one.after,
             "change": {"value": one.change, "low": one.low, "high": one.high}, "noise_floor": one.floor,
@@ -199,7 +199,7 @@ def verify_document(service: str, found: Verification) -> dict[str, Any]:
         "traffic_per_replica": {
             **asdict(live), "capacity": live.capacity.model_dump(), "probed_qps": list(live.probed_qps),
         },
-        "advice": list(found.advice),
+        "advice": [with_options(text) for text in found.advice],
     }  # fmt: skip
 
 

@@ -116,8 +116,8 @@ def reach(url: str, placement: Placement) -> ServerAddress:
 
 def image_of(loaded: LoadedSpec) -> str | None:
     """The spec's image, or one that is built by its name, or else the adapter's."""
-    found, given, runner = serving(loaded), loaded.spec.service.image, loaded.spec.runner
-    if given is None and runner.type == "docker" and runner.docker.build is not None:
+    found, given = serving(loaded), loaded.spec.service.image
+    if given is None and loaded.spec.runner.build is not None:
         return f"tune-{loaded.spec.service.name.lower()}"
     return given if given is not None or found is None else found.adapter.image
 
@@ -131,11 +131,11 @@ def mounted_model(loaded: LoadedSpec) -> dict[str, Path]:
 def _model(loaded: LoadedSpec, adapter: ServerAdapter) -> Model:
     service, given = loaded.spec.service, loaded.spec.service.model
     local, path = _local(loaded), given.path
-    process = loaded.spec.runner.type == "process"
+    process = loaded.spec.runner.as_processes
     if process and adapter.path_is_file and path is not None:
         local = loaded.folder / path
         path = str(local)
-    elif local is not None and loaded.spec.runner.type == "docker":
+    elif local is not None and loaded.spec.runner.in_containers:
         path = f"{MODELS}/{local.name}"
     venv = loaded.folder / service.venv if service.venv is not None and process else None
     model = Model(
@@ -159,7 +159,7 @@ def _local(loaded: LoadedSpec) -> Path | None:
     if path is None or loaded.spec.service.server == "custom":
         return None
     found = loaded.folder / path
-    return found if loaded.spec.runner.type != "kubernetes" and (is_file(found) or is_folder(found)) else None
+    return found if not loaded.spec.runner.in_cluster and (is_file(found) or is_folder(found)) else None
 
 
 def _knobs(adapter: ServerAdapter, space: SearchSpace, parts: Sequence[str]) -> dict[str, Parameter]:

@@ -9,8 +9,6 @@ from tuner.launch.adapter import serving
 from tuner.launch.render import addresses, templates
 from tuner.spec.reading import LoadedSpec
 
-_RUNNERS = ("process", "docker", "kubernetes")
-
 
 def check_chain(loaded: LoadedSpec) -> None:
     """Raises SpecError for a runner that cannot give a service its neighbours' addresses, an address of a service that
@@ -33,7 +31,7 @@ def check_chain(loaded: LoadedSpec) -> None:
 
 def check_runner(loaded: LoadedSpec) -> None:
     """Raises SpecError for a chain on a runner that cannot give a service its neighbours' addresses."""
-    if loaded.chain is not None and loaded.spec.runner.type not in _RUNNERS:
+    if loaded.chain is not None and not loaded.spec.runner.connects_services:
         raise loaded.error(
             ("runner", "type"),
             f"{loaded.spec.runner.type} cannot launch a chain: services are given each other's addresses as processes, "

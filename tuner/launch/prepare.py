@@ -8,7 +8,7 @@ import httpx
 
 from runners import Container, SampleRequest, ServerFailed, Tls
 from runners.host.bounded_http import bounded_client
-from runners.readiness import encoded, one_line, trust
+from runners.readiness import encoded, printable, trust
 from runners.servers import AdapterError, ServerAddress, Statistics
 from search_spaces import Configuration
 from tuner.launch.adapter import serving
@@ -53,7 +53,7 @@ def counters(loaded: LoadedSpec, at: ServerAddress | None) -> Statistics | None:
         return None  # figures beside the measurement are not worth a trial
 
 
-def counted(before: Statistics | None, after: Statistics | None) -> Mapping[str, float]:
+def server_figures(before: Statistics | None, after: Statistics | None) -> Mapping[str, float]:
     """The record's figures of what was counted in between; none where nothing was."""
     if before is None or after is None:
         return {}
@@ -83,5 +83,5 @@ def _manage(url: str, request: SampleRequest, tls: Tls | None) -> None:
     except httpx.HTTPError as error:
         raise ServerFailed(f"no answer to {request.method} {request.path}: {error or type(error).__name__}") from error
     if not answer.is_success:
-        said = one_line(answer.content[:200])
+        said = printable(answer.content[:200])
         raise ServerFailed(f"{request.method} {request.path} was answered with {answer.status_code} ({said})")

@@ -81,7 +81,7 @@ def _start_templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
         return
     if runner.workload_patch:
         yield ("runner", "kubernetes", "patch"), json.dumps(runner.workload_patch)
-    if runner.type == "command":
+    if runner.by_commands:
         for name, words in (("up", runner.up), ("url", runner.url), ("down", runner.down)):
             for index, word in enumerate((words,) if isinstance(words, str) else words or ()):
                 yield ("runner", name, index), word
@@ -174,7 +174,7 @@ def _with_cache(loaded: LoadedSpec, placement: Placement, cache: Path) -> Placem
     used = loaded.space.with_role("compile") is not None or any(
         "cache_dir" in placeholders(text) for _, text in templates(loaded)
     )
-    if not used or loaded.spec.runner.type != "process":
+    if not used or not loaded.spec.runner.as_processes:
         return placement
     cache.mkdir(parents=True, exist_ok=True)
     return replace(placement, cache=str(cache.resolve()))
@@ -183,7 +183,7 @@ def _with_cache(loaded: LoadedSpec, placement: Placement, cache: Path) -> Placem
 def _environment(loaded: LoadedSpec) -> dict[str, str]:
     """What a process is started with from `service.venv`; containers have their own."""
     venv = loaded.spec.service.venv
-    if venv is None or loaded.spec.runner.type != "process":
+    if venv is None or not loaded.spec.runner.as_processes:
         return {}
     folder = loaded.folder / venv
     return {

@@ -154,7 +154,7 @@ def _changes(
 
 
 def _where(summary: StudySummary, loaded: LoadedSpec) -> dict[str, Any]:
-    if loaded.spec.runner.type == "replay":
+    if not loaded.spec.runner.launches:
         return {"runner": "replay", "note": "taken from another table, whose sheet says where it was measured"}
     known = {name: summary.provenance[name] for name in _MEASURED if summary.provenance.get(name)}
     return {

@@ -79,6 +79,13 @@ class ClusterGpuSpec(Section):
             raise ValueError(f"{value!r} is none of {', '.join(presets)}, and no mapping of resources and env")
         return value
 
+    @property
+    def grants_compute(self) -> bool:
+        """Whether a slice holds a server to its share of the GPU's compute."""
+        if isinstance(self.slices, str):
+            return self.slices in ("hami-gpumem", "mps")
+        return any("{percent}" in text for text in (*self.slices.resources.values(), *self.slices.env.values()))
+
 
 class KubernetesSpec(Section):
     """Pods of the cluster that the kubeconfig (or the pod's own service account) names."""
@@ -180,9 +187,50 @@ class RunnerSpec(Section):
         return self.type in ("docker", "kubernetes")
 
     @property
+    def as_processes(self) -> bool:
+        """Whether servers are processes of this machine, with its programs, its files and its environment."""
+        return self.type == "process"
+
+    @property
+    def by_commands(self) -> bool:
+        """Whether commands of the user's own start and end servers."""
+        return self.type == "command"
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether servers run in a cluster, on machines that have no file of this one."""
+        return self.type == "kubernetes"
+
+    @property
+    def publishes_ports(self) -> bool:
+        """Whether a container's port may be reached by this machine alone, on an address of its own."""
+        return self.type == "docker"
+
+    @property
+    def connects_services(self) -> bool:
+        """Whether a service can be started with the addresses of others, as in a chain."""
+        return self.launches and not self.elsewhere
+
+    @property
+    def build(self) -> str | None:
+        """The folder that `service.image` is built from; None where no image is built."""
+        return self.docker.build if self.type == "docker" else None
+
+    @property
+    def sees_power(self) -> bool:
+        """Whether what the GPUs draw can be read where servers run."""
+        return not self.in_cluster or self.kubernetes.gpu.dcgm is not None
+
+    def keeps_compute(self, *, told: bool) -> bool:
+        """Whether somebody holds a server to its share of a GPU's compute. `told`: its command knows the share."""
+        if self.as_processes:
+            return self.process.gpu_slices == "mps" or (told and self.process.gpu_slices == "kept-by-server")
+        return self.elsewhere or (self.in_cluster and self.kubernetes.gpu.grants_compute)
+
+    @property
     def workload_patch(self) -> Mapping[str, Any]:
         """What is laid over a cluster's workload; nothing on other runners."""
-        return self.kubernetes.patch if self.type == "kubernetes" else {}
+        return self.kubernetes.patch if self.in_cluster else {}
 
     @model_validator(mode="after")
     def _keys_of_its_type(self) -> RunnerSpec:

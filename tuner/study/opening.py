@@ -91,7 +91,7 @@ def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:
     if loaded.spec.runner.attaches:
         raise UsageError("`parallel`: there is one server, which runs one configuration at a time; leave it out")
     gpu = any(resources(loaded.space, one).gpu_count for one in loaded.space.sample(100, seed=0))
-    if gpu and loaded.spec.runner.type == "process" and not usable_gpus():  # else each gets devices of its own
+    if gpu and loaded.spec.runner.as_processes and not usable_gpus():  # else each gets devices of its own
         raise UsageError(
             "`parallel`: processes would share this machine's GPU; measure one at a time, or use the runner docker, "
             "which gives each a device of its own"

@@ -9,6 +9,7 @@ from loadtest import LoadPlan, Measurement, Stage, StageTimes
 from results import ChainRecord, StageRecord
 from runners import Endpoint, ReachedInside, Usage
 from tuner.spec.chain import Chain
+from tuner.spec.runner import RunnerSpec
 from tuner.trial.server import TrialServer
 
 _STAGES_SHARE, _STAGES_S = 1 / 3, 20.0  # of a trial's load, for the times of the stages
@@ -20,9 +21,9 @@ UNREACHABLE = (
 )
 
 
-def reachable(runner: str, url: str) -> bool:
+def reachable(runner: RunnerSpec, url: str) -> bool:
     """Whether another service of the chain reaches what is at `url`: a published port of a container is only ours."""
-    return runner != "docker" or urlsplit(url).hostname != "127.0.0.1"
+    return not runner.publishes_ports or urlsplit(url).hostname != "127.0.0.1"
 
 
 def inner_url(endpoint: Endpoint) -> str:

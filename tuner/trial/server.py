@@ -13,7 +13,7 @@ from runners import Container, Endpoint, Readiness, Resources, Runner, SampleReq
 from runners.servers import ServerAddress, Statistics
 from search_spaces import ParameterValue
 from tuner.launch.adapter import reach, serving
-from tuner.launch.prepare import counted, counters, prepare
+from tuner.launch.prepare import counters, prepare, server_figures
 from tuner.launch.quality import Quality
 from tuner.launch.render import render, resources, sample_request
 from tuner.launch.requests import RequestSource
@@ -87,7 +87,7 @@ class TrialServer:
 
     def counted(self) -> Mapping[str, float]:
         """The record's figures of what it has counted since."""
-        return counted(self._counted_before, counters(self.loaded, self._at))
+        return server_figures(self._counted_before, counters(self.loaded, self._at))
 
     def plan(
         self, url: str, cores: tuple[int, ...], *, shares_cores: bool, max_s: float, seed: int,

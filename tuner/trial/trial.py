@@ -155,7 +155,7 @@ class _Trial:
                 reached = {name: urls[name] for name in server.loaded.calls}
                 server.launch(self._setup.runner, stack, reached)
                 urls[server.service.name] = inner_url(server.endpoint)
-                runner = self._setup.loaded.spec.runner.type
+                runner = self._setup.loaded.spec.runner
                 if server.loaded.is_called and not reachable(runner, server.endpoint.url):
                     raise RunnerUnavailable(UNREACHABLE)
 

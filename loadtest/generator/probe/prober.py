@@ -11,9 +11,9 @@ import numpy as np
 
 from loadtest.generator.load import LoadSegment
 from loadtest.generator.probe.criteria import Criteria
-from loadtest.generator.probe.server import ServerUnderTest
-from loadtest.generator.probe.running import RunningProbe
 from loadtest.generator.probe.record import probed
+from loadtest.generator.probe.running import RunningProbe
+from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.judge.capacity import Opinion, Probed
 from loadtest.judge.settling import settle_s
 from loadtest.plan import Verdict

@@ -14,7 +14,7 @@ from loadtest.arrivals.arrivals import Arrivals
 from loadtest.generator.load import Load, LoadSegment, lone
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.wire.prefix_cache import CacheWatch
-from loadtest.judge.burst import BurstResult, enough
+from loadtest.judge.burst import BurstResult, burst_is_over
 from loadtest.plan import LoadPlan
 from loadtest.request.reply import Send
 
@@ -64,7 +64,7 @@ class ServerUnderTest:
         longest_s = min(longest_s, max(0.1, self.remaining_s()))
         begun = self.load.start(LoadSegment(1.0, 0, longest_s, users))
         passed_s = done = 0.0
-        while not enough(users, int(done), passed_s, longest_s):
+        while not burst_is_over(users, int(done), passed_s, longest_s):
             gevent.sleep(min(_LOOK_S, max(0.01, longest_s - passed_s)))
             passed_s, sent = time.perf_counter() - begun, self.load.sent()
             done = int((~np.isnan(sent.latency[: sent.count]) & ~sent.failed[: sent.count]).sum())

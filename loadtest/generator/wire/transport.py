@@ -26,7 +26,7 @@ from loadtest.plan import LoadPlan, RequestPlan
 from loadtest.request.answers import checker
 from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, by_share, in_turn, read_others
-from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, too_large, whole
+from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, decoded_body, too_large
 from loadtest.request.prompts import Prompts
 from loadtest.request.reply import GOOD, NO_PORT, Reply
 from loadtest.request.request_check import PlanError
@@ -129,7 +129,7 @@ class Transport:
             encoding = answer.encoding
             return read_stream(DecodedLines(answer, encoding) if encoding else answer, sent)
         if self._check is not None:
-            failure = self._check(status, whole(answer, answer.encoding))
+            failure = self._check(status, decoded_body(answer, answer.encoding))
             return GOOD if failure is None else Reply(failure)
         _to_the_end(answer)
         return GOOD if 200 <= status < 300 else Reply(f"http {status}")

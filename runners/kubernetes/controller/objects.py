@@ -23,7 +23,7 @@ def run_name(run: Mapping[str, Any]) -> str:
     return f"{about['name'][:44].strip('-.').replace('.', '-')}-tune-{about['uid'][:8]}"
 
 
-def config_map(run: Mapping[str, Any]) -> Document:
+def run_files(run: Mapping[str, Any]) -> Document:
     """The service spec and the files that it names. Raises ValueError for a file that takes the spec's name."""
     spec = run["spec"]
     files = {str(name): str(text) for name, text in (spec.get("files") or {}).items()}

@@ -11,7 +11,7 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 
 from runners.kubernetes.cluster import Cluster, words
-from runners.kubernetes.controller.objects import GROUP, PLURAL, VERSION, config_map, job, run_name
+from runners.kubernetes.controller.objects import GROUP, PLURAL, VERSION, job, run_files, run_name
 from runners.kubernetes.controller.status import CHANGED, FINISHED, PodState, status_after
 
 _LOG_LINES = 20_000
@@ -32,7 +32,7 @@ class TuningRuns:
         if status.get("phase") in FINISHED or "job" in status:
             return
         try:
-            self._cluster.create(self._cluster.core.create_namespaced_config_map, config_map(run))
+            self._cluster.create(self._cluster.core.create_namespaced_config_map, run_files(run))
             self._cluster.create(self._cluster.batch.create_namespaced_job, job(run, self._template))
         except ApiException as error:
             if error.status not in _REFUSED:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from runners.protocol import Placement
-from runners.servers.exposition import counted
+from runners.servers.exposition import summed_samples
 from runners.servers.protocol import (
     THREADS,
     AdapterError,
@@ -82,6 +82,6 @@ class BentoMl(ServerAdapter):
 
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """Batches too, since 1.2."""
-        found = counted(reach.url)
+        found = summed_samples(reach.url)
         sizes, batches = "bentoml_service_adaptive_batch_size_sum", "bentoml_service_adaptive_batch_size_count"
         return Statistics(found[sizes], found[batches]) if found.get(batches) else None

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from runners.protocol import Placement
 from runners.servers import v2
-from runners.servers.exposition import counted
+from runners.servers.exposition import summed_samples
 from runners.servers.protocol import (
     Knob,
     Model,
@@ -68,7 +68,7 @@ class OpenVinoServer(v2.V2Server):
 
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """The time that requests waited for one of its inference requests, in microseconds there."""
-        found = counted(reach.url)
+        found = summed_samples(reach.url)
         done = found.get("ovms_requests_success")
         waited = found.get("ovms_wait_for_infer_req_time_us_sum")
         return None if done is None else Statistics(done, None, None if waited is None else waited / 1e6)

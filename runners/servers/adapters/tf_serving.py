@@ -6,7 +6,7 @@ import json
 import random
 
 from runners.protocol import Placement
-from runners.servers.exposition import counted
+from runners.servers.exposition import summed_samples
 from runners.servers.protocol import (
     AdapterError,
     Knob,
@@ -115,7 +115,7 @@ class TfServing(ServerAdapter):
 
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """By its Prometheus path, on the REST port."""
-        found = counted(reach.url, "/monitoring/prometheus/metrics")
+        found = summed_samples(reach.url, "/monitoring/prometheus/metrics")
         batches = found.get(":tensorflow:serving:batching_session:processed_batch_size_count")
         rows = found.get(":tensorflow:serving:batching_session:processed_batch_size_sum")
         queue = found.get(":tensorflow:serving:batching_session:queuing_latency_sum")

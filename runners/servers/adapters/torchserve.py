@@ -16,7 +16,7 @@ import httpx
 
 from runners.host.bounded_http import bounded_client
 from runners.protocol import Placement
-from runners.servers.exposition import counted
+from runners.servers.exposition import summed_samples
 from runners.servers.protocol import (
     THREADS,
     AdapterError,
@@ -151,7 +151,7 @@ class TorchServe(ServerAdapter):
 
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """It does not count its batches."""
-        found = counted(reach.more[1] if len(reach.more) > 1 else None)
+        found = summed_samples(reach.more[1] if len(reach.more) > 1 else None)
         if "ts_inference_requests_total" not in found:
             return None
         queue = found.get("ts_queue_latency_microseconds", found.get("ts_queue_latency_microseconds_total"))

@@ -24,7 +24,7 @@ from loadtest import (
     Slo,
 )
 from runners.servers import Model, ServerAddress, adapter_named
-from tuner.launch.prepare import counted
+from tuner.launch.prepare import server_figures
 
 SERVER = Path(__file__).parents[2] / "servers" / "streaming.py"
 pytestmark = pytest.mark.usefixtures("needs_machine")
@@ -89,7 +89,7 @@ def hit_rate(url: str, request: RequestPlan) -> float:
     )  # fmt: skip
     with LoadGenerator() as generator:
         generator.measure(plan, lambda _: None)
-    return counted(before, vllm.statistics(ServerAddress(url), nobody))["prefix_cache_hit_rate"]
+    return server_figures(before, vllm.statistics(ServerAddress(url), nobody))["prefix_cache_hit_rate"]
 
 
 def test_a_cache_of_prefixes_answers_as_much_as_the_prompts_were_asked_to_share() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loadtest.judge.burst import BurstResult, enough, longest_s, next_users
+from loadtest.judge.burst import BurstResult, burst_is_over, longest_s, next_users
 
 
 def batches(users: int, batch: int, takes_s: float, duration_s: float) -> BurstResult:
@@ -46,10 +46,10 @@ def test_failures_are_no_throughput() -> None:
 
 
 def test_it_ends_when_every_user_was_answered_a_few_times_or_the_time_is_over() -> None:
-    assert not enough(8, 10, 0.6, 2.0)
-    assert enough(8, 24, 0.6, 2.0)
-    assert not enough(8, 1000, 0.1, 2.0)
-    assert enough(8, 0, 2.0, 2.0)
+    assert not burst_is_over(8, 10, 0.6, 2.0)
+    assert burst_is_over(8, 24, 0.6, 2.0)
+    assert not burst_is_over(8, 1000, 0.1, 2.0)
+    assert burst_is_over(8, 0, 2.0, 2.0)
     assert longest_s(90, 0.01) > longest_s(20, 0.01)
     assert longest_s(60, 3.0) > longest_s(60, 0.01)
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 
 from loadtest import LatencyLimit, LoadPlan, RequestPlan, Slo
-from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, Decoder, whole
+from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, Decoder, decoded_body
 
 GOOD = b'{"ok": 1, "pad": "' + b"x" * 40 + b'"}'
 
@@ -51,7 +51,7 @@ def raw_deflate(body: bytes) -> bytes:
 )
 def test_an_answer_is_decoded_before_it_is_read(encoding: str, pack: Callable[[bytes], bytes]) -> None:
     for size in (1, 7, 4096):
-        assert whole(Answer(pack(GOOD), size), encoding) == GOOD
+        assert decoded_body(Answer(pack(GOOD), size), encoding) == GOOD
         lines = DecodedLines(Answer(pack(b"data: 1\n\ndata: 2\n\n"), size), encoding)
         assert [lines.readline(b"\n") for _ in range(5)] == [b"data: 1\n", b"\n", b"data: 2\n", b"\n", b""]
 
@@ -60,11 +60,11 @@ def test_what_cannot_be_decoded_says_so() -> None:
     with pytest.raises(AnswerError, match="'br'"):
         Decoder("br")
     with pytest.raises(AnswerError, match="not compressed as it says"):
-        whole(Answer(GOOD), "gzip")
+        decoded_body(Answer(GOOD), "gzip")
     with pytest.raises(AnswerError, match="cut off"):
-        whole(Answer(gzip.compress(GOOD)[:-12]), "gzip")
+        decoded_body(Answer(gzip.compress(GOOD)[:-12]), "gzip")
     with pytest.raises(AnswerError, match="64 MiB"):
-        whole(Answer(gzip.compress(bytes(2 * MAX_BODY_BYTES)), 65536), "gzip")
+        decoded_body(Answer(gzip.compress(bytes(2 * MAX_BODY_BYTES)), 65536), "gzip")
 
 
 def head(status: bytes = b"200 OK", *more: bytes) -> bytes:

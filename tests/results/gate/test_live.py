@@ -57,7 +57,7 @@ def test_noise_leaves_it_open() -> None:
     found = lived(1.08, curve=replace(CURVE, error=0.15))
     assert found.outcome == "inconclusive"
     assert found.reason is not None
-    assert "--range" in found.reason
+    assert "a longer time (`range`)" in found.reason
 
 
 def test_rates_that_were_never_measured_are_not_compared() -> None:

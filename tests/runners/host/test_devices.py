@@ -8,7 +8,7 @@ import pytest
 
 from runners.docker.devices import NamedDevices
 from runners.host.devices import Devices, share_of
-from runners.host.gpu import Gpu, visible
+from runners.host.gpu import Gpu, visible_gpus
 from runners.protocol import Infeasible, Resources
 
 
@@ -71,10 +71,10 @@ def test_a_device_named_twice_for_docker_counts_once_and_too_few_are_refused() -
 
 def test_only_those_are_usable_that_we_were_given() -> None:
     gpus = tuple(Gpu(str(one), f"GPU-{one}abc-def", "NVIDIA H100 80GB HBM3", one == 3) for one in range(4))
-    assert [one.index for one in visible(gpus, None)] == ["0", "1", "2"]
-    assert [one.index for one in visible(gpus, "2,0")] == ["2", "0"]
-    assert [one.index for one in visible(gpus, "GPU-1abc")] == ["1"]
-    assert visible(gpus, "") == visible(gpus, "-1") == visible(gpus, "3") == ()
+    assert [one.index for one in visible_gpus(gpus, None)] == ["0", "1", "2"]
+    assert [one.index for one in visible_gpus(gpus, "2,0")] == ["2", "0"]
+    assert [one.index for one in visible_gpus(gpus, "GPU-1abc")] == ["1"]
+    assert visible_gpus(gpus, "") == visible_gpus(gpus, "-1") == visible_gpus(gpus, "3") == ()
 
 
 def test_services_of_one_trial_share_a_gpu_by_sizes_too() -> None:

@@ -15,7 +15,7 @@ from kubernetes.stream import stream
 
 from runners.kubernetes.cluster import Cluster
 from runners.kubernetes.controller import GROUP, PLURAL, VERSION, PodState, TuningRuns, run_name, status_after
-from runners.kubernetes.controller.objects import config_map, job
+from runners.kubernetes.controller.objects import job, run_files
 from tests.conftest import Tune
 from tests.runners.engines import cluster
 from tests.test_chart import SPEC, documents, render
@@ -50,14 +50,14 @@ def test_a_run_becomes_a_job_of_the_chart_s_kind_and_owns_all_that_is_made_for_i
     ]  # fmt: skip
     assert made["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] == run_name(run)
     assert TEMPLATE["template"]["spec"]["volumes"][0]["configMap"] == {"name": "x"}, "the template stays as it is"
-    beside = config_map(run)
+    beside = run_files(run)
     assert beside["data"]["a.jsonl"] == "{}\n"
     for one in (made, beside):
         [owner] = one["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["uid"]) == ("TuningRun", "0123456789abcdef")
         assert "blockOwnerDeletion" not in owner, "it needs a right that the controller has not"
     with pytest.raises(ValueError, match=r"spec\.yaml is the service spec itself"):
-        config_map(a_run(files={"spec.yaml": ""}))
+        run_files(a_run(files={"spec.yaml": ""}))
     with pytest.raises(ValueError, match="no volume called spec"):
         job(run, {"template": {"spec": {"containers": [{}]}}})
 
@@ -72,7 +72,7 @@ def test_a_service_spec_arrives_as_it_was_given(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(SPEC, encoding="utf-8")
     given = read_documents(path)[0]
-    path.write_text(config_map(a_run() | {"spec": {"service": given}})["data"]["spec.yaml"], encoding="utf-8")
+    path.write_text(run_files(a_run() | {"spec": {"service": given}})["data"]["spec.yaml"], encoding="utf-8")
     assert read_documents(path)[0] == given
 
 

@@ -166,7 +166,7 @@ def test_a_stage_without_a_request_is_said_to_have_no_time_of_its_own(tmp_path: 
 
 
 def test_the_report_draws_boxes_of_which_no_name_is_markup() -> None:
-    from results.report.report import environment
+    from results.report.report import template_environment
 
     stages = (
         StageRecord(name="<b>a</b>", calls=("b",), service_ms=10, queue_ms=30, slo_share=0.4),
@@ -177,7 +177,7 @@ def test_the_report_draws_boxes_of_which_no_name_is_markup() -> None:
     assert picture is not None
     assert [(box.service, box.queue, box.is_bottleneck) for box in picture.boxes] == [(40, 120, True), (40, 0, False)]
     assert "50.0 ms in the stages together" in picture.words
-    template = environment(html=True).from_string("{% for box in chain.boxes %}{{ box.name }}{% endfor %}")
+    template = template_environment(html=True).from_string("{% for box in chain.boxes %}{{ box.name }}{% endfor %}")
     assert template.render(chain=picture) == "&lt;b&gt;a&lt;/b&gt;b"
 
 

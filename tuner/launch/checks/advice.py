@@ -10,12 +10,11 @@ from tuner.spec.reading import LoadedSpec
 _EVERYWHERE = ("0.0.0.0", "[::]", "::0")  # noqa: S104 (looked for in the user's command)
 
 
-def unreachable(loaded: LoadedSpec, used: Set[str]) -> Iterator[str]:
+def listens_locally(loaded: LoadedSpec, used: Set[str]) -> Iterator[str]:
     """`used` are the placeholders that its texts name. In a container, and so in every manifest that `tune export`
     writes, 127.0.0.1 is the container's own.
     """
-    service, runner = loaded.spec.service, loaded.spec.runner.type
-    container = runner in ("docker", "kubernetes")
+    service, container = loaded.spec.service, loaded.spec.runner.in_containers
     if service.server != "custom" or not service.command or not (container or service.image) or "host" in used:
         return
     if not any(address in text for _, text in templates(loaded) for address in _EVERYWHERE):

@@ -16,9 +16,9 @@ from search_spaces import Parameter, quantity
 from search_spaces.reading import is_file
 from tuner.launch.adapter import Serving, check_serving, serving
 from tuner.launch.chain import check_chain, unmeasured
-from tuner.launch.checks.advice import unchecked, unreachable
+from tuner.launch.checks.advice import listens_locally, unchecked
 from tuner.launch.checks.files import check_environment, check_script
-from tuner.launch.checks.times import check_times, too_short, undecided
+from tuner.launch.checks.times import check_times, slow_servers, too_short
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
 from tuner.launch.render import (
@@ -33,7 +33,6 @@ from tuner.launch.render import (
 )
 from tuner.launch.requests import adapter_request, must_describe
 from tuner.spec.reading import LoadedSpec
-from tuner.spec.runner import SlicePreset, SliceSpec
 
 
 def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
@@ -72,7 +71,7 @@ def _check_service(loaded: LoadedSpec, *, best_effort: bool) -> None:
         _check_bodies(loaded, found)
     elif loaded.spec.request.protocol == "grpc":
         raise loaded.error(("request", "protocol"), "grpc needs a server that speaks V2, such as server: triton")
-    if loaded.spec.runner.type == "process":
+    if loaded.spec.runner.as_processes:
         if not loaded.at:
             _check_slices(loaded)
         check_environment(loaded)
@@ -80,7 +79,7 @@ def _check_service(loaded: LoadedSpec, *, best_effort: bool) -> None:
         check_script(loaded)
     if loaded.spec.runner.attaches:
         _check_reconfigurable(loaded)
-    if loaded.spec.runner.type == "command":
+    if loaded.spec.runner.by_commands:
         _check_commands(loaded)
 
 
@@ -113,8 +112,8 @@ def hints(loaded: LoadedSpec) -> Iterator[str]:
 def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     used, found = _used(loaded), serving(loaded)
     if not loaded.is_called:
-        yield from list(too_short(loaded)) or undecided(loaded)
-    yield from unreachable(loaded, used)
+        yield from list(too_short(loaded)) or slow_servers(loaded)
+    yield from listens_locally(loaded, used)
     shares = loaded.space.with_role("gpu_compute")
     if shares is not None and loaded.space.with_role("gpu_memory") is None and loaded.spec.prices.gpu_hour:
         yield (
@@ -142,7 +141,7 @@ def _check_power(loaded: LoadedSpec) -> None:
         raise loaded.error(
             ("objective",), "energy is that of GPUs, and no parameter is one: add gpus: {choices: [1], role: gpus}"
         )
-    if loaded.spec.runner.type == "kubernetes" and loaded.spec.runner.kubernetes.gpu.dcgm is None:
+    if not loaded.spec.runner.sees_power:
         raise loaded.error(
             ("objective",), "energy needs the GPUs' power, which DCGM's exporter tells in a cluster: give its address "
             "in runner.kubernetes.gpu.dcgm",
@@ -169,12 +168,7 @@ def _check_compute(loaded: LoadedSpec) -> None:
         except ValueError as error:
             raise loaded.error(key, str(error)) from error
     told = shares.name in {name for _, text in templates(loaded) for name in placeholders(text)}
-    if all(quantity(choice) == 1.0 for choice in shares.choices) or runner.elsewhere:
-        return
-    kept = runner.process.gpu_slices if runner.type == "process" else "refused"
-    if kept == "mps" or (kept == "kept-by-server" and told):
-        return
-    if runner.type == "kubernetes" and _compute_is_granted(runner.kubernetes.gpu.slices):
+    if all(quantity(choice) == 1.0 for choice in shares.choices) or runner.keeps_compute(told=told):
         return
     remedy = {
         "process": "say runner.process.gpu_slices: mps, where CUDA's MPS runs, or kept-by-server, where the command is "
@@ -182,12 +176,6 @@ def _check_compute(loaded: LoadedSpec) -> None:
         "kubernetes": "say runner.kubernetes.gpu.slices: hami-gpumem or mps, or one of your own with {percent} in it",
     }.get(runner.type, "use the process or the kubernetes runner")
     raise loaded.error(key, f"nothing here would keep the server to a share of its GPU's compute; {remedy}")
-
-
-def _compute_is_granted(slices: SlicePreset | SliceSpec) -> bool:
-    if isinstance(slices, str):
-        return slices in ("hami-gpumem", "mps")
-    return any("{percent}" in text for text in (*slices.resources.values(), *slices.env.values()))
 
 
 def _check_slices(loaded: LoadedSpec) -> None:
@@ -273,7 +261,7 @@ def _check_program(loaded: LoadedSpec) -> None:
 
 
 def _runner_placeholders(loaded: LoadedSpec) -> tuple[str, ...]:
-    return (*RUNNER_PLACEHOLDERS, *(COMMAND_PLACEHOLDERS if loaded.spec.runner.type == "command" else ()))
+    return (*RUNNER_PLACEHOLDERS, *(COMMAND_PLACEHOLDERS if loaded.spec.runner.by_commands else ()))
 
 
 def _check_reconfigurable(loaded: LoadedSpec) -> None:

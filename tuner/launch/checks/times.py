@@ -57,7 +57,7 @@ def _needed(loaded: LoadedSpec, left_s: float) -> str:
     return f", in which a server under {requests / left_s:.3g} requests/s cannot show its p{tail.percentile:g}"
 
 
-def undecided(loaded: LoadedSpec) -> Iterator[str]:
+def slow_servers(loaded: LoadedSpec) -> Iterator[str]:
     """A percentile is decided by the few requests beyond it, so that a slow server needs time."""
     spec = loaded.spec
     if spec.slo is None or spec.load.users is not None:

@@ -64,7 +64,7 @@ def misfit(loaded: LoadedSpec, configuration: Configuration) -> str | None:
     memory = _memory(loaded, configuration, found)
     if size is None or memory is None:
         return None
-    need = needed(size, found, configuration)
+    need = memory_needed(size, found, configuration)
     if need.total <= memory:
         return None
     return (
@@ -74,7 +74,7 @@ def misfit(loaded: LoadedSpec, configuration: Configuration) -> str | None:
     )
 
 
-def needed(size: ModelSize, found: Serving, configuration: Configuration) -> MemoryNeed:
+def memory_needed(size: ModelSize, found: Serving, configuration: Configuration) -> MemoryNeed:
     """At the least: weights in the precision that is loaded, and the cache without which the server does not start."""
     values, name = found.values(configuration), found.adapter.name
     gpus = _whole(values.get("tensor_parallel")) * _whole(values.get("pipeline_parallel"))
@@ -124,7 +124,7 @@ def fit_lines(loaded: LoadedSpec) -> Iterator[str]:
             remedy = "give it in prices.gpu_hour" if "gpu_type" in asked else "a parameter with the role memory says it"
             seen.setdefault(f"memory not known: {remedy}", []).append(shown)
             continue
-        need = needed(size, found, configuration)
+        need = memory_needed(size, found, configuration)
         left = memory - need.weights - need.framework
         room = left * _cache_share(found, configuration) / need.per_token
         said = "does not fit" if need.total > memory else f"room for {int(room):,} tokens"

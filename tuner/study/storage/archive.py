@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from results import Explanation, TrialEvidence, TrialRecord
-from results.stored import StoredError, plain_json, stored_json
+from results.stored import StoredError, parse_json, stored_json
 from results.text import visible
 from tuner.errors import SpecError, UnfitEnvironmentError, UsageError
 from tuner.spec.reading import LoadedSpec, check_content
@@ -207,7 +207,7 @@ class Archive:
         found = []
         for key, value in rows:
             try:
-                found += [(key, plain_json(value))] if value is not None else []
+                found += [(key, parse_json(value))] if value is not None else []
             except StoredError as error:
                 problems.append(f"{visible(str(key))[:60]}: {error}")
         return found

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from search_spaces import Configuration
 from tuner.spec.reading import LoadedSpec
-from tuner.study.warm_start.matching import configuration_of
-from tuner.study.warm_start.measured import Best, LeftOutError, ToolMeasurement, figure
+from tuner.study.warm_start.matching import matching_configuration
+from tuner.study.warm_start.measured import Best, LeftOutError, ToolMeasurement, number_of
 from tuner.study.warm_start.table import ToolTable
 
 _TIMES = {"ttft": "ttft", "tpot": "tpot", "request_latency": "latency"}
@@ -34,6 +34,8 @@ def _one(row: Mapping[str, str | None], loaded: LoadedSpec) -> tuple[Configurati
     named = {_OPTIONS.get(name, name): value for name, value in cells.items() if name in names}
     # Its times have no percentiles: each stands for all requests, the fastest and the slowest.
     times = {
-        metric: dict.fromkeys((0.0, 100.0), figure(cells, name)) for name, metric in _TIMES.items() if cells.get(name)
+        metric: dict.fromkeys((0.0, 100.0), number_of(cells, name))
+        for name, metric in _TIMES.items()
+        if cells.get(name)
     }
-    return configuration_of(named, loaded), ToolMeasurement(figure(cells, "seq/s"), times)
+    return matching_configuration(named, loaded), ToolMeasurement(number_of(cells, "seq/s"), times)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.spec.reading import LoadedSpec
-from tuner.study.warm_start.matching import configuration_of, current_of
+from tuner.study.warm_start.matching import current_of, matching_configuration
 from tuner.study.warm_start.measured import Best, LeftOutError, ToolMeasurement
 from tuner.study.warm_start.table import ToolTable
 
@@ -33,13 +33,13 @@ def read_engines(content: Any, loaded: LoadedSpec) -> Best:
 
 def read_sweep_table(table: ToolTable, loaded: LoadedSpec) -> Best:
     """A sweep's summary.csv: a row per run."""
-    return Best().collect(table.rows, lambda row: (configuration_of(_named(row), loaded), _measured(row)), loaded)
+    return Best().collect(table.rows, lambda row: (matching_configuration(_named(row), loaded), _measured(row)), loaded)
 
 
 def _one(content: Mapping[str, Any], loaded: LoadedSpec) -> tuple[Mapping[str, Any], ToolMeasurement]:
     options = next((content[name] for name in _OF_SERVERS if isinstance(content.get(name), dict)), content)
     try:
-        return configuration_of(_named(options), loaded), _measured(content)
+        return matching_configuration(_named(options), loaded), _measured(content)
     except LeftOutError:
         if "run_number" in content or options is not content:  # of a sweep: it does say its configuration
             raise

@@ -8,7 +8,7 @@ from typing import Any
 from search_spaces import Configuration
 from tuner.spec.reading import LoadedSpec
 from tuner.study.warm_start.inference_perf import percentiles
-from tuner.study.warm_start.matching import configuration_of, current_of
+from tuner.study.warm_start.matching import current_of, matching_configuration
 from tuner.study.warm_start.measured import Best, LeftOutError, ToolMeasurement
 
 _METRICS = {
@@ -36,7 +36,7 @@ def _configuration(report: Mapping[str, Any], loaded: LoadedSpec) -> Configurati
         raise LeftOutError("servers of several kinds were measured at once")
     if len(engines) > 1 and loaded.space.with_role("replicas") is None:
         raise LeftOutError("several servers were measured at once, and the space has no replicas")
-    return configuration_of(engines[0] | ({"replicas": len(engines)} if len(engines) > 1 else {}), loaded)
+    return matching_configuration(engines[0] | ({"replicas": len(engines)} if len(engines) > 1 else {}), loaded)
 
 
 def _engines(scenario: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from search_spaces import Configuration, Parameter, ParameterValue, Role
 from tuner.errors import UsageError
 from tuner.spec.reading import LoadedSpec
-from tuner.study.warm_start.measured import LeftOutError, plain
+from tuner.study.warm_start.measured import LeftOutError, bare_name
 
 # An engine's option: what the adapters call that knob. Those of vLLM first, then SGLang's and TensorRT-LLM's.
 _KNOBS = {
@@ -32,7 +32,7 @@ _ROLES: dict[str, Role] = {
 _PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
 
 
-def configuration_of(named: Mapping[str, Any], loaded: LoadedSpec) -> Configuration:
+def matching_configuration(named: Mapping[str, Any], loaded: LoadedSpec) -> Configuration:
     """The values that a tool names and the space has, matched by name, by an engine's option, and by role. What the
     space does not have is passed over; raises LeftOutError where nothing matches or a value is none of the choices.
     """
@@ -77,7 +77,7 @@ def _choice(parameter: Parameter, value: Any) -> ParameterValue:
             return choice
     if parameter.role == "gpu_type":
         for choice in parameter.choices:
-            if plain(text).startswith(plain(str(choice))):
+            if bare_name(text).startswith(bare_name(str(choice))):
                 return choice
     raise LeftOutError("their configuration is not in the space")
 

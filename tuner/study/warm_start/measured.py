@@ -91,7 +91,7 @@ def percentiles_ms(found: Mapping[str, Any], scale: float = 1.0) -> dict[float, 
     return {at: float(found[key]) * scale for key, at in PERCENTILES.items() if found.get(key) is not None}
 
 
-def figure(cells: Mapping[str, str], name: str, default: float | None = None) -> float:
+def number_of(cells: Mapping[str, str], name: str, default: float | None = None) -> float:
     """A cell's number. Raises LeftOutError where there is none."""
     text = cells.get(name, "")
     if not text and default is not None:
@@ -108,7 +108,7 @@ def figure(cells: Mapping[str, str], name: str, default: float | None = None) ->
 def check_slo(loaded: LoadedSpec, one: ToolMeasurement) -> None:
     """Raises LeftOutError unless it is proved that the whole SLO held."""
     figures = [one.rate_qps, one.errors, *(value for times in one.times.values() for value in times.values())]
-    if not all(math.isfinite(figure) and figure >= 0 for figure in figures) or (one.rate_qps == 0 and one.errors < 1):
+    if not all(math.isfinite(value) and value >= 0 for value in figures) or (one.rate_qps == 0 and one.errors < 1):
         raise LeftOutError("a figure of theirs is none")
     slo = loaded.spec.slo
     limits: Sequence[SloLimit] = slo.limits if slo is not None else ()
@@ -134,7 +134,7 @@ def _held(limit: SloLimit, times: Percentiles) -> bool | None:
     return False if any(at <= limit.percentile and value > limit_ms for at, value in times.items()) else None
 
 
-def plain(name: str) -> str:
+def bare_name(name: str) -> str:
     """`add_sub` and `addsub` are one model to people."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 

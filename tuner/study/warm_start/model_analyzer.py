@@ -10,7 +10,7 @@ from search_spaces import Configuration, ParameterValue, Role
 from search_spaces.reading import quoted
 from tuner.errors import UsageError
 from tuner.spec.reading import LoadedSpec
-from tuner.study.warm_start.measured import PERCENTILES, Best, LeftOutError, ToolMeasurement, figure, plain
+from tuner.study.warm_start.measured import PERCENTILES, Best, LeftOutError, ToolMeasurement, bare_name, number_of
 from tuner.study.warm_start.table import ToolTable
 
 _INSTANCES = re.compile(r"(\d+)\s*[:/]")
@@ -29,7 +29,7 @@ def read_model_analyzer(table: ToolTable, loaded: LoadedSpec) -> Best:
             )
     # A file about one model is about ours, whatever it calls it, unless the spec says what the model is called.
     named = loaded.spec.service.model.name
-    many_models = len({plain(row.get("Model") or "") for row in table.rows}) > 1
+    many_models = len({bare_name(row.get("Model") or "") for row in table.rows}) > 1
     model = named or (loaded.spec.service.name if many_models else None)
     return Best().collect(table.rows, lambda row: _analyzed(row, loaded, model), loaded)
 
@@ -43,7 +43,7 @@ def _analyzed(
     cells = {name: (value or "").strip() for name, value in row.items()}
     if "," in cells.get("Model", "") or "," in cells["Instance Group"]:
         raise LeftOutError("several models were measured at once")
-    if model is not None and cells.get("Model") and plain(cells["Model"]) != plain(model):
+    if model is not None and cells.get("Model") and bare_name(cells["Model"]) != bare_name(model):
         raise LeftOutError(f"they are of the model {quoted(cells['Model'], 40)[1:-1]}, and not of {model}")
     copies: Role = "workers" if loaded.space.with_role("workers") else "instances"
     values: dict[Role, ParameterValue] = {
@@ -58,9 +58,9 @@ def _analyzed(
         if found is not None and loaded.space.rank(found, configuration[found.name]) is None:
             raise LeftOutError("their configuration is not in the space")
     # Throughput counts inferences; a request of the client's carries so many of them.
-    requests = figure(cells, "Throughput (infer/sec)") / figure(cells, "Batch", default=1.0)
+    requests = number_of(cells, "Throughput (infer/sec)") / number_of(cells, "Batch", default=1.0)
     times = {
-        percentile: figure(cells, name)
+        percentile: number_of(cells, name)
         for key, percentile in PERCENTILES.items()
         if (name := f"{key} Latency (ms)") in cells
     }
@@ -70,7 +70,7 @@ def _analyzed(
 
 def _batch_size(cells: Mapping[str, str]) -> int:
     if "Max Batch Size" in cells:
-        return int(figure(cells, "Max Batch Size"))
+        return int(number_of(cells, "Max Batch Size"))
     # Before version 1.10 it named the sizes that its batcher preferred.
     try:
         sizes = ast.literal_eval(cells.get("Preferred Batch Sizes") or "[]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from runners.protocol import Placement
-from runners.servers.exposition import counted
+from runners.servers.exposition import summed_samples
 from runners.servers.openai import DTYPES, prompts
 from runners.servers.protocol import (
     THREADS,
@@ -75,7 +75,7 @@ class TextEmbeddingsInference(ServerAdapter):
 
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """Its executions are the batches that it counted the sizes of."""
-        found = counted(reach.url)
+        found = summed_samples(reach.url)
         done = found.get("te_embed_success")
         return (
             None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runners.protocol import Placement
-from runners.servers.exposition import counted
+from runners.servers.exposition import summed_samples
 from runners.servers.openai import given, streamed
 from runners.servers.protocol import (
     AdapterError,
@@ -90,7 +90,7 @@ class LlamaCpp(ServerAdapter):
 
     def statistics(self, reach: Reach, model: Model) -> Statistics | None:  # noqa: ARG002
         """The prompts' tokens: those that were computed, and those that a slot still had."""
-        found = counted(reach.url)
+        found = summed_samples(reach.url)
         computed, cached = found.get(self.prefix_cache.queries), found.get(self.prefix_cache.hits)
         if computed is None or cached is None:
             return None

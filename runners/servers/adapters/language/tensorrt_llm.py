@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from runners.protocol import Placement
-from runners.servers.exposition import counted
+from runners.servers.exposition import summed_samples
 from runners.servers.openai import given, served_name, speculation, streamed
 from runners.servers.protocol import (
     CacheCounters,
@@ -95,7 +95,7 @@ class TensorRtLlm(ServerAdapter):
 
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """https://nvidia.github.io/TensorRT-LLM/commands/trtllm-serve/trtllm-serve.html#metrics-endpoint"""
-        found = counted(reach.url, self.prefix_cache.path)
+        found = summed_samples(reach.url, self.prefix_cache.path)
         done = found.get("trtllm_request_success_total")
         return (
             None
