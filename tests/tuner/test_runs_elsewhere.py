@@ -29,7 +29,7 @@ request: {{path: /predict, json: {{x: 3}}}}
 slo: {{p99: 250ms}}
 objective: {{maximize: capacity_qps, final: 0%}}
 {space}
-load: {{max_trial: 12s, max_warmup: 1s}}
+load: {{max_trial: 8s, max_warmup: 1s}}
 runner: {{type: attach, url: "{url}"}}
 """
 MANAGE = 'manage: [{method: PUT, path: /config, json: {slots: "{slots}"}}]'
@@ -42,7 +42,7 @@ slo: {{p99: 250ms}}
 space: {{parameters: {{cpu_cores: [1], service_ms: [10]}}}}
 objective: {{minimize: cost_per_million_requests, final: 0%}}
 prices: {{cpu_core_hour: 0.04}}
-load: {{max_trial: 12s, max_warmup: 1s}}
+load: {{max_trial: 8s, max_warmup: 1s}}
 runner:
   type: command
   up: [{sys.executable}, {SERVERS}/scheduler.py, up, "{{id}}", --folder, "{{folder}}", --port, "{{port}}",
@@ -50,6 +50,12 @@ runner:
   url: [{sys.executable}, {SERVERS}/scheduler.py, url, "{{id}}", --folder, "{{folder}}"]
   down: [{sys.executable}, {SERVERS}/scheduler.py, down, "{{id}}", --folder, "{{folder}}"]
 """
+
+
+@pytest.fixture
+def tune(tune_in_process: Tune, needs_machine: None) -> Tune:
+    """The servers and the load are processes; that the command line is one is tested elsewhere."""
+    return tune_in_process
 
 
 @contextlib.contextmanager

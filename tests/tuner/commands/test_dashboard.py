@@ -263,16 +263,17 @@ def test_it_answers_to_its_own_name_alone_or_to_who_has_the_token(study: Path, t
     assert "--token" in refused.stderr
 
 
-def test_what_cannot_be_shown_is_said(tmp_path: Path, tune_process: Tune) -> None:
-    assert tune_process("dashboard").returncode == 2
-    assert "no study here" in tune_process("dashboard").stderr
-    assert "holds no study.db" in tune_process("dashboard", "nowhere").stderr
+def test_what_cannot_be_shown_is_said(tmp_path: Path, tune_in_process: Tune) -> None:
+    done = tune_in_process("dashboard")
+    assert done.returncode == 2
+    assert "no study here" in done.stderr
+    assert "holds no study.db" in tune_in_process("dashboard", "nowhere").stderr
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         write_study(tmp_path)
-        tune_process("--service", "spec.yaml", "--budget", "2", "--output", "out")
-        found = tune_process("dashboard", "out", "--port", taken.getsockname()[1])
+        tune_in_process("--service", "spec.yaml", "--budget", "2", "--output", "out")
+        found = tune_in_process("dashboard", "out", "--port", taken.getsockname()[1])
     assert found.returncode == 4
     assert "--port names another port" in found.stderr
 

@@ -29,6 +29,12 @@ objective: {{minimize: cost_per_million_requests, final: 0%}}
 """
 
 
+@pytest.fixture
+def tune(tune_in_process: Tune, needs_machine: None) -> Tune:
+    """The servers and the load are processes; that the command line is one is tested elsewhere."""
+    return tune_in_process
+
+
 def write_spec(folder: Path, request: str, arguments: str = "--port, '{port}'", **sections: str) -> Path:
     text = SPEC.replace("REQUEST", request).replace("ARGUMENTS", arguments)
     for name, content in sections.items():

@@ -38,8 +38,14 @@ services:
 {service("rank", "[8]", "50%")}\
 budget: {{cpu_cores: 2}}
 prices: {{cpu_core_hour: 0.04}}
-load: {{max_trial: 12s, max_warmup: 3s}}
+load: {{max_trial: 10s, max_warmup: 2s}}
 """
+
+
+@pytest.fixture
+def tune(tune_in_process: Tune, needs_machine: None) -> Tune:
+    """The servers and the load are processes; that the command line is one is tested elsewhere."""
+    return tune_in_process
 
 
 def write(folder: Path, text: str = SPEC) -> Path:
