@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from results.trial_parts import (
-    ParameterValue,
-)
+from results.trial_parts import ParameterValue
 
 
 class Surface(BaseModel):

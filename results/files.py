@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from results.records import (
-    Recommendation,
-)
+from results.records import Recommendation
 from results.stored import StoredError, stored
 from search_spaces.reading import InputError, parsed_json, read_text, shown
 

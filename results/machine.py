@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from results.records import (
-    TrialRecord,
-)
+from results.records import TrialRecord
 
 
 def machine_speeds(records: Sequence[TrialRecord]) -> list[float | None]:

@@ -7,15 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from results.records import (
-    TrialRecord,
-)
+from results.records import TrialRecord
 from results.summary import StudySummary
 from results.text import assigned
-from results.trial_parts import (
-    Estimate,
-    TrialEvidence,
-)
+from results.trial_parts import Estimate, TrialEvidence
 
 Kind = Literal["other", "front", "current", "best"]
 _HOUR_S = 3600.0

@@ -21,9 +21,7 @@ from results.records import (
     TrialRecord,
 )
 from results.text import visible
-from results.trial_parts import (
-    Estimate,
-)
+from results.trial_parts import Estimate
 from search_spaces.reading import quoted
 
 _MAX_FIGURE = 1e15

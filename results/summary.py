@@ -6,14 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from results.explanation import Explanation
-from results.records import (
-    Choice,
-    Recommendation,
-    TrialRecord,
-)
-from results.trial_parts import (
-    TrialEvidence,
-)
+from results.records import Choice, Recommendation, TrialRecord
+from results.trial_parts import TrialEvidence
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from results.files import replacing
 from results.machine import machine_speeds, memory_speeds
-from results.records import (
-    TrialRecord,
-)
+from results.records import TrialRecord
 from results.text import given, visible
-from results.trial_parts import (
-    Estimate,
-    LanguageRecord,
-    ParameterValue,
-)
+from results.trial_parts import Estimate, LanguageRecord, ParameterValue
 
 if TYPE_CHECKING:
     import pandas as pd

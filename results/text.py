@@ -10,9 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from results.trial_parts import (
-    Estimate,
-)
+from results.trial_parts import Estimate
 from search_spaces.parameter import text_of
 
 NONE = "\N{EN DASH}"

@@ -9,9 +9,7 @@ from typing import Any
 
 from dash import html
 
-from results.records import (
-    TrialRecord,
-)
+from results.records import TrialRecord
 from results.summary import StudySummary
 from results.tables import trials_csv
 from results.text import assigned, figure, interval, milliseconds, money, seen_at, share, visible

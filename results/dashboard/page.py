@@ -9,9 +9,7 @@ from dash_ag_grid import AgGrid
 
 from results.dashboard.running import running_now
 from results.planning import PATTERNS
-from results.trial_parts import (
-    State,
-)
+from results.trial_parts import State
 
 GRAPH_SIZE = {"height": "340px"}
 # Radio buttons that look like tabs: unlike Dash's tabs they can be reached and changed by keyboard.

@@ -10,9 +10,7 @@ from dash import dcc, html
 from results.dashboard import figures
 from results.dashboard.page import GRAPH_SIZE, STATES
 from results.planning import Plan
-from results.records import (
-    TrialRecord,
-)
+from results.records import TrialRecord
 from results.report.findings import findings
 from results.report.listing import comparison_table, services_table
 from results.report.report import highlights, question, sentence, verdict
@@ -34,9 +32,7 @@ from results.text import (
     size,
     visible,
 )
-from results.trial_parts import (
-    TrialEvidence,
-)
+from results.trial_parts import TrialEvidence
 
 _GRAPH = {"displaylogo": False, "responsive": True}
 _MIN_S = 0.05  # a time that is worth a word; what a table replays takes none

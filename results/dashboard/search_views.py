@@ -21,9 +21,7 @@ from results.dashboard.figures import (
     nothing,
     plain,
 )
-from results.records import (
-    TrialRecord,
-)
+from results.records import TrialRecord
 from results.report.pictures import metric_name, metric_text
 from results.series import Point, points
 from results.summary import StudySummary

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from results.summary import StudySummary
-from results.trial_parts import (
-    TrialEvidence,
-)
+from results.trial_parts import TrialEvidence
 
 
 class Source(Protocol):

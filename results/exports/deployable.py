@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from results.planning.fleet import replicas_for
-from results.trial_parts import (
-    Estimate,
-    ParameterValue,
-)
+from results.trial_parts import Estimate, ParameterValue
 
 # Of the measured capacity, where no knee was measured; and the least and the most that a target may be of it.
 _MIN_CPU_PERCENT, _MAX_CPU_PERCENT = 10, 95  # below, an idle replica uses as much; above, none is added in time

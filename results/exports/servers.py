@@ -8,9 +8,7 @@ from typing import Any
 
 from results.exports.deployable import Deployable
 from results.exports.documents import header, to_yaml
-from results.trial_parts import (
-    ParameterValue,
-)
+from results.trial_parts import ParameterValue
 
 _MIN_MICROS = 100  # of a batch delay of MLServer, as its adapter has it
 # What betrays a server: words in the image, the command, or the names of the files that the spec renders.

@@ -16,13 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from results.records import (
-    Recommendation,
-    TrialRecord,
-)
-from results.trial_parts import (
-    Estimate,
-)
+from results.records import Recommendation, TrialRecord
+from results.trial_parts import Estimate
 
 Outcome = Literal["passed", "regressed", "undecided", "inconclusive"]
 

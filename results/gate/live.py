@@ -18,10 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.gate.decision import Comparison, Setting, judged
-from results.trial_parts import (
-    Estimate,
-    ProbeRecord,
-)
+from results.trial_parts import Estimate, ProbeRecord
 
 Floats = NDArray[np.float64]
 _MIN_STEPS, _MAX_BATCHES = 5, 10

@@ -7,7 +7,7 @@ worse end. What it costs if the truth is better is the other end of the money's 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +19,10 @@ from results.planning.mixed import Demand, Mixed, ReplicaKind, best_mixture
 from results.planning.mixture import UNHURRIED, Need, SolverTime
 from results.planning.money import MONTH_H, Offer, Terms, offers
 from results.planning.traffic import Traffic
-from results.records import (
-    TrialRecord,
-)
+from results.records import TrialRecord
 from results.summary import StudySummary
 from results.text import assigned, figure, given
-from results.trial_parts import (
-    Estimate,
-)
+from results.trial_parts import Estimate
 
 _TARGETS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3)
 _CUT = "Fleets of several configurations were not all looked at, which takes longer than a page may; `tune plan` does."
@@ -113,6 +109,24 @@ class Plan:
         return self.options[0]
 
 
+@dataclass(frozen=True)
+class _Fleet:
+    """One configuration under the traffic, before it is known how to run it."""
+
+    study: StudySummary
+    record: TrialRecord
+    traffic: Traffic
+    wishes: Wishes
+
+    def replica(self, end: str = "low") -> Replica:
+        """One of its replicas, with that `end` of the capacity's interval."""
+        return _replica(self.study, self.record, self.wishes, end)
+
+    def means(self, count: Callable[[Replica], float]) -> list[float]:
+        """How many replicas there are on average, by the capacity as it was measured, and by both of its ends."""
+        return [float(count(self.replica(end))) for end in ("value", "low", "high")]
+
+
 def make_plan(
     study: StudySummary, traffic: Traffic, wishes: Wishes, *, every: bool = True, few: int = 3,
     mixing_s: float | None = None,
@@ -185,16 +199,16 @@ def _best(
 
 def _option(study: StudySummary, group: str, record: TrialRecord, traffic: Traffic, wishes: Wishes) -> Option:
     assert record.capacity_qps is not None  # noqa: S101 (chosen so)
-    replica = _replica(study, record, wishes)
+    fleet = _Fleet(study, record, traffic, wishes)
     makers = [_always_on, _autoscaled, _scheduled, *([_to_zero] if not traffic.rates.all() else [])]
-    tried = [make(study, record, replica, traffic, wishes) for make in makers]
+    tried = [make(fleet) for make in makers]
     keeping = [one for one in tried if one.miss_share <= wishes.misses]
     if not traffic.known:  # what was recorded once does not come again by the clock
         keeping = [one for one in keeping if one.name != "scheduled"] or keeping
     best = min(keeping, key=_money) if keeping else min(tried, key=lambda one: one.miss_share)
     tokens = record.language
     return Option(
-        record.number, group, record.configuration, replica, record.capacity_qps, record.cost_per_hour,
+        record.number, group, record.configuration, fleet.replica(), record.capacity_qps, record.cost_per_hour,
         (best, *(one for one in tried if one is not best)), bool(keeping),
         *((tokens.good, tokens.good_of, tokens.energy_per_million_output_tokens) if tokens else ()),
     )  # fmt: skip
@@ -215,84 +229,65 @@ def _fixed(wishes: Wishes) -> Scaling:
     return Scaling(None, max(1, wishes.min_replicas), spare=wishes.spare, zones=wishes.zones)
 
 
-def _always_on(
-    study: StudySummary, record: TrialRecord, replica: Replica, traffic: Traffic, wishes: Wishes
-) -> Strategy:
+def _always_on(fleet: _Fleet) -> Strategy:
     def count(one: Replica) -> int:
-        return max_scheduled(traffic, one, _fixed(wishes))
+        return max_scheduled(fleet.traffic, one, _fixed(fleet.wishes))
 
-    fleet = simulate(traffic, replica, Scaling(None, count(replica)))
-    costs = [count(_replica(study, record, wishes, end)) for end in ("value", "low", "high")]
-    words = f"{count(replica)} replicas all the time"
-    return _strategy("fixed", words, None, record, fleet, [float(one) for one in costs], wishes)
+    replicas = count(fleet.replica())
+    run = simulate(fleet.traffic, fleet.replica(), Scaling(None, replicas))
+    return _strategy(fleet, "fixed", f"{replicas} replicas all the time", run, fleet.means(count))
 
 
-def _scheduled(
-    study: StudySummary, record: TrialRecord, replica: Replica, traffic: Traffic, wishes: Wishes
-) -> Strategy:
+def _scheduled(fleet: _Fleet) -> Strategy:
     """For traffic that comes as it is known to come: as many as each time needs, started early enough."""
-    counts = schedule(traffic, replica, _fixed(wishes)).astype(float)
+    traffic, replica = fleet.traffic, fleet.replica()
+    counts = schedule(traffic, replica, _fixed(fleet.wishes)).astype(float)
     shares = replica.miss_share(traffic.rates / np.maximum(counts, 1.0))
     total = float(traffic.rates.sum())
-    fleet = FleetSimulation(traffic.step_s, counts, counts, shares, float((shares * traffic.rates).sum()) / total)
-    costs = [
-        float(schedule(traffic, _replica(study, record, wishes, end), _fixed(wishes)).mean())
-        for end in ("value", "low", "high")
-    ]
-    words = "replicas by the clock, as this traffic is known to come"
-    return _strategy("scheduled", words, None, record, fleet, costs, wishes)
+    run = FleetSimulation(traffic.step_s, counts, counts, shares, float((shares * traffic.rates).sum()) / total)
+    means = fleet.means(lambda one: float(schedule(traffic, one, _fixed(fleet.wishes)).mean()))
+    return _strategy(fleet, "scheduled", "replicas by the clock, as this traffic is known to come", run, means)
 
 
-def _autoscaled(
-    study: StudySummary,
-    record: TrialRecord,
-    replica: Replica,
-    traffic: Traffic,
-    wishes: Wishes,
-    min_replicas: int | None = None,
-) -> Strategy:
+def _autoscaled(fleet: _Fleet, min_replicas: int | None = None) -> Strategy:
     """With the highest target that leaves enough room for what comes while a replica starts."""
+    wishes, replica = fleet.wishes, fleet.replica()
     min_replicas = max(1, wishes.min_replicas) if min_replicas is None else min_replicas
 
-    def run(target: float) -> tuple[Scaling, FleetSimulation]:
+    def run(target: float, one: Replica) -> FleetSimulation:
         scaling = Scaling(target, min_replicas, spare=wishes.spare, zones=wishes.zones)
-        return scaling, simulate(traffic, replica, scaling)
+        return simulate(fleet.traffic, one, scaling)
 
     place = bisect.bisect_left(  # the less each has to do, the less is late
-        _TARGETS, True, hi=len(_TARGETS) - 1, key=lambda target: run(target)[1].miss_share <= _FOR_SURE * wishes.misses
-    )
+        _TARGETS, True, hi=len(_TARGETS) - 1,
+        key=lambda target: run(target, replica).miss_share <= _FOR_SURE * wishes.misses,
+    )  # fmt: skip
     target = _TARGETS[place]
-    scaling, fleet = run(target)
-    costs = [
-        float(simulate(traffic, _replica(study, record, wishes, end), scaling).replicas.mean())
-        for end in ("value", "low", "high")
-    ]
+    means = fleet.means(lambda one: float(run(target, one).replicas.mean()))
     each = figure(target * replica.capacity_qps)
     words = f"an autoscaler that keeps each at {target:.0%} of its capacity ({each} requests/s)"
     name = "autoscaled" if min_replicas else "to zero"
-    return _strategy(
-        name, words if min_replicas else f"{words}, and none without traffic", target, record, fleet, costs, wishes
-    )
+    words = words if min_replicas else f"{words}, and none without traffic"
+    return _strategy(fleet, name, words, run(target, replica), means, target)
 
 
-def _to_zero(study: StudySummary, record: TrialRecord, replica: Replica, traffic: Traffic, wishes: Wishes) -> Strategy:
-    return _autoscaled(study, record, replica, traffic, wishes, min_replicas=0)
+def _to_zero(fleet: _Fleet) -> Strategy:
+    return _autoscaled(fleet, min_replicas=0)
 
 
 def _strategy(
-    name: str, words: str, target: float | None, record: TrialRecord, fleet: FleetSimulation, means: Sequence[float],
-    wishes: Wishes,
-) -> Strategy:  # fmt: skip
-    price = record.cost_per_hour
+    fleet: _Fleet, name: str, words: str, run: FleetSimulation, means: Sequence[float], target: float | None = None
+) -> Strategy:
+    price, replicas = fleet.record.cost_per_hour, run.replicas
     monthly = None
     if price is not None:
         value, low, high = (price * MONTH_H * mean for mean in means)
-        paid = price * MONTH_H * float(fleet.replicas.mean())
+        paid = price * MONTH_H * float(replicas.mean())
         monthly = Estimate(value=paid, low=min(value, low, high, paid), high=max(paid, low))
-    ways = () if price is None else tuple(offers(fleet.replicas, price, wishes.terms))
+    ways = () if price is None else tuple(offers(replicas, price, fleet.wishes.terms))
     return Strategy(
-        name, words, target, int(fleet.replicas.min()), float(fleet.replicas.mean()),
-        round(float(fleet.replicas.max())), monthly, fleet.miss_share, fleet, ways,
+        name, words, target, int(replicas.min()), float(replicas.mean()), round(float(replicas.max())), monthly,
+        run.miss_share, run, ways,
     )  # fmt: skip
 
 

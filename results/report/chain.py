@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from results.text import NONE, figure, milliseconds, share
-from results.trial_parts import (
-    ChainRecord,
-    StageRecord,
-)
+from results.trial_parts import ChainRecord, StageRecord
 
 BAR = 200  # the width of a box's bar, which stands for the whole time
 

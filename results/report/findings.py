@@ -8,14 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from results.machine import machine_speeds, memory_speeds
-from results.records import (
-    TrialRecord,
-)
+from results.records import TrialRecord
 from results.summary import StudySummary
 from results.text import assigned, figure, given, money, share, size
-from results.trial_parts import (
-    ParameterValue,
-)
+from results.trial_parts import ParameterValue
 from search_spaces import mig_memory, quantity
 
 _IDLE = 0.3  # of a GPU's time

@@ -9,10 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
-from results.records import (
-    Choice,
-    TrialRecord,
-)
+from results.records import Choice, TrialRecord
 from results.summary import StudySummary
 from results.text import (
     NONE,

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from results.records import (
-    Recommendation,
-    TrialRecord,
-)
+from results.records import Recommendation, TrialRecord
 from results.summary import StudySummary
 from results.text import assigned, figure, interval, visible
 

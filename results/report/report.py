@@ -51,9 +51,7 @@ from results.text import (
     share,
     visible,
 )
-from results.trial_parts import (
-    Estimate,
-)
+from results.trial_parts import Estimate
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from results.records import (
-    TrialRecord,
-)
+from results.records import TrialRecord
 from results.summary import StudySummary
 from results.text import assigned, figure, milliseconds
 

@@ -156,10 +156,6 @@ def laid_over(document: Mapping[str, Any], patch: Mapping[str, Any]) -> Document
     return found
 
 
-def _merge_key(key: str) -> str:
-    return _MERGE_KEYS.get(key, "name")
-
-
 def _have(key: str, *lists: list[Any]) -> bool:
     return all(isinstance(one, Mapping) and key in one for items in lists for one in items)
 

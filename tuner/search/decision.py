@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results import Estimate
-from results.records import (
-    Action,
-)
+from results.records import Action
 from tuner.search.beliefs import Beliefs
 from tuner.search.final import ALIKE
 

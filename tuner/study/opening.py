@@ -76,7 +76,7 @@ def trial_setup(
 def study_runner(loaded: LoadedSpec) -> Runner:
     """The spec's runner; where a running server can be told something that is tuned, its servers are used again."""
     runner, spec = make_runner(loaded), loaded.spec.runner
-    reused = spec.reuse and spec.type not in ("replay", "attach") and not loaded.colocated and live_parameters(loaded)
+    reused = spec.reuse and spec.launches and not spec.attaches and not loaded.colocated and live_parameters(loaded)
     return ReusingRunner(runner) if reused else runner
 
 

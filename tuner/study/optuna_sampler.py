@@ -19,11 +19,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from results import (
-    Estimate,
-    Latencies,
-    TrialRecord,
-)
+from results import Estimate, Latencies, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
 from tuner.search.objective import Objective, capacity_at_cost
 from tuner.search.proposer import Proposer

@@ -10,9 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from results import Estimate, TrialRecord
-from results.records import (
-    PARTS,
-)
+from results.records import PARTS
 from results.text import given, one_line
 from search_spaces.masking import masked
 

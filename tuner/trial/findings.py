@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 
 from loadtest import Measurement
 from results import LanguageRecord, Latencies, Observations, Rates, State, Timing, WarmupSample
-from results.trial_parts import (
-    ServiceRecord,
-)
+from results.trial_parts import ServiceRecord
 from runners import Usage
 from tuner.spec.chain import Chain
 from tuner.trial.bottleneck import name_bottleneck
