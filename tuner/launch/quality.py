@@ -27,7 +27,7 @@ from search_spaces.reading import InputError, parsed_json, read_json, read_text,
 from tuner.errors import UnfitEnvironmentError
 from tuner.launch.adapter import reach
 from tuner.launch.prepare import prepare
-from tuner.launch.render import render
+from tuner.launch.render import TrialLaunch, render
 from tuner.launch.requests import RequestSource
 from tuner.spec.quality import QualitySpec
 from tuner.spec.reading import LoadedSpec
@@ -168,10 +168,8 @@ def _reference(
 
     if source.described and not fresh and (found := _read(known, spec, _bodies(loaded, source))) is not None:
         return found
-    container = render(
-        loaded, spec.reference, runner.place(folder), source, study=loaded.spec.service.name, trial=0, folder=folder,
-        cache=cache, prepare=reconfigured, fresh=True,
-    )  # fmt: skip
+    launch = TrialLaunch(loaded.spec.service.name, 0, folder, cache, fresh=True)
+    container = render(loaded, spec.reference, runner.place(folder), source, launch, prepare=reconfigured)
     with runner.launch(container) as endpoint:
         bodies = _bodies(loaded, complete[0])
         answers = ask(endpoint.url, complete[0], spec.answer, bodies, endpoint.check)

@@ -227,19 +227,33 @@ def compute_share(value: ParameterValue) -> float:
     return share
 
 
+@dataclass(frozen=True)
+class TrialLaunch:
+    """What a trial decides of a launch. `cache` is the folder of what is compiled; a `fresh` launch shares no server
+    with others; `group` joins servers that run at the same time; `go_on` may raise to end a wait.
+    """
+
+    study: str
+    trial: int
+    folder: Path
+    cache: Path
+    fresh: bool = False
+    group: str | None = None
+    go_on: Callable[[], None] = lambda: None
+
+
 def render(
-    loaded: LoadedSpec, configuration: Configuration, placement: Placement, source: RequestSource, *, study: str,
-    trial: int, folder: Path, cache: Path, prepare: Callable[[str, Container], SampleRequest | None] | None = None,
-    go_on: Callable[[], None] = lambda: None, fresh: bool = False, group: str | None = None,
+    loaded: LoadedSpec, configuration: Configuration, placement: Placement, source: RequestSource,
+    launch: TrialLaunch, *, prepare: Callable[[str, Container], SampleRequest | None] | None = None,
     reached: Mapping[str, str] | None = None, best_effort: bool = False,
 ) -> Container:  # fmt: skip
-    """The container of one configuration. `cache` is for what is compiled, `reached` for `rendered_texts`."""
-    placement = _with_cache(loaded, placement, cache)
+    """The container of one configuration. `reached` are the addresses of the services that it calls."""
+    placement = _with_cache(loaded, placement, launch.cache)
     texts = rendered_texts(loaded, configuration, placement, reached)
     return Container(
-        study=study,
-        trial=trial,
-        folder=folder,
+        study=launch.study,
+        trial=launch.trial,
+        folder=launch.folder,
         workdir=loaded.folder,
         parameters=dict(configuration),
         resources=resources(loaded.space, configuration),
@@ -255,9 +269,9 @@ def render(
         secrets=loaded.spec.service.secrets,
         files=texts.files,
         image=image_of(loaded),
-        go_on=go_on,
-        fresh=fresh,
-        group=group,
+        go_on=launch.go_on,
+        fresh=launch.fresh,
+        group=launch.group,
         best_effort=best_effort,
         live=live_parameters(loaded),
         patch=_filled(loaded.spec.runner.workload_patch, configuration, _texts(configuration)),

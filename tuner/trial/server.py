@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from loadtest import Burst, LatencyLimit, LoadPlan, PrefixCache, Slo
 from runners import Container, Endpoint, Readiness, Resources, Runner, SampleRequest, ServerFailed
@@ -15,7 +14,7 @@ from search_spaces import ParameterValue
 from tuner.launch.adapter import reach, serving
 from tuner.launch.prepare import counters, prepare, server_figures
 from tuner.launch.quality import Quality
-from tuner.launch.render import render, resources, sample_request
+from tuner.launch.render import TrialLaunch, render, resources, sample_request
 from tuner.launch.requests import RequestSource
 from tuner.spec.reading import LoadedSpec, Service
 from tuner.trial.machine import server_processes
@@ -28,19 +27,6 @@ class ServiceSetup:
     service: Service
     source: RequestSource
     quality: Quality | None = None
-
-
-@dataclass(frozen=True)
-class TrialLaunch:
-    """What a trial decides of a launch. `group` joins servers that run at the same time."""
-
-    study: str
-    trial: int
-    folder: Path
-    cache: Path
-    fresh: bool
-    group: str | None
-    go_on: Callable[[], None]
 
 
 class TrialServer:
@@ -159,11 +145,10 @@ class TrialServer:
                 self._launch.study, self._launch.trial, self.folder, self.loaded.folder, dict(self.configuration),
                 Resources(), runner.place(self.folder), Readiness(None, 0.0, None),
             )  # fmt: skip
+        launch = replace(self._launch, folder=self.folder, cache=self._launch.cache / self.service.name)
         return render(
-            self.loaded, self.configuration, runner.place(self.folder), self.source, study=self._launch.study,
-            trial=self._launch.trial, folder=self.folder, cache=self._launch.cache / self.service.name,
-            prepare=self._prepare, go_on=self._launch.go_on, fresh=self._launch.fresh, group=self._launch.group,
-            reached=reached, best_effort=self.service.best_effort,
+            self.loaded, self.configuration, runner.place(self.folder), self.source, launch,
+            prepare=self._prepare, reached=reached, best_effort=self.service.best_effort,
         )  # fmt: skip
 
     def _prepare(self, url: str, container: Container) -> SampleRequest | None:

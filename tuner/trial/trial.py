@@ -29,11 +29,12 @@ from results import (
 from runners import Infeasible, RunnerUnavailable, ServerFailed, out_of_memory
 from search_spaces.masking import masked_values
 from tuner.launch.checks.runnable import why_refused
+from tuner.launch.render import TrialLaunch
 from tuner.search.objective import cost_per_million_requests
 from tuner.trial.chain import UNREACHABLE, inner_url, reachable
 from tuner.trial.evidence import gather, memory_growth
 from tuner.trial.findings import Findings
-from tuner.trial.server import TrialLaunch, TrialServer
+from tuner.trial.server import TrialServer
 from tuner.trial.setup import OnPhase, TrialJob, TrialRequest, TrialSetup, naming
 
 

@@ -11,7 +11,7 @@ from runners.kubernetes import ClusterGpus, KubernetesOptions
 from runners.kubernetes.objects import LAUNCH, STUDY, TRIAL, laid_over, patched, plain_deployment, resource_section
 from runners.kubernetes.options import PRESETS
 from tuner.launch.checks.before_launch import check
-from tuner.launch.render import render
+from tuner.launch.render import TrialLaunch, render
 from tuner.launch.requests import request_source
 from tuner.launch.runner import kubernetes_options
 from tuner.spec.reading import load_spec
@@ -53,7 +53,7 @@ def test_parameters_reach_what_a_patch_names(tmp_path: Path) -> None:
     check(loaded)
     source, here = request_source(loaded), Placement("0.0.0.0", 8000, "/f")
     configuration: dict[str, bool | int | float | str] = {"cpu_cores": 2, "class": "fast", "spare": 2}
-    container = render(loaded, configuration, here, source, study="patched", trial=0, folder=tmp_path, cache=tmp_path)
+    container = render(loaded, configuration, here, source, TrialLaunch("patched", 0, tmp_path, tmp_path))
     labels = {"tune/launch": "abc"}
     made = patched(plain_deployment(None), "tune-1", container, kubernetes_options(loaded), labels, None)
     pod = made["spec"]["template"]["spec"]
@@ -69,10 +69,8 @@ def test_servers_of_one_group_share_a_node(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
     loaded = load_spec(tmp_path / "spec.yaml")
     configuration: dict[str, bool | int | float | str] = {"cpu_cores": 2, "class": "fast", "spare": 2}
-    container = render(
-        loaded, configuration, Placement("0.0.0.0", 8000, "/f"), request_source(loaded), study="both", trial=3,
-        folder=tmp_path, cache=tmp_path, group="both/0003",
-    )  # fmt: skip
+    launch = TrialLaunch("both", 3, tmp_path, tmp_path, group="both/0003")
+    container = render(loaded, configuration, Placement("0.0.0.0", 8000, "/f"), request_source(loaded), launch)
     labels = {STUDY: "both", TRIAL: "3", LAUNCH: "abc"}
     made = patched(plain_deployment(None), "tune-1", container, kubernetes_options(loaded), labels, None)
     affinity = made["spec"]["template"]["spec"]["affinity"]["podAffinity"]

@@ -12,7 +12,7 @@ from tests.tuner.spec.test_spec_file import GOOD, load
 from tuner.errors import SpecError
 from tuner.launch.checks.before_launch import check, warnings
 from tuner.launch.price import gpu_share, price_of, price_per_hour
-from tuner.launch.render import placeholders, render, resources, substitute
+from tuner.launch.render import TrialLaunch, placeholders, render, resources, substitute
 from tuner.launch.requests import request_source
 from tuner.spec.model import GpuPrice
 
@@ -45,10 +45,8 @@ def test_a_container_is_rendered_from_command_environment_and_files(tmp_path: Pa
     (tmp_path / "conf.tpl").write_text('{"batch": {batch_size}, "port": {port}}', encoding="utf-8")
     loaded = load(tmp_path, GOOD.replace("  ready:", "  files: {conf/a.json: conf.tpl}\n  ready:"))
     found = {"cpu_cores": 2, "threads": 1, "batch_size": 8, "workers": 1}
-    container = render(
-        loaded, found, Placement("127.0.0.1", 21000, "/trial/files"), request_source(loaded), study="s", trial=3,
-        folder=tmp_path, cache=tmp_path,
-    )  # fmt: skip
+    placement, launch = Placement("127.0.0.1", 21000, "/trial/files"), TrialLaunch("s", 3, tmp_path, tmp_path)
+    container = render(loaded, found, placement, request_source(loaded), launch)
     assert container.command == ("python", "server.py", "--port", "21000", "--batch", "8")
     assert container.env == {"OMP_NUM_THREADS": "4"}
     assert container.files == {"conf/a.json": '{"batch": 8, "port": 21000}'}
