@@ -87,7 +87,7 @@ print(json.dumps([same, sorted(worker.ran), prepared_sizes(1), prepared_sizes(8)
     assert sizes == [[1], [1, 2, 4, 8], [1, 2, 4, 8, 12]]
 
 
-def test_a_table_replays_and_what_it_lacks_is_infeasible(tmp_path: Path, tune: Tune) -> None:
+def test_a_table_replays_and_what_it_lacks_is_infeasible(tmp_path: Path, tune_in_process: Tune) -> None:
     run = Run("cuda", tmp_path, time.monotonic(), time.monotonic() + 60, 50.0)
     plan = Design((Server(1.0, 1), Server(0.25, 1), Server(1.0, 2)), (4,), ("fp32", "fp16"), (1, 16))
     rows = []
@@ -97,7 +97,7 @@ def test_a_table_replays_and_what_it_lacks_is_infeasible(tmp_path: Path, tune: T
         _append(tmp_path / "gpu-vision.csv", rows[-1], first=number == 0)
     assert (tmp_path / "gpu-vision.csv").read_text(encoding="utf-8").splitlines()[0] == ",".join(COLUMNS)
     _spec(run, plan, "vision", rows)
-    done = tune("--service", tmp_path / "gpu-vision.yaml", "--budget", 12, "--output", "out")
+    done = tune_in_process("--service", tmp_path / "gpu-vision.yaml", "--budget", 12, "--output", "out")
     assert done.returncode == 0, done.stderr
     found = recommendation(tmp_path / "out")["configuration"]
     assert (found["gpu_share"], found["precision"], found["batch_size"]) == (0.25, "fp16", 16), (

@@ -207,8 +207,9 @@ def test_a_version_without_a_knob_and_a_missing_package_are_said(tmp_path: Path)
         check(load_spec(tmp_path / "old.yaml"))
 
 
+@pytest.mark.usefixtures("needs_machine")
 def test_a_secret_that_is_not_set_is_said_and_one_that_is_shows_nowhere(
-    tmp_path: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tune_in_process: Tune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
         "import os, http.server as h; os.environ['LICENCE_KEY']\n"
@@ -224,11 +225,11 @@ def test_a_secret_that_is_not_set_is_said_and_one_that_is_shows_nowhere(
         "space": {"parameters": {"cpu_cores": [1]}}, "load": {"max_trial": "4s", "max_warmup": "1s"},
     }  # fmt: skip
     (tmp_path / "spec.yaml").write_text(json.dumps(spec), encoding="utf-8")
-    done = tune("--service", "spec.yaml", "--budget", 1)
+    done = tune_in_process("--service", "spec.yaml", "--budget", 1)
     assert done.returncode == 2
     assert done.stderr.startswith("tune: service.secrets.0: the server needs LICENCE_KEY, which is not set")
     monkeypatch.setenv("LICENCE_KEY", "very-secret-4711")
-    done = tune("--service", "spec.yaml", "--budget", 1)
+    done = tune_in_process("--service", "spec.yaml", "--budget", 1)
     assert done.returncode in (0, 3), done.stderr
     [trial] = tmp_path.glob("tuning/licensed/trials/0000/trial.json")
     assert json.loads(trial.read_text(encoding="utf-8"))["launch_s"] is not None, "it had its key"
@@ -236,7 +237,8 @@ def test_a_secret_that_is_not_set_is_said_and_one_that_is_shows_nowhere(
     assert not [path for path in written if b"very-secret-4711" in path.read_bytes()]
 
 
-def test_a_port_that_is_taken_is_said(tmp_path: Path, tune: Tune) -> None:
+@pytest.mark.usefixtures("needs_machine")
+def test_a_port_that_is_taken_is_said(tmp_path: Path, tune_in_process: Tune) -> None:
     import socket
 
     with socket.socket() as taken:
@@ -250,7 +252,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path, tune: Tune) -> None:
             "objective": {"maximize": "capacity_qps"}, "space": {"parameters": {"cpu_cores": [1]}},
         }  # fmt: skip
         (tmp_path / "spec.yaml").write_text(json.dumps(spec), encoding="utf-8")
-        done = tune("--service", "spec.yaml", "--budget", 1)
+        done = tune_in_process("--service", "spec.yaml", "--budget", 1)
     assert done.returncode == 3
     [trial] = tmp_path.glob("tuning/fixed/trials/0000/trial.json")
     reason = json.loads(trial.read_text(encoding="utf-8"))["reason"]
@@ -268,14 +270,15 @@ def test_an_archive_for_torchserve_is_known_by_its_manifest(tmp_path: Path) -> N
     assert request_source(loaded).path == "/predictions/digits"
 
 
-def test_a_service_that_never_serves_is_given_up_after_a_few_trials(tmp_path: Path, tune: Tune) -> None:
+@pytest.mark.usefixtures("needs_machine")
+def test_a_service_that_never_serves_is_given_up_after_a_few_trials(tmp_path: Path, tune_in_process: Tune) -> None:
     spec = {
         "version": 1, "service": {"name": "broken", "command": [sys.executable, "-c", "exit('no model')", "{port}"]},
         "request": {"method": "GET", "path": "/"}, "slo": {"p99": "500ms"}, "objective": {"maximize": "capacity_qps"},
         "space": {"parameters": {"cpu_cores": [1], "size": {"low": 1, "high": 20}}},
     }  # fmt: skip
     (tmp_path / "spec.yaml").write_text(json.dumps(spec), encoding="utf-8")
-    done = tune("--service", "spec.yaml", "--budget", 12)
+    done = tune_in_process("--service", "spec.yaml", "--budget", 12)
     assert done.returncode == 3
     assert (
         "Stopped after 5 trials: no server served, and all failed alike: the server exited with code 1" in done.stderr

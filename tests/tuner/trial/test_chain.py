@@ -223,10 +223,10 @@ def test_a_stage_waits_for_what_it_calls_in_turn_or_for_all_at_once() -> None:
 
 @pytest.mark.slow
 def test_the_time_of_each_stage_is_known_and_the_narrow_one_is_named(
-    tmp_path: Path, tune: Tune, needs_machine: None
+    tmp_path: Path, tune_in_process: Tune, needs_machine: None
 ) -> None:
     """One worker of 10 ms holds 100 requests/s at most; the stages around it hold 1,000 and 667."""
-    done = tune("--service", write(tmp_path), "--budget", "1", timeout=100)
+    done = tune_in_process("--service", write(tmp_path), "--budget", "1", timeout=100)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "tuning" / "rank-decode-detect"
     best = recommendation(folder)

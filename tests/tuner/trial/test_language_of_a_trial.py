@@ -31,9 +31,9 @@ runner: {{type: process}}
 
 
 @pytest.mark.usefixtures("needs_machine")
-def test_a_run_says_what_tokens_cost_and_how_fast_they_come(tmp_path: Path, tune: Tune) -> None:
+def test_a_run_says_what_tokens_cost_and_how_fast_they_come(tmp_path: Path, tune_in_process: Tune) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC.format(server=SERVER))
-    done = tune("--service", "spec.yaml", "--budget", 1)
+    done = tune_in_process("--service", "spec.yaml", "--budget", 1)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "tuning" / "tokens"
     recommended = json.loads((folder / "recommendation.json").read_text())

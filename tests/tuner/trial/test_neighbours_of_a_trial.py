@@ -33,6 +33,7 @@ request: {{path: /predict, json: {{x: 1}}}}
 slo: {{p99: 300ms}}
 space: {{parameters: {{cpu_cores: [1], workers: [1]}}}}
 prices: {{cpu_core_hour: 0.04}}
+objective: {{minimize: cost_per_million_requests, final: 0%}}
 load: {{max_trial: 10s, max_warmup: 2s}}
 """
 
