@@ -281,6 +281,23 @@ class ReachedInside(Protocol):
 
 
 @runtime_checkable
+class FoundRunning(Protocol):
+    """An endpoint whose server another trial has launched, or was asked to go on with: an ability, not a duty."""
+
+    @property
+    def said(self) -> str:
+        """How the trial came to it, which is true wherever its load comes from; one of its `notes`."""
+
+
+@runtime_checkable
+class Resizable(Protocol):
+    """An endpoint whose server may be given other cores and another memory while it runs: an ability, not a duty."""
+
+    def resize(self, resources: Resources) -> None:
+        """Blocks until it has them. Raises ServerFailed where it cannot: what it has is not known then."""
+
+
+@runtime_checkable
 class KnowsPrices(Protocol):
     """A runner that knows what configurations cost, as a recorded table may: an ability, not a duty."""
 

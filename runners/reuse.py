@@ -23,6 +23,7 @@ from runners.protocol import (
     ParameterValue,
     Placement,
     Recorded,
+    Resizable,
     Resources,
     Runner,
     RunsHere,
@@ -135,11 +136,16 @@ class ReusingRunner:
                     yield _Said(anew, said, anew.cold_start_s)
                 return
             yield endpoint
-            self._keep(replace(kept, stop=stack.pop_all()))
+            now = replace(kept.container, resources=container.resources)
+            self._keep(replace(kept, container=now, stop=stack.pop_all()))
 
     def _reconfigured(self, kept: _Kept, container: Container) -> Endpoint:
         """The server, once it serves by the new values. Raises as a launch does."""
         begun = time.monotonic()
+        if container.resources != kept.container.resources:
+            if not isinstance(kept.endpoint, Resizable):
+                raise ServerFailed("it cannot be given other resources while it runs")
+            kept.endpoint.resize(container.resources)
         now = replace(container, placement=kept.container.placement, running=True)
         await_server(kept.endpoint.url, now, kept.endpoint.check, lambda: "")
         changed = ", ".join(sorted(now.live))

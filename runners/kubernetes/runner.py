@@ -34,6 +34,7 @@ from runners.kubernetes.observed import (
 )
 from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.owned import RunLease, label_value, remember_cluster, remove_abandoned
+from runners.kubernetes.resize import resize
 from runners.kubernetes.usage import as_sample, commands
 from runners.protocol import (
     Container,
@@ -141,6 +142,11 @@ class KubernetesRunner:
         return self._cluster
 
     @property
+    def options(self) -> KubernetesOptions:
+        """What the spec says of the cluster."""
+        return self._options
+
+    @property
     def dcgm(self) -> str | None:
         """Where DCGM's exporter tells of the GPUs."""
         return self._options.dcgm
@@ -241,6 +247,12 @@ class _Server:
             judge_state(state)
         except ServerFailed as error:
             raise ServerFailed(error.reason, self.log_tail()) from error
+
+    def resize(self, resources: Resources) -> None:
+        """See `runners.protocol.Resizable`."""
+        given = objects.resource_section(resources, self.runner.options)
+        wanted = {name: given["limits"][name] for name in ("cpu", "memory") if name in given.get("limits", {})}
+        resize(self.runner.cluster, self.pod.metadata.name, self.name, wanted)
 
     def usage(self, start: float, end: float) -> Usage:
         return self.samples.usage(start, end)

@@ -28,6 +28,7 @@ from tuner.spec.yaml_file import KeyPath
 
 RUNNER_PLACEHOLDERS = ("port", "host", "files", "port2", "port3", "cache_dir")
 COMMAND_PLACEHOLDERS = ("id", "name", "image", "folder", "host", "port", "files")  # of runner.up, url and down
+_RESIZED = ("cpu_cores", "memory")
 RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpu_compute", "gpus", "replicas")
 NO_GPU = "none"  # among the choices of a gpu_type: the same server on CPU cores alone
 _READY_S = 120.0
@@ -310,13 +311,18 @@ def managed(loaded: LoadedSpec, configuration: Configuration) -> Iterator[Sample
 
 
 def live_parameters(loaded: LoadedSpec) -> frozenset[str]:
-    """Those that a running server can be told: by its adapter, or because they stand in `service.manage` alone."""
+    """Those that a running server can be told: by its adapter, or because they stand in `service.manage` alone. A pod
+    of a server without an adapter may be given other cores and memory too, where the spec says that it may.
+    """
     found = serving(loaded)
     managed = {name for key, text in templates(loaded) if key[1] == "manage" for name in placeholders(text)}
     at_start = {name for _, text in _start_templates(loaded) for name in placeholders(text)}
     resource = {one.name for one in loaded.space.parameters if one.role in RESOURCE_ROLES}
     live = frozenset() if found is None else found.live
-    return (live | (managed & set(loaded.space.names))) - at_start - resource
+    resized = {one.name for one in loaded.space.parameters if one.role in _RESIZED}
+    if found is not None or loaded.spec.runner.type != "kubernetes" or not loaded.spec.runner.kubernetes.resize:
+        resized = set()
+    return ((live | (managed & set(loaded.space.names))) - resource | resized) - at_start
 
 
 def _texts(configuration: Configuration) -> dict[str, str]:

@@ -124,6 +124,10 @@ class KubernetesSpec(Section):
     )
     load_cpu: float = Field(default=0.5, ge=0, description="cores that the load test's pod asks for")
     room_timeout: Seconds = 600.0
+    resize: bool = Field(
+        default=False,
+        description="cores and memory of a running pod are changed between trials, where the API can (1.33 on)",
+    )
 
 
 RunnerName = Literal["process", "docker", "kubernetes", "command", "attach", "replay"]

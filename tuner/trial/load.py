@@ -23,7 +23,7 @@ from loadtest import (
     variables,
 )
 from results.text import figure
-from runners import InClusterLoad, LoadJobUnavailable, Program, Usage
+from runners import FoundRunning, InClusterLoad, LoadJobUnavailable, Program, Usage
 from search_spaces.masking import masked_values
 from tuner.trial.chain import chain_plan
 from tuner.trial.findings import Findings, findings_of
@@ -90,7 +90,9 @@ class ClusterMeasurer:
             return LocalMeasurer((note,)).measure(job, generator)
         # Seen from here, a load test elsewhere ended just now.
         begun = time.monotonic() - measurement.load_started_s - measurement.load_s
-        return _found(job, measurement, (), begun)
+        # Their other notes are about the way that the load took from here.
+        said = [one.endpoint.said for one in job.servers if isinstance(one.endpoint, FoundRunning)]
+        return _found(job, measurement, said, begun)
 
 
 def _begin(job: TrialJob) -> None:

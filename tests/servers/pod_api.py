@@ -1,0 +1,86 @@
+"""The part of Kubernetes' API that resizes a pod as a small HTTP server: one pod, which fares as `mode` says."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+HAD = {"cpu": "1", "memory": "1Gi"}
+LATE = 3  # looks
+
+
+class PodApi(ThreadingHTTPServer):
+    """`done` and `late` resize it at once or after some looks; `infeasible` says what a node without room says;
+    `forbidden` refuses as for less memory; `absent` is an API before 1.33. `seen` are the patches that came.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, mode: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.mode, self.asked, self.has, self.looks = mode, dict(HAD), dict(HAD), 0
+        self.seen: list[dict[str, Any]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    """See `PodApi`."""
+
+    server: PodApi
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0].rstrip("/")
+        if path == "/api/v1":
+            names = ["pods", "pods/log", *([] if self.server.mode == "absent" else ["pods/resize"])]
+            one = {"singularName": "", "namespaced": True, "kind": "Pod", "verbs": ["get", "patch"]}
+            listed = [{"name": name, **one} for name in names]
+            self.say(200, {"kind": "APIResourceList", "groupVersion": "v1", "resources": listed})
+        elif path.endswith("/pods"):
+            self.say(200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": []})
+        else:
+            self.say(200, self.pod())
+
+    def do_PATCH(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.seen.append({"path": self.path, "type": self.headers["Content-Type"], "body": body})
+        if self.server.mode == "forbidden":
+            refusal = "Pod is invalid: memory limits cannot be decreased unless resizePolicy is RestartContainer"
+            self.say(422, {"kind": "Status", "status": "Failure", "message": refusal, "code": 422})
+            return
+        for change in body:
+            kind, name = change["path"].split("/")[-2:]
+            if kind == "limits":
+                self.server.asked[name] = change["value"]
+        self.server.looks = 0
+        self.say(200, self.pod())
+
+    def pod(self) -> dict[str, Any]:
+        """As it is now: what it asks for, what it has, and what its node says of that."""
+        self.server.looks += 1
+        conditions: list[dict[str, str]] = []
+        if self.server.asked != self.server.has:
+            if self.server.mode == "infeasible":
+                said = "Node didn't have enough capacity: cpu, requested: 64000, capacity: 4000"
+                conditions = [{"type": "PodResizePending", "status": "True", "reason": "Infeasible", "message": said}]
+            elif self.server.mode == "done" or self.server.looks > LATE:
+                self.server.has = dict(self.server.asked)
+            else:
+                conditions = [{"type": "PodResizeInProgress", "status": "True"}]
+        resources = [{"requests": one, "limits": one} for one in (self.server.asked, self.server.has)]
+        sidecar = {"name": "sidecar", "image": "i"}
+        return {
+            "kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "namespace": "ns"},
+            "spec": {"containers": [sidecar, {"name": "server", "image": "i", "resources": resources[0]}]},
+            "status": {"conditions": conditions, "containerStatuses": [{"name": "server", "resources": resources[1]}]},
+        }  # fmt: skip
+
+    def say(self, status: int, body: Any) -> None:
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing per request."""
