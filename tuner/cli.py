@@ -16,8 +16,8 @@ from search_spaces.masking import MaskedStream
 from search_spaces.reading import shown
 from tuner import __version__
 from tuner.commands.options.front import FrontDoor
-from tuner.commands.options.groups import plan_options, run_options, share_options, verify_options
-from tuner.commands.options.types import FORMATS, MAX_SEED, PATH, RUNNERS, Change, Format, Parsed, Rate
+from tuner.commands.options.groups import gate_options, plan_options, run_options, share_options, verify_options
+from tuner.commands.options.types import FORMATS, MAX_SEED, PATH, RUNNERS, Format, Rate
 from tuner.errors import ExitCode, TuneError
 
 
@@ -191,23 +191,7 @@ def export(context: click.Context, /, **options: Any) -> None:
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=PATH)
-@click.option("--baseline", type=PATH, required=True, metavar="FILE", help="The recommendation.json to hold to.")
-@click.option("--measure", is_flag=True, help="Measure the baseline's configuration again, with DIR's spec.")
-@click.option("--service", type=PATH, metavar="SPEC", help="Measure it with this spec, as it is now.")
-@click.option("--runner", type=RUNNERS, help="Where servers run, instead of what the spec says.")
-@click.option(
-    "--false-alarms", type=Parsed("share"), default="5%", show_default=True, metavar="SHARE",
-    help="How many gates may fail where nothing has changed.",
-)  # fmt: skip
-@click.option(
-    "--detect", type=Change(), default="10%", show_default=True, metavar="SHARE",
-    help="The change that matters: measuring stops early where it is improbable.",
-)  # fmt: skip
-@click.option("--output", type=PATH, metavar="DIR", help="Where gate.json, gate.md, junit.xml go.  [default: DIR/gate]")
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the load's arrivals.")
-@click.option("--json", "as_json", is_flag=True, help="The decision as JSON on standard output.")
-@click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
-@click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
+@gate_options
 @click.pass_context
 def gate(context: click.Context, /, **options: Any) -> None:
     """Fail (exit code 5) where a service has become worse than an earlier recommendation of it.

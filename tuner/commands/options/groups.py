@@ -1,4 +1,4 @@
-"""The options of the commands that have many: the main job, `tune plan` and `tune verify`."""
+"""The options of the commands that have many: the main job, `tune plan`, `tune gate` and `tune verify`."""
 
 from __future__ import annotations
 
@@ -146,30 +146,52 @@ _SHARE_OPTIONS = (
     click.option("--study", metavar="NAME", help="Which study of the storage (the service's name)."),
 )  # fmt: skip
 
+_GATE_OPTIONS = (
+    click.option("--baseline", type=PATH, required=True, metavar="FILE", help="The recommendation.json to hold to."),
+    click.option("--measure", is_flag=True, help="Measure the baseline's configuration again, with DIR's spec."),
+    click.option("--service", type=PATH, metavar="SPEC", help="Measure it with this spec, as it is now."),
+    click.option("--runner", type=RUNNERS, help="Where servers run, instead of what the spec says."),
+    click.option(
+        "--false-alarms",
+        type=Parsed("share"),
+        default="5%",
+        show_default=True,
+        metavar="SHARE",
+        help="How many gates may fail where nothing has changed.",
+    ),
+    click.option(
+        "--detect",
+        type=Change(),
+        default="10%",
+        show_default=True,
+        metavar="SHARE",
+        help="The change that matters: measuring stops early where it is improbable.",
+    ),
+    click.option(
+        "--output", type=PATH, metavar="DIR", help="Where gate.json, gate.md, junit.xml go.  [default: DIR/gate]"
+    ),
+    click.option(
+        "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the load's arrivals."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="The decision as JSON on standard output."),
+    click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db."),
+    click.option("--study", metavar="NAME", help="Which study of the storage (the service's name)."),
+)
 
-def share_options(function: Function) -> Function:
-    """The options of `tune share`."""
-    for option in reversed(_SHARE_OPTIONS):
-        function = option(function)
-    return function
+
+def _together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """One decorator for all of them; the help shows them in this order."""
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
 
 
-def run_options(function: Function) -> Function:
-    """The options of the main job, for `tune` itself and for `tune run`."""
-    for option in reversed((*_RUN_OPTIONS, *TRACKING_OPTIONS)):
-        function = option(function)
-    return function
-
-
-def verify_options(function: Function) -> Function:
-    """The options of `tune verify`."""
-    for option in reversed(_VERIFY_OPTIONS):
-        function = option(function)
-    return function
-
-
-def plan_options(function: Function) -> Function:
-    """The options of `tune plan`."""
-    for option in reversed(_PLAN_OPTIONS):
-        function = option(function)
-    return function
+share_options = _together(*_SHARE_OPTIONS)
+run_options = _together(*_RUN_OPTIONS, *TRACKING_OPTIONS)
+verify_options = _together(*_VERIFY_OPTIONS)
+gate_options = _together(*_GATE_OPTIONS)
+plan_options = _together(*_PLAN_OPTIONS)
