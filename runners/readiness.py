@@ -126,10 +126,10 @@ def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, foll
     except httpx.InvalidURL as error:
         raise ServerFailed(f"{request.path!r} is not a path that can be requested: {error}") from error
     except httpx.HTTPError as error:
-        return f"no proper answer ({type(error).__name__})", False
+        return f"no proper HTTP answer: {printable(str(error).encode()) or type(error).__name__}", False
     if response.status_code in request.good if request.good else response.is_success:
         return None, True
-    said = printable(excerpt)
+    said = "a redirect, which is not followed" if response.is_redirect else printable(excerpt)
     return f"answered {response.status_code}" + (f" ({said})" if said else ""), True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import pytest
@@ -129,3 +130,29 @@ def test_a_request_that_is_too_large_is_refused() -> None:
     answer = client(None).post("/_dash-update-component", data=b"x" * (2 << 20), content_type="application/json",
                                base_url="http://127.0.0.1")  # fmt: skip
     assert answer.status_code in (400, 413)
+
+
+ODD: list[Any] = [None, -1, float("nan"), 10**400, {"a": 1}, [{"trial": 1e99}]]
+
+
+def test_no_odd_value_in_any_callback_is_an_error_of_ours() -> None:
+    browser = client(None)
+    found = json.loads(browser.get("/_dash-dependencies", base_url="http://127.0.0.1").data)
+    for one in found:
+        parts = [*one["inputs"], *one["state"]]
+        ends = [text.rsplit(".", 1) for text in one["output"].strip(".").split("...")]
+        outputs = [{"id": name, "property": value.split("@")[0]} for name, value in ends]
+        for odd, place in product(ODD, range(len(parts))):
+            usual = {"study": "planned", "version": "x", "tab": "Overview", "pattern": "steady"}
+            given = [part | {"value": usual.get(part["id"], 1)} for part in parts]
+            given[place] = parts[place] | {"value": odd}
+            count = len(one["inputs"])
+            body = {
+                "output": one["output"], "outputs": outputs if one["output"].startswith("..") else outputs[0],
+                "inputs": given[:count], "state": given[count:],
+                "changedPropIds": [f"{parts[0]['id']}.{parts[0]['property']}"],
+            }  # fmt: skip
+            answer = browser.post("/_dash-update-component", data=json.dumps(body), content_type="application/json",
+                                  base_url="http://127.0.0.1")  # fmt: skip
+            assert answer.status_code in (200, 204, 400), (one["output"], parts[place], odd)
+            assert b"Traceback" not in answer.data

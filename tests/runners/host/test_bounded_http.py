@@ -10,7 +10,9 @@ import zlib
 import httpx
 import pytest
 
+from runners import Readiness, SampleRequest, ServerFailed
 from runners.host.bounded_http import MAX_ANSWER_BYTES, bounded_client, bounded_get
+from runners.readiness import wait_until_ready
 from tests.loadtest.request.test_hostile_answers import (
     CHUNK,
     CHUNKED,
@@ -45,6 +47,26 @@ def test_a_malformed_answer_is_an_error_of_httpx(kind: str) -> None:
 def test_a_redirect_to_itself_is_followed_nowhere() -> None:
     with serving(once(head(b"302 Found", b"Location: /", b"Content-Length: 0"))) as url:
         assert bounded_get(url, timeout_s=5).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (
+            head(b"302 Found", b"Location: /", b"Content-Length: 0"),
+            r"answered 302 \(a redirect, which is not followed\)",
+        ),
+        (
+            head(b"200 OK", b"Content-Length: 2", b"Content-Length: 7") + b"ok",
+            "no proper HTTP answer: .*Content-Length",
+        ),
+        (b"hello there\r\n\r\n", "no proper HTTP answer: illegal status line"),
+    ],
+)
+def test_a_server_that_is_never_ready_says_what_it_answered(answer: bytes, says: str) -> None:
+    asked = Readiness(path=None, timeout_s=0.5, request=SampleRequest("POST", "/"))
+    with serving(once(answer)) as url, pytest.raises(ServerFailed, match=says):
+        wait_until_ready(url, asked, lambda: None)
 
 
 def test_a_connection_that_is_used_again_has_its_own_time() -> None:
