@@ -29,6 +29,7 @@ def serve(template: Mapping[str, Any], namespace: str | None, health_port: int |
     """
     cluster = Cluster(None, namespace)
     kopf.configure(log_format=kopf.LogFormat.PLAIN)
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else a line for every change of a status
     endpoint = None if health_port is None else f"http://0.0.0.0:{health_port}/healthz"
     _log.info("making Jobs of the TuningRuns in the namespace %s", cluster.namespace)
     kopf.run(
