@@ -66,6 +66,7 @@ class Proposer:
         Raises SpaceExhausted when there is none left.
         """
         from tuner.search.surrogate.acquisition import believed_best, chebyshev, expected_improvement, expected_loss
+        from tuner.search.surrogate.doubt import doubted, stagnation
         from tuner.search.surrogate.mixture import mixed
 
         waiting = self.pool.numbers_of(pending)
@@ -84,9 +85,12 @@ class Proposer:
             chosen = self._first(predictions, losses, scale, free, waiting, turn)
             return Proposal(self.pool.configuration(chosen), None)
         best = float(scale(list(seen.T)).min())
+        found = iter(scale(list(seen.T)).tolist())
+        ordered = [None if self.objective.losses(record) is None else next(found) for record in records]
         served = trials.only(trials.state == 0)
         if len(self.objective.metrics) == 1 and len(served) == len(seen) and (served.error > 0).any():
             best = believed_best(predictions, losses, served)
+        predictions = doubted(predictions, self._model.candidates, trials, stagnation(ordered))
         score = mixed(predictions, [expected_improvement(one, losses, best, scale) for _, one in predictions])
         chosen = free[score[free].argmax()]
         if score[chosen] <= 1e-9:
