@@ -13,6 +13,9 @@ simulated. `tune --service spec.yaml` runs as a user would run it, with a seed o
   what is recommended.
 
 `--neighbour` burns half a core beside it all. Goals: regret at most 5% in nine of ten, never dearer than today's.
+
+`--tables FOLDER` runs nothing and writes what is true of each service as a replay table, for
+`python -m benchmarks.decision --families "" --sources FOLDER`. The search's constants were chosen on services from 200 on.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import argparse
 import csv
 import json
 import math
+import multiprocessing
 import subprocess
 import sys
 import tempfile
@@ -28,6 +32,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -46,6 +51,7 @@ REPOSITORY = Path(__file__).parent.parent
 CURRENT: dict[str, Any] = {
     "cpu_cores": 2, "memory": "2Gi", "workers": 2, "threads": 1, "batch_size": 1, "batch_delay_ms": 0,
 }  # fmt: skip
+CONSTRAINTS = ["threads * workers <= 2 * cpu_cores", "batch_size > 1 or batch_delay_ms == 0"]
 SPEC = """\
 version: 1
 service:
@@ -65,7 +71,7 @@ space:
     threads: {{choices: {threads}, role: threads}}
     batch_size: {{choices: {batches}, role: batch_size}}
     batch_delay_ms: {{choices: {delays}, role: batch_delay}}
-  constraints: ["threads * workers <= 2 * cpu_cores", "batch_size > 1 or batch_delay_ms == 0"]
+  constraints: {constraints}
 prices: {{cpu_core_hour: {core_hour}, memory_gib_hour: {gib_hour}}}
 load: {{max_trial: {seconds}s, max_warmup: 5s}}
 runner: {{type: process}}
@@ -103,6 +109,7 @@ def spec(service: int, seconds: float) -> str:
         cores=list(knobs.CORES), memory=list(knobs.MEMORY), workers=list(knobs.WORKERS), threads=list(knobs.THREADS),
         batches=list(knobs.BATCHES), delays=list(knobs.DELAYS_MS), core_hour=knobs.CORE_HOUR,
         gib_hour=knobs.GIB_HOUR, seconds=f"{seconds:g}", current=json.dumps(CURRENT),
+        constraints=json.dumps(CONSTRAINTS),
     )  # fmt: skip
 
 
@@ -119,6 +126,29 @@ def truth(number: int) -> dict[tuple[Any, ...], float]:
         if service.fits(configuration):
             found[key(configuration)] = _capacity_qps(service.times(configuration))
     return found
+
+
+def write_table(number: int, folder: Path) -> None:
+    """What is true of a service, as a table to be replayed, in a folder of its kind."""
+    service, capacities = knobs.Service.drawn(number), truth(number)
+    with (folder / "knobs" / f"service-{number}-{knobs.LIMIT_MS}ms.csv").open(
+        "w", newline="", encoding="utf-8"
+    ) as file:
+        writer = csv.writer(file)
+        writer.writerow([*CURRENT, "capacity_qps", "status", "price_per_hour"])
+        for one in knobs.configurations():
+            status = "ok" if service.fits(one) else "oom"
+            writer.writerow([*key(one), capacities.get(key(one), 0.0), status, knobs.price_per_hour(one)])
+
+
+def write_tables(services: Sequence[int], folder: Path) -> None:
+    """Of all of them, with the roles and constraints that the spec gives."""
+    (folder / "knobs").mkdir(parents=True, exist_ok=True)
+    stems = [f"service-{number}-{knobs.LIMIT_MS}ms" for number in services]
+    meta = {"roles": {"batch_delay_ms": "batch_delay"}, "constraints": dict.fromkeys(stems, CONSTRAINTS)}
+    (folder / "knobs" / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    with multiprocessing.Pool() as pool:
+        pool.map(partial(write_table, folder=folder), services, chunksize=1)
 
 
 def _capacity_qps(times: knobs.Times) -> float:
@@ -249,10 +279,14 @@ def main() -> None:
     parser.add_argument("--neighbour", action="store_true", help="burn half a core beside them")
     parser.add_argument("--output", type=Path, help="keep every run's folder there")
     parser.add_argument("--csv", type=Path, help="a file for every run")
+    parser.add_argument("--tables", type=Path, metavar="FOLDER", help="write what is true as tables, and run nothing")
     asked = parser.parse_args()
+    services = range(asked.first, asked.first + asked.services)
+    if asked.tables is not None:
+        write_tables(services, asked.tables)
+        return
     found: list[Tuned] = []
     with neighbour(0.5 if asked.neighbour else 0.0), ThreadPool(asked.at_once) as pool:
-        services = range(asked.first, asked.first + asked.services)
         print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}", flush=True)
         for one in pool.imap(lambda service: tuned(service, asked), services):
             found.append(one)
