@@ -15,7 +15,7 @@ simulated. `tune --service spec.yaml` runs as a user would run it, with a seed o
 `--neighbour` burns half a core beside it all. Goals: regret at most 5% in nine of ten, never dearer than today's.
 
 `--tables FOLDER` runs nothing and writes what is true of each service as a replay table, for
-`python -m benchmarks.decision --families "" --sources FOLDER`. Constants of the search were chosen on those from 200 on.
+`python -m benchmarks.decision --families "" --sources FOLDER`. The search's constants were chosen on those from 200 on.
 """
 
 from __future__ import annotations
