@@ -66,7 +66,6 @@ class Proposer:
         Raises SpaceExhausted when there is none left.
         """
         from tuner.search.surrogate.acquisition import believed_best, chebyshev, expected_improvement, expected_loss
-        from tuner.search.surrogate.doubt import doubted, stagnation
         from tuner.search.surrogate.mixture import mixed
 
         waiting = self.pool.numbers_of(pending)
@@ -85,12 +84,10 @@ class Proposer:
             chosen = self._first(predictions, losses, scale, free, waiting, turn)
             return Proposal(self.pool.configuration(chosen), None)
         best = float(scale(list(seen.T)).min())
-        found = iter(scale(list(seen.T)).tolist())
-        ordered = [None if self.objective.losses(record) is None else next(found) for record in records]
         served = trials.only(trials.state == 0)
         if len(self.objective.metrics) == 1 and len(served) == len(seen) and (served.error > 0).any():
             best = believed_best(predictions, losses, served)
-        predictions = doubted(predictions, self._model.candidates, trials, stagnation(ordered))
+        predictions = self._doubted(predictions, records, trials, scale)
         score = mixed(predictions, [expected_improvement(one, losses, best, scale) for _, one in predictions])
         chosen = free[score[free].argmax()]
         if score[chosen] <= 1e-9:
@@ -133,9 +130,20 @@ class Proposer:
         except SpaceExhausted:
             return 0.0
         predictions, losses = self.predict(records), self._model.losses(self.objective, records)
+        predictions = self._doubted(predictions, records, self._trials(records), _first)
         return float(
             mixed(predictions, [expected_improvement(one, losses, best, _first) for _, one in predictions])[free].max()
         )
+
+    def _doubted(
+        self, predictions: list[tuple[float, Prediction]], records: Sequence[TrialRecord], trials: Trials, scale: Scale
+    ) -> list[tuple[float, Prediction]]:
+        """With the doubt that the trials without a better one have earned."""
+        from tuner.search.surrogate.doubt import doubted, stagnation
+
+        found = [self.objective.losses(record) for record in records]
+        losses = [None if one is None else float(scale([np.array(each) for each in one])) for one in found]
+        return doubted(predictions, self._model.candidates, trials, stagnation(losses))
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all candidates of the pool, in their order, with its weight."""
