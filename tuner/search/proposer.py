@@ -65,7 +65,7 @@ class Proposer:
 
         Raises SpaceExhausted when there is none left.
         """
-        from tuner.search.surrogate.acquisition import believed_best, chebyshev, expected_improvement, expected_loss
+        from tuner.search.surrogate.acquisition import believed_best, chebyshev, expected_loss
         from tuner.search.surrogate.mixture import mixed
 
         waiting = self.pool.numbers_of(pending)
@@ -87,8 +87,7 @@ class Proposer:
         served = trials.only(trials.state == 0)
         if len(self.objective.metrics) == 1 and len(served) == len(seen) and (served.error > 0).any():
             best = believed_best(predictions, losses, served)
-        predictions = self._doubted(predictions, records, trials, scale)
-        score = mixed(predictions, [expected_improvement(one, losses, best, scale) for _, one in predictions])
+        score = self._improvement(predictions, losses, best, scale, free, records)
         chosen = free[score[free].argmax()]
         if score[chosen] <= 1e-9:
             loss = mixed(predictions, [expected_loss(one, losses, scale) for _, one in predictions])
@@ -122,28 +121,29 @@ class Proposer:
         """How much lower than `best` (a loss of the first metric, in logs: so about a share) the most promising of the
         configurations that were not tried is expected to be; 0 where all were.
         """
-        from tuner.search.surrogate.acquisition import expected_improvement
-        from tuner.search.surrogate.mixture import mixed
-
         try:
             free = self.pool.free((record.configuration for record in records), [], None)
         except SpaceExhausted:
             return 0.0
         predictions, losses = self.predict(records), self._model.losses(self.objective, records)
-        predictions = self._doubted(predictions, records, self._trials(records), _first)
-        return float(
-            mixed(predictions, [expected_improvement(one, losses, best, _first) for _, one in predictions])[free].max()
-        )
+        return float(self._improvement(predictions, losses, best, _first, free, records)[free].max())
 
-    def _doubted(
-        self, predictions: list[tuple[float, Prediction]], records: Sequence[TrialRecord], trials: Trials, scale: Scale
-    ) -> list[tuple[float, Prediction]]:
-        """With the doubt that the trials without a better one have earned."""
-        from tuner.search.surrogate.doubt import doubted, stagnation
+    def _improvement(
+        self, predictions: list[tuple[float, Prediction]], losses: Losses, best: float, scale: Scale, free: Ints,
+        records: Sequence[TrialRecord],
+    ) -> Floats:  # fmt: skip
+        """What each candidate is expected to improve on `best`; with doubt where the `free` ones promise little."""
+        from tuner.search.surrogate.acquisition import expected_improvement
+        from tuner.search.surrogate.doubt import LITTLE, doubted, stagnation
+        from tuner.search.surrogate.mixture import mixed
 
+        score = mixed(predictions, [expected_improvement(one, losses, best, scale) for _, one in predictions])
+        if score[free].max() >= LITTLE:
+            return score
         found = [self.objective.losses(record) for record in records]
-        losses = [None if one is None else float(scale([np.array(each) for each in one])) for one in found]
-        return doubted(predictions, self._model.candidates, trials, stagnation(losses))
+        seen = [None if one is None else float(scale([np.array(each) for each in one])) for one in found]
+        wider = doubted(predictions, self._model.candidates, self._trials(records), stagnation(seen))
+        return mixed(wider, [expected_improvement(one, losses, best, scale) for _, one in wider])
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all candidates of the pool, in their order, with its weight."""

@@ -219,7 +219,7 @@ def test_a_run_is_begun_by_a_look_and_outlives_its_pod_but_not_its_tuner(tmp_pat
         found.core.create_namespace({"metadata": {"name": namespace}})
         try:
             kinds.create_custom_resource_definition(kind, _preload_content=False).close()
-            runs = TuningRuns(Cluster(None, namespace), {"backoffLimit": 0, "template": {"spec": pod}})
+            runs = TuningRuns(Cluster(None, namespace, path), {"backoffLimit": 0, "template": {"spec": pod}})
 
             def after(look: Callable[[], None]) -> dict[str, Any]:
                 look()

@@ -53,13 +53,13 @@ def test_the_more_parameters_differ_from_every_trial_the_wider_the_prediction() 
     alike = {0: 1.0, 1: 1.0, 2: 1.5, 3: 2.0}  # by the number of parameters in which it differs
     first = next(iter(SPACE))
     differing = [sum(one[name] != first[name] for name in first) for one in SPACE]
-    assert doubts(5, 0) == [alike[count] for count in differing]
-    assert doubts(30, 0) == doubts(5, 0)
-    assert max(doubts(1, 0)) == pytest.approx(1 + 1 / 5)
+    assert doubts(3, 0) == [alike[count] for count in differing]
+    assert doubts(30, 0) == doubts(3, 0)
+    assert max(doubts(1, 0)) == pytest.approx(1 + 1 / 3)
 
 
 def test_what_is_near_any_trial_is_not_doubted() -> None:
-    assert doubts(5, 0, len(list(SPACE)) - 1) == [1.0] * len(list(SPACE))
+    assert doubts(3, 0, len(list(SPACE)) - 1) == [1.0] * len(list(SPACE))
 
 
 def test_while_better_ones_are_found_nothing_is_doubted() -> None:

@@ -2,8 +2,9 @@
 
 The experts of the mixture earn their weights by how well they predict the trials, and a search tries what is near its
 best: of what lies far from every trial the weights say little. Where two parameters help only together (a second core
-without a second worker is money for nothing), a search that goes by the weights alone stays where it is. So the longer
-nothing better was found, the wider the predictions of what differs in several parameters from every trial.
+without a second worker is money for nothing), a search that goes by the weights alone stays where it is. So where little
+more is expected, and the longer nothing better was found, predictions of what differs in several parameters from every
+trial are wider.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
 from tuner.search.surrogate.predict import Prediction
 
 # Chosen on made-up services, measured tables and services with knobs that nothing is reported on.
-_LASTING = 5  # trials without a better one, after which the doubt is whole
+LITTLE = 0.03  # of the best: while more is expected nothing is doubted
+_LASTING = 3  # trials without a better one, after which the doubt is whole
 _EACH, _MAX = 0.5, 3.0  # times a spread: for each further parameter that differs, and at most
 _MIN_GAIN = 0.02  # in logs: less is luck, not a better one
 
