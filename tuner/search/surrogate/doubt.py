@@ -2,9 +2,9 @@
 
 The experts of the mixture earn their weights by how well they predict the trials, and a search tries what is near its
 best: of what lies far from every trial the weights say little. Where two parameters help only together (a second core
-without a second worker is money for nothing), a search that goes by the weights alone stays where it is. So where little
-more is expected, and the longer nothing better was found, predictions of what differs in several parameters from every
-trial are wider.
+without a second worker is money for nothing), a search that goes by the weights alone stays where it is. So where
+little more is expected, and the longer nothing better was found, predictions of what differs in several parameters
+from every trial are wider.
 """
 
 from __future__ import annotations
