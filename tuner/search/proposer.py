@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tuner.search.surrogate.predict import Prediction
 
 _MIN_EXPECTED = 4  # complete trials, for an expectation of each from the others
+_LITTLE = 0.03  # of the best: while more is expected nothing is doubted
 _SPREAD_START = 0.3  # where the first trials are several, each is the one least like the others of so large a share
 
 
@@ -87,7 +88,9 @@ class Proposer:
         served = trials.only(trials.state == 0)
         if len(self.objective.metrics) == 1 and len(served) == len(seen) and (served.error > 0).any():
             best = believed_best(predictions, losses, served)
-        score = self._improvement(predictions, losses, best, scale, free, records)
+        score = self._improvement(predictions, losses, best, scale)
+        if score[free].max() < _LITTLE:
+            score = self._improvement(self._doubted(predictions, records, scale), losses, best, scale)
         chosen = free[score[free].argmax()]
         if score[chosen] <= 1e-9:
             loss = mixed(predictions, [expected_loss(one, losses, scale) for _, one in predictions])
@@ -126,24 +129,27 @@ class Proposer:
         except SpaceExhausted:
             return 0.0
         predictions, losses = self.predict(records), self._model.losses(self.objective, records)
-        return float(self._improvement(predictions, losses, best, _first, free, records)[free].max())
+        predictions = self._doubted(predictions, records, _first)
+        return float(self._improvement(predictions, losses, best, _first)[free].max())
 
     def _improvement(
-        self, predictions: list[tuple[float, Prediction]], losses: Losses, best: float, scale: Scale, free: Ints,
-        records: Sequence[TrialRecord],
-    ) -> Floats:  # fmt: skip
-        """What each candidate is expected to improve on `best`; with doubt where the `free` ones promise little."""
+        self, predictions: list[tuple[float, Prediction]], losses: Losses, best: float, scale: Scale
+    ) -> Floats:
+        """Per candidate: by how much it is expected to be better than `best`."""
         from tuner.search.surrogate.acquisition import expected_improvement
-        from tuner.search.surrogate.doubt import LITTLE, doubted, stagnation
         from tuner.search.surrogate.mixture import mixed
 
-        score = mixed(predictions, [expected_improvement(one, losses, best, scale) for _, one in predictions])
-        if score[free].max() >= LITTLE:
-            return score
+        return mixed(predictions, [expected_improvement(one, losses, best, scale) for _, one in predictions])
+
+    def _doubted(
+        self, predictions: list[tuple[float, Prediction]], records: Sequence[TrialRecord], scale: Scale
+    ) -> list[tuple[float, Prediction]]:
+        """With the doubt that the trials without a better one have earned."""
+        from tuner.search.surrogate.doubt import doubted, stagnation
+
         found = [self.objective.losses(record) for record in records]
         seen = [None if one is None else float(scale([np.array(each) for each in one])) for one in found]
-        wider = doubted(predictions, self._model.candidates, self._trials(records), stagnation(seen))
-        return mixed(wider, [expected_improvement(one, losses, best, scale) for _, one in wider])
+        return doubted(predictions, self._model.candidates, self._trials(records), stagnation(seen))
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all candidates of the pool, in their order, with its weight."""

@@ -18,7 +18,6 @@ from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
 from tuner.search.surrogate.predict import Prediction
 
 # Chosen on made-up services, measured tables and services with knobs that nothing is reported on.
-LITTLE = 0.03  # of the best: while more is expected nothing is doubted
 _LASTING = 3  # trials without a better one, after which the doubt is whole
 _EACH, _MAX = 0.5, 3.0  # times a spread: for each further parameter that differs, and at most
 _MIN_GAIN = 0.02  # in logs: less is luck, not a better one
