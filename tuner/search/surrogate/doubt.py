@@ -29,8 +29,10 @@ def stagnation(losses: Sequence[float | None]) -> int:
     """
     best, since = np.inf, 0
     for loss in losses:
-        better = loss is not None and loss < best - _MIN_GAIN
-        best, since = (loss, 0) if better and loss is not None else (best, since + 1)
+        if loss is not None and loss < best - _MIN_GAIN:
+            best, since = loss, 0
+        else:
+            since += 1
     return since if np.isfinite(best) else 0
 
 
