@@ -5,6 +5,7 @@ Both, because some servers report ready seconds before they serve, and some have
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
 import time
@@ -19,6 +20,7 @@ from runners.protocol import Container, Readiness, SampleRequest, ServerFailed, 
 _POLL_S, _SLOWEST_POLL_S = 0.02, 0.25
 _HEALTH_TIMEOUT_S = 2.0
 _GRACE_S = 10.0  # for a real request that is answered with errors after the health path was fine
+_MAX_REDIRECTS = 5
 _EXCERPT_BYTES = 160
 _ERROR = re.compile(r"error|exception|fatal|fail|cannot|denied|in use|no such|not found|invalid", re.IGNORECASE)
 _MEMORY = re.compile(
@@ -66,7 +68,7 @@ def wait_until_ready(
         error_deadline = min(deadline, time.monotonic() + _GRACE_S) if path is not None else deadline
         # The first request may compile or load something, so it may take all the time that is left. No redirect is
         # followed: the load test does not follow any either.
-        seen = _poll(lambda left: _ask(client, request, left, follow_redirects=False), deadline, error_deadline, check)
+        seen = _poll(lambda left: _ask(client, request, left), deadline, error_deadline, check)
         if seen is not None:
             raise ServerFailed(f"did not answer the real request {request.method} {request.path}: {seen}")
 
@@ -101,26 +103,27 @@ def _poll(
 
 def _health(client: httpx.Client, path: str, left: float) -> Seen:
     # An unhealthy server answers errors for as long as it loads: that is not yet a failure.
-    return _ask(client, SampleRequest("GET", path), min(left, _HEALTH_TIMEOUT_S), follow_redirects=True)[0], False
+    asked = SampleRequest("GET", path)
+    return _ask(client, asked, min(left, _HEALTH_TIMEOUT_S), redirects=_MAX_REDIRECTS)[0], False
 
 
 def _any(client: httpx.Client, left: float) -> Seen:
-    seen, answered = _ask(client, SampleRequest("GET", "/"), left, follow_redirects=False)
+    seen, answered = _ask(client, SampleRequest("GET", "/"), left)
     return (None if answered else seen), answered
 
 
-def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, follow_redirects: bool) -> Seen:
-    late = f"no answer within {timeout_s:.3g} s"
-    excerpt = b""
+def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, redirects: int = 0) -> Seen:
+    """Ask once, and follow so many redirects within the same server: another one's health says nothing about it."""
     try:
-        with client.stream(
-            request.method, request.path, headers=encoded(request.headers), content=request.body, timeout=timeout_s,
-            follow_redirects=follow_redirects,
-        ) as response:  # fmt: skip
-            for chunk in response.iter_bytes():
-                excerpt += chunk[: _EXCERPT_BYTES - len(excerpt)]
+        asked = client.build_request(
+            request.method, request.path, headers=encoded(request.headers), content=request.body, timeout=timeout_s
+        )
+        response, excerpt = _received(client, asked)
+        while redirects and (following := response.next_request) and _server_of(following) == _server_of(asked):
+            redirects -= 1
+            response, excerpt = _received(client, following)
     except httpx.TimeoutException:
-        return late, False
+        return f"no answer within {timeout_s:.3g} s", False
     except httpx.ConnectError as error:
         return f"no TLS connection ({error})" if "SSL" in str(error) else "connection refused", False
     except httpx.InvalidURL as error:
@@ -129,8 +132,27 @@ def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, foll
         return f"no proper HTTP answer: {printable(str(error).encode()) or type(error).__name__}", False
     if response.status_code in request.good if request.good else response.is_success:
         return None, True
-    said = "a redirect, which is not followed" if response.is_redirect else printable(excerpt)
+    said = printable(excerpt)
+    if (following := response.next_request) is not None:
+        elsewhere = _server_of(following) != _server_of(asked)
+        to = f" to another server, {printable(_server_of(following).encode())[:_EXCERPT_BYTES]}" if elsewhere else ""
+        said = f"a redirect{to}, which is not followed"
     return f"answered {response.status_code}" + (f" ({said})" if said else ""), True
+
+
+def _received(client: httpx.Client, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+    """One answer, read to its end, and how its body begins."""
+    excerpt = b""
+    with contextlib.closing(client.send(request, stream=True, follow_redirects=False)) as response:
+        for chunk in response.iter_bytes():
+            excerpt += chunk[: _EXCERPT_BYTES - len(excerpt)]
+    return response, excerpt
+
+
+def _server_of(request: httpx.Request) -> str:
+    """`http://127.0.0.1:8000`: what an address names besides the path."""
+    url = request.url
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"
 
 
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -137,7 +137,7 @@ class Study:
         recommended_only: bool = False,
     ) -> Plan:
         """How many replicas carry `qps` at the peak of a pattern, or recorded traffic (a CSV file with `time` and
-        `rate`), when, and for how much money.
+        `rate`, or `prometheus:URL?query=...`), when, and for how much money.
 
         Raises UsageError for traffic that cannot be read, and where no trial held the SLO.
         """
@@ -147,7 +147,7 @@ class Study:
             raise UsageError("which traffic? Give either qps or traffic")
         self.refuse_damaged()
         try:
-            wanted = read_traffic(Path(traffic)) if traffic is not None else planning.pattern(pattern, qps or 0.0)
+            wanted = read_traffic(traffic) if traffic is not None else planning.pattern(pattern, qps or 0.0)
             return planning.make_plan(self.summary, wanted, planning.Wishes(), every=not recommended_only)
         except ResultsError as error:
             raise UsageError(str(error)) from error

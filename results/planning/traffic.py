@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.files import ResultsError
-from results.text import duration, visible
+from results.text import duration, figure, visible
 
 Floats = NDArray[np.float64]
 Pattern = Literal["steady", "daily", "burst", "periodic"]
@@ -20,6 +20,7 @@ PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 _DAY_S = 86_400.0
 _STEP_S = 60.0
 _MIN_STEP_S = 1.0
+_MAX_QPS = 1e9  # as --qps has it
 _MAX_STEPS, _MAX_COUNTED = 100_000, 20_000
 _PEAK_H = 20.0  # local time of the daily peak: the evening, as public traces of web traffic have it
 _BURST_S, _BURSTS = 300.0, (10.0, 15.0, 21.0)  # five minutes long, at these hours
@@ -83,6 +84,7 @@ def pattern(kind: Pattern, peak_qps: float, valley_qps: float | None = None) -> 
         rates = np.where(busy, peak_qps, low)
     else:
         rates = np.where(at % _PERIOD_S < _BUSY_SHARE * _PERIOD_S, peak_qps, low)
+    _check_rates(rates, f"{kind} traffic")
     return Traffic(_STEP_S, rates, f"{kind} traffic", known=True)
 
 
@@ -113,6 +115,7 @@ def _even(starts: Floats, lengths: Floats, rates: Floats, name: str, begins: dat
     """Onto equal steps, so that no request is lost: a step has the mean rate of its time."""
     if (lengths <= 0).any():
         raise ResultsError(f"{name}: two lines have the same time")
+    _check_rates(rates, name)
     span = float(starts[-1] + lengths[-1])
     step = max(min(_STEP_S, float(lengths.min())), _MIN_STEP_S, span / _MAX_STEPS)
     edges = np.linspace(0.0, span, max(1, round(span / step)) + 1)
@@ -125,6 +128,17 @@ def _span(begins: datetime | None, seconds: float) -> str:
         return f"{duration(seconds)} long"
     ends = begins + timedelta(seconds=seconds)
     return f"from {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC, {duration(seconds)}"
+
+
+def _check_rates(rates: Floats, name: str) -> None:
+    """Raises ResultsError for what nobody can have counted, before arithmetic makes it look like something."""
+    impossible = rates[~((rates >= 0) & (rates < math.inf))]
+    if len(impossible):
+        raise ResultsError(f"{name}: a rate of {impossible[0]:g} requests/s; it must be a number of 0 or more")
+    if float(rates.max()) > _MAX_QPS:
+        raise ResultsError(
+            f"{name}: a rate of {figure(float(rates.max()))} requests/s, more than any traffic; is its unit right?"
+        )
 
 
 def _checked(traffic: Traffic) -> Traffic:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from results import ResultsError
+from tests.loadtest.request.test_hostile_answers import head, once, serving
 from tuner.errors import TuneError, UnfitEnvironmentError, UsageError
 from tuner.outcome.prometheus import read_recorded_rates
+from tuner.outcome.traffic import read_traffic
+
+BEGIN_S = 1_700_000_000
 
 
 @pytest.mark.parametrize(
@@ -29,3 +36,40 @@ def test_where_nothing_answers_the_environment_is_unfit() -> None:
     with pytest.raises(UnfitEnvironmentError, match=r"no answer from Prometheus at http://127\.0\.0\.1:1"):
         read_recorded_rates('prometheus:http://127.0.0.1:1?query=sum(rate(a{b="c&d=+"}[5m])) + 1&range=7d')
     assert issubclass(UnfitEnvironmentError, TuneError)
+
+
+def recorded(values: list[str], begin_s: float = BEGIN_S) -> bytes:
+    """As Prometheus answers: one series, a value a minute."""
+    series = [{"metric": {}, "values": [[begin_s + 60 * at, value] for at, value in enumerate(values)]}]
+    body = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": series if values else []}})
+    return head(b"200 OK", b"Content-Length: " + str(len(body)).encode()) + body.encode()
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (["1", "1e300", "5"], r"^up: a rate of 1\.00e\+300 requests/s, more than any traffic; is its unit right"),
+        (["1e308", "1e308", "1e308"], "more than any traffic"),
+        (["1", "+Inf", "5"], "a rate of inf requests/s; it must be a number of 0 or more"),
+        (["1", "-3", "2"], "a rate of -3 requests/s; it must be a number of 0 or more"),
+        (["NaN", "NaN"], "no series"),
+        ([], "no series"),
+        (["5"], "gives one value"),
+        (["0", "0"], "no requests at all"),
+        (["abc", "0"], "no numbers over time"),
+    ],
+)
+def test_rates_that_no_service_has_are_refused(values: list[str], reason: str) -> None:
+    with serving(once(recorded(values))) as url, pytest.raises((UsageError, ResultsError), match=reason) as caught:
+        read_traffic(f"prometheus:{url}?query=up")
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_times_that_no_calendar_has_are_refused() -> None:
+    with serving(once(recorded(["1", "2"], 1e300))) as url, pytest.raises(UsageError, match="no calendar has"):
+        read_traffic(f"prometheus:{url}?query=up")
+
+
+def test_a_moment_without_a_value_has_the_rate_before_it() -> None:
+    with serving(once(recorded(["1", "NaN", "3", "7"]))) as url:
+        assert read_traffic(f"prometheus:{url}?query=up").rates.tolist() == pytest.approx([1, 1, 3, 7])

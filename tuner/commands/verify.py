@@ -181,7 +181,8 @@ def _one(query: str, series: list[Series]) -> dict[float, float]:
             "wrap it in sum(...)" if known else "is it scraped, and was there any traffic? See Prometheus' own page"
         )
         raise UsageError(f"{visible(query)} gives {len(known) or 'no'} series for that time; {advice}")
-    return dict(zip(known[0].times_s, known[0].values, strict=True))
+    pairs = zip(known[0].times_s, known[0].values, strict=True)
+    return {at: value for at, value in pairs if math.isfinite(value)}
 
 
 def verify_document(service: str, found: Verification) -> dict[str, Any]:

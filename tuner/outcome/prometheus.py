@@ -31,6 +31,7 @@ TOKEN = "TUNE_PROMETHEUS_TOKEN"  # noqa: S105 (the name of a variable)
 _TIMEOUT_S = 30.0
 _DAY_S = 86_400.0
 _STEP_S = 60.0
+_LAST_TIME_S = 253_402_300_800.0  # the end of the year 9999, where dates end
 _MAX_POINTS = 10_000  # Prometheus itself refuses more than 11,000 of one series
 _KEYS = ("query", "range", "end", "step")
 _PART = re.compile(rf"[?&]({'|'.join(_KEYS)})=")
@@ -38,7 +39,7 @@ _PART = re.compile(rf"[?&]({'|'.join(_KEYS)})=")
 
 @dataclass(frozen=True)
 class Series:
-    """One value per time, in seconds since 1970; times without a value are left out."""
+    """One value per time, in seconds since 1970. Times without a value (NaN) are left out; infinite values are kept."""
 
     times_s: tuple[float, ...]
     values: tuple[float, ...]
@@ -101,7 +102,9 @@ def _series(values: Any) -> Series:
         pairs = [(float(at), float(value)) for at, value in values]
     except (TypeError, ValueError) as error:
         raise UsageError("Prometheus sent values that are no numbers over time") from error
-    known = [(at, value) for at, value in pairs if math.isfinite(value) and math.isfinite(at)]
+    if not all(0 <= at < _LAST_TIME_S for at, _ in pairs):
+        raise UsageError("Prometheus sent values at times that no calendar has")
+    known = [(at, value) for at, value in pairs if not math.isnan(value)]
     return Series(tuple(at for at, _ in known), tuple(value for _, value in known))
 
 
@@ -126,8 +129,8 @@ def read_recorded_rates(text: str) -> Traffic:
             + ("wrap it in sum(...)" if found else "look at it in Prometheus' own page, or name another range and end")
         )
     times, rates = np.array(found[0].times_s), np.array(found[0].values)
-    if len(times) < 2 or (rates < 0).any():
-        raise UsageError(f"`traffic`: {shown(query)} gives {'one value' if len(times) < 2 else 'rates below 0'}")
+    if len(times) < 2:
+        raise UsageError(f"`traffic`: {shown(query)} gives one value; a plan needs rates over time: lengthen the range")
     begins = datetime.fromtimestamp(float(times[0]), UTC)
     return recorded_traffic(shown(query), times - times[0], np.append(np.diff(times), step_s), rates, begins)
 

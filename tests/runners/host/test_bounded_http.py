@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import socket
+import threading
 import time
 import zlib
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -67,6 +70,48 @@ def test_a_server_that_is_never_ready_says_what_it_answered(answer: bytes, says:
     asked = Readiness(path=None, timeout_s=0.5, request=SampleRequest("POST", "/"))
     with serving(once(answer)) as url, pytest.raises(ServerFailed, match=says):
         wait_until_ready(url, asked, lambda: None)
+
+
+def test_the_health_path_is_followed_within_its_server_alone() -> None:
+    """What another server says of itself says nothing about this one, and nobody but this one may be asked."""
+    asked: list[bytes] = []
+
+    def elsewhere(client: socket.socket) -> None:
+        asked.append(b"elsewhere")
+        client.sendall(head(b"200 OK", b"Content-Length: 0"))
+
+    def redirecting(to: bytes) -> Callable[[socket.socket], None]:
+        return lambda client: client.sendall(head(b"302 Found", b"Location: " + to, b"Content-Length: 0"))
+
+    health = Readiness("/healthz", 0.5, None)
+    with serving(elsewhere) as other:
+        with (
+            serving(redirecting(f"{other}/healthz".encode())) as url,
+            pytest.raises(ServerFailed, match=rf"302 \(a redirect to another server, {other}, which is not followed\)"),
+        ):
+            wait_until_ready(url, health, lambda: None)
+        assert asked == []
+        with (
+            serving(redirecting(b"/healthz")) as url,
+            pytest.raises(ServerFailed, match=r"302 \(a redirect, which is not followed\)"),
+        ):
+            wait_until_ready(url, health, lambda: None)  # endlessly to itself
+
+
+def test_a_health_path_may_lead_to_another_path_of_its_server() -> None:
+    class Moved(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/healthz/" else 307)
+            self.send_header("Location", "/healthz/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Moved) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        wait_until_ready(f"http://127.0.0.1:{server.server_port}", Readiness("/healthz", 5.0, None), lambda: None)
+        server.shutdown()
 
 
 def test_a_connection_that_is_used_again_has_its_own_time() -> None:
