@@ -56,7 +56,7 @@ def cli(context: click.Context, /, service: Path | None, **options: Any) -> None
 @run_options
 @click.pass_context
 def run_command(context: click.Context, /, spec: Path, **options: Any) -> None:
-    """Tune the service of a spec (spec.yaml): the main job, as tune --service SPEC."""
+    """Tune the service of a spec, as tune --service SPEC does."""
     from tuner.commands.run import RunOptions, run
 
     context.exit(run(RunOptions.of(spec, options)))
@@ -75,7 +75,7 @@ def run_command(context: click.Context, /, spec: Path, **options: Any) -> None:
 )
 @click.pass_context
 def demo(context: click.Context, /, budget: int, output: Path | None, seed: int, *, replay: bool) -> None:
-    """Tune from a table in seconds: no server, no load, the same search and the same report.
+    """Tune from a measured table in seconds, without a server.
 
     The table comes with tune, and where it is from is said first. `make demo`, in a checkout of tune, launches and
     measures a real service on this machine.
@@ -102,7 +102,10 @@ def init(context: click.Context, file: Path) -> None:
 @click.option("--budget", type=click.IntRange(min=1), default=20, show_default=True, help="Trials to estimate for.")
 @click.option("--runner", type=RUNNERS, help="Where servers would run, instead of what the spec says.")
 def validate(specs: tuple[Path, ...], budget: int, runner: str | None) -> None:
-    """Check a spec (spec.yaml), and show the space's size and what a run takes."""
+    """Check a spec (spec.yaml), and say what a run of it takes.
+
+    It shows the size of the space, and estimates the time and the money of the trials.
+    """
     from tuner.commands.validate import validate as command
 
     for spec in specs or (Path("spec.yaml"),):
@@ -119,7 +122,10 @@ def validate(specs: tuple[Path, ...], budget: int, runner: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def prices(context: click.Context, name: str | None, terms: str, refresh: Path | None, *, as_json: bool) -> None:
-    """List the price catalogues, or the instances of one (a name, or a file)."""
+    """List the price catalogues, or the instances of one.
+
+    A catalogue is named as `tune prices` lists it, or by its file.
+    """
     from tuner.commands.prices import prices as command
     from tuner.commands.prices import refresh as renew
 
@@ -165,12 +171,7 @@ def plan(context: click.Context, /, **options: Any) -> None:
     "--format", type=Format(), default="kubernetes", show_default=True, metavar="FORMAT",
     help=f"One of {', '.join(FORMATS)}; the last four where the spec runs that server.",
 )  # fmt: skip
-@click.option(
-    "--qps",
-    type=Rate(),
-    metavar="N",
-    help="Traffic that replicas are for, at the peak.",
-)
+@click.option("--qps", type=Rate(), metavar="N", help="Traffic that replicas are for, at the peak.")
 @click.option(
     "--trial", type=click.IntRange(min=0), metavar="N", help="Another trial's configuration than the recommended one."
 )
@@ -179,9 +180,10 @@ def plan(context: click.Context, /, **options: Any) -> None:
 @click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
 @click.pass_context
 def export(context: click.Context, /, **options: Any) -> None:
-    """Write the recommended configuration as manifests, or as a server's own configuration.
+    """Write the recommended configuration as manifests or files.
 
-    Autoscalers target the measured knee; --qps says how much traffic replicas are for.
+    Files are a server's own configuration, or JSON. Autoscalers target the measured knee; --qps says how much traffic
+    replicas are for.
     """
     from tuner.commands.export import ExportOptions
     from tuner.commands.export import export as command
@@ -194,7 +196,10 @@ def export(context: click.Context, /, **options: Any) -> None:
 @gate_options
 @click.pass_context
 def gate(context: click.Context, /, **options: Any) -> None:
-    """Fail (exit code 5) where a service has become worse than an earlier recommendation of it.
+    """Fail where a service has become worse than it was.
+
+    The exit code is 5 where it is worse than an earlier recommendation of it, and 6 where the noise does not let that
+    be told.
 
     It judges what the run in DIR found; with --measure or --service it launches and measures the baseline's
     configuration again, until capacity, p99 and cost are sure enough.
@@ -210,10 +215,10 @@ def gate(context: click.Context, /, **options: Any) -> None:
 @verify_options
 @click.pass_context
 def verify(context: click.Context, /, **options: Any) -> None:
-    """Say whether a deployment is as fast as its recommendation was measured to be.
+    """Say whether a deployment is as fast as it was measured.
 
-    Its live rate and p99 are compared with the latency curve. Exit code 0 where it holds, 5 where it is slower, 6 where
-    the noise or the traffic does not let it be told.
+    Its live rate and p99 are compared with the latency curve of the recommendation. Exit code 0 where it holds, 5 where
+    it is slower, 6 where the noise or the traffic does not let it be told.
     """
     from tuner.commands.verify import VerifyOptions
     from tuner.commands.verify import verify as command
@@ -226,9 +231,10 @@ def verify(context: click.Context, /, **options: Any) -> None:
 @share_options
 @click.pass_context
 def share(context: click.Context, /, **options: Any) -> None:
-    """Write the study as a table that others can replay, with a data sheet, anonymised.
+    """Write the study as a table that others can replay.
 
-    No name of a host, person, path, image or service is in it, nor a secret; what was left out is said.
+    A data sheet comes with it. Both are anonymised: no name of a host, person, path, image or service is in it, nor a
+    secret, and what was left out is said.
     """
     from tuner.commands.export import ShareOptions, share_study
 
@@ -252,9 +258,9 @@ def share(context: click.Context, /, **options: Any) -> None:
 @click.option("--optuna", is_flag=True, help="Serve Optuna's own dashboard on the next free port, for reading alone.")
 @click.pass_context
 def dashboard(context: click.Context, /, **options: Any) -> None:
-    """Serve a web page over studies, finished and running (those in tuning/ where none is named).
+    """Serve a web page over studies, finished and running.
 
-    It reads, and changes nothing: new trials appear as they end.
+    Those in tuning/ are shown where none is named. It reads, and changes nothing: new trials appear as they end.
     """
     from tuner.commands.dashboard import DashboardOptions
     from tuner.commands.dashboard import dashboard as command
@@ -265,7 +271,7 @@ def dashboard(context: click.Context, /, **options: Any) -> None:
 @cli.command()
 @click.pass_context
 def clean(context: click.Context) -> None:
-    """Remove what crashed runs left: servers, containers and pods that still run."""
+    """Remove servers, containers and pods that crashed runs left."""
     from tuner.commands.clean import clean as command
 
     context.exit(command())
@@ -289,9 +295,10 @@ def clean(context: click.Context) -> None:
 )
 @click.pass_context
 def worker(context: click.Context, /, **options: Any) -> None:
-    """Take trials from a study that `tune --storage URL` has begun, until its budget is spent.
+    """Take trials from a study that `tune --storage URL` began.
 
-    Several workers on several machines share a study. When one dies, another takes up its trial.
+    It ends when the study's budget is spent. Several workers on several machines share a study. When one dies, another
+    takes up its trial.
     """
     from tuner.commands.worker import WorkerOptions
     from tuner.commands.worker import worker as command
@@ -307,7 +314,10 @@ def worker(context: click.Context, /, **options: Any) -> None:
 @click.option("--health-port", type=click.IntRange(1, 65535), metavar="N", help="Where /healthz answers, if anywhere.")
 @click.pass_context
 def controller(context: click.Context, job: Path, namespace: str | None, health_port: int | None) -> None:
-    """Make a Job of every TuningRun of a Kubernetes namespace, and keep its status."""
+    """Run the TuningRuns of a Kubernetes namespace as Jobs.
+
+    Each has a Job of its own, whose progress is kept in its status.
+    """
     from tuner.commands.controller import controller as command
 
     context.exit(command(job, namespace, health_port))
@@ -318,7 +328,10 @@ def controller(context: click.Context, job: Path, namespace: str | None, health_
 @click.option("--install", is_flag=True, help="Write it to where the shell looks for it, for this user.")
 @click.pass_context
 def completion(context: click.Context, shell: str, *, install: bool) -> None:
-    """Print what completes tune's commands and options in a shell, or install it."""
+    """Print or install the completion of a shell.
+
+    It completes tune's commands and options.
+    """
     from tuner.commands.options.completion import completion as command
 
     context.exit(command(cli, shell, install=install))

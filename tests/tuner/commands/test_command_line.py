@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from docs import wrong_input
 from docs.generate import pages
 from tests.conftest import Tune
+from tuner.cli import cli
 from tuner.spec.reading import load_spec
 
 MINIMAL = """\
@@ -240,3 +243,10 @@ def test_the_demo_replays_what_was_measured_on_a_gpu(tmp_path: Path, tune: Tune)
     root = Path(__file__).parents[3]
     shipped, published = root / "tuner/demo/h100-vision.csv", root / "docs/gpu-h100/gpu-vision.csv"
     assert shipped.read_bytes() == published.read_bytes()
+
+
+def test_the_help_of_every_command_is_whole_at_80_columns() -> None:
+    page = CliRunner().invoke(cli, ["--help"], terminal_width=80).output
+    for name, command in cli.commands.items():
+        sentence = str(command.help).splitlines()[0].removesuffix(".")
+        assert re.search(rf"^  {name} +{re.escape(sentence)}\.$", page, re.MULTILINE), name
