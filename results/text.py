@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from results.trial_parts import Estimate
 from search_spaces.parameter import text_of
@@ -72,23 +73,39 @@ def currency_sign(code: str) -> str:
     return _SIGNS.get(code, code)
 
 
-def money(value: float | None, currency: str) -> str:
-    """Three digits below 1 (`$0.00210`), hundredths below 1,000, whole units above. `currency` is a code or a sign."""
+def money(value: float | None, currency: str, *, whole_from: float = 1000.0) -> str:
+    """Three digits below 1 (`$0.00210`), hundredths below `whole_from`, whole units above. `currency` is a code or a
+    sign. Amounts that are compared with each other are shown by `money_alike`.
+    """
     currency = currency_sign(currency)
     if value is None or not math.isfinite(value):
         return NONE
     size_of = abs(value)
     if size_of >= 1:
-        amount = f"{size_of:,.2f}" if size_of < 1000 else f"{size_of:,.0f}"
+        amount = f"{size_of:,.2f}" if size_of < whole_from else f"{size_of:,.0f}"
     else:
         amount = _fixed(size_of, 3) if size_of >= 1e-9 else "0"
     sign = "-" if value < 0 else ""
     return f"{sign}{amount} {currency}" if currency.isalnum() else f"{sign}{currency}{amount}"
 
 
-def money_between(low: float, high: float, currency: str) -> str | None:
-    """`$51.20 to $64.90`; None where both ends read the same, so that nothing is said twice."""
-    ends = money(low, currency), money(high, currency)
+def money_alike(amounts: Iterable[float | None], currency: str) -> Callable[[float | None], str]:
+    """How each of the amounts of a table is shown: all with hundredths, or all in whole units where the largest is
+    1,000 or more and none is so small (below 10) that its hundredths tell something.
+    """
+    sizes = [abs(amount) for amount in amounts if amount and math.isfinite(amount)]
+    whole = max(sizes, default=0.0) >= 1000 and min(sizes) >= 10
+    return partial(money, currency=currency, whole_from=1.0 if whole else math.inf)
+
+
+def money_between(
+    low: float, high: float, currency: str, show: Callable[[float | None], str] | None = None
+) -> str | None:
+    """`$51.20 to $64.90`, both alike or as `show` has it; None where both ends read the same, so that nothing is said
+    twice.
+    """
+    show = show or money_alike((low, high), currency)
+    ends = show(low), show(high)
     return None if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 

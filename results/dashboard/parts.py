@@ -9,7 +9,7 @@ from dash import dcc, html
 
 from results.dashboard import figures
 from results.dashboard.page import GRAPH_SIZE, STATES
-from results.planning import Plan
+from results.planning import Plan, plan_money
 from results.records import TrialRecord
 from results.report.findings import findings
 from results.report.listing import comparison_table, services_table
@@ -209,17 +209,17 @@ def trial(study: StudySummary, record: TrialRecord, evidence: TrialEvidence) -> 
 
 def planned(plan: Plan) -> list[Any]:
     """What to run, and what it costs."""
-    strategy = plan.option.strategy
-    cost = money(strategy.offers[0].monthly, plan.currency) if strategy.offers else NONE
+    strategy, as_money = plan.option.strategy, plan_money(plan)
+    cost = as_money(strategy.offers[0].monthly) if strategy.offers else NONE
     facts = [
         (cost, f"a month, {strategy.offers[0].name}" if strategy.offers else "no price"),
         (str(strategy.max_replicas), f"replicas at the peak, {figure(strategy.mean)} on average"),
         (share(strategy.miss_share), "of requests late, as simulated"),
     ]
     if strategy.monthly is not None:
-        ends = money_between(strategy.monthly.low, strategy.monthly.high, plan.currency)
+        ends = money_between(strategy.monthly.low, strategy.monthly.high, plan.currency, as_money)
         about = f"on demand; {ends} as the capacity is uncertain" if ends else "on demand"
-        facts.append((money(strategy.monthly.value, plan.currency), about))
+        facts.append((as_money(strategy.monthly.value), about))
     shown: list[Any] = [
         html.P(visible(f"Run {plan.option.words}: {strategy.words}."), className="sentence"),
         html.Dl([html.Div([html.Dt(value), html.Dd(name)]) for value, name in facts], className="figures"),
@@ -227,7 +227,7 @@ def planned(plan: Plan) -> list[Any]:
     ways = [
         (
             one.name,
-            money(one.monthly.value if one.monthly else None, plan.currency),
+            as_money(one.monthly.value if one.monthly else None),
             figure(one.mean),
             share(one.miss_share),
         )

@@ -7,7 +7,7 @@ and the cheapest that keeps the objective is the plan (`plan`).
 from results.planning.fleet import FleetSimulation, Replica, Scaling, schedule, simulate
 from results.planning.mixed import FleetPart, Mixed
 from results.planning.money import Offer, Terms
-from results.planning.output import plan_chart, plan_csv, plan_document, plan_text, write_plan
+from results.planning.output import plan_chart, plan_csv, plan_document, plan_money, plan_text, write_plan
 from results.planning.plan import Option, Plan, Strategy, Wishes, make_plan
 from results.planning.traffic import PATTERNS, Pattern, Traffic, pattern, recorded_traffic
 
@@ -31,6 +31,7 @@ __all__ = [
     "plan_chart",
     "plan_csv",
     "plan_document",
+    "plan_money",
     "plan_text",
     "recorded_traffic",
     "schedule",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from results.planning.mixed import Mixed
 from results.planning.plan import Option, Plan, Strategy
 from results.report.chart import Axis, Chart, Frame, Mark, Note, area, line, steps
 from results.report.report import template_environment
-from results.text import duration, energy, figure, given, goodput, money, money_between, share, visible
+from results.text import duration, energy, figure, given, goodput, money_alike, money_between, share, visible
 
 _MAX_DRAWN = 600
+_Money = Callable[[float | None], str]
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -33,8 +34,21 @@ def plan_text(plan: Plan) -> str:
     return "\n".join(visible(text) for text in _lines(plan))
 
 
+def plan_money(plan: Plan) -> _Money:
+    """How the amounts of a plan are shown: they are compared with each other, so all alike."""
+    strategies = [strategy for option in plan.options for strategy in option.strategies]
+    offers = [offer for strategy in strategies for offer in strategy.offers]
+    monthly = [
+        end for one in strategies if one.monthly for end in (one.monthly.value, one.monthly.low, one.monthly.high)
+    ]
+    if plan.mixed is not None:
+        offers += plan.mixed.offers
+        monthly.append(plan.mixed.monthly)
+    return money_alike([*monthly, *(one.monthly for one in offers), *(one.upfront for one in offers)], plan.currency)
+
+
 def _lines(plan: Plan) -> Iterator[str]:
-    option, traffic = plan.option, plan.traffic
+    option, traffic, money = plan.option, plan.traffic, plan_money(plan)
     strategy = option.strategy
     rates = f"{figure(traffic.mean_qps)} requests/s on average, {figure(traffic.peak_qps)} at the peak"
     yield f"{plan.service} for {traffic.name}: {rates}"
@@ -44,8 +58,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"Run {option.words}: {strategy.words}."
     yield f"  replicas        {_replicas(strategy)}"
     if strategy.monthly is not None:
-        ends = money_between(strategy.monthly.low, strategy.monthly.high, plan.currency)
-        cost = money(strategy.monthly.value, plan.currency)
+        ends = money_between(strategy.monthly.low, strategy.monthly.high, plan.currency, money)
+        cost = money(strategy.monthly.value)
         yield f"  cost            {cost} a month on demand" + (f" ({ends})" if ends else "")
     yield f"  late requests   {share(strategy.miss_share)} predicted, {share(plan.wishes.misses)} allowed"
     cold_s, each = option.replica.cold_start_s, figure(option.replica.capacity_qps)
@@ -59,12 +73,12 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"  energy          {energy(option.energy_wh)}, of the GPUs alone"
     if plan.wishes.spare or plan.wishes.zones > 1:
         yield f"  kept besides    {_kept(plan)}"
-    yield from _mixture(plan)
-    yield from _otherwise(plan)
+    yield from _mixture(plan, money)
+    yield from _otherwise(plan, money)
     yield from (f"\nNote: {note}" for note in plan.notes)
 
 
-def _mixture(plan: Plan) -> Iterator[str]:
+def _mixture(plan: Plan, money: _Money) -> Iterator[str]:
     mixed = plan.mixed
     if mixed is None:
         return
@@ -73,33 +87,31 @@ def _mixture(plan: Plan) -> Iterator[str]:
         mean = "" if part.min_replicas == part.max_replicas else f", {figure(part.mean)} on average"
         each = figure(part.choice.replica.capacity_qps)
         yield f"  trial {part.choice.trial:<10}{part.words}{mean}; weight {each}"
-    yield f"  cost            {money(mixed.monthly, plan.currency)} a month on demand"
+    yield f"  cost            {money(mixed.monthly)} a month on demand"
     if len(mixed.offers) > 1:
-        yield "  paid otherwise  " + ", ".join(
-            f"{money(one.monthly, plan.currency)} {one.name}" for one in mixed.offers
-        )
+        yield "  paid otherwise  " + ", ".join(f"{money(one.monthly)} {one.name}" for one in mixed.offers)
     yield f"  late requests   {share(mixed.miss_share)} predicted, where each replica gets requests by its weight"
 
 
-def _otherwise(plan: Plan) -> Iterator[str]:
+def _otherwise(plan: Plan, money: _Money) -> Iterator[str]:
     option = plan.option
     if len(option.strategies) > 1:
         yield "\nOther ways to run it:"
         for one in option.strategies[1:]:
-            cost = "" if one.monthly is None else f"{money(one.monthly.value, plan.currency)} a month, "
+            cost = "" if one.monthly is None else f"{money(one.monthly.value)} a month, "
             yield f"  {one.name:<12}{cost}{_replicas(one)} replicas, {share(one.miss_share)} late: {one.words}"
     offers = option.strategy.offers
     if len(offers) > 1:
         yield "\nWays to pay:"
         for offer in offers:
-            upfront = f" after {money(offer.upfront, plan.currency)} at once" if offer.upfront else ""
-            yield f"  {offer.name:<14}{money(offer.monthly, plan.currency)} a month{upfront}" + (
+            upfront = f" after {money(offer.upfront)} at once" if offer.upfront else ""
+            yield f"  {offer.name:<14}{money(offer.monthly)} a month{upfront}" + (
                 f"; {offer.words}" if offer.words else ""
             )
     if len(plan.options) > 1:
         yield "\nOther hardware:"
         for other in plan.options[1:]:
-            paid = money(other.strategy.monthly.value if other.strategy.monthly else None, plan.currency)
+            paid = money(other.strategy.monthly.value if other.strategy.monthly else None)
             yield f"  {paid} a month: {other.words}, {other.strategy.words}"
 
 

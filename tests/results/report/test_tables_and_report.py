@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,7 @@ from results import (
     write_report,
     write_trials,
 )
-from results.text import money_between
+from results.text import money_alike, money_between
 
 HOSTILE = '=HYPERLINK("http://x") <script>alert(1)</script> \x1b[31m|red|` \n# title'
 
@@ -179,3 +180,19 @@ def test_an_interval_whose_ends_read_the_same_is_no_interval() -> None:
     assert money_between(58.401, 58.404, "USD") is None
     assert money_between(51.2, 64.9, "USD") == "$51.20 to $64.90"
     assert money_between(51.2, 64.9, "EUR") == "51.20 EUR to 64.90 EUR"
+    assert money_between(859.58, 1387, "USD") == "$860 to $1,387"
+
+
+@pytest.mark.parametrize(
+    ("amounts", "shown"),
+    [
+        ([859.58, 1387], ["$860", "$1,387"]),
+        ([859.58, 999.5], ["$859.58", "$999.50"]),
+        ([4.32, 1387, None], ["$4.32", "$1,387.00", "\N{EN DASH}"]),
+        ([0.25, 12345.6, 0], ["$0.250", "$12,345.60", "$0"]),
+        ([-859.58, 1387.4], ["-$860", "$1,387"]),
+        ([None, math.inf], ["\N{EN DASH}", "\N{EN DASH}"]),
+    ],
+)
+def test_amounts_that_are_compared_are_shown_alike(amounts: list[float | None], shown: list[str]) -> None:
+    assert [*map(money_alike(amounts, "USD"), amounts)] == shown
