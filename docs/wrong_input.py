@@ -41,6 +41,7 @@ CASES = (
     ("`slo.p99` longer than `request.timeout`", _REQUEST, "request: {timeout: 10s, "),
     ("a header's value that HTTP cannot carry", _REQUEST, 'request: {headers: {X-Note: "a\\nb"}, '),
     ("a header's name that HTTP cannot carry", _REQUEST, 'request: {headers: {"X Note": a}, '),
+    ("a limit that can never bind", _SLO, "slo: {p50: 80ms, p99: 50ms}"),
     ("no `slo`", f"{_SLO}\n", ""),
     ("no price", "prices: {cpu_core_hour: 0.04}\n", ""),
     ("an unknown key", "slo:", "sol:"),

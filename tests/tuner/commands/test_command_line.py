@@ -56,6 +56,32 @@ def test_init_never_overwrites(tmp_path: Path, tune: Tune) -> None:
 
 
 @pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    ("slo", "idle"),
+    [
+        ("p50: 80ms, p99: 50ms", ["p50 <= 80 ms can never be missed while p99 <= 50 ms is held"]),
+        ("p95: 50ms, p99.9: 50ms", ["p95 <= 50 ms can never be missed while p99.9 <= 50 ms"]),
+        ("p50: 20ms, p99: 50ms", []),
+        ("p99: 50ms, e2e: {p99: 60ms}", ["p99 <= 60 ms can never be missed while p99 <= 50 ms"]),
+        ("p99: 50ms, ttft: {p50: 80ms}", []),
+        ("ttft: {p50: 2s, p99: 1s}, tpot: {p90: 20ms, p99: 40ms}", ["p50 to the first token <= 2000 ms"]),
+        ("p99: 1s, tokens_per_second: {p50: 20, p99: 30}", ["p50 of tokens per second >= 20 can never"]),
+        ("p95: 900ms, goodput: {ttft: 1s, e2e: 800ms, itl: 10ms}, itl: {p90: 20ms}", ["p95 <= 900 ms can never"]),
+    ],
+)
+def test_limits_that_can_never_bind_are_hinted_at(tmp_path: Path, tune: Tune, slo: str, idle: list[str]) -> None:
+    text = MINIMAL.replace("{p99: 50ms}", f"{{{slo}}}")
+    if "t" in slo.replace("e2e", ""):
+        text = text.replace("slo:", "request: {stream: openai, json: {}}\nslo:")
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    done = tune("validate", "spec.yaml")
+    assert done.returncode == 0, done.stderr
+    hints = [line.removeprefix("hint: slo: ") for line in done.stdout.splitlines() if line.startswith("hint: slo: ")]
+    assert len(hints) == len(idle)
+    assert all(hint.startswith(text) for hint, text in zip(hints, idle, strict=True))
+
+
+@pytest.mark.usefixtures("server")
 def test_validate_shows_the_space_and_an_estimate(tmp_path: Path, tune: Tune) -> None:
     (tmp_path / "spec.yaml").write_text(MINIMAL, encoding="utf-8")
     done = tune("validate", "spec.yaml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 
 from tuner.launch.render import templates
+from tuner.spec.load import SloLimit
 from tuner.spec.reading import LoadedSpec
 
 _EVERYWHERE = ("0.0.0.0", "[::]", "::0")  # noqa: S104 (looked for in the user's command)
@@ -34,3 +35,24 @@ def unchecked(loaded: LoadedSpec) -> Iterator[str]:
             "request.check is not set: an answer with status 200 counts as good, even if it holds an error; say what "
             "a good one holds, as in check: {json: {$.ok: true}} or check: {schema: answer.schema.json}"
         )
+
+
+def idle_limits(loaded: LoadedSpec) -> Iterator[str]:
+    """Limits that nobody misses who holds another one: a median within 100 ms, where 99% must be within 50 ms."""
+    limits = loaded.spec.slo.limits if loaded.spec.slo else ()
+    for number, limit in enumerate(limits):
+        others = (*limits[:number], *(other for other in limits[number + 1 :] if other != limit))
+        stricter = next((other for other in others if _implies(other, limit)), None)
+        if stricter is not None:
+            yield (
+                f"slo: {limit} can never be missed while {stricter} is held, so it decides nothing; lower it, or leave "
+                "it out"
+            )
+
+
+def _implies(one: SloLimit, other: SloLimit) -> bool:
+    """Whether whoever holds `one` holds `other`, too: as large a share of the requests is within as short a limit."""
+    # A good request holds all of its limits; but that on its gaps is held by a share of them.
+    held = [limit for limit in one.good if limit[0] != "itl"] or [(one.metric, one.limit_s)]
+    within = any(metric == other.metric and limit_s <= other.limit_s for metric, limit_s in held)
+    return not other.good and one.percentile >= other.percentile and within

@@ -16,7 +16,7 @@ from search_spaces import Parameter, quantity
 from search_spaces.reading import is_file
 from tuner.launch.adapter import Serving, check_serving, serving
 from tuner.launch.chain import check_chain, unmeasured
-from tuner.launch.checks.advice import listens_locally, unchecked
+from tuner.launch.checks.advice import idle_limits, listens_locally, unchecked
 from tuner.launch.checks.files import check_environment, check_script
 from tuner.launch.checks.times import check_times, slow_servers, too_short
 from tuner.launch.price import check_prices
@@ -103,9 +103,10 @@ def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
 
 
 def hints(loaded: LoadedSpec) -> Iterator[str]:
-    """What a spec might say besides; for `validate` alone."""
-    if loaded.spec.runner.launches:
-        for service in loaded.services:
+    """What a spec might say besides, or says for nothing; for `validate` alone."""
+    for service in loaded.services:
+        yield from idle_limits(service.loaded)
+        if loaded.spec.runner.launches:
             yield from unchecked(service.loaded)
 
 
