@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from results.text import counted, duration, money
+from search_spaces import load_preset, preset_names
 from tuner.errors import ExitCode
 from tuner.launch.checks.before_launch import check, hints, warnings, widest
 from tuner.launch.checks.runnable import Runnable, runnable
@@ -26,6 +27,9 @@ def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:
     request_sources(loaded)
     fit = runnable(loaded, runner)
     click.echo(f"{path} is valid: {_counted(loaded)}")
+    for name in dict.fromkeys(service.loaded.spec.space.preset for service in loaded.services):
+        if name in preset_names():
+            click.echo(f"  preset {name}: {load_preset(name).description}")
     for parameter in loaded.space.parameters:
         role = f" ({parameter.role})" if parameter.role and parameter.role != parameter.name else ""
         click.echo(f"  {parameter.name}{role}: {widest(parameter)}")

@@ -56,6 +56,14 @@ def test_init_never_overwrites(tmp_path: Path, tune: Tune) -> None:
 
 
 @pytest.mark.usefixtures("server")
+def test_validate_says_what_a_preset_is_for(tmp_path: Path, tune: Tune) -> None:
+    text = MINIMAL.replace("{parameters: {cpu_cores: [1]}}", "{preset: cpu-serving, parameters: {cpu_cores: [1]}}")
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    done = tune("validate", "spec.yaml")
+    assert "\n  preset cpu-serving: A model server on CPU cores, with a thread pool.\n" in done.stdout
+
+
+@pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(
     ("slo", "idle"),
     [
