@@ -39,7 +39,7 @@ from runners import Recorded
 from search_spaces import Parameter, SearchSpace
 from tuner.search.beliefs import Beliefs, Expectation
 from tuner.search.contenders import believed, to_beat
-from tuner.search.decision import Decision, decide
+from tuner.search.decision import Decision, decide_deployment
 from tuner.search.final import FinalRules, next_round
 from tuner.search.objective import Objective, capacity_at_cost, cost_per_million_requests
 from tuner.trial.setup import BREAK_EVEN_MARGIN
@@ -176,7 +176,9 @@ def final(
         left -= len(chosen)
         if not chosen:
             among = [one for one in beliefs.numbers if one in confirmations] or None
-            return beliefs, decide(beliefs, current if current in beliefs else None, _RULES.confidence, among)
+            return beliefs, decide_deployment(
+                beliefs, current if current in beliefs else None, _RULES.confidence, among
+            )
     return None, None
 
 

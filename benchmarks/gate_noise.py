@@ -18,7 +18,7 @@ from collections import Counter
 import numpy as np
 
 from results import Estimate
-from results.gate.decision import GateMeasurement, Outcome, Setting, decide
+from results.gate.decision import GateMeasurement, Outcome, Setting, decide_gate
 
 NOISES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 CHANGES = (0.0, -0.1, -0.2)
@@ -43,7 +43,7 @@ def gated(noise: float, change: float, random: np.random.Generator) -> Outcome:
         if len(measured) < _FIRST_LOOK:
             continue
         last = len(measured) == _MOST
-        found = decide(baseline, measured, Setting(), last=last, pairs=list(zip(one, other, strict=True))).outcome
+        found = decide_gate(baseline, measured, Setting(), last=last, pairs=list(zip(one, other, strict=True))).outcome
         if last or found != "undecided":
             return found
 

@@ -29,7 +29,6 @@ DOCUMENTS = frozenset({"Document", "Record", "Section"})
 MIRRORS = {
     "runners.protocol.Container": "what a runner is given, other people's runners too",
     "runners.kubernetes.options.KubernetesOptions": "the spec's keys under runner.kubernetes, one each",
-    "tuner.display.protocol.StudyOutline": "the keys of the event `study` on the command line's JSON stream",
     "tuner.commands.run.RunOptions": "the options of the main job on the command line, one each",
     "training.servers.server.Server": "the parameters of simulate.c, in its order",
 }

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from results import Recommendation, ResultsError, StudySummary, TrialRecord, write_report, writes_parquet
 from results.text import counted, duration
 from runners import Runner, RunnerUnavailable
-from tuner.display import Display, Observer, StudyOutline
+from tuner.display import Display, Observer, SpaceOutline, StudyOutline
 from tuner.display.wording import spent_on
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.launch.checks.before_launch import check, warnings
@@ -365,8 +365,7 @@ def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable,
         service=loaded.spec.service.name,
         objective=str(Objective.of(loaded.spec.objective)),
         slo=", ".join(loaded.slo_texts) or "the table's SLO",
-        parameters=len(loaded.space.parameters),
-        space_size=str(loaded.space.size),
+        space=SpaceOutline(len(loaded.space.parameters), str(loaded.space.size)),
         budget=max_trials,
         finished=len(finished),
         seconds_at_most=expected.seconds if expected else None,

@@ -214,7 +214,7 @@ def _logit(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-def decide(evidence: Evidence) -> Verdict:
+def verdict_of(evidence: Evidence) -> Verdict:
     """`met` or `missed` where the evidence is enough, `undecided` where it is not.
 
     From fewer requests than one expected miss nothing is met: a tail may be drawn from them, not a promise.
@@ -252,7 +252,7 @@ class Failures:
         )
 
 
-def decide_all(verdicts: Sequence[Verdict]) -> Verdict:
+def verdict_of_all(verdicts: Sequence[Verdict]) -> Verdict:
     """One miss decides; all must be met to be met."""
     if "missed" in verdicts:
         return "missed"
@@ -261,5 +261,5 @@ def decide_all(verdicts: Sequence[Verdict]) -> Verdict:
 
 def judge(evidence: Sequence[Evidence], failures: Failures | None = None) -> Verdict:
     """The verdict of one probe on all its limits, and on its failures where they have a limit of their own."""
-    verdicts = [decide(one) for one in evidence]
-    return decide_all(verdicts if failures is None else [*verdicts, failures.verdict])
+    verdicts = [verdict_of(one) for one in evidence]
+    return verdict_of_all(verdicts if failures is None else [*verdicts, failures.verdict])

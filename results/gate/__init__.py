@@ -3,7 +3,7 @@
 `decide` is the statistics; `output` writes what pipelines read. Measuring is the tuner's.
 """
 
-from results.gate.decision import Comparison, GateDecision, GateMeasurement, Outcome, Setting, decide
+from results.gate.decision import Comparison, GateDecision, GateMeasurement, Outcome, Setting, decide_gate
 from results.gate.live import Expected, Live, LiveStep, Verification, expected_curve, verified
 from results.gate.output import gate_document, gate_junit, gate_markdown, gate_text, github_annotations, write_gate
 
@@ -17,7 +17,7 @@ __all__ = [
     "Outcome",
     "Setting",
     "Verification",
-    "decide",
+    "decide_gate",
     "expected_curve",
     "gate_document",
     "gate_junit",

@@ -99,7 +99,7 @@ class GateMeasurement:
         return cls(one.capacity_qps, None if one.services else one.latency.p99_ms, one.cost_per_hour, good, energy_wh)
 
 
-def decide(
+def decide_gate(
     baseline: GateMeasurement, measured: Sequence[GateMeasurement], setting: Setting, *, last: bool,
     pairs: Sequence[tuple[float, float]] = (),
 ) -> GateDecision:  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from training.search.model.encoding import Spaces, _code_table, encode_trials
 from training.search.model.encoding import Trials as TrialTensors
 from training.search.model.encoding import encode as encode_batch
-from training.search.model.network import Network as TrainedNetwork
+from training.search.model.network import SurrogateModule
 from training.search.weights import load_weights
 from tuner.search.surrogate.encoder import MEASURED, PHYSICS, STATES, Space, code_table, encode
 from tuner.search.surrogate.features import Candidates, ParameterColumn, Trials, space_of
@@ -91,7 +91,7 @@ def test_numpy_sees_and_predicts_what_torch_does(seed: int) -> None:
     np.testing.assert_allclose(rows, encoded[0].numpy(), atol=1e-4)
     assert middle == pytest.approx(float(level[0]), abs=1e-5)
 
-    network = TrainedNetwork().eval()
+    network = SurrogateModule().eval()
     load_weights(network, WEIGHTS)
     with torch.inference_mode():
         expected = network(batch.only(known.index), encoded, known.present, batch)

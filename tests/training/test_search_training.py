@@ -10,7 +10,7 @@ import torch
 from training.search.contexts import counts, search, show, sister, wander
 from training.search.draw import Draw
 from training.search.model.encoding import encode
-from training.search.model.network import Network
+from training.search.model.network import SurrogateModule
 from training.search.prior import KINDS, draw_services
 from training.search.tables import Tables
 from training.search.train import BatchSource, loss_of
@@ -54,7 +54,7 @@ def test_the_network_may_search_for_itself_and_sisters_share_the_space() -> None
     made = draw_services(draw, 12, 48)
     encoded, shown = encode(made.spaces), show(draw, made)
     with torch.no_grad():
-        index = search(draw, Network(), made, encoded, shown, 6)
+        index = search(draw, SurrogateModule(), made, encoded, shown, 6)
     assert all(len(set(row.tolist())) == 6 for row in index)
     other = sister(draw, made)
     assert other.spaces is made.spaces
@@ -62,7 +62,7 @@ def test_the_network_may_search_for_itself_and_sisters_share_the_space() -> None
 
 
 def test_a_batch_gives_gradients_that_are_finite() -> None:
-    network, source = Network(), BatchSource(CPU, 7)
+    network, source = SurrogateModule(), BatchSource(CPU, 7)
     for progress in (0.0, 0.9):
         loss = loss_of(network, source.next(network, progress)).total()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -83,7 +83,7 @@ def test_a_measured_table_is_a_service(tmp_path: Path) -> None:
 
 
 def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
-    first, second = Network(), Network()
+    first, second = SurrogateModule(), SurrogateModule()
     save_weights(first, tmp_path / "weights.safetensors")
     load_weights(second, tmp_path / "weights.safetensors")
     assert all(torch.equal(one, other) for one, other in zip(first.parameters(), second.parameters(), strict=True))

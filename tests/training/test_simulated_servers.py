@@ -16,7 +16,7 @@ from loadtest.judge.network import ServerNetwork
 from training.servers import families, generate
 from training.servers.arrivals import Pattern
 from training.servers.examples import padded
-from training.servers.network import Network
+from training.servers.network import ServerModule
 from training.servers.server import SERVICES, Server, answers, closed_loop
 from training.servers.train import forward, rescale
 from training.servers.trials import Simulated
@@ -97,7 +97,7 @@ def _seen() -> tuple[Query, features.NetworkInput]:
 
 def test_numpy_computes_what_torch_does() -> None:
     torch.manual_seed(0)
-    model = Network().eval()
+    model = ServerModule().eval()
     ours = ServerNetwork({name: value.numpy() for name, value in model.state_dict().items()})
     _, seen = _seen()
     batch = {name: torch.as_tensor(value)[None] for name, value in padded(seen).items()}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from training.search.draw import Draw
 from training.search.model.encoding import MEASURED, Encoded, Trials, encode_trials
-from training.search.model.network import Network, Output
+from training.search.model.network import SurrogateModule, SurrogateTensors
 from training.search.truth import Services
 
 _TOLD_APART = 40  # choices of a parameter that do different things in a sister service
@@ -144,7 +144,9 @@ def wander(draw: Draw, made: Services, encoded: Encoded, shown: Shown, max_trial
     return torch.cat(chosen, 1)
 
 
-def search(draw: Draw, network: Network, made: Services, encoded: Encoded, shown: Shown, max_trials: int) -> Tensor:
+def search(
+    draw: Draw, network: SurrogateModule, made: Services, encoded: Encoded, shown: Shown, max_trials: int
+) -> Tensor:
     """(B, most): as the network itself would search, by one of its ways to choose, more or less strictly."""
     size, count = made.log_capacity.shape
     loose = torch.where(draw.chance(0.5, size, 1), 0.05, draw.log_uniform(0.1, 2.0, size, 1))
@@ -164,7 +166,9 @@ def search(draw: Draw, network: Network, made: Services, encoded: Encoded, shown
     return index
 
 
-def ask(network: Network, made: Services, encoded: Encoded, shown: Shown, index: Tensor, count: Tensor) -> Output:
+def ask(
+    network: SurrogateModule, made: Services, encoded: Encoded, shown: Shown, index: Tensor, count: Tensor
+) -> SurrogateTensors:
     """What the network says of all configurations after these trials."""
     trials = shown.trials(index, count)
     rows, _ = encode_trials(trials, made.spaces.log_price.gather(1, index).nan_to_num())

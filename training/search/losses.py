@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.search.model.network import Output
+from training.search.model.network import SurrogateTensors
 from training.search.truth import Services
 
 NEARLY_BEST = math.log(1.05)
@@ -33,7 +33,7 @@ class Losses(NamedTuple):
         )
 
 
-def losses(output: Output, made: Services, tried: Tensor, middle: Tensor, level_known: Tensor) -> Losses:
+def losses(output: SurrogateTensors, made: Services, tried: Tensor, middle: Tensor, level_known: Tensor) -> Losses:
     """`tried` (B, N) says which configurations were; `middle` (B,) is the log capacity that is 0 to the network, where
     the level is known (B,).
     """

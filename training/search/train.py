@@ -23,7 +23,7 @@ from training.search.contexts import Shown, counts, search, show, sister, wander
 from training.search.draw import Draw
 from training.search.losses import Losses, losses
 from training.search.model.encoding import Trials, encode, encode_trials
-from training.search.model.network import Network
+from training.search.model.network import SurrogateModule
 from training.search.optimizers import Optimizers
 from training.search.prior import draw_services, only
 from training.search.tables import Tables, sources
@@ -67,7 +67,7 @@ class BatchSource:
     waiting: list[tuple[Services, Any]] = field(default_factory=list)
     searched: list[tuple[Services, Any, Shown, Tensor]] = field(default_factory=list)
 
-    def next(self, network: Network, progress: float) -> Example:
+    def next(self, network: SurrogateModule, progress: float) -> Example:
         """A batch, with trials of other searches or, later in the training, of the network's own."""
         self.seed += 1
         draw = Draw(self.seed, self.device)
@@ -123,7 +123,7 @@ def _example(draw: Draw, made: Services, encoded: Any, shown: Shown, index: Tens
     return Example(made, encoded, trials, tried)
 
 
-def loss_of(network: Network, batch: Example) -> Losses:
+def loss_of(network: SurrogateModule, batch: Example) -> Losses:
     """Of one batch."""
     index = batch.trials.index
     rows, middle = encode_trials(batch.trials, batch.made.spaces.log_price.gather(1, index).nan_to_num())
@@ -134,8 +134,9 @@ def loss_of(network: Network, batch: Example) -> Losses:
 
 
 def train(
-    network: Network, source: BatchSource, seconds: float, rate: float, out: Path, held: dict[str, list[Example]]
-) -> None:
+    network: SurrogateModule, source: BatchSource, seconds: float, rate: float, out: Path,
+    held: dict[str, list[Example]],
+) -> None:  # fmt: skip
     """With a cosine over the time, keeping an average of the weights, which is what is written."""
     parameters = list(network.parameters())
     optimizers = Optimizers(network, rate)
@@ -167,7 +168,7 @@ def train(
     network.load_state_dict(average.state_dict())
 
 
-def evaluate(network: Network, batches: list[Example]) -> Losses:
+def evaluate(network: SurrogateModule, batches: list[Example]) -> Losses:
     """The mean losses over batches that are not trained on."""
     with torch.no_grad():
         found = [loss_of(network, batch) for batch in batches]
@@ -213,7 +214,7 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     device = torch.device(asked.device)
     asked.out.mkdir(parents=True, exist_ok=True)
-    network = Network().to(device)
+    network = SurrogateModule().to(device)
     if asked.start:
         load_weights(network, asked.start)
     measured = {} if asked.finetune is None else sources(asked.finetune)

@@ -49,8 +49,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    from training.search.model.network import Network
+    from training.search.model.network import SurrogateModule
 
-    shipped = Network()
+    shipped = SurrogateModule()
     load_weights(shipped, Path(sys.argv[1]))
     save_weights(shipped, Path(sys.argv[2]), "F16")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from training.servers import families, generate
 from training.servers.examples import NAMES
-from training.servers.network import Network, capacity_loss
+from training.servers.network import ServerModule, capacity_loss
 
 Arrays = dict[str, NDArray[Any]]
 _BINS = ((0, 1), (1, 60), (60, 150), (150, 400), (400, 1000), (1000, 2500), (2500, 10**9))
@@ -53,7 +53,7 @@ def mixture_quantiles(
 
 
 @torch.no_grad()
-def judged(network: Network, judging: dict[str, Arrays], device: torch.device) -> dict[str, Any]:
+def judged(network: ServerModule, judging: dict[str, Arrays], device: torch.device) -> dict[str, Any]:
     """Per kind, by number of requests and by family: the median error, the share that the 95% interval covers, its
     width.
     """

@@ -22,7 +22,7 @@ CURVE_WIDTH = 2 + 6 + 3
 MIN_SPREAD, MIN_CURVE_SPREAD, DROPOUT = 0.004, 0.02, 0.12
 
 
-class Output(NamedTuple):
+class ServerTensors(NamedTuple):
     """Log weights, means and spreads of the mixture (batch, components), of the log capacity over the scale; mean and
     spread of the log latency over the limit at the points that were asked (batch, points).
     """
@@ -59,7 +59,7 @@ class Layer(nn.Module):
         return found
 
 
-class Network(nn.Module):
+class ServerModule(nn.Module):
     """Over batches of trials."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Network(nn.Module):
         self.curve_in, self.curve_out = nn.Linear(WIDTH + CURVE_WIDTH, HIDDEN), nn.Linear(HIDDEN, 2)
 
     def forward(self, query: Tensor, bursts: Tensor, burst_mask: Tensor, probes: Tensor, probe_mask: Tensor,
-                anchors: Tensor, asked: Tensor) -> Output:  # fmt: skip
+                anchors: Tensor, asked: Tensor) -> ServerTensors:  # fmt: skip
         """As `training.servers.examples.Batch` has them."""
         gelu = nn.functional.gelu
         tokens = torch.cat([
@@ -96,7 +96,9 @@ class Network(nn.Module):
         points = curve_points(asked, middle)
         around = tokens[:, :1].expand(-1, asked.shape[1], -1)
         curve = self.curve_out(gelu(self.curve_in(torch.cat([around, points], dim=-1)), approximate="tanh"))
-        return Output(weight, mean, spread, curve[..., 0], nn.functional.softplus(curve[..., 1]) + MIN_CURVE_SPREAD)
+        return ServerTensors(
+            weight, mean, spread, curve[..., 0], nn.functional.softplus(curve[..., 1]) + MIN_CURVE_SPREAD
+        )
 
 
 def distances(rates: Tensor) -> Tensor:
@@ -114,14 +116,14 @@ def curve_points(asked: Tensor, middle: Tensor) -> Tensor:
     return torch.stack([rate, odds, *waves, *(torch.tanh(near * scale) for scale in (2.0, 6.0, 18.0))], dim=-1)
 
 
-def capacity_loss(found: Output, target: Tensor) -> Tensor:
+def capacity_loss(found: ServerTensors, target: Tensor) -> Tensor:
     """Negative log likelihood, per example."""
     errors = (target[:, None] - found.mean) / found.spread
     logs = found.weight - 0.5 * errors**2 - found.spread.log() - 0.5 * math.log(2 * math.pi)
     return -torch.logsumexp(logs, dim=-1)
 
 
-def curve_loss(found: Output, curve: Tensor) -> Tensor:
+def curve_loss(found: ServerTensors, curve: Tensor) -> Tensor:
     """Negative log likelihood of the latencies, per example."""
     errors = (curve - found.curve_mean) / found.curve_spread
     return (0.5 * errors**2 + found.curve_spread.log()).mean(-1)

@@ -21,7 +21,7 @@ from torch import Tensor
 from loadtest.judge.features import BURST_RATES, BURST_WAVES, PROBE_RATES, PROBE_WAVES, QUERY_RATES, WAVES
 from training.servers import generate
 from training.servers.held_out import Arrays, held_out, judged
-from training.servers.network import Network, capacity_loss, curve_loss
+from training.servers.network import ServerModule, capacity_loss, curve_loss
 
 _RATE, _DECAY, _CURVE = 1e-3, 0.1, 0.15
 _UNIT_SPREAD = 0.3
@@ -85,7 +85,7 @@ def rescale(batch: dict[str, Tensor], shift: Tensor) -> None:
     }  # fmt: skip
 
 
-def forward(network: Network, batch: dict[str, Tensor]):  # type: ignore[no-untyped-def]
+def forward(network: ServerModule, batch: dict[str, Tensor]):  # type: ignore[no-untyped-def]
     """The network on one batch."""
     names = ("query", "bursts", "burst_mask", "probes", "probe_mask", "anchors", "asked")
     return network(*(batch[name] for name in names))
@@ -99,7 +99,7 @@ def train(asked: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     simulated = asked.minutes - asked.last_minutes
     made = generate.start(asked.data or folder / "data", asked.seed, simulated, asked.processes)
-    network, average = Network().to(device), Network().to(device).eval()
+    network, average = ServerModule().to(device), ServerModule().to(device).eval()
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY, fused=device.type == "cuda")
     generator, store, known, steps = torch.Generator(device).manual_seed(asked.seed), Store(device), set[str](), 0
@@ -153,7 +153,7 @@ def train(asked: argparse.Namespace) -> None:
         process.terminate()
 
 
-def _step(network: Network, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]) -> Tensor:
+def _step(network: ServerModule, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]) -> Tensor:
     found = forward(network, batch)
     loss = capacity_loss(found, batch["target"]).mean() + _CURVE * curve_loss(found, batch["curve"]).mean()
     optimizer.zero_grad(set_to_none=True)
@@ -163,7 +163,7 @@ def _step(network: Network, optimizer: torch.optim.Optimizer, batch: dict[str, T
     return loss.detach()
 
 
-def _keep(folder: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, steps: int,
+def _keep(folder: Path, network: ServerModule, average: ServerModule, optimizer: torch.optim.Optimizer, steps: int,
           judging: dict[str, Arrays], best: float) -> float:  # fmt: skip
     """The state to go on from, and what the load test reads: the weights with the least loss on held-out servers, half
     of them of the families that are trained on and half of those for validation. Returns that loss.
@@ -187,7 +187,7 @@ def _keep(folder: Path, network: Network, average: Network, optimizer: torch.opt
     return loss
 
 
-def _load(network: Network, path: Path) -> None:
+def _load(network: ServerModule, path: Path) -> None:
     with np.load(path) as stored:
         network.load_state_dict({name: torch.as_tensor(stored[name].astype(np.float32)) for name in stored.files})
 

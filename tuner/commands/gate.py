@@ -14,7 +14,7 @@ from results.gate import (
     GateDecision,
     GateMeasurement,
     Setting,
-    decide,
+    decide_gate,
     gate_document,
     gate_markdown,
     gate_text,
@@ -88,7 +88,7 @@ def _finished(
     if found is None:
         return GateDecision("regressed", (), 1, "no configuration holds the SLO any more")
     once = Setting(setting.false_alarms, setting.detect, looks=1)
-    return decide(baseline, [found], once, last=True, pairs=_pairs(summary))
+    return decide_gate(baseline, [found], once, last=True, pairs=_pairs(summary))
 
 
 def _measured(
@@ -105,7 +105,7 @@ def _measured(
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
         setup = trial_setup(loaded, sources, runner, folder, options.seed, fresh=True)
-        return GateRun(setup, configuration, baseline, setting, display, pairs).decide()
+        return GateRun(setup, configuration, baseline, setting, display, pairs).measure_and_decide()
     except RunnerUnavailable as error:
         raise UnfitEnvironmentError(str(error)) from error
     finally:

@@ -11,6 +11,14 @@ from search_spaces import Configuration
 
 
 @dataclass(frozen=True)
+class SpaceOutline:
+    """How large a search space is: its parameters, and its valid configurations as text (`about 3e+12`)."""
+
+    parameters: int
+    size: str
+
+
+@dataclass(frozen=True)
 class StudyOutline:
     """What is known before the first trial. `seconds_at_most` leaves out the servers' own start, `spent` is what
     earlier trials of the study cost, in `currency`; `parallel` trials run at once. `study` is the same in every run
@@ -20,8 +28,7 @@ class StudyOutline:
     service: str
     objective: str
     slo: str
-    parameters: int
-    space_size: str
+    space: SpaceOutline
     budget: int
     finished: int
     seconds_at_most: float | None
@@ -30,6 +37,16 @@ class StudyOutline:
     spent: float = 0.0
     parallel: int = 1
     study: str = ""
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters the space has."""
+        return self.space.parameters
+
+    @property
+    def space_size(self) -> str:
+        """How many valid configurations the space has."""
+        return self.space.size
 
 
 class Display(Protocol):

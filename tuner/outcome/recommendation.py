@@ -10,7 +10,7 @@ from results.text import counted
 from tuner.outcome.reasons import Grounds, reasons
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import believed, find_current, pooled_record, refuted
-from tuner.search.decision import Decision, decide
+from tuner.search.decision import Decision, decide_deployment
 from tuner.search.objective import Objective, pareto_front, undecided
 from tuner.spec.reading import LoadedSpec
 from tuner.study.outlook import Outlook
@@ -88,7 +88,7 @@ def _decide(
     current = today.number if today is not None and today.number in serving else None
     confirmed = [number for number in serving if _served(confirmations.get(number, ()))]
     confidence = loaded.spec.objective.confidence
-    decision = decide(beliefs, current, confidence, confirmed or serving, maximised=objective.maximised[0])
+    decision = decide_deployment(beliefs, current, confidence, confirmed or serving, maximised=objective.maximised[0])
     once = decision.action == "deploy" and decision.number not in confirmed
     return replace(decision, action="uncertain") if once else decision  # nothing is deployed on one launch
 

@@ -34,7 +34,7 @@ class Decision:
     saving: Estimate | None = None
 
 
-def decide(
+def decide_deployment(
     beliefs: Beliefs, current: int | None, confidence: float, among: Sequence[int] | None = None, *,
     maximised: bool = False,
 ) -> Decision:  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from results import TrialRecord
-from results.gate import GateDecision, GateMeasurement, Setting, decide
+from results.gate import GateDecision, GateMeasurement, Setting, decide_gate
 from search_spaces import Configuration
 from tuner.display import Display
 from tuner.errors import UnfitEnvironmentError
@@ -29,7 +29,7 @@ class GateRun:
     display: Display
     pairs: tuple[tuple[float, float], ...] = ()
 
-    def decide(self) -> GateDecision:
+    def measure_and_decide(self) -> GateDecision:
         """Blocks for two launches at least, and `looks` + 1 at most; what the load generator spoiled is made again.
 
         Raises RunnerUnavailable, UnfitEnvironmentError where the generator is too slow time and again.
@@ -46,7 +46,9 @@ class GateRun:
             measured.append(one)
             if len(measured) < _FEWEST:
                 continue
-            decision = decide(self.baseline, measured, self.setting, last=number + 1 == max_launches, pairs=self.pairs)
+            decision = decide_gate(
+                self.baseline, measured, self.setting, last=number + 1 == max_launches, pairs=self.pairs
+            )
             if decision.outcome != "undecided":
                 break
         return decision

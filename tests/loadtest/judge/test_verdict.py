@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.truth.queues import capacity_qps
 from benchmarks.truth.sequential import simulated_probe
 from loadtest.judge.tail import share_beyond
-from loadtest.judge.verdict import Evidence, Failures, Stretch, decide, decide_all
+from loadtest.judge.verdict import Evidence, Failures, Stretch, verdict_of, verdict_of_all
 from loadtest.plan import Verdict
 
 SERVICE_S, LIMIT_S = 0.004, 0.050
@@ -28,37 +28,37 @@ def evidence(
 
 def test_clear_cases_are_decided() -> None:
     fast = np.random.default_rng(1).normal(0.01, 0.001, 1000)
-    assert decide(evidence(fast)) == "met"
-    assert decide(evidence(np.full(60, np.inf))) == "missed"
-    assert decide(evidence(fast[:30])) == "undecided"
-    assert decide(evidence(fast[:0])) == "undecided"
+    assert verdict_of(evidence(fast)) == "met"
+    assert verdict_of(evidence(np.full(60, np.inf))) == "missed"
+    assert verdict_of(evidence(fast[:30])) == "undecided"
+    assert verdict_of(evidence(fast[:0])) == "undecided"
 
 
 def test_nearly_all_late_is_a_miss_however_long_the_limit() -> None:
     """A p90 of two seconds lets queues of a hundred requests be late together, so that a count of 60 says little."""
     late = np.full(60, 2.1)
-    assert decide(evidence(late, limit_s=2.0, allowed=0.1)) == "missed"
+    assert verdict_of(evidence(late, limit_s=2.0, allowed=0.1)) == "missed"
     late[::4] = 0.1
-    assert decide(evidence(late, limit_s=2.0, allowed=0.1)) == "undecided"
+    assert verdict_of(evidence(late, limit_s=2.0, allowed=0.1)) == "undecided"
 
 
 def test_answers_of_one_speed_are_decided() -> None:
-    assert decide(evidence(np.full(1000, 0.01))) == "met"
-    assert decide(evidence(np.full(1000, 0.06))) == "missed"
+    assert verdict_of(evidence(np.full(1000, 0.01))) == "met"
+    assert verdict_of(evidence(np.full(1000, 0.06))) == "missed"
 
 
 def test_failures_are_misses() -> None:
     values = np.random.default_rng(1).normal(0.01, 0.001, 2000)
     values[::20] = np.inf
     found = evidence(values)
-    assert decide(found) == "missed"
+    assert verdict_of(found) == "missed"
     assert found.share == pytest.approx(0.05, rel=0.3)
 
 
 def test_a_hiccup_that_few_requests_see_is_not_smoothed_away() -> None:
     values = np.random.default_rng(1).normal(0.01, 0.001, 4000)
     values[np.random.default_rng(2).choice(4000, 120, replace=False)] = 1.0
-    assert decide(evidence(values)) == "missed"
+    assert verdict_of(evidence(values)) == "missed"
 
 
 @pytest.mark.parametrize("kind", ["M/D/1", "M/D/4", "M/M/1", "batch"])
@@ -98,7 +98,7 @@ def test_a_failure_too_many_may_be_chance() -> None:
     [(["met", "met"], "met"), (["met", "missed"], "missed"), (["met", "undecided"], "undecided")],
 )
 def test_all_limits_have_to_be_met(verdicts: list[Verdict], together: Verdict) -> None:
-    assert decide_all(verdicts) == together
+    assert verdict_of_all(verdicts) == together
 
 
 def test_a_probe_in_which_most_of_many_requests_are_late_need_not_go_on() -> None:

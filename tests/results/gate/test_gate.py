@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from results import Estimate
-from results.gate import GateDecision, GateMeasurement, Setting, decide, gate_markdown, github_annotations, write_gate
+from results.gate import (
+    GateDecision,
+    GateMeasurement,
+    Setting,
+    decide_gate,
+    gate_markdown,
+    github_annotations,
+    write_gate,
+)
 from results.gate.output import gate_text
 
 OWN = 0.015  # what a measurement's interval says of its own error
@@ -33,7 +41,7 @@ def gates(change: float, noise: float, count: int, own: float = 0.01) -> list[Ga
         for number in range(1, setting.looks + 2):
             measured.append(measurement(100 * change * np.exp(generator.normal(0, noise))))
             if number > 1:
-                decision = decide(baseline, measured, setting, last=number == setting.looks + 1)
+                decision = decide_gate(baseline, measured, setting, last=number == setting.looks + 1)
                 if decision.outcome != "undecided":
                     break
         found.append(decision)
@@ -57,13 +65,13 @@ def test_more_is_no_regression() -> None:
 
 
 def test_a_higher_price_fails_though_the_capacity_is_the_same() -> None:
-    found = decide(measurement(100), [measurement(100, price=0.12)] * 2, Setting(), last=True)
+    found = decide_gate(measurement(100), [measurement(100, price=0.12)] * 2, Setting(), last=True)
     assert found.outcome == "regressed"
     assert {one.metric: one.outcome for one in found.findings}["capacity_qps"] == "passed"
 
 
 def test_a_much_higher_p99_fails() -> None:
-    found = decide(measurement(100, p99_ms=20), [measurement(100, p99_ms=45)] * 3, Setting(), last=True)
+    found = decide_gate(measurement(100, p99_ms=20), [measurement(100, p99_ms=45)] * 3, Setting(), last=True)
     assert {one.metric: one.outcome for one in found.findings}["p99_ms"] == "regressed"
 
 
@@ -76,7 +84,7 @@ def test_what_the_noise_hides_is_inconclusive_and_no_pass() -> None:
 
 def test_inconclusive_is_said_where_pipelines_read(tmp_path: Path) -> None:
     shown = [measurement(60), measurement(100), measurement(150)]
-    found = decide(measurement(100), shown, Setting(), last=True)
+    found = decide_gate(measurement(100), shown, Setting(), last=True)
     assert found.outcome == "inconclusive"
     write_gate(tmp_path, "s", found, Setting())
     suite = ET.fromstring((tmp_path / "junit.xml").read_text(encoding="utf-8"))
@@ -88,13 +96,13 @@ def test_inconclusive_is_said_where_pipelines_read(tmp_path: Path) -> None:
 
 def test_recorded_tables_are_exact() -> None:
     exact = measurement(100, own=0.0)
-    assert decide(exact, [measurement(100, own=0.0)], Setting(looks=1), last=True).outcome == "passed"
-    assert decide(exact, [measurement(99, own=0.0)], Setting(looks=1), last=True).outcome == "regressed"
+    assert decide_gate(exact, [measurement(100, own=0.0)], Setting(looks=1), last=True).outcome == "passed"
+    assert decide_gate(exact, [measurement(99, own=0.0)], Setting(looks=1), last=True).outcome == "regressed"
 
 
 def test_what_pipelines_read(tmp_path: Path) -> None:
     setting = Setting()
-    bad = decide(measurement(100), [measurement(80)] * 2, setting, last=True)
+    bad = decide_gate(measurement(100), [measurement(80)] * 2, setting, last=True)
     write_gate(tmp_path, "a<b", bad, setting)
     suite = ET.fromstring((tmp_path / "junit.xml").read_text(encoding="utf-8"))
     assert suite.attrib["failures"] == "2"
@@ -110,7 +118,7 @@ def test_what_pipelines_read(tmp_path: Path) -> None:
 
 def test_energy_is_shown_before_and_now(tmp_path: Path) -> None:
     before, now = (replace(measurement(100), energy_wh=one) for one in (97.2, 103.0))
-    done = decide(before, [now], Setting(), last=True)
+    done = decide_gate(before, [now], Setting(), last=True)
     write_gate(tmp_path, "a", done, Setting())
     said = "energy of the GPUs, before and now: 97.2 Wh per million output tokens, 103 Wh per million output tokens"
     assert said in gate_text("a", done)

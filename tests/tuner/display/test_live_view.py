@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from rich.console import Console
 
 from results import Estimate, TrialRecord
 from tuner.display.live import LiveDisplay
-from tuner.display.protocol import StudyOutline
+from tuner.display.machine import JsonDisplay
+from tuner.display.protocol import SpaceOutline, StudyOutline
 
 CONFIGURATION: dict[str, bool | int | float | str] = {
     "cpu_cores": 2,
@@ -28,7 +30,7 @@ def outline(**fields: Any) -> StudyOutline:
     return StudyOutline(
         **{
             "service": "api", "objective": "minimize cost_per_million_requests", "slo": "p99 <= 300 ms",
-            "parameters": 6, "space_size": "408", "budget": 20, "finished": 0, "seconds_at_most": 490.0,
+            "space": SpaceOutline(6, "408"), "budget": 20, "finished": 0, "seconds_at_most": 490.0,
             "output": Path("tuning/api"), "currency": "USD", **fields,
         }
     )  # fmt: skip
@@ -118,3 +120,12 @@ def test_text_of_a_server_cannot_steer_the_terminal() -> None:
     shown.close()
     assert "\\x1b[2J[bold]gone[/]" in written.getvalue()
     assert "read \\u202etxt.yxe\\u202c and more" in written.getvalue()
+
+
+def test_the_event_of_a_study_has_the_keys_that_programs_read(capsys: pytest.CaptureFixture[str]) -> None:
+    JsonDisplay().study_started(outline())
+    assert json.loads(capsys.readouterr().err) == {
+        "event": "study", "service": "api", "objective": "minimize cost_per_million_requests", "slo": "p99 <= 300 ms",
+        "parameters": 6, "space_size": "408", "budget": 20, "finished": 0, "seconds_at_most": 490.0,
+        "output": "tuning/api", "currency": "USD", "spent": 0.0, "parallel": 1, "study": "",
+    }  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 from results import Estimate, TrialRecord
 from tuner.search.beliefs import Contender, Expectation, LaunchFigure, believe
 from tuner.search.contenders import believed, pooled_record, refuted
-from tuner.search.decision import decide
+from tuner.search.decision import decide_deployment
 from tuner.search.final import FinalRules, next_round
 from tuner.search.objective import Objective, cost_per_million_requests
 
@@ -146,16 +146,16 @@ def test_the_decision_is_to_deploy_keep_or_neither() -> None:
     assert surely is not None
     assert same is not None
     assert perhaps is not None
-    deployed = decide(surely, 0, 0.95)
+    deployed = decide_deployment(surely, 0, 0.95)
     assert (deployed.number, deployed.action) == (1, "deploy")
     assert deployed.saving is not None
     assert 0 < deployed.saving.low < 0.4 < deployed.saving.high < 0.6
-    kept = decide(same, 0, 0.95)
+    kept = decide_deployment(same, 0, 0.95)
     assert (kept.number, kept.action, kept.saving) == (0, "keep", None)
-    unsure = decide(perhaps, 0, 0.999)
+    unsure = decide_deployment(perhaps, 0, 0.999)
     assert (unsure.number, unsure.action) == (1, "uncertain")
-    assert decide(surely, None, 0.95).action == "deploy"
-    assert decide(same, None, 0.95).action == "uncertain"
+    assert decide_deployment(surely, None, 0.95).action == "deploy"
+    assert decide_deployment(same, None, 0.95).action == "uncertain"
 
 
 def test_what_is_recommended_is_never_dearer_than_today_measured_the_same_way() -> None:
@@ -164,7 +164,7 @@ def test_what_is_recommended_is_never_dearer_than_today_measured_the_same_way() 
         shown = [list(np.exp(g.normal(math.log(100), 0.2, 3))) for _ in range(4)]
         beliefs = believed(COST, *capacities(*shown))
         assert beliefs is not None
-        decision = decide(beliefs, 0, 0.95)
+        decision = decide_deployment(beliefs, 0, 0.95)
         assert beliefs.loss(decision.number) <= beliefs.loss(0)
 
 
@@ -172,7 +172,7 @@ def test_more_is_better_where_capacity_is_maximised() -> None:
     objective = Objective(("capacity_qps",))
     beliefs = believed(objective, *capacities((100, 101, 99), (200, 201, 199)))
     assert beliefs is not None
-    decision = decide(beliefs, 0, 0.95, maximised=True)
+    decision = decide_deployment(beliefs, 0, 0.95, maximised=True)
     assert decision.saving is not None
     assert decision.saving.value == pytest.approx(1.0, abs=0.05)
 

@@ -33,7 +33,7 @@ COMPONENTS = 4
 _MIN_SPREAD = 0.004
 
 
-class Output(NamedTuple):
+class SurrogateTensors(NamedTuple):
     """Means, spreads and log weights of the log capacity (B, queries, COMPONENTS), mean and spread of the log p99 over
     its limit (B, queries), log probabilities of OUTCOMES (B, queries, len(OUTCOMES)), scores of being the cheapest
     (B, queries): the log of a probability, up to a constant.
@@ -77,7 +77,7 @@ def _split(tokens: Tensor) -> Tensor:
     return tokens.reshape(*tokens.shape[:-1], HEADS, -1).transpose(1, 2)
 
 
-class Network(nn.Module):
+class SurrogateModule(nn.Module):
     """Over batches of spaces."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Network(nn.Module):
         self.reads = nn.ModuleList(_Reading(NARROW) for _ in READ_AFTER)
         self.head = nn.Sequential(nn.LayerNorm(NARROW), nn.Linear(NARROW, 3 * COMPONENTS + 3 + len(OUTCOMES)))
 
-    def forward(self, tried: Encoded, trials: Tensor, present: Tensor, asked: Encoded) -> Output:
+    def forward(self, tried: Encoded, trials: Tensor, present: Tensor, asked: Encoded) -> SurrogateTensors:
         """`trials` (B, T, TRIAL_WIDTH) of the configurations `tried`, as far as `present` (B, T), and those `asked`."""
         known = self.widened(self.tokens(tried)) + self.trial(trials)
         known = torch.cat([self.nothing.expand(len(known), 1, WIDE).to(known.dtype), known], dim=1)
@@ -118,7 +118,7 @@ class Network(nn.Module):
                 read += 1
         sizes = [COMPONENTS] * 3 + [2, len(OUTCOMES), 1]
         mean, spread, weight, p99, outcome, best = self.head(tokens).float().split(sizes, dim=-1)
-        return Output(
+        return SurrogateTensors(
             mean, _positive(spread), weight.log_softmax(-1), p99[..., 0], _positive(p99[..., 1]),
             outcome.log_softmax(-1), best[..., 0],
         )  # fmt: skip

@@ -25,7 +25,7 @@ _ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 _ERF_P = 0.3275911
 
 
-class Output(NamedTuple):
+class SurrogateOutput(NamedTuple):
     """Means, spreads and log weights of the log capacity (queries, COMPONENTS), mean and spread of the log p99 over its
     limit (queries), log probabilities of OUTCOMES (queries, len(OUTCOMES)), scores of being the cheapest (queries): the
     log of a probability, up to a constant.
@@ -40,7 +40,7 @@ class Output(NamedTuple):
     best: F32
 
 
-class Network:
+class SurrogateNetwork:
     """Weights by name, as `training.search.weights` writes them."""
 
     def __init__(self, weights: Mapping[str, NDArray[Any]]) -> None:
@@ -61,7 +61,7 @@ class Network:
                 read.append(trials)
         return read, coefficients[:, own:]
 
-    def predict(self, known: tuple[list[F32], F32], tried: Encoded, asked: Encoded) -> Output:
+    def predict(self, known: tuple[list[F32], F32], tried: Encoded, asked: Encoded) -> SurrogateOutput:
         """Of the configurations `asked`, after the trials `tried`."""
         read, coefficients = known
         bias, tokens = _bias(relations(asked, tried), coefficients), self.tokens(asked)
@@ -70,7 +70,7 @@ class Network:
         figures = self._linear("head.1", self._norm("head.0", tokens))
         ends = np.cumsum([COMPONENTS, COMPONENTS, COMPONENTS, 2, len(OUTCOMES)])
         mean, spread, weight, p99, outcome, best = np.split(figures, ends, axis=-1)
-        return Output(
+        return SurrogateOutput(
             mean, _positive(spread), log_softmax(weight, axis=-1), p99[:, 0], _positive(p99[:, 1]),
             log_softmax(outcome, axis=-1), best[:, 0],
         )  # fmt: skip

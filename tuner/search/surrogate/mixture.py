@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
 from tuner.search.surrogate.gaussian_process import GaussianProcess
-from tuner.search.surrogate.inference import Network
+from tuner.search.surrogate.inference import SurrogateNetwork
 from tuner.search.surrogate.predict import Prediction, Predictor, load_network
 
 _NETWORK, _DOUBTED, _ROLELESS, _PROCESS = range(4)
@@ -70,7 +70,7 @@ class Surrogate:
         self._judged: dict[tuple[tuple[int, int], ...], Judgement] = {}
 
     @cached_property
-    def _loaded(self) -> Network:
+    def _loaded(self) -> SurrogateNetwork:
         return load_network(self._file)
 
     @cached_property

@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from tuner.search.surrogate.encoder import encode
 from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials, space_of
-from tuner.search.surrogate.inference import Network
+from tuner.search.surrogate.inference import SurrogateNetwork
 from tuner.search.surrogate.trial_rows import trial_rows
 
 WEIGHTS = Path(__file__).parent / "weights.safetensors"
@@ -86,7 +86,7 @@ class Predictor:
 
     def __init__(
         self, candidates: Candidates, before: Candidates | None = None, earlier: Trials | None = None, *,
-        roles: bool = True, network: Network | None = None,
+        roles: bool = True, network: SurrogateNetwork | None = None,
     ) -> None:  # fmt: skip
         self._network = load_network() if network is None else network
         space = space_of(candidates, before, roles=roles)
@@ -114,6 +114,6 @@ class Predictor:
         return Prediction(mean + middle, spread, np.exp(weight), p99_mean, p99_spread, np.exp(outcome), best)
 
 
-def load_network(weights: Path | None = None) -> Network:
+def load_network(weights: Path | None = None) -> SurrogateNetwork:
     """With the weights that ship where no others are given."""
-    return Network(load_file(weights or WEIGHTS))
+    return SurrogateNetwork(load_file(weights or WEIGHTS))
