@@ -28,6 +28,8 @@ _MAX_FIGURE = 1e15
 _MIN_CAPACITY_QPS = 1e-9
 _MAX_NUMBER = 10**9
 _SIGNED = ("interference", "saving.value", "saving.low", "saving.high", "untried_improvement")
+_ANYBODYS = ("configuration", "evidence")  # anybody's values, and a trial's evidence, which is checked where it is read
+_WITHOUT_FIGURES = frozenset((type(None), str, int, bool))
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -122,12 +124,14 @@ def _fields(value: BaseModel, where: str) -> Iterator[tuple[str, object]]:
 @cache
 def _names(kind: type[BaseModel]) -> tuple[tuple[str, bool], ...]:
     """The fields that are looked at, and whether each is a part of a trial, which is flat in the JSON."""
-    shown = [name for name in kind.model_fields if name not in ("configuration", "evidence")]
+    shown = [name for name in kind.model_fields if name not in _ANYBODYS]
     return tuple((name, issubclass(kind, TrialRecord) and name in PARTS) for name in shown)
 
 
 def problems(value: BaseModel) -> Iterator[str]:
     """What is wrong with figures, by their fields."""
+    if _is_sound(value):
+        return
     for where, figure, signed in _figures(value, ""):
         if not math.isfinite(figure):
             yield f"{where} is {figure}; it must be a finite number"
@@ -136,6 +140,23 @@ def problems(value: BaseModel) -> Iterator[str]:
         elif abs(figure) > _MAX_FIGURE:
             yield f"{where} is {figure:g}, which nothing has"
     yield from _contradictions(value)
+
+
+def _is_sound(value: object) -> bool:
+    """Whether nothing can be wrong with any figure. False: something may be, for a slower look to find and to name.
+
+    Thousands of records are read before a page can be shown, and next to all of them are sound.
+    """
+    if isinstance(value, float):
+        return 0 <= value <= _MAX_FIGURE
+    if isinstance(value, BaseModel):
+        for name, one in vars(value).items():
+            if one.__class__ not in _WITHOUT_FIGURES and name not in _ANYBODYS and not _is_sound(one):
+                return False
+        return not any(_own_contradictions(value, ""))
+    if isinstance(value, dict):
+        return all(map(_is_sound, value.values()))
+    return not isinstance(value, (tuple, list)) or all(map(_is_sound, value))
 
 
 def _figures(value: object, where: str) -> Iterator[tuple[str, float, bool]]:
@@ -154,6 +175,17 @@ def _figures(value: object, where: str) -> Iterator[tuple[str, float, bool]]:
 
 
 def _contradictions(value: object, where: str = "") -> Iterator[str]:
+    yield from _own_contradictions(value, where)
+    if isinstance(value, BaseModel):
+        for inner, one in _fields(value, where):
+            yield from _contradictions(one, inner)
+    elif isinstance(value, (tuple, list)):
+        for index, one in enumerate(value):
+            yield from _contradictions(one, f"{where}.{index}")
+
+
+def _own_contradictions(value: object, where: str) -> Iterator[str]:
+    """Those between its own fields."""
     if isinstance(value, Estimate) and value.low > value.high:
         yield f"{where}: its low end {value.low:g} is above its high end {value.high:g}"
     if isinstance(value, TrialRecord | Recommendation | Choice):
@@ -163,9 +195,3 @@ def _contradictions(value: object, where: str = "") -> Iterator[str]:
             yield f"{where}{'.' if where else ''}capacity_qps.value is {capacity.value:g}; it must be above 0"
         if isinstance(value, TrialRecord) and not 0 <= value.number <= _MAX_NUMBER:
             yield f"number is {quoted(value.number, 24)}, which no trial has"
-    if isinstance(value, BaseModel):
-        for inner, one in _fields(value, where):
-            yield from _contradictions(one, inner)
-    elif isinstance(value, (tuple, list)):
-        for index, one in enumerate(value):
-            yield from _contradictions(one, f"{where}.{index}")

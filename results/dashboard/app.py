@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from results.dashboard.page import page
 from results.dashboard.source import Source
 from results.files import ResultsError
 from results.report.report import question, sentence
+from results.summary import StudySummary
 from results.text import visible
 
 _MAX_REQUEST_BYTES = 1 << 20
+_PATIENCE_S = 0.7  # for the recommendation, before the page comes without it
 _MALFORMED = (
     ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, DashException
 )  # fmt: skip
@@ -30,21 +34,53 @@ _ASSETS = Path(__file__).parent / "assets"
 class _Page(Dash):
     """Dash's page, with the recommendation in it: it can be read while the scripts load."""
 
-    source: Source
+    first: FirstLook
 
     def interpolate_index(self, **kwargs: Any) -> str:
         """The page's HTML."""
-        words = "".join(f"<p>{html.escape(text)}</p>" for text in _first_words(self.source))
-        entry = f'<div id="react-entry-point"><div class="first">{words}</div></div>'
-        return str(super().interpolate_index(**{**kwargs, "app_entry": entry}))
+        known, words = self.first.words()
+        shown = "".join(f"<p>{html.escape(text)}</p>" for text in words)
+        first = f'<div class="first{" known" if known else ""}">{shown}</div>'
+        return str(super().interpolate_index(**{**kwargs, "app_entry": f'<div id="react-entry-point">{first}</div>'}))
 
 
-def _first_words(source: Source) -> list[str]:
-    try:
-        study = source.summary(source.names()[0])
-    except (ResultsError, IndexError):
-        return ["tune"]
-    return [visible(text) for text in (study.service, sentence(study), question(study)) if text]
+class FirstLook:
+    """What can be read of the study that is shown first, before any script has run. For several threads.
+
+    A study that takes long to sum up does not hold up the page, whose scripts load meanwhile.
+    """
+
+    def __init__(self, source: Source, patience_s: float = _PATIENCE_S) -> None:
+        self._source, self._patience_s = source, patience_s
+        self._lock = threading.Lock()
+        self._under_way: Future[StudySummary] | None = None
+
+    def words(self) -> tuple[bool, list[str]]:
+        """Whether the recommendation is known by now, and the texts."""
+        names = self._source.names()
+        if not names:
+            return False, ["tune"]
+        try:
+            study = self._summed_up(names[0]).result(self._patience_s)
+        except ResultsError:
+            return False, ["tune"]
+        except TimeoutError:
+            return False, [visible(names[0]), "Reading the study; what it found comes in a moment."]
+        return True, [visible(text) for text in (study.service, sentence(study), question(study)) if text]
+
+    def _summed_up(self, name: str) -> Future[StudySummary]:
+        """One at a time, however many ask."""
+        with self._lock:
+            if self._under_way is None or self._under_way.done():
+                self._under_way = Future()
+                threading.Thread(target=self._sum_up, args=(name, self._under_way), daemon=True).start()
+            return self._under_way
+
+    def _sum_up(self, name: str, summed_up: Future[StudySummary]) -> None:
+        try:
+            summed_up.set_result(self._source.summary(name))
+        except Exception as error:  # noqa: BLE001 (raised where it is awaited)
+            summed_up.set_exception(error)
 
 
 def make_app(source: Source, token: str | None, gate: Gate | None = None) -> flask.Flask:
@@ -53,7 +89,7 @@ def make_app(source: Source, token: str | None, gate: Gate | None = None) -> fla
         __name__, title="tune", update_title="", assets_folder=str(_ASSETS), suppress_callback_exceptions=True,
         serve_locally=True, meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )  # fmt: skip
-    app.source = source
+    app.first = FirstLook(source)
     app.index_string = app.index_string.replace("<html>", '<html lang="en">')
     app.layout = lambda: page(source.names())
     connect(app, source)

@@ -6,6 +6,7 @@ import math
 import textwrap
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -26,10 +27,12 @@ from results.report.pictures import metric_name, metric_text
 from results.series import Point, points
 from results.summary import StudySummary
 from results.text import assigned, given, milliseconds, money, one_line, seen_at
+from search_spaces import ParameterValue
 
 _MAX_STEPS = 200  # trials up to which each is a step of the replay
 _FEW_STEPS = 100  # of more trials, each of which is a part of them
 _MAX_REPLAYED = 20_000  # points of all steps together: every step is sent with all of its points
+_REPLAYED = ((GREY, "circle", 8), (BLUE, "star", 16), (ORANGE, "circle-open", 18))
 _MAX_BANDS = 200
 _MAX_PAIRED = 4  # parameters: six pairs
 _SCALE = [[0, "rgba(0,114,178,.15)"], [1, BLUE]]  # the stronger, the better, as in the other pictures
@@ -44,8 +47,19 @@ def replay(study: StudySummary) -> Figure:
         return nothing("two complete trials make a picture")
     records = sorted(study.records, key=lambda one: one.number)
     every = 1 if len(records) <= _MAX_STEPS else -(-len(records) // _FEW_STEPS)
-    ends = sorted({*range(every, len(records), every), len(records)})
-    frames = [_frame(study, records[:end], known, _MAX_REPLAYED // len(ends)) for end in ends]
+    ends = {*range(every, len(records), every), len(records)}
+    max_points, frames = _MAX_REPLAYED // len(ends), []
+    before: list[Point] = []
+    best: Point | None = None
+    for end, record in enumerate(records, start=1):
+        now = known.get(record.number)
+        if now is not None and (best is None or (now.cost or math.inf) < (best.cost or math.inf)):
+            best = now
+        if end in ends:
+            some = before[:: -(-len(before) // max_points) or 1]
+            frames.append(_frame(study, record, (some, [best] if best else [], [now] if now else [])))
+        if now is not None:
+            before.append(now)
     shown = cost_over(study, "p99_ms")
     layout = shown["layout"] | {
         "height": 500, "margin": {"l": 60, "r": 16, "t": 92, "b": 130}, "showlegend": False,
@@ -59,20 +73,11 @@ def replay(study: StudySummary) -> Figure:
     return {"data": frames[-1]["data"], "layout": layout, "frames": frames}
 
 
-def _frame(
-    study: StudySummary, records: Sequence[TrialRecord], known: dict[int, Point], max_points: int
-) -> dict[str, Any]:
-    """The picture after these trials; of very many, some."""
-    newest = records[-1]
-    before = [known[one.number] for one in records[:-1] if one.number in known]
-    now = [known[newest.number]] if newest.number in known else []
-    best = min((*before, *now), key=lambda one: one.cost or math.inf, default=None)
+def _frame(study: StudySummary, newest: TrialRecord, groups: Sequence[Sequence[Point]]) -> dict[str, Any]:
+    """The picture after the newest trial. `groups` are the trials before it (of very many, some), the best so far, and
+    the newest.
+    """
     cost = cost_template(study)
-    groups = (
-        (before[:: -(-len(before) // max_points) or 1], GREY, "circle", 8),
-        ([best] if best else [], BLUE, "star", 16),
-        (now, ORANGE, "circle-open", 18),
-    )
     traces = [
         {
             "type": "scatter", "mode": "markers", "x": [one.p99_ms.value for one in shown if one.p99_ms],
@@ -80,7 +85,7 @@ def _frame(
             "customdata": [one.trial for one in shown],
             "hovertemplate": f"trial %{{customdata}}: {cost} per million<extra></extra>",
         }
-        for shown, colour, symbol, size in groups
+        for shown, (colour, symbol, size) in zip(groups, _REPLAYED, strict=True)
     ]  # fmt: skip
     return {"name": str(newest.number), "data": traces, "layout": {"title": {
         "text": "<br>".join((*_wrapped(assigned(newest.configuration)), *_wrapped(_came_of(study, newest)))),
@@ -147,7 +152,7 @@ def pairs(study: StudySummary) -> Figure:
         for axis, name, low, is_outer in (
             ("x", names[column], column * size, row == len(names) - 1), ("y", names[row], bottom, column == 0),
         ):  # fmt: skip
-            order = list(dict.fromkeys(plain(given(value)) for value in _sorted(records, name)))
+            order = list(dict.fromkeys(map(_label, _sorted(records, name))))
             layout[f"{axis}axis{mark}"] = {
                 "type": "category", "categoryorder": "array", "categoryarray": order, "showticklabels": is_outer,
                 "domain": [low + _GAP / 4, min(1.0, low + size - _GAP / 2)], "gridcolor": "rgba(128,138,150,.25)",
@@ -165,7 +170,7 @@ def _pair(
 ) -> dict[str, Any]:
     cells: dict[tuple[str, str], TrialRecord] = {}
     for one in records:
-        cell = plain(given(one.configuration.get(names[0]))), plain(given(one.configuration.get(names[1])))
+        cell = _label(one.configuration.get(names[0])), _label(one.configuration.get(names[1]))
         if cell not in cells or shades[one.number] > shades[cells[cell].number]:
             cells[cell] = one
     return {
@@ -176,6 +181,12 @@ def _pair(
             "cmax": 1, "colorscale": _SCALE, "line": {"width": 1, "color": BLUE},
         },
     }  # fmt: skip
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _label(value: ParameterValue | None) -> str:
+    """A parameter's value on an axis: the same few, many thousand times."""
+    return plain(given(value))
 
 
 def _shade(value: float, values: Sequence[float], maximised: bool) -> float:
@@ -207,7 +218,7 @@ def parallel(study: StudySummary) -> Figure:
     texts = [plain(shown_as(end)) for end in ends]
     words = [f"from {text} on" if place else f"best: {text}" for place, text in enumerate(texts)]
     dimensions = [
-        {"label": plain(name), "values": [plain(given(one.configuration.get(name))) for one in shown]}
+        {"label": plain(name), "values": [_label(one.configuration.get(name)) for one in shown]}
         for name in study.question.parameters
     ]
     names = sorted(set(quarters))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib.util
 import os
 import socket
@@ -34,6 +35,7 @@ T = TypeVar("T")
 _MIN_TOKEN = 6
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _THREADS = 8
+_COLLECT_AFTER = (50_000, 20, 20)  # new objects, and rounds of younger ones
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # localhost is ::1, too, where there is no IPv6
 
 
@@ -149,6 +151,7 @@ def dashboard(options: DashboardOptions) -> ExitCode:
     port = listening[0].getsockname()[1]
     raw = _raw_link(options, archives, gate, port)
     studies = Studies(archives, raw)
+    _keep_collections_rare()
     threading.Thread(target=_look_ahead, args=(studies,), daemon=True).start()
     server = _server(make_app(studies, options.token, gate), listening)
     hint = "?token=..." if options.token else ""
@@ -160,6 +163,14 @@ def dashboard(options: DashboardOptions) -> ExitCode:
     finally:
         server.close()
     return ExitCode.DONE
+
+
+def _keep_collections_rare() -> None:
+    """What is loaded now stays, and so do a study's records: by its usual thresholds the garbage collector would walk
+    all of them dozens of times while they are read, a third of the time that 10,000 trials take.
+    """
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def _look_ahead(studies: Studies) -> None:
