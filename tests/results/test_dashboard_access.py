@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from itertools import product
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from results import StudySummary, TrialEvidence
 from results.dashboard import make_app
+from results.dashboard.app import FirstLook
 from tests.results.planning.test_planning import SIZES, study
 from tuner.errors import UsageError
 
@@ -156,3 +158,28 @@ def test_no_odd_value_in_any_callback_is_an_error_of_ours() -> None:
                                   base_url="http://127.0.0.1")  # fmt: skip
             assert answer.status_code in (200, 204, 400), (one["output"], parts[place], odd)
             assert b"Traceback" not in answer.data
+
+
+class LongStudy(OneStudy):
+    """A study that nobody has summed up before `ready` is set."""
+
+    def __init__(self) -> None:
+        self.ready, self.asked = threading.Event(), 0
+
+    def summary(self, name: str) -> StudySummary:
+        self.asked += 1
+        self.ready.wait(20)
+        return study(*SIZES)
+
+
+def test_a_study_that_takes_long_to_read_does_not_hold_up_the_page() -> None:
+    source = LongStudy()
+    look = FirstLook(source, patience_s=0.05)
+    assert look.words() == (False, ["planned", "Reading the study; what it found comes in a moment."])
+    assert look.words()[0] is False
+    assert source.asked == 1  # it goes on being read, once, whoever asks
+    source.ready.set()
+    known, words = FirstLook(source, patience_s=20).words()
+    assert known
+    assert words[0] == "planned"
+    assert make_app(source, None).test_client().get("/").text.count('class="first known"') == 1
