@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,10 @@ _SEPARATORS = {"\t": "tabs", ";": "semicolons"}
 _STATES = ("ok", "oom", "failed")
 _MAX_NUMBER = 1e15  # what is stored of a trial is held to that too
 _NUMBERS = ("capacity_qps", "saturated_qps", "p99_ms", "price_per_hour", "trial_s")
+# Further than these no cost per million requests can be told.
+_MIN_CAPACITY_QPS, _MAX_PRICE = 1e-5, 1e7
+_KNOWN = {*_NUMBERS, "status", "capacity_low_qps", "capacity_high_qps"}  # of a table that `tune share` wrote
+_FIGURE = re.compile(r"p\d|latency|cost|price|error|fail|qps|rps|throughput", re.IGNORECASE)
 
 
 class TableError(Exception):
@@ -47,6 +52,15 @@ class _Row:
     p99_ms: float | None
     price_per_hour: float | None
     trial_s: float | None
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The rows, the values of each parameter as compared and as written, and columns of figures that are not read."""
+
+    rows: dict[tuple[str, ...], _Row]
+    values: tuple[dict[str, str], ...]
+    unread: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,8 @@ class ReplayRunner:
 
     def __init__(self, table: Path, parameters: Sequence[str]) -> None:
         self._table, self._parameters = table, tuple(parameters)
-        self._rows = _read(table, self._parameters)
+        content = _read(table, self._parameters)
+        self._rows, self._values, self.unread = content.rows, content.values, content.unread
 
     def has_prices(self) -> bool:
         """Whether every row that serves has a price of its own."""
@@ -84,9 +99,29 @@ class ReplayRunner:
         return bool(serving) and None not in serving
 
     @property
+    def unpriced(self) -> int:
+        """How many rows that serve have no price, where others have one."""
+        prices = [row.price_per_hour for row in self._rows.values() if row.status == "ok" and row.capacity_qps > 0]
+        return prices.count(None) if any(one is not None for one in prices) else 0
+
+    @property
     def has_p99(self) -> bool:
         """Whether any row has one."""
-        return any(row.p99_ms is not None for row in self._rows.values())
+        return self.max_p99_ms is not None
+
+    @property
+    def max_p99_ms(self) -> float | None:
+        """The highest of any row; None where none has one."""
+        return max((row.p99_ms for row in self._rows.values() if row.p99_ms is not None), default=None)
+
+    def compared(
+        self, parameter: str, choices: Sequence[ParameterValue]
+    ) -> tuple[list[ParameterValue], list[ParameterValue]]:
+        """The choices that no row has, and what rows have, as it is written, that is no choice."""
+        written = self._values[self._parameters.index(parameter)]
+        known = {_normal(choice): choice for choice in choices}
+        absent = [choice for text, choice in known.items() if text not in written]
+        return absent, [text for value, text in written.items() if value not in known]
 
     def has(self, parameters: Mapping[str, ParameterValue]) -> bool:
         """Whether a row is of this configuration."""
@@ -138,48 +173,77 @@ class ReplayRunner:
         yield _Replayed(Recorded(row.capacity_qps, saturated_qps, row.p99_ms, row.price_per_hour, row.trial_s))
 
 
-def _read(table: Path, parameters: tuple[str, ...]) -> dict[tuple[str, ...], _Row]:
+def _read(table: Path, parameters: tuple[str, ...]) -> _Content:
     try:
         with io.StringIO(read_text(table), newline="") as file:
-            reader = csv.DictReader(file, strict=True)
+            reader = csv.DictReader((_without_comment(line) for line in file), strict=True)
+            while reader.fieldnames == []:  # empty lines before the heading
+                reader.fieldnames = None
             columns = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
-            for name in columns:
-                if columns.count(name) > 1:
-                    raise TableError(f"{table}:1 has the column {name} more than once", 1)
-            for name in (*parameters, "capacity_qps"):
-                if name not in columns:
-                    there = ", ".join(columns) or "none"
-                    other = "" if len(columns) > 1 else next((one for one in _SEPARATORS if one in there), "")
-                    advice = f"; separate the columns by commas, not by {_SEPARATORS[other]}" if other else ""
-                    raise TableError(f"{table}:1 has no column {name}; there are {quoted(there, 200)[1:-1]}{advice}", 1)
-            return _rows(table, reader, parameters)
+            _check_columns(f"{table}:{max(reader.line_num, 1)}", columns, parameters, max(reader.line_num, 1))
+            return _content(table, reader, parameters)
     except InputError as error:
         raise TableError(f"cannot read {error}") from error
     except csv.Error as error:
         raise TableError(f"cannot read {shown(table)}:{reader.line_num + 1}: {error}", reader.line_num + 1) from error
 
 
-def _rows(table: Path, reader: csv.DictReader[str], parameters: tuple[str, ...]) -> dict[tuple[str, ...], _Row]:
+def _without_comment(line: str) -> str:
+    """An empty line in place of a comment, so that the lines are still counted."""
+    return "\n" if line.lstrip().startswith("#") else line
+
+
+def _check_columns(place: str, columns: Sequence[str], parameters: tuple[str, ...], line: int) -> None:
+    for name in columns:
+        if name and columns.count(name) > 1:
+            raise TableError(f"{place} has the column {name} more than once", line)
+    for name in (*parameters, "capacity_qps"):
+        if name not in columns:
+            there = ", ".join(columns) or "none"
+            other = "" if len(columns) > 1 else next((one for one in _SEPARATORS if one in there), "")
+            near = next((one for one in columns if _bare(one) == _bare(name)), None)
+            advice = f"; separate the columns by commas, not by {_SEPARATORS[other]}" if other else ""
+            advice = f"; is it {near}? rename that" if near else advice
+            raise TableError(f"{place} has no column {name}; there are {quoted(there, 200)[1:-1]}{advice}", line)
+
+
+def _bare(name: str) -> str:
+    """What people write alike: `p99 (ms)` and `P99_ms`, `Capacity QPS` and `capacity_qps`."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _content(table: Path, reader: csv.DictReader[str], parameters: tuple[str, ...]) -> _Content:
     rows: dict[tuple[str, ...], _Row] = {}
+    values: tuple[dict[str, str], ...] = tuple({} for _ in parameters)
     for cells in reader:
         place = f"{table}:{reader.line_num}"
-        if None in cells or None in cells.values():
+        beyond = cells.pop(None, [])  # where csv puts what is beyond the heading
+        if not any(one and one.strip() for one in (*cells.values(), *beyond)):
+            continue
+        if any(beyond) or any(cell is None and name for name, cell in cells.items()):
             raise TableError(f"{place} does not have as many cells as the first line", reader.line_num)
-        numbers = {name: _number(cells.get(name), f"{place} {name}", reader.line_num) for name in _NUMBERS}
-        status = (cells.get("status") or "ok").strip()
-        if status not in _STATES:
-            raise TableError(f"{place} status: {status!r} is none of {', '.join(_STATES)}", reader.line_num)
-        key = _key(cells, parameters)
-        row = _Row(
-            status, numbers["capacity_qps"] or 0.0, numbers["saturated_qps"], numbers["p99_ms"],
-            numbers["price_per_hour"], numbers["trial_s"],
-        )  # fmt: skip
+        key, row = _key(cells, parameters), _row(cells, place, reader.line_num)
+        for written, cell, name in zip(values, key, parameters, strict=True):
+            written.setdefault(cell, cells[name].strip())
         if rows.setdefault(key, row) != row:
             raise TableError(f"{place} gives this configuration a second time, with other values", reader.line_num)
     if not rows:
         raise TableError(f"{table} has no rows")
-    return rows
+    unread = (name for name in reader.fieldnames or () if _FIGURE.search(name) and name not in {*_KNOWN, *parameters})
+    return _Content(rows, values, tuple(unread))
+
+
+def _row(cells: Mapping[str, str], place: str, line: int) -> _Row:
+    numbers = {name: _number(cells.get(name), f"{place} {name}", line) for name in _NUMBERS}
+    status = (cells.get("status") or "").strip().lower() or "ok"
+    if status not in _STATES:
+        raise TableError(f"{place} status: {status!r} is none of {', '.join(_STATES)}", line)
+    capacity_qps, price = numbers["capacity_qps"] or 0.0, numbers["price_per_hour"] or 0.0
+    if 0 < capacity_qps < _MIN_CAPACITY_QPS or price > _MAX_PRICE:
+        name, value = ("price_per_hour", price) if price > _MAX_PRICE else ("capacity_qps", capacity_qps)
+        raise TableError(f"{place} {name} is {value:g}, which nothing has", line)
+    return _Row(status, capacity_qps, numbers["saturated_qps"], numbers["p99_ms"], price or None, numbers["trial_s"])
 
 
 def _number(text: str | None, place: str, line: int) -> float | None:
@@ -188,7 +252,9 @@ def _number(text: str | None, place: str, line: int) -> float | None:
     try:
         number = math.nan if "_" in text else float(text)  # Python alone reads 1_000
     except ValueError as error:
-        raise TableError(f"{place}: {text!r} is not a number", line) from error
+        raise TableError(
+            f"{place}: {text!r} is not a number; leave the cell empty where there is none", line
+        ) from error
     if not math.isfinite(number) or number < 0:
         raise TableError(f"{place}: {text!r} is not a number of at least 0", line)
     if number > _MAX_NUMBER:

@@ -365,7 +365,8 @@ def _run(arguments: list[str]) -> None:
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
     except click.ClickException as error:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "tune"
-        _fail(f"{error.format_message()}\n`{path} --help` says what there is.", ExitCode.USAGE, arguments)
+        message = " ".join(error.format_message().split())  # click lists choices in a line each
+        _fail(f"{message}\n`{path} --help` says what there is.", ExitCode.USAGE, arguments)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(ExitCode.INTERRUPTED)
     except TuneError as error:

@@ -8,8 +8,9 @@ from benchmarks.wrong_inputs.cases import CASES
 from benchmarks.wrong_inputs.elsewhere import TESTS
 from benchmarks.wrong_inputs.odd import ODD
 from benchmarks.wrong_inputs.siblings import SIBLINGS as FIRST
+from benchmarks.wrong_inputs.strangers import STRANGERS
 from benchmarks.wrong_inputs.trying import Case, Scratch, Tried
 
-SIBLINGS = (*FIRST, *ODD)
+SIBLINGS = (*FIRST, *ODD, *STRANGERS)
 
 __all__ = ["CASES", "SIBLINGS", "TESTS", "Case", "Scratch", "Tried"]

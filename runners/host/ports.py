@@ -6,7 +6,7 @@ import contextlib
 import random
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,8 @@ from runners.protocol import RunnerUnavailable
 
 _PORTS = range(20_000, 32_000)
 _ALL_PORTS = range(1_024, 65_536)
+_REACHED = ("127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1")  # noqa: S104 (where others listen)
+_MAX_SHOWN = 3
 
 
 class Ports:
@@ -54,16 +56,32 @@ def candidates(low: int, high: int) -> list[list[int]]:
 
 def listens(entries: Iterable[Entry], port: int) -> bool:
     """Whether one of these processes listens on the port; True as well where one of them may not be looked into."""
+    try:
+        return any(at == port for _, at in listening(entries))
+    except psutil.AccessDenied:
+        return True
+
+
+def listening(entries: Iterable[Entry]) -> Iterator[tuple[str, int]]:
+    """The addresses and ports on which these processes listen. Raises psutil.AccessDenied."""
     for entry in entries:
-        try:
-            connections = psutil.Process(entry.pid).net_connections("tcp")
-        except psutil.NoSuchProcess:
-            continue
-        except psutil.AccessDenied:
-            return True
-        if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections):
-            return True
-    return False
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for one in psutil.Process(entry.pid).net_connections("tcp"):
+                if one.status == psutil.CONN_LISTEN:
+                    yield one.laddr.ip, one.laddr.port
+
+
+def elsewhere(entries: Iterable[Entry], port: int) -> str:
+    """Where a server listens in place of the port at 127.0.0.1, as the end of a message; empty where it does not."""
+    try:
+        found = sorted(set(listening(entries)))
+    except psutil.AccessDenied:
+        return ""
+    if not found or any(at == port and address in _REACHED for address, at in found):
+        return ""
+    pairs = ((f"[{address}]" if ":" in address else address, at) for address, at in found[:_MAX_SHOWN])
+    shown = ", ".join(f"{address}:{at}" for address, at in pairs)
+    return f"; it listens on {shown}, and not on 127.0.0.1:{port}: pass it {{host}} and {{port}}"
 
 
 def _ephemeral() -> tuple[int, int]:

@@ -20,7 +20,7 @@ from runners.host.devices import Devices, gpus_text
 from runners.host.gpu import gpu_names, is_of_type, usable_gpus
 from runners.host.machine import has_gpu, usable_cores, usable_memory_bytes
 from runners.host.mps import is_kept, mps_limits, mps_refusal
-from runners.host.ports import Ports, listens
+from runners.host.ports import Ports, elsewhere, listens
 from runners.host.server_log import BoundedLog, bounded_log
 from runners.leftovers.cleanup import remove_leftovers
 from runners.leftovers.ownership import TEMPORARY_PREFIX, lease, ownership_environment
@@ -244,7 +244,7 @@ def _running(container: Container, cores: Allotment, gpus: tuple[str, ...]) -> I
         held.name_session(process.pid)
         watch = stack.enter_context(_watched(container, tree, process.pid, gpus, log))
         server = _Server(container, tree, watch, cores, process.pid, oom_kills, marks)
-        await_server(server.url, container, server.check, server.log_tail)
+        _await(server)
         server.cold_start_s = time.monotonic() - launched
         server.notes = (*_slice_notes(container), *_core_notes(container, cores))
         _refuse_a_stranger(server)
@@ -310,6 +310,15 @@ def _temporary_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await(server: _Server) -> None:
+    """Until it answers; where it does not because it listens elsewhere, the error says where."""
+    try:
+        await_server(server.url, server.container, server.check, server.log_tail)
+    except ServerFailed as error:
+        where = elsewhere(server.tree.search(), server.container.placement.port)
+        raise ServerFailed(f"{error.reason}{where}", error.log_tail) from error
 
 
 def _refuse_a_stranger(server: _Server) -> None:

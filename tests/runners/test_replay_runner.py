@@ -108,6 +108,10 @@ def test_what_did_not_work_is_replayed_as_such(
         ("cores,engine,capacity_qps\n1,a\n", "table.csv:2 does not have as many cells"),
         ("cores,engine,capacity_qps,status\n1,a,5,great\n", "'great' is none of ok, oom, failed"),
         ("cores,engine,capacity_qps\n1,a,5\n1.0,a,6\n", "table.csv:3 gives this configuration a second time"),
+        ("cores,engine,capacity_qps\n1,a,1e-300\n", "table.csv:2 capacity_qps is 1e-300, which nothing has"),
+        ("cores,engine,capacity_qps,price_per_hour\n1,a,5,1e9\n", "table.csv:2 price_per_hour is 1e+09, which nothing"),
+        ("# ours\n\nCores,engine,capacity_qps\n1,a,5\n", "table.csv:3 has no column cores; there are Cores, engine"),
+        ("# ours\ncores,engine,capacity_qps\n# then\n1,a,N/A\n", "table.csv:4 capacity_qps: 'N/A' is not a number"),
     ],
 )
 def test_a_wrong_table_is_named_with_line_and_column(tmp_path: Path, text: str, said: str) -> None:
@@ -128,6 +132,25 @@ def test_fifty_thousand_rows_are_read_in_a_moment(tmp_path: Path) -> None:
     begun = time.process_time()
     ReplayRunner(path, ("cores", "engine"))
     assert time.process_time() - begun < 3
+
+
+def test_comments_empty_lines_and_empty_cells_at_the_end_are_passed_over(tmp_path: Path) -> None:
+    text = "# measured in May\n\ncores,engine,capacity_qps,status,,\n1,a,5,OK,,\n# then\n,,,,,\n2,a,6,ok,,,\n"
+    replayed = runner(tmp_path, text)
+    assert all(replayed.has({"cores": cores, "engine": "a"}) for cores in (1, 2))
+
+
+def test_a_price_of_nothing_is_none(tmp_path: Path) -> None:
+    replayed = runner(tmp_path, "cores,engine,capacity_qps,price_per_hour\n1,a,5,0\n2,a,6,0.5\n")
+    assert replayed.price_per_hour({"cores": 1, "engine": "a"}) is None
+    assert (replayed.has_prices(), replayed.unpriced) == (False, 1)
+
+
+def test_what_table_and_space_write_otherwise_is_told(tmp_path: Path) -> None:
+    replayed = runner(tmp_path, "cores,engine,capacity_qps,p99_s,note\n1,Fast,5,0.1,x\n2,Slow,6,0.1,x\n")
+    assert replayed.compared("engine", ["fast", "slow"]) == (["fast", "slow"], ["Fast", "Slow"])
+    assert replayed.compared("cores", [2, 4]) == ([4], ["1"])
+    assert replayed.unread == ("p99_s",)
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ def _decided(of: Grounds) -> str:
         alike = f"within {ALIKE:.0%} of it with {_percent(decision.probability_alike)}"
         if decision.action == "deploy":
             return f"Deploy it: it is {best}, and {alike}."
+        if decision.probability_alike >= asked:  # and yet nothing is deployed on one launch
+            return f"Uncertain, since it was launched once only: it is {best}, and {alike}."
         return f"Uncertain which is best: it is {best}, and {alike}; {_percent(asked)} was asked for."
     today = find_current(of.loaded, list(of.records.values()))
     shown = f"the current configuration ({assigned(today.configuration)})" if today else "the current configuration"
@@ -87,6 +89,8 @@ def _decided(of: Grounds) -> str:
     sure = _percent(decision.probability_better or 0.0)
     if decision.action == "deploy":
         return f"Deploy it: {saving}, and better with a probability of {sure}; it is {best}."
+    if (decision.probability_better or 0.0) >= asked:
+        return f"Uncertain, since it was launched once only: {saving}, and better with a probability of {sure}."
     return f"Uncertain: {saving}, and better with a probability of {sure}, where {_percent(asked)} was asked for."
 
 
@@ -165,7 +169,10 @@ def _along_the_chain(chain: ChainRecord | None) -> list[str]:
 def _how_sure(of: Grounds) -> str:
     """How many launches it rests on, and what each showed."""
     if len(of.launches) < 2:
-        return "It was measured once only: the run ended before it could be measured again."
+        why = "the run ended before it could be measured again"
+        if of.loaded.spec.objective.final == 0:
+            why = "objective.final, 0%, asks for no other launch"
+        return f"It was measured once only: {why}."
     each = [figure(one.capacity_qps.value) for one in of.launches if one.capacity_qps is not None]
     text = f"Measured on {len(each)} launches: {', '.join(each[:-1])} and {each[-1]} requests/s"
     spread = of.beliefs.launch_spread

@@ -29,6 +29,10 @@ _ANY_CHARACTER = (("request", "body"), ("request", "json"))
 KeyPath = tuple[str | int, ...]
 
 
+class MissingFileError(SpecError):
+    """There is no such file; the caller knows what makes one."""
+
+
 @dataclass
 class YamlFile:
     """`content` is plain (dict, list, str, int, float, bool, None); `lines` maps a key's path to its line, from 1."""
@@ -200,7 +204,7 @@ def _read_text(path: Path) -> str:
         return read_text(path, _MAX_BYTES)
     except InputError as error:
         if "no such file" in error.reason:
-            raise SpecError(f"there is no file {shown(path)}\n`tune init` writes a spec to start from.") from error
+            raise MissingFileError(f"there is no file {shown(path)}") from error
         raise SpecError(str(error)) from error
 
 

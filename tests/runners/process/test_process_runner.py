@@ -91,6 +91,13 @@ def test_a_server_that_does_not_listen_where_another_answers_is_found_out(tmp_pa
     assert not marked()
 
 
+def test_where_a_server_listens_instead_is_named(tmp_path: Path) -> None:
+    code = "import socket, time; s = socket.create_server(('127.0.0.2', 0)); time.sleep(60)"
+    failed = launch_fails(tmp_path, "ok", command=(sys.executable, "-c", code), timeout_s=1.5)
+    assert "it listens on 127.0.0.2:" in failed.reason
+    assert "pass it {host} and {port}" in failed.reason
+
+
 @pytest.mark.parametrize("mode", ["ignore-sigterm", "orphan-child", "daemon"])
 def test_whatever_a_server_does_with_sigterm_nothing_of_it_stays(tmp_path: Path, mode: str) -> None:
     runner = ProcessRunner()

@@ -205,3 +205,19 @@ def test_what_only_looks_like_a_result_is_refused_in_a_line_or_three(tmp_path: P
     with pytest.raises(UsageError) as caught:
         read(tmp_path, "odd.json", content)
     assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("no requests at all", REPORT_01 | {"metrics": REPORT_01["metrics"] | {"requests": {"total": 0}}}),
+        ("400 digits", REPORT_01 | {"metrics": REPORT_01["metrics"] | {"requests": {"total": 10**400}}}),
+        ("1e200 a second", REPORT_01 | {"metrics": REPORT_01["metrics"] | {"throughput": {"requests_per_sec": 1e200}}}),
+        ("fewer than none failed", STAGE | {"failures": {"count": -600}}),
+        ("fewer than none answered", STAGE | {"successes": STAGE["successes"] | {"count": -5}}),
+        ("3,000 brackets", BENCH | {"failed": None, "num_prompts": None, "errors": "[" * 3000}),
+    ],
+)
+def test_figures_that_no_tool_writes_are_left_out(tmp_path: Path, name: str, content: Any) -> None:  # noqa: ARG001
+    with pytest.raises(UsageError, match=r"read 1 trial, left out 1: 1 because (a part|a figure)"):
+        read(tmp_path, "odd.json", content)

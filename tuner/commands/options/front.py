@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import click
@@ -16,6 +17,14 @@ class FrontDoor(click.Group):
         if position is not None and args[position] not in self.commands and _is_spec(args[position]):
             args = [*args[:position], "--service", *args[position:]]
         return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A misspelt command is told the nearest one."""
+        if args[0] not in self.commands and (near := difflib.get_close_matches(args[0], self.commands, 1)):
+            ctx.fail(f"No such command {args[0]!r}: is it {near[0]}?")
+        return super().resolve_command(ctx, args)
 
     def _first_word(self, ctx: click.Context, args: list[str]) -> int | None:
         valued = {

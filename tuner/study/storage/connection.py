@@ -45,7 +45,10 @@ def unreachable(url: str, error: BaseException) -> UnfitEnvironmentError:
     cause = error.__cause__ or error
     cause = getattr(cause, "orig", None) or cause
     if "unable to open database file" in str(cause):
-        return UnfitEnvironmentError(f"cannot use the storage {shown}: {cause}\nMake its folder, or name another file.")
+        return UnfitEnvironmentError(
+            f"cannot use the storage {shown}: {cause}\n"
+            "Is that its name? A run with that `storage` makes the file, in a folder that is there."
+        )
     if url.startswith("sqlite"):
         return UnfitEnvironmentError(
             f"cannot use the storage {shown}: {cause}\n"

@@ -127,5 +127,5 @@ def _documents(path: Path, loaded: LoadedSpec, where: str) -> Best:
         return read_aiperf(content, loaded)
     raise UsageError(
         f"{where}: no result of a tool that is known: GuideLLM, AIPerf, inference-perf, vLLM, SGLang (.json, .jsonl), "
-        "llm-d (.yaml, .json), Model Analyzer, AIConfigurator (.csv)"
+        "llm-d (.yaml, .json), Model Analyzer, AIConfigurator (.csv); an earlier run of tune is named by its folder"
     )

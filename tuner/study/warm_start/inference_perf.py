@@ -30,6 +30,8 @@ def read_inference_perf(stages: list[Mapping[str, Any]], loaded: LoadedSpec) -> 
 def _measured(stage: Mapping[str, Any]) -> ToolMeasurement:
     load, good = stage["load_summary"], stage["successes"]
     done, bad = float(good["count"]), float((stage.get("failures") or {}).get("count") or 0)
+    if min(done, bad) < 0:
+        raise LeftOutError("a figure of theirs is none")
     if done == 0:
         return ToolMeasurement(0.0, {}, errors=1.0)
     asked, achieved = load.get("requested_rate"), load.get("achieved_rate")

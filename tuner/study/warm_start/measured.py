@@ -17,6 +17,7 @@ from tuner.spec.load import SloLimit
 from tuner.spec.reading import LoadedSpec
 
 PERCENTILES = {"p50": 50.0, "p75": 75.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p999": 99.9}
+_MIN_RATE_QPS, _MAX_FIGURE = 1e-5, 1e12  # further, no server serves
 
 Percentiles = Mapping[float, float]  # percentile -> milliseconds
 
@@ -71,7 +72,7 @@ class Best:
                 self.add(configuration, one)
             except LeftOutError as error:
                 self.left_out[str(error)] += 1
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
+            except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
                 lacking = isinstance(error, KeyError)
                 why = f"they lack {quoted(error.args[0], 40)}" if lacking else "a part is not as the tool writes it"
                 self.left_out[why] += 1
@@ -108,7 +109,7 @@ def number_of(cells: Mapping[str, str], name: str, default: float | None = None)
 def check_slo(loaded: LoadedSpec, one: ToolMeasurement) -> None:
     """Raises LeftOutError unless it is proved that the whole SLO held."""
     figures = [one.rate_qps, one.errors, *(value for times in one.times.values() for value in times.values())]
-    if not all(math.isfinite(value) and value >= 0 for value in figures) or (one.rate_qps == 0 and one.errors < 1):
+    if not all(0 <= value <= _MAX_FIGURE for value in figures) or (one.rate_qps < _MIN_RATE_QPS and one.errors < 1):
         raise LeftOutError("a figure of theirs is none")
     slo = loaded.spec.slo
     limits: Sequence[SloLimit] = slo.limits if slo is not None else ()

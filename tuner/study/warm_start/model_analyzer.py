@@ -25,7 +25,7 @@ def read_model_analyzer(table: ToolTable, loaded: LoadedSpec) -> Best:
             raise UsageError(
                 f"`warm_start`: a .csv is Model Analyzer's metrics-model-inference.csv, a vLLM sweep's summary.csv or "
                 f"a table of AIConfigurator; this one has no column {needed}; it has "
-                f"{quoted(', '.join(map(str, table.columns)), 120)}"
+                f"{quoted(', '.join(map(str, table.columns)), 120)}; an earlier run of tune is named by its folder"
             )
     # A file about one model is about ours, whatever it calls it, unless the spec says what the model is called.
     named = loaded.spec.service.model.name
