@@ -47,7 +47,7 @@ class AttachRunner:
                 check_scheme(self._address, container.readiness)
             except WrongUrl as error:
                 raise ServerFailed(f"runner.url: {error}") from error
-            await_server(self._address.url, replace(container, running=True), _nothing, lambda: "")
+            server.notes += await_server(self._address.url, replace(container, running=True), _nothing, lambda: "")
             server.cold_start_s = time.monotonic() - begun
             yield server
 

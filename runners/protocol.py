@@ -89,13 +89,16 @@ class Placement:
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One real request; a server is ready only when it has answered it with a status of `good` (none: any 2xx)."""
+    """One real request; a server is ready only when it has answered it with a status of `good` (none: any 2xx). It is
+    `checked` where the load test looks at the answers, too.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     good: tuple[int, ...] = ()
+    checked: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,21 @@ _MEMORY = re.compile(
     r"no available memory", re.IGNORECASE
 )  # fmt: skip
 _LAST_LINES = 40
+_SAYS_ERROR = re.compile(  # at the beginning of a JSON object; not of what is empty
+    rb'\s*\{[^{}\[\]]*?(?:"errors?"\s*:(?!\s*(?:null|false|0|""|\[\]|\{\}))|"success"\s*:\s*false|'
+    rb'"status"\s*:\s*"(?:error|fail))', re.IGNORECASE
+)  # fmt: skip
+_NO_CHECK = (
+    "The real request was answered with {status} and {body}: if that is a failure, all are counted as good; "
+    "request.check says what a good answer is."
+)
 
 Seen = tuple[str | None, bool]  # what is wrong with the answer (None: nothing), and whether there was one
 
 
-def await_server(url: str, container: Container, check: Callable[[], None], log_tail: Callable[[], str]) -> None:
+def await_server(
+    url: str, container: Container, check: Callable[[], None], log_tail: Callable[[], str]
+) -> tuple[str, ...]:
     """`wait_until_ready`, for as long as the launch is wanted; a failure has the end of what the server printed."""
 
     def check_launch() -> None:
@@ -41,17 +51,18 @@ def await_server(url: str, container: Container, check: Callable[[], None], log_
 
     try:
         prepare = None if container.prepare is None else partial(container.prepare, url, container)
-        wait_until_ready(url, container.readiness, check_launch, prepare)
+        return wait_until_ready(url, container.readiness, check_launch, prepare)
     except ServerFailed as error:
         raise ServerFailed(error.reason, error.log_tail or log_tail()) from error
 
 
 def wait_until_ready(
     url: str, readiness: Readiness, check: Callable[[], None], prepare: Callable[[], SampleRequest | None] | None = None
-) -> None:
+) -> tuple[str, ...]:
     """Blocks. `check` raises when the server is gone. `prepare` makes the request that is asked, once the server can be
-    asked. Raises ServerFailed with what was seen last.
+    asked. Returns what a trial should say of the answer. Raises ServerFailed with what was seen last.
     """
+    doubts: list[str] = []
     deadline = time.monotonic() + readiness.timeout_s
     # No proxy from the environment stands between us and a server on this machine.
     with bounded_client(url, timeout_s=readiness.timeout_s, verify=trust(readiness.tls)) as client:
@@ -64,13 +75,14 @@ def wait_until_ready(
         if request is None:
             if path is None and (seen := _poll(lambda left: _any(client, left), deadline, deadline, check)):
                 raise ServerFailed(f"not ready within {readiness.timeout_s:g} s: {seen}")
-            return
+            return ()
         error_deadline = min(deadline, time.monotonic() + _GRACE_S) if path is not None else deadline
         # The first request may compile or load something, so it may take all the time that is left. No redirect is
         # followed: the load test does not follow any either.
-        seen = _poll(lambda left: _ask(client, request, left), deadline, error_deadline, check)
+        seen = _poll(lambda left: _ask(client, request, left, doubts), deadline, error_deadline, check)
         if seen is not None:
             raise ServerFailed(f"did not answer the real request {request.method} {request.path}: {seen}")
+    return tuple(doubts)
 
 
 def trust(tls: Tls | None) -> ssl.SSLContext | bool:
@@ -112,8 +124,13 @@ def _any(client: httpx.Client, left: float) -> Seen:
     return (None if answered else seen), answered
 
 
-def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, redirects: int = 0) -> Seen:
-    """Ask once, and follow so many redirects within the same server: another one's health says nothing about it."""
+def _ask(
+    client: httpx.Client, request: SampleRequest, timeout_s: float, doubts: list[str] | None = None, *,
+    redirects: int = 0,
+) -> Seen:  # fmt: skip
+    """Ask once, and follow so many redirects within the same server: another one's health says nothing about it. A good
+    answer that says itself that it is none is told in `doubts`.
+    """
     try:
         asked = client.build_request(
             request.method, request.path, headers=encoded(request.headers), content=request.body, timeout=timeout_s
@@ -131,6 +148,8 @@ def _ask(client: httpx.Client, request: SampleRequest, timeout_s: float, *, redi
     except httpx.HTTPError as error:
         return f"no proper HTTP answer: {printable(str(error).encode()) or type(error).__name__}", False
     if response.status_code in request.good if request.good else response.is_success:
+        if doubts is not None and not request.checked and _SAYS_ERROR.match(excerpt):
+            doubts.append(_NO_CHECK.format(status=response.status_code, body=printable(excerpt)))
         return None, True
     said = printable(excerpt)
     if (following := response.next_request) is not None:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from results.planning import Pattern, Plan
 
 
+_NOTHING_KEPT = "`resume`: no finished trial is there to go on with; is the folder the right one?"
 _FEW = 200  # configurations, to see whether any has a price
 
 
@@ -278,7 +279,8 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
         if request.storage is not None:
             moved = prepare_output(folder, resume=request.resume)
         with _fit():
-            notes = [*([moved] if moved else []), *(one.note for one in warm)]
+            anew = request.resume and not store.records()
+            notes = [*([moved] if moved else []), *([_NOTHING_KEPT] if anew else []), *(one.note for one in warm)]
             _announce(display, runner, loaded, _outline(loaded, store, folder, fit, request.parallel), notes)
             setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
         objective, proposer = Objective.of(loaded.spec.objective), make_proposer(loaded, runner, store.plan)

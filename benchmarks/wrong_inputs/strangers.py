@@ -54,6 +54,10 @@ STRANGERS: tuple[Case, ...] = (
     _result("inference-perf, fewer than none failed", _STAGE | {"failures": {"count": -5}}),
     _result("SGLang, 3,000 brackets of errors", {"request_throughput": 3.0, "completed": 5, "errors": "[" * 3000}),
     _result("an own recommendation", {"schema": 1}, "an earlier run of tune is named by its folder"),
+    # Going on.
+    Case("resume", "fewer than there are", 0, "; 0 trials to go;",
+         ("--service", "spec.yaml", "--budget", "2", "--output", "good", "--resume")),
+    Case("resume", "another folder", 0, "--resume: no finished trial is there", (*_RUN, "--resume")),
     # Commands.
     Case("flags", "a command misspelt", 2, "No such command 'verfy': is it verify", ("verfy", "good")),
     Case("flags", "no shell", 2, r"Choose from: bash, zsh, fish\n", ("completion",)),

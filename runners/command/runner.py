@@ -76,7 +76,7 @@ class CommandRunner:
             with bounded_log(log_path) as log, self._ended(held, program, commands):
                 address = self._begun(container, held, program, commands, log)
                 server = RemoteServer(address, 0.0, (_note(address),))
-                await_server(address.url, container, _nothing, lambda: _tail(log_path))
+                server.notes += await_server(address.url, container, _nothing, lambda: _tail(log_path))
                 server.cold_start_s = time.monotonic() - launched
                 yield server
         finally:

@@ -138,7 +138,7 @@ class DockerRunner:
             )  # fmt: skip
             server.locate()
             stack.enter_context(sampling(server.samples, server.sample, _INTERVAL_S, container.folder / "usage.csv"))
-            await_server(server.url, container, server.check, server.log_tail)
+            server.notes += await_server(server.url, container, server.check, server.log_tail)
             server.cold_start_s = time.monotonic() - launched
             yield server
 

@@ -126,7 +126,7 @@ class KubernetesRunner:
             stack.callback(server.write_log)
             server.url = stack.enter_context(server.way())
             stack.enter_context(sampling(server.samples, server.looker(), _SAMPLE_S, container.folder / "usage.csv"))
-            await_server(server.url, container, server.check, server.log_tail)
+            server.notes += await_server(server.url, container, server.check, server.log_tail)
             server.cold_start_s = time.monotonic() - launched
             if self._options.load_job:
                 # Straight to the pod: it takes a moment until every node routes a new service's address.

@@ -244,9 +244,9 @@ def _running(container: Container, cores: Allotment, gpus: tuple[str, ...]) -> I
         held.name_session(process.pid)
         watch = stack.enter_context(_watched(container, tree, process.pid, gpus, log))
         server = _Server(container, tree, watch, cores, process.pid, oom_kills, marks)
-        _await(server)
+        doubts = _await(server)
         server.cold_start_s = time.monotonic() - launched
-        server.notes = (*_slice_notes(container), *_core_notes(container, cores))
+        server.notes = (*_slice_notes(container), *_core_notes(container, cores), *doubts)
         _refuse_a_stranger(server)
         yield server
 
@@ -312,10 +312,10 @@ def _temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _await(server: _Server) -> None:
+def _await(server: _Server) -> tuple[str, ...]:
     """Until it answers; where it does not because it listens elsewhere, the error says where."""
     try:
-        await_server(server.url, server.container, server.check, server.log_tail)
+        return await_server(server.url, server.container, server.check, server.log_tail)
     except ServerFailed as error:
         where = elsewhere(server.tree.search(), server.container.placement.port)
         raise ServerFailed(f"{error.reason}{where}", error.log_tail) from error

@@ -59,9 +59,9 @@ def spent_on(record: TrialRecord) -> float:
 
 
 def ahead(outline: StudyOutline) -> str:
-    """`20 trials to go, at most 8 min of load`."""
+    """`20 trials to go, at most 8 min of load`; none where `--resume` goes on with as many as the budget, or more."""
     at_most = "" if outline.seconds_at_most is None else f", at most {duration(outline.seconds_at_most)} of load"
-    return f"{counted(outline.budget - outline.finished, 'trial')} to go{at_most}"
+    return f"{counted(max(0, outline.budget - outline.finished), 'trial')} to go{at_most}"
 
 
 def space_line(outline: StudyOutline) -> str:

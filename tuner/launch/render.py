@@ -362,5 +362,7 @@ def sample_request(loaded: LoadedSpec, source: RequestSource) -> SampleRequest |
     undescribed = "request" not in loaded.spec.model_fields_set
     if undescribed and (loaded.spec.load.locustfile is not None or (loaded.is_called and serving(loaded) is None)):
         return None
-    good = source.plan.check.status if source.plan.check else ()
-    return SampleRequest(source.method, source.path, source.headers, source.sample, good)
+    check = source.plan.check
+    good = check.status if check else ()
+    checked = check is not None and bool(check.json_paths or check.json_schema)
+    return SampleRequest(source.method, source.path, source.headers, source.sample, good, checked)

@@ -156,3 +156,26 @@ def test_an_endless_answer_is_refused_before_it_fills_the_memory() -> None:
 def test_nobody_listening_is_an_error_of_httpx() -> None:
     with pytest.raises(httpx.ConnectError):
         bounded_get("http://127.0.0.1:9", timeout_s=1)
+
+
+@pytest.mark.parametrize(
+    ("body", "doubted"),
+    [
+        (b'{"error": "no model"}', True),
+        (b'{"id": 3, "success": false, "result": []}', True),
+        (b'{"status": "failed"}', True),
+        (b'{"error": null, "result": 1}', False),
+        (b'{"errors": [], "result": 1}', False),
+        (b'{"result": {"error": 0.1}}', False),
+        (b"data: {}", False),
+    ],
+)
+def test_a_good_status_with_an_error_in_its_body_is_doubted_unless_answers_are_checked(
+    body: bytes, *, doubted: bool
+) -> None:
+    answer = once(head(b"200 OK", b"Content-Length: %d" % len(body)) + body)
+    for checked in (False, True):
+        with serving(answer) as url:
+            asked = SampleRequest("POST", "/", checked=checked)
+            said = wait_until_ready(url, Readiness(path=None, timeout_s=5, request=asked), lambda: None)
+        assert bool(said) == (doubted and not checked)

@@ -218,6 +218,6 @@ def test_what_only_looks_like_a_result_is_refused_in_a_line_or_three(tmp_path: P
         ("3,000 brackets", BENCH | {"failed": None, "num_prompts": None, "errors": "[" * 3000}),
     ],
 )
-def test_figures_that_no_tool_writes_are_left_out(tmp_path: Path, name: str, content: Any) -> None:  # noqa: ARG001
+def test_figures_that_no_tool_writes_are_left_out(tmp_path: Path, name: str, content: Any) -> None:
     with pytest.raises(UsageError, match=r"read 1 trial, left out 1: 1 because (a part|a figure)"):
         read(tmp_path, "odd.json", content)
