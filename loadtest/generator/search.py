@@ -18,6 +18,7 @@ from loadtest.generator.warmup import WarmUp, warm_up
 from loadtest.judge import network
 from loadtest.judge.burst import BurstResult, longest_s, next_users
 from loadtest.judge.capacity import CapacityResult, Prober, digits, missed_by
+from loadtest.judge.changed import changed
 from loadtest.judge.features import ARRIVALS, Query
 from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.search import ServerSearch
@@ -172,6 +173,8 @@ def _notes(plan: LoadPlan, found: CapacityResult, warm: WarmUp) -> list[str]:
         notes.append(
             "The server is unlike any server we know: its interval rests on counts of late requests, and is wide."
         )
+    if (seen := changed(found.probes)) is not None:
+        notes.append(seen)
     if found.client_limited:
         notes.append("The load generator was the limit: the capacity is a lower bound.")
     if found.capacity is not None and found.capacity.value < _SLOW_QPS and plan.users is None:

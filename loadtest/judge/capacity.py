@@ -326,6 +326,8 @@ def missed_by(found: Probed) -> str:
         kind = max(probe.error_kinds, key=lambda name: probe.error_kinds[name], default="errors")
         return text + f"{probe.errors} of {probe.requests} requests failed ({kind})"
     limit = f" {probe.limit}" if probe.limit else ""
+    if probe.requests and not probe.completed:
+        return text + f"none of {probe.requests} requests was answered: all missed the limit{limit}"
     p99 = f" (latency p99 {digits(probe.p99_ms.value)} ms)" if probe.p99_ms else ""
     if not probe.misses and found.verdict == "undecided":  # no limit is to blame
         return text + f"none of {probe.requests} requests missed the limit{limit}{p99}, which are too few to tell"

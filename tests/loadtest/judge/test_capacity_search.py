@@ -8,7 +8,9 @@ import pytest
 
 from benchmarks.truth.queues import capacity_qps
 from benchmarks.truth.sequential import SimulatedProber
-from loadtest.judge.capacity import CapacityResult, CapacitySearch, Probed
+from loadtest.judge.capacity import CapacityResult, CapacitySearch, Probed, missed_by
+from loadtest.judge.changed import changed
+from loadtest.plan import Probe
 
 SERVICE_S, LIMIT_S = 0.004, 0.050
 CAPACITY = capacity_qps("M/D/1", SERVICE_S, LIMIT_S)
@@ -101,3 +103,37 @@ def test_the_p99_is_that_of_a_probe_which_held_within_the_capacity() -> None:
     assert found.best is not None
     assert found.capacity is not None
     assert found.best.rate_qps <= found.capacity.value * 1.001
+
+
+def probe(rate_qps: float, started_s: float, misses: int, **more: object) -> Probe:
+    return Probe.model_validate(
+        {"rate_qps": rate_qps, "verdict": "undecided", "started_s": started_s, "duration_s": 2, "requests": 100,
+         "completed": 100, "misses": misses, "errors": 0, "achieved_qps": rate_qps, "p50_ms": 5.0, "p95_ms": 6.0,
+         "p99_ms": None, "late_p99_ms": 0, "generator_cpu": 0, "histogram": "", "limit": "p99 <= 60 ms", **more}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("probes", "said"),
+    [
+        ((probe(147, 9, 0), probe(180, 18, 100), probe(148, 23, 95)), True),
+        ((probe(147, 9, 0), probe(160, 18, 100)), False),  # a higher rate
+        ((probe(147, 9, 0), probe(60, 18, 100)), False),  # a far lower one: it may wait for batches
+        ((probe(147, 9, 0), probe(147, 18, 40)), False),  # its edge
+        ((probe(147, 9, 100), probe(147, 18, 0)), False),  # it became faster: it may have been warming up
+        ((probe(147, 9, 0, verdict="invalid"), probe(147, 18, 100)), False),
+        ((probe(147, 9, 0, requests=20), probe(147, 18, 100)), False),
+    ],
+)
+def test_a_server_that_became_slower_meanwhile_is_found_out(probes: tuple[Probe, ...], *, said: bool) -> None:
+    assert (changed(probes) is not None) == said
+
+
+@pytest.mark.parametrize("kind", ["M/D/1", "M/M/1", "batch"])
+def test_no_steady_server_is_said_to_have_become_slower(kind: str) -> None:
+    assert not any(changed(search(seed, kind=kind).probes) for seed in range(10))
+
+
+def test_where_nothing_was_answered_that_is_what_is_said() -> None:
+    silent = Probed(probe(15, 3, 100, completed=0), (), None)
+    assert missed_by(silent) == "at 15 requests/s none of 100 requests was answered: all missed the limit p99 <= 60 ms"
