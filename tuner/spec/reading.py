@@ -34,7 +34,7 @@ from tuner.spec.model import ColocatedSpec, ParameterSpec, Spec
 from tuner.spec.prices.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
 from tuner.spec.problems import describe, known_part, message, without_echoes
 from tuner.spec.runner import RunnerSpec
-from tuner.spec.yaml_file import KeyPath, MissingFileError, YamlFile
+from tuner.spec.yaml_file import KeyPath, YamlFile
 
 _USERS = 8  # that ask a best-effort service
 _OF_THE_WHOLE = {"share", "after", "entry", "best_effort", "users"}  # of one among several, and of no spec alone
@@ -172,10 +172,7 @@ class Service:
 
 def load_spec(path: Path) -> LoadedSpec:
     """Raises SpecError of at most three problems, one a line."""
-    try:
-        file = YamlFile.read(path)
-    except MissingFileError as error:
-        raise SpecError(f"{error}\n`tune init` writes a spec to start from.") from error
+    file = YamlFile.read(path, missing="\n`tune init` writes a spec to start from.")
     if not isinstance(file.content, dict):
         empty = "the file is empty; " if file.content is None else ""
         raise SpecError(f"{empty}a spec is a mapping that begins with `version: 1` ({shown(path)}:1)")

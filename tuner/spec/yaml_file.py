@@ -29,10 +29,6 @@ _ANY_CHARACTER = (("request", "body"), ("request", "json"))
 KeyPath = tuple[str | int, ...]
 
 
-class MissingFileError(SpecError):
-    """There is no such file; the caller knows what makes one."""
-
-
 @dataclass
 class YamlFile:
     """`content` is plain (dict, list, str, int, float, bool, None); `lines` maps a key's path to its line, from 1."""
@@ -42,9 +38,11 @@ class YamlFile:
     lines: dict[KeyPath, int] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> YamlFile:
-        """Raises SpecError: no such file, not text, not YAML, a duplicate key, an unknown tag, too large."""
-        text = _read_text(path)
+    def read(cls, path: Path, missing: str = "") -> YamlFile:
+        """Raises SpecError: no such file (`missing` says what makes one), not text, not YAML, a duplicate key, an
+        unknown tag, too large.
+        """
+        text = _read_text(path, missing)
         document = _parsed(path, text, lambda: YAML(typ="rt", pure=True).load(text))
         found = cls(path)
         found.content = found._plain(document, (), 1)
@@ -199,12 +197,12 @@ def _line(mark: Any) -> int:
     return 1 if mark is None else int(mark.line) + 1
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, missing: str = "") -> str:
     try:
         return read_text(path, _MAX_BYTES)
     except InputError as error:
         if "no such file" in error.reason:
-            raise MissingFileError(f"there is no file {shown(path)}") from error
+            raise SpecError(f"there is no file {shown(path)}{missing}") from error
         raise SpecError(str(error)) from error
 
 
