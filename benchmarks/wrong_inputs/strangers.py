@@ -14,6 +14,12 @@ _LLM_D = {"requests": {"total": 5}, "throughput": {"requests_per_sec": 3.0},
           "latency": {"request_latency": {"units": "ms", "p99": 20.0}}}  # fmt: skip
 _STAGE = {"load_summary": {}, "successes": {
     "count": 5, "throughput": {"requests_per_sec": 3.0}, "latency": {"request_latency": {"p99": 0.02}}}}  # fmt: skip
+_ELSEWHERE = json.dumps({
+    "schema": 1, "service": "rep", "configuration": {"cpu_cores": 64, "threads": 2}, "meets_slo": True, "trial": 0,
+    "confirmed": True, "capacity_qps": {"value": 50, "low": 50, "high": 50}, "p99_ms": None, "error_rate": None,
+    "cost_per_hour": 1, "cost_per_million_requests": 1,
+    "trials": {"complete": 1, "pruned": 0, "infeasible": 0, "failed": 0},
+})  # fmt: skip
 
 
 def _table(what: str, content: str, code: int, says: str, text: str = replay()) -> Case:
@@ -59,6 +65,11 @@ STRANGERS: tuple[Case, ...] = (
          ("--service", "spec.yaml", "--budget", "2", "--output", "good", "--resume")),
     Case("resume", "another folder", 0, "--resume: no finished trial is there", (*_RUN, "--resume")),
     # Commands.
+    Case("gate-nan", "a configuration that the table lacks", 2, r"no row is of the baseline's configuration",
+         ("gate", "good", "--baseline", "b.json", "--measure"), {"b.json": _ELSEWHERE}),
+    *(Case("flags", f"until {end}", 2, "--end .*seconds since 1970",
+           ("verify", "good", "--prometheus", "http://127.0.0.1:9", "--metric", "m", "--end", end))
+      for end in ("0", "nan", "1e20")),
     Case("flags", "a command misspelt", 2, "No such command 'verfy': is it verify", ("verfy", "good")),
     Case("flags", "no shell", 2, r"Choose from: bash, zsh, fish\n", ("completion",)),
     Case("flags", "a spec for a catalogue", 2, "is no price catalogue", ("prices", "spec.yaml")),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from results import ResultsError
 from tests.loadtest.request.test_hostile_answers import head, once, serving
+from tuner.commands.verify import VerifyOptions, live_steps, queries_of
 from tuner.errors import TuneError, UnfitEnvironmentError, UsageError
-from tuner.outcome.prometheus import read_recorded_rates
+from tuner.outcome.prometheus import Prometheus, read_recorded_rates
 from tuner.outcome.traffic import read_traffic
 
 BEGIN_S = 1_700_000_000
@@ -73,3 +75,13 @@ def test_times_that_no_calendar_has_are_refused() -> None:
 def test_a_moment_without_a_value_has_the_rate_before_it() -> None:
     with serving(once(recorded(["1", "NaN", "3", "7"]))) as url:
         assert read_traffic(f"prometheus:{url}?query=up").rates.tolist() == pytest.approx([1, 1, 3, 7])
+
+
+def test_an_infinite_p99_is_not_left_out_of_what_is_compared() -> None:
+    options = VerifyOptions.of({
+        "folder": Path(), "prometheus": "", "metric": None, "rate": "r", "p99": "p", "replicas": "1", "length": 180.0,
+        "step": 60.0, "end": BEGIN_S + 180.0, "false_alarms": 0.02, "detect": 0.15, "output": None, "as_json": False,
+        "storage": None, "study": None,
+    })  # fmt: skip
+    with serving(once(recorded(["5", "+Inf", "5"]))) as url, pytest.raises(UsageError, match="gives infinite values"):
+        live_steps(Prometheus(url), queries_of(options), options)

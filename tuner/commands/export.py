@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from results.files import write_text
-from results.text import visible
+from results.text import counted, visible
 from search_spaces.reading import quoted, shown, why_outside
 from tuner.api import load_study
 from tuner.commands.options.stored import read_study
@@ -85,7 +85,8 @@ def share_study(options: ShareOptions) -> ExitCode:
     for name, text in shared.files.items():
         write_text(output / name, text)
     load_spec(output / "spec.yaml")  # what is published is right, or said not to be
-    click.echo(f"wrote {', '.join(shared.files)} in {output}: {shared.rows} configurations, under {options.licence}")
+    rows = counted(shared.rows, "configuration")
+    click.echo(f"wrote {', '.join(shared.files)} in {output}: {rows}, under {options.licence}")
     click.echo("Left out or changed:")
     for text in shared.left_out:
         click.echo(f"  - {text}")

@@ -21,7 +21,8 @@ from results.gate import (
     github_annotations,
     write_gate,
 )
-from runners import RunnerUnavailable
+from results.text import assigned
+from runners import ReplayRunner, RunnerUnavailable
 from search_spaces import Configuration
 from tuner.commands.options.stored import read_study
 from tuner.display import make_display
@@ -99,6 +100,8 @@ def _measured(
     loaded = loaded.with_runner(options.runner)
     runner = make_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
+    if isinstance(runner, ReplayRunner) and not runner.has(configuration):
+        raise UsageError(f"runner.table: no row is of the baseline's configuration ({assigned(configuration)})")
     sources = request_sources(loaded)
     display = make_display(as_json=options.as_json)
     try:

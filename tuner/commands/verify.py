@@ -24,6 +24,7 @@ from tuner.errors import ExitCode, UsageError
 from tuner.outcome.prometheus import Prometheus, Series
 
 _METRIC = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)\s*(\{.*\})?", re.DOTALL)
+_MAX_END_S = 1e11  # the year 5138
 _MIN_STEP_S = 1.0
 _OUTCOMES = {"holds": ExitCode.DONE, "slower": ExitCode.GATE_FAILED, "inconclusive": ExitCode.GATE_INCONCLUSIVE}
 
@@ -56,9 +57,12 @@ class VerifyOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> VerifyOptions:
-        """From the options as the command line parsed them."""
+        """From the options as the command line parsed them. Raises UsageError."""
         rest = dict(options)
-        window = Window(rest.pop("length"), rest.pop("step"), rest.pop("end") or time.time())
+        end_s = time.time() if (given := rest.pop("end")) is None else given
+        if not 0 < end_s < _MAX_END_S:
+            raise UsageError(f"--end {end_s:g}: seconds since 1970, such as {time.time():.0f}")
+        window = Window(rest.pop("length"), rest.pop("step"), end_s)
         return cls(window=window, setting=Setting(rest.pop("false_alarms"), rest.pop("detect"), looks=1), **rest)
 
 
@@ -181,6 +185,10 @@ def _one(query: str, series: list[Series]) -> dict[float, float]:
             "wrap it in sum(...)" if known else "is it scraped, and was there any traffic? See Prometheus' own page"
         )
         raise UsageError(f"{visible(query)} gives {len(known) or 'no'} series for that time; {advice}")
+    if any(map(math.isinf, known[0].values)):  # left out, the slowest stretches would be forgiven
+        raise UsageError(
+            f"{visible(query)} gives infinite values, as above the highest bucket; mend it"
+        )
     pairs = zip(known[0].times_s, known[0].values, strict=True)
     return {at: value for at, value in pairs if math.isfinite(value)}
 
