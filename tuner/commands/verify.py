@@ -186,9 +186,7 @@ def _one(query: str, series: list[Series]) -> dict[float, float]:
         )
         raise UsageError(f"{visible(query)} gives {len(known) or 'no'} series for that time; {advice}")
     if any(map(math.isinf, known[0].values)):  # left out, the slowest stretches would be forgiven
-        raise UsageError(
-            f"{visible(query)} gives infinite values, as above the highest bucket; mend it"
-        )
+        raise UsageError(f"{visible(query)} gives infinite values, as above the highest bucket; mend it")
     pairs = zip(known[0].times_s, known[0].values, strict=True)
     return {at: value for at, value in pairs if math.isfinite(value)}
 
