@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks.wrong_inputs.trying import Case, replay, warm_start
+from benchmarks.wrong_inputs.trying import Case, replay, traffic, warm_start
 
 _HEAD = "cpu_cores,threads,capacity_qps,p99_ms\n"
 _RUN = ("--service", "spec.yaml", "--budget", "2", "--output", "new")
@@ -60,6 +60,11 @@ STRANGERS: tuple[Case, ...] = (
     _result("inference-perf, fewer than none failed", _STAGE | {"failures": {"count": -5}}),
     _result("SGLang, 3,000 brackets of errors", {"request_throughput": 3.0, "completed": 5, "errors": "[" * 3000}),
     _result("an own recommendation", {"schema": 1}, "an earlier run of tune is named by its folder"),
+    # Traffic.
+    traffic("trace", "of Grafana, with a scrape left out", 'Time,"{job=""a""}"\n2024-05-12 13:00:00,5 req/s\n'
+            "2024-05-12 13:01:00,6 req/s\n2024-05-12 13:03:00,6 req/s\n", 2, "its times go in equal steps"),
+    traffic("trace", "two values a minute apart", "time,value\n0,5\n60,6\n", 2, "none of 'value' is a column of rates"),
+    traffic("trace", "comments", "# ours\ntime;rate\n0;5\n# then\n60;7\n", 0, "6.00 requests/s on average"),
     # Going on.
     Case("resume", "fewer than there are", 0, "; 0 trials to go;",
          ("--service", "spec.yaml", "--budget", "2", "--output", "good", "--resume")),

@@ -34,7 +34,8 @@ _EPOCHS = {10: 1, 13: 10**3, 16: 10**6, 19: 10**9}  # digits -> how many to a se
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _YEARS = (1900, 2100)
 _EVEN = 1e-6
-_FEW = 2
+_FEW, _LONG_S = 2, 10.0  # steps that are enough, and how long one is of which others may be left out
+_PAIR = 2  # columns: a time and a value, as monitoring writes them
 _LIKE_A_RATE = re.compile(
     r"\b(rates?|[qrt]ps|rpm|requests|hits|views|calls|invocations|traffic|volume|load|per|s|sec|min)\b"
 )
@@ -100,14 +101,14 @@ class _Place:
 
 
 def _table(path: Path, text: str) -> tuple[list[str], list[list[str]], list[int]]:
-    """The heading in lower case, the rows that hold anything, and the line that each row begins at."""
-    first = text.partition("\n")[0]
+    """The heading in lower case, the rows that hold anything but a comment, and the line that each row begins at."""
+    first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
     separator = next((one for one in (",", ";", "\t") if one in first), ",")
     reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True, strict=True)
     rows, lines, begin = [], [], 1
     try:
         for row in reader:
-            if any(cell.strip() for cell in row):
+            if any(cell.strip() for cell in row) and not row[0].lstrip().startswith("#"):
                 rows.append(row)
                 lines.append(begin)
             begin = reader.line_num + 1
@@ -150,8 +151,7 @@ def _rates(head: list[str], rows: list[list[str]], place: _Place, found: Recorde
         if not values.any():
             raise TraceError(f"{shown(place.path)}: no requests at all: every {name} is 0")
         return values / found.steps_s if per_s is None else values * per_s
-    gaps = np.diff(found.times_s)
-    if len(head) > 1 and len(gaps) >= _FEW and float(np.ptp(gaps)) <= _EVEN * float(gaps[0]):
+    if len(head) > 1 and _in_steps(np.diff(found.times_s), 1 if len(head) == _PAIR else _FEW):
         # Requests do not come like a clock; rates and counts are written so. To guess would be wrong in silence.
         others = ", ".join(quoted(one) for one in head if one not in _TIMES)
         raise TraceError(
@@ -166,6 +166,14 @@ def _rates(head: list[str], rows: list[list[str]], place: _Place, found: Recorde
                 "line is a request"
             )
     return None
+
+
+def _in_steps(gaps: Floats, enough: int) -> bool:
+    """Whether times go in equal steps, of which long ones may be left out: nothing was scraped then."""
+    step_s = float(gaps.min())
+    if step_s >= _LONG_S and len(gaps) >= enough:
+        return bool(np.abs(gaps / step_s - np.round(gaps / step_s)).max() <= _EVEN)
+    return len(gaps) >= _FEW and float(np.ptp(gaps)) <= _EVEN * float(gaps[0])
 
 
 def _number(text: str, name: str, place: _Place, row: int) -> float:
