@@ -64,7 +64,7 @@ class FleetPart:
 
     @property
     def words(self) -> str:
-        """So many of what."""
+        """How many replicas of which configuration: `2 to 4 x cpu_cores=2 threads=1`."""
         count = (
             str(self.max_replicas)
             if self.min_replicas == self.max_replicas
@@ -100,6 +100,18 @@ class Demand:
     solver_time: SolverTime = UNHURRIED
 
 
+@dataclass(frozen=True)
+class _Design:
+    """A way to run several kinds together. `counts` are replicas of each kind, one number or one per step of the
+    traffic; those of `following` come on top.
+    """
+
+    name: str
+    words: str
+    counts: Any
+    following: Following | None = None
+
+
 def best_mixture(choices: Sequence[ReplicaKind], demand: Demand, single_monthly: float) -> Mixed | None:
     """The cheapest mixed fleet that keeps the objective, where it costs less than the best single kind does, of those
     that were looked at while there was time.
@@ -123,11 +135,10 @@ def _every_candidate(choices: Sequence[ReplicaKind], demand: Demand, single: flo
     kinds = [Kind(one.replica.capacity_qps, one.price_per_hour) for one in choices]
     if (counts := fixed_mixture(kinds, traffic.peak_qps, demand.need, demand.solver_time)) is not None:
         always = [np.full(len(traffic.rates), float(count)) for count in counts]
-        yield _simulated("fixed", "all the time", choices, always, demand, single)
+        yield _simulated(_Design("fixed", "all the time", always), choices, demand, single)
     if traffic.known and (over_time := _by_the_clock(choices, kinds, demand)) is not None:
-        yield _simulated(
-            "scheduled", "by the clock, as this traffic is known to come", choices, over_time, demand, single
-        )
+        by_the_clock = _Design("scheduled", "by the clock, as this traffic is known to come", over_time)
+        yield _simulated(by_the_clock, choices, demand, single)
     yield from _autoscaled(choices, kinds, demand, single)
 
 
@@ -205,9 +216,8 @@ def _followed(choices: Sequence[ReplicaKind], scaled: int, base: Any, demand: De
             f"an autoscaler adds trial {choices[scaled].trial}'s for what is above {figure(target * below)} "
             f"requests/s, each kept at {target:.0%} of its capacity"
         )
-        return _simulated(
-            "autoscaled", words, choices, base, demand, single, Following(scaled, scaling, target * below)
-        )
+        design = _Design("autoscaled", words, base, Following(scaled, scaling, target * below))
+        return _simulated(design, choices, demand, single)
 
     place = bisect.bisect_left(
         _TARGETS, True, hi=len(_TARGETS) - 1, key=lambda target: run(target).miss_share <= 0.95 * demand.misses
@@ -215,14 +225,13 @@ def _followed(choices: Sequence[ReplicaKind], scaled: int, base: Any, demand: De
     return run(_TARGETS[place])
 
 
-def _simulated(
-    name: str, words: str, choices: Sequence[ReplicaKind], counts: Any, demand: Demand, single: float,
-    following: Following | None = None,
-) -> Mixed:  # fmt: skip
-    """`counts` are replicas of each choice, one number or one per step; those of `following` come on top."""
+def _simulated(design: _Design, choices: Sequence[ReplicaKind], demand: Demand, single: float) -> Mixed:
+    """What becomes of the traffic in a fleet of these choices. `single` is what the best single kind costs a month.
+    Raises OutOfTimeError where no simulation may begin.
+    """
     demand.solver_time.left_s()
-    replicas = [one.replica for one in choices]
-    existing, ready, miss_share = simulate_parts(demand.traffic, replicas, counts, following)
+    replicas, following = [one.replica for one in choices], design.following
+    existing, ready, miss_share = simulate_parts(demand.traffic, replicas, design.counts, following)
     parts: list[FleetPart] = []
     followed: Following | None = None
     ways: list[dict[str, Offer]] = []
@@ -232,13 +241,14 @@ def _simulated(
         scaled = following is not None and at == following.part
         if scaled and following is not None:
             followed = replace(following, part=len(parts))
-        base = round(float(np.min(counts[at])))
+        base = round(float(np.min(design.counts[at])))
         few, max_replicas = round(float(there.min())), round(float(there.max()))
         parts.append(FleetPart(choice, few, float(there.mean()), max_replicas, base, scaled, ready[at]))
         ways.append({way.name: way for way in offers(there, choice.price_per_hour, demand.terms)})
     monthly = sum(part.mean * part.choice.price_per_hour for part in parts) * MONTH_H
     summed = tuple(_together(label, [way[label] for way in ways]) for label in (ways[0] if ways else ()))
-    return Mixed(name, words, tuple(parts), monthly, 1 - monthly / single, miss_share, summed, followed)
+    saved = 1 - monthly / single
+    return Mixed(design.name, design.words, tuple(parts), monthly, saved, miss_share, summed, followed)
 
 
 def _together(name: str, parts: Sequence[Offer]) -> Offer:

@@ -78,7 +78,7 @@ class Option:
 
     @property
     def strategy(self) -> Strategy:
-        """The one to use."""
+        """How to run it."""
         return self.strategies[0]
 
     @property
@@ -105,22 +105,56 @@ class Plan:
 
     @property
     def option(self) -> Option:
-        """The one to use."""
+        """Which configuration to run."""
         return self.options[0]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is planned for: the traffic that a study's service has to carry, and on what terms."""
+
+    study: StudySummary
+    traffic: Traffic
+    wishes: Wishes
+
+    @property
+    def fixed(self) -> Scaling:
+        """The scaling of a fleet that no autoscaler changes."""
+        return Scaling(None, max(1, self.wishes.min_replicas), spare=self.wishes.spare, zones=self.wishes.zones)
+
+    def replica(self, record: TrialRecord, end: str = "low") -> Replica:
+        """A replica of that trial's configuration, with that `end` of its capacity's interval."""
+        assert record.capacity_qps is not None  # noqa: S101 (chosen so)
+        question, wished_s = self.study.question, self.wishes.cold_start_s
+        cold_s = record.timing.cold_start_s if wished_s is None else wished_s
+        capacity = float(getattr(record.capacity_qps, end))
+        limit_ms, base_ms = question.slo_p99_ms, record.latency.base_latency_ms
+        if limit_ms is None and record.language is not None and record.language.ttft is not None:
+            # A request may wait for its first token until that is late; under load it takes no less than at rest.
+            limit_ms, base_ms = question.slo_ttft_ms, record.language.ttft.p50_ms
+        return Replica.measured(capacity, record.saturated_qps, limit_ms, base_ms, cold_s, question.slo_late)
 
 
 @dataclass(frozen=True)
 class _Fleet:
     """One configuration under the traffic, before it is known how to run it."""
 
-    study: StudySummary
+    task: _Task
     record: TrialRecord
-    traffic: Traffic
-    wishes: Wishes
+
+    @property
+    def traffic(self) -> Traffic:
+        """What it has to carry."""
+        return self.task.traffic
+
+    @property
+    def wishes(self) -> Wishes:
+        """On what terms it has to."""
+        return self.task.wishes
 
     def replica(self, end: str = "low") -> Replica:
         """One of its replicas, with that `end` of the capacity's interval."""
-        return _replica(self.study, self.record, self.wishes, end)
+        return self.task.replica(self.record, end)
 
     def means(self, count: Callable[[Replica], float]) -> list[float]:
         """How many replicas there are on average, by the capacity as it was measured, and by both of its ends."""
@@ -148,58 +182,57 @@ def make_plan(
     groups: dict[str, list[TrialRecord]] = {}
     for record in usable if every else chosen:
         groups.setdefault(_group(study, record), []).append(record)
-    options = [_best(study, name, found, traffic, wishes, few) for name, found in groups.items()]
+    task = _Task(study, traffic, wishes)
+    options = [_best(task, name, found, few) for name, found in groups.items()]
     options.sort(key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
     solver_time = UNHURRIED if mixing_s is None else SolverTime.together(mixing_s)
-    mixed = _mixed(study, usable, traffic, wishes, options[0], solver_time) if every else None
+    mixed = _mixed(task, usable, options[0], solver_time) if every else None
     notes = (*_notes(study, options[0], wishes), *((_CUT,) if solver_time.is_over else ()))
     return Plan(
         study.service, traffic, wishes, tuple(options), notes, study.question.currency, mixed, study.question.slo
     )
 
 
-def _mixed(
-    study: StudySummary, records: Sequence[TrialRecord], traffic: Traffic, wishes: Wishes, single: Option,
-    solver_time: SolverTime,
-) -> Mixed | None:  # fmt: skip
-    """Beside the best single configuration, where that keeps the objective and has a price."""
+def _mixed(task: _Task, records: Sequence[TrialRecord], single: Option, solver_time: SolverTime) -> Mixed | None:
+    """The fleet of several configurations that is cheaper than one of them alone. It is looked for where the best
+    single one keeps the objective and has a price.
+    """
     choices = [
-        ReplicaKind(one.number, one.configuration, _replica(study, one, wishes), one.cost_per_hour)
+        ReplicaKind(one.number, one.configuration, task.replica(one), one.cost_per_hour)
         for one in records if one.cost_per_hour
     ]  # fmt: skip
     if len(choices) < 2 or not single.keeps or single.strategy.monthly is None:
         return None
+    wishes = task.wishes
     need = Need(wishes.spare, wishes.zones, wishes.min_replicas)
-    demand = Demand(traffic, wishes.misses, need, wishes.terms, solver_time)
+    demand = Demand(task.traffic, wishes.misses, need, wishes.terms, solver_time)
     return best_mixture(choices, demand, single.strategy.monthly.value)
 
 
 def _group(study: StudySummary, record: TrialRecord) -> str:
-    """The kind of hardware."""
+    """The kind of hardware that a trial ran on: its GPU, as the parameters say it, or `CPU`."""
     kinds = [
         given(record.configuration[name]) for name in study.question.gpu_parameters if name in record.configuration
     ]
     return " ".join(kinds) or "CPU"
 
 
-def _best(
-    study: StudySummary, group: str, records: Sequence[TrialRecord], traffic: Traffic, wishes: Wishes, few: int
-) -> Option:
+def _best(task: _Task, group: str, records: Sequence[TrialRecord], few: int) -> Option:
     """The configuration whose fleet is cheapest. Whole replicas make a big one dear where there is little traffic."""
 
     def rough(record: TrialRecord) -> float:
-        assert record.capacity_qps is not None  # noqa: S101 (chosen so)
-        count = max_scheduled(traffic, _replica(study, record, wishes), _fixed(wishes))
+        count = max_scheduled(task.traffic, task.replica(record), task.fixed)
         return count * (record.cost_per_hour if record.cost_per_hour is not None else 1.0)
 
     likely = sorted(records, key=lambda record: (rough(record), record.number))[:few]
-    found = [_option(study, group, record, traffic, wishes) for record in likely]
+    found = [_option(_Fleet(task, record), group) for record in likely]
     return min(found, key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
 
 
-def _option(study: StudySummary, group: str, record: TrialRecord, traffic: Traffic, wishes: Wishes) -> Option:
+def _option(fleet: _Fleet, group: str) -> Option:
+    """The fleet with all ways to run it, the cheapest that keeps the objective first."""
+    record, traffic, wishes = fleet.record, fleet.traffic, fleet.wishes
     assert record.capacity_qps is not None  # noqa: S101 (chosen so)
-    fleet = _Fleet(study, record, traffic, wishes)
     makers = [_always_on, _autoscaled, _scheduled, *([_to_zero] if not traffic.rates.all() else [])]
     tried = [make(fleet) for make in makers]
     keeping = [one for one in tried if one.miss_share <= wishes.misses]
@@ -214,24 +247,9 @@ def _option(study: StudySummary, group: str, record: TrialRecord, traffic: Traff
     )  # fmt: skip
 
 
-def _replica(study: StudySummary, record: TrialRecord, wishes: Wishes, end: str = "low") -> Replica:
-    assert record.capacity_qps is not None  # noqa: S101 (chosen so)
-    cold = record.timing.cold_start_s if wishes.cold_start_s is None else wishes.cold_start_s
-    capacity = float(getattr(record.capacity_qps, end))
-    limit_ms, base_ms = study.question.slo_p99_ms, record.latency.base_latency_ms
-    if limit_ms is None and record.language is not None and record.language.ttft is not None:
-        # A request may wait for its first token until that is late; under load it takes no less than at rest.
-        limit_ms, base_ms = study.question.slo_ttft_ms, record.language.ttft.p50_ms
-    return Replica.measured(capacity, record.saturated_qps, limit_ms, base_ms, cold, study.question.slo_late)
-
-
-def _fixed(wishes: Wishes) -> Scaling:
-    return Scaling(None, max(1, wishes.min_replicas), spare=wishes.spare, zones=wishes.zones)
-
-
 def _always_on(fleet: _Fleet) -> Strategy:
     def count(one: Replica) -> int:
-        return max_scheduled(fleet.traffic, one, _fixed(fleet.wishes))
+        return max_scheduled(fleet.traffic, one, fleet.task.fixed)
 
     replicas = count(fleet.replica())
     run = simulate(fleet.traffic, fleet.replica(), Scaling(None, replicas))
@@ -241,11 +259,11 @@ def _always_on(fleet: _Fleet) -> Strategy:
 def _scheduled(fleet: _Fleet) -> Strategy:
     """For traffic that comes as it is known to come: as many as each time needs, started early enough."""
     traffic, replica = fleet.traffic, fleet.replica()
-    counts = schedule(traffic, replica, _fixed(fleet.wishes)).astype(float)
+    counts = schedule(traffic, replica, fleet.task.fixed).astype(float)
     shares = replica.miss_share(traffic.rates / np.maximum(counts, 1.0))
     total = float(traffic.rates.sum())
     run = FleetSimulation(traffic.step_s, counts, counts, shares, float((shares * traffic.rates).sum()) / total)
-    means = fleet.means(lambda one: float(schedule(traffic, one, _fixed(fleet.wishes)).mean()))
+    means = fleet.means(lambda one: float(schedule(traffic, one, fleet.task.fixed).mean()))
     return _strategy(fleet, "scheduled", "replicas by the clock, as this traffic is known to come", run, means)
 
 
