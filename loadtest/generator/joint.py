@@ -7,7 +7,8 @@ serves here too: a probe of a common rate is one of each endpoint's, all at once
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -16,7 +17,7 @@ import gevent
 
 from loadtest.figures import Interval
 from loadtest.generator.background import BackgroundLoad, ask_alone
-from loadtest.generator.probe.prober import OpenLoopProber
+from loadtest.generator.probe.prober import OpenLoopProber, StopRule
 from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.reporter import ProgressReporter
@@ -53,7 +54,7 @@ class LoadedTarget:
 
     @property
     def plan(self) -> LoadPlan:
-        """Its own."""
+        """How this endpoint alone is loaded, and what it must hold."""
         return self.target.plan
 
 
@@ -75,9 +76,8 @@ def _measured(
         found, disturbed = quiet.measured(partial(warm_up, service.endpoint, service.plan, reporter))
         warm.append(found)
         if why := refusal(service.plan, found, disturbed):
-            return _answer(
-                services, CapacityResult("infeasible", f"{service.target.name}: {why}"), None, reporter, warm
-            )
+            refused = CapacityResult("infeasible", f"{service.target.name}: {why}")
+            return _answer(services, refused, None, reporter, warm)
         base_s = found.base_s or 0.0
         bursts, _ = quiet.measured(partial(saturate, service.endpoint, base_s))
         saturated.append(scale_qps(bursts, base_s))
@@ -91,24 +91,31 @@ def _measured(
     min_share = min(service.target.share for service in services)
     attentive = QuietProber(joint.probe, joint.remaining_s, quiet, joint.drain, joint.parts.pop)
     search = CapacitySearch(attentive, max_qps, plan.precision, plan.first_rate_qps, min_share)
-    for one in background:
-        one.start()
-    try:
+    with _running(background):
         answer = _answer(services, search.run(), max_qps, reporter, warm, joint, begun)
-    finally:
-        for one in background:
-            one.stop()
     beside = tuple(one.measured(answer, reporter.started) for one in background)
     answer = answer.model_copy(update={"background": beside})
     if answer.outcome != "measured":
         return answer
-    targets = list(answer.targets)
+    alone = []
     for number, (service, found, qps) in enumerate(zip(services, warm, saturated, strict=True)):
         joint.drain()  # what the one before has left must not burden this one
         slice_s = reporter.remaining_s() / (len(services) - number)
-        prober = OpenLoopProber(service.endpoint, found.base_s or 0.0)
-        targets[number] = targets[number].model_copy(update={"alone_qps": _alone(prober, qps, slice_s, quiet)})
-    return answer.model_copy(update={"targets": tuple(targets), "load_s": time.perf_counter() - begun})
+        alone.append(_alone(OpenLoopProber(service.endpoint, found.base_s or 0.0), qps, slice_s, quiet))
+    targets = tuple(one.model_copy(update={"alone_qps": qps}) for one, qps in zip(answer.targets, alone, strict=True))
+    return answer.model_copy(update={"targets": targets, "load_s": time.perf_counter() - begun})
+
+
+@contextmanager
+def _running(background: Sequence[BackgroundLoad]) -> Iterator[None]:
+    """Load the best-effort services meanwhile, and stop that whatever happens."""
+    for one in background:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in background:
+            one.stop()
 
 
 def _alone(prober: OpenLoopProber, saturated_qps: float, slice_s: float, quiet: Quiet) -> Interval | None:
@@ -152,9 +159,9 @@ class _JointProber:
             prober, own_qps = self.probers[number], rate_qps * self.services[number].target.share
 
             def load() -> Probed:
-                at_most, vote = longest_s - prober.wait_s, partial(ballot.vote, number)
+                stop = StopRule(partial(ballot.vote, number), lambda: ballot.over)
                 try:
-                    return prober.probe(own_qps, at_most, edge_utilisation, enough=vote, ended=lambda: ballot.over)
+                    return prober.probe(own_qps, longest_s - prober.wait_s, edge_utilisation, stop=stop)
                 finally:
                     ballot.over = True
 

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from loadtest.figures import Interval
-from loadtest.generator.probe.prober import OpenLoopProber
+from loadtest.generator.probe.prober import OpenLoopProber, StopRule
 from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.reporter import ProgressReporter
@@ -46,7 +46,7 @@ def measure(plan: LoadPlan, endpoint: ServerUnderTest, reporter: ProgressReporte
     prober = OpenLoopProber(endpoint, base_s)
     if plan.rates_qps or plan.users is not None:
         saturated_qps, begun = None, time.perf_counter()
-        whole = QuietProber(partial(prober.probe, whole=True), prober.remaining_s, quiet, prober.drain)
+        whole = QuietProber(partial(prober.probe, stop=StopRule(whole=True)), prober.remaining_s, quiet, prober.drain)
         found = _at_rates(whole, plan) if plan.users is None else _with_users(whole, plan.users, base_s)
     else:
         bursts, _ = quiet.measured(lambda: saturate(endpoint, base_s))

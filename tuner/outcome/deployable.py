@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from results import Estimate, LanguageRecord, StageRecord, StudySummary
+from results import Estimate, LanguageRecord, StageRecord, StudySummary, TrialRecord
 from results.exports import Deployable
 from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs
 from results.series import latency_curve
@@ -30,39 +30,42 @@ def deployables(
     Raises UsageError where no configuration held the SLO, or that trial's did not, SpecError where a template is not
     beside the spec any more.
     """
+    best, capacity = _chosen(study, trial)
+    confirmed = any(one.state == "complete" for one in study.launches.confirmations.get(best.number, ()))
+    _check_templates(loaded)
+    qps = qps if qps is not None else loaded.spec.objective.target_qps
+    if not loaded.colocated:
+        evidence = study.evidence.get(best.number)
+        curve = None if evidence is None else latency_curve(study, best.number, evidence)
+        knee_qps = curve.knee_qps if curve else None
+        used = _AtCapacity(capacity, best.latency.p50_ms, best.use.cpu_cores_used, confirmed, knee_qps, best.language)
+        return {"": _deployable(loaded, best.configuration, used, qps)}
+    measured = {one.name: one for one in best.services}
+    stages = {one.name: one for one in best.chain.stages} if best.chain else {}
+    found = {}
+    for service in loaded.colocated:
+        one = measured.get(service.name)
+        cores_used = (one or stages.get(service.name, _UNSEEN)).cpu_cores_used
+        own = Estimate(**{end: getattr(capacity, end) * service.share for end in ("value", "low", "high")})
+        used = _AtCapacity(own, one.p50_ms if one else None, cores_used, confirmed)
+        own_qps = None if qps is None else qps * service.share
+        found[service.name] = _deployable(service.loaded, service.own(best.configuration), used, own_qps)
+    return found
+
+
+def _chosen(study: StudySummary, trial: int | None) -> tuple[TrialRecord, Estimate]:
+    """That trial, or the recommended one, and its capacity. Raises UsageError for one that did not hold the SLO."""
     number = study.recommendation.trial if trial is None else trial
     if number is None:
         raise UsageError(
             f"no configuration of {study.service} held its SLO, so there is nothing to export\n"
             "report.md says what was found; a longer run (`budget`) or a wider SLO may find one"
         )
-    best = next((study.latest(one) for one in study.records if one.number == number), None)
-    if best is None or best.state != "complete" or best.capacity_qps is None:
+    found = next((study.latest(one) for one in study.records if one.number == number), None)
+    if found is None or found.state != "complete" or found.capacity_qps is None:
         held = [str(one.number) for one in study.records if study.latest(one).state == "complete"]
         raise UsageError(f"`trial` {number} held no SLO here; these did: {', '.join(held)}")
-    confirmed = any(one.state == "complete" for one in study.launches.confirmations.get(number, ()))
-    _check_templates(loaded)
-    qps = qps if qps is not None else loaded.spec.objective.target_qps
-    measured = {one.name: one for one in best.services}
-    evidence = study.evidence.get(number)
-    curve = None if evidence is None else latency_curve(study, number, evidence)
-    if not loaded.colocated:
-        used = _AtCapacity(best.latency.p50_ms, best.use.cpu_cores_used, confirmed, best.language)
-        capacity = best.capacity_qps
-        knee_qps = curve.knee_qps if curve else None
-        return {"": _deployable(loaded, best.configuration, capacity, used, knee_qps, qps)}
-    stages = {one.name: one for one in best.chain.stages} if best.chain else {}
-    found = {}
-    for service in loaded.colocated:
-        one = measured.get(service.name)
-        cores_used = (one or stages.get(service.name, _UNSEEN)).cpu_cores_used
-        used = _AtCapacity(one.p50_ms if one else None, cores_used, confirmed)
-        ends = {end: getattr(best.capacity_qps, end) * service.share for end in ("value", "low", "high")}
-        found[service.name] = _deployable(
-            service.loaded, service.own(best.configuration), Estimate(**ends), used, None,
-            None if qps is None else qps * service.share,
-        )  # fmt: skip
-    return found
+    return found, found.capacity_qps
 
 
 def _check_templates(loaded: LoadedSpec) -> None:
@@ -85,23 +88,27 @@ def _check_templates(loaded: LoadedSpec) -> None:
 
 
 class _AtCapacity(NamedTuple):
-    """What one service showed at its capacity, and whether on more than one launch."""
+    """What one service showed at its capacity, and whether on more than one launch (`confirmed`). `knee_qps` is the
+    rate from which its latency climbs, where the curve is known.
+    """
 
+    capacity: Estimate
     p50_ms: float | None
     cores_used: float | None
     confirmed: bool
+    knee_qps: float | None = None
     language: LanguageRecord | None = None
 
 
-def _where(loaded: LoadedSpec) -> str:
+def _model_note(loaded: LoadedSpec) -> str:
     """Where the container must find a model that lies on this machine."""
     return "".join(f"the model {source.name} has to be at {target}" for target, source in mounted_model(loaded).items())
 
 
 def _deployable(
-    loaded: LoadedSpec, configuration: Configuration, capacity: Estimate, measured: _AtCapacity,
-    knee_qps: float | None, qps: float | None,
-) -> Deployable:  # fmt: skip
+    loaded: LoadedSpec, configuration: Configuration, measured: _AtCapacity, qps: float | None
+) -> Deployable:
+    """One service with that configuration, as it would be launched in a container."""
     from runners.kubernetes.objects import resource_section
     from tuner.launch.runner import kubernetes_options
 
@@ -113,7 +120,7 @@ def _deployable(
     port = options.port or _PORT
     texts = rendered_texts(loaded, configuration, Placement("0.0.0.0", port, _FILES))  # noqa: S104 (in a container)
     selector = dict(options.node_selector)
-    notes = [texts.note, _where(loaded)]
+    notes = [texts.note, _model_note(loaded)]
     if asked.shares_compute and not options.gpus.slices.grants_compute:
         notes.append(f"it had {asked.compute_percent}% of its GPU's compute, which nothing here asks for")
         asked = replace(asked, gpu_compute=None)
@@ -133,7 +140,8 @@ def _deployable(
             tolerations=options.tolerations, shm_bytes=options.shm_bytes, claim=options.gpus.claim(asked),
         ),
         measured=MeasuredReplica(
-            capacity=capacity, knee_qps=knee_qps, p50_ms=measured.p50_ms, cores_used=measured.cores_used,
+            capacity=measured.capacity, knee_qps=measured.knee_qps, p50_ms=measured.p50_ms,
+            cores_used=measured.cores_used,
             limit=" and ".join(loaded.slo_texts) or "the SLO", confirmed=measured.confirmed,
             good=measured.language.good if measured.language else None,
             good_of=measured.language.good_of if measured.language else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import gevent
 import numpy as np
@@ -31,6 +31,17 @@ def _is_sure(verdict: Verdict) -> bool:
     return verdict in ("met", "missed")
 
 
+@dataclass(frozen=True)
+class StopRule:
+    """When a probe ends before its time: as soon as its verdict is `enough` (never, if it is to be `whole`), or when
+    `ended` says so from outside.
+    """
+
+    enough: Callable[[Verdict], bool] = _is_sure
+    ended: Callable[[], bool] = lambda: False
+    whole: bool = False
+
+
 class OpenLoopProber:
     """Probes one server, whose lone requests take `base_s` (0: not known). `share` is the server's part of a common
     rate, where others are loaded at the same time.
@@ -52,12 +63,11 @@ class OpenLoopProber:
         return self._criteria.wait_s
 
     def probe(
-        self, rate_qps: float, at_most_s: float, edge_utilisation: float = 0.85, *, whole: bool = False,
-        enough: Callable[[Verdict], bool] = _is_sure, ended: Callable[[], bool] = lambda: False,
+        self, rate_qps: float, at_most_s: float, edge_utilisation: float = 0.85, *, stop: StopRule | None = None,
         opinion: Opinion | None = None,
     ) -> Probed:  # fmt: skip
-        """One stretch of load, ended as soon as its verdict is `enough`, or `whole`, or from outside. In a closed loop
-        the rate is a guess.
+        """One stretch of load, ended by `stop`: as soon as its verdict is sure, where no other rule is given. In a
+        closed loop the rate is a guess.
 
         The server is drained before it, not after: the last probe of a search need not wait for what it left behind.
         A request can only be judged when it has waited as long as the longest limit, so the stretch is that much longer
@@ -71,7 +81,7 @@ class OpenLoopProber:
         longest_s = min(at_most_s + self.wait_s, max(0.0, self.remaining_s()))
         begun = endpoint.load.start(LoadSegment(rate_qps, plan.seed * 7919 + endpoint.probes, longest_s, plan.users))
         look = RunningProbe(self._criteria, rate_qps, edge_utilisation, begun, endpoint.load.sent(), np.arange(0))
-        self._watch(look, begun + longest_s, longest_s, enough, ended, opinion, whole=whole)
+        self._watch(look, longest_s, stop or StopRule(), opinion)
         found = probed(look, endpoint.load.stop(), endpoint.reporter.started, endpoint.load.workers)
         if endpoint.cache is not None:  # asked when all else is known: a busy server takes a while to say
             hit_rate = endpoint.cache.hit_rate()
@@ -83,10 +93,7 @@ class OpenLoopProber:
         endpoint.must_recover = found.verdict != "met"
         return found
 
-    def _watch(
-        self, look: RunningProbe, end: float, longest_s: float, enough: Callable[[Verdict], bool],
-        ended: Callable[[], bool], opinion: Opinion | None, *, whole: bool,
-    ) -> None:  # fmt: skip
+    def _watch(self, look: RunningProbe, longest_s: float, stop: StopRule, opinion: Opinion | None) -> None:
         """Look at the evidence until it decides. A look takes milliseconds, so a thread takes it: arrivals go on."""
         load, arrivals, closed_loop = self.endpoint.load, self.endpoint.arrivals, self.endpoint.plan.users is not None
         unsettled_s = settle_s(self._criteria.memory_s, longest_s, counts_alone=opinion is None)
@@ -96,17 +103,17 @@ class OpenLoopProber:
             gevent.sleep(_LOOK_S)
             now = time.perf_counter()
             look.sent = load.sent()
-            over = now >= end or ended() or load.in_flight() > _MAX_IN_FLIGHT
+            over = now >= look.begun + longest_s or stop.ended() or load.in_flight() > _MAX_IN_FLIGHT
             until = self._criteria.judgeable_until(load, look.sent)
             judged = look.sent.between(since, until)
             if over or len(judged) >= max(10, _LOOK_GROWTH * looked):
                 looked = len(judged)
                 look.count(judged, load.stalls(), arrivals)
-                if over or not whole:
+                if over or not stop.whole:
                     gevent.get_hub().threadpool.apply(look.weigh, (opinion,))
                 passed_s = until - since
-                long_enough = not whole and passed_s >= (min(_MIN_HOPELESS_S, min_s) if look.hopeless else min_s)
-                if over or (long_enough and enough(look.verdict)):
+                long_enough = not stop.whole and passed_s >= (min(_MIN_HOPELESS_S, min_s) if look.hopeless else min_s)
+                if over or (long_enough and stop.enough(look.verdict)):
                     return
                 if len(look.counted):
                     p99_ms = float(np.quantile(look.sent.waited(look.counted, now), 0.99)) * 1e3
