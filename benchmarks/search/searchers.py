@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -117,10 +117,12 @@ class Serving(NamedTuple):
 class OurSearch:
     """The product's sampler, fed with records as the product feeds it."""
 
-    def __init__(self, surface: Surface, seed: int, weights: Path | None = None) -> None:
+    def __init__(
+        self, surface: Surface, seed: int, weights: Path | None = None, warm_start: Sequence[TrialRecord] = ()
+    ) -> None:
         self._space = surface.space
         self._numbers = {self._space.ranks(one): number for number, one in enumerate(surface.configurations)}
-        self.proposer = _our_sampler(surface, seed, weights).proposer
+        self.proposer = _our_sampler(surface, seed, weights, warm_start).proposer
         self._surface = surface
         self._records: list[TrialRecord] = []
         self._pending: list[dict[str, Any]] = []
@@ -191,7 +193,9 @@ class OurSamplerAlone:
         self._study.tell(self._asked.pop(0), cost, state=state)
 
 
-def _our_sampler(surface: Surface, seed: int, weights: Path | None) -> SpaceSampler:
+def _our_sampler(
+    surface: Surface, seed: int, weights: Path | None, warm_start: Sequence[TrialRecord] = ()
+) -> SpaceSampler:
     ranks = surface.space.ranks
     prices = {
         ranks(one): None if np.isnan(price) else float(price)
@@ -200,7 +204,7 @@ def _our_sampler(surface: Surface, seed: int, weights: Path | None) -> SpaceSamp
     objective = Objective(("cost_per_million_requests",))
     return SpaceSampler(
         surface.space, objective, seed=seed, limit_ms=surface.limit_ms, price=lambda one: prices[ranks(one)],
-        weights=weights,
+        weights=weights, warm_start=warm_start,
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def trials(candidates: Candidates, seed: int) -> Trials:
 
     return Trials(
         rng.choice(len(candidates), count, replace=False), state, np.where(state <= 1, rng.normal(4, 1, count), 0.0),
-        unsaid(rng.normal(4, 1, count)), unsaid(rng.normal(size=(count, len(MEASURED)))), rng.random(count) < 0.3,
+        unsaid(rng.normal(4, 1, count)), unsaid(rng.normal(size=(count, len(MEASURED)))),
         unsaid(np.abs(rng.normal(0, 0.1, count))),
     )  # fmt: skip
 
@@ -63,13 +63,13 @@ def batch_of(space: Space) -> Spaces:
 
 
 def tensors_of(seen: Trials) -> TrialTensors:
-    index, state, earlier = (torch.from_numpy(one)[None] for one in (seen.index, seen.state, seen.earlier))
+    index, state = (torch.from_numpy(one)[None] for one in (seen.index, seen.state))
     capacity, saturated, error, measured = (
         torch.from_numpy(one.astype(np.float32))[None]
         for one in (seen.log_capacity, seen.log_saturated, seen.error, seen.measured)
     )
     present = torch.ones(1, len(seen), dtype=torch.bool)
-    return TrialTensors(index, state, capacity, saturated, error, measured, earlier, present)
+    return TrialTensors(index, state, capacity, saturated, error, measured, torch.zeros_like(present), present)
 
 
 def test_the_codes_of_choices_are_the_ones_that_the_network_was_trained_with() -> None:

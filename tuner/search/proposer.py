@@ -107,7 +107,7 @@ class Proposer:
         from tuner.search.surrogate.acquisition import promise
         from tuner.search.surrogate.mixture import mixed
 
-        # Of a warm start, and of what is the cheapest, only the network has heard.
+        # Of what is the cheapest only the network has heard.
         heard = [(weight, one) for weight, one in predictions if one.best is not None] or predictions
         warm_started = bool(self._model.warm_start)
         learned = self.objective.metrics == ("cost_per_million_requests",)

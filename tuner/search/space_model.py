@@ -53,8 +53,8 @@ class SpaceModel:
         before = candidates_of(space, configurations, lambda _: None)
         prices = np.log([one.cost_per_hour or np.nan for one in self.warm_start])
         before = type(before)(before.columns, prices, before.physics)
-        earlier = trials_of(self.warm_start, lambda one: numbers[id(one)], space, self.limit_ms, earlier=True)
-        return Surrogate(self.candidates, before, earlier, self.weights)
+        earlier = trials_of(self.warm_start, lambda one: numbers[id(one)], space, self.limit_ms)
+        return Surrogate(self.candidates, (before, earlier) if len(earlier) else None, self.weights)
 
     @cached_property
     def candidates(self) -> Candidates:

@@ -40,7 +40,7 @@ def doubts(stagnant: int, *tried: int) -> list[float]:
     nan = np.full(len(tried), np.nan)
     trials = Trials(
         np.array(tried, dtype=np.int64), np.zeros(len(tried), dtype=np.int64), np.zeros(len(tried)), nan,
-        np.full((len(tried), none.measured.shape[1]), np.nan), np.zeros(len(tried), dtype=bool), nan,
+        np.full((len(tried), none.measured.shape[1]), np.nan), nan,
     )  # fmt: skip
     prediction = Prediction(0 * ones, 0.1 * ones, ones, ones[:, 0], 0.1 * ones[:, 0], np.ones((len(ones), 4)) / 4)
     [(weight, found)] = doubted([(0.7, prediction)], candidates, trials, stagnant)

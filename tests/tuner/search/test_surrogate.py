@@ -50,7 +50,7 @@ def trials(index: list[int], log_capacity: list[float]) -> Trials:
     count = len(index)
     return Trials(
         np.array(index), np.zeros(count, dtype=np.int64), np.array(log_capacity), np.full(count, np.nan),
-        np.full((count, len(MEASURED)), np.nan), np.zeros(count, dtype=bool), np.full(count, np.nan),
+        np.full((count, len(MEASURED)), np.nan), np.full(count, np.nan),
     )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def test_more_categories_than_any_code_holds_are_told_apart() -> None:
 def test_what_a_trial_shows_counts_the_less_the_more_it_may_be_wrong() -> None:
     _, candidates = grid((1, 2, 4, 8, 16, 32))
     sure = trials([0, 3, 6, 9, 12], [3.0, 3.2, 5.0, 3.6, 3.8])  # the third is far out
-    doubted = Trials(sure.index, sure.state, sure.log_capacity, sure.log_saturated, sure.measured, sure.earlier,
+    doubted = Trials(sure.index, sure.state, sure.log_capacity, sure.log_saturated, sure.measured,
                      np.array([0.0, 0.0, 1.0, 0.0, 0.0]))  # fmt: skip
     here = np.array([6])
     believed, shrunk = (GaussianProcess(candidates).predict(each, here).middle()[0] for each in (sure, doubted))
@@ -249,6 +249,23 @@ def test_an_earlier_study_says_where_to_look_first() -> None:
         return (measured(0, sampler.propose([], [], 0).configuration).cost_per_million_requests or np.inf) / optimum
 
     assert first_cost(before) < 1.2 < first_cost([])
+
+
+@pytest.mark.parametrize("count", [20, 200])
+def test_what_another_study_measured_is_brought_to_this_ones_level(count: int) -> None:
+    configurations = list(GRID)
+    candidates = candidates_of(GRID, configurations, lambda one: 0.04 * float(one["cpu_cores"]))
+    known = [measured(number, one) for number, one in enumerate(configurations)]
+    truth = np.log([one.capacity_qps.value if one.capacity_qps else np.nan for one in known])
+    some = np.random.default_rng(1).integers(0, len(truth), count)
+    earlier = trials(some.tolist(), (truth[some] - 2.0).tolist())  # a service that is seven times slower
+    served = np.flatnonzero(~np.isnan(truth))
+    found = Surrogate(candidates, (candidates, earlier.only(~np.isnan(earlier.log_capacity))))
+    own = trials(served[[3, 11]].tolist(), truth[served[[3, 11]]].tolist())
+    ((_, first),) = found.predict(Trials.none(), np.zeros(0, dtype=np.int64))
+    assert np.corrcoef(first.middle()[served], truth[served])[0, 1] > 0.9
+    assert found.carried is not None
+    assert np.median(np.abs(found.carried.predict(own).middle()[served] - truth[served])) < 0.25
 
 
 def test_an_explanation_names_what_matters() -> None:

@@ -51,7 +51,7 @@ class Trials:
     `log_capacity` is that of a complete trial, or the bound that a pruned one proved. `log_saturated` is the throughput
     at full load, whatever the latency: what most trials show, however they end. `measured` has a column for each of
     MEASURED. Both are nan where not known. `error` is the standard deviation of a log capacity, nan where nobody knows
-    it. `earlier` marks trials of another study.
+    it.
     """
 
     index: Ints
@@ -59,14 +59,13 @@ class Trials:
     log_capacity: Floats
     log_saturated: Floats
     measured: Floats
-    earlier: NDArray[np.bool_]
     error: Floats
 
     @classmethod
     def none(cls) -> Trials:
         """Before the first."""
         whole, empty = np.zeros(0, dtype=np.int64), np.zeros(0)
-        return cls(whole, whole, empty, empty, np.zeros((0, len(MEASURED))), np.zeros(0, dtype=bool), empty)
+        return cls(whole, whole, empty, empty, np.zeros((0, len(MEASURED))), empty)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -80,21 +79,16 @@ class Trials:
         return Trials(*(array[which] for array in self._arrays()))
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
-        return (
-            self.index, self.state, self.log_capacity, self.log_saturated, self.measured, self.earlier, self.error
-        )  # fmt: skip
+        return (self.index, self.state, self.log_capacity, self.log_saturated, self.measured, self.error)
 
     @property
     def throughputs(self) -> Floats:
-        """What tells how fast this service is: log capacities and bounds, and before any the throughputs at full load;
-        those of this study, and before any those of earlier ones.
-        """
+        """What tells how fast this service is: log capacities and bounds, else throughputs at full load."""
         capacities = np.where(self.state <= 1, self.log_capacity, np.nan)  # complete or pruned
-        for which in (~self.earlier, self.earlier):
-            for known in (capacities, self.log_saturated):
-                found = known[which & ~np.isnan(known)]
-                if len(found):
-                    return np.asarray(found)
+        for known in (capacities, self.log_saturated):
+            found = known[~np.isnan(known)]
+            if len(found):
+                return np.asarray(found)
         return np.zeros(0)
 
 

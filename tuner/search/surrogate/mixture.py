@@ -1,5 +1,6 @@
-"""Four experts, each weighted by how well it has predicted the trials so far: the network, the network with its doubts
-doubled, the network without being told what parameters mean, and a Gaussian process that knows nothing of services.
+"""Experts, each weighted by how well it has predicted the trials so far: the network, the network with its doubts
+doubled, the network without being told what parameters mean, a Gaussian process that knows nothing of services, and
+after a warm start the network that is shown the trials of other studies too.
 
 The weights are those of Bayes' rule with a fixed share (Herbster and Warmuth, Tracking the Best Expert, 1998): some of
 each is returned with every trial, so that an expert that was wrong early is heard again.
@@ -15,13 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.search.surrogate.carried_over import CarriedOver
 from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
 from tuner.search.surrogate.gaussian_process import GaussianProcess
 from tuner.search.surrogate.inference import SurrogateNetwork
 from tuner.search.surrogate.predict import Prediction, Predictor, load_network
 
-_NETWORK, _DOUBTED, _ROLELESS, _PROCESS = range(4)
-_AT_FIRST = (0.45, 0.3, 0.15, 0.1)
+_NETWORK, _DOUBTED, _ROLELESS, _PROCESS, _CARRIED = range(5)
+_AT_FIRST = (0.45, 0.3, 0.15, 0.1, 0.0)
+_CARRIED_FIRST = 0.3  # of the weight, where there are trials of other studies
 _DOUBLED = 2.0
 _SHARE = 0.03
 _MAX = 4.0  # how much one trial's log density may count: one outlier decides nothing
@@ -62,11 +65,12 @@ class Surrogate:
     """Predictions for one space. The same trials in the same order give the same predictions."""
 
     def __init__(
-        self, candidates: Candidates, before: Candidates | None = None, earlier: Trials | None = None,
-        weights: Path | None = None,
-    ) -> None:  # fmt: skip
-        self._candidates, self._before, self._earlier, self._file = candidates, before, earlier, weights
+        self, candidates: Candidates, earlier: tuple[Candidates, Trials] | None = None, weights: Path | None = None
+    ) -> None:
+        self._candidates, self._earlier, self._file = candidates, earlier, weights
         self._gaussian_process = GaussianProcess(candidates)
+        share = _CARRIED_FIRST if earlier is not None else 0.0
+        self._at_first: Weights = (*(one * (1 - share) for one in _AT_FIRST[:-1]), share)
         self._judged: dict[tuple[tuple[int, int], ...], Judgement] = {}
 
     @cached_property
@@ -76,12 +80,17 @@ class Surrogate:
     @cached_property
     def network(self) -> Predictor:
         """Loaded when it is first asked."""
-        return Predictor(self._candidates, self._before, self._earlier, network=self._loaded)
+        return Predictor(self._candidates, network=self._loaded)
+
+    @cached_property
+    def carried(self) -> CarriedOver | None:
+        """The same network, which is shown other studies' trials too; None where there are none."""
+        return None if self._earlier is None else CarriedOver(self._candidates, *self._earlier, self._loaded)
 
     @cached_property
     def roleless(self) -> Predictor:
         """The same network, which is not told of roles."""
-        return Predictor(self._candidates, self._before, self._earlier, roles=False, network=self._loaded)
+        return Predictor(self._candidates, roles=False, network=self._loaded)
 
     @cached_property
     def _has_roles(self) -> bool:
@@ -89,6 +98,8 @@ class Surrogate:
 
     def predict(self, trials: Trials, pending: Ints) -> list[tuple[float, Prediction]]:
         """The experts' predictions with their weights. Pending trials are taken to show what is expected of them."""
+        if self.carried is not None and not len(trials):  # nobody else knows anything of this service
+            return [(1.0, self.carried.predict(self._with_pending(self.carried, trials, pending)))]
         weights = self.weights(trials)
         found: list[tuple[float, Prediction]] = []
         if weights[_NETWORK] + weights[_DOUBTED] > _HEARD:
@@ -98,6 +109,9 @@ class Surrogate:
         if self._has_roles and weights[_ROLELESS] > min(heard, max(weights)):
             roleless = self.roleless.predict(self._with_pending(self.roleless, trials, pending))
             found.append((weights[_ROLELESS], roleless))
+        if self.carried is not None and weights[_CARRIED] > _HEARD:
+            carried = self.carried.predict(self._with_pending(self.carried, trials, pending))
+            found.append((weights[_CARRIED], carried))
         if weights[_PROCESS] > _HEARD:
             known = self._with_pending(self._gaussian_process, trials, pending)
             found.append((weights[_PROCESS], self._gaussian_process.predict(known)))
@@ -114,6 +128,8 @@ class Surrogate:
             experts += [(weights[_NETWORK], network), (weights[_DOUBTED], _doubted(network))]
         if self._has_roles and weights[_ROLELESS] > _HEARD:
             experts.append((weights[_ROLELESS], self.roleless.predict(others, at)))
+        if self.carried is not None and weights[_CARRIED] > _HEARD:
+            experts.append((weights[_CARRIED], self.carried.predict(others, at)))
         if weights[_PROCESS] > _HEARD:
             experts.append((weights[_PROCESS], self._gaussian_process.predict(others, at, fitted_to=trials)))
         means = [one.middle() for _, one in experts]
@@ -123,7 +139,7 @@ class Surrogate:
 
     def weights(self, trials: Trials) -> Weights:
         """What each expert has earned by its predictions of these trials."""
-        return self.judge(trials)[-1].weights if len(trials) else _AT_FIRST
+        return self.judge(trials)[-1].weights if len(trials) else self._at_first
 
     def trust(self, trials: Trials) -> float:
         """In the network, in whatever way it is asked."""
@@ -132,7 +148,7 @@ class Surrogate:
     def judge(self, trials: Trials) -> list[Judgement]:
         """Each trial against what the experts predicted from those before it."""
         found: list[Judgement] = []
-        weights: Weights = _AT_FIRST
+        weights: Weights = self._at_first
         for number in range(len(trials)):
             key = tuple(zip(trials.index[: number + 1].tolist(), trials.state[: number + 1].tolist(), strict=True))
             if key not in self._judged:
@@ -146,14 +162,15 @@ class Surrogate:
         network = self.network.predict(before, trial.index)
         roleless = self.roleless.predict(before, trial.index) if self._has_roles else network
         experts = [network, _doubted(network), roleless, self._gaussian_process.predict(before, trial.index)]
+        experts.append(network if self.carried is None else self.carried.predict(before, trial.index))
         level_known = len(before.throughputs) > 0
         density = np.array([_log_density(one, trial, level_known=level_known) for one in experts])
         raised = np.array(weights) * np.exp(np.maximum(density - density.max(), -_MAX))
-        after = (1 - _SHARE) * raised / raised.sum() + _SHARE * np.array(_AT_FIRST)
+        after = (1 - _SHARE) * raised / raised.sum() + _SHARE * np.array(self._at_first)
         measured = float(trial.log_capacity[0]) if trial.state[0] == 0 else None
         return Judgement(list(zip(weights, experts, strict=True)), measured, tuple(after.tolist()))
 
-    def _with_pending(self, model: Predictor | GaussianProcess, trials: Trials, pending: Ints) -> Trials:
+    def _with_pending(self, model: Predictor | CarriedOver | GaussianProcess, trials: Trials, pending: Ints) -> Trials:
         if not len(pending):
             return trials
         expected = model.predict(trials, pending)
@@ -162,8 +179,7 @@ class Surrogate:
         return trials.plus(
             Trials(
                 pending, state, np.where(serves, expected.middle(), 0.0), np.full(len(pending), np.nan),
-                np.full((len(pending), trials.measured.shape[1]), np.nan), np.zeros(len(pending), dtype=bool),
-                np.full(len(pending), np.nan),
+                np.full((len(pending), trials.measured.shape[1]), np.nan), np.full(len(pending), np.nan),
             )
         )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -80,28 +80,25 @@ def _threads() -> ThreadpoolController:
 
 
 class Predictor:
-    """The network with one space's configurations encoded. `earlier` are trials of other studies, of `before`. Without
+    """The network with one space's configurations encoded, and after them those of another study, `before`. Without
     `roles` it is not told what parameters mean.
     """
 
     def __init__(
-        self, candidates: Candidates, before: Candidates | None = None, earlier: Trials | None = None, *,
-        roles: bool = True, network: SurrogateNetwork | None = None,
+        self, candidates: Candidates, before: Candidates | None = None, *, roles: bool = True,
+        network: SurrogateNetwork | None = None,
     ) -> None:  # fmt: skip
         self._network = load_network() if network is None else network
         space = space_of(candidates, before, roles=roles)
         self._log_price = np.nan_to_num(space.log_price)
         self._count = len(candidates)
-        found = Trials.none() if earlier is None else earlier
-        self._earlier = replace(found, index=found.index + self._count)
         self._encoded = encode(space)
 
     def predict(self, trials: Trials, which: Ints | None = None) -> Prediction:
         """For some configurations, or all."""
         asked = np.arange(self._count) if which is None else which
-        seen = trials.plus(self._earlier)
-        rows, middle = trial_rows(seen, self._log_price[seen.index])
-        tried = self._encoded.only(seen.index)
+        rows, middle = trial_rows(trials, self._log_price[trials.index])
+        tried = self._encoded.only(trials.index)
         with _threads().limit(limits=1, user_api="blas"):
             known = self._network.known(tried, rows)
             parts = [

@@ -72,8 +72,6 @@ def trials_of(
     number_of: Callable[[TrialRecord], int | None],
     space: SearchSpace,
     limit_ms: float | None,
-    *,
-    earlier: bool = False,
 ) -> Trials:
     """Those that proved something. `number_of` says where a record's configuration stands among the candidates."""
     rows: list[tuple[int, int, float, float, list[float], float]] = []
@@ -92,7 +90,7 @@ def trials_of(
         return Trials.none()
     index, states, log_capacity, log_saturated, measured, error = (np.array(one) for one in zip(*rows, strict=True))
     error = np.hypot(error, _launch_spread(index, states, log_capacity))
-    return Trials(index, states, log_capacity, log_saturated, measured, np.full(len(rows), earlier), error)
+    return Trials(index, states, log_capacity, log_saturated, measured, error)
 
 
 def _launch_spread(index: Ints, states: Ints, log_capacity: Floats) -> float:

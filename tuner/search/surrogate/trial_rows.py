@@ -13,20 +13,21 @@ if TYPE_CHECKING:
 
 
 def trial_rows(trials: Trials, log_price: F32 | Floats) -> tuple[F32, float]:
-    """(T, TRIAL_WIDTH), and the log capacity that is 0 in it: the mean of the throughputs known, of this study before
-    others', capacities and bounds before throughputs at full load. `log_price` (T) is that of what was tried.
+    """(T, TRIAL_WIDTH), and the log capacity that is 0 in it: the mean of the throughputs known,
+    capacities and bounds before throughputs at full load. `log_price` (T) is that of what was tried.
     """
     complete, pruned = trials.state == 0, trials.state == 1
     middle, known_level = _middle(trials)
     over = trials.log_capacity - middle
-    cost = np.where(complete & ~trials.earlier, log_price - trials.log_capacity, np.nan)
+    cost = np.where(complete, log_price - trials.log_capacity, np.nan)
     costed = ~np.isnan(cost)
     cheapest = cost[costed].min() if costed.any() else 0.0
     above = np.where(costed, cost - cheapest, 0.0)
     known_error = ~np.isnan(trials.error) & complete
     figures = [
         np.where(complete, over, 0.0), np.where(pruned, over, 0.0), np.full(len(trials), known_level),
-        trials.earlier, ~np.isnan(trials.log_saturated), np.nan_to_num(trials.log_saturated - middle), above,
+        # The network could be told here that a trial is of another study, but learns more as `CarriedOver` shows it.
+        np.zeros(len(trials)), ~np.isnan(trials.log_saturated), np.nan_to_num(trials.log_saturated - middle), above,
         costed, costed & (above <= 0), known_error,
         np.where(known_error, np.nan_to_num(trials.error).clip(0, 1) * 4, 0.0),
     ]  # fmt: skip
@@ -38,9 +39,8 @@ def trial_rows(trials: Trials, log_price: F32 | Floats) -> tuple[F32, float]:
 
 def _middle(trials: Trials) -> tuple[float, bool]:
     capacity = np.where(trials.state <= 1, trials.log_capacity, np.nan)
-    for mine in (~trials.earlier, trials.earlier):
-        for throughput in (capacity, trials.log_saturated):
-            known = throughput[mine & ~np.isnan(throughput)]
-            if len(known):
-                return float(known.mean()), True
+    for throughput in (capacity, trials.log_saturated):
+        known = throughput[~np.isnan(throughput)]
+        if len(known):
+            return float(known.mean()), True
     return 0.0, False
