@@ -14,7 +14,10 @@ from training.search.draw import Draw
 from training.search.hardware import Accelerator, GpuShares, accelerators, core_price, slices
 from training.search.knobs import Knobs
 from training.search.spaces import MAX_CHOICES, SpaceBuilder
-from training.search.truth import Served, Services, services
+from training.search.truth import Served, Services, constrained, services
+
+_FULL = 0.35  # of the services have all parameters that a container's spec usually has, with few choices each
+_SINGLE_THREADED = 0.35  # where nothing says how many threads there are: as of an interpreter with a global lock
 
 
 def soft_min(one: Tensor, other: Tensor, sharp: Tensor) -> Tensor:
@@ -109,14 +112,17 @@ def batching(draw: Draw, size: int, configurations: int) -> Services:
         torch.where(by_cores, 0.95, 0.4), fails, _price(draw, space, parameters, given, hardware) * copies,
         _physics(draw, space, parameters, given, hardware),
     )  # fmt: skip
-    return services(draw, space, valid, served)
+    made = services(draw, space, valid, served)
+    together = given.threads * given.workers / given.cores
+    return constrained(draw, made, together, draw.one_of([1, 1, 2, 4], None, *column))
 
 
 def _declared(draw: Draw, space: SpaceBuilder) -> tuple[_Parameters, _Hardware, Knobs]:
     """All parameters that there may be; about a third of the services have no GPU, some shares of one from none on."""
     size = space.size
-    kind = draw.uniform(0, 1, size)
-    on_cpu, hybrid, by_instance = kind < 0.3, (kind > 0.3) & (kind < 0.42), kind > 0.85
+    kind, full = draw.uniform(0, 1, size), draw.chance(_FULL, size)
+    on_cpu, by_instance = kind < torch.where(full, 0.6, 0.3), kind > 0.85
+    hybrid = ~on_cpu & (kind < 0.42)
     copies = "workers" if draw.generator.initial_seed() % 3 else "instances"
     machines = "instance_type" if draw.generator.initial_seed() % 2 else ""
     numbers = torch.arange(MAX_CHOICES, device=draw.device).float().expand(size, -1)
@@ -136,6 +142,7 @@ def _declared(draw: Draw, space: SpaceBuilder) -> tuple[_Parameters, _Hardware, 
     )
     for slot in (parameters.workers, parameters.threads, parameters.spread, parameters.memory, parameters.copies):
         space.slots[slot].present &= ~by_instance | draw.chance(0.3, size)
+    _fill(space, parameters, full)
     space.slots[parameters.cores].present &= ~by_instance
     hardware = _Hardware(
         accelerators(draw, space, 0.5 * (~on_cpu) * (~by_instance), several=0.25 * (~on_cpu)),
@@ -148,6 +155,21 @@ def _declared(draw: Draw, space: SpaceBuilder) -> tuple[_Parameters, _Hardware, 
     return parameters, hardware, Knobs(space, 0.3, ("engine", 0.25))
 
 
+def _fill(space: SpaceBuilder, parameters: _Parameters, full: Tensor) -> None:
+    """Gives services what most specs let a search choose: what helps only together is then all there."""
+    draw, size = space.draw, space.size
+    usual = {
+        parameters.cores: 0.95, parameters.batch: 0.85, parameters.workers: 0.8, parameters.threads: 0.65,
+        parameters.memory: 0.6, parameters.delay: 0.5,
+    }  # fmt: skip
+    for number, slot in enumerate(space.slots):
+        if number in usual:
+            slot.present = torch.where(full, draw.chance(usual[number], size), slot.present)
+            slot.count = torch.where(full, torch.minimum(slot.count, draw.integers(2, 7, size)), slot.count)
+        else:
+            slot.present = slot.present & (~full | draw.chance(0.3, size))
+
+
 def _given(
     draw: Draw, space: SpaceBuilder, parameters: _Parameters, hardware: _Hardware, eager: Tensor
 ) -> _Given:  # fmt: skip
@@ -155,7 +177,8 @@ def _given(
     is_machine = space.has(parameters.instance)
     machine_cores = space.chosen(parameters.instance, hardware.machine_cores)
     cores = torch.where(is_machine, machine_cores, space.value(parameters.cores, 4.0))
-    workers, threads = space.value(parameters.workers, 1.0), space.value(parameters.threads, 0.0)
+    single = draw.chance(_SINGLE_THREADED, space.size, 1).float()
+    workers, threads = space.value(parameters.workers, 1.0), space.value(parameters.threads, single)
     share = hardware.shared.compute()
     machine_gpu = space.chosen(parameters.instance, hardware.machine_gpu.float()) > 0
     queued = space.has(parameters.queue)

@@ -14,7 +14,7 @@ from training.search.draw import Draw
 from training.search.hardware import accelerators, core_price
 from training.search.knobs import Knobs
 from training.search.spaces import MAX_CHOICES, SpaceBuilder
-from training.search.truth import Served, Services, services, unknown_physics
+from training.search.truth import Served, Services, constrained, services, unknown_physics
 
 _POWERS = [1.0, 2, 4, 8, 16]
 
@@ -77,7 +77,7 @@ def language(draw: Draw, size: int, configurations: int) -> Services:
         none.nan_to_num(0.3), torch.zeros_like(valid), accelerator.price(alone=True) * gpus + 4 * core + fixed,
         accelerator.physics(torch.ones_like(rate), torch.ones_like(rate), torch.ones_like(valid), none, none),
     )  # fmt: skip
-    return _kept(draw, services(draw, space, valid, served), gpus, draw.one_of([2, 4, 8, 16, 64], None, *column))
+    return constrained(draw, services(draw, space, valid, served), gpus, draw.one_of([2, 4, 8, 16, 64], None, *column))
 
 
 def diffusion(draw: Draw, size: int, configurations: int) -> Services:
@@ -120,16 +120,7 @@ def diffusion(draw: Draw, size: int, configurations: int) -> Services:
         accelerator.price(alone=True) * gpus + core + 0.1 * fixed,
         accelerator.physics(torch.ones_like(rate), torch.ones_like(rate), torch.ones_like(valid), none, none),
     )  # fmt: skip
-    return _kept(draw, services(draw, space, valid, served), split, draw.one_of([4, 8, 8, 16], None, *column))
-
-
-def _kept(draw: Draw, made: Services, size: Tensor, max_size: Tensor) -> Services:
-    """Without the configurations that a constraint forbids, such as `tensor * pipeline <= 8`; in some spaces."""
-    allowed = (size <= max_size) | draw.chance(0.3, len(size), 1)
-    valid = made.spaces.valid & torch.where((allowed & made.spaces.valid).sum(1, keepdim=True) >= 8, allowed, True)
-    return made._replace(
-        spaces=made.spaces._replace(valid=valid), log_capacity=torch.where(valid, made.log_capacity, torch.nan)
-    )
+    return constrained(draw, services(draw, space, valid, served), split, draw.one_of([4, 8, 8, 16], None, *column))
 
 
 def anything(draw: Draw, size: int, configurations: int) -> Services:
@@ -142,13 +133,18 @@ def anything(draw: Draw, size: int, configurations: int) -> Services:
         space.categories(role, chance, 12) for role, chance in (("", 0.3), ("engine", 0.2), ("instance_type", 0.3))
     ]
     valid = space.configurations(configurations)
-    logs = torch.zeros(valid.shape, device=draw.device)
-    latency, price = torch.zeros_like(logs), torch.zeros_like(logs)
+    stages = [torch.zeros(valid.shape, device=draw.device) for _ in range(2)]
+    latency, price = torch.zeros_like(stages[0]), torch.zeros_like(stages[0])
     for slot in slots:
         categorical = space.slots[slot].categorical
-        logs = logs + space.chosen(slot, _curve(draw, size, categorical, 1.0))
+        effect, first = space.chosen(slot, _curve(draw, size, categorical, 1.0)), draw.chance(0.5, *column)
+        stages = [stages[0] + effect * first, stages[1] + effect * ~first]
         latency = latency + space.chosen(slot, _curve(draw, size, categorical, 1.0))
         price = price + space.chosen(slot, _curve(draw, size, categorical, 0.7))
+    # A chain is as fast as its slower stage: what speeds up one helps only together with what speeds up the other.
+    sharp, apart = draw.log_uniform(1.5, 12, *column), draw.normal(*column) * 0.5
+    slower = -torch.logaddexp(-sharp * stages[0], -sharp * (stages[1] + apart)) / sharp
+    logs = torch.where(draw.chance(0.4, *column), slower, stages[0] + stages[1])
     along = draw.uniform(-1, 1, *column)
     latency = latency * draw.uniform(0, 1, *column) - along * logs
     _, fixed = core_price(draw, *column)

@@ -57,7 +57,7 @@ def services(draw: Draw, space: SpaceBuilder, valid: Tensor, served: Served) -> 
     limit = _quantile(latency, fits, draw.uniform(0.04, 0.97, shape[0]))
     profiled = draw.chance(0.6, shape[0], 1)
     over = latency - limit[:, None]
-    capacity, log_p99 = _under_limit(draw, rate, over, profiled)
+    capacity, log_p99 = _under_limit(draw, rate, over, limit[:, None], profiled)
     outcome = torch.where((log_p99 > 0) | (capacity < rate - 4), 2, 0)
     outcome = torch.where(served.need > 1, torch.where(draw.chance(0.1, shape[0], 1), 3, 1), outcome)
     unlucky = draw.chance(0.08, shape[0], 1) & draw.chance(0.05, *shape)
@@ -72,6 +72,15 @@ def services(draw: Draw, space: SpaceBuilder, valid: Tensor, served: Served) -> 
     spaces = space.spaces(_price(draw, space, served.price), physics, valid)
     log_capacity = torch.where((outcome == 0) & valid, capacity, torch.nan)
     return Services(spaces, log_capacity, rate, outcome, measured)
+
+
+def constrained(draw: Draw, made: Services, size: Tensor, max_size: Tensor) -> Services:
+    """Without the configurations that a constraint forbids, such as `tensor * pipeline <= 8`; in some spaces."""
+    allowed = (size <= max_size) | draw.chance(0.3, len(size), 1)
+    valid = made.spaces.valid & torch.where((allowed & made.spaces.valid).sum(1, keepdim=True) >= 8, allowed, True)
+    return made._replace(
+        spaces=made.spaces._replace(valid=valid), log_capacity=torch.where(valid, made.log_capacity, torch.nan)
+    )
 
 
 def unknown_physics(valid: Tensor) -> Tensor:
@@ -89,15 +98,18 @@ def _quantile(values: Tensor, which: Tensor, share: Tensor) -> Tensor:
     )
 
 
-def _under_limit(draw: Draw, rate: Tensor, over: Tensor, profiled: Tensor) -> tuple[Tensor, Tensor]:
+def _under_limit(draw: Draw, rate: Tensor, over: Tensor, limit: Tensor, profiled: Tensor) -> tuple[Tensor, Tensor]:
     """Log capacity, and the log of p99 over its limit. A profile tells the latency at full throughput: what is above
     the limit does not serve. A search under a limit finds the rate that it allows, the lower the closer the latency.
     """
     size = len(rate)
     slack = over.clamp(-30, 0).exp()
     usable = 1 - slack ** draw.uniform(0.5, 2.0, size, 1) * draw.uniform(0.0, 1.0, size, 1)
-    # By M/M/1: the 99th percentile of the wait is ln(100) over what is left of the rate.
-    room = (1 - slack).clamp(min=1e-4) * draw.log_uniform(3, 1000, size, 1)
+    # By M/M/1: the 99th percentile of the wait is ln(100) over what is left of the rate. So of twice the workers more
+    # than twice as much is usable; some services do not show that.
+    pooled = (rate + limit).clamp(-10, 15).exp() * draw.log_uniform(0.3, 3, size, 1)
+    alike = draw.log_uniform(3, 1000, size, 1)
+    room = (1 - slack).clamp(min=1e-4) * torch.where(draw.chance(0.5, size, 1), pooled, alike)
     queueing = (1 - 4.6 / room).clamp(min=1e-3)
     usable = torch.where(draw.chance(0.4, size, 1), queueing, usable).clamp(min=1e-3)
     capacity = torch.where(profiled, rate, rate + usable.log())
