@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from training.search.carry_over import carry_over
 from training.search.contexts import counts, search, show, sister, wander
 from training.search.draw import Draw
 from training.search.model.encoding import encode
@@ -87,3 +88,17 @@ def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
     save_weights(first, tmp_path / "weights.safetensors")
     load_weights(second, tmp_path / "weights.safetensors")
     assert all(torch.equal(one, other) for one, other in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_fine_tuning_is_carried_over_to_other_weights(tmp_path: Path) -> None:
+    earlier, new = tmp_path / "earlier", tmp_path / "new"
+    networks = {name: SurrogateModule() for name in ("old", "tuned", "new")}
+    for folder, name, file in ((earlier, "old", "base"), (earlier, "tuned", "without-one"), (new, "new", "base")):
+        folder.mkdir(exist_ok=True)
+        save_weights(networks[name], folder / f"weights-{file}.safetensors")
+    (written,) = carry_over(earlier, new)
+    found = SurrogateModule()
+    load_weights(found, written)
+    states = {name: one.state_dict() for name, one in networks.items()}
+    for key, value in found.state_dict().items():
+        assert torch.allclose(value, states["new"][key] + states["tuned"][key] - states["old"][key], atol=1e-6)
