@@ -15,9 +15,7 @@ from pathlib import Path
 import torch
 
 from training.search.model.network import SurrogateModule
-from training.search.weights import load_weights, save_weights
-
-BASE = "weights-base.safetensors"
+from training.search.weights import BASE, load_weights, save_weights
 
 
 def carry_over(earlier: Path, new: Path) -> list[Path]:

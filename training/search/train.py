@@ -2,7 +2,8 @@
 
 First on made-up services, then, with `--finetune TABLES`, a little on measured ones: once per source on all the others
 (`weights-without-SOURCE.safetensors`, by which that source can be reported on), and once on all. The minutes are those
-of everything. Seeded; weights are written every 20 seconds, on a CPU every 3 minutes; `--start FILE` goes on from them.
+of everything. Seeded; weights are written every 20 seconds, on a CPU every 3 minutes. `--start FILE` goes on from them,
+`--start FOLDER` from those of an earlier run, each source's from its own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from training.search.optimizers import Optimizers
 from training.search.prior import draw_services, only
 from training.search.tables import Tables, sources
 from training.search.truth import Services
-from training.search.weights import load_weights, save_weights
+from training.search.weights import BASE, load_weights, save_weights
 
 _TOKENS = {"cuda": 131_072, "cpu": 6_144}  # configurations in a batch
 _SIZES = ((64, 0.2), (128, 0.4), (224, 0.3), (512, 0.1))  # configurations of a space, and how often
@@ -203,7 +204,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=_RATE)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--start", type=Path, help="weights to go on from")
+    parser.add_argument("--start", type=Path, help="weights, or a folder of them, to go on from")
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--finetune", type=Path, help="folder of measured tables, a folder per source")
     parser.add_argument("--finetune-seconds", type=float, default=15.0, help="per source left out")
@@ -216,7 +217,7 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     network = SurrogateModule().to(device)
     if asked.start:
-        load_weights(network, asked.start)
+        load_weights(network, asked.start / BASE if asked.start.is_dir() else asked.start)
     measured = {} if asked.finetune is None else sources(asked.finetune)
     tables = {name: Tables(paths, device) for name, paths in measured.items()}
     held = held_out(device, tables)
@@ -224,12 +225,14 @@ def main() -> None:
     source = BatchSource(device, asked.seed * 10**7)
     left = asked.minutes * 60 - (time.monotonic() - begun) - rounds * asked.finetune_seconds
     print(f"{sum(one.numel() for one in network.parameters()):,} weights on {device}", flush=True)
-    train(network, source, max(0.0, left), asked.rate, asked.out / "weights-base.safetensors", held)
+    train(network, source, max(0.0, left), asked.rate, asked.out / BASE, held)
     for without in [*measured, None] if measured else []:
         paths = [path for name, some in measured.items() if name != without for path in some]
         tuned = copy.deepcopy(network)
         mixed = BatchSource(device, asked.seed * 10**7 + 5 * 10**6, Tables(paths, device))
         name = "weights-all.safetensors" if without is None else f"weights-without-{without}.safetensors"
+        if asked.start and (asked.start / name).is_file():
+            load_weights(tuned, asked.start / name)
         shown = {without: held[without]} if without is not None else {}
         train(tuned, mixed, asked.finetune_seconds, asked.rate / 5, asked.out / name, shown)
     (asked.out / "training.json").write_text(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+BASE = "weights-base.safetensors"  # in a folder of a training: before any fine-tuning
 _TYPES = {"F32": "<f4", "F16": "<f2"}
 
 
