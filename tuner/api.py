@@ -298,6 +298,8 @@ def _check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
             f"a budget of {duration(limits.seconds)} buys no trial: one may take {duration(first_s)} of load alone\n"
             "Give more time, or make trials shorter (load.max_trial)."
         )
+    if limits.cost == 0:
+        raise UsageError("`max_cost` of 0 buys no trial; give an amount of money, such as 2.50")
     priced = any(known_price(loaded, runner, one) for one in loaded.space.sample(_FEW, seed=0))
     if limits.cost is not None and not priced:
         raise UsageError("`max_cost`: nothing in this spec has a price\nGive prices (`prices:`), or `budget`.")

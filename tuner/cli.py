@@ -15,7 +15,7 @@ import click
 from search_spaces.masking import MaskedStream
 from search_spaces.reading import shown
 from tuner import __version__
-from tuner.commands.options.front import FrontDoor
+from tuner.commands.options.front import FrontDoor, open_closed_streams
 from tuner.commands.options.groups import gate_options, plan_options, run_options, share_options, verify_options
 from tuner.commands.options.types import FORMATS, MAX_SEED, PATH, RUNNERS, Format, Rate
 from tuner.errors import ExitCode, TuneError
@@ -352,6 +352,7 @@ for _command in cli.commands.values():
 def main(arguments: list[str] | None = None) -> None:
     """Run, and turn every error into one to three lines and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    open_closed_streams()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _interrupt)
     out, err = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
@@ -365,8 +366,11 @@ def _run(arguments: list[str]) -> None:
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
     except click.ClickException as error:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "tune"
-        message = " ".join(error.format_message().split())  # click lists choices in a line each
-        _fail(f"{message}\n`{path} --help` says what there is.", ExitCode.USAGE, arguments)
+        _fail(
+            f"{' '.join(error.format_message().split())}\n`{path} --help` says what there is.",
+            ExitCode.USAGE,
+            arguments,
+        )
     except (KeyboardInterrupt, click.Abort):
         sys.exit(ExitCode.INTERRUPTED)
     except TuneError as error:

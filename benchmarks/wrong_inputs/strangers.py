@@ -76,6 +76,9 @@ STRANGERS: tuple[Case, ...] = (
            ("verify", "good", "--prometheus", "http://127.0.0.1:9", "--metric", "m", "--end", end))
       for end in ("0", "nan", "1e20")),
     Case("flags", "a command misspelt", 2, "No such command 'verfy': is it verify", ("verfy", "good")),
+    Case("flags", "money for nothing", 2, "--max-cost of 0 buys no trial", (*_RUN, "--max-cost", "0")),
+    *(Case("flags", f"a storage of {url}", 2, "--storage in memory keeps nothing", (*_RUN, "--storage", url))
+      for url in ("sqlite://", "sqlite:///:memory:")),
     Case("flags", "no shell", 2, r"Choose from: bash, zsh, fish\n", ("completion",)),
     Case("flags", "a spec for a catalogue", 2, "is no price catalogue", ("prices", "spec.yaml")),
     Case("flags", "no Job", 2, r"there is no file job.yaml\n$", ("controller", "--job", "job.yaml")),

@@ -284,3 +284,8 @@ def test_the_help_of_every_command_is_whole_at_80_columns() -> None:
     for name, command in cli.commands.items():
         sentence = str(command.help).splitlines()[0].removesuffix(".")
         assert re.search(rf"^  {name} +{re.escape(sentence)}\.$", page, re.MULTILINE), name
+
+
+def test_a_closed_standard_stream_is_no_error() -> None:
+    closed = ("sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-m", "tuner.cli", "schema")
+    assert subprocess.run(closed, check=False, timeout=60).returncode == 0

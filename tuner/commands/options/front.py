@@ -1,8 +1,10 @@
-"""The front door of the command line: `tune spec.yaml` without a command's name."""
+"""The front door of the command line: `tune spec.yaml` without a command's name, and the standard streams."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -41,3 +43,10 @@ class FrontDoor(click.Group):
 
 def _is_spec(word: str) -> bool:
     return word.lower().endswith((".yaml", ".yml")) or Path(word).is_file()
+
+
+def open_closed_streams() -> None:
+    """Where the caller has closed one (`>&-`), the next file that is opened would take its place."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115

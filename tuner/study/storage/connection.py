@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from search_spaces.masking import harmless_url, remember_url
-from tuner.errors import UnfitEnvironmentError
+from tuner.errors import UnfitEnvironmentError, UsageError
 
 
 def sqlite_url(folder: Path) -> str:
@@ -20,9 +20,11 @@ def sqlite_url(folder: Path) -> str:
 
 def with_driver(url: str) -> str:
     """Which driver `postgresql://` means depends on SQLAlchemy's version; ours is psycopg 3. From here on the URL's
-    password is masked.
+    password is masked. Raises UsageError for a database in memory, which every look at it would find empty.
     """
     remember_url(url)
+    if url.startswith("sqlite:") and (":memory:" in url or not url.partition("//")[2].strip("/")):
+        raise UsageError("`storage` in memory keeps nothing; name a file, such as sqlite:///study.db")
     return url.replace("postgresql://", "postgresql+psycopg://", 1) if url.startswith("postgresql://") else url
 
 
