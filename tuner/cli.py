@@ -15,7 +15,7 @@ import click
 from search_spaces.masking import MaskedStream
 from search_spaces.reading import shown
 from tuner import __version__
-from tuner.commands.options.front import FrontDoor, open_closed_streams
+from tuner.commands.options.front import FrontDoor, open_closed_streams, usage_message
 from tuner.commands.options.groups import gate_options, plan_options, run_options, share_options, verify_options
 from tuner.commands.options.types import FORMATS, MAX_SEED, PATH, RUNNERS, Format, Rate
 from tuner.errors import ExitCode, TuneError
@@ -365,12 +365,7 @@ def _run(arguments: list[str]) -> None:
         code = cli.main(arguments, prog_name="tune", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
     except click.ClickException as error:
-        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "tune"
-        _fail(
-            f"{' '.join(error.format_message().split())}\n`{path} --help` says what there is.",
-            ExitCode.USAGE,
-            arguments,
-        )
+        _fail(usage_message(error), ExitCode.USAGE, arguments)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(ExitCode.INTERRUPTED)
     except TuneError as error:

@@ -50,3 +50,9 @@ def open_closed_streams() -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def usage_message(error: click.ClickException) -> str:
+    """What is wrong, in a line, though click lists choices in one each; and where to look."""
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "tune"
+    return f"{' '.join(error.format_message().split())}\n`{path} --help` says what there is."
