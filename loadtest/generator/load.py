@@ -77,7 +77,7 @@ class _Spent:
 
     @classmethod
     def so_far(cls) -> _Spent:
-        """Up to now."""
+        """What this process has spent since it began."""
         cpu_s, queued_s = time.process_time(), _queued_s()
         return cls(time.perf_counter(), cpu_s, queued_s)
 

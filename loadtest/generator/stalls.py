@@ -30,11 +30,11 @@ class StallWatch:
         self._beats: gevent.Greenlet | None = None
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Look for stalls from now on."""
         self._beats = gevent.spawn(self._beat)
 
     def stop(self) -> None:
-        """No more beats; what was seen stays."""
+        """Look for stalls no longer; those that were seen stay."""
         if self._beats is not None:
             self._beats.kill()
 

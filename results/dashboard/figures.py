@@ -190,7 +190,7 @@ def search(study: StudySummary) -> Figure:
 
 
 def histogram(probe: ProbeRecord | None, limit_ms: float | None) -> Figure:
-    """Latencies of one probe."""
+    """The distribution of the latencies of one probe."""
     if probe is None or not probe.histogram:
         return nothing("no histogram is stored")
     bounds, counts = bins(probe.histogram)

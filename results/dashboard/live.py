@@ -26,7 +26,7 @@ _SEEN = (Input("version", "data"), State("study", "value"))
 
 
 def connect(app: Dash, source: Source) -> None:
-    """Register every callback."""
+    """Register all callbacks of the page, for the studies of that source."""
     _watch(app, source)
     connect_running(app, source)
     _overview(app, source)

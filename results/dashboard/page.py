@@ -21,7 +21,7 @@ _GRAPH = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["
 
 
 def page(names: tuple[str, ...]) -> html.Div:
-    """The whole page, empty."""
+    """The whole page without a study in it; the callbacks of `live` fill it."""
     return html.Div(
         [
             dcc.Interval(id="clock", interval=1000),

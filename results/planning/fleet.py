@@ -250,7 +250,7 @@ class _Queue(NamedTuple):
     grew_s: float = 0.0
 
     def after(self, growth_s: float, step_s: float) -> _Queue:
-        """A step later."""
+        """The backlog a step of `step_s` seconds later, in which it grew by `growth_s` (below 0: shrank)."""
         grew_s = self.grew_s + step_s if growth_s > 0 else 0.0
         return _Queue(max(0.0, self.wait_s + growth_s), self.replicas, grew_s)
 

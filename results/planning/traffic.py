@@ -46,12 +46,12 @@ class Traffic:
 
     @property
     def mean_qps(self) -> float:
-        """The mean rate."""
+        """The mean rate over all steps."""
         return float(self.rates.mean())
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """How many seconds it lasts, before it begins again."""
         return self.step_s * len(self.rates)
 
     def scaled(self, peak_qps: float) -> Traffic:

@@ -26,6 +26,6 @@ class Outlook:
         return cls(expected, None if untried is None else float(untried))
 
     def stored(self) -> dict[str, Any]:
-        """The attribute's content."""
+        """The outlook as plain values, which the study keeps and `read` takes."""
         expected = {str(number): [one.mean, one.spread] for number, one in self.expected.items()}
         return {"expected": expected, "untried_improvement": self.untried_improvement}

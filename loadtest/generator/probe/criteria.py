@@ -25,12 +25,12 @@ class Criteria:
 
     @classmethod
     def of(cls, plan: LoadPlan, base_s: float) -> Criteria:
-        """Those of the plan."""
+        """The limits that a plan has, for a server of that base latency."""
         return cls(plan, base_s, limits(plan), tolerance_s(plan))
 
     @property
     def longest_s(self) -> float:
-        """The longest limit."""
+        """The longest limit on a time, in seconds: an answer may have to be waited for as long."""
         return max(limit.limit_s for limit in self.limits)
 
     @property

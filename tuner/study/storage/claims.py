@@ -33,7 +33,7 @@ class Claims:
 
     @staticmethod
     def sign(trial: optuna.Trial) -> None:
-        """Say whose it is."""
+        """Write into a trial which process, on which machine, measures it."""
         trial.set_user_attr(_OWNER, this_owner())
         trial.set_user_attr(_PLACE, this_place())
 
@@ -99,13 +99,13 @@ class Heart(threading.Thread):
             self.start()
 
     def run(self) -> None:
-        """The thread's own loop."""
+        """The loop of the thread: a sign of life every `BEAT_S` seconds, until `stop`."""
         while not self._done.wait(BEAT_S):
             with contextlib.suppress(Exception):  # the database may be away; the next beat comes soon
                 self.beat()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """End the signs of life: the trials may be taken up by another worker."""
         self._done.set()
 
 

@@ -36,7 +36,7 @@ class ToolMeasurement:
 
     @property
     def p99_ms(self) -> float | None:
-        """Of the whole answers."""
+        """The p99 of whole answers; None where the tool measured none."""
         return self.times.get("latency", {}).get(99.0)
 
 
@@ -83,7 +83,7 @@ class Best:
         return self
 
     def records(self) -> tuple[TrialRecord, ...]:
-        """A record per configuration."""
+        """The measurements as trials, one per configuration."""
         return tuple(_record(number, dict(key), one) for number, (key, one) in enumerate(self.rates.items()))
 
 
