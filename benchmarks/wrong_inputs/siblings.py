@@ -87,7 +87,7 @@ SIBLINGS: tuple[Case, ...] = (
     traffic(
         "trace-rate-column-ignored",
         "a rate by another name, at uneven times",
-        "time,Requests per second\n0,5\n60,50\n90,5\n",
+        "time,Requests per second\n0,5\n61,50\n90,5\n",
         2,
         r"t\.csv:1: 'requests per second' is not known",
     ),
