@@ -8,6 +8,7 @@ idle, in half the time it would take to serve eight plus a sixteenth of it for e
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -49,17 +50,20 @@ def _md4(arrivals: Floats, service_s: float, _: np.random.Generator) -> Floats:
 
 
 def _batch(arrivals: Floats, service_s: float, _: np.random.Generator) -> Floats:
-    times, done = arrivals.tolist(), np.empty(len(arrivals))
-    first, free = 0, 0.0
-    while first < len(times):
-        begin = max(free, times[first])
-        last = first
-        while last < len(times) and last - first < BATCH and times[last] <= begin:
-            last += 1
-        free = begin + batch_service_s(service_s, last - first)
-        done[first:last] = free
+    # Millions of requests, one batch after the other: what is done for each batch is kept to a few operations.
+    times, count = arrivals.tolist(), len(arrivals)
+    took_s = [batch_service_s(service_s, size) for size in range(BATCH + 1)]
+    ends_s: list[float] = []
+    begins = [0]
+    first, free_s = 0, 0.0
+    while first < count:
+        begin_s = max(free_s, times[first])
+        last = bisect_right(times, begin_s, first + 1, min(first + BATCH, count))
+        free_s = begin_s + took_s[last - first]
+        ends_s.append(free_s)
+        begins.append(last)
         first = last
-    return done - arrivals
+    return np.repeat(ends_s, np.diff(begins)) - arrivals
 
 
 _KINDS: dict[str, Callable[[Floats, float, np.random.Generator], Floats]] = {
