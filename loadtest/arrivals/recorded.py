@@ -151,13 +151,15 @@ def _rates(head: list[str], rows: list[list[str]], place: _Place, found: Recorde
         if not values.any():
             raise TraceError(f"{shown(place.path)}: no requests at all: every {name} is 0")
         return values / found.steps_s if per_s is None else values * per_s
-    if len(head) > 1 and _in_steps(np.diff(found.times_s), 1 if len(head) == _PAIR else _FEW):
-        # Requests do not come like a clock; rates and counts are written so. To guess would be wrong in silence.
-        others = ", ".join(quoted(one) for one in head if one not in _TIMES)
-        raise TraceError(
-            f"{shown(place.path)}:1: its times go in equal steps, as rates do, but none of {others} is a column of "
-            "rates; name it `rate` (requests/s) or `requests`, or leave time alone in the file"
-        )
+    gaps = np.diff(found.times_s)
+    # Requests do not come like a clock; rates and counts are written so. To guess would be wrong in silence.
+    others = ", ".join(quoted(one) for one in head if one not in _TIMES)
+    in_steps = TraceError(
+        f"{shown(place.path)}:1: its times go in equal steps, as rates do, but none of {others} is a column of "
+        "rates; name it `rate` (requests/s) or `requests`, or leave time alone in the file"
+    )
+    if others and len(gaps) >= _FEW and float(np.ptp(gaps)) <= _EVEN * float(gaps[0]):
+        raise in_steps
     for name in head:
         if name not in _TIMES and _LIKE_A_RATE.search(name.replace("_", " ")):
             raise TraceError(
@@ -165,15 +167,15 @@ def _rates(head: list[str], rows: list[list[str]], place: _Place, found: Recorde
                 "(requests/s), `rpm` or `requests` (how many until the next line), or leave it out where each "
                 "line is a request"
             )
+    if others and len(gaps) >= (1 if len(head) == _PAIR else _FEW) and _in_long_steps(gaps):
+        raise in_steps
     return None
 
 
-def _in_steps(gaps: Floats, enough: int) -> bool:
-    """Whether times go in equal steps, of which long ones may be left out: nothing was scraped then."""
-    step_s = float(gaps.min())
-    if step_s >= _LONG_S and len(gaps) >= enough:
-        return bool(np.abs(gaps / step_s - np.round(gaps / step_s)).max() <= _EVEN)
-    return len(gaps) >= _FEW and float(np.ptp(gaps)) <= _EVEN * float(gaps[0])
+def _in_long_steps(gaps: Floats) -> bool:
+    """Whether times go in equal long steps of which some are left out: nothing was scraped then."""
+    steps = gaps / max(_EVEN, float(gaps.min()))
+    return float(gaps.min()) >= _LONG_S and bool(np.abs(steps - np.round(steps)).max() <= _EVEN)
 
 
 def _number(text: str, name: str, place: _Place, row: int) -> float:

@@ -61,7 +61,7 @@ class VerifyOptions:
         rest = dict(options)
         end_s = time.time() if (given := rest.pop("end")) is None else given
         if not 0 < end_s < _MAX_END_S:
-            raise UsageError(f"--end {end_s:g}: seconds since 1970, such as {time.time():.0f}")
+            raise UsageError(f"--end {end_s:g}: seconds since 1970, such as 1767225600")
         window = Window(rest.pop("length"), rest.pop("step"), end_s)
         return cls(window=window, setting=Setting(rest.pop("false_alarms"), rest.pop("detect"), looks=1), **rest)
 
