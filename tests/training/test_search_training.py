@@ -91,14 +91,15 @@ def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_fine_tuning_is_carried_over_to_other_weights(tmp_path: Path) -> None:
-    earlier, new = tmp_path / "earlier", tmp_path / "new"
-    networks = {name: SurrogateModule() for name in ("old", "tuned", "new")}
-    for folder, name, file in ((earlier, "old", "base"), (earlier, "tuned", "without-one"), (new, "new", "base")):
-        folder.mkdir(exist_ok=True)
-        save_weights(networks[name], folder / f"weights-{file}.safetensors")
-    (written,) = carry_over(earlier, new)
+    networks = {name: SurrogateModule() for name in ("old", "tuned", "first", "second")}
+    files = {"old": "earlier/weights-base", "tuned": "earlier/weights-without-one", "first": "a/weights-base",
+             "second": "b/weights-base"}  # fmt: skip
+    for name, file in files.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        save_weights(networks[name], tmp_path / f"{file}.safetensors")
+    _, written = carry_over(tmp_path / "earlier", [tmp_path / "a", tmp_path / "b"], tmp_path / "out")
     found = SurrogateModule()
     load_weights(found, written)
-    states = {name: one.state_dict() for name, one in networks.items()}
+    old, tuned, first, second = (one.state_dict() for one in networks.values())
     for key, value in found.state_dict().items():
-        assert torch.allclose(value, states["new"][key] + states["tuned"][key] - states["old"][key], atol=1e-6)
+        assert torch.allclose(value, (first[key] + second[key]) / 2 + tuned[key] - old[key], atol=1e-6)
