@@ -1,4 +1,4 @@
-"""Fine-tuning carried over to other weights: `python -m training.search.carry_over EARLIER RUN... OUT`.
+"""Fine-tuning carried over to other weights: `python -m training.search.model.carry_over EARLIER RUN... OUT`.
 
 All are folders of `training.search.train`. EARLIER has weights that were fine-tuned on measured tables, and
 `weights-base.safetensors` from before. RUNs went on from that base, by other seeds or on other machines; the mean of
