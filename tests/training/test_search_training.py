@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.search.model.carry_over import carry_over
 from training.search.contexts import counts, search, show, sister, wander
 from training.search.draw import Draw
+from training.search.model.carry_over import carry_over
 from training.search.model.encoding import encode
 from training.search.model.network import SurrogateModule
 from training.search.prior import KINDS, draw_services
