@@ -82,7 +82,9 @@ class Proposer:
             weights = np.random.default_rng([self._seed, turn]).dirichlet(np.ones(metrics))
             scale = chebyshev(weights, seen.min(axis=0), seen.max(axis=0))
         if len(seen) == 0:
-            chosen = self._first(predictions, losses, scale, free, waiting, turn)
+            chosen = None if records or waiting else self._best_before(losses, scale, free)
+            if chosen is None:
+                chosen = self._first(predictions, losses, scale, free, waiting, turn)
             return Proposal(self.pool.configuration(chosen), None)
         best = float(scale(list(seen.T)).min())
         served = trials.only(trials.state == 0)
@@ -97,12 +99,23 @@ class Proposer:
             chosen = free[loss[free].argmin()]
         return Proposal(self.pool.configuration(chosen), float(score[chosen]))
 
+    def _best_before(self, losses: Losses, scale: Scale, free: Ints) -> int | None:
+        """The best that other studies measured of the `free` ones, which a warm start begins with, though it may not
+        serve here; None where they measured none of them.
+        """
+        log_capacity, log_p99 = self._model.earlier()
+        known = free[~np.isnan(log_capacity[free])]
+        if not len(known):
+            return None
+        loss = scale(losses(log_capacity[:, None, None], log_p99[:, None, None]))[:, 0, 0]
+        return int(known[loss[known].argmin()])
+
     def _first(
         self, predictions: list[tuple[float, Prediction]], losses: Losses, scale: Scale, free: Ints,
         waiting: Sequence[int], turn: int,
     ) -> int:  # fmt: skip
         """What to try while nothing was measured: drawn by how promising it is, so that seeds differ. Where others are
-        under way, that which is least like them, of much that is promising; after a warm start what is best by it.
+        under way, that which is least like them, of much that is promising; after a warm start what is likeliest by it.
         """
         from tuner.search.surrogate.acquisition import promise
         from tuner.search.surrogate.mixture import mixed

@@ -86,6 +86,23 @@ class SpaceModel:
 
         return losses
 
+    def earlier(self) -> tuple[Floats, Floats]:
+        """Per candidate the highest log capacity that other studies measured of it, nan where none did, and the log of
+        the p99 there over the reference, 0 where it is not known.
+        """
+        log_capacity, log_p99 = np.full(len(self.pool), math.nan), np.zeros(len(self.pool))
+        for record in self.warm_start:
+            whole = set(self.pool.space.names) <= record.configuration.keys()
+            number = self.pool.number_of(record.configuration) if whole else None
+            capacity = record.capacity_qps
+            if number is None or record.state != "complete" or capacity is None or capacity.value <= 0:
+                continue
+            if not math.log(capacity.value) <= log_capacity[number]:
+                log_capacity[number] = math.log(capacity.value)
+                p99 = record.latency.p99_ms
+                log_p99[number] = math.log(p99.value / (self.limit_ms or 1.0)) if p99 and p99.value > 0 else 0.0
+        return log_capacity, log_p99
+
     def _log_power(self, objective: Objective, records: Sequence[TrialRecord]) -> Floats:
         """Of each candidate, as that of the trials on the same GPUs; nan where none was."""
         gpus = [one.name for one in self.pool.space.parameters if one.role in _GPU_ROLES]
