@@ -9,13 +9,12 @@ import torch
 
 from training.search.contexts import counts, search, show, sister, wander
 from training.search.draw import Draw
-from training.search.model.carry_over import carry_over
 from training.search.model.encoding import encode
 from training.search.model.network import SurrogateModule
 from training.search.prior import KINDS, draw_services
 from training.search.tables import Tables
 from training.search.train import BatchSource, loss_of
-from training.search.weights import load_weights, save_weights
+from training.search.weights import carry_over, load_weights, save_weights
 
 CPU = torch.device("cpu")
 
