@@ -3,11 +3,11 @@
 `python -m training.search.weights FROM TO` writes those that ship: half as large, in 16 bits.
 
 `python -m training.search.weights EARLIER RUN... OUT` carries fine-tuning over. All are folders of
-`training.search.train`. EARLIER has weights that were fine-tuned on measured tables, and those from before. RUNs went on
-from these, by other seeds or on other machines; the mean of theirs is the new base (Wortsman et al., Model Soups, 2022).
-What fine-tuning changed is added to it (a task vector: Ilharco et al., Editing Models with Task Arithmetic, 2023), once
-per source that was left out and once for all: seconds, where fine-tuning again takes minutes on a GPU. A source that was
-left out still is.
+`training.search.train`. EARLIER has weights that were fine-tuned on measured tables, and those from before. RUNs went
+on from these, by other seeds or on other machines; the mean of theirs is the new base (Wortsman et al., Model Soups,
+2022). What fine-tuning changed is added to it (a task vector: Ilharco et al., Editing Models with Task Arithmetic,
+2023), once per source that was left out and once for all: seconds, where fine-tuning again takes minutes on a GPU. A
+source that was left out still is.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Proposer:
             weights = np.random.default_rng([self._seed, turn]).dirichlet(np.ones(metrics))
             scale = chebyshev(weights, seen.min(axis=0), seen.max(axis=0))
         if len(seen) == 0:
-            chosen = None if records or waiting else self._best_before(losses, scale, free)
+            chosen = None if records or waiting else self._model.best_before(losses, scale, free)
             if chosen is None:
                 chosen = self._first(predictions, losses, scale, free, waiting, turn)
             return Proposal(self.pool.configuration(chosen), None)
@@ -98,17 +98,6 @@ class Proposer:
             loss = mixed(predictions, [expected_loss(one, losses, scale) for _, one in predictions])
             chosen = free[loss[free].argmin()]
         return Proposal(self.pool.configuration(chosen), float(score[chosen]))
-
-    def _best_before(self, losses: Losses, scale: Scale, free: Ints) -> int | None:
-        """The best that other studies measured of the `free` ones, which a warm start begins with, though it may not
-        serve here; None where they measured none of them.
-        """
-        log_capacity, log_p99 = self._model.earlier()
-        known = free[~np.isnan(log_capacity[free])]
-        if not len(known):
-            return None
-        loss = scale(losses(log_capacity[:, None, None], log_p99[:, None, None]))[:, 0, 0]
-        return int(known[loss[known].argmin()])
 
     def _first(
         self, predictions: list[tuple[float, Prediction]], losses: Losses, scale: Scale, free: Ints,

@@ -21,8 +21,8 @@ from tuner.search.candidates import CandidatePool
 from tuner.search.objective import Objective
 
 if TYPE_CHECKING:
-    from tuner.search.surrogate.acquisition import Losses
-    from tuner.search.surrogate.features import Candidates, Floats, Trials
+    from tuner.search.surrogate.acquisition import Losses, Scale
+    from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
     from tuner.search.surrogate.mixture import Surrogate
 
 _GPU_ROLES = ("gpu_type", "gpu_memory", "gpu_compute", "gpus", "instance_type")
@@ -86,22 +86,25 @@ class SpaceModel:
 
         return losses
 
-    def earlier(self) -> tuple[Floats, Floats]:
-        """Per candidate the highest log capacity that other studies measured of it, nan where none did, and the log of
-        the p99 there over the reference, 0 where it is not known.
+    def best_before(self, losses: Losses, scale: Scale, free: Ints) -> int | None:
+        """The best that other studies measured of the `free` ones, which a warm start begins with, though it may not
+        serve here; None where they measured none of them.
         """
         log_capacity, log_p99 = np.full(len(self.pool), math.nan), np.zeros(len(self.pool))
         for record in self.warm_start:
             whole = set(self.pool.space.names) <= record.configuration.keys()
             number = self.pool.number_of(record.configuration) if whole else None
-            capacity = record.capacity_qps
+            capacity, p99 = record.capacity_qps, record.latency.p99_ms
             if number is None or record.state != "complete" or capacity is None or capacity.value <= 0:
                 continue
             if not math.log(capacity.value) <= log_capacity[number]:
                 log_capacity[number] = math.log(capacity.value)
-                p99 = record.latency.p99_ms
                 log_p99[number] = math.log(p99.value / (self.limit_ms or 1.0)) if p99 and p99.value > 0 else 0.0
-        return log_capacity, log_p99
+        known = free[~np.isnan(log_capacity[free])]
+        if not len(known):
+            return None
+        loss = scale(losses(log_capacity[:, None, None], log_p99[:, None, None]))[:, 0, 0]
+        return int(known[loss[known].argmin()])
 
     def _log_power(self, objective: Objective, records: Sequence[TrialRecord]) -> Floats:
         """Of each candidate, as that of the trials on the same GPUs; nan where none was."""
