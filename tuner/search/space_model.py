@@ -100,11 +100,10 @@ class SpaceModel:
             if not math.log(capacity.value) <= log_capacity[number]:
                 log_capacity[number] = math.log(capacity.value)
                 log_p99[number] = math.log(p99.value / (self.limit_ms or 1.0)) if p99 and p99.value > 0 else 0.0
-        known = free[~np.isnan(log_capacity[free])]
-        if not len(known):
+        if np.isnan(log_capacity[free]).all():
             return None
-        loss = scale(losses(log_capacity[:, None, None], log_p99[:, None, None]))[:, 0, 0]
-        return int(known[loss[known].argmin()])
+        loss = np.nan_to_num(scale(losses(log_capacity[:, None, None], log_p99[:, None, None]))[free, 0, 0], nan=np.inf)
+        return int(free[loss.argmin()]) if np.isfinite(loss.min()) else None
 
     def _log_power(self, objective: Objective, records: Sequence[TrialRecord]) -> Floats:
         """Of each candidate, as that of the trials on the same GPUs; nan where none was."""
