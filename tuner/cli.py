@@ -67,7 +67,7 @@ def run_command(context: click.Context, /, spec: Path, **options: Any) -> None:
     "--replay", is_flag=True, help="From measurements that come with tune; this is what there is without servers."
 )
 @click.option(
-    "--budget", type=click.IntRange(min=1), default=12, show_default=True, metavar="N", help="Trials to spend."
+    "--budget", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Trials to spend."
 )
 @click.option("--output", type=PATH, metavar="DIR", help="Where results go.  [default: tuning/demo]")
 @click.option(
