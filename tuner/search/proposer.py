@@ -81,10 +81,11 @@ class Proposer:
         else:
             weights = np.random.default_rng([self._seed, turn]).dirichlet(np.ones(metrics))
             scale = chebyshev(weights, seen.min(axis=0), seen.max(axis=0))
+        before = self._model.best_before(losses)
+        if before is not None and before in free:  # even after `current`, which is tried first
+            return Proposal(self.pool.configuration(before), None)
         if len(seen) == 0:
-            chosen = None if records or waiting else self._model.best_before(losses, scale, free)
-            if chosen is None:
-                chosen = self._first(predictions, losses, scale, free, waiting, turn)
+            chosen = self._first(predictions, losses, scale, free, waiting, turn)
             return Proposal(self.pool.configuration(chosen), None)
         best = float(scale(list(seen.T)).min())
         served = trials.only(trials.state == 0)

@@ -21,8 +21,8 @@ from tuner.search.candidates import CandidatePool
 from tuner.search.objective import Objective
 
 if TYPE_CHECKING:
-    from tuner.search.surrogate.acquisition import Losses, Scale
-    from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
+    from tuner.search.surrogate.acquisition import Losses
+    from tuner.search.surrogate.features import Candidates, Floats, Trials
     from tuner.search.surrogate.mixture import Surrogate
 
 _GPU_ROLES = ("gpu_type", "gpu_memory", "gpu_compute", "gpus", "instance_type")
@@ -86,9 +86,9 @@ class SpaceModel:
 
         return losses
 
-    def best_before(self, losses: Losses, scale: Scale, free: Ints) -> int | None:
-        """The best that other studies measured of the `free` ones, which a warm start begins with, though it may not
-        serve here; None where they measured none of them.
+    def best_before(self, losses: Losses) -> int | None:
+        """The number of the best that other studies measured by the first metric, which a warm start begins with,
+        though it may not serve here; None where they measured none of the pool's.
         """
         log_capacity, log_p99 = np.full(len(self.pool), math.nan), np.zeros(len(self.pool))
         for record in self.warm_start:
@@ -100,10 +100,10 @@ class SpaceModel:
             if not math.log(capacity.value) <= log_capacity[number]:
                 log_capacity[number] = math.log(capacity.value)
                 log_p99[number] = math.log(p99.value / (self.limit_ms or 1.0)) if p99 and p99.value > 0 else 0.0
-        if np.isnan(log_capacity[free]).all():
+        if np.isnan(log_capacity).all():
             return None
-        loss = np.nan_to_num(scale(losses(log_capacity[:, None, None], log_p99[:, None, None]))[free, 0, 0], nan=np.inf)
-        return int(free[loss.argmin()]) if np.isfinite(loss.min()) else None
+        loss = np.nan_to_num(losses(log_capacity[:, None, None], log_p99[:, None, None])[0][:, 0, 0], nan=np.inf)
+        return int(loss.argmin()) if np.isfinite(loss.min()) else None
 
     def _log_power(self, objective: Objective, records: Sequence[TrialRecord]) -> Floats:
         """Of each candidate, as that of the trials on the same GPUs; nan where none was."""

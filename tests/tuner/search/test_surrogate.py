@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -243,12 +244,14 @@ def test_an_earlier_study_says_where_to_look_first() -> None:
     before = [measured(number, one, scale=0.5) for number, one in enumerate(GRID)]
     optimum = min(one.cost_per_million_requests or np.inf for one in (measured(0, each) for each in GRID))
 
-    def first_cost(earlier: list[TrialRecord]) -> float:
+    def first_cost(earlier: list[TrialRecord], done: Sequence[TrialRecord] = ()) -> float:
         objective = Objective(("cost_per_million_requests",))
         sampler = Proposer(GRID, objective, price=lambda one: 0.04 * float(one["cpu_cores"]), warm_start=earlier)
-        return (measured(0, sampler.propose([], [], 0).configuration).cost_per_million_requests or np.inf) / optimum
+        return (measured(0, sampler.propose(done, [], 0).configuration).cost_per_million_requests or np.inf) / optimum
 
     assert first_cost(before) == pytest.approx(1.0)
+    today = [measured(0, {"cpu_cores": 8, "batch_size": 1})]  # `current` is tried before anything is asked
+    assert first_cost(before, today) == pytest.approx(1.0)
     assert first_cost([]) > 1.2
     # Another tool may not say every parameter.
     parts = [
