@@ -90,6 +90,17 @@ class SpaceModel:
         """The number of the best that other studies measured by the first metric, which a warm start begins with,
         though it may not serve here; None where they measured none of the pool's.
         """
+        log_capacity, log_p99 = self._measured_before
+        if np.isnan(log_capacity).all():
+            return None
+        loss = np.nan_to_num(losses(log_capacity[:, None, None], log_p99[:, None, None])[0][:, 0, 0], nan=np.inf)
+        return int(loss.argmin()) if np.isfinite(loss.min()) else None
+
+    @cached_property
+    def _measured_before(self) -> tuple[Floats, Floats]:
+        """Per candidate the highest log capacity that other studies measured of it, nan where none did, and the log of
+        the p99 there over the limit, 0 where it is not known.
+        """
         log_capacity, log_p99 = np.full(len(self.pool), math.nan), np.zeros(len(self.pool))
         for record in self.warm_start:
             whole = set(self.pool.space.names) <= record.configuration.keys()
@@ -100,10 +111,7 @@ class SpaceModel:
             if not math.log(capacity.value) <= log_capacity[number]:
                 log_capacity[number] = math.log(capacity.value)
                 log_p99[number] = math.log(p99.value / (self.limit_ms or 1.0)) if p99 and p99.value > 0 else 0.0
-        if np.isnan(log_capacity).all():
-            return None
-        loss = np.nan_to_num(losses(log_capacity[:, None, None], log_p99[:, None, None])[0][:, 0, 0], nan=np.inf)
-        return int(loss.argmin()) if np.isfinite(loss.min()) else None
+        return log_capacity, log_p99
 
     def _log_power(self, objective: Objective, records: Sequence[TrialRecord]) -> Floats:
         """Of each candidate, as that of the trials on the same GPUs; nan where none was."""
