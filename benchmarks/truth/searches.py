@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.truth.simulated import ServerProber
+from training.servers.prober import ServerProber
 from loadtest.judge import network
 from loadtest.judge.burst import BurstResult, longest_s, next_users
 from loadtest.judge.capacity import CapacityResult, CapacitySearch

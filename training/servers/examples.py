@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.judge.burst import MAX_BURSTS
-from loadtest.judge.features import BURST_WIDTH, METRICS, PROBE_WIDTH, NetworkInput, Query, tokens
+from loadtest.judge.burst import MAX_BURSTS, BurstResult
+from loadtest.judge.features import BURST_WIDTH, METRICS, PROBE_WIDTH, NetworkInput, Query, Requests, tokens
+from loadtest.judge.network import ServerNetwork
 from training.servers import families
 from training.servers.arrivals import Pattern
+from training.servers.searched import search
 from training.servers.server import ENGINES, Metric
-from training.servers.trials import MAX_PROBES, Simulated, Trial
+from training.servers.trials import MAX_PROBES, Floats, Simulated
 from training.servers.truth import Curve, capacity_qps, curve
 
 Random = np.random.Generator
@@ -58,12 +60,12 @@ NAMES = (*families.TRAINED, *families.UNSEEN, *families.VALIDATION)
 
 
 def examples(
-    random: Random, kinds: dict[str, tuple[families.Draw, float]], count: int, qps: float | None = None
+    random: Random, kinds: dict[str, tuple[families.Draw, float]], count: int, network: ServerNetwork | None = None
 ) -> Batch:
-    """So many examples, a few of each server that is drawn."""
+    """So many examples, a few of each server that is drawn: of random policies, or of searches with that network."""
     rows: list[Arrays] = []
     while len(rows) < count:
-        rows.extend(_of_a_server(random, kinds, qps))
+        rows.extend(_of_a_server(random, kinds, network))
     return Batch(**{name: np.stack([row[name] for row in rows[:count]]) for name in rows[0]})
 
 
@@ -76,11 +78,9 @@ def draw_query(random: Random, found: Curve, pattern: Pattern) -> tuple[Query, f
     return None if capacity is None else (Query(limit, 1 - share, found.metric, pattern.kind), capacity)
 
 
-def draw_curve(
-    random: Random, kinds: dict[str, tuple[families.Draw, float]], qps: float | None = None
-) -> tuple[str, Curve] | None:
+def draw_curve(random: Random, kinds: dict[str, tuple[families.Draw, float]]) -> tuple[str, Curve] | None:
     """A server, and its latencies at all rates."""
-    name, server = families.draw(random, kinds, qps)
+    name, server = families.draw(random, kinds)
     metric: Metric = "latency"
     if server.engine == ENGINES["streams"]:
         metric = str(random.choice(METRICS, p=[0.4, 0.35, 0.25]))  # type: ignore[assignment]
@@ -88,30 +88,40 @@ def draw_curve(
     return None if found is None or not len(found.lone_s) else (name, found)
 
 
-def _of_a_server(random: Random, kinds: dict[str, tuple[families.Draw, float]], qps: float | None) -> list[Arrays]:
-    drawn = draw_curve(random, kinds, qps)
+def _of_a_server(
+    random: Random, kinds: dict[str, tuple[families.Draw, float]], network: ServerNetwork | None
+) -> list[Arrays]:
+    drawn = draw_curve(random, kinds)
     if drawn is None:
         return []
     name, found = drawn
-    rows = []
+    rows: list[Arrays] = []
     for _ in range(_TRIES):
         asked = draw_query(random, found, found.pattern)
         if asked is None:
             continue
         query, capacity = asked
+        server = (random, found, query, capacity, NAMES.index(name))
+        if network is not None:
+            seen = search(network, found.server, found.pattern, query, random)
+            return [_row(*server, seen.lone_s, seen.bursts, probes) for probes in seen.moments]
         for _ in range(_TRIALS):
             trial = Simulated(found.server, found.pattern, query, random).trial(int(random.integers(0, MAX_PROBES + 1)))
-            rows.append(_row(random, found, query, capacity, trial, NAMES.index(name)))
+            probes = trial.probes
+            if random.random() < _DROPPED_SHARE:
+                probes = [probe for probe in probes if random.random() < 0.5]
+            rows.append(_row(*server, trial.lone_s, trial.bursts, probes))
         if len(rows) >= _QUERIES * _TRIALS:
             break
     return rows
 
 
-def _row(random: Random, found: Curve, query: Query, capacity: float, trial: Trial, family: int) -> Arrays:
-    probes = trial.probes
-    if random.random() < _DROPPED_SHARE:
-        probes = [probe for probe in probes if random.random() < 0.5]
-    seen = tokens(query, trial.lone_s, trial.bursts, probes)
+def _row(
+    random: Random, found: Curve, query: Query, capacity: float, family: int, lone_s: Floats, bursts: list[BurstResult],
+    probes: list[Requests],
+) -> Arrays:  # fmt: skip
+    probes = probes[-MAX_PROBES:]
+    seen = tokens(query, lone_s, bursts, probes)
     requests = sum(int(probe.counted.sum()) for probe in probes)
     rates = random.choice(len(found.rates), CURVE_POINTS)
     shares = random.choice(_PERCENTILES, CURVE_POINTS)

@@ -17,17 +17,21 @@ Arrays = dict[str, NDArray[Any]]
 _BINS = ((0, 1), (1, 60), (60, 150), (150, 400), (400, 1000), (1000, 2500), (2500, 10**9))
 
 
-def held_out(seed: int, files: int, folder: Path | None) -> dict[str, Arrays]:
-    """Examples of "trained", "validation" and "unseen" families; kept in the folder, where there is one."""
+def held_out(seed: int, files: int, folder: Path | None, searching: Path | None) -> dict[str, Arrays]:
+    """Examples of "trained", "validation" and "unseen" families, of the first two also what searches with those weights
+    saw ("trained searches", "validation searches"); kept in the folder, where there is one.
+    """
     found = {}
     kinds_of = {"trained": families.TRAINED, "validation": families.VALIDATION, "unseen": families.UNSEEN}
-    for name, kinds in kinds_of.items():
+    searched = {} if searching is None else {f"{name} searches": kinds_of[name] for name in ("trained", "validation")}
+    for name, kinds in (kinds_of | searched).items():
         path = None if folder is None else folder / f"{name}.npz"
         if path is not None and path.exists():
             with np.load(path) as stored:
                 found[name] = {key: stored[key] for key in stored.files}
             continue
-        blocks = [generate.block(seed + generate.HELD_OUT, number, kinds).arrays() for number in range(files)]
+        weights = searching if name in searched else None
+        blocks = [generate.block(seed + generate.HELD_OUT, number, kinds, weights).arrays() for number in range(files)]
         found[name] = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

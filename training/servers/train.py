@@ -1,7 +1,7 @@
 """Train the network that infers a server: `python -m training.servers.train --device cpu --minutes 60 --out DIR`.
 
-Processes simulate servers while the network learns from what they have made so far. With a GPU: `--device cuda
---minutes 6 --processes 7`. Goes on where an earlier run with the same `--out` was stopped. Writes `weights.npz` (what
+Processes simulate servers while the network learns from what they have made so far: trials of random policies, and with
+`--searching WEIGHTS` as many of searches with those. With a GPU: `--device cuda --minutes 6 --processes 7`. Goes on where an earlier run with the same `--out` was stopped. Writes `weights.npz` (what
 `loadtest.judge` reads), `state.pt` and `report.json`.
 """
 
@@ -98,7 +98,8 @@ def train(asked: argparse.Namespace) -> None:
     begun, device, folder = time.time(), torch.device(asked.device), asked.out
     folder.mkdir(parents=True, exist_ok=True)
     simulated = asked.minutes - asked.last_minutes
-    made = generate.start(asked.data or folder / "data", asked.seed, simulated, asked.processes)
+    data = asked.data or folder / "data"
+    made = generate.start(data, asked.seed, simulated, asked.processes, asked.searching)
     network, average = ServerModule().to(device), ServerModule().to(device).eval()
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY, fused=device.type == "cuda")
@@ -114,11 +115,11 @@ def train(asked: argparse.Namespace) -> None:
         optimizer.load_state_dict(stored["optimizer"])
         steps = int(stored["steps"])
     looked, saved, losses, best = 0.0, time.time(), list[float](), math.inf
-    judging = held_out(asked.seed, asked.held_out, asked.held_out_data)
+    judging = held_out(asked.seed, asked.held_out, asked.held_out_data, asked.searching)
     while (passed := time.time() - begun) < 60 * asked.minutes:
         if time.time() - looked > _LOOK_S:
             looked = time.time()
-            for block in generate.read(asked.data or folder / "data", known):
+            for block in generate.read(data, known):
                 store.add(block)
             if losses:
                 print(f"{passed:.0f} s, {store.count} examples, {steps} steps, loss {np.mean(losses):.3f}", flush=True)
@@ -165,8 +166,8 @@ def _step(network: ServerModule, optimizer: torch.optim.Optimizer, batch: dict[s
 
 def _keep(folder: Path, network: ServerModule, average: ServerModule, optimizer: torch.optim.Optimizer, steps: int,
           judging: dict[str, Arrays], best: float) -> float:  # fmt: skip
-    """The state to go on from, and what the load test reads: the weights with the least loss on held-out servers, half
-    of them of the families that are trained on and half of those for validation. Returns that loss.
+    """The state to go on from, and what the load test reads: the weights with the least loss on held-out servers of the
+    families that are trained on and of those for validation, in equal parts. Returns that loss.
     """
     state = {
         "network": network.state_dict(),
@@ -178,7 +179,7 @@ def _keep(folder: Path, network: ServerModule, average: ServerModule, optimizer:
     (folder / "state.new").replace(folder / "state.pt")
     short = judged(average, judging, next(average.parameters()).device)["short"]
     print(json.dumps(short), flush=True)
-    loss = (float(short["trained"]["loss"]) + float(short["validation"]["loss"])) / 2
+    loss = float(np.mean([float(found["loss"]) for name, found in short.items() if name != "unseen"]))
     if loss >= best:
         return best
     weights = {name: value.detach().cpu().numpy().astype(np.float16) for name, value in average.state_dict().items()}
@@ -204,6 +205,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=6, help="files of examples, of each kind, to judge by")
     parser.add_argument("--held-out-data", type=Path, help="a folder to keep them in")
     parser.add_argument("--batch", type=int, default=512, help="examples a step")
+    parser.add_argument("--searching", type=Path, help="weights of searches that are watched, for half of the examples")
     parser.add_argument("--begin-with", type=Path, help="weights of an earlier run to start from")
     parser.add_argument("--rate", type=float, default=_RATE, help="of learning, at its highest")
     parser.add_argument("--seed", type=int, default=1)

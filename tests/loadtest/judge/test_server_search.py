@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.truth.queues import capacity_qps, quantile_s
-from benchmarks.truth.simulated import ServerProber
+from training.servers.prober import ServerProber
 from loadtest.judge import network
 from loadtest.judge.burst import BurstResult, longest_s, next_users
 from loadtest.judge.capacity import CapacityResult, Opinion, Probed

@@ -162,6 +162,11 @@ class _InCluster:
         theirs = ("kube-root-ca", "tune-tune")  # the cluster's, the chart's
         return [one.metadata.name for one in items if not one.metadata.name.startswith(theirs)]
 
+    def replaced(self, pod: Any) -> bool:
+        """Whether the only pod is another one; for a moment after a deletion there is none, or both."""
+        uids = [one.metadata.uid for one in self.core.list_namespaced_pod(self.namespace).items]
+        return len(uids) == 1 and uids[0] != pod.metadata.uid
+
 
 def until(true: Callable[[], Any], seconds: float, say: Callable[[], object]) -> None:
     deadline = time.monotonic() + seconds
@@ -237,9 +242,7 @@ def test_a_run_is_begun_by_a_look_and_outlives_its_pod_but_not_its_tuner(tmp_pat
             )
             [first] = found.core.list_namespaced_pod(namespace).items
             found.core.delete_namespaced_pod(first.metadata.name, namespace, grace_period_seconds=0)
-            until(
-                lambda: found.core.list_namespaced_pod(namespace).items[0].metadata.uid != first.metadata.uid, 30, str
-            )
+            until(lambda: found.replaced(first), 30, lambda: f"no pod took the place of {first.metadata.name}")
             until(lambda: after(runs.look).get("trials") == 0, 30, lambda: found.status("a"))
             assert "best" not in found.status("a"), "what the gone pod had found is gone with it"
             assert "its spec was changed" in found.status("a")["message"]
