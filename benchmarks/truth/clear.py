@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.truth.queues import capacity_qps
-from training.servers.prober import ServerProber
 from loadtest.judge import network
 from loadtest.judge.burst import BurstResult, longest_s, next_users
 from loadtest.judge.features import Query
 from loadtest.judge.inference import ServerPosterior
 from training.servers.arrivals import Pattern
+from training.servers.prober import ServerProber
 from training.servers.server import ENGINES, SERVICES, Server
 from training.servers.trials import Simulated
 

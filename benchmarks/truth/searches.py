@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.servers.prober import ServerProber
 from loadtest.judge import network
 from loadtest.judge.burst import BurstResult, longest_s, next_users
 from loadtest.judge.capacity import CapacityResult, CapacitySearch
@@ -22,6 +21,7 @@ from loadtest.judge.search import ServerSearch
 from loadtest.plan import Verdict
 from training.servers import families
 from training.servers.arrivals import Pattern
+from training.servers.prober import ServerProber
 from training.servers.server import Server, closed_loop
 from training.servers.trials import Simulated
 from training.servers.truth import capacity_qps, curve

@@ -20,7 +20,7 @@ from loadtest.judge.features import Query, Requests, scale_qps
 from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.network import ServerNetwork
 from loadtest.judge.search import ServerSearch
-from loadtest.judge.verdict import Evidence, Failures
+from loadtest.judge.verdict import Evidence, Failures, judge
 from loadtest.plan import Verdict
 from training.servers.arrivals import Pattern
 from training.servers.prober import ServerProber
@@ -58,8 +58,7 @@ class _Watched(ServerProber):
 
         def watched(requests: tuple[Requests, ...], evidence: Sequence[Evidence], failures: Failures | None) -> Verdict:
             looks.append(requests[0])
-            assert opinion is not None
-            return opinion(requests, evidence, failures)
+            return judge(evidence, failures) if opinion is None else opinion(requests, evidence, failures)
 
         found = super().probe(rate_qps, at_most_s, edge_utilisation, opinion=watched)
         if len(looks) > 1:

@@ -1,8 +1,9 @@
 """Train the network that infers a server: `python -m training.servers.train --device cpu --minutes 60 --out DIR`.
 
-Processes simulate servers while the network learns from what they have made so far: trials of random policies, and with
-`--searching WEIGHTS` as many of searches with those. With a GPU: `--device cuda --minutes 6 --processes 7`. Goes on where an earlier run with the same `--out` was stopped. Writes `weights.npz` (what
-`loadtest.judge` reads), `state.pt` and `report.json`.
+Processes simulate servers while the network learns from what they have made so far: trials of random policies and,
+with `--searching WEIGHTS`, as many of searches with those. With a GPU: `--device cuda --minutes 6 --processes 7`. Goes
+on where an earlier run with the same `--out` was stopped. Writes `weights.npz` (what `loadtest.judge` reads),
+`state.pt` and `report.json`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +22,14 @@ from torch import Tensor
 
 from loadtest.judge.features import BURST_RATES, BURST_WAVES, PROBE_RATES, PROBE_WAVES, QUERY_RATES, WAVES
 from training.servers import generate
-from training.servers.held_out import Arrays, held_out, judged
+from training.servers.held_out import held_out, judged
 from training.servers.network import ServerModule, capacity_loss, curve_loss
 
 _RATE, _DECAY, _CURVE = 1e-3, 0.1, 0.15
 _UNIT_SPREAD = 0.3
 _WARM_STEPS, _AVERAGE = 500, 0.998
 _KEEP_PROBE = 0.7  # of the probes, where some are left out at all: half of the examples
-_LOOK_S, _SAVE_S = 5.0, 30.0
+_LOOK_S, _SAVE_S = 5.0, 60.0
 _FEWEST = 2_000  # examples before the first step
 
 
@@ -91,101 +93,104 @@ def forward(network: ServerModule, batch: dict[str, Tensor]):  # type: ignore[no
     return network(*(batch[name] for name in names))
 
 
+class _Run:
+    """The network that learns, the running average of its weights, which is what is kept, and how it is judged."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        self._folder, self._device = asked.out, torch.device(asked.device)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._network, self.average = ServerModule().to(self._device), ServerModule().to(self._device).eval()
+        if asked.begin_with is not None:
+            _load(self._network, asked.begin_with)
+        self.average.load_state_dict(self._network.state_dict())
+        self._optimizer = torch.optim.AdamW(
+            self._network.parameters(), lr=_RATE, weight_decay=_DECAY, fused=self._device.type == "cuda"
+        )
+        self.steps, self._best = 0, math.inf
+        if (state := self._folder / "state.pt").exists():
+            stored = torch.load(state, map_location=self._device, weights_only=True)
+            self._network.load_state_dict(stored["network"])
+            self.average.load_state_dict(stored["average"])
+            self._optimizer.load_state_dict(stored["optimizer"])
+            self.steps = int(stored["steps"])
+        self._judging = held_out(asked.seed, asked.held_out, asked.held_out_data, asked.searching)
+
+    def step(self, batch: dict[str, Tensor], rate: float) -> float:
+        """One step; the loss."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (self.steps + 1) / _WARM_STEPS)
+        found = forward(self._network, batch)
+        loss = capacity_loss(found, batch["target"]).mean() + _CURVE * curve_loss(found, batch["curve"]).mean()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
+        self._optimizer.step()
+        self.steps += 1
+        keep = min(_AVERAGE, self.steps / (self.steps + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self._network.parameters()), 1 - keep)
+        return float(loss.detach())
+
+    def keep(self) -> None:
+        """The state to go on from, and what the load test reads: the weights with the least loss on held-out servers of
+        the families that are trained on and of those for validation, in equal parts.
+        """
+        state = {
+            "network": self._network.state_dict(), "average": self.average.state_dict(),
+            "optimizer": self._optimizer.state_dict(), "steps": self.steps,
+        }  # fmt: skip
+        torch.save(state, self._folder / "state.new")
+        (self._folder / "state.new").replace(self._folder / "state.pt")
+        short = self.judged()["short"]
+        print(json.dumps(short), flush=True)
+        loss = float(np.mean([float(found["loss"]) for name, found in short.items() if name != "unseen"]))
+        if loss < self._best:
+            self._best = loss
+            kept = self.average.state_dict().items()
+            np.savez(
+                self._folder / "weights.new.npz",
+                **{name: value.detach().cpu().numpy().astype(np.float16) for name, value in kept},
+            )
+            (self._folder / "weights.new.npz").replace(self._folder / "weights.npz")
+
+    def judged(self) -> dict[str, Any]:
+        """The average, on held-out servers."""
+        return judged(self.average, self._judging, self._device)
+
+
 def train(asked: argparse.Namespace) -> None:
     """Blocks for about `--minutes`."""
     torch.manual_seed(asked.seed)
     torch.set_float32_matmul_precision("high")
-    begun, device, folder = time.time(), torch.device(asked.device), asked.out
-    folder.mkdir(parents=True, exist_ok=True)
-    simulated = asked.minutes - asked.last_minutes
-    data = asked.data or folder / "data"
-    made = generate.start(data, asked.seed, simulated, asked.processes, asked.searching)
-    network, average = ServerModule().to(device), ServerModule().to(device).eval()
-    average.load_state_dict(network.state_dict())
-    optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY, fused=device.type == "cuda")
-    generator, store, known, steps = torch.Generator(device).manual_seed(asked.seed), Store(device), set[str](), 0
-    if asked.begin_with is not None:
-        _load(network, asked.begin_with)
-        average.load_state_dict(network.state_dict())
-    state = folder / "state.pt"
-    if state.exists():
-        stored = torch.load(state, map_location=device, weights_only=True)
-        network.load_state_dict(stored["network"])
-        average.load_state_dict(stored["average"])
-        optimizer.load_state_dict(stored["optimizer"])
-        steps = int(stored["steps"])
-    looked, saved, losses, best = 0.0, time.time(), list[float](), math.inf
-    judging = held_out(asked.seed, asked.held_out, asked.held_out_data, asked.searching)
+    begun, device, data = time.time(), torch.device(asked.device), asked.data or asked.out / "data"
+    made = generate.start(data, asked.seed, asked.minutes - asked.last_minutes, asked.processes, asked.searching)
+    run, store, known = _Run(asked), Store(device), set[str]()
+    generator, looked, saved, losses = torch.Generator(device).manual_seed(asked.seed), 0.0, time.time(), list[float]()
     while (passed := time.time() - begun) < 60 * asked.minutes:
         if time.time() - looked > _LOOK_S:
             looked = time.time()
             for block in generate.read(data, known):
                 store.add(block)
             if losses:
-                print(f"{passed:.0f} s, {store.count} examples, {steps} steps, loss {np.mean(losses):.3f}", flush=True)
+                print(
+                    f"{passed:.0f} s, {store.count} examples, {run.steps} steps, loss {np.mean(losses):.3f}", flush=True
+                )
                 losses.clear()
         if store.count < _FEWEST:
             time.sleep(0.2)
             continue
-        share = passed / (60 * asked.minutes)
-        for group in optimizer.param_groups:
-            group["lr"] = (
-                asked.rate * min(1.0, (steps + 1) / _WARM_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
-            )
-        loss = _step(network, optimizer, store.batch(asked.batch, generator))
-        steps += 1
-        with torch.no_grad():
-            keep = min(_AVERAGE, steps / (steps + 10))
-            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
-        if steps % 20 == 0:
-            losses.append(float(loss))
+        falling = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * passed / (60 * asked.minutes)))
+        losses.append(run.step(store.batch(asked.batch, generator), asked.rate * falling))
         if time.time() - saved > _SAVE_S:
-            saved, best = time.time(), _keep(folder, network, average, optimizer, steps, judging, best)
-    best = _keep(folder, network, average, optimizer, steps, judging, best)
-    _load(average, folder / "weights.npz")
-    report = judged(average, judging, device) | {
-        "steps": steps,
-        "examples": store.count,
-        "seconds": time.time() - begun,
-    }
-    (folder / "report.json").write_text(json.dumps(report, indent=1))
+            saved = time.time()
+            run.keep()
+    run.keep()
+    _load(run.average, asked.out / "weights.npz")
+    report = run.judged() | {"steps": run.steps, "examples": store.count, "seconds": time.time() - begun}
+    (asked.out / "report.json").write_text(json.dumps(report, indent=1))
     print(json.dumps(report, indent=1))
     for process in made:
         process.terminate()
-
-
-def _step(network: ServerModule, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]) -> Tensor:
-    found = forward(network, batch)
-    loss = capacity_loss(found, batch["target"]).mean() + _CURVE * curve_loss(found, batch["curve"]).mean()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimizer.step()
-    return loss.detach()
-
-
-def _keep(folder: Path, network: ServerModule, average: ServerModule, optimizer: torch.optim.Optimizer, steps: int,
-          judging: dict[str, Arrays], best: float) -> float:  # fmt: skip
-    """The state to go on from, and what the load test reads: the weights with the least loss on held-out servers of the
-    families that are trained on and of those for validation, in equal parts. Returns that loss.
-    """
-    state = {
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "steps": steps,
-    }
-    torch.save(state, folder / "state.new")
-    (folder / "state.new").replace(folder / "state.pt")
-    short = judged(average, judging, next(average.parameters()).device)["short"]
-    print(json.dumps(short), flush=True)
-    loss = float(np.mean([float(found["loss"]) for name, found in short.items() if name != "unseen"]))
-    if loss >= best:
-        return best
-    weights = {name: value.detach().cpu().numpy().astype(np.float16) for name, value in average.state_dict().items()}
-    np.savez(folder / "weights.new.npz", **weights)
-    (folder / "weights.new.npz").replace(folder / "weights.npz")
-    return loss
 
 
 def _load(network: ServerModule, path: Path) -> None:

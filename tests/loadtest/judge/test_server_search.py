@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from benchmarks.truth.queues import capacity_qps, quantile_s
-from training.servers.prober import ServerProber
 from loadtest.judge import network
 from loadtest.judge.burst import BurstResult, longest_s, next_users
 from loadtest.judge.capacity import CapacityResult, Opinion, Probed
@@ -18,6 +17,7 @@ from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.search import ServerSearch
 from loadtest.judge.verdict import Evidence
 from training.servers.arrivals import Pattern
+from training.servers.prober import ServerProber
 from training.servers.server import SERVICES, Server
 from training.servers.trials import Simulated
 
