@@ -144,6 +144,7 @@ class Recommendation(Record):
     Where no configuration met the SLO, `configuration` and the figures are null, `meets_slo` and `confirmed` are
     false, and `reasons` says what was found instead.
 
+    All money is in `currency` (`EUR`; None in a file of an earlier version, which did not say it).
     The figures rest on all `launches` of the configuration together. `decision` is what to do with it: deploy it, keep
     it since it is today's and nothing is surely cheaper, or neither with the `confidence` that was asked for.
     `probability_best` is that nothing else of what was measured is better, `probability_near_best` that nothing is by
@@ -154,6 +155,7 @@ class Recommendation(Record):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     service: str
+    currency: str | None = None
     configuration: dict[str, ParameterValue] | None
     capacity_qps: Estimate | None
     p99_ms: Estimate | None

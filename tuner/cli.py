@@ -91,7 +91,7 @@ def demo(context: click.Context, /, budget: int, output: Path | None, seed: int,
 @click.argument("file", type=PATH, default=Path("spec.yaml"))
 @click.pass_context
 def init(context: click.Context, file: Path) -> None:
-    """Write a commented spec to start from (spec.yaml)."""
+    """Write a commented spec to start from (spec.yaml); `-` prints it."""
     from tuner.commands.init import init as command
 
     context.exit(command(file))

@@ -57,7 +57,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What the gate says after so many measurements."""
+    """What the gate says after so many measurements; `currency` is that of all money, a code or a sign."""
 
     outcome: Outcome
     findings: tuple[Comparison, ...]
@@ -65,6 +65,7 @@ class GateDecision:
     reason: str | None = None
     goodput: tuple[Goodput, ...] = ()
     energy: tuple[float, ...] = ()
+    currency: str = "$"
 
 
 class Goodput(NamedTuple):

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from results.files import write_text
 from results.gate.decision import Comparison, GateDecision, Setting
-from results.text import NONE, energy, figure, goodput, markdown, milliseconds, visible
+from results.text import NONE, energy, figure, goodput, markdown, milliseconds, money, visible
 
 _NAMES = {
     "capacity_qps": "requests/s within the SLO",
@@ -34,7 +34,7 @@ def write_gate(folder: Path, service: str, decision: GateDecision, setting: Sett
 def gate_text(service: str, decision: GateDecision) -> str:
     """A line per metric under the verdict."""
     lines = [f"gate {_HEADS[decision.outcome]}: {visible(service)}"]
-    lines += [f"  {_line(one)}" for one in decision.findings]
+    lines += [f"  {_line(one, decision.currency)}" for one in decision.findings]
     lines += [f"  {_good(decision)}"] if decision.goodput else []
     lines += [f"  {_energy(decision)}"] if decision.energy else []
     return "\n".join([*lines, *([f"  {visible(decision.reason)}"] if decision.reason else [])])
@@ -47,6 +47,7 @@ def gate_document(service: str, decision: GateDecision, setting: Setting) -> dic
         "service": service,
         "outcome": decision.outcome,
         "reason": decision.reason,
+        "currency": decision.currency,
         "measurements": decision.measurements,
         "false_alarm_rate": setting.false_alarms,
         "detects": setting.detect,
@@ -73,7 +74,7 @@ def gate_markdown(service: str, decision: GateDecision, setting: Setting) -> str
         lines += [markdown(decision.reason), ""]
     if decision.findings:
         lines += ["| metric | baseline | now | change | 95% interval | |", "| --- | ---: | ---: | ---: | ---: | --- |"]
-        lines += [f"| {' | '.join(_cells(one))} |" for one in decision.findings]
+        lines += [f"| {' | '.join(_cells(one, decision.currency))} |" for one in decision.findings]
         floor = decision.findings[0].floor
         lines += [
             "",
@@ -98,10 +99,11 @@ def gate_junit(service: str, decision: GateDecision) -> str:
     )  # fmt: skip
     for one in decision.findings:
         case = ET.SubElement(suite, "testcase", classname="tune.gate", name=one.metric)
+        line = _line(one, decision.currency)
         if one.outcome == "regressed":
-            ET.SubElement(case, "failure", message=_line(one)).text = _line(one)
+            ET.SubElement(case, "failure", message=line).text = line
         elif one.outcome == "inconclusive":
-            ET.SubElement(case, "skipped", message=_line(one))
+            ET.SubElement(case, "skipped", message=line)
     if decision.reason:
         case = ET.SubElement(suite, "testcase", classname="tune.gate", name="slo")
         if decision.outcome == "regressed":
@@ -114,7 +116,7 @@ def github_annotations(service: str, decision: GateDecision) -> Sequence[str]:
     """GitHub's workflow commands: an error for each metric that is worse; else a notice, or a warning where nothing
     could be told.
     """
-    worse = [_line(one) for one in decision.findings if one.outcome == "regressed"]
+    worse = [_line(one, decision.currency) for one in decision.findings if one.outcome == "regressed"]
     worse += [decision.reason] if decision.reason and decision.outcome == "regressed" else []
     mild = "warning" if decision.outcome == "inconclusive" else "notice"
     kind, texts = ("error", worse) if worse else (mild, [gate_text(service, decision).splitlines()[0]])
@@ -130,14 +132,21 @@ def _energy(decision: GateDecision) -> str:
     return "energy of the GPUs, before and now: " + ", ".join(text for one in decision.energy if (text := energy(one)))
 
 
-def _cells(one: Comparison) -> tuple[str, ...]:
+def _cells(one: Comparison, currency: str) -> tuple[str, ...]:
     mark = {"passed": "", "regressed": "**worse**", "undecided": "not sure", "inconclusive": "cannot tell"}[one.outcome]
     between = NONE if one.low == one.high else f"{one.low:+.1%} to {one.high:+.1%}"
-    return (_NAMES[one.metric], _value(one, one.before), _value(one, one.after), _percent(one.change), between, mark)
+    return (
+        _NAMES[one.metric],
+        _value(one, one.before, currency),
+        _value(one, one.after, currency),
+        _percent(one.change),
+        between,
+        mark,
+    )
 
 
-def _line(one: Comparison) -> str:
-    name, before, after, change, between, _ = _cells(one)
+def _line(one: Comparison, currency: str) -> str:
+    name, before, after, change, between, _ = _cells(one, currency)
     sure = "" if between == NONE else f" ({between})"
     worse = {"passed": "", "regressed": ", worse", "undecided": ", not sure", "inconclusive": ", cannot tell"}[
         one.outcome
@@ -149,7 +158,9 @@ def _percent(change: float) -> str:
     return "the same" if abs(change) < 0.0005 else f"{change:+.1%}"
 
 
-def _value(one: Comparison, value: float) -> str:
+def _value(one: Comparison, value: float, currency: str) -> str:
+    if one.metric == "cost_per_million_requests":
+        return money(value, currency)
     return milliseconds(value) if one.metric == "p99_ms" else figure(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -24,6 +24,7 @@ from results.gate import (
 from results.text import assigned
 from runners import ReplayRunner, RunnerUnavailable
 from search_spaces import Configuration
+from search_spaces.reading import quoted
 from tuner.commands.options.stored import read_study
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
@@ -83,13 +84,14 @@ def _finished(
     options: GateOptions, before: Recommendation, baseline: GateMeasurement, setting: Setting
 ) -> GateDecision:
     """From what a run has found already: one measurement, and one look."""
-    summary, _ = read_study(options.folder, options.storage, options.study)
-    _same_service(before, summary.service)
+    summary, loaded = read_study(options.folder, options.storage, options.study)
+    _same_service(before, loaded)
     found = GateMeasurement.of(summary.recommendation)
     if found is None:
         return GateDecision("regressed", (), 1, "no configuration holds the SLO any more")
     once = Setting(setting.false_alarms, setting.detect, looks=1)
-    return decide_gate(baseline, [found], once, last=True, pairs=_pairs(summary))
+    decision = decide_gate(baseline, [found], once, last=True, pairs=_pairs(summary))
+    return replace(decision, currency=loaded.spec.prices.currency)
 
 
 def _measured(
@@ -103,12 +105,13 @@ def _measured(
     if isinstance(runner, ReplayRunner) and not runner.has(configuration):
         raise UsageError(f"runner.table: no row is of the baseline's configuration ({assigned(configuration)})")
     sources = request_sources(loaded)
-    display = make_display(as_json=options.as_json)
+    display = make_display(as_json=options.as_json, currency=loaded.spec.prices.currency)
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")
         setup = trial_setup(loaded, sources, runner, folder, options.seed, fresh=True)
-        return GateRun(setup, configuration, baseline, setting, display, pairs).measure_and_decide()
+        decision = GateRun(setup, configuration, baseline, setting, display, pairs).measure_and_decide()
+        return replace(decision, currency=loaded.spec.prices.currency)
     except RunnerUnavailable as error:
         raise UnfitEnvironmentError(str(error)) from error
     finally:
@@ -126,7 +129,7 @@ def _what(
     else:
         summary, loaded = read_study(options.folder, options.storage, options.study)
         pairs = _pairs(summary)
-    _same_service(before, loaded.spec.service.name)
+    _same_service(before, loaded)
     configuration = before.configuration or {}
     if set(configuration) != set(loaded.space.names):
         raise UsageError(
@@ -147,9 +150,16 @@ def _pairs(summary: StudySummary) -> tuple[tuple[float, float], ...]:
     )
 
 
-def _same_service(before: Recommendation, name: str) -> None:
+def _same_service(before: Recommendation, loaded: LoadedSpec) -> None:
+    """Another service's figures, and amounts of another currency, compare with nothing here."""
+    name, currency = loaded.spec.service.name, loaded.spec.prices.currency
     if before.service != name:
         raise UsageError(f"the baseline is of {before.service}, not of {name}; name that service's own baseline")
+    if before.cost_per_hour is not None and before.currency not in (None, currency):
+        raise UsageError(
+            f"the baseline's prices are in {quoted(before.currency)}, those of {name} in {currency}\n"
+            "Make a new baseline: run tune with the prices as they are now."
+        )
 
 
 def _tell(options: GateOptions, service: str, decision: GateDecision, setting: Setting, folder: Path) -> None:

@@ -11,8 +11,11 @@ from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
 
 
 def init(path: Path) -> ExitCode:
-    """Raises UsageError rather than overwrite a file."""
+    """`-` is standard output. Raises UsageError rather than overwrite a file."""
     text = (resources.files("tuner.commands") / "starter.yaml").read_text(encoding="utf-8")
+    if str(path) == "-":
+        click.echo(text, nl=False)
+        return ExitCode.DONE
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -64,7 +64,7 @@ def worker(options: WorkerOptions) -> ExitCode:
     folder.mkdir(mode=0o700, exist_ok=True)  # as that of a run: logs lie in it
     sources = request_sources(loaded)
     store = join_study(options.storage, loaded)
-    display = make_display(as_json=options.as_json)
+    display = make_display(as_json=options.as_json, currency=loaded.spec.prices.currency)
     objective, proposer = Objective.of(loaded.spec.objective), make_proposer(loaded, runner, store.plan)
     try:
         for leftover in runner.remove_leftovers():

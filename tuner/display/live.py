@@ -34,7 +34,8 @@ _PER_SECOND = 8
 class LiveDisplay:
     """Progress on standard error; the result on standard output. `phase` comes from the trials' threads."""
 
-    def __init__(self, console: Console | None = None, result: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, result: Console | None = None, *, currency: str = "") -> None:
+        self._currency = currency
         self._console = console or Console(stderr=True, highlight=False)
         self._result = result or Console(highlight=False)
         self._lock = threading.Lock()
@@ -60,6 +61,7 @@ class LiveDisplay:
             f"results in {escape(str(outline.output))}"
         )
         self._console.print(Panel.fit(text, title=escape(f"tune {outline.service}")))
+        self._currency = outline.currency
         self._whole = Whole(outline, outline.finished, outline.spent)
         self._live.start()
 
@@ -114,10 +116,6 @@ class LiveDisplay:
     def close(self) -> None:
         """The cursor and the last lines are the user's again."""
         self._live.stop()
-
-    @property
-    def _currency(self) -> str:
-        return "" if self._whole is None else self._whole.outline.currency
 
     def _say(self, line: str, style: str) -> None:
         self._console.print(escape(line), style=style)

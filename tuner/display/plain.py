@@ -15,8 +15,8 @@ from tuner.display.wording import ahead, confirmation_line, result_lines, space_
 class PlainDisplay:
     """Lines on standard error; the result on standard output."""
 
-    def __init__(self) -> None:
-        self._currency = ""
+    def __init__(self, currency: str = "") -> None:
+        self._currency = currency
         self._finished, self._budget = 0, 0
 
     def study_started(self, outline: StudyOutline) -> None:

@@ -9,12 +9,14 @@ from tuner.display.plain import PlainDisplay
 from tuner.display.protocol import Display
 
 
-def make_display(*, as_json: bool) -> Display:
-    """JSON where asked for, a live view on a terminal, plain lines elsewhere."""
+def make_display(*, as_json: bool, currency: str = "") -> Display:
+    """JSON where asked for, a live view on a terminal, plain lines elsewhere. `currency` is that of trials which no
+    outline of a study precedes.
+    """
     if as_json:
         return JsonDisplay()
     if sys.stderr.isatty():
         from tuner.display.live import LiveDisplay
 
-        return LiveDisplay()
-    return PlainDisplay()
+        return LiveDisplay(currency=currency)
+    return PlainDisplay(currency)

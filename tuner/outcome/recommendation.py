@@ -59,6 +59,7 @@ def recommend(
     chosen = _choice(best, records, confirmations)
     return Recommendation(
         service=loaded.spec.service.name,
+        currency=loaded.spec.prices.currency,
         trials=counts,
         decision=decision.action,
         confidence=loaded.spec.objective.confidence,
@@ -101,9 +102,9 @@ def _nothing(
     loaded: LoadedSpec, records: Sequence[TrialRecord], confirmations: Launches, counts: TrialCounts
 ) -> Recommendation:
     return Recommendation(
-        service=loaded.spec.service.name, configuration=None, capacity_qps=None, p99_ms=None, error_rate=None,
-        cost_per_hour=None, cost_per_million_requests=None, meets_slo=False, confirmed=False, trial=None,
-        trials=counts, reasons=tuple(_why_nothing(records, confirmations, counts)),
+        service=loaded.spec.service.name, currency=loaded.spec.prices.currency, configuration=None, capacity_qps=None,
+        p99_ms=None, error_rate=None, cost_per_hour=None, cost_per_million_requests=None, meets_slo=False,
+        confirmed=False, trial=None, trials=counts, reasons=tuple(_why_nothing(records, confirmations, counts)),
     )  # fmt: skip
 
 

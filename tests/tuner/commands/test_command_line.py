@@ -55,6 +55,14 @@ def test_init_never_overwrites(tmp_path: Path, tune: Tune) -> None:
     assert (tmp_path / "spec.yaml").read_text(encoding="utf-8") == "mine"
 
 
+def test_init_prints_the_spec_where_its_file_is_standard_output(tmp_path: Path, tune: Tune) -> None:
+    printed = tune("init", "-")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert not (tmp_path / "-").exists()
+    tune("init", "spec.yaml")
+    assert printed.stdout == (tmp_path / "spec.yaml").read_text(encoding="utf-8")
+
+
 @pytest.mark.usefixtures("server")
 def test_validate_says_what_a_preset_is_for(tmp_path: Path, tune: Tune) -> None:
     text = MINIMAL.replace("{parameters: {cpu_cores: [1]}}", "{preset: cpu-serving, parameters: {cpu_cores: [1]}}")

@@ -138,6 +138,31 @@ def test_the_gate_judges_a_finished_directory(finished: Path, tune: Tune) -> Non
     assert 'failures="2"' in (finished / "gate" / "junit.xml").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("currency", "million"), [("USD", "$0.139"), ("EUR", "0.139 EUR")])
+@pytest.mark.parametrize("measure", [(), ("--measure",)])
+def test_the_gates_money_has_its_currency(
+    tmp_path: Path, tune: Tune, currency: str, million: str, measure: tuple[str, ...]
+) -> None:
+    (tmp_path / "table.csv").write_text(TABLE, encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(
+        SPEC.replace("prices: {", f"prices: {{currency: {currency}, "), encoding="utf-8"
+    )
+    assert tune("spec.yaml", "--budget", "4", "--output", "out").returncode == 0
+    done = tune("gate", "out", "--baseline", "out/recommendation.json", *measure)
+    assert f"cost per million requests: {million} after {million}" in done.stdout
+    assert ("--measure" in measure) == (f"{million} per million, 80.0 req/s" in done.stderr)
+    assert f"| {million} | {million} |" in (tmp_path / "out" / "gate" / "gate.md").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "out" / "gate" / "gate.json").read_text(encoding="utf-8"))["currency"] == currency
+
+
+def test_a_gate_compares_no_amounts_of_two_currencies(finished: Path, tune: Tune) -> None:
+    elsewhere = recommendation(finished) | {"currency": "EUR"}
+    (finished.parent / "euros.json").write_text(json.dumps(elsewhere), encoding="utf-8")
+    done = tune("gate", finished, "--baseline", "euros.json")
+    assert done.returncode == 2
+    assert "the baseline's prices are in 'EUR', those of finished in USD" in done.stderr
+
+
 def test_a_gate_without_a_baseline_says_so(finished: Path, tune: Tune) -> None:
     assert tune("gate", finished, "--baseline", "nowhere.json").returncode == 2
     other = recommendation(finished) | {"service": "other"}
