@@ -126,6 +126,19 @@ def test_resume_refuses_a_spec_that_has_changed(tmp_path: Path, tune: Tune) -> N
     assert "prices" in done.stderr
 
 
+def test_resume_refuses_a_table_that_has_changed(tmp_path: Path, tune: Tune) -> None:
+    write_table(tmp_path)
+    assert tune("--service", "spec.yaml", "--budget", 2).returncode == 0
+    before = (tmp_path / "table.csv").read_text(encoding="utf-8")
+    (tmp_path / "table.csv").write_text(before.replace("ok", "failed", 1), encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", 4, "--resume")
+    assert done.returncode == 2
+    assert "runner.table: table.csv is not the table that this study began with, or was edited since" in done.stderr
+    assert "undo the change, or start anew without --resume" in done.stderr
+    (tmp_path / "table.csv").write_text(before, encoding="utf-8")
+    assert tune("--service", "spec.yaml", "--budget", 4, "--resume").returncode == 0
+
+
 @pytest.mark.parametrize("made_before", [False, True])
 def test_what_may_hold_logs_or_prompts_is_its_users_own(tmp_path: Path, tune: Tune, made_before: bool) -> None:
     """In a folder of the run's own, and in one that everybody may read."""

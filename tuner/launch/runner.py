@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, Tabl
 from runners.attach import AttachRunner
 from runners.command import CommandRunner, CommandTimes
 from runners.remote import WrongUrl, address_of
-from search_spaces.reading import is_file, is_folder
+from search_spaces.reading import is_file, is_folder, read_text
 from tuner.errors import SpecError, UnfitEnvironmentError, needing_packages
 from tuner.launch.adapter import image_of, mounted_model
 from tuner.launch.chain import check_runner
@@ -21,6 +22,17 @@ from tuner.spec.yaml_file import read_documents
 
 if TYPE_CHECKING:
     from runners.kubernetes.options import KubernetesOptions
+
+
+def table_digest(loaded: LoadedSpec) -> str | None:
+    """What tells a replayed table from another one, and from itself edited; None where servers are launched. How its
+    lines end does not matter: a checkout may change that.
+    """
+    table = loaded.spec.runner.table
+    if table is None:
+        return None
+    text = "\n".join(read_text(loaded.folder / table).splitlines())
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def make_runner(loaded: LoadedSpec) -> Runner:

@@ -17,6 +17,7 @@ from pathlib import Path
 from results import StudySummary, write_recommendation, write_report, write_trials
 from tuner import __version__
 from tuner.errors import UnfitEnvironmentError, UsageError
+from tuner.launch.runner import table_digest
 from tuner.outcome.summary import summarise
 from tuner.spec.reading import LoadedSpec
 from tuner.study.storage.archive import Archive
@@ -92,8 +93,10 @@ def _unused(path: Path) -> Path:
 def provenance(loaded: LoadedSpec, seed: int) -> dict[str, str]:
     """Where, when and with what a study is begun."""
     versions = {name: _version(name) for name in ("tune-inference", "optuna", "locust")}
+    table = table_digest(loaded)
     return {
         "spec": str(loaded.file.path.resolve()),
+        **({} if table is None else {"table": table}),
         "seed": str(seed),
         "started": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
         "host": platform.node(),

@@ -15,6 +15,7 @@ import optuna
 
 from search_spaces.reading import quoted
 from tuner.errors import UsageError
+from tuner.launch.runner import table_digest
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec, check_content
 from tuner.spec.yaml_file import YamlFile
@@ -86,9 +87,9 @@ def _open(url: str, loaded: LoadedSpec) -> tuple[optuna.Study, StudyPlan]:
         plan = _planned(study)
     if problems := _damage(url, name, loaded):
         raise damaged(name, "; ".join(problems[:2]))
-    if changed := _changed_sections(dict(plan.content), loaded):
+    if changed := _changed(plan, loaded):
         raise UsageError(
-            f"the spec has changed since this study began: {', '.join(changed)}\n"
+            f"{changed}\n"
             "Numbers from before and after cannot be compared: undo the change, or start anew without `resume`."
         )
     return study, plan
@@ -146,6 +147,18 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
     return optuna.storages.RDBStorage(
         with_driver(url), engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=BEAT_S, grace_period=SILENT_S
     )
+
+
+def _changed(plan: StudyPlan, loaded: LoadedSpec) -> str | None:
+    """What is not as it was when the study began, where that matters; a study of an earlier version knows no table."""
+    if sections := _changed_sections(dict(plan.content), loaded):
+        return f"the spec has changed since this study began: {', '.join(sections)}"
+    table, before = table_digest(loaded), plan.provenance.get("table")
+    if None not in (table, before) and table != before:
+        return (
+            f"runner.table: {loaded.spec.runner.table} is not the table that this study began with, or was edited since"
+        )
+    return None
 
 
 def _changed_sections(known: dict[str, Any], loaded: LoadedSpec) -> list[str]:
