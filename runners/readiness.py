@@ -1,6 +1,10 @@
 """When a launched server is ready: its health path answers 2xx, and then one real request is answered.
 
 Both, because some servers report ready seconds before they serve, and some have no health path at all.
+
+What is wrong while a server starts is waited out: silence, errors, a redirect to a page that says so. What no server
+answers because it starts ends the wait as soon as it has lasted: a redirect that is for good, by its status (301, 308)
+or because it leads to the same path (`/predict/`, https), and an answer whose compression cannot be read.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import httpx
 
@@ -21,6 +26,8 @@ _POLL_S, _SLOWEST_POLL_S = 0.02, 0.25
 _HEALTH_TIMEOUT_S = 2.0
 _GRACE_S = 10.0  # for a real request that is answered with errors after the health path was fine
 _MAX_REDIRECTS = 5
+_FOR_GOOD = (301, 308)
+_LASTING_S, _LASTING_TRIES = 3.0, 3
 _EXCERPT_BYTES = 160
 _ERROR = re.compile(r"error|exception|fatal|fail|cannot|denied|in use|no such|not found|invalid", re.IGNORECASE)
 _MEMORY = re.compile(
@@ -37,7 +44,13 @@ _NO_CHECK = (
     "request.check says what a good answer is."
 )
 
-Seen = tuple[str | None, bool]  # what is wrong with the answer (None: nothing), and whether there was one
+
+class Seen(NamedTuple):
+    """What is wrong with an answer (None: nothing), whether there was one, and whether no later one will be better."""
+
+    wrong: str | None
+    answered: bool
+    lasting: bool = False
 
 
 def await_server(
@@ -70,7 +83,8 @@ def wait_until_ready(
         if path is not None:
             seen = _poll(lambda left: _health(client, path, left), deadline, deadline, check)
             if seen is not None:
-                raise ServerFailed(f"not ready within {readiness.timeout_s:g} s: {path} {seen}")
+                within = f" within {readiness.timeout_s:g} s" if time.monotonic() >= deadline else ""
+                raise ServerFailed(f"not ready{within}: {path} {seen}")
         request = readiness.request if prepare is None else prepare()
         if request is None:
             if path is None and (seen := _poll(lambda left: _any(client, left), deadline, deadline, check)):
@@ -100,15 +114,21 @@ def _poll(
 ) -> str | None:
     """Ask until the answer is good (None), or return what was last seen.
 
-    Errors that the server itself answers are waited out until `error_deadline`, silence until `deadline`.
+    Errors that the server itself answers are waited out until `error_deadline`, silence until `deadline`; what lasts is
+    waited out for as long as it takes to see that it does.
     """
-    pause = _POLL_S
+    pause, before, since, tries = _POLL_S, None, 0.0, 0
     while True:
         check()
-        seen, answered = ask(max(0.1, deadline - time.monotonic()))
+        seen = ask(max(0.1, deadline - time.monotonic()))
         check()
-        if seen is None or time.monotonic() >= (error_deadline if answered else deadline):
-            return seen
+        now = time.monotonic()
+        if seen != before:
+            before, since, tries = seen, now, 0
+        tries += 1
+        lasted = seen.lasting and tries >= _LASTING_TRIES and now >= since + _LASTING_S
+        if seen.wrong is None or lasted or now >= (error_deadline if seen.answered else deadline):
+            return seen.wrong
         time.sleep(pause)
         pause = min(_SLOWEST_POLL_S, pause * 1.2)
 
@@ -116,17 +136,18 @@ def _poll(
 def _health(client: httpx.Client, path: str, left: float) -> Seen:
     # An unhealthy server answers errors for as long as it loads: that is not yet a failure.
     asked = SampleRequest("GET", path)
-    return _ask(client, asked, min(left, _HEALTH_TIMEOUT_S), redirects=_MAX_REDIRECTS)[0], False
+    seen = _ask(client, asked, min(left, _HEALTH_TIMEOUT_S), redirects=_MAX_REDIRECTS, key="service.ready.path")
+    return seen._replace(answered=False)
 
 
 def _any(client: httpx.Client, left: float) -> Seen:
-    seen, answered = _ask(client, SampleRequest("GET", "/"), left)
-    return (None if answered else seen), answered
+    seen = _ask(client, SampleRequest("GET", "/"), left)
+    return Seen(None, answered=True) if seen.answered else seen
 
 
 def _ask(
     client: httpx.Client, request: SampleRequest, timeout_s: float, doubts: list[str] | None = None, *,
-    redirects: int = 0,
+    redirects: int = 0, key: str = "request.path",
 ) -> Seen:  # fmt: skip
     """Ask once, and follow so many redirects within the same server: another one's health says nothing about it. A good
     answer that says itself that it is none is told in `doubts`.
@@ -140,23 +161,32 @@ def _ask(
             redirects -= 1
             response, excerpt = _received(client, following)
     except httpx.TimeoutException:
-        return f"no answer within {timeout_s:.3g} s", False
+        return Seen(f"no answer within {timeout_s:.3g} s", answered=False)
     except httpx.ConnectError as error:
-        return f"no TLS connection ({error})" if "SSL" in str(error) else "connection refused", False
+        return Seen(f"no TLS connection ({error})" if "SSL" in str(error) else "connection refused", answered=False)
     except httpx.InvalidURL as error:
         raise ServerFailed(f"{request.path!r} is not a path that can be requested: {error}") from error
     except httpx.HTTPError as error:
-        return f"no proper HTTP answer: {printable(str(error).encode()) or type(error).__name__}", False
+        said = printable(str(error).encode()) or type(error).__name__
+        return Seen(f"no proper HTTP answer: {said}", answered=False, lasting=isinstance(error, httpx.DecodingError))
     if response.status_code in request.good if request.good else response.is_success:
         if doubts is not None and not request.checked and _SAYS_ERROR.match(excerpt):
             doubts.append(_NO_CHECK.format(status=response.status_code, body=printable(excerpt)))
-        return None, True
-    said = printable(excerpt)
+        return Seen(None, answered=True)
+    said, lasting = printable(excerpt), False
     if (following := response.next_request) is not None:
-        elsewhere = _server_of(following) != _server_of(asked)
-        to = f" to another server, {printable(_server_of(following).encode())[:_EXCERPT_BYTES]}" if elsewhere else ""
-        said = f"a redirect{to}, which is not followed"
-    return f"answered {response.status_code}" + (f" ({said})" if said else ""), True
+        said = _redirect(asked, following, key)
+        same_path = following.url.path.rstrip("/") == asked.url.path.rstrip("/")
+        lasting = response.status_code in _FOR_GOOD or same_path
+    return Seen(f"answered {response.status_code}" + (f" ({said})" if said else ""), answered=True, lasting=lasting)
+
+
+def _redirect(asked: httpx.Request, following: httpx.Request, key: str) -> str:
+    """Where it leads, and what to do."""
+    to = following.url.raw_path.decode("ascii")
+    if _server_of(following) != _server_of(asked):
+        to = f"another server, {_server_of(following)}{to}"
+    return f"a redirect to {printable(to.encode())[:_EXCERPT_BYTES]}, which is not followed: {key} must answer itself"
 
 
 def _received(client: httpx.Client, request: httpx.Request) -> tuple[httpx.Response, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import socket
 import threading
 import time
@@ -57,7 +58,7 @@ def test_a_redirect_to_itself_is_followed_nowhere() -> None:
     [
         (
             head(b"302 Found", b"Location: /", b"Content-Length: 0"),
-            r"answered 302 \(a redirect, which is not followed\)",
+            r"answered 302 \(a redirect to /, which is not followed: request.path must answer itself\)",
         ),
         (
             head(b"200 OK", b"Content-Length: 2", b"Content-Length: 7") + b"ok",
@@ -70,6 +71,49 @@ def test_a_server_that_is_never_ready_says_what_it_answered(answer: bytes, says:
     asked = Readiness(path=None, timeout_s=0.5, request=SampleRequest("POST", "/"))
     with serving(once(answer)) as url, pytest.raises(ServerFailed, match=says):
         wait_until_ready(url, asked, lambda: None)
+
+
+UNREADABLE = head(b"200 OK", b"Content-Encoding: gzip", b"Content-Length: 5") + b"hello"
+
+
+@pytest.mark.usefixtures("needs_machine")  # it is timed
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (head(b"301 Moved Permanently", b"Location: /v2", b"Content-Length: 0"), "answered 301 (a redirect to /v2, wh"),
+        (
+            head(b"308 Permanent Redirect", b"Location: https://else.where/", b"Content-Length: 0"),
+            "another server, htt",
+        ),
+        (head(b"307 Temporary Redirect", b"Location: /predict/", b"Content-Length: 0"), "a redirect to /predict/, whi"),
+        (UNREADABLE, "no proper HTTP answer: the answer is not compressed as it says"),
+    ],
+)
+def test_what_no_later_answer_will_better_ends_the_wait(answer: bytes, says: str) -> None:
+    begun = time.monotonic()
+    asked = Readiness(path=None, timeout_s=60, request=SampleRequest("POST", "/predict"))
+    with serving(once(answer)) as url, pytest.raises(ServerFailed, match=re.escape(says)):
+        wait_until_ready(url, asked, lambda: None)
+    assert 3 <= time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    "starting",
+    [
+        head(b"302 Found", b"Location: /login", b"Content-Length: 0"),
+        head(b"307 Temporary Redirect", b"Location: /loading", b"Content-Length: 0"),
+        head(b"404 Not Found", b"Content-Length: 0"),
+        head(b"503 Service Unavailable", b"Content-Length: 0"),
+    ],
+)
+def test_what_a_server_answers_while_it_starts_is_waited_out(starting: bytes) -> None:
+    begun = time.monotonic()
+
+    def slow(client: socket.socket) -> None:
+        client.sendall(starting if time.monotonic() < begun + 4 else head(b"200 OK", b"Content-Length: 0"))
+
+    with serving(slow) as url:
+        wait_until_ready(url, Readiness(path=None, timeout_s=60, request=SampleRequest("POST", "/")), lambda: None)
 
 
 def test_the_health_path_is_followed_within_its_server_alone() -> None:
@@ -87,13 +131,17 @@ def test_the_health_path_is_followed_within_its_server_alone() -> None:
     with serving(elsewhere) as other:
         with (
             serving(redirecting(f"{other}/healthz".encode())) as url,
-            pytest.raises(ServerFailed, match=rf"302 \(a redirect to another server, {other}, which is not followed\)"),
+            pytest.raises(
+                ServerFailed, match=rf"302 \(a redirect to another server, {other}/healthz, which is not foll"
+            ),
         ):
             wait_until_ready(url, health, lambda: None)
         assert asked == []
         with (
             serving(redirecting(b"/healthz")) as url,
-            pytest.raises(ServerFailed, match=r"302 \(a redirect, which is not followed\)"),
+            pytest.raises(
+                ServerFailed, match=r"302 \(a redirect to /healthz, .*: service.ready.path must answer itself\)"
+            ),
         ):
             wait_until_ready(url, health, lambda: None)  # endlessly to itself
 
