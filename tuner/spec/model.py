@@ -20,7 +20,7 @@ from search_spaces.reading import quoted, why_outside
 from tuner.spec.load import LoadSpec, SloSpec
 from tuner.spec.prices.catalogue import OwnHardware, Terms
 from tuner.spec.quality import QualitySpec
-from tuner.spec.quantities import Bytes, Money, Seconds, Share
+from tuner.spec.quantities import Bytes, Choice, Money, Seconds, Share
 from tuner.spec.request import EnvironmentName, RequestSpec
 from tuner.spec.runner import RunnerSpec
 from tuner.spec.section import Section, Text
@@ -187,7 +187,7 @@ class ParameterSpec(Section):
         """An editor accepts what the validator does."""
         return {"anyOf": [handler(core_schema), {"type": "array", "minItems": 1}]}
 
-    choices: tuple[ParameterValue, ...] | None = Field(default=None, min_length=1)
+    choices: tuple[Choice, ...] | None = Field(default=None, min_length=1)
     low: int | None = None
     high: int | None = None
     step: int = Field(default=1, ge=1)
@@ -200,13 +200,10 @@ class ParameterSpec(Section):
 
     @field_validator("choices", mode="after")
     @classmethod
-    def _whole_numbers(cls, values: tuple[ParameterValue, ...] | None) -> tuple[ParameterValue, ...] | None:
-        """2.0 is written as 2 in a command line, and a table's 2 is found."""
-        if values is None:
-            return None
-        if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+    def _are_finite(cls, values: tuple[ParameterValue, ...] | None) -> tuple[ParameterValue, ...] | None:
+        if any(isinstance(value, float) and not math.isfinite(value) for value in values or ()):
             raise ValueError("a choice must be a finite number")
-        return tuple(int(v) if isinstance(v, float) and v.is_integer() else v for v in values)
+        return values
 
     @model_validator(mode="after")
     def _choices_or_range(self) -> ParameterSpec:
@@ -316,7 +313,7 @@ class Spec(Section):
     load: LoadSpec = LoadSpec()
     runner: RunnerSpec = RunnerSpec()
     quality: QualitySpec | None = None
-    current: Mapping[str, ParameterValue] | None = None
+    current: Mapping[str, Choice] | None = None
     services: tuple[ColocatedSpec, ...] = Field(default=(), description="several that share a machine, instead of one")
     budget: BudgetSpec = Field(default=BudgetSpec(), description="of all services together")
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from jsonpath_rfc9535 import JSONPathEnvironment, JSONPathError
 from pydantic import Field, field_validator, model_validator
 
-from search_spaces import ParameterValue
-from tuner.spec.quantities import Share
+from tuner.spec.quantities import Choice, Share
 from tuner.spec.section import Section
 
 
@@ -17,7 +16,7 @@ class QualitySpec(Section):
 
     answer: str = Field(description="JSON path of what is compared in an answer")
     dataset: str | None = Field(default=None, description='lines of {"request": ..., "label": ...}')
-    reference: Mapping[str, ParameterValue] | None = None
+    reference: Mapping[str, Choice] | None = None
     tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     at_least: Share = 1.0
 

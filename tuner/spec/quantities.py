@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
-from search_spaces import QuantityError, parse_duration, parse_percentage, parse_size
+from search_spaces import ParameterValue, QuantityError, parse_duration, parse_percentage, parse_size
 
 _MONEY = re.compile(r"\s*(?:[$€£]\s*)?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?:USD|EUR|GBP)?\s*")
 
@@ -46,6 +46,11 @@ def _positive(parse: Callable[[object], float]) -> Callable[[object], float]:
     return check
 
 
+def _whole(value: ParameterValue) -> ParameterValue:
+    """2.0 as 2, which is how a command line has to say it and how a table has it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _text_schema(pattern: str, example: str) -> WithJsonSchema:
     schema: dict[str, Any] = {"type": "string", "pattern": pattern, "examples": [example]}
     return WithJsonSchema(schema)
@@ -63,3 +68,4 @@ Money = Annotated[
     BeforeValidator(parse_money),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}], "examples": [0.04]}),
 ]
+Choice = Annotated[ParameterValue, AfterValidator(_whole)]

@@ -66,6 +66,19 @@ def test_a_good_spec_has_its_quantities_in_units(tmp_path: Path) -> None:
     assert loaded.folder == tmp_path.resolve()
 
 
+def test_a_whole_number_with_a_point_is_a_whole_number_wherever_a_value_stands(tmp_path: Path) -> None:
+    text = GOOD.replace("batch_size: [1, 2, 4, 8]", "batch_size: [1.0, 2.0, 4]\n    scale: [1.0, 4.5]")
+    more = "current: {cpu_cores: 1.0, batch_size: 2.0, workers: 1.0, threads: 1.0, scale: 4.5}\n"
+    quality = "quality: {answer: $.label, reference: {cpu_cores: 1, batch_size: 2.0, workers: 1, threads: 1, scale: 1}}\n"
+    spec = load(tmp_path, text + more + quality).spec
+    assert spec.current is not None
+    assert spec.quality is not None
+    assert spec.quality.reference is not None
+    assert [str(value) for value in spec.space.parameters["batch_size"].choices or ()] == ["1", "2", "4"]
+    assert [str(value) for value in spec.current.values()] == ["1", "2", "1", "1", "4.5"]
+    assert str(spec.quality.reference["batch_size"]) == "2"
+
+
 def test_a_parameter_named_like_a_role_has_it(tmp_path: Path) -> None:
     roles = {parameter.name: parameter.role for parameter in load(tmp_path, GOOD).space.parameters}
     assert roles["batch_size"] == "batch_size"
