@@ -69,7 +69,8 @@ def test_a_good_spec_has_its_quantities_in_units(tmp_path: Path) -> None:
 def test_a_whole_number_with_a_point_is_a_whole_number_wherever_a_value_stands(tmp_path: Path) -> None:
     text = GOOD.replace("batch_size: [1, 2, 4, 8]", "batch_size: [1.0, 2.0, 4]\n    scale: [1.0, 4.5]")
     more = "current: {cpu_cores: 1.0, batch_size: 2.0, workers: 1.0, threads: 1.0, scale: 4.5}\n"
-    quality = "quality: {answer: $.label, reference: {cpu_cores: 1, batch_size: 2.0, workers: 1, threads: 1, scale: 1}}\n"
+    same = "{cpu_cores: 1, batch_size: 2.0, workers: 1, threads: 1, scale: 1}"
+    quality = f"quality: {{answer: $.label, reference: {same}}}\n"
     spec = load(tmp_path, text + more + quality).spec
     assert spec.current is not None
     assert spec.quality is not None
