@@ -1,7 +1,8 @@
 """Does the load test tell the truth? Against servers whose answer is known: `python -m benchmarks.load_truth`.
 
-`--only` picks sections, `--write` keeps what they print in docs/load-truth.md. All of it takes about an hour. Needs two
-cores; the throughput section needs nginx and wrk (`apt-get install nginx-light wrk`).
+`--only` picks sections, `--write` keeps what they print in docs/load-truth.md. All of it takes more than an hour, on
+two cores. The throughput section needs nginx and wrk (`apt-get install nginx-light wrk`), the field section hey and
+GuideLLM (`apt-get install hey`; GUIDELLM is the path of its command).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 
 from benchmarks.truth import queues, searches
 from benchmarks.truth.clear import clear
+from benchmarks.truth.field import other_tools
 from benchmarks.truth.real import real
 from benchmarks.truth.sequential import simulated_probe
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Measurement, RequestPlan, Slo
@@ -313,6 +315,7 @@ def slowed(runs: int) -> Table:
 SECTIONS: dict[str, tuple[str, Callable[[int], Table]]] = {
     "unseen": ("Searches on simulated servers that nobody trained on", searches.unseen),
     "real": ("Searches on real servers whose capacity is known", real),
+    "field": ("Beside other tools, on servers whose capacity is known", other_tools),
     "clear": ("What is clear is decided soon", clear),
     "errors": ("The sequential test, in simulation", errors),
     "intervals": ("How sure a p99 is", intervals),

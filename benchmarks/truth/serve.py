@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Callable
 
 from benchmarks.truth import models
-from benchmarks.truth.server import ANSWER, Connection, at
+from benchmarks.truth.server import Connection, at
+
+# What OpenAI's completions answer: other tools read it, and ours reads anything.
+_BODY = json.dumps({
+    "id": "1", "object": "text_completion", "created": 1, "model": "m",
+    "choices": [{"index": 0, "text": "a", "finish_reason": "length"}],
+    "usage": {"prompt_tokens": 4, "completion_tokens": 1, "total_tokens": 5},
+}).encode()  # fmt: skip
+_HEAD = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(_BODY)}\r\n\r\n".encode()
+ANSWER = _HEAD + _BODY
 
 
 class _Clock:
