@@ -345,7 +345,7 @@ def _tuned(loop: TuningLoop, loaded: LoadedSpec, folder: Path, url: str) -> Stud
         raise UnfitEnvironmentError(f"{error}\nWhat was measured is kept; `resume` goes on.") from error
     study = Study(write_outputs(folder, loaded, archive), loaded, folder)
     if interrupted:
-        loop.display.notice(f"interrupted: {_kept(study)}; `resume` goes on")
+        loop.display.notice(f"interrupted: {_kept(study)}; the same again with `resume` goes on")
         raise StudyInterrupted(study)
     loop.display.recommended(study.recommendation, folder)
     return study

@@ -73,8 +73,9 @@ def run_command(context: click.Context, /, spec: Path, **options: Any) -> None:
 @click.option(
     "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Makes the search repeatable."
 )
+@click.option("--resume", is_flag=True, help="Go on with the demo that was interrupted.")
 @click.pass_context
-def demo(context: click.Context, /, budget: int, output: Path | None, seed: int, *, replay: bool) -> None:
+def demo(context: click.Context, /, *, replay: bool, **options: Any) -> None:
     """Tune from a measured table in seconds, without a server.
 
     The table comes with tune, and where it is from is said first. `make demo`, in a checkout of tune, launches and
@@ -84,7 +85,7 @@ def demo(context: click.Context, /, budget: int, output: Path | None, seed: int,
         raise click.UsageError("tune demo replays a table and launches nothing: say tune demo --replay.")
     from tuner.commands.demo import demo as command
 
-    context.exit(command(budget, output, seed))
+    context.exit(command(**options))
 
 
 @cli.command()

@@ -36,6 +36,7 @@ class LiveDisplay:
 
     def __init__(self, console: Console | None = None, result: Console | None = None, *, currency: str = "") -> None:
         self._currency = currency
+        self._noticed: set[str] = set()
         self._console = console or Console(stderr=True, highlight=False)
         self._result = result or Console(highlight=False)
         self._lock = threading.Lock()
@@ -102,12 +103,13 @@ class LiveDisplay:
 
     def notice(self, text: str) -> None:
         """A dim line above the live part."""
+        self._noticed.add(text)
         self._say(one_line(with_options(text)), "dim")
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:
         """A panel on standard output."""
         self.close()
-        first, *rest = result_lines(recommendation, output)
+        first, *rest = result_lines(recommendation, output, self._noticed)
         body = "\n".join([f"[bold]{escape(first)}[/]", *(escape(line) for line in rest)])
         sure = recommendation.decision == "deploy"
         style = "red" if not recommendation.meets_slo else "green" if sure else "yellow"

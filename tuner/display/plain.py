@@ -17,6 +17,7 @@ class PlainDisplay:
 
     def __init__(self, currency: str = "") -> None:
         self._currency = currency
+        self._noticed: set[str] = set()
         self._finished, self._budget = 0, 0
 
     def study_started(self, outline: StudyOutline) -> None:
@@ -52,11 +53,12 @@ class PlainDisplay:
 
     def notice(self, text: str) -> None:
         """A sentence on a line of its own."""
+        self._noticed.add(text)
         _say(one_line(with_options(text)))
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:
         """To standard output: this is the result."""
-        sys.stdout.write("\n".join(result_lines(recommendation, output)) + "\n")
+        sys.stdout.write("\n".join(result_lines(recommendation, output, self._noticed)) + "\n")
         sys.stdout.flush()
 
     def close(self) -> None:

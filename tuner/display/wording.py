@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from results import Estimate, Recommendation, TrialRecord
@@ -82,9 +83,11 @@ def confirmation_line(first: TrialRecord, confirmation: TrialRecord, currency: s
     return f"#{first.number:<3} again      {shown}: {outcome(confirmation, currency)}{before}"
 
 
-def result_lines(recommendation: Recommendation, output: Path) -> list[str]:
-    """The recommendation as lines: the configuration first, then the reasons, and the folder of its files."""
-    reasons = [f"  {one_line(reason)}" for reason in recommendation.reasons]
+def result_lines(recommendation: Recommendation, output: Path, noticed: Collection[str] = ()) -> list[str]:
+    """The recommendation as lines: the configuration first, then the reasons, and the folder of its files. What the run
+    has said already, such as why its search ended, is left out.
+    """
+    reasons = [f"  {one_line(reason)}" for reason in recommendation.reasons if reason not in noticed]
     files = f"  files: {one_line(str(output))}"
     if recommendation.configuration is None:
         logs = any(output.glob("trials/*/server.log"))

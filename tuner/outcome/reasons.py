@@ -215,7 +215,10 @@ def _untried(of: Grounds) -> list[str]:
     expected = of.outlook.untried_improvement
     if expected is None or expected < _WORTH_A_WORD:
         return []
-    return [f"A configuration that was not tried is expected to be better by {expected:.1%}: a longer run may find it."]
+    return [
+        f"Of {of.loaded.space.size} configurations {len(of.records)} were tried; the best of the others is expected to "
+        f"be better by {expected:.1%}: a longer run may find it."
+    ]
 
 
 def _percent(probability: float) -> str:

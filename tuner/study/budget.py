@@ -67,10 +67,10 @@ def why_not(
     next_s = max(spent.longest_s, load_s + spent.around_s)
     further = (1 + running) * next_s
     if limits.seconds is not None and spent.seconds + further > limits.seconds:
-        return f"Stopped: {duration(spent.seconds)} are spent, and another trial may take {duration(next_s)}."
+        return f"{duration(spent.seconds)} are spent, and another trial may take {duration(next_s)}."
     if limits.cost is not None and price_per_hour:
         cost = further * price_per_hour / _HOUR_S
         if spent.cost + cost > limits.cost:
             so_far, more = money(spent.cost, currency), money(cost, currency)
-            return f"Stopped: {so_far} is spent on machines, and another trial may take {more} more."
+            return f"{so_far} is spent on machines, and another trial may take {more} more."
     return None

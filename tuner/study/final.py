@@ -63,7 +63,7 @@ class Final:
                 return
             for number in chosen:
                 if reason := self._why_spent(records, confirmations, number):
-                    self.display.notice(reason)
+                    self.display.notice(f"the final ends: {reason}")
                     return
                 self._launch(records, confirmations, number, max_launches)
 

@@ -128,7 +128,8 @@ class TuningLoop:
         limits = self.limits.for_search(self.setup.loaded.spec.objective.final)
         load_s, currency = self.setup.loaded.max_load_s(confirmation=False), self.setup.loaded.spec.prices.currency
         price = None if configuration is None else self.setup.price(configuration)
-        return why_not(limits, Spent.by(records, self.parallel), load_s, price, currency=currency, running=running)
+        reason = why_not(limits, Spent.by(records, self.parallel), load_s, price, currency=currency, running=running)
+        return reason and f"Stopped: {reason}"
 
     def _why_stop(self, records: list[TrialRecord]) -> str | None:
         best = self._best(records)

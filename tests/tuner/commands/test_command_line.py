@@ -281,10 +281,12 @@ def test_the_demo_replays_what_was_measured_on_a_gpu(tmp_path: Path, tune: Tune)
     assert done.returncode == 0, done.stderr
     assert "NVIDIA H100" in done.stderr
     assert "Recommended: gpu_share=" in done.stdout
+    assert "Of 80 configurations 6 were tried; the best of the others is expected to be better by " in done.stdout
     assert (tmp_path / "tuning" / "demo" / "report.html").is_file()
     root = Path(__file__).parents[3]
     shipped, published = root / "tuner/demo/h100-vision.csv", root / "docs/gpu-h100/gpu-vision.csv"
     assert shipped.read_bytes() == published.read_bytes()
+    assert "2 trials to go" in tune("demo", "--replay", "--budget", 8, "--resume").stderr
 
 
 def test_the_help_of_every_command_is_whole_at_80_columns() -> None:

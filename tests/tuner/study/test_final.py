@@ -126,7 +126,10 @@ def test_a_budget_of_time_or_money_is_never_overrun_and_has_room_for_the_final(t
     assert 480 < seconds <= 600
     assert recommendation(tmp_path / "time")["confirmed"]
     assert recommendation(tmp_path / "time")["untried_improvement"] >= 0
-    assert tune("--service", "spec.yaml", "--max-cost", "$0.1", "--output", "money").returncode == 0
+    done = tune("--service", "spec.yaml", "--max-cost", "$0.1", "--output", "money")
+    assert done.returncode == 0
+    assert (done.stderr + done.stdout).count("Stopped: ") == 1  # and in every file
+    assert "Stopped: " in recommendation(tmp_path / "money")["reasons"][-1]
     _, money = spent(tmp_path / "money")
     assert 0.05 < money <= 0.1
     assert recommendation(tmp_path / "money")["confirmed"]
