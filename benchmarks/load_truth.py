@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from benchmarks.truth import queues, searches
 from benchmarks.truth.clear import clear
 from benchmarks.truth.field import other_tools
+from benchmarks.truth.least import least
 from benchmarks.truth.real import real
 from benchmarks.truth.sequential import simulated_probe
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Measurement, RequestPlan, Slo
@@ -314,6 +315,7 @@ def slowed(runs: int) -> Table:
 
 SECTIONS: dict[str, tuple[str, Callable[[int], Table]]] = {
     "unseen": ("Searches on simulated servers that nobody trained on", searches.unseen),
+    "least": ("The least error that is possible", least),
     "real": ("Searches on real servers whose capacity is known", real),
     "field": ("Beside other tools, on servers whose capacity is known", other_tools),
     "clear": ("What is clear is decided soon", clear),
