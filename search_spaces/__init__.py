@@ -5,12 +5,21 @@ and no other room (nor Optuna) is known. Expressions in constraints are parsed a
 """
 
 from search_spaces.expression import Constraint, ExpressionError
-from search_spaces.parameter import ROLES, Configuration, Parameter, ParameterValue, Role, SpaceError
+from search_spaces.parameter import (
+    RESOURCE_ROLES,
+    ROLES,
+    Configuration,
+    Parameter,
+    ParameterValue,
+    Role,
+    SpaceError,
+)
 from search_spaces.presets import Preset, load_preset, preset_names
 from search_spaces.space import SearchSpace, SpaceSize
 from search_spaces.values import QuantityError, mig_memory, parse_duration, parse_percentage, parse_size, quantity
 
 __all__ = [
+    "RESOURCE_ROLES",
     "ROLES",
     "Configuration",
     "Constraint",

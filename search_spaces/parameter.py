@@ -17,6 +17,10 @@ Role = Literal[
     "gpu_compute", "power_cap", "tensor_parallel", "pipeline_parallel", "sequence_parallel",
 ]  # fmt: skip
 ROLES: tuple[Role, ...] = get_args(Role)
+# What a runner grants and a price counts; every other role only says what a parameter means.
+RESOURCE_ROLES: tuple[Role, ...] = (
+    "cpu_cores", "memory", "gpu_type", "gpu_memory", "gpu_compute", "gpus", "replicas",
+)  # fmt: skip
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COUNTS = ("batch_size", "threads", "workers", "replicas", "instances", "concurrency", "gpus")

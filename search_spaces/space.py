@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from search_spaces.expression import Constraint, ExpressionError
-from search_spaces.parameter import Configuration, Parameter, ParameterValue, Role, SpaceError, text_of
+from search_spaces.parameter import (
+    RESOURCE_ROLES,
+    Configuration,
+    Parameter,
+    ParameterValue,
+    Role,
+    SpaceError,
+    text_of,
+)
 from search_spaces.values import quantity
 
-_ONCE = (
-    "cpu_cores",
-    "memory",
-    "gpu_type",
-    "gpu_memory",
-    "gpu_compute",
-    "gpus",
-    "replicas",
-)  # two of them would contradict each other
 _MAX_STEPS = 150_000  # about a second: what is beyond is counted as "over"
 _MAX_DRAWS = 20_000
 _FIRST = 100
@@ -49,7 +48,7 @@ class SearchSpace:
         names = [parameter.name for parameter in self.parameters]
         if not names:
             raise SpaceError("the space has no parameters", ("parameters",))
-        for role in _ONCE:
+        for role in RESOURCE_ROLES:  # two parameters for one resource would contradict each other
             holders = [parameter.name for parameter in self.parameters if parameter.role == role]
             if len(holders) > 1:
                 raise SpaceError(f"{' and '.join(holders)} both have the role {role}", ("parameters", holders[1]))

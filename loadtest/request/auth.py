@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 
 from loadtest.plan import Auth
-from loadtest.request.request_check import PlanError
-
-_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+from loadtest.request.request_check import HEADER_VALUE, PlanError
 
 
 def secret_headers(auth: Auth | None) -> dict[str, str]:
@@ -30,6 +27,6 @@ def _secret(name: str) -> str:
     found = os.environ.get(name)
     if not found:
         raise PlanError(f"request.auth: the environment variable {name} is not set")
-    if not _VALUE.fullmatch(found):
+    if not HEADER_VALUE.fullmatch(found):
         raise PlanError(f"request.auth: the environment variable {name} holds what no header can")
     return found

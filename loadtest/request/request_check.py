@@ -9,7 +9,7 @@ from loadtest.plan import LoadPlan, RequestPlan
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _TARGET = re.compile(r"/[!-~]*")  # what is not ASCII has to be percent-encoded
-_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")  # one line of Latin-1
 
 
 class PlanError(Exception):
@@ -46,7 +46,7 @@ def check_request(plan: LoadPlan) -> None:
         raise PlanError(f"request.path: {request.path!r} has to start with / and hold visible ASCII only")
     _check_others(request)
     for name, value in request.headers.items():
-        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not _TOKEN.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
             # The value may be a secret: it is not repeated.
             raise PlanError(
                 f"request.headers: {name!r} is not a header's name, or its value holds a line break or a character "

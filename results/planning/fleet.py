@@ -11,8 +11,10 @@ whose variance follows from the share at the capacity.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,6 +31,8 @@ _MAX_LOAD = 2.0**53  # whole numbers of replicas end there
 _MAX_REPLICAS = 2**31 - 1  # what Kubernetes' HPA counts to
 _MAX_QUEUES = 48  # backlogs that are told apart
 _HALF_SATURATED = 0.7  # capacity over throughput, where no throughput was measured
+_TARGETS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3)
+_FOR_SURE = 0.95  # the share of the allowed misses that a plan may use up
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,19 @@ def looks_per_step(traffic: Traffic, scaling: Scaling) -> int:
     """
     step = min(traffic.step_s, scaling.interval_s)
     return max(1, min(round(traffic.step_s / step), _MAX_STEPS // len(traffic.rates)))
+
+
+def highest_target(misses_at: Callable[[float], float], misses: float) -> float:
+    """The highest share of a replica's capacity that an autoscaler may aim at (its `target`).
+
+    `misses_at` simulates a target and returns the share of requests that are late; `misses` is the share allowed. The
+    share falls with the target, since replicas that have less to do are late less often. If even the lowest target
+    that is tried has too many, that one is returned.
+    """
+    place = bisect.bisect_left(
+        _TARGETS, True, hi=len(_TARGETS) - 1, key=lambda target: misses_at(target) <= _FOR_SURE * misses
+    )
+    return _TARGETS[place]
 
 
 def scaled(traffic: Traffic, replica: Replica, scaling: Scaling) -> tuple[Floats, Floats]:

@@ -6,7 +6,6 @@ the objective for less money than the best single kind is ever shown.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from results.planning.fleet import Floats, Ints, Replica, Scaling, windowed_peak
+from results.planning.fleet import Floats, Ints, Replica, Scaling, highest_target, windowed_peak
 from results.planning.mixture import (
     UNHURRIED,
     Kind,
@@ -197,9 +196,6 @@ def _autoscaled(
         yield _followed(choices, scaled, base, demand, single)
 
 
-_TARGETS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3)
-
-
 def _followed(choices: Sequence[ReplicaKind], scaled: int, base: Any, demand: Demand, single: float) -> Mixed:
     """With the highest target at which late requests are few enough."""
     follower, need = choices[scaled].replica, demand.need
@@ -219,10 +215,7 @@ def _followed(choices: Sequence[ReplicaKind], scaled: int, base: Any, demand: De
         design = _Design("autoscaled", words, base, Following(scaled, scaling, target * below))
         return _simulated(design, choices, demand, single)
 
-    place = bisect.bisect_left(
-        _TARGETS, True, hi=len(_TARGETS) - 1, key=lambda target: run(target).miss_share <= 0.95 * demand.misses
-    )
-    return run(_TARGETS[place])
+    return run(highest_target(lambda target: run(target).miss_share, demand.misses))
 
 
 def _simulated(design: _Design, choices: Sequence[ReplicaKind], demand: Demand, single: float) -> Mixed:

@@ -6,7 +6,6 @@ worse end. What it costs if the truth is better is the other end of the money's 
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from results.files import ResultsError
-from results.planning.fleet import FleetSimulation, Replica, Scaling, max_scheduled, schedule, simulate
+from results.planning.fleet import FleetSimulation, Replica, Scaling, highest_target, max_scheduled, schedule, simulate
 from results.planning.mixed import Demand, Mixed, ReplicaKind, best_mixture
 from results.planning.mixture import UNHURRIED, Need, SolverTime
 from results.planning.money import MONTH_H, Offer, Terms, offers
@@ -24,9 +23,7 @@ from results.summary import StudySummary
 from results.text import assigned, figure, given
 from results.trial_parts import Estimate
 
-_TARGETS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3)
 _CUT = "Fleets of several configurations were not all looked at, which takes longer than a page may; `tune plan` does."
-_FOR_SURE = 0.95  # the share of the allowed misses that a plan may use up
 
 
 @dataclass(frozen=True)
@@ -276,11 +273,7 @@ def _autoscaled(fleet: _Fleet, min_replicas: int | None = None) -> Strategy:
         scaling = Scaling(target, min_replicas, spare=wishes.spare, zones=wishes.zones)
         return simulate(fleet.traffic, one, scaling)
 
-    place = bisect.bisect_left(  # the less each has to do, the less is late
-        _TARGETS, True, hi=len(_TARGETS) - 1,
-        key=lambda target: run(target, replica).miss_share <= _FOR_SURE * wishes.misses,
-    )  # fmt: skip
-    target = _TARGETS[place]
+    target = highest_target(lambda target: run(target, replica).miss_share, wishes.misses)
     means = fleet.means(lambda one: float(run(target, one).replicas.mean()))
     each = figure(target * replica.capacity_qps)
     words = f"an autoscaler that keeps each at {target:.0%} of its capacity ({each} requests/s)"

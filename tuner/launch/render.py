@@ -18,7 +18,7 @@ from typing import Any
 from runners import Container, Placement, Readiness, Resources, SampleRequest, Tls
 from runners.command import Commands
 from runners.servers import ServerCommand
-from search_spaces import Configuration, ParameterValue, SearchSpace, parse_size, quantity
+from search_spaces import RESOURCE_ROLES, Configuration, ParameterValue, SearchSpace, parse_size, quantity
 from search_spaces.parameter import text_of
 from search_spaces.reading import InputError, quoted, read_text
 from tuner.launch.adapter import image_of, serving
@@ -29,7 +29,6 @@ from tuner.spec.yaml_file import KeyPath
 RUNNER_PLACEHOLDERS = ("port", "host", "files", "port2", "port3", "cache_dir")
 COMMAND_PLACEHOLDERS = ("id", "name", "image", "folder", "host", "port", "files")  # of runner.up, url and down
 _RESIZED = ("cpu_cores", "memory")
-RESOURCE_ROLES = ("cpu_cores", "memory", "gpu_type", "gpu_memory", "gpu_compute", "gpus", "replicas")
 NO_GPU = "none"  # among the choices of a gpu_type: the same server on CPU cores alone
 _READY_S = 120.0
 _MAX_TEMPLATE_BYTES = 1 << 20  # a config map, in which it may travel, holds no more

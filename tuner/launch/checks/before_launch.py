@@ -12,7 +12,7 @@ from pathlib import Path
 from loadtest import read_trace
 from results import RESERVED_COLUMNS
 from runners import Placement
-from search_spaces import Parameter, quantity
+from search_spaces import RESOURCE_ROLES, Parameter, quantity
 from search_spaces.reading import is_file
 from tuner.launch.adapter import Serving, check_serving, serving
 from tuner.launch.chain import check_chain, unmeasured
@@ -23,7 +23,6 @@ from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
 from tuner.launch.render import (
     COMMAND_PLACEHOLDERS,
-    RESOURCE_ROLES,
     RUNNER_PLACEHOLDERS,
     compute_share,
     live_parameters,

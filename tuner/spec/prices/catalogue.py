@@ -24,7 +24,7 @@ from tuner.spec.yaml_file import YamlFile
 Terms = Literal["on_demand", "spot", "one_year"]
 TERMS: tuple[Terms, ...] = get_args(Terms)
 _GIB = 2**30
-_HOURS = 8760.0  # of a year
+HOURS_A_YEAR = 8760.0
 
 
 class Instance(Section):
@@ -135,8 +135,8 @@ class OwnHardware(Section):
     @property
     def hour(self) -> float:
         """Of the whole machine in use."""
-        running = self.power_watts / 1e3 * self.power_kwh + 12 * self.hosting_month / _HOURS
-        return (self.purchase / (self.years * _HOURS) + running) / max(self.utilisation, 1e-6)
+        running = self.power_watts / 1e3 * self.power_kwh + 12 * self.hosting_month / HOURS_A_YEAR
+        return (self.purchase / (self.years * HOURS_A_YEAR) + running) / max(self.utilisation, 1e-6)
 
     def parts(self) -> dict[str, Any]:
         """The GPUs' share over the GPUs; of the rest, three quarters over the cores and one over the memory."""

@@ -19,9 +19,8 @@ import httpx
 from pydantic import ValidationError
 
 from tuner.errors import UnfitEnvironmentError
-from tuner.spec.prices.catalogue import Catalogue, Instance
+from tuner.spec.prices.catalogue import HOURS_A_YEAR, Catalogue, Instance
 
-_HOURS = 8760.0
 _TIMEOUT_S = 60.0
 # https://learn.microsoft.com/rest/api/cost-management/retail-prices/azure-retail-prices
 _AZURE = "https://prices.azure.com/api/retail/prices"
@@ -57,7 +56,7 @@ def _azure_instance(client: httpx.Client, url: str, one: Instance, region: str) 
         update={
             "on_demand": _cheapest(item["retailPrice"] for item in hourly if "Spot" not in item["skuName"]),
             "spot": _cheapest(item["retailPrice"] for item in hourly if "Spot" in item["skuName"]),
-            "one_year": _cheapest(item["retailPrice"] / _HOURS for item in year),  # it is told for the whole year
+            "one_year": _cheapest(item["retailPrice"] / HOURS_A_YEAR for item in year),  # it is told for the whole year
             "unverified": (),
         }
     )

@@ -9,7 +9,7 @@ from tuner.spec.reading import LoadedSpec
 from tuner.study.warm_start.matching import current_of
 from tuner.study.warm_start.measured import Best, LeftOutError, ToolMeasurement
 
-_METRICS = {
+METRICS = {  # inference-perf's names of times, which llm-d uses too, and our metrics
     "request_latency": "latency", "time_to_first_token": "ttft", "time_per_output_token": "tpot",
     "inter_token_latency": "itl", "normalized_time_per_output_token": "per_token",
 }  # fmt: skip
@@ -39,7 +39,7 @@ def _measured(stage: Mapping[str, Any]) -> ToolMeasurement:
         raise LeftOutError("its generator fell behind the rate that it was asked for")
     times = {
         metric: percentiles(good["latency"][name], 1e3)
-        for name, metric in _METRICS.items()
+        for name, metric in METRICS.items()
         if good["latency"].get(name) is not None
     }
     return ToolMeasurement(float(good["throughput"]["requests_per_sec"]), times, bad / (done + bad))

@@ -7,14 +7,10 @@ from typing import Any
 
 from search_spaces import Configuration
 from tuner.spec.reading import LoadedSpec
-from tuner.study.warm_start.inference_perf import percentiles
+from tuner.study.warm_start.inference_perf import METRICS, percentiles
 from tuner.study.warm_start.matching import current_of, matching_configuration
 from tuner.study.warm_start.measured import Best, LeftOutError, ToolMeasurement
 
-_METRICS = {
-    "request_latency": "latency", "time_to_first_token": "ttft", "time_per_output_token": "tpot",
-    "inter_token_latency": "itl", "normalized_time_per_output_token": "per_token",
-}  # fmt: skip
 _SCALES_MS = {"ms": 1.0, "s": 1e3, "ms/token": 1.0, "s/token": 1e3}
 
 
@@ -71,7 +67,7 @@ def _measured(report: Mapping[str, Any]) -> ToolMeasurement:
     errors = float(requests.get("failures") or 0) / float(requests["total"])
     times = {
         metric: percentiles(latency[name], _SCALES_MS[latency[name]["units"]])
-        for name, metric in _METRICS.items()
+        for name, metric in METRICS.items()
         if latency.get(name) is not None
     }
     return ToolMeasurement(float(rate), times if errors < 1 else {}, errors)
