@@ -1,8 +1,8 @@
 """The tuner, and its front door for Python: `from tuner import tune, load_study, load_spec`.
 
-It steers the other rooms and is known by none of them. It never sends a request itself, never imports Locust, Docker or
-Kubernetes, and writes no HTML. Optuna is imported in `tuner.study` alone. The names
-below are imported when they are first used, so that importing `tuner` costs next to nothing.
+It steers the other packages, and none of them imports it. It never sends a request itself, never imports Locust, Docker
+or Kubernetes, and writes no HTML. Only `tuner.study` imports Optuna. The names below are imported when they are first
+used, so that importing `tuner` costs next to nothing.
 """
 
 from __future__ import annotations

@@ -291,7 +291,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
 
 
 def _check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
-    """Raises UsageError where no trial fits, or nothing has a price."""
+    """Raises UsageError where not even one trial fits into the limits, or a cost is limited and nothing has a price."""
     first_s = loaded.max_load_s(confirmation=False)
     if limits.seconds is not None and limits.seconds < first_s:
         raise UsageError(
@@ -353,7 +353,9 @@ def _tuned(loop: TuningLoop, loaded: LoadedSpec, folder: Path, url: str) -> Stud
 
 @contextmanager
 def _fit() -> Iterator[None]:
-    """What a runner cannot do before the first trial is the environment's fault."""
+    """Map a runner that is unavailable to UnfitEnvironmentError: before the first trial that is the environment's
+    fault.
+    """
     try:
         yield
     except RunnerUnavailable as error:
@@ -382,7 +384,7 @@ def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable,
 
 
 def _identity(plan: StudyPlan) -> str:
-    """The same in every run of a study, on whatever machine, and another study's never; tells nothing of it."""
+    """An id of the study that is the same in every run of it, on whatever machine, and gives nothing of it away."""
     known = plan.provenance.get("study") or json.dumps(dict(plan.provenance), sort_keys=True)
     return hashlib.sha256(known.encode()).hexdigest()[:32]
 

@@ -390,7 +390,7 @@ def _fail(message: str, code: int, arguments: list[str]) -> None:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """The first interrupt stops the run in good order; another one during that would leave servers running."""
+    """The first interrupt stops the run in good order. Later ones are ignored: they would leave servers running."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -51,7 +51,9 @@ class UnfitEnvironmentError(TuneError):
 
 @contextmanager
 def needing_packages(what: str) -> Iterator[None]:
-    """Imports of packages that only `what` needs. Raises UnfitEnvironmentError where one of them is not installed."""
+    """Around imports that only `what` needs. Raises UnfitEnvironmentError where one of the packages is not
+    installed.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
@@ -62,7 +64,7 @@ def needing_packages(what: str) -> Iterator[None]:
 
 @contextmanager
 def needing_extra(what: str, extra: str) -> Iterator[None]:
-    """Imports of what an extra of this package installs. Raises UnfitEnvironmentError where it is not installed."""
+    """Around imports of what an extra of this package installs. Raises UnfitEnvironmentError where it is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

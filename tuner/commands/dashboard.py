@@ -85,7 +85,9 @@ class Studies:
         return self._safely(name, lambda archive: archive.evidence(number, launch))
 
     def running(self, name: str) -> Sequence[Mapping[str, Any]]:
-        """Of a run's own folder; what runs elsewhere against a shared database is not known here."""
+        """The trials under way in the run's own folder. Those of workers elsewhere, in a shared database, are not
+        known.
+        """
         from sqlalchemy import make_url
 
         url = self._archives[name].url if name in self._archives else ""
@@ -121,7 +123,7 @@ class Studies:
             raise ResultsError(str(error)) from error
 
     def _follow(self, name: str) -> None:
-        """Where a new run has taken the place of the one that was shown, show that."""
+        """Show a new run that has taken the place of the one that was shown."""
         archive = self._archives[name]
         _, run = archive.version()
         if self._runs.setdefault(name, run) != run:
@@ -166,15 +168,16 @@ def dashboard(options: DashboardOptions) -> ExitCode:
 
 
 def _keep_collections_rare() -> None:
-    """What is loaded now stays, and so do a study's records: by its usual thresholds the garbage collector would walk
-    all of them dozens of times while they are read, a third of the time that 10,000 trials take.
+    """Make the garbage collector run rarely. What is loaded now stays, and so do a study's records. With the usual
+    thresholds the collector would walk all of them dozens of times while 10,000 trials are read, and take a third of
+    that time.
     """
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)
 
 
 def _look_ahead(studies: Studies) -> None:
-    """Sum up the study that is shown first, before anybody asks; what is wrong with it is for the page to say."""
+    """Sum up the study that is shown first before anybody asks for it. The page itself says what is wrong with it."""
     with contextlib.suppress(ResultsError):
         studies.summary(studies.names()[0])
 
@@ -196,7 +199,7 @@ def _archives(options: DashboardOptions) -> dict[str, Archive]:
 
 @contextlib.contextmanager
 def _skipped() -> Iterator[None]:
-    """A study that was found, not named, and cannot be shown is said, and the others are shown."""
+    """A note on a study that the user did not name, and that cannot be shown: the others are shown all the same."""
     try:
         yield
     except TuneError as error:

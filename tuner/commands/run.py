@@ -63,7 +63,7 @@ def run(options: RunOptions) -> ExitCode:
 
 
 def _said(name: str) -> bool:
-    """Whether the user gave an option; what nobody said is the study's own, where a run goes on with it."""
+    """Whether the user gave the option. A run that continues a study takes what was not given from that study."""
     source = click.get_current_context().get_parameter_source(name)
     return source not in (None, click.core.ParameterSource.DEFAULT)
 

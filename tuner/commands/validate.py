@@ -53,7 +53,7 @@ def _counted(loaded: LoadedSpec) -> str:
 
 
 def _takes(loaded: LoadedSpec, fit: Runnable, budget: int) -> str | None:
-    """How long the budget takes at most, and what the machines cost meanwhile; None for a replay."""
+    """How long the budget takes at most, and what the machines cost in that time; None for a replay."""
     trials = min(budget, fit.count)
     expected = estimate_run(loaded, trials, fit.configurations)
     if expected is None:

@@ -93,8 +93,8 @@ def worker(options: WorkerOptions) -> ExitCode:
 
 
 def _know(archive: Archive, loaded: LoadedSpec, *, trust: bool) -> None:
-    """Whoever can write to a shared study says what its workers run: what a worker of this user ran for it before, it
-    runs again; other commands need `--trust`. Raises UsageError, UnfitEnvironmentError.
+    """Refuse commands that this user's workers have not run for this study before, unless `--trust` is given: whoever
+    can write to a shared study decides what its workers run. Raises UsageError, UnfitEnvironmentError.
     """
     content = loaded.content
     running = [*(content.get(part) for part in _RUNNING), (content.get("load") or {}).get("locustfile")]

@@ -60,7 +60,7 @@ def spent_on(record: TrialRecord) -> float:
 
 
 def ahead(outline: StudyOutline) -> str:
-    """`20 trials to go, at most 8 min of load`; none where `--resume` goes on with as many as the budget, or more."""
+    """`20 trials to go, at most 8 min of load`; `0 trials to go` where a study that is resumed has spent its budget."""
     at_most = "" if outline.seconds_at_most is None else f", at most {duration(outline.seconds_at_most)} of load"
     return f"{counted(max(0, outline.budget - outline.finished), 'trial')} to go{at_most}"
 

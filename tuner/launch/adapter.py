@@ -85,7 +85,9 @@ def check_serving(loaded: LoadedSpec, found: Serving, used: set[str]) -> None:
 
 
 def _check_parallel(loaded: LoadedSpec, found: Serving) -> None:
-    """A server that takes several GPUs must say so, or it is priced, and granted, one of them."""
+    """Raises SpecError for a server that uses several GPUs without a parameter `gpus`: it would get, and pay for,
+    one.
+    """
     if loaded.space.with_role("gpus") is not None:
         return
     for knob in found.adapter.parallel:
@@ -202,7 +204,7 @@ def _no_knob(adapter: ServerAdapter, parameter: Parameter) -> str:
 
 
 def _check_version(found: Serving) -> None:
-    """The server's package in the environment that it is started from has what is tuned."""
+    """Raises AdapterError where `service.venv` lacks the server's package, or has a version without a tuned knob."""
     adapter, venv = found.adapter, found.model.venv
     if venv is None or adapter.package is None:
         return

@@ -1,4 +1,4 @@
-"""How long a run may take and what its machines cost meanwhile: an upper bound, said before the run begins."""
+"""How long a run may take, and what its machines cost in that time: an upper bound, shown before the run begins."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _ALIASES = {
 
 
 class NamedPath(click.Path):
-    """A path that is not empty, as one from a variable that is not set would be."""
+    """A path that is not empty: an empty one usually comes from a shell variable that is not set."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Raises BadParameter."""
@@ -72,7 +72,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class Change(Parsed):
-    """A share above 0: there is always noise enough to hide a change of nothing."""
+    """A share above 0: any noise hides a change of 0."""
 
     def __init__(self) -> None:
         super().__init__("share")
@@ -86,7 +86,7 @@ class Change(Parsed):
 
 
 class Rate(click.FloatRange):
-    """Requests per second: a number, and one that somebody could send."""
+    """Requests per second: a finite number that a load could really have."""
 
     name = "N"
 
@@ -138,7 +138,7 @@ class Budget(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 def whichever_first(
     context: click.Context, parameter: click.Parameter, values: tuple[int | float | None, ...]
 ) -> int | None:
-    """Of several budgets the smallest number of trials; the shortest time goes to another parameter."""
+    """Of several `--budget`s, the smallest number of trials. The shortest time is kept as another parameter."""
     del parameter
     context.params["max_time"] = min((one for one in values if isinstance(one, float)), default=None)
     return min((one for one in values if isinstance(one, int)), default=None)

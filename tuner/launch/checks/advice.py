@@ -1,4 +1,6 @@
-"""What a spec may say but seldom means: each is a sentence that `validate` and a run show, and no error."""
+"""What a spec may say but seldom means. Each piece of advice is a sentence that `validate` and a run show; none is an
+error.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ def listens_locally(loaded: LoadedSpec, used: Set[str]) -> Iterator[str]:
 
 
 def unchecked(loaded: LoadedSpec) -> Iterator[str]:
-    """A status of 200 is all that is asked of an answer."""
+    """A hint where `request.check` is not set, so that every answer with status 200 counts as good."""
     spec = loaded.spec
     known = spec.service.server != "custom" or spec.request.stream is not None or spec.request.protocol == "grpc"
     if not known and spec.request.check is None and spec.load.locustfile is None:
@@ -38,7 +40,7 @@ def unchecked(loaded: LoadedSpec) -> Iterator[str]:
 
 
 def idle_limits(loaded: LoadedSpec) -> Iterator[str]:
-    """Limits that nobody misses who holds another one: a median within 100 ms, where 99% must be within 50 ms."""
+    """Hints at limits that decide nothing, because another limit implies them: p50 <= 100 ms beside p99 <= 50 ms."""
     limits = loaded.spec.slo.limits if loaded.spec.slo else ()
     for number, limit in enumerate(limits):
         others = (*limits[:number], *(other for other in limits[number + 1 :] if other != limit))

@@ -1,4 +1,4 @@
-"""What can be known to be wrong before the first server is launched, so that it costs no trial."""
+"""Mistakes that can be found before the first server is launched, so that they cost no trial."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ from tuner.spec.reading import LoadedSpec
 
 
 def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
-    """Raises SpecError. A data set is checked where it is read (`tuner.launch.requests`), a table by its runner."""
+    """Raises SpecError for the first mistake. `tuner.launch.requests` checks data sets, and the replay runner its
+    table.
+    """
     for service in loaded.services:
         for parameter in service.loaded.space.parameters:
             name = service.prefix + parameter.name
@@ -53,7 +55,7 @@ def check(loaded: LoadedSpec, *, table_has_prices: bool = False) -> None:
 
 
 def _check_service(loaded: LoadedSpec, *, best_effort: bool) -> None:
-    """What is one service's own, where it is really launched."""
+    """Check what concerns one service only, if servers are really launched. Raises SpecError."""
     if loaded.spec.slo is None and not loaded.is_called and not best_effort:
         raise loaded.error(
             ("slo",), "is missing; without an objective for latency nothing can be tuned, as in {p99: 50ms}"
@@ -83,7 +85,7 @@ def _check_service(loaded: LoadedSpec, *, best_effort: bool) -> None:
 
 
 def warnings(loaded: LoadedSpec) -> Iterator[str]:
-    """What is allowed but probably not meant."""
+    """Sentences about what is allowed but probably not meant."""
     if loaded.spec.runner.launches:
         if loaded.spec.load.trace is not None:
             yield from _unseen(loaded, loaded.folder / loaded.spec.load.trace)
@@ -102,7 +104,7 @@ def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
 
 
 def hints(loaded: LoadedSpec) -> Iterator[str]:
-    """What a spec might say besides, or says for nothing; for `validate` alone."""
+    """Sentences about what a spec could add, or says in vain. Only `validate` shows them."""
     for service in loaded.services:
         yield from idle_limits(service.loaded)
         if loaded.spec.runner.launches:
@@ -134,7 +136,7 @@ def _used(loaded: LoadedSpec) -> set[str]:
 
 
 def _check_power(loaded: LoadedSpec) -> None:
-    """An objective of energy needs GPUs, and somebody who reads their power."""
+    """Raises SpecError for an objective of energy without GPUs, or on a runner that cannot read their power."""
     if not any(metric.startswith("energy") for metric in loaded.spec.objective.metrics):
         return
     if not any(loaded.space.with_role(role) for role in ("gpu_type", "gpu_memory", "gpus", "instance_type")):
@@ -157,7 +159,7 @@ def _check_secrets(loaded: LoadedSpec) -> None:
 
 
 def _check_compute(loaded: LoadedSpec) -> None:
-    """A share of a GPU's compute is one, and somebody keeps the server to it."""
+    """Raises SpecError for a share of a GPU's compute that is none, or that nothing would keep the server to."""
     shares, runner = loaded.space.with_role("gpu_compute"), loaded.spec.runner
     if shares is None:
         return
@@ -179,7 +181,9 @@ def _check_compute(loaded: LoadedSpec) -> None:
 
 
 def _check_slices(loaded: LoadedSpec) -> None:
-    """Services that are tuned together do share a GPU; a process by itself has all of it, whatever is paid for."""
+    """Raises SpecError for slices of a GPU that nothing would keep a process to: alone, it has all of the GPU, whatever
+    is paid for. Services that are tuned together do share a GPU.
+    """
     slices = loaded.space.with_role("gpu_memory")
     if loaded.spec.runner.process.gpu_slices == "mps":
         return
@@ -236,7 +240,9 @@ def _check_placeholders(loaded: LoadedSpec) -> None:
 
 
 def _check_program(loaded: LoadedSpec) -> None:
-    """Only what is the same for every configuration can be known now."""
+    """Raises SpecError where the command's program is not there. Only a program that no parameter changes can be
+    checked.
+    """
     configuration = next(iter(loaded.space.sample(1, seed=0)))
     texts = rendered_texts(loaded, configuration, Placement("127.0.0.1", 1, "files"))
     if not texts.command:
@@ -265,7 +271,7 @@ def _runner_placeholders(loaded: LoadedSpec) -> tuple[str, ...]:
 
 
 def _check_reconfigurable(loaded: LoadedSpec) -> None:
-    """A server that is there already has its other parameters' values; which, only the spec can say."""
+    """Raises SpecError where a parameter has several choices that a server which runs already cannot be told."""
     live = live_parameters(loaded)
     for parameter in loaded.space.parameters:
         if len(parameter.choices) > 1 and parameter.name not in live:
@@ -277,7 +283,9 @@ def _check_reconfigurable(loaded: LoadedSpec) -> None:
 
 
 def _check_commands(loaded: LoadedSpec) -> None:
-    """Their programs are here, and what has several choices is passed to one of them."""
+    """Raises SpecError where a program of `runner.up`, `url` or `down` is missing, or no command is given a parameter
+    that has several choices.
+    """
     runner = loaded.spec.runner
     for name, words in (("up", runner.up), ("url", runner.url), ("down", runner.down)):
         if (

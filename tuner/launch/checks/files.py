@@ -17,7 +17,9 @@ _KINDS = {"bash": "shell", "sh": "shell", "dash": "shell", "zsh": "shell", "node
 
 
 def check_environment(loaded: LoadedSpec) -> None:
-    """Raises SpecError where `service.venv` is no Python environment; PATH's python would be started in its place."""
+    """Raises SpecError where `service.venv` is no Python environment: the python of the PATH would be started
+    instead.
+    """
     venv = loaded.spec.service.venv
     if venv is None:
         return

@@ -16,7 +16,9 @@ _SAMPLE = 2000
 
 
 def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> str | None:
-    """Why it can never run there, or None: what a service asks for, or on one machine all of them together."""
+    """Why the configuration can never run there, or None. A service may ask for too much, or, on one machine, all
+    services together.
+    """
     for service in loaded.services:
         if reason := misfit(service.loaded, service.own(configuration)):
             return f"{service.name} {reason}" if service.name else reason
@@ -34,8 +36,8 @@ def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration
 
 @dataclass(frozen=True)
 class Runnable:
-    """A sample of the space: what can run, and why the rest cannot. `count` is how many of the whole space can run,
-    an estimate where the space is larger than the sample.
+    """A sample of the space: what can run, and why the rest cannot. `count` is how many configurations of the space can
+    run, an estimate where the space is larger than the sample.
     """
 
     configurations: tuple[Configuration, ...]
@@ -44,12 +46,12 @@ class Runnable:
 
     @property
     def refused_share(self) -> float:
-        """Of the space, that cannot run."""
+        """The share of the space that cannot run, 0 to 1."""
         return len(self.refusals) / (len(self.refusals) + len(self.configurations))
 
 
 def runnable(loaded: LoadedSpec, runner: Runner) -> Runnable:
-    """Raises UnfitEnvironmentError where nothing of the space can run: then there is nothing to try."""
+    """Raises UnfitEnvironmentError where no configuration of the space can run, since there is then nothing to try."""
     fit: list[Configuration] = []
     refusals: list[str] = []
     for configuration in loaded.space.sample(_SAMPLE, seed=0):

@@ -1,4 +1,4 @@
-"""What a recorded table says that cannot be meant for this spec."""
+"""Signs that a replayed table was not made for this spec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FAR_BELOW = 1 / 200  # of the limit: no server that is loaded up to it has such
 
 
 def doubts(loaded: LoadedSpec, runner: Runner) -> Iterator[str]:
-    """Each in a sentence; none where nothing is replayed."""
+    """A sentence for each sign that the table does not fit the spec; nothing where no table is replayed."""
     if not isinstance(runner, ReplayRunner):
         return
     name, size = loaded.spec.runner.table, loaded.space.size
@@ -36,7 +36,9 @@ def doubts(loaded: LoadedSpec, runner: Runner) -> Iterator[str]:
 
 
 def _absent(parameter: Parameter, runner: ReplayRunner) -> Iterator[str]:
-    """Values of the space that no row has, where the table writes others."""
+    """Parameters of which no row has a value of the space, though the table has others: a spelling, more often than
+    not.
+    """
     if len(parameter.choices) > _MAX_CHOICES:
         return
     absent, others = runner.compared(parameter.name, parameter.choices)
