@@ -1,4 +1,6 @@
-"""Between a server's start and its first request: what it is told while it runs, and what it says of itself."""
+"""Between a server's start and its first request: tells it what it can only be told while it runs, and asks it about
+itself: what its requests look like, and what it has counted.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _MANAGED_S = 300.0  # a server that loads a model anew answers when it has
 def prepare(
     loaded: LoadedSpec, configuration: Configuration, source: RequestSource, at: ServerAddress, container: Container
 ) -> tuple[RequestSource, SampleRequest | None]:
-    """The server has its values, and the request is complete. Raises ServerFailed with what it answered instead."""
+    """Tell the running server its values, and return the complete request. Raises ServerFailed with what it answered
+    if it refuses.
+    """
     found = serving(loaded)
     try:
         if found is not None and (found.knobs if container.running else found.adapter.configures_at_start):
@@ -43,7 +47,7 @@ def prepare(
 
 
 def counters(loaded: LoadedSpec, at: ServerAddress | None) -> Statistics | None:
-    """What the server has counted so far; None where its kind cannot be asked."""
+    """What the server has counted so far; None if servers of its kind cannot be asked."""
     found = serving(loaded)
     if found is None or at is None:
         return None
@@ -54,7 +58,7 @@ def counters(loaded: LoadedSpec, at: ServerAddress | None) -> Statistics | None:
 
 
 def server_figures(before: Statistics | None, after: Statistics | None) -> Mapping[str, float]:
-    """The record's figures of what was counted in between; none where nothing was."""
+    """The figures for the trial's record, from what the server counted in between; empty if it counted nothing."""
     if before is None or after is None:
         return {}
     inferences = _between(before.inferences, after.inferences)

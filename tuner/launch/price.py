@@ -15,7 +15,9 @@ _MIG_SHARES = 7  # an A100, or an H100, has seven of compute
 
 
 def price_per_hour(space: SearchSpace, configuration: Configuration, prices: PriceSpec) -> float | None:
-    """Cores, memory and GPUs or their shares, times the replicas. None where nothing in it, or its GPU, has a price."""
+    """The price of a configuration per hour: cores, memory and GPUs (or shares of one), times the replicas. None if
+    nothing in it has a price, or its GPU has none.
+    """
     asked = resources(space, configuration)
     price = prices.cpu_core_hour * (asked.cpu_cores or 0.0)
     price += prices.memory_gib_hour * (asked.memory_bytes or 0) / _GIB
@@ -31,12 +33,12 @@ def price_per_hour(space: SearchSpace, configuration: Configuration, prices: Pri
 
 
 def _only_gpu(prices: PriceSpec) -> str | None:
-    """The type of a slice whose type is not said: where one alone has a price, it is that."""
+    """The GPU type of a slice that comes without one: the only type that has a price, if there is just one."""
     return next(iter(prices.gpu_hour)) if len(prices.gpu_hour) == 1 else None
 
 
 def known_price(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> float | None:
-    """What the runner itself knows, as a replayed table may; else by the spec's prices."""
+    """The price per hour that the runner itself knows, as a replayed table may; else that by the spec's prices."""
     price = runner.price_per_hour(configuration) if isinstance(runner, KnowsPrices) else None
     if price is not None:
         return price
@@ -47,7 +49,7 @@ def known_price(loaded: LoadedSpec, runner: Runner, configuration: Configuration
 
 
 def price_of(loaded: LoadedSpec, configuration: Configuration) -> float | None:
-    """That of all its services together; None where one of them has none."""
+    """The price per hour of all services of a configuration together; None if one of them has none."""
     prices = [
         price_per_hour(service.loaded.space, service.own(configuration), loaded.spec.prices)
         for service in loaded.services
@@ -82,7 +84,7 @@ def gpu_share(slice_: bool | int | float | str | None, gpu: GpuPrice, by: str = 
 
 
 def check_prices(loaded: LoadedSpec) -> None:
-    """Raises SpecError where a cost is asked for and some configuration has no price, or none has."""
+    """Raises SpecError if the objective is a cost and some, or all, configurations have no price."""
     needs_cost = any(metric.startswith("cost") for metric in loaded.spec.objective.metrics)
     for service in loaded.services:
         if needs_cost or loaded.spec.prices.gpu_hour:

@@ -16,7 +16,9 @@ _MADE = ("prompt", "messages", "max_tokens", "stream", "stream_options")  # what
 
 
 def llm_plan(loaded: LoadedSpec) -> LlmPlan | None:
-    """None where the spec has no `request.llm`. Raises SpecError for a tokenizer that is not there."""
+    """The load test's plan for prompts; None if the spec has no `request.llm`. Raises SpecError for a tokenizer that
+    does not exist.
+    """
     spec, request = loaded.spec.request.llm, loaded.spec.request
     if spec is None:
         return None
@@ -31,7 +33,9 @@ def llm_plan(loaded: LoadedSpec) -> LlmPlan | None:
 
 
 def as_asked(plan: LlmPlan, asked: ServerRequest) -> LlmPlan:
-    """With what the server's adapter says in each request beside the prompt: the model's name, and whether it chats."""
+    """The plan, completed by what the server's adapter says in each request beside the prompt: the model's name, and
+    whether it chats.
+    """
     body: dict[str, Any] = json.loads(asked.bodies[0]) if asked.bodies else {}
     rest = {name: value for name, value in body.items() if name not in _MADE}
     return plan.model_copy(update={"chat": "messages" in body or plan.chat, "body": rest | plan.body})
@@ -43,7 +47,7 @@ def _lengths(spec: LengthSpec) -> Lengths:
 
 
 def _tokenizer(loaded: LoadedSpec) -> str | None:
-    """The file: what the spec names, or what lies beside the model."""
+    """The tokenizer's file: the one that the spec names, or the one beside the model."""
     named = loaded.spec.request.llm.tokenizer if loaded.spec.request.llm else None
     model = loaded.spec.service.model.path
     given = named if named is not None else model

@@ -46,7 +46,7 @@ class Quality:
     right: tuple[Any, ...]
 
     def check(self, url: str, source: RequestSource, alive: Callable[[], None]) -> float:
-        """The share of good answers. Raises Infeasible where it is too small, and what `alive` raises."""
+        """The share of good answers, 0 to 1. Raises Infeasible if it is too small, and whatever `alive` raises."""
         answers = ask(url, source, self.spec.answer, self.bodies, alive)
         good = sum(close(given, right, self.spec.tolerance) for given, right in zip(answers, self.right, strict=True))
         share = good / len(self.bodies)
@@ -189,13 +189,15 @@ def _bodies(loaded: LoadedSpec, source: RequestSource) -> tuple[Body, ...]:
 
 
 def _asked(spec: QualitySpec, bodies: tuple[Body, ...]) -> dict[str, Any]:
-    """Whose answers they are, to what, and which part of each."""
+    """What identifies the reference's answers: its configuration, the requests, and which part of each answer is
+    kept.
+    """
     requests = [one.content.decode(errors="replace") for one in bodies]
     return {"reference": dict(spec.reference or {}), "answer": spec.answer, "requests": requests}
 
 
 def _read(path: Path, spec: QualitySpec, bodies: tuple[Body, ...]) -> Quality | None:
-    """An earlier run's answers to the same questions."""
+    """The answers that an earlier run stored; None if they are to other questions, or there are none."""
     try:
         content = read_json(path)
     except InputError:

@@ -75,7 +75,7 @@ def templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _start_templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
-    """Those that a server is started with; one that is there already is not started."""
+    """The texts that a server is started with; none for a server that is already running."""
     service, runner = loaded.spec.service, loaded.spec.runner
     if runner.attaches:
         return
@@ -99,7 +99,9 @@ def _start_templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _refuse_outside(loaded: LoadedSpec, name: str, template: str) -> None:
-    """What a template holds is written into exports and trials, so none may be any other file of this machine."""
+    """Raises SpecError for a template outside the spec's folder. Its content is written into exports and trials, so it
+    must not be just any file of this machine.
+    """
     try:
         inside = (loaded.folder / template).resolve().is_relative_to(loaded.folder)
     except (OSError, ValueError, RuntimeError):  # no path that a file can have, or links in a circle
@@ -157,7 +159,7 @@ def _addresses(urls: Mapping[str, str]) -> dict[str, str]:
 
 
 def _compiled(loaded: LoadedSpec, placement: Placement) -> dict[str, str]:
-    """Where torch.compile, and the compiler beneath it, keep what they made."""
+    """Variables that tell torch.compile, and the compiler beneath it, where to keep what they compiled."""
     if loaded.space.with_role("compile") is None or placement.cache is None:
         return {}
     return {
@@ -212,7 +214,9 @@ def resources(space: SearchSpace, configuration: Configuration) -> Resources:
 
 
 def _compute(value: ParameterValue | None) -> float | None:
-    """None for what is no share, as a table's own units may be: where servers are launched that was refused before."""
+    """The share of a GPU's compute, 0 to 1. None for a value that is no share, as in a table with units of its own;
+    where servers are launched, such a value has been refused before.
+    """
     try:
         return None if value is None else compute_share(value)
     except ValueError:
@@ -220,7 +224,7 @@ def _compute(value: ParameterValue | None) -> float | None:
 
 
 def compute_share(value: ParameterValue) -> float:
-    """Of a GPU's compute: `25%` or `0.25`. Raises ValueError for what is no share above 0 and at most 1."""
+    """The share of a GPU's compute that `25%` or `0.25` means. Raises ValueError unless it is above 0 and at most 1."""
     share = quantity(value)
     if isinstance(value, bool) or isinstance(share, str) or not 0 < share <= 1:
         raise ValueError(f"{value!r} is no share of a GPU's compute; write for example 25%")
@@ -310,8 +314,8 @@ def managed(loaded: LoadedSpec, configuration: Configuration) -> Iterator[Sample
 
 
 def live_parameters(loaded: LoadedSpec) -> frozenset[str]:
-    """Those that a running server can be told: by its adapter, or because they stand in `service.manage` alone. A pod
-    of a server without an adapter may be given other cores and memory too, where the spec says that it may.
+    """The parameters that a running server can be told: by its adapter, or because only `service.manage` names them. A
+    pod of a server without an adapter may be given other cores and memory too, if the spec allows it.
     """
     found = serving(loaded)
     managed = {name for key, text in templates(loaded) if key[1] == "manage" for name in placeholders(text)}
@@ -357,7 +361,9 @@ def ready_timeout_s(loaded: LoadedSpec) -> float:
 
 
 def sample_request(loaded: LoadedSpec, source: RequestSource) -> SampleRequest | None:
-    """None where a locustfile, or another service of a chain, makes the requests and the spec names none of its own."""
+    """The request that shows whether the server is ready. None if a locustfile, or another service of a chain, makes
+    the requests and the spec names none of its own.
+    """
     undescribed = "request" not in loaded.spec.model_fields_set
     if undescribed and (loaded.spec.load.locustfile is not None or (loaded.is_called and serving(loaded) is None)):
         return None

@@ -100,7 +100,9 @@ def _check_grpc(loaded: LoadedSpec, path: str, bodies: Sequence[bytes]) -> None:
 
 
 def adapter_request(loaded: LoadedSpec) -> ServerRequest | None:
-    """What a server with an adapter is asked by; None for a custom one, and where a locustfile asks."""
+    """The request that the server's adapter describes. None for a custom server, and if a locustfile makes the
+    requests.
+    """
     found = serving(loaded)
     return None if found is None or loaded.spec.load.locustfile is not None else found.adapter.request(found.model)
 
@@ -119,7 +121,7 @@ def must_describe(loaded: LoadedSpec) -> bool:
 
 
 def _adapted(plan: RequestPlan, loaded: LoadedSpec, asked: ServerRequest, generated: Path | None) -> RequestPlan:
-    """The plan with the adapter's request where the spec does not say another."""
+    """The plan with the adapter's request, unless the spec says another."""
     given, update = loaded.spec.request.model_fields_set, dict[str, Any]()
     if "path" not in given:
         update["path"] = asked.path

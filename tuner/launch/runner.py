@@ -1,4 +1,4 @@
-"""From the spec's `runner:` to a runner: the one place that knows them all."""
+"""From the spec's `runner:` to a runner: the only module that knows all runners."""
 
 from __future__ import annotations
 
@@ -176,5 +176,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
 
 
 def _load_image() -> str:
-    """What the chart says, which names the tuner's own image where it is older than the load test's."""
+    """The load test's image from the environment that the chart sets. A chart from before there was such an image names
+    the tuner's own.
+    """
     return os.environ.get("TUNE_LOAD_IMAGE") or os.environ.get("TUNE_IMAGE") or "tune-load:1"

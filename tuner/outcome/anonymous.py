@@ -1,4 +1,4 @@
-"""Which texts of a study may be published: those that everybody uses, and no name of a person, host, path or image."""
+"""Which texts of a study may be published: common words, but no name of a person, host, path or image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS = frozenset({"auto", "none", "on", "off", "default", "fp32", "tf32", "fp1
 
 
 def _known_words() -> frozenset[str]:
-    """Those, and the choices of every server adapter's knobs."""
+    """All words that may be published: the common ones, and the choices of every server adapter's knobs."""
     knobs = (knob for name in adapter_names() for knob in adapter_named(name).knobs)
     return _WORDS | {choice for knob in knobs for choice in knob.choices if isinstance(choice, str)}
 
@@ -34,7 +34,7 @@ class Pseudonyms:
     _words: frozenset[str] = field(default_factory=_known_words)
 
     def value(self, parameter: Parameter, value: ParameterValue) -> ParameterValue:
-        """Itself, or what stands for it."""
+        """The value itself if it may be published, else its pseudonym."""
         if not isinstance(value, str) or self._public(parameter, value):
             return value
         names = self.replaced.setdefault(parameter.name, {})
@@ -43,11 +43,11 @@ class Pseudonyms:
     def configuration(
         self, parameters: Iterable[Parameter], values: Mapping[str, ParameterValue]
     ) -> dict[str, ParameterValue]:
-        """The values that it has, in the space's order."""
+        """The configuration's values as they may be published, in the space's order."""
         return {one.name: self.value(one, values[one.name]) for one in parameters if one.name in values}
 
     def may_publish(self, constraint: Constraint, parameters: Iterable[Parameter]) -> bool:
-        """Whether every text that a constraint compares with is a value that stays as it is."""
+        """Whether a constraint may be published: every text that it compares with is a value that stays as it is."""
         published = {
             value for one in parameters for value in one.choices if isinstance(value, str) and self._public(one, value)
         }

@@ -54,7 +54,9 @@ def deployables(
 
 
 def _chosen(study: StudySummary, trial: int | None) -> tuple[TrialRecord, Estimate]:
-    """That trial, or the recommended one, and its capacity. Raises UsageError for one that did not hold the SLO."""
+    """The trial with that number (None: the recommended one) and its capacity. Raises UsageError for a trial that
+    did not hold the SLO.
+    """
     number = study.recommendation.trial if trial is None else trial
     if number is None:
         raise UsageError(

@@ -111,7 +111,7 @@ def provenance(loaded: LoadedSpec, seed: int) -> dict[str, str]:
 
 
 def _version(package: str) -> str:
-    """Of an installed package; this product's own may run from its source tree."""
+    """The version of an installed package, or of this product, which may run from its source tree."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

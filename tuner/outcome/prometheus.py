@@ -1,4 +1,4 @@
-"""What a Prometheus has recorded, asked by its HTTP API, within bounds of time and size.
+"""Asks a Prometheus for what it has recorded, by its HTTP API, within bounds of time and size.
 
 Only the address that the user names is asked. A token comes from the environment (TUNE_PROMETHEUS_TOKEN) and goes there
 alone.
@@ -97,7 +97,7 @@ _TYPES = ("matrix", "vector")
 
 
 def _series(values: Any) -> Series:
-    """Raises UsageError for what Prometheus does not send."""
+    """The series in an answer. Raises UsageError for an answer that no Prometheus sends."""
     try:
         pairs = [(float(at), float(value)) for at, value in values]
     except (TypeError, ValueError) as error:
@@ -136,7 +136,7 @@ def read_recorded_rates(text: str) -> Traffic:
 
 
 def _parsed(text: str) -> tuple[str, dict[str, str]]:
-    """The address, and the parts after it by their names: a query is written as it is, with its own = and +."""
+    """The address and the named parts after it. A query is written as it is, with its own `=` and `+`."""
     places = list(_PART.finditer(text))
     ends = [*(place.start() for place in places), len(text)][1:]
     options = {place[1]: unquote(text[place.end() : end]) for place, end in zip(places, ends, strict=True)}

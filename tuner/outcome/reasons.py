@@ -1,6 +1,6 @@
-"""Why it is recommended, in sentences: what it serves, how sure that is, and how it compares.
+"""Why a configuration is recommended, in sentences: what it serves, how sure that is, and how it compares.
 
-Every figure stands with its interval where it has one; cheaper and dearer, more and less are said as words.
+Every figure that has an interval is shown with it. Differences are put in words: cheaper or dearer, more or less.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Grounds:
 
 
 def reasons(of: Grounds) -> list[str]:
-    """The decision comes first, then what it rests on."""
+    """The reasons as sentences: the decision first, then what it rests on."""
     said = [
         _decided(of),
         _what_it_serves(of.loaded, of.best),
@@ -111,7 +111,7 @@ def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:
 
 
 def _in_tokens(language: LanguageRecord | None, currency: str) -> list[str]:
-    """What that is in tokens, for a language model that streams its answers."""
+    """The capacity and cost in tokens, for a language model that streams its answers."""
     if language is None or language.output_tokens_per_second is None:
         return []
     text = f"That is {figure(language.output_tokens_per_second, 4)} output tokens/s"
@@ -127,7 +127,7 @@ def _in_tokens(language: LanguageRecord | None, currency: str) -> list[str]:
 
 
 def _side_by_side(best: TrialRecord) -> list[str]:
-    """What each of several services has of it, and what they cost each other."""
+    """Each of several services' share of the capacity, and what they cost each other."""
     if not best.services:
         return []
     each = [
@@ -222,7 +222,7 @@ def _untried(of: Grounds) -> list[str]:
 
 
 def _percent(probability: float) -> str:
-    """Never 100% of what was found by draws."""
+    """A probability as a percentage; never 100%, since it was estimated from draws."""
     if probability > 0.999:
         return "over 99.9%"
     return f"{probability:.1%}" if probability > 0.99 else f"{probability:.0%}"

@@ -1,4 +1,4 @@
-"""What to do, and why: from a study's records, with all launches of each configuration, to a recommendation."""
+"""What to do, and why: makes a recommendation from a study's records and all launches of each configuration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Weighed:
 
 
 def weigh(objective: Objective, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook) -> Weighed:
-    """It takes most of the time that a look at a study takes, so it is done once and passed on."""
+    """Weigh a study's records. This takes most of the time of a look at a study, so it is done once and passed on."""
     beliefs = believed(objective, records, confirmations, outlook.expected)
     return Weighed(beliefs, pooled_records(objective, records, confirmations, beliefs))
 
@@ -36,7 +36,7 @@ def recommend(
     loaded: LoadedSpec, records: Sequence[TrialRecord], confirmations: Launches, stopped: str | None = None,
     outlook: Outlook | None = None, weighed: Weighed | None = None,
 ) -> Recommendation:  # fmt: skip
-    """The best configuration by all of its launches, today's where none is surely better.
+    """Recommend the best configuration by all of its launches, or today's if none is surely better.
 
     A configuration that did not hold the SLO in half of its launches is not recommended, however good it looked at
     first. One that was launched once only is, where none was launched again (an interrupted run). `confirmations` are

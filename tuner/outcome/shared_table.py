@@ -1,4 +1,6 @@
-"""A study as a table that others can replay: `table.csv`, its data sheet, and a spec. None of them says whose it is."""
+"""A study as a table that others can replay: `table.csv`, its data sheet, and a spec. None of them says whose study
+it is.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ class SharedTable:
 
 
 def share(summary: StudySummary, loaded: LoadedSpec, sharing: Sharing) -> SharedTable:
-    """Raises UsageError where there is nothing that a table could hold."""
+    """Make the files. Raises UsageError if the study has nothing that a table could hold."""
     if loaded.colocated:
         raise UsageError("a table holds one service; this study has several")
     if unknown := sharing.keep - set(loaded.space.names):
@@ -95,8 +97,8 @@ def share(summary: StudySummary, loaded: LoadedSpec, sharing: Sharing) -> Shared
 
 
 def _is_known(record: TrialRecord, loaded: LoadedSpec) -> bool:
-    """Of a pruned trial only a bound is known, and a table has no place for one; of a configuration that this machine
-    refused to launch nothing is.
+    """Whether a trial's result can stand in a table. A pruned trial has only a bound, for which a table has no place; a
+    configuration that this machine refused to launch has nothing.
     """
     if record.state == "pruned" or loaded.space.why_invalid(record.configuration) is not None:
         return False
@@ -111,7 +113,7 @@ def _out_of_memory(record: TrialRecord) -> bool:
 
 
 def _scale(records: Sequence[TrialRecord]) -> float:
-    """What makes the cheapest cost 1; 0 where nothing has a price."""
+    """The factor for prices by which the cheapest configuration costs 1; 0 if nothing has a price."""
     prices = [one.cost_per_hour for one in records if one.cost_per_hour]
     return 1 / min(prices) if prices else 0.0
 
@@ -181,7 +183,7 @@ def _cell(value: Any) -> str:
 
 
 def _spec(loaded: LoadedSpec, names: Pseudonyms, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """With the values that were measured alone: no other can be replayed."""
+    """The spec of the table, with only the values that were measured: no other can be replayed."""
     parameters: dict[str, Any] = {}
     for one in loaded.space.parameters:
         measured = [names.value(one, value) for value in one.choices if not isinstance(one.choices, range)]

@@ -1,4 +1,4 @@
-"""From a stored study to all that the report, the dashboard, the plan and the exports show of it."""
+"""Sums up a stored study: everything that the report, the dashboard, the plan and the exports show of it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _late(loaded: LoadedSpec) -> float:
 
 
 def _of_this_space(loaded: LoadedSpec, found: Snapshot) -> Snapshot:
-    """Without the records whose configuration the space does not have."""
+    """The records whose configuration is one of the space."""
     trials, of_confirmations = misfits(loaded, found.records, found.confirmations)
     if not trials and not of_confirmations:
         return found

@@ -53,7 +53,9 @@ class MemoryNeed:
 
 
 def misfit(loaded: LoadedSpec, configuration: Configuration) -> str | None:
-    """Why its model surely does not fit; None where it may, or where its size or the memory is not known."""
+    """Why the configuration's model surely does not fit. None if it may fit, or if its size or the memory is not
+    known.
+    """
     found = _served(loaded)
     if found is None:
         return None
@@ -95,7 +97,7 @@ def memory_needed(size: ModelSize, found: Serving, configuration: Configuration)
 
 
 def fit_lines(loaded: LoadedSpec) -> Iterator[str]:
-    """What the model needs, and a line per kind and slice of GPU: how many tokens its cache may hold there."""
+    """A line for what the model needs, and one per type and slice of GPU: how many tokens its cache may hold there."""
     found = _served(loaded)
     if found is None:
         return
@@ -134,7 +136,7 @@ def fit_lines(loaded: LoadedSpec) -> Iterator[str]:
 
 
 def _served(loaded: LoadedSpec) -> Serving | None:
-    """None for a server that is not of a language model, or that nothing launches."""
+    """The server's adapter, if it serves a language model and is launched here; else None."""
     runner = loaded.spec.runner
     if loaded.spec.service.server not in _SERVERS or not runner.launches or runner.attaches:
         return None
@@ -169,7 +171,7 @@ def _memory(loaded: LoadedSpec, configuration: Configuration, found: Serving) ->
 
 
 def _cache_share(found: Serving, configuration: Configuration) -> float:
-    """Of the memory that weights and framework leave, what the cache may take."""
+    """The share of the memory left by weights and framework that the cache may take, 0 to 1."""
     share = found.values(configuration).get("kv_cache_share", _CACHE_SHARE.get(found.adapter.name, 1.0))
     return float(share) if isinstance(share, int | float) else 1.0
 

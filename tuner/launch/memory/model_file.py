@@ -47,8 +47,8 @@ _NO_MODEL = (
 
 @lru_cache(maxsize=16)
 def model_size(path: Path) -> ModelSize | None:
-    """Of a folder with `config.json` and safetensors, or a GGUF file; None for what is neither, and where a form of
-    attention is not known. Raises UnreadableModelError.
+    """The size of the model in a folder with `config.json` and safetensors, or in a GGUF file. None for anything
+    else, and for attention of a form that is not known. Raises UnreadableModelError.
     """
     try:
         if path.is_file() and path.suffix == ".gguf":
@@ -81,8 +81,8 @@ def _transformers(folder: Path) -> ModelSize | None:
 
 
 def _full_layers(config: dict[str, Any]) -> int:
-    """How many layers keep keys and values of every token; 0 where that is not known: latent attention, state spaces
-    and sliding windows keep less.
+    """How many layers keep keys and values of every token. 0 if that is not known: latent attention, state spaces and
+    sliding windows keep less.
     """
     if "layer_types" in config:
         return sum(kind == "full_attention" for kind in config["layer_types"])
