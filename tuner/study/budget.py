@@ -1,4 +1,4 @@
-"""What a run may spend: trials, time, money, whichever comes first.
+"""What a run may spend: trials, time and money, whichever is used up first.
 
 Time is that of the trials, from launch to stop, as their records tell it (a replayed trial takes as long as it would
 have taken); of several at once each counts its part. Money is that time at the price of what was launched. Both are
@@ -61,8 +61,9 @@ class Spent:
 def why_not(
     limits: Limits, spent: Spent, load_s: float, price_per_hour: float | None, *, currency: str, running: int = 0
 ) -> str | None:
-    """A sentence where another trial, of at most `load_s` seconds of load and at that price, might go beyond the
-    limits; None else. `running` trials are under way and not in `spent`: each may take as long.
+    """Why another trial, with at most `load_s` seconds of load and at that price per hour, might go beyond the
+    limits, as a sentence; None if it fits. `running` trials are under way and not yet in `spent`: each may take as
+    long.
     """
     next_s = max(spent.longest_s, load_s + spent.around_s)
     further = (1 + running) * next_s

@@ -73,8 +73,8 @@ class Final:
         return outlook
 
     def _keep_untried(self, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook) -> None:
-        """What was not tried is compared with what is believed of the best after all launches: the lowest figure that
-        the search saw was a lucky one.
+        """Store how much better an untried configuration is expected to be than the best one, by what is believed of
+        the best after all its launches. (The lowest figure that the search saw was a lucky one.)
         """
         beliefs = believed(self.objective, records, confirmations, outlook.expected)
         if beliefs is not None:

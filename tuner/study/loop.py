@@ -45,7 +45,7 @@ class TuningLoop:
     limits: Limits = UNLIMITED
 
     def search(self) -> None:
-        """Spend the budget. Every finished trial is stored before another one takes its place."""
+        """Run trials until the budget is spent. Every finished trial is stored before another one takes its place."""
         spec = self.setup.loaded.spec
         if spec.current is not None and not self.store.records():
             self.store.enqueue(spec.current)
@@ -54,7 +54,7 @@ class TuningLoop:
         self.help()
 
     def help(self) -> None:
-        """Take trials, as every process that shares the study does, until its budget is spent."""
+        """Run trials of a study that another process has begun, beside all that share it, until its budget is spent."""
         try:
             with TrialPool(self.setup, self.parallel, self.display) as pool:
                 self._search(pool, MAX_TRIALS if self.budget is None else self.budget)
@@ -120,8 +120,8 @@ class TuningLoop:
         return True
 
     def _why_spent(self, records: list[TrialRecord], running: int, configuration: Configuration | None) -> str | None:
-        """Why no other trial may begin, or not with this configuration: the limits of time and money, of which the
-        final has its part.
+        """Why no further trial may begin, or none with this configuration; None if one may. The final's part of the
+        time and money is not available to the search.
         """
         if not self.limits:
             return None

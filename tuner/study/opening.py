@@ -1,4 +1,4 @@
-"""What whoever works on a study begins with: what this process knows of configurations, and what all trials share."""
+"""What every process that works on a study sets up first: its search, and what all its trials share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def has_prices(runner: Runner) -> bool:
 
 
 def make_proposer(loaded: LoadedSpec, runner: Runner, plan: StudyPlan) -> Proposer:
-    """The search of a study, with what is known here of configurations before they are launched."""
+    """The study's search, which knows what this process can tell of configurations before they are launched."""
     return Proposer(
         loaded.space,
         Objective.of(loaded.spec.objective),
@@ -45,7 +45,7 @@ def make_proposer(loaded: LoadedSpec, runner: Runner, plan: StudyPlan) -> Propos
 
 
 def request_sources(loaded: LoadedSpec) -> tuple[RequestSource, ...]:
-    """What each service is asked; a table is asked nothing. Raises as `request_source`."""
+    """The requests of each service; none for a replayed table. Raises as `request_source`."""
     if not loaded.spec.runner.launches:
         return tuple(RequestSource("GET", "/", {}, None, RequestPlan(), tls=False) for _ in loaded.services)
     return tuple(request_source(service.loaded) for service in loaded.services)
@@ -81,8 +81,8 @@ def study_runner(loaded: LoadedSpec) -> Runner:
 
 
 def refuse_at_once(loaded: LoadedSpec, parallel: int) -> None:
-    """Trials of several services, each of which waits for cores that another one holds, would never end; processes on
-    one GPU would be measured as slow.
+    """Raises UsageError if this spec's trials cannot run at the same time. Trials of several services could wait for
+    cores that another trial holds, for ever; processes that share a GPU would be measured as slow.
     """
     if parallel == 1:
         return

@@ -1,4 +1,4 @@
-"""Optuna's own dashboard over a storage, for reading alone: it could delete studies else."""
+"""Optuna's own dashboard over a storage, made read-only: by itself it could delete studies."""
 
 from __future__ import annotations
 

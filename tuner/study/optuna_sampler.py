@@ -62,7 +62,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """At random: a parameter of the user's own, which is not of the space, or has other choices there."""
+        """Draw a value at random, for a parameter that is not of the space, or that has other choices there."""
         return self._foreign.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
@@ -94,7 +94,7 @@ class SpaceSampler(optuna.samplers.BaseSampler):
 
 
 def _record_of_values(proposer: Proposer, trial: FrozenTrial) -> TrialRecord | None:
-    """What the values of a trial say, in a study of the user's own; None of one that is not over."""
+    """A trial of the user's own study as a record; None while the trial is not over."""
     if (
         RECORD in trial.user_attrs
         or trial.state not in (TrialState.COMPLETE, TrialState.FAIL)

@@ -1,4 +1,4 @@
-"""What the search expects when it ends: of each trial by the others, and of what was not tried."""
+"""What the search expects when it ends: of each trial, going by the others, and of what was not tried."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Outlook:
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Outlook:
-        """From what `stored` gives. Raises AttributeError, TypeError or ValueError for anything else."""
+        """Read what `stored` made. Raises AttributeError, TypeError or ValueError for anything else."""
         expected = {int(number): Expectation(*map(float, pair)) for number, pair in stored["expected"].items()}
         untried = stored.get("untried_improvement")
         return cls(expected, None if untried is None else float(untried))

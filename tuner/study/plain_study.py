@@ -1,4 +1,4 @@
-"""What the sampler minds in a study of the user's own, where trials are pruned, conditional, or run side by side.
+"""What the sampler has to heed in a study of the user's own, where trials are pruned, conditional, or run side by side.
 
 There the only record of a configuration is what a trial has suggested so far: a trial that just began has suggested
 nothing, and one that is over may never have asked for all parameters. None of these configurations is to come again.
@@ -38,7 +38,9 @@ class Proposed:
         self._by_trial[study.study_name, number] = dict(configuration)
 
     def spent(self, study: optuna.Study, trials: Sequence[FrozenTrial], names: Sequence[str]) -> list[dict[str, Any]]:
-        """What is under way or over, as configurations or parts of such: a part stands for all that have it."""
+        """The configurations that are under way or over. A partial one stands for all configurations that contain
+        it.
+        """
         found = []
         for trial in trials:
             key = (study.study_name, trial.number)
@@ -54,14 +56,14 @@ class Proposed:
 
 
 def own_part(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any] | None:
-    """The configuration of a trial, without parameters that are not of the space; None where it lacks some that are."""
+    """A trial's configuration without parameters that are not of the space; None if it lacks one of the space's."""
     if any(name not in trial.params for name in names):
         return None
     return {name: trial.params[name] for name in names}
 
 
 def stop_after_this(study: optuna.Study) -> None:
-    """There is nothing left to try: `optimize` ends with the trials that run. Others who ask get an error next time."""
+    """Nothing is left to try, so make `optimize` end after the running trials. Whoever asks again gets an error."""
     try:
         study.stop()
     except RuntimeError:  # nobody optimises: somebody asks and tells

@@ -1,4 +1,4 @@
-"""What held a configuration back, from what was used at its highest rate."""
+"""Names what held a configuration back, from what its server used at the highest rate that held."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _BUSY = 0.85  # of what was asked for; above it, queueing theory has waiting tim
 
 
 def name_bottleneck(measurement: Measurement, usage: Usage, asked: Resources) -> str | None:
-    """`client`, `throttling`, `gpu`, `cpu`, or `wait` where nothing is busy (batches, locks, other services).
+    """`client`, `throttling`, `gpu`, `cpu`, or `wait` if nothing is busy (batches, locks, other services).
 
-    None where nothing was measured that could tell.
+    None if nothing was measured that could tell.
     """
     if measurement.client_limited:
         return "client"

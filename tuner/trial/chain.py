@@ -22,12 +22,14 @@ UNREACHABLE = (
 
 
 def reachable(runner: RunnerSpec, url: str) -> bool:
-    """Whether another service of the chain reaches what is at `url`: a published port of a container is only ours."""
+    """Whether another service of the chain can reach `url`: only this machine can reach a container's published
+    port.
+    """
     return not runner.publishes_ports or urlsplit(url).hostname != "127.0.0.1"
 
 
 def inner_url(endpoint: Endpoint) -> str:
-    """Where another service of the chain finds it."""
+    """The URL at which another service of the chain reaches the server."""
     return endpoint.inner_url if isinstance(endpoint, ReachedInside) else endpoint.url
 
 
@@ -50,7 +52,7 @@ def chain_record(
     chain: Chain | None, measurement: Measurement, servers: Sequence[TrialServer], usages: Sequence[Usage],
     bottlenecks: Sequence[str | None],
 ) -> ChainRecord | None:  # fmt: skip
-    """None where the services are no chain."""
+    """What the trial's record says of the chain; None if the services are no chain."""
     if chain is None:
         return None
     seen = {one.name or chain.entry: one for one in measurement.stages if one.mean_ms is not None and one.lone_ms}
@@ -74,7 +76,7 @@ def chain_record(
 
 
 def narrowest(record: ChainRecord) -> int:
-    """The place of the stage that held the chain back; the entry's where that is not known."""
+    """The place of the stage that held the chain back; that of the entry if it is not known."""
     names = [one.name for one in record.stages]
     return names.index(record.bottleneck) if record.bottleneck is not None else 0
 
@@ -98,7 +100,9 @@ def _stage(chain: Chain, seen: Mapping[str, StageTimes], server: TrialServer, li
 
 
 def _shared_cpu_ms(measurement: Measurement, servers: Sequence[TrialServer], usages: Sequence[Usage]) -> float:
-    """The CPU time of a request in all stages together, at the highest rate that held; 0 where each has own cores."""
+    """The CPU time of a request, in ms, in all stages together at the highest rate that held; 0 if each has own
+    cores.
+    """
     used = [one.cpu_cores_mean for one in usages if one.cpu_cores_mean is not None]
     if not measurement.best_qps or any(server.asked.cpu_cores is not None for server in servers):
         return 0.0
@@ -106,7 +110,7 @@ def _shared_cpu_ms(measurement: Measurement, servers: Sequence[TrialServer], usa
 
 
 def _seen_below(chain: Chain, seen: Mapping[str, object], name: str) -> list[str]:
-    """The nearest stages whose times are known among those that this one calls, itself or through others."""
+    """The nearest called stages whose times are known: those that this one calls, or that are called through these."""
     found: list[str] = []
     for called in chain.calls[name]:
         found += [called] if called in seen else _seen_below(chain, seen, called)
@@ -114,8 +118,8 @@ def _seen_below(chain: Chain, seen: Mapping[str, object], name: str) -> list[str
 
 
 def own_time(stage: StageTimes, below: Sequence[StageTimes], of: Callable[[StageTimes], float]) -> float:
-    """A stage's time without that of those which it calls: one after the other, or, where that were more than it took
-    itself, all at the same time.
+    """A stage's time without that of the stages it calls. These are taken to run one after the other or, if that
+    would be longer than the stage itself took, all at the same time.
     """
     times = [of(one) for one in below]
     waited = sum(times) if sum(times) <= of(stage) else max(times, default=0.0)

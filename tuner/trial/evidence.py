@@ -32,7 +32,7 @@ def gather(servers: Sequence[tuple[Path, float]], measurement: Measurement | Non
 
 
 def _together(used: Sequence[Sequence[UsageSample]]) -> Iterator[UsageSample]:
-    """At the moments of the first's samples, with the last that is known of each other."""
+    """The use of all servers at the moments of the first one's samples, with the latest sample of each other one."""
     for sample in used[0] if used else ():
         others = [[one for one in other if one.at_s <= sample.at_s][-1:] for other in used[1:]]
         known = [sample, *itertools.chain.from_iterable(others)]
@@ -44,9 +44,9 @@ def _together(used: Sequence[Sequence[UsageSample]]) -> Iterator[UsageSample]:
 
 
 def memory_growth(samples: Sequence[UsageSample], since_s: float) -> float | None:
-    """Bytes per second at which memory surely grew from then on: the lower end of the 95% interval of the slope (Theil
-    and Sen's, which a few jumps do not move). None where it did not, or by less than a twentieth and 16 MiB in all that
-    time, or where it was watched for less than ten seconds.
+    """The bytes per second by which memory surely grew from then on: the lower end of the 95% interval of the slope
+    (Theil and Sen's, which a few jumps do not move). None if it did not grow, or grew by less than a twentieth and
+    16 MiB in all that time, or was watched for less than ten seconds.
     """
     from scipy.stats import theilslopes
 

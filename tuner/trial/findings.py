@@ -1,4 +1,4 @@
-"""What came of measuring a configuration: by a load test, from a table, or by a launch that went wrong."""
+"""What was found about a configuration: by a load test, from a table, or by a launch that went wrong."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def findings_of(
     measurement: Measurement, servers: Sequence[TrialServer], usages: Sequence[Usage], chain: Chain | None,
     counted: Mapping[str, float], language: LanguageRecord | None, held_qps: float | None = None,
 ) -> Findings:  # fmt: skip
-    """What a load test found of all its servers. `held_qps` is the rate that a configuration had to hold."""
+    """The findings of a load test of all servers of a trial. `held_qps` is the rate that the configuration had to
+    hold.
+    """
     usage = usages[0] if len(usages) == 1 else used_by_all(usages)
     state, reason = _outcome(measurement)
     return Findings(

@@ -1,4 +1,4 @@
-"""What a trial says of a language model: times of tokens, how many there were, and what its cache answered."""
+"""What a trial's record says of a language model: times and numbers of tokens, and what its prefix cache answered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MARGIN = 0.03  # of the prompt tokens: a hit rate is counted in whole blocks of
 
 
 def language_record(measurement: Measurement, prefix_cache_hit_rate: float | None) -> LanguageRecord | None:
-    """None where no answers were streamed, or none that counts."""
+    """The record of streamed answers; None if no answer that counts was streamed."""
     tokens = measurement.tokens
     if tokens is None:
         return None
@@ -31,7 +31,7 @@ def _times(measurement: Measurement, name: Literal["ttft", "tpot", "itl"]) -> To
 
 
 def cached_share(measurement: Measurement, whole: float | None) -> float | None:
-    """The cache-hit rate at the highest rate that was held, where the engine says it; else that of the `whole` test."""
+    """The cache-hit rate at the highest rate that held, if the engine says it; else that of the `whole` test."""
     known = [probe for probe in measurement.probes if probe.prefix_cache_hit_rate is not None]
     met = [probe for probe in known if probe.verdict == "met"]
     if not known:
@@ -40,8 +40,8 @@ def cached_share(measurement: Measurement, whole: float | None) -> float | None:
 
 
 def cache_notes(asked: LlmSpec | None, hit_rate: float | None) -> tuple[str, ...]:
-    """A word where the engine's cache of prefixes answered more, or less, of the prompts than they were asked to share.
-    Turns of a conversation share what came before them.
+    """A note if the engine's prefix cache answered more, or less, of the prompts than these were meant to share. (Turns
+    of a conversation share what came before them.)
     """
     if asked is None or hit_rate is None or asked.turns > 1 or abs(hit_rate - asked.shared_prefix) <= _MARGIN:
         return ()
@@ -58,7 +58,7 @@ def cache_notes(asked: LlmSpec | None, hit_rate: float | None) -> tuple[str, ...
 
 
 def repeat_notes(asked: LlmSpec | None, hit_rate: float | None) -> tuple[str, ...]:
-    """A word where nothing was asked of the prompts (`request.llm`), and most of them came from the cache."""
+    """A note if most of the prompts came from the cache and no `request.llm` makes a fresh one for every request."""
     if asked is not None or hit_rate is None or hit_rate <= _REPEATED:
         return ()
     return (

@@ -1,4 +1,4 @@
-"""Measuring by a load test: from this machine, or by a program near the servers where there is such a place."""
+"""Measuring by a load test: from this machine, or by a program that runs near the servers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OVERTIME_S = 60.0  # a load test elsewhere that is this late hangs
 
 @dataclass(frozen=True)
 class LocalMeasurer:
-    """A load test from this machine. `notes` say why it is no other."""
+    """A load test from this machine. `notes` say why the load does not come from nearer to the servers."""
 
     notes: tuple[str, ...] = ()
 
@@ -46,7 +46,7 @@ class LocalMeasurer:
         return True
 
     def ready(self, *, near: bool) -> AbstractContextManager[LoadGenerator | None]:
-        """A load generator, which gets ready while the servers start."""
+        """Start a load generator, which gets ready while the servers start."""
         return LoadGenerator() if near else nullcontext()
 
     def measure(self, job: TrialJob, generator: LoadGenerator | None) -> Findings:
@@ -64,8 +64,8 @@ class LocalMeasurer:
 
 @dataclass(frozen=True)
 class ClusterMeasurer:
-    """A load test by a program in the servers' cluster, where all of them have a place beside them; else, or where it
-    cannot run there, one from here.
+    """A load test by a program in the servers' cluster. It comes from this machine instead if some server has no place
+    beside it for the program, or the program cannot run there.
     """
 
     @property
@@ -78,7 +78,7 @@ class ClusterMeasurer:
         return LocalMeasurer().ready(near=near)
 
     def measure(self, job: TrialJob, generator: LoadGenerator | None) -> Findings:
-        """From the nearest place that can do it."""
+        """Load the servers from the nearest place where the load test can run."""
         places = [server.endpoint.beside for server in job.servers if server.endpoint.beside is not None]
         if len(places) < len(job.servers):
             return LocalMeasurer().measure(job, generator)
@@ -152,7 +152,9 @@ def _found(job: TrialJob, measurement: Measurement, notes: Sequence[str], begun:
 
 
 def _client_cores(servers: Sequence[TrialServer]) -> tuple[tuple[int, ...], bool]:
-    """The cores that no server was given, for the load generator, and whether it shares some all the same."""
+    """The cores for the load generator, which no server was given, and whether it shares some with a server after
+    all.
+    """
     endpoints = [server.endpoint for server in servers]
     offered = [set(one.client_cores) for one in endpoints if one.client_cores]
     common = set.intersection(*offered) if offered else set()
@@ -198,7 +200,7 @@ def load_plan(
 
 
 def _usage_at_capacity(server: TrialServer, measurement: Measurement, begun: float) -> Usage:
-    """What the server used at the highest rate that it held; over all the load where it held none."""
+    """What the server used at the highest rate that it held, or during the whole load if it held none."""
     highest = _highest_held(measurement)
     if highest is None:
         return server.endpoint.usage(begun + measurement.load_started_s, time.monotonic())

@@ -10,7 +10,9 @@ from runners import Endpoint, RunsHere
 
 
 def server_processes(endpoint: Endpoint) -> ServerProcesses | None:
-    """For the load generator, which watches the server's cores; None where they are not here or may not be seen."""
+    """The server's processes, for the load generator, which watches their cores. None if they run elsewhere or may
+    not be seen.
+    """
     found = endpoint.processes if isinstance(endpoint, RunsHere) else None
     if found is None or not found.cores:
         return None
@@ -18,7 +20,7 @@ def server_processes(endpoint: Endpoint) -> ServerProcesses | None:
 
 
 def machine_record(measurement: Measurement) -> MachineRecord | None:
-    """None where nothing could be seen."""
+    """What the trial's record says of the machine; None if nothing could be seen."""
     seen, speed = measurement.neighbours, measurement.machine
     if seen is None:
         return None

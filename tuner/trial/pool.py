@@ -41,7 +41,7 @@ class TrialPool:
 
     @property
     def has_room(self) -> bool:
-        """Whether another may start."""
+        """Whether another trial may start."""
         return self.running < self._count
 
     def start(self, request: TrialRequest) -> None:
@@ -52,7 +52,9 @@ class TrialPool:
             self._futures.add(self._pool.submit(self._run, request))
 
     def finished(self) -> TrialRecord:
-        """Blocks until one is over. Raises what it raised: RunnerUnavailable, or an interrupt."""
+        """Return the next trial that ends; blocks until one does. Raises what it raised: RunnerUnavailable, or an
+        interrupt.
+        """
         if self._pool is None:
             return self._run(self._waiting.pop())
         done, _ = wait(self._futures, return_when=FIRST_COMPLETED)

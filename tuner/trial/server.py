@@ -68,11 +68,11 @@ class TrialServer:
             self._setup.quality.check(self.endpoint.url, self.source, self.endpoint.check)
 
     def begin(self) -> None:
-        """The load test begins: note what the server has counted so far."""
+        """Called when the load test begins: notes what the server has counted so far."""
         self._counted_before = counters(self.loaded, self._at)
 
     def counted(self) -> Mapping[str, float]:
-        """The record's figures of what it has counted since."""
+        """The record's figures of what the server has counted since `begin`."""
         return server_figures(self._counted_before, counters(self.loaded, self._at))
 
     def plan(
@@ -122,7 +122,9 @@ class TrialServer:
         return Slo(latency=latency, error_rate=slo.error_rate)
 
     def _prefix_cache(self) -> PrefixCache | None:
-        """Where its kind counts what its cache of prefixes had. A server that runs for others too is not reset."""
+        """Where the server tells what its prefix cache answered; None if its kind does not. The cache of a server that
+        runs for others too is never emptied.
+        """
         found = serving(self.loaded)
         counters = None if found is None else found.adapter.prefix_cache
         if counters is None:

@@ -1,4 +1,4 @@
-"""What the record of a trial says of each of several services, and of all of them together."""
+"""What a trial's record says of each of several services, and of all of them together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def service_records(
     measurement: Measurement, servers: Sequence[TrialServer], usages: Sequence[Usage],
     bottlenecks: Sequence[str | None],
 ) -> tuple[ServiceRecord, ...]:  # fmt: skip
-    """Each of several; nothing where there is one, or nothing was measured."""
+    """A record per service; empty for a single service, and if nothing was measured."""
     if not measurement.targets:
         return ()
     targets = {one.name: one for one in measurement.targets}
@@ -68,8 +68,8 @@ def _best_effort(one: BackgroundMeasurement | None) -> dict[str, Any]:
 
 
 def best_effort_qps(measurement: Measurement, held_qps: float | None) -> Estimate | None:
-    """What all best-effort services answer together while the others are loaded: at `held_qps`, where that is asked
-    for, else at the highest rate that they held. None where there are none, or nothing was held.
+    """What all best-effort services together answer per second while the others are loaded: at `held_qps` if that is
+    given, else at the highest rate that the others held. None if there are no such services, or no rate held.
     """
     held = [number for number, one in enumerate(measurement.probes) if one.verdict in ("met", "undecided")]
     rates = [one.rate_qps for one in measurement.probes]
@@ -84,7 +84,7 @@ def best_effort_qps(measurement: Measurement, held_qps: float | None) -> Estimat
 
 
 def tightest(servers: Sequence[TrialServer], services: Sequence[ServiceRecord]) -> int:
-    """The place of the service that is nearest to its limit; 0 where there is one."""
+    """The place of the service that is nearest to its limit; 0 if there is only one service."""
 
     def nearness(number: int) -> float:
         limit_ms, p99 = servers[number].loaded.p99_limit_ms, services[number].p99_ms
@@ -94,8 +94,9 @@ def tightest(servers: Sequence[TrialServer], services: Sequence[ServiceRecord]) 
 
 
 def interference(measurement: Measurement) -> float | None:
-    """1 - R / min(alone_i / share_i): R is what all hold together, the minimum what they would hold if each did as
-    well beside the others as alone. Less than 0 (noise) is 0. None where something was not measured.
+    """The share of their speed that services lose to each other: 1 - R / min(alone_i / share_i). R is the rate that all
+    hold together, the minimum the one that they would hold if each did as well beside the others as alone. A negative
+    value, which is noise, counts as 0. None if something was not measured.
     """
     alone = [one.alone_qps.value / one.share for one in measurement.targets if one.alone_qps is not None]
     if measurement.capacity_qps is None or not alone or len(alone) < len(measurement.targets):

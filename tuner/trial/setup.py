@@ -1,4 +1,4 @@
-"""What a trial is asked, what all trials of a study share, and the seam by which one is measured."""
+"""What one trial is to find out, what all trials of a study share, and the seam behind which a trial is measured."""
 
 from __future__ import annotations
 
@@ -78,16 +78,16 @@ class TrialJob:
 
     @property
     def seed(self) -> int:
-        """Another one for each launch of the study."""
+        """The load's seed, which is different for each launch of the study."""
         number, confirmation = self.request.number, self.request.confirmation
         return self.setup.seed * 1_000_003 + 2 * number + (confirmation > 0) + 100_003 * max(0, confirmation - 1)
 
     def break_even_qps(self, price: float | None) -> float | None:
-        """The rate that a configuration of this price must hold; None: it is measured whatever it holds."""
+        """The rate, in requests/s, that a configuration of this price must hold; None: it is never pruned."""
         return None if self.request.confirmation else self.request.break_even_qps(price)
 
     def check(self) -> None:
-        """Raises Infeasible or ServerFailed where a server lives no more."""
+        """Raises Infeasible or ServerFailed if one of the servers is no longer alive."""
         for server in self.servers:
             with naming(server):
                 server.endpoint.check()
@@ -98,11 +98,12 @@ class Measurer(Protocol):
 
     @property
     def launches(self) -> bool:
-        """Whether servers are really started, so that they can be asked, and trials can fail for all that is tried."""
+        """Whether servers are really started. If so, they can be asked things, and they can fail."""
 
     def ready(self, *, near: bool) -> AbstractContextManager[LoadGenerator | None]:
-        """Entered before the servers are launched, since a load generator takes a second to start. Left when the trial
-        is over; where `near` is false, the load may be made elsewhere, so that nothing is started yet.
+        """A context that is entered before the servers are launched, since a load generator takes a second to start,
+        and left when the trial is over. With `near` false the load may come from elsewhere, so nothing is started
+        yet.
         """
 
     def measure(self, job: TrialJob, generator: LoadGenerator | None) -> Findings:
@@ -113,7 +114,7 @@ class Measurer(Protocol):
 
 @contextmanager
 def naming(server: TrialServer) -> Iterator[None]:
-    """What goes wrong with one of several servers says which."""
+    """Around work on one of several servers: what it raises begins with the name of the service, if it has one."""
     name = server.service.name
     try:
         yield

@@ -1,8 +1,8 @@
-"""Measuring from a table: the row of a configuration in place of a load test, pruned by the same rule.
+"""Measuring from a table: a configuration's row takes the place of a load test, and is pruned by the same rule.
 
-Where launches are to be as unsteady as real ones, each has an error of its own, which stays with it: a normal one of
-its capacity's logarithm, and one launch in twenty is halved, as by a neighbour. Measuring adds a small error, and that
-alone is what the interval tells: so the launches of one configuration differ by more than their intervals say, as they
+With `noise`, launches are as unsteady as real ones. Each launch has an error that stays with it: a normal error of the
+logarithm of its capacity, and one launch in twenty is halved, as by a neighbour. Measuring adds a small error, and the
+interval tells only of that one. So the launches of one configuration differ by more than their intervals say, as they
 do on shared machines.
 """
 
@@ -39,7 +39,7 @@ class TableMeasurer:
         return nullcontext()
 
     def measure(self, job: TrialJob, generator: LoadGenerator | None) -> Findings:  # noqa: ARG002
-        """What the table says of the configuration."""
+        """The findings from the configuration's row."""
         row = job.servers[0].endpoint.recorded
         assert row is not None  # noqa: S101 (the replay runner's endpoint always has one)
         price = row.price_per_hour if row.price_per_hour is not None else job.setup.price(job.request.configuration)

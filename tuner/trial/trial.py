@@ -39,7 +39,7 @@ from tuner.trial.setup import OnPhase, TrialJob, TrialRequest, TrialSetup, namin
 
 
 class NotRemovedError(RunnerUnavailable):
-    """What a trial launched could not be removed, so no other may follow; what it measured counts."""
+    """Raised if what a trial launched could not be removed, so that no other trial may follow. Its `record` counts."""
 
     def __init__(self, reason: str, record: TrialRecord) -> None:
         super().__init__(reason)
@@ -132,7 +132,7 @@ class _Trial:
         return findings
 
     def _measured(self, stack: ExitStack) -> Findings:
-        """What is launched is stopped when the stack is closed."""
+        """Launch and measure. Whatever was launched is stopped when the stack is closed."""
         self._job.on_phase("launch", 0.0)
         generator = stack.enter_context(self._setup.measurer.ready(near=self._setup.runner.near))
         self._launch_all(stack)
@@ -149,7 +149,9 @@ class _Trial:
         return findings
 
     def _launch_all(self, stack: ExitStack) -> None:
-        """Of a chain those first that others call, since a service is started with the addresses of its neighbours."""
+        """Launch all services; in a chain, called services first, since their callers are started with their
+        addresses.
+        """
         chain, urls = self._setup.loaded.chain, dict[str, str]()
         for server in self._job.servers if chain is None else self._job.servers[::-1]:
             with naming(server):

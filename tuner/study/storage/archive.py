@@ -123,7 +123,7 @@ class Archive:
             raise damaged(self.name, f"its spec is not one of this version: {error}") from error
 
     def snapshot(self) -> Snapshot:
-        """All that is known now. Raises UnfitEnvironmentError when the storage is lost."""
+        """The study as it is now. Raises UnfitEnvironmentError if the storage is lost."""
         with reaching(self.url), _engine(self.url).connect() as connection:
             self._read_new(connection)
             problems: list[str] = []
@@ -147,8 +147,9 @@ class Archive:
         )
 
     def version(self) -> tuple[str, str]:
-        """What changes whenever a trial begins or ends or the best are measured again; and what changes when another
-        run has put its study here. Raises UnfitEnvironmentError.
+        """Two values to compare with those of an earlier call. The first one changes whenever a trial begins or
+        ends, or the best are measured again; the second when another run has put its study here. Raises
+        UnfitEnvironmentError.
         """
         with reaching(self.url), _engine(self.url).connect() as connection:
             row = connection.execute(_text(_VERSION), {"study": self._study}).one()
@@ -173,7 +174,7 @@ class Archive:
             return TrialEvidence()  # it is shown beside the figures, which stand in the record
 
     def _read_new(self, connection: Connection) -> None:
-        """A record is stored a moment before its trial is over: what is still open is looked at again."""
+        """Read what was added. A record is stored a moment before its trial is over, so open trials are read again."""
         asked = {"study": self._study, "key": RECORD}
         for place, value, number in connection.execute(_text(_RECORDS), {**asked, "after": self._seen}):
             try:

@@ -1,4 +1,4 @@
-"""How a process comes to a study: it creates one, goes on with one, or joins one that another process has begun.
+"""How a process gets a study: it creates one, resumes one, or joins one that another process has begun.
 
 The study's plan is written in the call that creates it, and read by every process.
 """
@@ -52,8 +52,8 @@ def create_study(url: str, loaded: LoadedSpec, plan: StudyPlan) -> StudyStore:
 
 
 def resume_study(url: str, loaded: LoadedSpec, change: Callable[[StudyPlan], StudyPlan]) -> StudyStore:
-    """Go on with a study by the plan that it was begun with, as `change` has it now. What a crash left open is closed:
-    on a file that no other process works on, whatever ran elsewhere before is nobody's any more.
+    """Go on with a study by the plan that it was begun with, after `change` has updated it. Trials that a crash left
+    open are closed. In a file that no other process works on, those that ran on another machine are closed too.
 
     Raises NoSuchStudyError, UsageError when the spec has changed since, and what `change` raises;
     UnfitEnvironmentError when the storage cannot be reached.
@@ -131,7 +131,7 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def _planned(study: optuna.Study) -> StudyPlan:
-    """A study is there a moment before its plan. Raises UsageError where none comes."""
+    """The study's plan, waited for: a study exists a moment before its plan does. Raises UsageError if none comes."""
     end = time.monotonic() + _PLAN_S
     while (plan := known_plan(study.user_attrs)) is None:
         if time.monotonic() > end:
@@ -141,7 +141,7 @@ def _planned(study: optuna.Study) -> StudyPlan:
 
 
 def _storage(url: str) -> optuna.storages.RDBStorage:
-    """With heartbeats where machines share it, and connections that are tried before they are used."""
+    """Optuna's storage, with heartbeats if machines share it, and connections that are tested before they are used."""
     if url.startswith("sqlite"):
         return optuna.storages.RDBStorage(url)
     return optuna.storages.RDBStorage(
@@ -162,8 +162,8 @@ def _changed(plan: StudyPlan, loaded: LoadedSpec) -> str | None:
 
 
 def _changed_sections(known: dict[str, Any], loaded: LoadedSpec) -> list[str]:
-    """Top-level keys that mean something else than when the study began. Where it runs, and what it is compared with,
-    may change.
+    """The spec's top-level keys that mean something else than when the study began. `runner` and `current` may
+    change.
     """
     before = check_content(YamlFile(Path("spec of the stored study")), known).spec
     # So may how sure the decision must be: it is made anew whenever it is looked at.

@@ -1,4 +1,4 @@
-"""Whose a running trial is, and when it is nobody's any more.
+"""Which process a running trial belongs to, and when it belongs to nobody any more.
 
 A running trial says whose it is; it is taken up by another when its owner is seen to be dead, or when its heartbeats
 (in a database that machines share) have stopped.

@@ -1,4 +1,4 @@
-"""Where studies lie: the URL of a storage, its driver, and its errors in our words."""
+"""The connection to a study's storage: its URL, its driver, and its errors in words for users."""
 
 from __future__ import annotations
 

@@ -135,7 +135,9 @@ class StudyStore:
             self.claims.give_up()
 
     def others(self) -> int:
-        """How many trials other processes have under way, after those of the dead were opened to everybody."""
+        """How many trials other processes have under way. Trials of dead processes are first given back to
+        everybody.
+        """
         with reaching_study(self._url):
             self.claims.retake()
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -151,7 +153,7 @@ class StudyStore:
         self.claims.close()
 
     def _retry(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """A finished trial is worth waiting for a database that is away."""
+        """Repeat the call for a while if the database is away: a finished trial is worth the wait."""
         from sqlalchemy.exc import OperationalError
 
         def away(error: BaseException) -> bool:
