@@ -1,4 +1,4 @@
-"""A server that is there already: it is told what a running server can be told, and neither launched nor stopped."""
+"""A server that is already running: it is told what a running server can be told, but neither launched nor stopped."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class AttachRunner:
         return True
 
     def refuses(self, resources: Resources) -> str | None:  # noqa: ARG002
-        """It has what it has: roles only say what to price."""
+        """Refuses nothing: what the server has cannot be changed, and roles only say what to price."""
         return None
 
     def place(self, folder: Path) -> Placement:
-        """Where it listens. Its other ports are not known."""
+        """Where the server listens. Its other ports are not known."""
         return Placement(self._address.host, self._address.port, str(folder.resolve() / "files"))
 
     @contextlib.contextmanager
@@ -67,7 +67,7 @@ def _note(address: Address) -> str:
 
 
 def _nothing() -> None:
-    """There is no process of ours to look after while we wait."""
+    """The check while waiting for the server. There is no process of ours to look after."""
 
 
 @contextlib.contextmanager

@@ -56,7 +56,9 @@ class Seen(NamedTuple):
 def await_server(
     url: str, container: Container, check: Callable[[], None], log_tail: Callable[[], str]
 ) -> tuple[str, ...]:
-    """`wait_until_ready`, for as long as the launch is wanted; a failure has the end of what the server printed."""
+    """`wait_until_ready`, unless the launch is called off meanwhile. A failure carries the end of what the server
+    printed.
+    """
 
     def check_launch() -> None:
         container.go_on()
@@ -205,12 +207,12 @@ def _server_of(request: httpx.Request) -> str:
 
 
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """As the load test sends them: httpx alone would take ASCII only."""
+    """Headers encoded as the load test sends them, since httpx by itself would take ASCII only."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def last_words(log: str) -> str:
-    """Of a server that has ended: the last line that names an error, or else nothing."""
+    """The last line that names an error in the log of a server that has ended; empty if there is none."""
     lines = (printable(line.encode()) for line in reversed(log.splitlines()))
     return next((line[:_EXCERPT_BYTES] for line in lines if _ERROR.search(line)), "")
 
@@ -225,6 +227,6 @@ def out_of_memory(log: str) -> str:
 
 
 def printable(text: bytes) -> str:
-    """Fit for a message: a server's body may hold anything, a terminal's control sequences too."""
+    """Text that is safe in a message: a server's body may hold anything, even a terminal's control sequences."""
     printable = (letter if letter.isprintable() else " " for letter in text.decode("utf-8", errors="replace"))
     return " ".join("".join(printable).split())

@@ -1,4 +1,4 @@
-"""A server of which only its URL is known: somebody else runs it, here or elsewhere."""
+"""A server of which only the URL is known: somebody else runs it, here or elsewhere."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class RemoteServer:
 
     @property
     def shares_cores(self) -> bool:
-        """On this machine it may run wherever the load generator does."""
+        """True if it is on this machine, where it may run on the load generator's cores."""
         return self.address.is_here
 
     def check(self) -> None:
@@ -107,7 +107,7 @@ class RemoteServer:
                 raise ServerFailed(f"nothing listens at {self.address.url} any more")
 
     def usage(self, start: float, end: float) -> Usage:  # noqa: ARG002
-        """Nothing of it is seen from here."""
+        """Empty: the server's use of resources cannot be seen from here."""
         return Usage()
 
 

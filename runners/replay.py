@@ -78,10 +78,10 @@ class _Replayed:
     notes: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """A record never dies."""
+        """Never raises: there is no server that could die."""
 
     def usage(self, start: float, end: float) -> Usage:  # noqa: ARG002
-        """A table holds none."""
+        """Empty: a table has no use of resources."""
         return Usage()
 
 
@@ -117,7 +117,7 @@ class ReplayRunner:
     def compared(
         self, parameter: str, choices: Sequence[ParameterValue]
     ) -> tuple[list[ParameterValue], list[ParameterValue]]:
-        """The choices that no row has, and what rows have, as it is written, that is no choice."""
+        """The choices that no row has, and values of rows, as they are written, that are not among the choices."""
         written = self._values[self._parameters.index(parameter)]
         known = {_normal(choice): choice for choice in choices}
         absent = [choice for text, choice in known.items() if text not in written]
@@ -209,7 +209,7 @@ def _check_columns(place: str, columns: Sequence[str], parameters: tuple[str, ..
 
 
 def _bare(name: str) -> str:
-    """What people write alike: `p99 (ms)` and `P99_ms`, `Capacity QPS` and `capacity_qps`."""
+    """A heading in one spelling, for `p99 (ms)` and `P99_ms`, or `Capacity QPS` and `capacity_qps`."""
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 

@@ -1,4 +1,4 @@
-"""Asking again, with back-off, something that is away for a while: an engine, a cluster's API, a database."""
+"""Repeats calls, with back-off, to something that may be away for a while: an engine, a cluster's API, a database."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ R = TypeVar("R")
 def retry(
     is_away: Callable[[BaseException], bool], at_most_s: float, call: Callable[..., R], *args: Any, **kwargs: Any
 ) -> R:
-    """The call's answer. What it raises is raised: at once unless `is_away` says so of it, else when the time is over.
-    The call must do no harm when it is repeated.
+    """The call's answer. An exception is raised at once, unless `is_away` recognises it: then the call is repeated
+    until the time is over. The call must do no harm when it is repeated.
     """
     retrying = Retrying(
         retry=retry_if_exception(is_away), stop=stop_after_delay(at_most_s),

@@ -1,7 +1,7 @@
-"""One server for several configurations, where they differ only in what a running server can be told.
+"""One server for several configurations that differ only in what a running server can be told.
 
-Wraps any runner. A launch is handed a server that another one has left when their other parameters agree; else what was
-kept is stopped first, so that it holds no cores that the next server needs.
+Wraps any runner. A launch gets the server that an earlier one has left if their other parameters agree. Otherwise the
+kept server is stopped first, so that it holds no cores that the next server needs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Said:
-    """A server as a trial's endpoint, with a word on how it came to it."""
+    """A kept server as a trial's endpoint, with a note on how the trial came to it."""
 
     endpoint: Endpoint
     said: str
@@ -174,7 +174,7 @@ class ReusingRunner:
 
     @contextlib.contextmanager
     def _making_room(self) -> Iterator[None]:
-        """Whatever is idle, or becomes so meanwhile, is stopped: a launch may be waiting for what it holds."""
+        """While this lasts, stop every server that is or becomes idle: a launch may be waiting for what it holds."""
         with self._lock:
             self._starting += 1
         try:

@@ -1,7 +1,7 @@
-"""Servers that commands of the user's start, find and end: Slurm, Nomad, compose, an endpoint of a cloud.
+"""Servers that the user's own commands start, find and end: Slurm, Nomad, compose, an endpoint of a cloud.
 
-No shell reads the commands. What was begun is written down first, so that `down` is run by whoever comes next where
-this process is killed.
+No shell reads the commands. A launch is written down before it begins, so that the next run, or `tune clean`, can run
+`down` if this process is killed.
 """
 
 from runners.command.commands import Commands, CommandTimes

@@ -112,8 +112,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def end_session(leader: int, started: int) -> None:
-    """End a command and its children, where the process `leader` is still the one that began at `started`. They carry
-    no marks: these would travel with a job to machines on which they mean another process.
+    """End a command and its children, provided that the process `leader` is still the one that began at `started`.
+    Commands carry no ownership marks, since these would travel with a job to machines where they mean another process.
     """
     entry = read(leader)
     if entry is None or entry.started != started:

@@ -48,11 +48,11 @@ class CommandRunner:
 
     @property
     def near(self) -> bool:
-        """Where its servers are is not known; the load generator runs here."""
+        """True: where the servers are is not known, so the load generator runs here."""
         return True
 
     def refuses(self, resources: Resources) -> str | None:  # noqa: ARG002
-        """Only the commands know what there is."""
+        """Refuses nothing: only the commands know what there is."""
         return None
 
     def place(self, folder: Path) -> Placement:
@@ -86,7 +86,7 @@ class CommandRunner:
         """Every launch has run its own `down`."""
 
     def remove_leftovers(self) -> list[Leftover]:
-        """What `down` ends of launches whose run is dead. What cannot be ended is said by `tune clean`."""
+        """Run `down` for launches whose run is dead. `tune clean` says what could not be ended."""
         return [*remove_commands()[0], *remove_leftovers()]
 
     def _begun(
@@ -114,7 +114,7 @@ class CommandRunner:
 
     @contextlib.contextmanager
     def _ended(self, held: HeldPending, program: CommandSetting, commands: Commands) -> Iterator[None]:
-        """Around what may start something: `down` is run however the block ends, an interrupt included."""
+        """Around work that may start something: runs `down` however the block ends, an interrupt included."""
         try:
             yield
         finally:
@@ -131,8 +131,8 @@ class CommandRunner:
 
 
 def _down(program: CommandSetting, words: tuple[str, ...], timeout_s: float) -> KeyboardInterrupt | None:
-    """Run it, again where it fails or an interrupt ended it; the interrupt is returned. Raises CommandFailed where it
-    failed, KeyboardInterrupt where it was interrupted, as often as it was tried.
+    """Run `down`, and repeat it if it fails or an interrupt ends it. Returns an interrupt that came meanwhile. If every
+    try failed, raises CommandFailed; if every try was interrupted, KeyboardInterrupt.
     """
     interrupted: KeyboardInterrupt | None = None
     for left in reversed(range(_DOWN_TRIES)):
@@ -172,7 +172,7 @@ def _asked(program: CommandSetting, words: tuple[str, ...], deadline: float, go_
 
 
 def _nothing() -> None:
-    """Until it is ready, a server that does not listen is no server that is gone."""
+    """The check while the server gets ready: one that does not listen yet is not a server that is gone."""
 
 
 def _launch_id(container: Container) -> str:

@@ -1,4 +1,4 @@
-"""What a launch leaves on disk before `up` is run, so that `down` is run whoever is killed meanwhile."""
+"""A launch's file on disk, written before `up` is run, so that `down` can be run even if this process is killed."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ class Pending(BaseModel):
 
 @dataclass(frozen=True)
 class HeldPending:
-    """It, and the file that holds it. Whoever runs `down` holds the file's lock."""
+    """A pending launch with the file that holds it. Whoever runs `down` holds the file's lock."""
 
     pending: Pending
     path: Path
 
     def name_session(self, leader: int) -> None:
-        """A command of the launch runs now, as this process."""
+        """Write down that a command of the launch now runs as the process `leader`."""
         entry = read(leader)
         if entry is not None:
             named = self.pending.model_copy(update={"session": leader, "session_started": entry.started})
             _write(self.path, named)
 
     def release(self) -> None:
-        """Nothing is left to be ended. May be called twice."""
+        """Remove the file: nothing is left to be ended. May be called twice."""
         self.path.unlink(missing_ok=True)
 
 
@@ -78,7 +78,7 @@ def pending_of(container: Container, commands: Commands, down_s: float, env: Map
 
 
 def remove_commands() -> tuple[list[Leftover], list[str]]:
-    """Run `down` of every launch whose owner is dead: what was ended, and what could not be. Blocks."""
+    """Run `down` of every launch whose owner is dead. Blocks. Returns what was ended, and what could not be."""
     removed, stuck = [], []
     for path in sorted(_folder().glob("*.json")):
         with _locked(path) as pending:
@@ -111,7 +111,9 @@ def _run_down(pending: Pending) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[Pending | None]:
-    """None where another clean-up holds it, or it is gone, or not ours to understand."""
+    """The pending launch in a file, locked. None if another clean-up holds it, it is gone, or it cannot be
+    understood.
+    """
     with contextlib.ExitStack() as stack:
         found = None
         with contextlib.suppress(OSError, ValueError):  # BlockingIOError: held; ValidationError is a ValueError
@@ -124,7 +126,7 @@ def _locked(path: Path) -> Iterator[Pending | None]:
 
 
 def _write(path: Path, content: Pending) -> None:
-    """In one step, and for its owner's eyes alone."""
+    """Write the file in one step, readable by its owner only."""
     partial = path.with_suffix(".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -16,7 +16,7 @@ class NamedDevices(Devices):
         super().__init__(self._named_for)
 
     def refuses(self, resources: Resources) -> str | None:
-        """GPUs that no device, or too few of them, is named for."""
+        """Refuses GPUs for which no device, or too few devices, are named."""
         if not resources.gpu_count:
             return None
         if resources.shares_compute:

@@ -78,11 +78,11 @@ class DockerRunner:
 
     @property
     def near(self) -> bool:
-        """They are on this machine, or as near as can be."""
+        """True: the servers are on this machine, or the load generator is as near to them as it can be."""
         return True
 
     def refuses(self, resources: Resources) -> str | None:
-        """More cores or memory than the engine's machine has, or a GPU that no device is named for."""
+        """Refuses more cores or memory than the engine's machine has, and GPUs for which no device is named."""
         cores, memory = len(self._engine.cores), self._engine.memory_bytes
         if resources.cpu_cores is not None and not 0 < resources.cpu_cores <= cores:
             return f"asks for {resources.cpu_cores:g} CPU cores, and Docker's machine has {cores}"
@@ -115,7 +115,7 @@ class DockerRunner:
         self._engine.close()
 
     def remove_leftovers(self) -> list[Leftover]:
-        """Containers of dead runs of this machine."""
+        """Remove the containers of this machine's dead runs."""
         return remove_containers(self._engine)
 
     @contextlib.contextmanager
@@ -195,7 +195,7 @@ class DockerRunner:
             raise ServerFailed(f"{what}: {words}") from error
 
     def _remove(self, name: str) -> None:
-        """Kill and remove; the engine answers when it is gone. An interrupt meanwhile is heeded afterwards."""
+        """Kill and remove the container; the engine answers when it is gone. An interrupt is heeded after that."""
         try:
             _remove(self._engine, name)
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The one way in which this program asks a server something: with a total time-out, and a bound on what is received.
+"""The HTTP client for all that is not load: each request has a time-out for the whole of it, and a bound on its answer.
 
 httpx bounds each read, and not their sum: an answer that trickles in, or endless interim answers and headers, would
 never time out, and an endless or cleverly compressed body would fill memory. Here the connection itself keeps the time

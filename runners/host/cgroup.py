@@ -1,4 +1,4 @@
-"""What the cgroups that this process is in allow and have counted, for version 1, version 2, and both at once."""
+"""Limits and counters of the cgroups that this process is in, for version 1, version 2, and both at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cgroups:
         return min((quota for quota in quotas if quota is not None), default=None)
 
     def memory_limit_bytes(self) -> int | None:
-        """The least limit, or None. Version 1 writes a number beyond every machine where there is none."""
+        """The lowest limit, or None. Where there is none, version 1 has a number larger than any machine's memory."""
         return min((limit for _, limit in self._memory_limits()), default=None)
 
     def memory_free_bytes(self) -> int | None:

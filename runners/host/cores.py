@@ -1,4 +1,4 @@
-"""Who runs on which CPU cores: servers of one runner get cores of their own for as long as there are any."""
+"""Hands out CPU cores: the servers of one runner get cores of their own for as long as there are any."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ class Cores:
     def take(
         self, count: int | None, go_on: Callable[[], None], *, leftovers: bool = False
     ) -> Iterator[Allotment]:  # fmt: skip
-        """So many cores for as long as the block runs; None: all but those that are left to the load generator. While
-        others hold them it waits, since two servers on one core would be measured as slow; what `go_on`, called often,
-        raises ends that. With `leftovers` all of them at once, and held from nobody: for a server that runs on a core
-        only while nobody else wants it.
+        """Hold `count` cores for as long as the block runs; None: all but those that are left to the load generator.
+
+        Waits while others hold them, since two servers on one core would be measured as slow. `go_on` is called often
+        meanwhile, and ends the wait by raising. With `leftovers` the server gets all cores at once and keeps them from
+        nobody: it is one that runs on a core only while nobody else wants it.
         """
         usable = self._usable()
         if leftovers:
@@ -69,8 +70,8 @@ class Cores:
         return Allotment(server, unheld or tuple(core for core in usable if core not in server) or usable)
 
     def _all_but_the_generators(self, usable: tuple[int, ...]) -> Allotment:
-        """A server without a number of cores takes every core that it may: a generator that had to wait for one would
-        read answers late, and the server would be blamed for it. One core in eight is left to it, and at least one.
+        """The cores of a server that asks for no number: all but the load generator's, which are one in eight and at
+        least one. A generator that had to wait for a core would read answers late, and the server would be blamed.
         """
         if len(usable) == 1:
             return Allotment(usable, usable)

@@ -1,5 +1,5 @@
-"""Which GPU devices a server gets: as many as it asks for, each held by one server at a time, except that servers which
-are tuned together share one where each asks for a share of it.
+"""Hands out GPU devices. A server gets as many as it asks for, and one server at a time holds each; but servers that
+are tuned together share a device if each asks for a share of one.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Devices:
     def take(
         self, resources: Resources, go_on: Callable[[], None], group: str | None = None
     ) -> Iterator[tuple[str, ...]]:
-        """The devices for as long as the block runs, or none where none is asked for, or none fits. Waits for those
-        that are held; what `go_on` raises meanwhile ends that. Of a `group`, those that ask for a share of one GPU get
-        the same one.
+        """Hold devices for as long as the block runs; none if none is asked for, or none fits. Waits for devices
+        that are held; `go_on` ends the wait by raising. Servers of one `group` that ask for a share of a GPU get the
+        same one.
         """
         fitting, count = self._fitting(resources), resources.gpu_count
         if not fitting or not count:
@@ -61,7 +61,7 @@ class Devices:
                 self._freed.notify_all()
 
     def _is_ours(self, device: str, group: str | None) -> bool:
-        """Whether servers of the same group hold it, which will not give it back while this one waits."""
+        """Whether servers of the same group hold the device: they will not give it back while this one waits."""
         return group is not None and any(holder == group for holder, _ in self._held[device])
 
     def _choose(self, fitting: tuple[str, ...], count: int, group: str | None, share: float) -> tuple[str, ...] | None:

@@ -40,7 +40,7 @@ class GpuLook:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A device: its index by the place on the bus, its UUID, its name, whether it is in slices (MIG), its memory."""
+    """A GPU: its index in the order of the bus, UUID, name, whether it is split into slices (MIG), and its memory."""
 
     index: str
     uuid: str
@@ -92,7 +92,7 @@ class Nvml:
         )
 
     def _whole(self) -> Iterator[tuple[int, Any]]:
-        """Each GPU that answers, with its index."""
+        """Every GPU that answers, with its index."""
         for index in range(self._ask(self._nvml.nvmlDeviceGetCount) or 0):
             device = self._ask(self._nvml.nvmlDeviceGetHandleByIndex, index)
             if device is not None:  # else it is lost
@@ -132,7 +132,7 @@ class Nvml:
         )
 
     def _ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """None for what this device, or its driver, does not tell."""
+        """What the device tells; None if it, or its driver, does not tell that."""
         try:
             return call(*arguments)
         except self._nvml.NVMLError:

@@ -1,4 +1,4 @@
-"""Free ports for servers, and whose a port is."""
+"""Finds free ports for servers, and tells which processes listen on a port."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def candidates(low: int, high: int) -> list[list[int]]:
 
 
 def listens(entries: Iterable[Entry], port: int) -> bool:
-    """Whether one of these processes listens on the port; True as well where one of them may not be looked into."""
+    """Whether one of these processes listens on the port. Also True if we may not look into one of them."""
     try:
         return any(at == port for _, at in listening(entries))
     except psutil.AccessDenied:

@@ -78,9 +78,9 @@ class Samples:
 
 @contextlib.contextmanager
 def sampling(samples: Samples, look: Callable[[], None], interval_s: float, path: Path) -> Iterator[None]:
-    """`look` adds samples, from a thread of its own, for as long as the block runs; then they are written to the path.
+    """Take samples with `look`, in a thread of its own, for as long as the block runs; then write them to the path.
 
-    What it raises is a look that failed: an engine may be away, and whether the server lives is asked elsewhere.
+    A look that raises is skipped: an engine may be away, and whether the server lives is checked elsewhere.
     """
     done = threading.Event()
 
@@ -108,7 +108,7 @@ def _gpu_columns(look: GpuLook | None) -> str:
 
 
 def _gpu(looks: list[GpuLook]) -> dict[str, Any]:
-    """Usage's figures of the GPUs: means, but of memory the most."""
+    """The figures of the GPUs for a `Usage`: means over time, except for memory, of which it is the maximum."""
     reasons = Counter(reason for look in looks for reason in look.throttled)
     memory = [look.memory_bytes for look in looks if look.memory_bytes is not None]
     return {

@@ -25,7 +25,7 @@ class BoundedLog:
         self._path, self._freed = path, MAX_HEAD_BYTES
 
     def trim(self) -> None:
-        """Give back what is neither beginning nor end. Called again and again; costs nothing while there is little."""
+        """Free the space between the beginning and the end. Called again and again; costs nothing for a short log."""
         try:
             size = self._path.stat().st_size
         except OSError:
@@ -39,7 +39,7 @@ class BoundedLog:
             self._freed = end
 
     def finish(self) -> None:
-        """The server has ended: leave a file of bounded size, in which no secret stands."""
+        """The server has ended: leave a file of bounded size, without any secret."""
         with contextlib.suppress(OSError):
             self._path.chmod(0o600)
             size = self._path.stat().st_size
@@ -77,7 +77,7 @@ def bounded(pieces: Iterable[bytes]) -> bytes:
 
 @contextlib.contextmanager
 def bounded_log(path: Path) -> Iterator[BoundedLog]:
-    """Around the life of a server that prints to that file."""
+    """The log of a server that prints to that file, for as long as the block runs."""
     log = BoundedLog(path)
     try:
         yield log

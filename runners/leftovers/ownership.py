@@ -1,4 +1,4 @@
-"""Whose a process is: marks that every launched process carries, and a lease file per launch.
+"""Tells which run owns a process: by marks that every launched process carries, and by a lease file per launch.
 
 The marks are environment variables, inherited by whatever the server starts; the lease also names the server's session,
 for servers that overwrite their environment. An owner is a process id with its start in clock ticks, so that neither a
@@ -94,7 +94,9 @@ def ownership_environment(study: str, trial: int) -> dict[str, str]:
 
 
 def ownership_labels(study: str, trial: int) -> dict[str, str]:
-    """The same marks for what is no process of ours, with the place in which the owner's id means something."""
+    """The same marks for containers and cluster objects, with the place within which the owner's process id is
+    valid.
+    """
     return ownership_environment(study, trial) | {PLACE: this_place()}
 
 
@@ -104,7 +106,7 @@ def is_gone(owner: str, place: str) -> bool:
 
 
 def is_abandoned(owner: str, place: str, state: str) -> bool:
-    """Whether the owner is surely dead, and was of ours: started with our state folder."""
+    """Whether the owner is surely dead, and belonged to us: it was started with our state folder."""
     return state == str(state_folder()) and is_gone(owner, place)
 
 

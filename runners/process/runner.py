@@ -72,7 +72,7 @@ class ProcessRunner:
 
     @property
     def near(self) -> bool:
-        """They are here."""
+        """True: the servers run on this machine."""
         return True
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class ProcessRunner:
         return remove_leftovers()
 
     def place(self, folder: Path) -> Placement:
-        """Free ports of this machine alone, that outgoing connections do not take."""
+        """Free ports of 127.0.0.1, outside the range that outgoing connections use."""
         more = tuple(self._ports.take() for _ in range(_MORE_PORTS))
         folder = folder.resolve()
         return Placement("127.0.0.1", self._ports.take(), str(folder / "files"), more, str(folder / "scratch"))
@@ -143,7 +143,7 @@ def _visible(gpus: tuple[str, ...]) -> dict[str, str]:
 
 
 def _slice_notes(container: Container) -> tuple[str, ...]:
-    """A process has all of its GPU; whoever reads what was measured in a slice of one has to know who kept it."""
+    """Notes on who keeps a process to its slice of a GPU: by itself a process can use all of it."""
     slice_, resources = container.resources.gpu_memory, container.resources
     if is_kept(container.env):
         return (f"CUDA's MPS kept the server to {gpus_text(resources)}.",)
@@ -156,7 +156,7 @@ def _slice_notes(container: Container) -> tuple[str, ...]:
 
 
 def _core_notes(container: Container, cores: Allotment) -> tuple[str, ...]:
-    """Which cores a server had that asked for none, and who came first on those that it shared."""
+    """Notes on the cores of a server that asked for none, and on who had priority on cores that it shared."""
     server, client = (", ".join(map(str, one)) for one in (cores.server, cores.client))
     if container.best_effort:
         return (f"A best-effort server had what the others left of CPU cores {server}.",)
@@ -313,7 +313,7 @@ def _temporary_folder() -> Iterator[Path]:
 
 
 def _await(server: _Server) -> tuple[str, ...]:
-    """Until it answers; where it does not because it listens elsewhere, the error says where."""
+    """Wait until the server answers. If it does not because it listens elsewhere, the error says where."""
     try:
         return await_server(server.url, server.container, server.check, server.log_tail)
     except ServerFailed as error:
@@ -322,7 +322,7 @@ def _await(server: _Server) -> tuple[str, ...]:
 
 
 def _refuse_a_stranger(server: _Server) -> None:
-    """Somebody else's server may have taken the port first and answered in ours' place."""
+    """Raises ServerFailed if somebody else's server took the port first, and answered in place of ours."""
     port = server.container.placement.port
     if not listens(server.tree.search(), port):
         raise ServerFailed(
