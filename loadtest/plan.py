@@ -153,7 +153,7 @@ class LoadPlan(Document):
 
     @property
     def judged(self) -> tuple[LoadPlan, ...]:
-        """Those whose SLO counts."""
+        """The plans whose SLO counts: all of them."""
         return self.plans
 
     @model_validator(mode="after")
@@ -219,7 +219,7 @@ class JointPlan(Document):
 
     @property
     def judged(self) -> tuple[LoadPlan, ...]:
-        """Those with an SLO."""
+        """The plans whose SLO counts: those of the targets, since background endpoints have none."""
         return tuple(target.plan for target in self.targets)
 
     @model_validator(mode="after")

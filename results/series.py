@@ -89,7 +89,7 @@ def points(study: StudySummary) -> list[Point]:
 
 
 def front_of_cost_and_p99(study: StudySummary) -> list[Point]:
-    """Those that no other beats in both, by their p99: the line in the picture."""
+    """The points that no other beats in both cost and p99, ordered by p99: the line in the picture."""
     both = [one for one in points(study) if one.cost is not None and one.p99_ms is not None]
     found: list[Point] = []
     for one in sorted(both, key=lambda point: (point.p99_ms.value if point.p99_ms else 0.0, point.cost or 0.0)):
@@ -99,7 +99,7 @@ def front_of_cost_and_p99(study: StudySummary) -> list[Point]:
 
 
 def latency_curve(study: StudySummary, number: int, evidence: TrialEvidence) -> LatencyCurve | None:
-    """None where fewer than two rates were probed."""
+    """A trial's latency curve; None if fewer than two rates were probed."""
     record = next((study.latest(one) for one in study.records if one.number == number), None)
     usable = [one for one in evidence.probes if one.verdict != "invalid" and one.p99_ms is not None]
     found: dict[float, CurvePoint] = {}
@@ -119,7 +119,7 @@ def latency_curve(study: StudySummary, number: int, evidence: TrialEvidence) -> 
 
 
 def recommended_curve(study: StudySummary) -> LatencyCurve | None:
-    """That of the recommendation; None where there is none, or too few of its probes are known."""
+    """The latency curve of the recommendation; None if there is none, or too few of its probes are known."""
     number = study.recommendation.trial
     evidence = None if number is None else study.evidence.get(number)
     return None if number is None or evidence is None else latency_curve(study, number, evidence)

@@ -74,7 +74,7 @@ def _read(kind: type[Record], content: Any, strict: bool) -> Record:
 
 
 def _without(content: Any, unknown: set[tuple[int | str, ...]], at: tuple[int | str, ...]) -> Any:
-    """A copy that lacks what stands at these places."""
+    """A copy without what is at these places."""
     if isinstance(content, Mapping):
         kept = {key: one for key, one in content.items() if (*at, key) not in unknown}
         return {key: _without(one, unknown, (*at, key)) for key, one in kept.items()}
@@ -185,7 +185,7 @@ def _contradictions(value: object, where: str = "") -> Iterator[str]:
 
 
 def _own_contradictions(value: object, where: str) -> Iterator[str]:
-    """Those between its own fields."""
+    """What fields of a value say against each other."""
     if isinstance(value, Estimate) and value.low > value.high:
         yield f"{where}: its low end {value.low:g} is above its high end {value.high:g}"
     if isinstance(value, TrialRecord | Recommendation | Choice):

@@ -271,7 +271,7 @@ class RunsHere(Protocol):
 
     @property
     def processes(self) -> LocalProcesses | None:
-        """None where it runs elsewhere, or where its processes may not be seen from here."""
+        """The server's processes; None if it runs elsewhere, or if its processes may not be seen from here."""
 
 
 @runtime_checkable
@@ -280,7 +280,7 @@ class ReachedInside(Protocol):
 
     @property
     def inner_url(self) -> str:
-        """Where a server that runs beside it finds it, without a path."""
+        """The URL, without a path, at which a server that runs beside it can reach it."""
 
 
 @runtime_checkable
@@ -289,7 +289,7 @@ class FoundRunning(Protocol):
 
     @property
     def said(self) -> str:
-        """How the trial came to it, which is true wherever its load comes from; one of its `notes`."""
+        """How the trial came to the server: one of its `notes`, and true wherever the load comes from."""
 
 
 @runtime_checkable
@@ -297,7 +297,9 @@ class Resizable(Protocol):
     """An endpoint whose server may be given other cores and another memory while it runs: an ability, not a duty."""
 
     def resize(self, resources: Resources) -> None:
-        """Blocks until it has them. Raises ServerFailed where it cannot: what it has is not known then."""
+        """Blocks until the server has these cores and memory. Raises ServerFailed if it cannot have them; what it
+        has is then not known.
+        """
 
 
 @runtime_checkable
@@ -308,7 +310,7 @@ class KnowsPrices(Protocol):
         """Whether it knows the price of all that serves."""
 
     def price_per_hour(self, parameters: Mapping[str, ParameterValue]) -> float | None:
-        """None for a configuration whose price it does not know."""
+        """The price per hour; None for a configuration whose price is not known."""
 
 
 class Endpoint(Protocol):
@@ -332,11 +334,11 @@ class Endpoint(Protocol):
 
     @property
     def beside(self) -> InClusterLoad | None:
-        """Where a load generator is nearer to the server than here; None: nowhere."""
+        """A place nearer to the server than this machine, where a load generator can run; None: there is none."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What somebody who reads a measurement from here must know of the way to the server."""
+        """What a reader of measurements made from this machine must know about the way to the server."""
 
     @property
     def image(self) -> str | None:
@@ -344,7 +346,7 @@ class Endpoint(Protocol):
 
     @property
     def reused_from(self) -> int | None:
-        """The trial that this server was launched for, where that is another one."""
+        """The number of the trial that this server was launched for, if that is another trial; else None."""
 
     @property
     def recorded(self) -> Recorded | None:
@@ -365,7 +367,9 @@ class Runner(Protocol):
         """Whether a load generator on this machine is near the servers, as a rule."""
 
     def refuses(self, resources: Resources) -> str | None:
-        """Why this place can never run such a container (more cores than there are), or None. Launches nothing."""
+        """Why such a container can never run here (it asks for more cores than there are), or None. Launches
+        nothing.
+        """
 
     def place(self, folder: Path) -> Placement:
         """Choose where the next container listens and where its files will lie. Blocks nothing, may be called twice."""

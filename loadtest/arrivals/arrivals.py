@@ -29,14 +29,16 @@ class Arrivals:
 
     @property
     def correlated_s(self) -> float:
-        """How long the arrivals remember: a burst makes many requests late together."""
+        """For how many seconds arrivals are correlated: a burst makes many requests late together."""
         if self._kind == "bursty":
             return 2 * self._burst.length_s * self._burst.factor
         return 0.0 if self._trace is None else self._trace.longest_step_s
 
     @property
     def cycle_s(self) -> float:
-        """How long a stretch must be to have seen everything once."""
+        """How many seconds a stretch must last to have seen every part of the pattern once; 0 if there is no
+        pattern.
+        """
         if self._kind == "bursty":
             return self._burst.length_s / self._burst.share
         return 0.0 if self._trace is None else self._trace.cycle_s

@@ -32,7 +32,7 @@ class Trace:
 
     @property
     def cycle_s(self) -> float:
-        """How long the rates take to come round; 0 for times, which are stretched."""
+        """The seconds after which the rates begin again; 0 for recorded times, which are stretched to any rate."""
         return 0.0 if self.steps_s is None else float(self.steps_s.sum())
 
     @property
@@ -49,7 +49,7 @@ class Trace:
 
 
 def read_trace(path: Path) -> Trace:
-    """As arrivals, what `loadtest.recorded` reads. Raises TraceError."""
+    """Reads recorded traffic (see `loadtest.arrivals.recorded`) as arrivals. Raises TraceError."""
     return trace_of(read_recorded(path))
 
 

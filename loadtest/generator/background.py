@@ -1,4 +1,4 @@
-"""Best-effort services: asked by as many users as they are given, all the while that the others are measured."""
+"""Best-effort services: their users ask them all the time while the other services are measured."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BackgroundLoad:
     alone_qps: Interval | None = None
 
     def ask_alone(self) -> None:
-        """What it answers while nobody else is asked anything. Blocks for a few seconds."""
+        """Measure what the service answers while no other is asked anything. Blocks for a few seconds."""
         length_s = min(_ALONE_S, _ALONE_SHARE * self.endpoint.plan.max_s)
         begun = self._start()
         gevent.sleep(length_s)
@@ -78,7 +78,7 @@ class BackgroundLoad:
 
 
 def ask_alone(loads: Sequence[BackgroundLoad]) -> CapacityResult | None:
-    """Each after the other; returns why the measurement ends here, None where all answer."""
+    """Ask each service alone, one after the other. Returns why the measurement must end here; None if all answer."""
     for one in loads:
         one.ask_alone()
         if one.alone_qps is None or not one.alone_qps.value:

@@ -119,7 +119,7 @@ def _running(background: Sequence[BackgroundLoad]) -> Iterator[None]:
 
 
 def _alone(prober: OpenLoopProber, saturated_qps: float, slice_s: float, quiet: Quiet) -> Interval | None:
-    """What a service holds while the others are idle; None where its time did not suffice."""
+    """The rate that a service holds while the others are idle; None if there was too little time to find it."""
     slice_ = _Slice(prober, time.perf_counter() + slice_s)
     attentive = QuietProber(slice_.probe, slice_.remaining_s, quiet, prober.drain)
     found = CapacitySearch(attentive, saturated_qps, _ALONE_PRECISION).run()
@@ -243,7 +243,7 @@ def _answer(
 
 
 def _all(jobs: Sequence[Callable[[], T]]) -> list[T]:
-    """What each returns, all having run at the same time. Raises what one of them raised."""
+    """Run all at the same time, and return what each returns. Raises what one of them raised."""
     running = [gevent.spawn(job) for job in jobs]
     try:
         gevent.joinall(running, raise_error=True)

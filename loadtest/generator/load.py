@@ -34,7 +34,9 @@ class LoadSegment:
 
 @dataclass(frozen=True)
 class Effort:
-    """Of the busiest process: the cores that it used, and the share of time that it was ready and given none."""
+    """What load cost the busiest generator process: the cores that it used, and the share of time that it waited for
+    one.
+    """
 
     cores: float
     starved: float
@@ -174,7 +176,7 @@ class LocalLoad:
 
 
 def _queued_s() -> float:
-    """How long this process was ready to run and waited for a core so far, where the kernel says it (schedstats)."""
+    """How many seconds this process has waited for a core so far, if the kernel tells (schedstats)."""
     try:
         return int(Path("/proc/self/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
     except (OSError, IndexError, ValueError):

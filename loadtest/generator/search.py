@@ -59,7 +59,7 @@ def measure(plan: LoadPlan, endpoint: ServerUnderTest, reporter: ProgressReporte
 
 
 def refusal(plan: LoadPlan, warm: WarmUp, disturbed: Neighbours | None) -> str:
-    """Why there is nothing to search for; never what neighbours alone may have caused."""
+    """Why no capacity can be searched for; empty if one can. What neighbours alone may have caused is no reason."""
     if warm.base_s is None:
         shown = ", ".join(f"{kind} ({count})" for kind, count in warm.kinds.most_common(3))
         return f"most requests of the warm-up failed: {shown or 'none was answered in time'}"
@@ -183,7 +183,7 @@ def _notes(plan: LoadPlan, found: CapacityResult, warm: WarmUp) -> list[str]:
 
 
 def _left_out(found: CapacityResult) -> list[str]:
-    """A note for each kind of reason for which probes did not count; of reasons that differ in figures, the largest."""
+    """A note for each kind of reason why probes did not count. Of reasons that differ only in figures, the largest."""
     kinds: defaultdict[str, list[str]] = defaultdict(list)
     for probe in found.probes:
         if probe.verdict == "invalid":

@@ -33,7 +33,7 @@ class CoreTimes:
 
 
 def read_core_times(cores: Iterable[int], stat: Path = _STAT) -> CoreTimes | None:
-    """Those cores' times now; None where the kernel does not list each of them."""
+    """The times of these cores now; None if the kernel does not list all of them."""
     wanted = {f"cpu{core}" for core in cores}
     try:
         lines = stat.read_text(encoding="ascii").splitlines()

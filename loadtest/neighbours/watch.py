@@ -172,7 +172,7 @@ class _Clocks:
 
 
 def why_disturbed(seen: Neighbours) -> str:
-    """In words; empty where others did not matter."""
+    """Why a stretch counts as disturbed, in words; empty if others did not matter."""
     allowance = _RESOLUTION_S / seen.duration_s
     limit = seen.server_cores * (_TAKEN + allowance)
     whose = "the server's core" if seen.server_cores == 1 else f"the server's {seen.server_cores} cores"

@@ -32,7 +32,7 @@ class Gate:
         self._lock = threading.Lock()
 
     def refusal(self, request: Request) -> Response | None:
-        """The answer to who may not see it; None for who may."""
+        """The answer to a request that may not see the page; None for one that may."""
         if self._token is None:
             name = request.host if request.host.endswith("]") else request.host.rsplit(":", 1)[0]
             return None if name in _LOCAL else Response("this dashboard answers to 127.0.0.1 alone\n", 403)
@@ -72,6 +72,6 @@ class Gate:
         return session
 
     def _waits(self) -> bool:
-        """Whether so many were wrong of late that guessing would pay."""
+        """Whether so many wrong tokens came lately that somebody may be guessing."""
         with self._lock:
             return len(self._failures) == _MAX_FAILURES and time.monotonic() - self._failures[0] < _FAILURES_S

@@ -45,7 +45,8 @@ class _Page(Dash):
 
 
 class FirstLook:
-    """What can be read of the study that is shown first, before any script has run. For several threads.
+    """The recommendation of the study that is shown first, as text that can be read before any script has run. Safe to
+    use from several threads.
 
     A study that takes long to sum up does not hold up the page, whose scripts load meanwhile.
     """
@@ -69,7 +70,7 @@ class FirstLook:
         return True, [visible(text) for text in (study.service, sentence(study), question(study)) if text]
 
     def _summed_up(self, name: str) -> Future[StudySummary]:
-        """One at a time, however many ask."""
+        """Sum the study up, once at a time, however many requests ask."""
         with self._lock:
             if self._under_way is None or self._under_way.done():
                 self._under_way = Future()
@@ -103,7 +104,7 @@ def make_app(source: Source, token: str | None, gate: Gate | None = None) -> fla
 
     @server.errorhandler(Exception)
     def said(error: Exception) -> Response:
-        """A request that no page of ours makes is the sender's mistake, and worth no trace in the log."""
+        """Answer a request that our pages never make. It is the sender's mistake, and worth no trace in the log."""
         if isinstance(error, HTTPException):
             return error.get_response()
         if isinstance(error, _MALFORMED) and flask.request.path.endswith("/_dash-update-component"):

@@ -1,4 +1,4 @@
-"""Trials where there is no room for a table: a card each, with its figures; and all of them as a file."""
+"""Trials as cards with their figures, for screens without room for a table; and all trials as a file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _energy(tokens: LanguageRecord | None) -> str | None:
 
 
 def _loss(study: StudySummary, one: TrialRecord) -> float:
-    """The objective by all launches together, lower is better; infinite where it has none."""
+    """The trial's loss by the objective, from all launches together: lower is better, infinite if there is none."""
     value = one.value_of(study.question.metrics[0]) if one.state == "complete" else None
     value = value.value if isinstance(value, Estimate) else study.values.get(one.number) if value is None else value
     return math.inf if value is None else -value if study.question.maximised else value

@@ -125,7 +125,7 @@ def latency(curve: LatencyCurve | None) -> Figure:
 
 
 def importance(study: StudySummary) -> Figure:
-    """What each parameter is part of."""
+    """The share of the variance that each parameter is part of."""
     bars = list(reversed(importance_bars(study)))
     if not bars:
         return nothing("known when the search is over")
@@ -226,7 +226,7 @@ def usage(record: TrialRecord, evidence: TrialEvidence) -> Figure:
 
 
 def fleet(plan: Plan) -> Figure:
-    """What comes, and what the replicas carry."""
+    """The traffic over time, and what the replicas can carry."""
     simulated, each = plan.option.strategy.simulated, plan.option.replica.capacity_qps
     every = max(1, len(plan.traffic.rates) // 600)
     hours = [at * plan.traffic.step_s / 3600 for at in range(0, len(plan.traffic.rates), every)]
@@ -256,7 +256,7 @@ def compared(studies: Sequence[tuple[str, StudySummary]]) -> Figure:
 
 
 def nothing(words: str) -> Figure:
-    """In place of a picture."""
+    """A sentence in place of a picture."""
     return {
         "data": [],
         "layout": layout_of_all() | {
@@ -267,7 +267,7 @@ def nothing(words: str) -> Figure:
 
 
 def _thinned(shown: list[Point], x: str) -> list[Point]:
-    """Of points that would lie on one another, one; only where there are very many."""
+    """The points without those that would lie on another one. Only very many points are thinned out."""
     if len(shown) <= _MAX_POINTS:
         return shown
     xs, ys = [math.log(_value(one, x) or 1e-9) for one in shown], [math.log(one.cost or 1e-9) for one in shown]
@@ -332,7 +332,7 @@ def _note(x: float, y: float, text: str, xref: str = "x", yref: str = "y") -> di
 
 
 def axis_title(study: StudySummary, metric: str) -> str:
-    """A metric in words, with the currency where no sign of it stands before each number."""
+    """A metric in words, with its currency if that has no sign to stand before each number."""
     is_named = metric.startswith("cost") and study.question.currency.isalnum()
     return f"{metric_name(metric)}, {plain(study.question.currency)}" if is_named else metric_name(metric)
 

@@ -81,14 +81,16 @@ def _overview_of(study: StudySummary) -> tuple[Any, ...]:
 
 
 class _OncePerSummary:
-    """What is made of a study's latest summary, kept until there is another: requests, however many, cost it once."""
+    """Something made from a study's latest summary, and kept until there is a newer one, so that it is made only once
+    however many requests ask for it.
+    """
 
     def __init__(self, make: Callable[[StudySummary], Any]) -> None:
         self._make, self._lock = make, threading.Lock()
         self._known: dict[str, tuple[StudySummary, Any]] = {}
 
     def of(self, name: str, study: StudySummary) -> Any:
-        """Of the study that is called so."""
+        """The thing for the study of that name."""
         with self._lock:
             if name not in self._known or self._known[name][0] is not study:
                 self._known[name] = (study, self._make(study))
@@ -215,7 +217,9 @@ def _export(app: Dash, source: Source) -> None:
 
 
 def _number(value: Any, low: float, high: float, default: float) -> float:
-    """What a control of the page gives; its default where it is cleared. Raises ValueError for what none can give."""
+    """The value of a control of the page; its default if it was cleared. Raises ValueError for what no control
+    gives.
+    """
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -224,7 +228,7 @@ def _number(value: Any, low: float, high: float, default: float) -> float:
 
 
 def _or_said(outputs: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Where a study cannot be read now, or shown, the first output says why and the others stay."""
+    """Wrap a callback: if a study cannot be read or shown now, the first output says why, and the others stay."""
 
     def around(callback: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(callback)

@@ -36,7 +36,7 @@ FORMATS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
 
 
 def offered(services: Mapping[str, Deployable]) -> tuple[str, ...]:
-    """The formats that make sense for them."""
+    """The formats that make sense for these services."""
     return tuple(name for name in FORMATS if _possible(services, name))
 
 
@@ -60,7 +60,7 @@ def exported(services: Mapping[str, Deployable], name: str) -> dict[str, str]:
 
 
 def _having(services: Mapping[str, Deployable], name: str) -> dict[str, Deployable]:
-    """Those that have that format: a server's own files where the spec runs that server."""
+    """The services that have that format: a server's own files make sense only if the spec runs that server."""
     return {service: one for service, one in services.items() if name not in SERVERS or uses(one, name)}
 
 

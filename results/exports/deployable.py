@@ -136,17 +136,17 @@ class Deployable:
 
     @property
     def replicas(self) -> int:
-        """For the traffic given, with one spare; one where none was given."""
+        """Replicas for `qps`, with one spare; one if no traffic was given."""
         return 1 if self.qps is None else replicas_for(self.qps / self.measured.capacity.low, self.spare, 1)
 
     @property
     def min_replicas(self) -> int:
-        """Of an autoscaler, for a fifth of the traffic."""
+        """The least replicas of an autoscaler: enough for a fifth of the traffic."""
         return 1 if self.qps is None else replicas_for(self.qps / _VALLEY / self.measured.capacity.low, self.spare, 1)
 
     @property
     def max_replicas(self) -> int:
-        """Of an autoscaler, with room for half as much traffic again."""
+        """The most replicas of an autoscaler: enough for half as much traffic again."""
         return (
             10
             if self.qps is None

@@ -213,12 +213,12 @@ def autoscaler(one: Deployable) -> Document:
 
 
 def metadata(one: Deployable) -> Document:
-    """With the labels that Kubernetes recommends."""
+    """An object's metadata, with the labels that Kubernetes recommends."""
     return {"name": one.name, "labels": {**selector(one), "app.kubernetes.io/managed-by": "tune"}}
 
 
 def resources(one: Deployable) -> Document:
-    """Requests and limits are the same: what was measured is what is reserved."""
+    """A container's resources. Requests equal limits, so that what is reserved is what was measured."""
     wanted = {name: _size(value) if name == "memory" else value for name, value in one.needs.requests.items()}
     claimed = {} if one.needs.claim is None else {"claims": [{"name": _CLAIM}]}
     return ({"requests": wanted, "limits": dict(wanted)} if wanted else {}) | claimed
@@ -236,7 +236,7 @@ def _size(value: str) -> str:
 
 
 def service(one: Deployable) -> Document:
-    """It listens on port 80."""
+    """A Service, which listens on port 80."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -283,7 +283,7 @@ def env_entries(one: Deployable) -> list[Mapping[str, Any]]:
 
 
 def selector(one: Deployable) -> dict[str, str]:
-    """The label that its pods have."""
+    """The label that the deployment's pods have."""
     return {"app.kubernetes.io/name": one.name}
 
 

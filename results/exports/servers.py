@@ -101,7 +101,7 @@ SERVERS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
 
 
 def _own(one: Deployable, name: str, but: str | None = None) -> dict[str, str]:
-    """The file that the spec renders: it is what was measured."""
+    """The spec's own files of that name as they are, since they are what was measured; empty if it renders none."""
     return {path: text for path, text in one.program.files.items() if name in path and not (but and but in path)}
 
 

@@ -185,7 +185,7 @@ class _Test:
         return Comparison(metric, before, after, math.expm1(change), *ends, outcome, self.floor)
 
     def _sight(self, error: float, confidence: float) -> float:
-        """How far the true change may be on the worse side of what was found."""
+        """By how much the true change may be worse than the one that was found."""
         from scipy.stats import t
 
         return float(t.ppf(confidence, self.weight)) * error
@@ -208,7 +208,7 @@ def _floor(values: Sequence[float], own: float, pairs: Sequence[tuple[float, flo
 
 
 def _own(*estimates: Estimate) -> float:
-    """What the intervals say of one measurement's standard deviation: their mean."""
+    """One measurement's standard deviation by its own interval: the mean over the measurements."""
     found = [math.log(one.high / one.low) / _WIDTH for one in estimates if 0 < one.low < one.high]
     return sum(found) / len(found) if found else 0.0
 

@@ -52,7 +52,9 @@ class Expected:
     disturbed: bool = False
 
     def at(self, qps: Floats) -> Floats:
-        """Between the probes by the logarithm; beyond them that of the nearest."""
+        """The p99, in ms, expected at a rate: interpolated by logarithms between probes, that of the nearest beyond
+        them.
+        """
         return np.asarray(np.exp(np.interp(qps, self.rates_qps, np.log(self.p99_ms))))
 
 
@@ -195,7 +197,7 @@ def _advice(live: Live, comparison: Comparison | None) -> tuple[str, ...]:
 
 
 def _rising(values: Sequence[float], weights: Sequence[float]) -> Floats:
-    """The nearest values that never fall: neighbours that do are pooled (isotonic regression)."""
+    """The closest series that never falls: neighbouring values that fall are pooled (isotonic regression)."""
     blocks: list[list[float]] = []
     for value, weight in zip(values, weights, strict=True):
         blocks.append([value, weight, 1])

@@ -1,4 +1,4 @@
-"""What the gate says, for people and for pipelines: text, Markdown, JUnit XML, JSON, GitHub's annotations."""
+"""The gate's decision for people and pipelines: as text, Markdown, JUnit XML, JSON and GitHub's annotations."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def _by_the_clock(choices: Sequence[ReplicaKind], kinds: Sequence[Kind], demand:
 
 
 def _solved(kinds: Sequence[Kind], edges: Floats, levels: Ints, demand: Demand) -> Floats | None:
-    """Replicas of each kind at each of these levels."""
+    """How many replicas of each kind carry each of these levels of load."""
     table = np.zeros((len(edges), len(kinds)))
     for at in levels:
         counts = fixed_mixture(kinds, float(edges[at]), demand.need, demand.solver_time)
@@ -172,7 +172,7 @@ def _solved(kinds: Sequence[Kind], edges: Floats, levels: Ints, demand: Demand) 
 
 
 def _levels(rates: Floats) -> Floats:
-    """Rates that stand for all below them down to the next."""
+    """A few rates, each of which stands for all rates between the next lower one and itself."""
     known = np.unique(rates)
     return known if len(known) <= _MAX_LEVELS else np.linspace(known[0], known[-1], _MAX_LEVELS + 1)[1:]
 
@@ -197,7 +197,7 @@ def _autoscaled(
 
 
 def _followed(choices: Sequence[ReplicaKind], scaled: int, base: Any, demand: Demand, single: float) -> Mixed:
-    """With the highest target at which late requests are few enough."""
+    """The fleet whose autoscaler has the highest target at which few enough requests are late."""
     follower, need = choices[scaled].replica, demand.need
     biggest = max(one.replica.capacity_qps for at, one in enumerate(choices) if base[at] or at == scaled)
     spare = math.ceil(need.spare * biggest / follower.capacity_qps - 1e-9)

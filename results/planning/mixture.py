@@ -36,16 +36,16 @@ class SolverTime:
 
     @classmethod
     def together(cls, seconds: float) -> SolverTime:
-        """From now on, for all of them."""
+        """Time for several programs together, counted from now on."""
         return cls(end_s=time.thread_time() + seconds)
 
     @property
     def is_over(self) -> bool:
-        """Whether no further one may begin."""
+        """Whether no further program may begin."""
         return time.thread_time() >= self.end_s
 
     def left_s(self) -> float:
-        """What the next one may take. Raises OutOfTimeError."""
+        """How many seconds the next program may take. Raises OutOfTimeError if none may begin."""
         if self.is_over:
             raise OutOfTimeError
         return max(_MIN_S, min(self.each_s, self.end_s - time.thread_time()))

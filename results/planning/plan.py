@@ -141,12 +141,12 @@ class _Fleet:
 
     @property
     def traffic(self) -> Traffic:
-        """What it has to carry."""
+        """The traffic that it has to carry."""
         return self.task.traffic
 
     @property
     def wishes(self) -> Wishes:
-        """On what terms it has to."""
+        """The terms on which it has to carry the traffic."""
         return self.task.wishes
 
     def replica(self, end: str = "low") -> Replica:
@@ -227,7 +227,7 @@ def _best(task: _Task, group: str, records: Sequence[TrialRecord], few: int) -> 
 
 
 def _option(fleet: _Fleet, group: str) -> Option:
-    """The fleet with all ways to run it, the cheapest that keeps the objective first."""
+    """A fleet with all ways to run it: the cheapest that keeps the objective comes first."""
     record, traffic, wishes = fleet.record, fleet.traffic, fleet.wishes
     assert record.capacity_qps is not None  # noqa: S101 (chosen so)
     makers = [_always_on, _autoscaled, _scheduled, *([_to_zero] if not traffic.rates.all() else [])]
@@ -254,7 +254,7 @@ def _always_on(fleet: _Fleet) -> Strategy:
 
 
 def _scheduled(fleet: _Fleet) -> Strategy:
-    """For traffic that comes as it is known to come: as many as each time needs, started early enough."""
+    """Replicas by the clock, for traffic that is known in advance: as many as each time needs, started early enough."""
     traffic, replica = fleet.traffic, fleet.replica()
     counts = schedule(traffic, replica, fleet.task.fixed).astype(float)
     shares = replica.miss_share(traffic.rates / np.maximum(counts, 1.0))
@@ -265,7 +265,7 @@ def _scheduled(fleet: _Fleet) -> Strategy:
 
 
 def _autoscaled(fleet: _Fleet, min_replicas: int | None = None) -> Strategy:
-    """With the highest target that leaves enough room for what comes while a replica starts."""
+    """An autoscaler with the highest target that leaves room for the requests that come while a replica starts."""
     wishes, replica = fleet.wishes, fleet.replica()
     min_replicas = max(1, wishes.min_replicas) if min_replicas is None else min_replicas
 
@@ -303,7 +303,7 @@ def _strategy(
 
 
 def _money(strategy: Strategy) -> float:
-    """Without a price, replicas are what there is to save."""
+    """What a strategy costs a month; its replicas if there is no price, since these are then what can be saved."""
     return strategy.mean if strategy.monthly is None else strategy.monthly.value
 
 

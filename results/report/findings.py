@@ -103,7 +103,7 @@ def _gpu_memory_taken(study: StudySummary) -> Iterator[Finding]:
 
 
 def _slice(value: ParameterValue | None) -> float | None:
-    """A slice's size or share as a number; a MIG profile's memory."""
+    """A slice's size or share as a number; for a MIG profile, its memory."""
     if value is None:
         return None
     found = mig_memory(value) or quantity(value)
@@ -202,7 +202,7 @@ def _neighbours(study: StudySummary) -> Iterator[Finding]:
 
 
 def _shared_cores(study: StudySummary) -> Iterator[Finding]:
-    """The generator takes a part of the server's cores; of those configurations only that use all of them."""
+    """Findings on configurations that use all cores, so that the load generator takes a part of the server's."""
     if seen := _latest(study, lambda one: _generator_share(one) > _SHARED):
         worst = max(seen, key=_generator_share)
         rest = [one for one in map(study.latest, study.records) if one.machine and one.capacity_qps and one not in seen]
@@ -223,7 +223,7 @@ def _generator_share(one: TrialRecord) -> float:
 
 
 def _machine_speed(study: StudySummary) -> Iterator[Finding]:
-    """Of the processor, and of the memory, which neighbours on other cores use too."""
+    """Findings on the speed of the processor, and of the memory, which neighbours on other cores use too."""
     records = [study.latest(one) for one in study.records]
     for title, work, speeds, noise in (
         ("The machine's speed changed", "the same work", machine_speeds(records), _SPEED),

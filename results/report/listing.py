@@ -138,7 +138,7 @@ def _of_tokens(one: LanguageRecord | None) -> list[tuple[str, str]]:
 
 
 def _facts(one: TrialRecord) -> str | None:
-    """What a trial showed besides, for the line under its row."""
+    """Further figures of a trial, for the line under its row."""
     shown = [
         ("p99 {}", _seen(one) or NONE),
         ("bottleneck {}", one.bottleneck or NONE),
@@ -159,7 +159,7 @@ def _seen(one: TrialRecord) -> str | None:
 
 
 def _lasted(seconds: float | None) -> str:
-    """A time that is worth a word; what a table replays takes none."""
+    """How long the trial took, if long enough to mention: a replayed trial takes no time."""
     return NONE if seconds is None or seconds < _MIN_S else duration(seconds)
 
 
@@ -222,7 +222,7 @@ def services_table(services: Sequence[ServiceRecord]) -> Table | None:
 
 
 def _together_qps(one: ServiceRecord) -> float | None:
-    """Of a best-effort service what it answers, since it has no capacity."""
+    """A service's rate beside the others. A best-effort service has no capacity, so it is what the service answers."""
     if one.best_effort:
         return one.throughput_qps.value if one.throughput_qps else None
     return one.capacity_qps
@@ -300,7 +300,7 @@ def _capacity(record: TrialRecord | None) -> str:
 
 
 def _pooled(study: StudySummary, record: TrialRecord) -> str:
-    """A capacity and its interval by all launches; a dash where the trial's own is taken as it is."""
+    """The capacity and its interval by all launches together; a dash if the trial's own is taken as it is."""
     known = study.launches.pooled.get(record.number)
     ends = interval(known.capacity_qps) if known else None
     return NONE if ends is None else f"{_capacity(known)} ({ends})"

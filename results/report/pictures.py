@@ -109,7 +109,7 @@ def _scatter(
 
 
 def cost_ends(one: Point) -> tuple[float, float]:
-    """The interval of a cost: its price is known, so it is that of the capacity, turned round."""
+    """The interval of a cost. The price is known, so it follows from the interval of the capacity, ends exchanged."""
     cost, capacity = one.cost or 0.0, one.capacity
     return cost * capacity.value / capacity.high, cost * capacity.value / capacity.low
 
@@ -168,7 +168,7 @@ def latency_picture(curve: LatencyCurve) -> Chart:
 
 
 def _apart(names: list[tuple[tuple[float, float], str]]) -> list[Note]:
-    """Each line's name at its end, where two would lie on one another the lower one lower."""
+    """The name of each line at its end. If two names would overlap, the lower one is moved down."""
     notes: list[Note] = []
     lowest = 0.0
     for (at, height), name in sorted(names, key=lambda one: one[0][1]):

@@ -215,7 +215,9 @@ def highlights(study: StudySummary) -> list[Highlight]:
 
 
 def _at_rate(study: StudySummary) -> str:
-    """At which rate the p99 was measured, and of how many requests: the highest that held, below the capacity."""
+    """At which rate, and from how many requests, the p99 was measured: the highest rate that held, below the
+    capacity.
+    """
     number = study.recommendation.trial
     record = next((study.latest(one) for one in study.records if one.number == number), None)
     latency = None if record is None else record.latency
@@ -262,7 +264,7 @@ def _today(study: StudySummary) -> str | None:
 
 
 def _provenance(study: StudySummary) -> dict[str, str]:
-    """When, then whatever else the study recorded about its origin."""
+    """When the study was run, then whatever else it recorded about its origin."""
     times = {"started": study.provenance.get("started"), "ended": study.progress.ended or study.provenance.get("ended")}
     others = {name: value for name, value in study.provenance.items() if name not in times}
     best = next((study.latest(one) for one in study.records if one.number == study.recommendation.trial), None)
