@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,12 @@ import torch
 from benchmarks.truth.queues import capacity_qps, quantile_s
 from loadtest.judge import features
 from loadtest.judge.features import Query
-from loadtest.judge.network import ServerNetwork
-from training.servers import families, generate
+from loadtest.judge.network import WEIGHTS, ServerNetwork, load
+from training.servers import families, generate, weights
 from training.servers.arrivals import Pattern
 from training.servers.examples import padded
 from training.servers.network import ServerModule
+from training.servers.searched import search
 from training.servers.server import SERVICES, Server, answers, closed_loop
 from training.servers.train import forward, rescale
 from training.servers.trials import Simulated
@@ -83,10 +86,33 @@ def test_families_for_judging_are_not_trained_on() -> None:
     assert len(set.union(*kinds)) == sum(len(one) for one in kinds)
 
 
-def test_the_same_seed_makes_the_same_examples() -> None:
-    one, two = (generate.block(5, 0).arrays() for _ in range(2))
+@pytest.mark.parametrize("searching", [None, WEIGHTS])
+def test_the_same_seed_makes_the_same_examples(searching: Path | None) -> None:
+    one, two = (generate.block(5, 0, searching=searching).arrays() for _ in range(2))
     assert all(np.array_equal(one[name], two[name]) for name in one)
     assert all(np.isfinite(one[name]).all() for name in one if one[name].dtype.kind == "f")
+
+
+def test_a_search_is_seen_after_each_of_its_probes_and_in_the_middle_of_some() -> None:
+    network, query = load(), Query(0.1, 0.01)
+    seen = search(network, QUEUES["M/M/1"], Pattern(), query, np.random.default_rng(3))
+    assert seen.moments[0] == []
+    for before, after in pairwise(seen.moments):
+        assert len(before) <= len(after) <= len(before) + 1, "one probe more, or the end of the one that was under way"
+    ended = seen.moments[-1]
+    parts = [one for one in seen.moments[1:] if all(one[-1] is not probe for probe in ended)]
+    assert len(ended) > 1
+    assert parts, "looks at probes that were not over"
+    assert all(len(one[-1].scheduled_s) < len(ended[len(one) - 1].scheduled_s) for one in parts)
+
+
+def test_the_mean_of_several_runs(tmp_path: Path) -> None:
+    one, two, out = (tmp_path / name for name in ("one.npz", "two.npz", "out.npz"))
+    np.savez(one, **{"last.bias": np.array([1.0, 2.0], np.float16)})
+    np.savez(two, **{"last.bias": np.array([3.0, 6.0], np.float16)})
+    weights.mean([one, two], out)
+    with np.load(out) as found:
+        assert found["last.bias"].tolist() == [2.0, 4.0]
 
 
 def _seen() -> tuple[Query, features.NetworkInput]:
