@@ -261,7 +261,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
     _check_limits(request.limits, loaded, runner)
     folder = request.output or Path("tuning") / loaded.spec.service.name
     url = request.storage or sqlite_url(folder)
-    with _fit():
+    with _environment_errors():
         fit = runnable(loaded, runner)
     warm = [read_warm_start(path, loaded) for path in request.warm_start]
     warm_start = tuple(record for one in warm for record in one.records)
@@ -278,7 +278,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
             (folder / "study.db").chmod(0o600)
         if request.storage is not None:
             moved = prepare_output(folder, resume=request.resume)
-        with _fit():
+        with _environment_errors():
             anew = request.resume and not store.records()
             notes = [*([moved] if moved else []), *([_NOTHING_KEPT] if anew else []), *(one.note for one in warm)]
             _announce(display, runner, loaded, _outline(loaded, store, folder, fit, request.parallel), notes)
@@ -352,10 +352,8 @@ def _tuned(loop: TuningLoop, loaded: LoadedSpec, folder: Path, url: str) -> Stud
 
 
 @contextmanager
-def _fit() -> Iterator[None]:
-    """Map a runner that is unavailable to UnfitEnvironmentError: before the first trial that is the environment's
-    fault.
-    """
+def _environment_errors() -> Iterator[None]:
+    """Before the first trial, a runner that is unavailable is an unfit environment: it is raised as that."""
     try:
         yield
     except RunnerUnavailable as error:

@@ -16,7 +16,15 @@ from search_spaces.masking import MaskedStream
 from search_spaces.reading import shown
 from tuner import __version__
 from tuner.commands.options.front import FrontDoor, open_closed_streams, usage_message
-from tuner.commands.options.groups import gate_options, plan_options, run_options, share_options, verify_options
+from tuner.commands.options.groups import (
+    gate_options,
+    plan_options,
+    run_options,
+    share_options,
+    study_options,
+    verify_options,
+    worker_options,
+)
 from tuner.commands.options.types import FORMATS, MAX_SEED, PATH, RUNNERS, Format, Rate
 from tuner.errors import ExitCode, TuneError
 
@@ -30,12 +38,12 @@ from tuner.errors import ExitCode, TuneError
 def cli(context: click.Context, /, service: Path | None, **options: Any) -> None:
     """Find the cheapest container spec that serves a model within its latency objective.
 
-    tune --service spec.yaml --budget 20 is the main job: it launches the server once per configuration that the
-    search picks, loads it, and ends with a recommendation. tune spec.yaml and tune run spec.yaml do the same.
+    tune --service spec.yaml --budget 20 is the main job: it launches the server once for each configuration that the
+    search picks, puts it under load, and ends with a recommendation. tune spec.yaml and tune run spec.yaml do the same.
 
     Exit codes: 0 done, 2 the command line or the spec is wrong, 3 no configuration met the SLO, 4 the environment
-    cannot run it, 5 the gate failed, 6 it could not tell, 130 interrupted (what was measured is kept:
-    --resume goes on).
+    cannot run it, 5 the gate failed, 6 the gate could not tell, 130 interrupted (what was measured is kept, and
+    --resume continues).
     """
     if context.invoked_subcommand is not None:
         if service is not None:
@@ -64,7 +72,7 @@ def run_command(context: click.Context, /, spec: Path, **options: Any) -> None:
 
 @cli.command()
 @click.option(
-    "--replay", is_flag=True, help="From measurements that come with tune; this is what there is without servers."
+    "--replay", is_flag=True, help="Replay measurements that come with tune; required, since a demo launches no server."
 )
 @click.option(
     "--budget", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Trials to spend."
@@ -78,7 +86,7 @@ def run_command(context: click.Context, /, spec: Path, **options: Any) -> None:
 def demo(context: click.Context, /, *, replay: bool, **options: Any) -> None:
     """Tune from a measured table in seconds, without a server.
 
-    The table comes with tune, and where it is from is said first. `make demo`, in a checkout of tune, launches and
+    The table comes with tune; the demo first says where it is from. In a checkout of tune, `make demo` launches and
     measures a real service on this machine.
     """
     if not replay:
@@ -92,7 +100,10 @@ def demo(context: click.Context, /, *, replay: bool, **options: Any) -> None:
 @click.argument("file", type=PATH, default=Path("spec.yaml"))
 @click.pass_context
 def init(context: click.Context, file: Path) -> None:
-    """Write a commented spec to start from (spec.yaml); `-` prints it."""
+    """Write a commented spec to start from (spec.yaml).
+
+    With - as the FILE it is printed.
+    """
     from tuner.commands.init import init as command
 
     context.exit(command(file))
@@ -105,7 +116,7 @@ def init(context: click.Context, file: Path) -> None:
 def validate(specs: tuple[Path, ...], budget: int, runner: str | None) -> None:
     """Check a spec (spec.yaml), and say what a run of it takes.
 
-    It shows the size of the space, and estimates the time and the money of the trials.
+    It launches nothing. It shows the size of the space, and estimates how long the trials take and what they cost.
     """
     from tuner.commands.validate import validate as command
 
@@ -117,15 +128,15 @@ def validate(specs: tuple[Path, ...], budget: int, runner: str | None) -> None:
 @click.argument("name", metavar="[CATALOGUE]", required=False)
 @click.option(
     "--terms", type=click.Choice(["on_demand", "spot", "one_year"]), default="on_demand", show_default=True,
-    help="On which terms cores, memory and GPUs are priced.",
+    help="The terms on which cores, memory and GPUs are priced.",
 )  # fmt: skip
-@click.option("--refresh", type=PATH, metavar="FILE", help="Write today's prices, as the cloud tells them, to FILE.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--refresh", type=PATH, metavar="FILE", help="Ask the cloud for today's prices, and write them to FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def prices(context: click.Context, name: str | None, terms: str, refresh: Path | None, *, as_json: bool) -> None:
     """List the price catalogues, or the instances of one.
 
-    A catalogue is named as `tune prices` lists it, or by its file.
+    CATALOGUE is a name that `tune prices` lists, or a file.
     """
     from tuner.commands.prices import prices as command
     from tuner.commands.prices import refresh as renew
@@ -139,11 +150,10 @@ def prices(context: click.Context, name: str | None, terms: str, refresh: Path |
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=PATH)
-@click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
-@click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
+@study_options
 @click.pass_context
 def report(context: click.Context, folder: Path, storage: str | None, study: str | None) -> None:
-    """Write the report and tables of a run again."""
+    """Write a run's report and tables again, from its stored study."""
     from tuner.commands.report import report as command
 
     context.exit(command(folder, storage, study))
@@ -156,9 +166,9 @@ def report(context: click.Context, folder: Path, storage: str | None, study: str
 def plan(context: click.Context, /, **options: Any) -> None:
     """Plan replicas and money for given traffic.
 
-    --qps N plans for a steady rate, or a pattern with that peak; --traffic for recorded traffic. Replicas are planned
-    with the lower bound of the measured capacity; an autoscaler is simulated with the measured cold start. Money is
-    per month, on demand unless prices of spot, reserved or own machines are given.
+    --qps N plans for a steady rate, or for a pattern with that peak; --traffic plans for recorded traffic. Replicas are
+    planned with the lower bound of the measured capacity, and an autoscaler is simulated with the measured cold start.
+    Costs are per month and on demand, unless you give prices of spot, reserved or own machines.
     """
     from tuner.commands.plan import PlanOptions
     from tuner.commands.plan import plan as command
@@ -170,21 +180,25 @@ def plan(context: click.Context, /, **options: Any) -> None:
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option(
     "--format", type=Format(), default="kubernetes", show_default=True, metavar="FORMAT",
-    help=f"One of {', '.join(FORMATS)}; the last four where the spec runs that server.",
+    help=f"One of {', '.join(FORMATS)}; the last four only if the spec runs that server.",
 )  # fmt: skip
-@click.option("--qps", type=Rate(), metavar="N", help="Traffic that replicas are for, at the peak.")
 @click.option(
-    "--trial", type=click.IntRange(min=0), metavar="N", help="Another trial's configuration than the recommended one."
+    "--qps", type=Rate(), metavar="N", help="Requests/s at the peak, which decide how many replicas there are."
 )
-@click.option("--output", type=PATH, metavar="DIR", help="Write files there.  [default: standard output]")
-@click.option("--storage", metavar="URL", help="Where the study lies, if not in DIR/study.db.")
-@click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
+@click.option(
+    "--trial",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Export this trial's configuration, not the recommended one.",
+)
+@click.option("--output", type=PATH, metavar="DIR", help="Where the files go.  [default: standard output]")
+@study_options
 @click.pass_context
 def export(context: click.Context, /, **options: Any) -> None:
     """Write the recommended configuration as manifests or files.
 
-    Files are a server's own configuration, or JSON. Autoscalers target the measured knee; --qps says how much traffic
-    replicas are for.
+    Besides manifests there are servers' own configuration files, and JSON. Autoscalers target the measured knee, and
+    --qps says how much traffic the replicas are for.
     """
     from tuner.commands.export import ExportOptions
     from tuner.commands.export import export as command
@@ -197,12 +211,12 @@ def export(context: click.Context, /, **options: Any) -> None:
 @gate_options
 @click.pass_context
 def gate(context: click.Context, /, **options: Any) -> None:
-    """Fail where a service has become worse than it was.
+    """Fail if a service has become worse than it was.
 
-    The exit code is 5 where it is worse than an earlier recommendation of it, and 6 where the noise does not let that
-    be told.
+    The exit code is 5 if the service is worse than its earlier recommendation (the baseline), and 6 if the noise hides
+    that.
 
-    It judges what the run in DIR found; with --measure or --service it launches and measures the baseline's
+    The gate judges what the run in DIR found. With --measure or --service it launches and measures the baseline's
     configuration again, until capacity, p99 and cost are sure enough.
     """
     from tuner.commands.gate import GateOptions
@@ -216,10 +230,10 @@ def gate(context: click.Context, /, **options: Any) -> None:
 @verify_options
 @click.pass_context
 def verify(context: click.Context, /, **options: Any) -> None:
-    """Say whether a deployment is as fast as it was measured.
+    """Say whether a deployment is as fast as what was measured.
 
-    Its live rate and p99 are compared with the latency curve of the recommendation. Exit code 0 where it holds, 5 where
-    it is slower, 6 where the noise or the traffic does not let it be told.
+    It compares the live rate and p99 in Prometheus with the latency curve of the recommendation. The exit code is 0 if
+    the deployment holds, 5 if it is slower, and 6 if noise or too little traffic hides that.
     """
     from tuner.commands.verify import VerifyOptions
     from tuner.commands.verify import verify as command
@@ -234,8 +248,8 @@ def verify(context: click.Context, /, **options: Any) -> None:
 def share(context: click.Context, /, **options: Any) -> None:
     """Write the study as a table that others can replay.
 
-    A data sheet comes with it. Both are anonymised: no name of a host, person, path, image or service is in it, nor a
-    secret, and what was left out is said.
+    A data sheet comes with it. Both are anonymised: they hold no secret, and no name of a host, person, path, image or
+    service. The command says what it left out.
     """
     from tuner.commands.export import ShareOptions, share_study
 
@@ -247,21 +261,22 @@ def share(context: click.Context, /, **options: Any) -> None:
 @click.option(
     "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True, help="Show the studies of this storage."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others than this need a token.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; any other host needs a token.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True,
-    help="Where to listen; 0 takes a free port, and says which.",
+    help="The port to listen on; 0 takes a free one, and prints it.",
 )  # fmt: skip
 @click.option(
     "--token", envvar="TUNE_DASHBOARD_TOKEN", metavar="TEXT",
-    help="What everybody must give; better in the environment, as TUNE_DASHBOARD_TOKEN.",
+    help="What every visitor must give; safer in the environment, as TUNE_DASHBOARD_TOKEN.",
 )  # fmt: skip
-@click.option("--optuna", is_flag=True, help="Serve Optuna's own dashboard on the next free port, for reading alone.")
+@click.option("--optuna", is_flag=True, help="Also serve Optuna's own dashboard, read-only, on the next free port.")
 @click.pass_context
 def dashboard(context: click.Context, /, **options: Any) -> None:
-    """Serve a web page over studies, finished and running.
+    """Serve a web page with studies, finished and running.
 
-    Those in tuning/ are shown where none is named. It reads, and changes nothing: new trials appear as they end.
+    It shows the studies in the folders DIR, or else those in tuning/. New trials appear as they end. It only reads, and
+    changes nothing.
     """
     from tuner.commands.dashboard import DashboardOptions
     from tuner.commands.dashboard import dashboard as command
@@ -279,27 +294,13 @@ def clean(context: click.Context) -> None:
 
 
 @cli.command()
-@click.option(
-    "--storage", metavar="URL", envvar="TUNE_STORAGE", show_envvar=True, required=True,
-    help="Where the study lies, such as postgresql://...",
-)  # fmt: skip
-@click.option("--study", metavar="NAME", help="Which study of the storage (the service's name).")
-@click.option("--service", type=PATH, metavar="SPEC", help="The spec, where it names files.  [default: as stored]")
-@click.option("--output", type=PATH, metavar="DIR", help="Where logs go.  [default: tuning/SERVICE]")
-@click.option("--runner", type=RUNNERS, help="Where servers run, instead of what the spec says.")
-@click.option(
-    "--parallel", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Trials at once."
-)
-@click.option("--json", "as_json", is_flag=True, help="Events as JSON on standard error.")
-@click.option(
-    "--trust", is_flag=True, help="Join although what the study runs has changed since a worker here joined it."
-)
+@worker_options
 @click.pass_context
 def worker(context: click.Context, /, **options: Any) -> None:
-    """Take trials from a study that `tune --storage URL` began.
+    """Run trials of a study that `tune --storage URL` began.
 
-    It ends when the study's budget is spent. Several workers on several machines share a study. When one dies, another
-    takes up its trial.
+    Workers on several machines can share a study. If one dies, another takes up its trial. A worker ends when the
+    study's budget is spent.
     """
     from tuner.commands.worker import WorkerOptions
     from tuner.commands.worker import worker as command
@@ -309,15 +310,19 @@ def worker(context: click.Context, /, **options: Any) -> None:
 
 @cli.command()
 @click.option(
-    "--job", type=PATH, required=True, metavar="FILE", help="The `spec` of the Job that tunes, as the chart writes it."
+    "--job", type=PATH, required=True, metavar="FILE", help="The `spec` of the tuner's Job, as the chart writes it."
 )
-@click.option("--namespace", metavar="NAME", help="Of the TuningRuns.  [default: the kubeconfig's, or the pod's own]")
-@click.option("--health-port", type=click.IntRange(1, 65535), metavar="N", help="Where /healthz answers, if anywhere.")
+@click.option(
+    "--namespace", metavar="NAME", help="The TuningRuns' namespace.  [default: the kubeconfig's, or the pod's own]"
+)
+@click.option(
+    "--health-port", type=click.IntRange(1, 65535), metavar="N", help="The port for /healthz.  [default: none]"
+)
 @click.pass_context
 def controller(context: click.Context, job: Path, namespace: str | None, health_port: int | None) -> None:
     """Run the TuningRuns of a Kubernetes namespace as Jobs.
 
-    Each has a Job of its own, whose progress is kept in its status.
+    Each TuningRun gets a Job of its own, and its status shows the progress.
     """
     from tuner.commands.controller import controller as command
 
@@ -326,13 +331,10 @@ def controller(context: click.Context, job: Path, namespace: str | None, health_
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.option("--install", is_flag=True, help="Write it to where the shell looks for it, for this user.")
+@click.option("--install", is_flag=True, help="Write it to where this user's shell looks for it.")
 @click.pass_context
 def completion(context: click.Context, shell: str, *, install: bool) -> None:
-    """Print or install the completion of a shell.
-
-    It completes tune's commands and options.
-    """
+    """Print or install the completion of commands for a shell."""
     from tuner.commands.options.completion import completion as command
 
     context.exit(command(cli, shell, install=install))
