@@ -100,10 +100,7 @@ def demo(context: click.Context, /, *, replay: bool, **options: Any) -> None:
 @click.argument("file", type=PATH, default=Path("spec.yaml"))
 @click.pass_context
 def init(context: click.Context, file: Path) -> None:
-    """Write a commented spec to start from (spec.yaml).
-
-    With - as the FILE it is printed.
-    """
+    """Write a commented spec to start from (spec.yaml; - prints it)."""
     from tuner.commands.init import init as command
 
     context.exit(command(file))
