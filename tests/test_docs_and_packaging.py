@@ -58,6 +58,18 @@ def test_every_export_is_documented(name: str) -> None:
     assert f"`{name}`" in (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 
 
+def test_every_message_that_troubleshooting_explains_can_still_be_said() -> None:
+    """A message's text between what varies in it (names, numbers, `...`) stands in the source."""
+    files = (path for room in ("tuner", "runners", "loadtest", "results") for path in (ROOT / room).rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", "\n".join(path.read_text(encoding="utf-8") for path in files))
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
+    assert len(messages) > 10
+    for message in messages:
+        parts = (part.strip(" .") for part in re.split(r"\.\.\.|: |\bN%?|'x'|server\.py|\{host\}", message))
+        assert not [part for part in parts if len(part) > 5 and part not in source], message
+
+
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
