@@ -66,7 +66,7 @@ def read_answers(
 
 
 def read_log(lines: Iterable[str], on_progress: Callable[[Progress], Any]) -> Measurement:
-    """As `read_answers`, of a log in which standard error stands between the answers."""
+    """As `read_answers`, but from a log in which standard error is mixed with the answers."""
     said = ["it printed nothing"]
 
     def answers() -> Iterator[str]:

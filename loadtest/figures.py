@@ -14,7 +14,7 @@ class Interval(Document):
 
 
 class Percentiles(Document):
-    """Of one time that a streamed answer has, besides its latency."""
+    """Percentiles of a time that a streamed answer has besides its latency."""
 
     p50_ms: float
     p95_ms: float

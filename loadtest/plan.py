@@ -377,7 +377,7 @@ class Answer(Document):
 
 
 def read_plan(text: str) -> LoadPlan | JointPlan:
-    """From JSON; one with `targets` is a joint plan. Raises pydantic's ValidationError."""
+    """Reads a plan from JSON; one with `targets` is a joint plan. Raises pydantic's ValidationError."""
     kind: type[LoadPlan | JointPlan] = LoadPlan
     with contextlib.suppress(ValueError):  # what is no JSON is said below
         found = json.loads(text)

@@ -13,7 +13,7 @@ def machine_speeds(records: Sequence[TrialRecord]) -> list[float | None]:
 
 
 def memory_speeds(records: Sequence[TrialRecord]) -> list[float | None]:
-    """As `machine_speeds`, of a copy through memory."""
+    """As `machine_speeds`, for a copy through memory."""
     return _relative([None if one.machine is None else one.machine.copy_ms for one in records])
 
 

@@ -48,7 +48,7 @@ class TrialRecord(Observations, Costs, Rates, Identity):
         cls, identity: Identity, rates: Rates, latency: Latencies, costs: Costs, timing: Timing, use: Use,
         server: ServerFacts, observations: Observations,
     ) -> TrialRecord:  # fmt: skip
-        """Made of its parts, each complete."""
+        """A record made from its parts, each complete."""
         own: dict[str, Any] = {
             name: getattr(part, name)
             for part in (identity, rates, costs, observations)

@@ -126,7 +126,7 @@ def recommended_curve(study: StudySummary) -> LatencyCurve | None:
 
 
 def progress(study: StudySummary) -> list[SearchProgress]:
-    """In the order of the trials; the second measurements come last, and cost time and money alone."""
+    """The search after each trial, in their order. Second measurements come last, and only add time and money."""
     best: float | None = None
     seconds = spent = 0.0
     found = []

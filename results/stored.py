@@ -84,7 +84,7 @@ def _without(content: Any, unknown: set[tuple[int | str, ...]], at: tuple[int | 
 
 
 def stored_json(kind: type[Record], text: Any) -> Record:
-    """As `stored`, from JSON. Raises StoredError."""
+    """As `stored`, but from JSON text. Raises StoredError."""
     return stored(kind, parse_json(text))
 
 

@@ -29,7 +29,7 @@ class Estimate(Record):
 
     @classmethod
     def exactly(cls, value: float) -> Estimate:
-        """Of what is taken as it was told, as a table's figures are."""
+        """An estimate without uncertainty, for a figure that is taken as it is, such as a table's."""
         return cls(value=value, low=value, high=value)
 
 
@@ -198,7 +198,7 @@ class Latencies(Record):
 
 
 class Costs(Record):
-    """In the study's currency. None where no price, or no capacity, is known."""
+    """Costs in the study's currency. None if no price, or no capacity, is known."""
 
     cost_per_hour: float | None = None
     cost_per_million_requests: float | None = None
@@ -276,7 +276,9 @@ class LanguageRecord(Record):
     prefix_cache_hit_rate: float | None = None
 
     def at(self, capacity_qps: float | None, price_per_hour: float | None) -> LanguageRecord:
-        """With tokens per second and costs at that capacity: price / (tokens per second x 3600 s/h) x 10^6."""
+        """The record with tokens per second and costs at that capacity: price / (tokens per second x 3600 s/h) x
+        10^6.
+        """
         if not capacity_qps:
             return self
         output_qps = capacity_qps * self.output_tokens
@@ -288,7 +290,9 @@ class LanguageRecord(Record):
         return self.model_copy(update=update)
 
     def powered(self, power_w: float | None, rate_qps: float | None) -> LanguageRecord:
-        """With energies where the GPUs drew so much at that rate: power / (tokens per second x 3600 s/h) x 10^6."""
+        """The record with energies, if the GPUs drew so much at that rate: power / (tokens per second x 3600 s/h) x
+        10^6.
+        """
         if not power_w or not rate_qps:
             return self
         per_request_wh = power_w / rate_qps / 3600.0

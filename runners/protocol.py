@@ -123,7 +123,7 @@ class Readiness:
 
     @property
     def scheme(self) -> str:
-        """Of the server's URL."""
+        """The scheme of the server's URL."""
         return "http" if self.tls is None else "https"
 
 
@@ -199,7 +199,7 @@ class InClusterLoad(Protocol):
 
     @property
     def url(self) -> str:
-        """Where the server answers from there."""
+        """The server's URL as it is reached from there."""
 
     @property
     def shares_cores(self) -> bool:
@@ -318,7 +318,7 @@ class Endpoint(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it answers, without a path: `http://127.0.0.1:21007`."""
+        """The URL at which the server answers, without a path: `http://127.0.0.1:21007`."""
 
     @property
     def cold_start_s(self) -> float:

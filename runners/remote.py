@@ -87,7 +87,7 @@ class RemoteServer:
 
     @property
     def url(self) -> str:
-        """As its user named it."""
+        """The URL that the user named."""
         return self.address.url
 
     @property

@@ -35,7 +35,7 @@ def remember(*values: str | None) -> None:
 
 
 def remember_pair(user: str | None, password: str | None) -> None:
-    """As `remember`, of a password that is sent with its user in one header (RFC 7617)."""
+    """As `remember`, for a password that is sent with its user in one header (RFC 7617)."""
     remember(password)
     if user is not None and password is not None:
         remember(base64.b64encode(f"{user}:{password}".encode()).decode())

@@ -109,7 +109,7 @@ class SearchSpace:
 
     @staticmethod
     def rank(parameter: Parameter, value: ParameterValue) -> int | None:
-        """Where a value stands among the choices, or None. 1 is not True, but 1.0 is 1."""
+        """A value's place among the choices, or None. 1 is not True, but 1.0 is 1."""
         if isinstance(parameter.choices, range):
             whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
             whole = whole and not isinstance(value, bool)

@@ -24,7 +24,7 @@ def machine_speed(cores: Sequence[int]) -> MachineSpeed | None:
 
 
 def _on(core: int, measure: Callable[[], float]) -> float:
-    """Of this thread alone, and back on its own cores afterwards."""
+    """What is measured while this thread runs on that core only; after that it has its own cores back."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

@@ -25,7 +25,7 @@ class QuotaPeriods:
     throttled: int
 
     def share_since(self, before: QuotaPeriods) -> float:
-        """Of the periods between two readings."""
+        """The share of the periods between two readings in which the quota was used up."""
         periods = self.periods - before.periods
         return (self.throttled - before.throttled) / periods if periods > 0 else 0.0
 

@@ -89,7 +89,7 @@ class ProcessTimes:
         return 0.0
 
     def threads(self) -> ThreadTimes:
-        """Of the threads that live now, of the processes that the last call of `cpu_s` found."""
+        """The times of the threads that live now, in the processes that the last call of `cpu_s` found."""
         ran, waited = 0, 0
         for one in self._known.values():
             folder = self._proc / str(one.pid) / "task"

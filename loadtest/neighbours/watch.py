@@ -52,7 +52,9 @@ class NeighbourWatch:
 
     @classmethod
     def of(cls, servers: Sequence[ServerProcesses | None]) -> NeighbourWatch | None:
-        """None where a server's own use cannot be known from here, so that nothing can be said of others."""
+        """A watch over these servers' cores; None if a server's own use cannot be known from here, and so nothing
+        about others.
+        """
         known = [one for one in servers if one is not None]
         if not known or None in servers:
             return None

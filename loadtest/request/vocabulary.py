@@ -42,7 +42,7 @@ class Vocabulary:
 
 @lru_cache(maxsize=4)
 def vocabulary(tokenizer: str | None) -> Vocabulary:
-    """Of that `tokenizer.json`; plain words where there is none, or where it cannot be used."""
+    """The words of a `tokenizer.json`; plain words if there is none, or if it cannot be used."""
     if tokenizer is None:
         return _plain("no tokenizer was named or found")
     try:

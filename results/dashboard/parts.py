@@ -64,7 +64,7 @@ def state(study: StudySummary) -> str:
 
 
 def origin(study: StudySummary, raw: str | None) -> list[Any]:
-    """Where it was measured, and the way to the raw study."""
+    """The line that says where the study was measured, and how to get to the raw study."""
     seconds, spent = total_spent(study)
     said = [f"{name}: {visible(value)}" for name, value in study.provenance.items()]
     cost = f", {money(spent, study.question.currency)} at the servers' prices" if spent else ""
@@ -95,7 +95,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> html.Div:
 
 
 def columns(study: StudySummary) -> list[dict[str, Any]]:
-    """Of the grid of trials; numbers sort as numbers."""
+    """The columns of the grid of trials; numbers sort as numbers."""
     numeric = {"type": "numericColumn", "filter": "agNumberColumnFilter"}
     names = {
         "capacity_qps": "requests/s", "p99_ms": "p99, ms",
@@ -127,7 +127,9 @@ def columns(study: StudySummary) -> list[dict[str, Any]]:
 
 
 def rows(study: StudySummary, states: Sequence[str]) -> list[dict[str, Any]]:
-    """Of the grid of trials, with all of their launches together; under a trial that has a reason, a row for it."""
+    """The rows of the grid of trials, with all launches together. Under a trial with a reason there is a row for
+    that.
+    """
     found = []
     for record in map(study.latest, study.records):
         if record.state in states:
@@ -255,7 +257,7 @@ def compared(one: tuple[str, StudySummary], two: tuple[str, StudySummary]) -> ht
 
 
 def _pictures(study: StudySummary, record: TrialRecord, evidence: TrialEvidence) -> list[html.Figure]:
-    """Of one trial: those that there is something to show in."""
+    """The pictures of one trial that have something to show."""
     shown = []
     if curve := latency_curve(study, record.number, evidence):
         shown.append(_picture("Latency over the arrival rate", figures.latency(curve)))

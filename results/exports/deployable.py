@@ -33,7 +33,7 @@ class DeployedProgram:
 
 @dataclass(frozen=True)
 class Listening:
-    """Where it answers, and how it says that it is ready."""
+    """Where the server answers, and how it says that it is ready."""
 
     port: int
     https: bool

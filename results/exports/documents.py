@@ -75,7 +75,7 @@ def _represented(representer: Any, text: str) -> Any:
 
 
 class _Quoting(SafeRepresenter):
-    """With texts quoted for both versions of YAML."""
+    """A representer that quotes texts for both versions of YAML."""
 
 
 _Quoting.add_representer(str, _represented)
@@ -109,7 +109,7 @@ def header(one: Deployable) -> str:
 
 
 def aim(one: Deployable) -> str:
-    """Where an autoscaler's target is from, for a comment."""
+    """A comment that says where an autoscaler's target is from."""
     if one.measured.knee_qps is None:
         source = "80% of the lower bound of what it holds, since no knee was measured"
     elif one.target_qps == one.measured.knee_qps:

@@ -101,7 +101,7 @@ def _options(words: Sequence[str]) -> dict[str, Option]:
 
 
 def _words(options: dict[str, Option]) -> str:
-    """As one would type them in a shell, which reads them there."""
+    """The options as one line, quoted as for a shell, since a shell reads them there."""
     return " ".join(
         f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in options.items()
     )

@@ -88,7 +88,9 @@ class Verification:
 def expected_curve(
     probes: Sequence[ProbeRecord], capacity: Estimate, buckets_ms: Sequence[float] = ()
 ) -> Expected | None:
-    """From the probes up to the capacity; None where there are none. `buckets_ms` are the live histogram's bounds."""
+    """The curve from the probes up to the capacity; None if there are none. `buckets_ms` are the live histogram's
+    bounds.
+    """
     points: list[tuple[float, float, int]] = []
     errors: list[float] = []
     usable = [one for one in probes if one.verdict != "invalid" and one.rate_qps <= capacity.high * 1.02]
@@ -113,7 +115,9 @@ def expected_curve(
 
 
 def quantile(histogram: Sequence[tuple[float, int]], bounds_ms: Sequence[float], share: float) -> float:
-    """Of counts up to a bound in milliseconds, put into other buckets: as Prometheus' `histogram_quantile` gives it."""
+    """A quantile of counts by upper bound (ms), put into other buckets, as Prometheus' `histogram_quantile` gives
+    it.
+    """
     finite = sorted({bound for bound in bounds_ms if math.isfinite(bound) and bound > 0})
     total = sum(count for _, count in histogram)
     if not finite or not total:

@@ -165,5 +165,5 @@ def _value(one: Comparison, value: float, currency: str) -> str:
 
 
 def _command(text: str) -> str:
-    """As GitHub wants a message escaped."""
+    """A workflow command, escaped as GitHub wants it."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

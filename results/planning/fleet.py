@@ -50,13 +50,13 @@ class Replica:
         cls, capacity_qps: float, saturated_qps: float | None, limit_ms: float | None, base_ms: float | None,
         cold_start_s: float | None, allowed: float = 0.01,
     ) -> Replica:  # fmt: skip
-        """From a trial's figures, with cautious values for those that it lacks."""
+        """A replica made from a trial's figures, with cautious values for those that it lacks."""
         throughput = max(saturated_qps or 0.0, capacity_qps * 1.02) if saturated_qps else capacity_qps / _HALF_SATURATED
         slack = 0.0 if limit_ms is None else max(0.0, limit_ms - (base_ms or 0.0)) / 1e3
         return cls(capacity_qps, throughput, slack, cold_start_s or 0.0, allowed)
 
     def miss_share(self, rate_qps: Floats) -> Floats:
-        """Of requests that arrive at a steady rate, how many are late."""
+        """The share of requests that are late, if they arrive at a steady rate."""
         busy = np.minimum(rate_qps / self.throughput_qps, 1.0)
         late = self.allowed ** ((1 - busy) / (1 - self._at_capacity))
         return np.asarray(np.where(rate_qps > 0, late, 0.0), dtype=float)
@@ -300,7 +300,7 @@ def _fewest(queues: list[_Queue]) -> list[_Queue]:
 
 
 def _share_late(old: _Queue, new: _Queue, replica: Replica) -> float:
-    """Of the requests of a step in which a backlog grows, the share that is late: at its begin, middle and end, by
+    """The share of requests that are late in a step in which a backlog grows: at its begin, middle and end, by
     Simpson's rule.
     """
     middle = _Queue((old.wait_s + new.wait_s) / 2, 1.0, (old.grew_s + new.grew_s) / 2)

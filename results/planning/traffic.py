@@ -91,7 +91,8 @@ def pattern(kind: Pattern, peak_qps: float, valley_qps: float | None = None) -> 
 def recorded_traffic(
     name: str, times_s: Floats, steps_s: Floats, rates: Floats | None, begins: datetime | None = None
 ) -> Traffic:
-    """From a record: rates (requests/s) that each hold for their step, or without them the time of each request.
+    """Traffic from a record: rates (requests/s) that each hold for their step, or without them the time of each
+    request.
 
     `begins` is when the first one was, where that is known. Raises ResultsError where there is nothing to plan for.
     """

@@ -35,7 +35,7 @@ class ChainPicture:
 
 
 def chain_picture(chain: ChainRecord | None) -> ChainPicture | None:
-    """None where there is no chain."""
+    """The picture of a chain; None if there is none."""
     if chain is None:
         return None
     names = [one.name for one in chain.stages]

@@ -33,7 +33,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to positions: `low` to `high` is drawn from `start` to `end`."""
+    """Turns values into positions: `low` to `high` is drawn from `start` to `end`."""
 
     low: float
     high: float

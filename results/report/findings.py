@@ -34,7 +34,7 @@ class Finding:
 
 
 def findings(study: StudySummary) -> tuple[Finding, ...]:
-    """Those of the recommended configuration first."""
+    """All findings, those of the recommended configuration first."""
     best = study.recommendation.trial
     found = [one for look in _LOOKS for one in look(study)]
     return tuple(sorted(found, key=lambda one: best not in one.trials))

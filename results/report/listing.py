@@ -53,7 +53,7 @@ class TrialOrChoice(Protocol):
 
     @property
     def latency(self) -> Latencies:
-        """At the highest rate that held, with the error rate."""
+        """Its latencies at the highest rate that held, with the error rate."""
 
     @property
     def cost_per_hour(self) -> float | None:

@@ -39,7 +39,7 @@ class Settling:
 
 
 def settlings(study: StudySummary) -> list[Settling]:
-    """Of the trials whose latest measurement never settled, the first few."""
+    """The pictures of the first few trials whose latest measurement never settled."""
     found = [record for record in map(study.latest, study.records) if len(record.unsettled) > 1]
     return [_settling(record) for record in found[:_MAX]]
 

@@ -43,12 +43,12 @@ class Engine:
 
     @property
     def cores(self) -> tuple[int, ...]:
-        """Of its machine."""
+        """How many CPU cores the engine's machine has."""
         return tuple(range(int(self._info["NCPU"])))
 
     @property
     def memory_bytes(self) -> int:
-        """Of its machine."""
+        """The memory of the engine's machine, in bytes."""
         return int(self._info["MemTotal"])
 
     def ask(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -60,7 +60,7 @@ class Nvml:
         self._nvml: Any = pynvml
 
     def names(self) -> tuple[str, ...]:
-        """Of the devices, as NVIDIA writes them: `Tesla T4`, `NVIDIA A100-SXM4-80GB`."""
+        """The names of the devices, as NVIDIA writes them: `Tesla T4`, `NVIDIA A100-SXM4-80GB`."""
         return tuple(one.name for one in self.gpus())
 
     def gpus(self) -> tuple[Gpu, ...]:
@@ -149,7 +149,7 @@ def nvml() -> Nvml | None:
 
 @cache
 def gpu_names() -> tuple[str, ...]:
-    """Of this machine's GPUs; none where there is no driver."""
+    """The names of this machine's GPUs; none if there is no driver."""
     return tuple(one.name for one in _gpus())
 
 
@@ -159,7 +159,7 @@ def usable_gpus() -> tuple[Gpu, ...]:
 
 
 def visible_gpus(gpus: tuple[Gpu, ...], named: str | None) -> tuple[Gpu, ...]:
-    """Those that CUDA_VISIBLE_DEVICES names (None: it is not set), in its order; slices (MIG) are left out."""
+    """The GPUs that CUDA_VISIBLE_DEVICES names, in its order, without slices (MIG); None if it is not set."""
     whole = tuple(one for one in gpus if not one.in_slices)
     if named is None:
         return whole
@@ -207,7 +207,7 @@ def from_dcgm(text: str, pod: str) -> GpuLook | None:
 
 
 def ask_dcgm(url: str, pod: str) -> GpuLook | None:
-    """None as well where the exporter does not answer."""
+    """As `from_dcgm`, asking the exporter; None also if it does not answer."""
     with contextlib.suppress(httpx.HTTPError, ValueError):
         answer = bounded_get(url, timeout_s=2.0)
         return from_dcgm(answer.text, pod) if answer.is_success else None

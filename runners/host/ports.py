@@ -48,7 +48,7 @@ class Ports:
 
 
 def candidates(low: int, high: int) -> list[list[int]]:
-    """Where to look for a port, the best first, when outgoing connections get ports from `low` to `high`."""
+    """The ports to try, the best first, if outgoing connections get ports from `low` to `high`."""
     outside = [port for port in _ALL_PORTS if not low <= port <= high]
     usual = [port for port in outside if port in _PORTS]
     return [usual, outside, list(_ALL_PORTS)]
@@ -72,7 +72,7 @@ def listening(entries: Iterable[Entry]) -> Iterator[tuple[str, int]]:
 
 
 def elsewhere(entries: Iterable[Entry], port: int) -> str:
-    """Where a server listens in place of the port at 127.0.0.1, as the end of a message; empty where it does not."""
+    """The end of a message that says where a server listens instead of the port at 127.0.0.1; empty if nowhere."""
     try:
         found = sorted(set(listening(entries)))
     except psutil.AccessDenied:

@@ -30,7 +30,7 @@ _AWAY_S = 120.0
 
 @dataclass(frozen=True)
 class LoadJobs:
-    """Beside one launch. `labels` are the launch's; `url` is the server's address in the cluster."""
+    """Runs load tests beside one launch. `labels` are the launch's; `url` is the server's address in the cluster."""
 
     cluster: Cluster
     options: KubernetesOptions
@@ -97,7 +97,7 @@ class LoadJobs:
         return pod
 
     def _await_pod(self, watcher: Watcher, go_on: Callable[[], None]) -> Any | None:
-        """None where it has no node soon, or does not start on it."""
+        """The Job's pod once it runs; None if it gets no node soon, or does not start there."""
         begun = time.monotonic()
         while True:
             go_on()

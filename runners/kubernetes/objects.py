@@ -29,7 +29,7 @@ CUSTOM = {"InferenceService": ("serving.kserve.io", "v1beta1", "inferenceservice
 
 
 def metadata(name: str, labels: Mapping[str, str], owner: Mapping[str, Any] | None) -> Document:
-    """Of an object that goes when its owner goes."""
+    """The metadata of an object that goes when its owner goes."""
     return {"name": name, "labels": dict(labels), "ownerReferences": [dict(owner)] if owner else []}
 
 
@@ -171,7 +171,7 @@ def service(name: str, port: int, labels: Mapping[str, str], owner: Mapping[str,
 
 
 def secrets_name(name: str) -> str:
-    """Of the secret with the variables of ours that a launch's server is given."""
+    """The name of the secret with the variables that a launch's server is given."""
     return f"{name}-secrets"
 
 
@@ -186,7 +186,7 @@ def secret(name: str, variables: Sequence[str], labels: Mapping[str, str], owner
 
 
 def files_name(name: str) -> str:
-    """Of the config map with a launch's rendered files."""
+    """The name of the config map with a launch's rendered files."""
     return f"{name}-files"
 
 
@@ -203,7 +203,7 @@ def config_map(
 
 
 def claim_name(name: str) -> str:
-    """Of the template that a launch's pod claims its devices by."""
+    """The name of the template by which a launch's pod claims its devices."""
     return f"{name}-{CLAIM}"
 
 

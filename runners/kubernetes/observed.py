@@ -45,7 +45,7 @@ class Watcher:
             threading.Thread(target=self._over_and_over, args=(target,), name="kubernetes-watch", daemon=True).start()
 
     def seen(self) -> Seen:
-        """As far as it is known now."""
+        """What is known now."""
         with self._changed:
             return Seen(dict(self._pods), dict(self._events))
 

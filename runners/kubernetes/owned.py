@@ -82,7 +82,7 @@ class RunLease:
             self._cluster.delete(self._cluster.leases.delete_namespaced_lease, self.name)
 
     def labels(self, study: str, trial: int, launch: str) -> dict[str, str]:
-        """Of everything that a launch creates."""
+        """The labels of everything that a launch creates."""
         return {
             **MANAGED, STUDY: label_value(study), TRIAL: str(trial), LAUNCH: launch,
             HOST: label_value(platform.node()), LEASE: self.name,

@@ -45,7 +45,7 @@ def resize(cluster: Cluster, pod: str, container: str, wanted: Mapping[str, str]
 
 
 def offers_resize(cluster: Cluster) -> bool:
-    """As the API itself lists what it has."""
+    """Whether the API lists the subresource."""
     answer: Any = cluster.ask(cluster.core.get_api_resources, _preload_content=False)
     with contextlib.closing(answer):
         found = json.loads(answer.data)

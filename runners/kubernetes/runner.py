@@ -138,7 +138,7 @@ class KubernetesRunner:
 
     @property
     def cluster(self) -> Cluster:
-        """Where it launches."""
+        """The cluster in which it launches."""
         return self._cluster
 
     @property
@@ -148,7 +148,7 @@ class KubernetesRunner:
 
     @property
     def dcgm(self) -> str | None:
-        """Where DCGM's exporter tells of the GPUs."""
+        """The URL of DCGM's exporter, which tells of the GPUs; None if it is not known."""
         return self._options.dcgm
 
     def _own_lease(self, study: str) -> RunLease:

@@ -160,7 +160,7 @@ def leases() -> list[HeldLease]:
 
 
 def state_folder() -> Path:
-    """Where this user's leases lie."""
+    """The folder with this user's leases."""
     state = os.environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path.home() / ".local" / "state") / "tune"
 
@@ -179,7 +179,7 @@ def is_over(place: str) -> bool:
 
 
 def _write(path: Path, content: Lease) -> None:
-    """In one step: another run may read it at any moment."""
+    """Write a lease in one step, since another run may read it at any moment."""
     partial = path.with_suffix(".partial")
     partial.write_text(content.model_dump_json(), encoding="utf-8")
     partial.replace(path)

@@ -133,7 +133,7 @@ def _fitting(resources: Resources) -> tuple[str, ...]:
 
 
 def _memory_bytes() -> int | None:
-    """Of the smallest GPU here."""
+    """The memory of the smallest GPU here, in bytes."""
     return min((one.memory_bytes for one in usable_gpus() if one.memory_bytes), default=None)
 
 

@@ -209,7 +209,7 @@ class ServerAdapter:
         raise NotImplementedError
 
     def request(self, model: Model) -> ServerRequest:
-        """Where predictions are asked."""
+        """The request by which predictions are asked for."""
         raise NotImplementedError
 
     def bodies(self, reach: ServerAddress, model: Model) -> tuple[bytes, ...]:
@@ -263,7 +263,7 @@ def flags(values: Values, names: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def as_text(value: ParameterValue) -> str:
-    """As it is written in a command or a file."""
+    """A value as it is written in a command or a file."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

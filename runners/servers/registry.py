@@ -43,7 +43,7 @@ _ALSO: Mapping[str, str] = {
 
 
 def adapter_names() -> tuple[str, ...]:
-    """All of them, in alphabetical order."""
+    """The names of all adapters, in alphabetical order."""
     return tuple(sorted({*_OURS, *(point.name for point in entry_points(group=GROUP))}))
 
 

@@ -32,7 +32,7 @@ class V2Server(ServerAdapter):
     halves_by_grpc: ClassVar[bool] = False
 
     def ready_path(self, model: Model) -> str:
-        """Of the model: the server itself is ready before a model that loads slowly."""
+        """The model's path: the server itself is ready before a model that loads slowly."""
         return f"/v2/models/{model.quoted}/ready"
 
     def request(self, model: Model) -> ServerRequest:
@@ -41,7 +41,7 @@ class V2Server(ServerAdapter):
         return ServerRequest(f"/v2/models/{model.quoted}/infer", made)
 
     def bodies(self, reach: ServerAddress, model: Model) -> tuple[bytes, ...]:
-        """From the model's metadata."""
+        """Request bodies made from the model's metadata."""
         return self._made(model, described(reach, model))
 
     def _made(self, model: Model, inputs: Sequence[Tensor]) -> tuple[bytes, ...]:

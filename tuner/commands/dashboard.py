@@ -61,7 +61,7 @@ class Studies:
         self._read: dict[str, tuple[str, StudySummary]] = {}
 
     def names(self) -> tuple[str, ...]:
-        """In the order of the command line."""
+        """The studies' names, in the order of the command line."""
         return tuple(self._archives)
 
     def version(self, name: str) -> str:
@@ -69,7 +69,7 @@ class Studies:
         return self._safely(name, lambda archive: " ".join(archive.version()))
 
     def summary(self, name: str) -> StudySummary:
-        """Made once per version."""
+        """The study summed up, once per version of it."""
 
         def read(archive: Archive) -> StudySummary:
             version = " ".join(archive.version())
@@ -80,7 +80,7 @@ class Studies:
         return self._safely(name, read)
 
     def evidence(self, name: str, number: int) -> TrialEvidence:
-        """Of one trial."""
+        """What one trial's figures rest on."""
         launch = last_served(self.summary(name).launches.confirmations.get(number, ()))
         return self._safely(name, lambda archive: archive.evidence(number, launch))
 
@@ -94,14 +94,14 @@ class Studies:
         return read_live(Path(make_url(url).database or "").parent) if url.startswith("sqlite:///") else []
 
     def formats(self, name: str) -> tuple[str, ...]:
-        """None without a recommendation."""
+        """The formats of an export; none without a recommendation."""
         try:
             return offered(self._deployables(name, None))
         except ResultsError:
             return ()
 
     def export(self, name: str, format_name: str, qps: float | None) -> Mapping[str, str]:
-        """As `tune export` writes it."""
+        """The files that `tune export` writes."""
         return exported(self._deployables(name, qps), format_name)
 
     def _deployables(self, name: str, qps: float | None) -> Mapping[str, Deployable]:

@@ -83,7 +83,7 @@ def gate(options: GateOptions) -> ExitCode:
 def _finished(
     options: GateOptions, before: Recommendation, baseline: GateMeasurement, setting: Setting
 ) -> GateDecision:
-    """From what a run has found already: one measurement, and one look."""
+    """Decide from what a run has already found: one measurement, and one look."""
     summary, loaded = read_study(options.folder, options.storage, options.study)
     _same_service(before, loaded)
     found = GateMeasurement.of(summary.recommendation)
@@ -97,7 +97,7 @@ def _finished(
 def _measured(
     options: GateOptions, before: Recommendation, baseline: GateMeasurement, setting: Setting, folder: Path
 ) -> GateDecision:
-    """On fresh launches of the configuration that was recommended."""
+    """Decide from fresh launches of the configuration that was recommended."""
     loaded, configuration, pairs = _what(options, before)
     loaded = loaded.with_runner(options.runner)
     runner = make_runner(loaded)

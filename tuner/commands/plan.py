@@ -46,7 +46,7 @@ class PlanOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> PlanOptions:
-        """From the options as the command line parsed them."""
+        """Made from the options as the command line parsed them."""
         rest = dict(options)
         terms = Terms(
             rest.pop("spot"), rest.pop("spot_share"), rest.pop("reserved"), rest.pop("own_price"),

@@ -43,7 +43,7 @@ class RunOptions:
 
     @classmethod
     def of(cls, service: Path, options: dict[str, Any]) -> RunOptions:
-        """Made of a command line's options."""
+        """Made from the options as the command line parsed them."""
         return cls(service, tracking=TrackingOptions.taken_from(options), **options)
 
 

@@ -57,7 +57,7 @@ class VerifyOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> VerifyOptions:
-        """From the options as the command line parsed them. Raises UsageError."""
+        """Made from the options as the command line parsed them. Raises UsageError."""
         rest = dict(options)
         end_s = time.time() if (given := rest.pop("end")) is None else given
         if not 0 < end_s < _MAX_END_S:
@@ -96,7 +96,7 @@ def verify(options: VerifyOptions) -> ExitCode:
 
 
 def queries_of(options: VerifyOptions) -> Queries:
-    """Those that are given, and else those of the metric. Raises UsageError where there is neither."""
+    """The queries that are given, or else those of the metric. Raises UsageError if there is neither."""
     if options.metric is None and not (options.rate and options.p99):
         raise UsageError(
             "which metric? --metric NAME{labels}, the histogram of the deployment's latencies, as in\n"

@@ -38,7 +38,7 @@ class LiveFile:
         self._inner.study_started(outline)
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
-        """It is shown from now on."""
+        """The trial is shown from now on."""
         self._begin(number, configuration)
         self._inner.trial_started(number, configuration, position, budget)
 
@@ -57,17 +57,17 @@ class LiveFile:
         self._inner.phase(number, name, fraction)
 
     def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
-        """It is shown no more."""
+        """The trial is no longer shown."""
         self._end(record.number)
         self._inner.trial_finished(record, best)
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
-        """It runs again."""
+        """The configuration runs again, and is shown."""
         self._begin(first.number, first.configuration)
         self._inner.confirmation_started(first, position, count)
 
     def confirmation_finished(self, first: TrialRecord, confirmation: TrialRecord) -> None:
-        """It is shown no more."""
+        """The trial is no longer shown."""
         self._end(first.number)
         self._inner.confirmation_finished(first, confirmation)
 

@@ -57,7 +57,7 @@ class PlainDisplay:
         _say(one_line(with_options(text)))
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:
-        """To standard output: this is the result."""
+        """The result, on standard output."""
         sys.stdout.write("\n".join(result_lines(recommendation, output, self._noticed)) + "\n")
         sys.stdout.flush()
 

@@ -45,7 +45,9 @@ class Serving:
 
 
 def serving(loaded: LoadedSpec) -> Serving | None:
-    """None for a custom server. Raises SpecError for a model that is not there, or that the server cannot take."""
+    """The spec's server with its adapter; None for a custom server. Raises SpecError for a model that is not there,
+    or that the server cannot take.
+    """
     service = loaded.spec.service
     if service.server == "custom":
         return None

@@ -23,7 +23,9 @@ class RunEstimate:
 
 
 def estimate_run(loaded: LoadedSpec, trials: int, among: Sequence[Configuration] | None = None) -> RunEstimate | None:
-    """None for a replay, which takes no load at all. `among` is a sample of what can run; without it, of the space."""
+    """Estimate a run; None for a replay, which takes no load. `among` is a sample of what can run; without it, the
+    space is sampled.
+    """
     if not loaded.spec.runner.launches:
         return None
     confirmations = final_launches(loaded.spec.objective.final, trials)

@@ -124,12 +124,12 @@ class Beliefs:
         return min(self.numbers if among is None else among, key=self.loss)
 
     def probability_best(self, number: int, margin: float = 0.0) -> float:
-        """That no other is better by more than `margin` (in logs: about a share)."""
+        """The probability that no other is better by more than `margin` (in logs: about a share)."""
         lowest = self.losses.min(axis=0)
         return float((self.losses[self._rows[number]] <= lowest + margin + 1e-9).mean())
 
     def probability_better(self, number: int, other: int, margin: float = 0.0) -> float:
-        """That its loss is lower than the other's, by more than `margin`."""
+        """The probability that its loss is lower than the other's by more than `margin`."""
         return float((self.losses[self._rows[number]] < self.losses[self._rows[other]] - margin - 1e-9).mean())
 
     def surely_better(self, number: int, other: int, confidence: float) -> bool:
@@ -200,7 +200,7 @@ def _grid(one: Contender, points: int) -> Floats:
 
 
 def _log_likelihood(one: Contender, grid: Floats) -> Floats:
-    """Of all its launches, for each spread and each figure: (spreads, grid)."""
+    """The log likelihood of all launches, for each spread and each figure: (spreads, grid)."""
     from scipy.special import log_ndtr
 
     total = np.zeros((len(_SPREADS), len(grid)))

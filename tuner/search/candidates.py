@@ -48,7 +48,7 @@ class CandidatePool:
         return dict(self.configurations[number])
 
     def number_of(self, configuration: Configuration) -> int | None:
-        """None for one that is not among them."""
+        """A configuration's number; None if it is not a candidate."""
         return self._numbers.get(self.space.ranks(configuration))
 
     def numbers_of(self, configurations: Iterable[Configuration]) -> list[int]:
@@ -86,7 +86,7 @@ class CandidatePool:
         return found
 
     def farthest(self, numbers: Ints, others: Sequence[int]) -> int:
-        """Of some candidates the one that is least like any of the others: several first trials show more apart."""
+        """The candidate that is least like any of the others: several first trials show more if they differ."""
         ranks = self.ranks / [max(1, len(one.choices) - 1) for one in self.space.parameters]
         steps = np.abs(ranks[numbers][:, None] - ranks[list(others)][None]).sum(axis=2)
         return int(numbers[steps.min(axis=1).argmax()])

@@ -22,7 +22,7 @@ _MAX_CELLS = 10_000  # of the surface
 def explained(
     pool: CandidatePool, objective: Objective, predictions: list[tuple[float, Prediction]], losses: Losses, trust: float
 ) -> Explanation:
-    """In terms of the objective's first metric, from what is predicted of all candidates."""
+    """What was learned of the objective's first metric, from the predictions for all candidates."""
     from tuner.search.surrogate.explain import total_effects
     from tuner.search.surrogate.mixture import mixed
 

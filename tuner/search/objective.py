@@ -55,7 +55,7 @@ class Objective:
 
     @classmethod
     def of(cls, spec: ObjectiveSpec) -> Objective:
-        """From the spec's `objective:`."""
+        """Made from the spec's `objective:`."""
         return cls(spec.metrics, spec.target_qps)
 
     @property

@@ -193,7 +193,7 @@ class Proposer:
 
 
 def _no_price(_configuration: Configuration) -> None:
-    """Of what costs nobody knows what. A function of the module's, which can be pickled."""
+    """The price where none is known. It is a module's function so that it can be pickled."""
 
 
 def _first(losses: Sequence[Floats]) -> Floats:

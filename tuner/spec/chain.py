@@ -31,7 +31,7 @@ class Chain:
 
 
 def chain_of(services: Sequence[ColocatedSpec]) -> Chain | None:
-    """None where the services stand side by side. Raises ColocationError for what is no chain."""
+    """The services' chain; None if they stand side by side. Raises ColocationError for what is no chain."""
     if not any(one.after or one.entry for one in services):
         return None
     names = [one.service.name for one in services]

@@ -45,7 +45,9 @@ def prefix_of(name: str) -> str:
 
 
 def shares_of(services: Sequence[ColocatedSpec]) -> tuple[float, ...]:
-    """Of the requests; they add up to 1, and a best-effort service has none of them. Raises ColocationError."""
+    """Each service's share of the requests. Shares add up to 1, and a best-effort service has none. Raises
+    ColocationError.
+    """
     judged = [index for index, service in enumerate(services) if not service.best_effort]
     given = {index: services[index].share for index in judged}
     if all(share is None for share in given.values()):

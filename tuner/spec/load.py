@@ -53,7 +53,7 @@ class PercentileLimits(Section):
 
 
 class MinRates(Section):
-    """At least so many tokens per second for that percentage of all answers."""
+    """The least tokens per second that a percentage of all answers must get."""
 
     p50: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     p90: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -62,7 +62,7 @@ class MinRates(Section):
 
 
 class GoodputSpec(Section):
-    """At least that share of all requests is good: holds each of these limits."""
+    """The share of requests that must be good at the least; a good request holds each of these limits."""
 
     at_least: Share = 0.99
     ttft: Seconds | None = None
@@ -106,7 +106,7 @@ class SloSpec(PercentileLimits):
 
     @property
     def limits(self) -> tuple[SloLimit, ...]:
-        """All of them."""
+        """All limits."""
         found = [SloLimit("latency", *pair) for pair in self.by_percentile]
         found += [SloLimit("latency", *pair) for pair in (self.e2e.by_percentile if self.e2e else ())]
         found += [SloLimit("ttft", *pair) for pair in (self.ttft.by_percentile if self.ttft else ())]

@@ -75,7 +75,7 @@ class LoadedSpec:
 
     @property
     def folder(self) -> Path:
-        """Where relative paths of the spec start."""
+        """The folder at which relative paths of the spec start."""
         return self.file.path.resolve().parent
 
     @property
@@ -103,7 +103,7 @@ class LoadedSpec:
 
     @property
     def p99_limit_ms(self) -> float | None:
-        """That limit; None where there is none, or where several services have different ones."""
+        """`tail_limit` in ms; None if there is none, or if several services have different ones."""
         if self.colocated:
             found = {one.loaded.p99_limit_ms for one in self.colocated if not one.best_effort}
             return found.pop() if len(found) == 1 else None

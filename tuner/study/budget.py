@@ -48,7 +48,7 @@ class Spent:
 
     @classmethod
     def by(cls, records: Iterable[TrialRecord], parallel: int = 1) -> Spent:
-        """By trials of which `parallel` ran at once."""
+        """What these trials spent, of which `parallel` ran at once."""
         seconds = cost = longest = around = 0.0
         for one in records:
             took = max(one.timing.wall_s or 0.0, one.timing.load_s or 0.0)

@@ -30,7 +30,7 @@ class StudyPlan:
     limits: Limits = UNLIMITED
 
     def stored(self) -> dict[str, Any]:
-        """As plain values, under the key PLAN; `tuner.study.storage.damage.known_plan` reads them."""
+        """The plan as plain values, for the key PLAN; `tuner.study.storage.damage.known_plan` reads them."""
         return {
             "spec": dict(self.content),
             "seed": self.seed,

@@ -46,7 +46,7 @@ def parameters(configuration: Mapping[str, object]) -> dict[str, str]:
 
 
 def text(value: Any) -> str:
-    """On one line, without secrets, and not longer than every tracker takes."""
+    """Text for a tracker: on one line, without secrets, and short enough for all of them."""
     return one_line(masked(str(value)))[:_MAX_TEXT]
 
 

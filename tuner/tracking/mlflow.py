@@ -138,7 +138,7 @@ class MlflowTracker:
         self._client.set_terminated(self._parent, status="FINISHED" if recommendation is not None else "KILLED")
 
     def _experiment_id(self, name: str) -> str:
-        """That of an experiment of this name, made where there is none."""
+        """The id of the experiment of this name, which is made if there is none."""
         from mlflow.exceptions import MlflowException
 
         found = self._client.get_experiment_by_name(name)

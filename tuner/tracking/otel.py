@@ -55,7 +55,7 @@ class _Kept:
         return True
 
     def take(self) -> Sequence[Any]:
-        """Those that ended since it was called last."""
+        """The spans that ended since the last call."""
         taken, self.spans = self.spans, []
         return taken
 

@@ -29,7 +29,7 @@ class FinishedTrial:
 
     @property
     def name(self) -> str:
-        """As people call it."""
+        """The trial's name for people: `trial 7`, or `trial 7, again`."""
         return f"trial {self.record.number}{', again' if self.confirmation else ''}"
 
 

@@ -37,7 +37,7 @@ class WandbTracker:
 
     @property
     def name(self) -> str:
-        """With the folder."""
+        """The tracker's name, with its folder."""
         return f"Weights & Biases in {text(self._folder)}"
 
     def begin(self, outline: StudyOutline) -> None:

@@ -74,7 +74,7 @@ class ClusterMeasurer:
         return True
 
     def ready(self, *, near: bool) -> AbstractContextManager[LoadGenerator | None]:
-        """As for a load test from here."""
+        """See `LocalMeasurer.ready`."""
         return LocalMeasurer().ready(near=near)
 
     def measure(self, job: TrialJob, generator: LoadGenerator | None) -> Findings:

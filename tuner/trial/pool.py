@@ -13,8 +13,8 @@ from tuner.trial.trial import run_trial
 
 
 class TrialPool:
-    """At most `count` trials at once. Leaving the block by an exception (an interrupt) ends those that run, in good
-    order: what they launched is gone by then.
+    """Runs at most `count` trials at once. Leaving the block by an exception (an interrupt) ends those that run, in
+    good order: what they launched is gone by then.
     """
 
     def __init__(self, setup: TrialSetup, count: int, display: Display) -> None:

@@ -46,7 +46,7 @@ def _is_spec(word: str) -> bool:
 
 
 def open_closed_streams() -> None:
-    """Where the caller has closed one (`>&-`), the next file that is opened would take its place."""
+    """Open standard streams that the caller has closed (`>&-`): the next file to be opened would take their place."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115

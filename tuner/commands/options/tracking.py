@@ -35,7 +35,7 @@ TRACKING_OPTIONS = (
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """Where a run is kept track of, besides its own folder."""
+    """The tracking systems that a run is sent to, besides its own folder."""
 
     mlflow_tracking_uri: str | None = None
     otlp_endpoint: str | None = None
@@ -43,7 +43,7 @@ class TrackingOptions:
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> TrackingOptions:
-        """Made of a command line's options, of which these are taken away."""
+        """Made of a command line's options, from which these are removed."""
         return cls(*(options.pop(name) for name in cls.__dataclass_fields__))
 
     def trackers(self) -> list[Tracker]:

@@ -46,7 +46,7 @@ def check_script(loaded: LoadedSpec) -> None:
 
 
 def script_at(command: Sequence[str]) -> int | None:
-    """Where in a command its interpreter's script stands; None without an interpreter, or where it runs no file."""
+    """The place in a command of its interpreter's script; None without an interpreter, or if it runs no file."""
     if not command:
         return None
     program = command[0].rsplit("/", 1)[-1]

@@ -48,7 +48,7 @@ class MemoryNeed:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """The bytes of all parts together."""
         return self.weights + self.cache + self.framework
 
 
@@ -77,7 +77,9 @@ def misfit(loaded: LoadedSpec, configuration: Configuration) -> str | None:
 
 
 def memory_needed(size: ModelSize, found: Serving, configuration: Configuration) -> MemoryNeed:
-    """At the least: weights in the precision that is loaded, and the cache without which the server does not start."""
+    """The least memory that is needed: weights in the precision that is loaded, and the cache without which the
+    server does not start.
+    """
     values, name = found.values(configuration), found.adapter.name
     gpus = _whole(values.get("tensor_parallel")) * _whole(values.get("pipeline_parallel"))
     kv_bytes = _KV_BYTES.get(str(values.get("kv_cache_dtype")), _HALF)

@@ -50,7 +50,7 @@ class Instance(Section):
 
     @property
     def memory_gib(self) -> float:
-        """Of the machine."""
+        """The machine's memory in GiB."""
         return (self.memory or 0) / _GIB
 
     def price(self, terms: Terms) -> float | None:
@@ -134,7 +134,7 @@ class OwnHardware(Section):
 
     @property
     def hour(self) -> float:
-        """Of the whole machine in use."""
+        """The price of an hour of the whole machine in use."""
         running = self.power_watts / 1e3 * self.power_kwh + 12 * self.hosting_month / HOURS_A_YEAR
         return (self.purchase / (self.years * HOURS_A_YEAR) + running) / max(self.utilisation, 1e-6)
 
@@ -154,7 +154,7 @@ class OwnHardware(Section):
 
 
 def catalogue_names() -> tuple[str, ...]:
-    """Those that ship with the product."""
+    """The names of the catalogues that ship with the product."""
     folder = resources.files("tuner.spec.prices") / "catalogues"
     return tuple(sorted(one.name.removesuffix(".yaml") for one in folder.iterdir() if one.name.endswith(".yaml")))
 

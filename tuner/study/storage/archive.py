@@ -238,7 +238,7 @@ def study_names(url: str) -> dict[str, int]:
 
 
 def _schema_version(connection: Connection) -> int | None:
-    """Of Optuna's tables; None where they do not say it."""
+    """The version of Optuna's tables; None if they do not say it."""
     from sqlalchemy import inspect
 
     if not inspect(connection).has_table("version_info"):

@@ -110,7 +110,7 @@ class Heart(threading.Thread):
 
 
 def configuration_of(trial: FrozenTrial) -> dict[str, Any]:
-    """Of a trial that runs, or waits to."""
+    """The configuration of a trial that runs, or waits to run."""
     return dict(trial.params) or dict(trial.system_attrs.get("fixed_params", {}))
 
 
