@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from runners.protocol import (
@@ -267,6 +268,7 @@ def _key(values: Mapping[str, ParameterValue], parameters: tuple[str, ...]) -> t
     return tuple(_normal(values[name]) for name in parameters)
 
 
+@lru_cache(maxsize=4096, typed=True)  # most values stand in many rows; 1 and True are told apart
 def _normal(value: ParameterValue) -> str:
     text = str(value).strip()
     if text.lower() in ("true", "false"):

@@ -60,7 +60,7 @@ class SearchSpace:
                     ("constraints", index),
                 )
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The parameters' names, in the spec's order."""
         return tuple(parameter.name for parameter in self.parameters)

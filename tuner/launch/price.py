@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import cast
+
 from runners import KnowsPrices, Runner
 from search_spaces import Configuration, QuantityError, SearchSpace, parse_size, quantity
 from search_spaces.reading import quoted
@@ -39,13 +42,19 @@ def _only_gpu(prices: PriceSpec) -> str | None:
 
 def known_price(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> float | None:
     """The price per hour that the runner itself knows, as a replayed table may; else that by the spec's prices."""
-    price = runner.price_per_hour(configuration) if isinstance(runner, KnowsPrices) else None
+    price = cast(KnowsPrices, runner).price_per_hour(configuration) if _knows_prices(type(runner)) else None
     if price is not None:
         return price
     try:
         return price_of(loaded, configuration)
     except ValueError:  # a slice in bytes of a GPU whose memory is not said: only where a table has prices of its own
         return None
+
+
+@cache
+def _knows_prices(kind: type[Runner]) -> bool:
+    """Once for all configurations: what a protocol asks for is looked up slowly."""
+    return issubclass(kind, KnowsPrices)
 
 
 def price_of(loaded: LoadedSpec, configuration: Configuration) -> float | None:

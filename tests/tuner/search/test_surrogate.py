@@ -278,6 +278,16 @@ def test_what_another_study_measured_is_brought_to_this_ones_level(count: int) -
     assert np.median(np.abs(found.carried.predict(own).middle()[served] - truth[served])) < 0.25
 
 
+def test_a_configuration_is_predicted_alike_among_all_and_among_some() -> None:
+    """All of a large space are asked for in parts, by what is kept of them between trials; some are not."""
+    space = SearchSpace(tuple(Parameter(name, tuple(range(1, 14))) for name in "abc"))
+    predictor = Predictor(candidates_of(space, space.sample(3_000, 0), lambda one: float(one["a"])))
+    some = np.array([0, 1_023, 1_024, 2_196])
+    for seen in (trials([5], [3.0]), trials([5, 2_000], [3.0, 4.0])):
+        every, few = predictor.predict(seen), predictor.predict(seen, some)
+        np.testing.assert_allclose(every.middle()[some], few.middle(), rtol=1e-5)
+
+
 def test_an_explanation_names_what_matters() -> None:
     space = SearchSpace((*GRID.parameters, Parameter("idle", (1, 2, 3))))
     sampler = Proposer(space, Objective(("capacity_qps",)), limit_ms=50.0)

@@ -80,7 +80,7 @@ class Encoded:
     log: F32
     whole: F32
 
-    def only(self, index: Ints) -> Encoded:
+    def only(self, index: Ints | slice) -> Encoded:
         """Some of its configurations."""
         return replace(
             self, value=self.value[index], space=self.space[index], rank=self.rank[index], place=self.place[index],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,14 @@ from safetensors.numpy import load_file
 from scipy.special import log_ndtr, logsumexp
 from threadpoolctl import ThreadpoolController
 
-from tuner.search.surrogate.encoder import encode
+from tuner.search.surrogate.encoder import F32, Encoded, encode
 from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials, space_of
 from tuner.search.surrogate.inference import SurrogateNetwork
 from tuner.search.surrogate.trial_rows import trial_rows
 
 WEIGHTS = Path(__file__).parent / "weights.safetensors"
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
-_AT_ONCE = 6_144
+_AT_ONCE = 1_024  # configurations: what is computed of them fits a processor's cache
 
 
 @dataclass(frozen=True)
@@ -96,19 +97,27 @@ class Predictor:
 
     def predict(self, trials: Trials, which: Ints | None = None) -> Prediction:
         """For some configurations, or all."""
-        asked = np.arange(self._count) if which is None else which
         rows, middle = trial_rows(trials, self._log_price[trials.index])
         tried = self._encoded.only(trials.index)
         with _threads().limit(limits=1, user_api="blas"):
             known = self._network.known(tried, rows)
-            parts = [
-                self._network.predict(known, tried, self._encoded.only(some))
-                for some in np.array_split(asked, max(1, -(-len(asked) // _AT_ONCE)))
-            ]
+            asked = self._everything if which is None else self._parts(self._encoded.only(which), len(which))
+            parts = [self._network.predict(known, tried, some, tokens) for some, tokens in asked]
         mean, spread, weight, p99_mean, p99_spread, outcome, best = (
             np.concatenate(figures).astype(np.float64) for figures in zip(*parts, strict=True)
         )
         return Prediction(mean + middle, spread, np.exp(weight), p99_mean, p99_spread, np.exp(outcome), best)
+
+    @cached_property
+    def _everything(self) -> list[tuple[Encoded, F32]]:
+        """All configurations, which are asked for after every trial."""
+        return self._parts(self._encoded, self._count)
+
+    def _parts(self, encoded: Encoded, count: int) -> list[tuple[Encoded, F32]]:
+        """So many at once, with what they are before any trial."""
+        ends = np.linspace(0, count, max(1, -(-count // _AT_ONCE)) + 1).astype(int).tolist()
+        parts = [encoded.only(slice(begin, end)) for begin, end in pairwise(ends)]
+        return [(one, self._network.tokens(one)) for one in parts]
 
 
 def load_network(weights: Path | None = None) -> SurrogateNetwork:
