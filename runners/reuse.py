@@ -46,7 +46,7 @@ class _Kept:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _ReusedEndpoint:
     """A kept server as a trial's endpoint, with a note on how the trial came to it."""
 
     endpoint: Endpoint
@@ -133,7 +133,7 @@ class ReusingRunner:
                 with self.launch(replace(container, fresh=True)) as anew:
                     why = error.reason if isinstance(error, ServerFailed) else error
                     said = f"It was launched anew, since a running server could not be told: {why}"
-                    yield _Said(anew, said, anew.cold_start_s)
+                    yield _ReusedEndpoint(anew, said, anew.cold_start_s)
                 return
             yield endpoint
             now = replace(kept.container, resources=container.resources)
@@ -150,7 +150,7 @@ class ReusingRunner:
         await_server(kept.endpoint.url, now, kept.endpoint.check, lambda: "")
         changed = ", ".join(sorted(now.live))
         said = f"It ran in the server that trial {kept.container.trial} launched, told {changed} while it ran."
-        return _Said(kept.endpoint, said, time.monotonic() - begun, kept.container.trial)
+        return _ReusedEndpoint(kept.endpoint, said, time.monotonic() - begun, kept.container.trial)
 
     def close(self) -> None:
         """Stop what is kept, too."""

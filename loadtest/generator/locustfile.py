@@ -66,7 +66,7 @@ def parsed_options(path: str, host: str) -> Namespace:
     """Locust's options and those that the file adds, with their defaults, environment variables and configuration
     files. Raises LocustfileError where an option that the file adds has to be given.
     """
-    said = _Said()
+    said = _ErrorMessage()
     try:
         parser = get_parser()
         parser.error = said  # type: ignore[method-assign] # it would print, and end the process
@@ -77,7 +77,7 @@ def parsed_options(path: str, host: str) -> Namespace:
     return found
 
 
-class _Said:
+class _ErrorMessage:
     """Stands for argparse's `error`: keeps the message."""
 
     message = ""

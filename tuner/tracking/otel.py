@@ -32,7 +32,7 @@ _BEST_GAUGES = {
 
 
 @dataclass
-class _Kept:
+class _EndedSpans:
     """A span processor that keeps spans that ended until they are sent."""
 
     spans: list[Any]
@@ -86,7 +86,7 @@ class OtelTracker:
         self._trace_exporter: Any = OTLPSpanExporter(endpoint=f"{base}/v1/traces", timeout=_TIMEOUT_S)
         self._metric_exporter: Any = OTLPMetricExporter(endpoint=f"{base}/v1/metrics", timeout=_TIMEOUT_S)
         resource = Resource.create({"service.name": "tune", "service.version": __version__})
-        self._kept = _Kept([])
+        self._kept = _EndedSpans([])
         traces = TracerProvider(resource=resource, shutdown_on_exit=False)
         traces.add_span_processor(self._kept)  # type: ignore[arg-type]
         self._reader = InMemoryMetricReader()
