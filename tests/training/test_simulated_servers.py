@@ -108,8 +108,8 @@ def test_a_search_is_seen_after_each_of_its_probes_and_in_the_middle_of_some() -
 
 def test_the_mean_of_several_runs(tmp_path: Path) -> None:
     one, two, out = (tmp_path / name for name in ("one.npz", "two.npz", "out.npz"))
-    np.savez(one, **{"last.bias": np.array([1.0, 2.0], np.float16)})
-    np.savez(two, **{"last.bias": np.array([3.0, 6.0], np.float16)})
+    np.savez(one, allow_pickle=False, **{"last.bias": np.array([1.0, 2.0], np.float16)})
+    np.savez(two, allow_pickle=False, **{"last.bias": np.array([3.0, 6.0], np.float16)})
     weights.mean([one, two], out)
     with np.load(out) as found:
         assert found["last.bias"].tolist() == [2.0, 4.0]
