@@ -33,17 +33,19 @@ Writer = Callable[[Progress | Answer], None]
 
 def main() -> int:
     """Returns the exit code: 0, or 2 for a plan that is wrong."""
-    parent = os.getppid()
-    _end_with(parent)
     parser = argparse.ArgumentParser(
         prog="python -m loadtest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON Schemas of plans and of an answer")
     parser.add_argument("--worker", metavar="HOST:PORT", help="share the load of the generator that listens there")
     parser.add_argument("--core", type=int, help="with --worker: the CPU core to stay on")
+    parser.add_argument("--parent", metavar="PID", type=int, help="end when that is not the process that started this")
     parser.add_argument("--bundle", metavar="DIR", type=Path, help="read the plan and its files from there instead")
     parser.add_argument("--check-locustfile", metavar="FILE", help="only load that file, and say what is wrong with it")
     asked = parser.parse_args()
+    # Its starter may have died before this process could ask who it was.
+    parent = os.getppid() if asked.parent is None else asked.parent
+    _end_with(parent)
     if asked.schema:
         models: dict[str, type[BaseModel]] = {"plan": LoadPlan, "joint_plan": JointPlan, "answer": Answer}
         print(json.dumps({name: model.model_json_schema() for name, model in models.items()}, indent=2))  # noqa: T201

@@ -79,7 +79,7 @@ class Fleet:
         cores = self._plan.cores or tuple(sorted(os.sched_getaffinity(0)))
         address = f"127.0.0.1:{self._master.server.port}"
         for number in range(self._here):
-            command = [sys.executable, "-P", "-m", "loadtest", "--worker", address]
+            command = [sys.executable, "-P", "-m", "loadtest", "--worker", address, "--parent", str(os.getpid())]
             command += ["--core", str(cores[number % len(cores)])]
             self._processes.append(
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2)  # what they print goes to standard error

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,20 @@ def test_workers_end_with_their_generator() -> None:
         found = [one for one in psutil.process_iter(["cmdline"]) if "--worker" in (one.info["cmdline"] or [])]
         psutil.wait_procs(found, timeout=5)
         assert not [one for one in found if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_worker_ends_whose_generator_died_before_it_could_look() -> None:
+    starter = """import os, signal, subprocess, sys
+command = [sys.executable, "-P", "-m", "loadtest", "--worker", "127.0.0.1:9", "--parent", str(os.getpid())]
+worker = subprocess.Popen(command)
+print(worker.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    dead = subprocess.run([sys.executable, "-c", starter], capture_output=True, text=True, check=False)
+    assert dead.returncode == -signal.SIGKILL
+    with suppress(psutil.NoSuchProcess):
+        psutil.wait_procs([psutil.Process(int(dead.stdout))], timeout=20)
+    assert not psutil.pid_exists(int(dead.stdout)) or psutil.Process(int(dead.stdout)).status() == psutil.STATUS_ZOMBIE
 
 
 @contextmanager
