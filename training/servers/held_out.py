@@ -1,7 +1,12 @@
-"""How well the network does on servers that it was not trained on: of the families of its training, and of others."""
+"""How well the network does on servers that it was not trained on: of the families of its training, and of others.
+
+`python -m training.servers.held_out WEIGHTS... --searching WEIGHTS` prints it for files of weights.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +105,23 @@ def _by(rows: dict[str, NDArray[Any]], arrays: Arrays) -> dict[str, str]:
         "all": _line(rows, np.ones(len(requests), dtype=bool)),
         "curve": f"{float(np.median(rows['curve'])):.3f}",
     }
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", nargs="+", type=Path)
+    parser.add_argument("--searching", type=Path, required=True, help="weights of the searches that are watched")
+    parser.add_argument("--files", type=int, default=6, help="of 192 examples, of each kind")
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    judging = held_out(asked.seed, asked.files, None, asked.searching)
+    for path in asked.weights:
+        network = ServerModule().eval()
+        with np.load(path) as stored:
+            network.load_state_dict({name: torch.as_tensor(stored[name].astype(np.float32)) for name in stored.files})
+        print(path, json.dumps(judged(network, judging, torch.device("cpu"))["short"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
