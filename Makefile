@@ -25,10 +25,9 @@ beside: $(INSTALLED)
 alone: $(INSTALLED)
 	$(BIN)/python -m pytest -m "machine and alone"
 
-# Where there is no Docker, cluster, PostgreSQL, browser or Go, what needs it is skipped and says what to start. A cluster and
-# its images share the machine with the tests, so here, too, what fails is run once more, which decides.
+# Where there is no Docker, cluster, PostgreSQL, browser or Go, what needs it is skipped and says what to start. These wait, too.
 engines: $(INSTALLED)
-	$(BIN)/python -m pytest -m engine || { [ $$? -eq 1 ] && \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m engine || { [ $$? -eq 1 ] && \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m engine; }
 
 lint: $(INSTALLED)
