@@ -26,6 +26,18 @@ _ENTITY = re.compile(r"&(?=[A-Za-z#])")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _BLOCK_START = re.compile(r"^(?:[-+](?=\s|$)|>|[-=]+$|\d+(?=[.)](?:\s|$)))")
 _MENTION = re.compile(r"(?<!\w)@(?=\w)")
+_METRICS = {
+    "cost_per_million_requests": "cost per million requests",
+    "cost_per_hour": "cost per hour",
+    "capacity_qps": "requests/s within the SLO",
+    "p99_ms": "p99, ms",
+    "cost_per_million_output_tokens": "cost per million output tokens",
+    "cost_per_million_tokens": "cost per million tokens",
+    "energy_per_million_output_tokens": "Wh per million output tokens",
+    "energy_per_million_tokens": "Wh per million tokens",
+    "tokens_per_second": "tokens/s within the SLO",
+    "best_effort_qps": "best-effort requests/s",
+}
 
 
 def visible(text: str) -> str:
@@ -230,3 +242,8 @@ def _fixed(value: float, digits: int) -> str:
     rounded = float(f"{value:.{digits - 1}e}")  # 9.999 has become 10.0, one digit more, before decimals are counted
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     return f"{rounded:,.{decimals}f}"
+
+
+def metric_name(metric: str) -> str:
+    """A metric in words."""
+    return _METRICS.get(metric, metric)

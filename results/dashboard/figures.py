@@ -13,11 +13,11 @@ from typing import Any
 from results.planning import Plan
 from results.records import TrialRecord
 from results.report.chart import round_values
-from results.report.pictures import cost_ends, importance_bars, metric_name
+from results.report.pictures import cost_ends, importance_bars
 from results.series import Kind, LatencyCurve, Point, bins, front_of_cost_and_p99, points, progress
 from results.summary import StudySummary
 from results.text import figure as number
-from results.text import given, milliseconds, money, visible
+from results.text import given, metric_name, milliseconds, money, visible
 from results.trial_parts import ProbeRecord, TrialEvidence
 
 Figure = dict[str, Any]

@@ -23,10 +23,10 @@ from results.dashboard.figures import (
     plain,
 )
 from results.records import TrialRecord
-from results.report.pictures import metric_name, metric_text
+from results.report.pictures import metric_text
 from results.series import Point, points
 from results.summary import StudySummary
-from results.text import assigned, given, milliseconds, money, one_line, seen_at
+from results.text import assigned, given, metric_name, milliseconds, money, one_line, seen_at
 from search_spaces import ParameterValue
 
 _MAX_STEPS = 200  # trials up to which each is a step of the replay

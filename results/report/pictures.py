@@ -9,26 +9,9 @@ from dataclasses import dataclass
 from results.report.chart import Axis, Chart, Frame, Mark, Note, area, box, dot, line, steps
 from results.series import LatencyCurve, Point, front_of_cost_and_p99, points, progress
 from results.summary import StudySummary
-from results.text import NONE, duration, figure, given, milliseconds, money
+from results.text import NONE, duration, figure, given, metric_name, milliseconds, money
 
 _SHADES = 8
-_METRICS = {
-    "cost_per_million_requests": "cost per million requests",
-    "cost_per_hour": "cost per hour",
-    "capacity_qps": "requests/s within the SLO",
-    "p99_ms": "p99, ms",
-    "cost_per_million_output_tokens": "cost per million output tokens",
-    "cost_per_million_tokens": "cost per million tokens",
-    "energy_per_million_output_tokens": "Wh per million output tokens",
-    "energy_per_million_tokens": "Wh per million tokens",
-    "tokens_per_second": "tokens/s within the SLO",
-    "best_effort_qps": "best-effort requests/s",
-}
-
-
-def metric_name(metric: str) -> str:
-    """A metric in words."""
-    return _METRICS.get(metric, metric)
 
 
 def metric_text(study: StudySummary, metric: str) -> Callable[[float], str]:

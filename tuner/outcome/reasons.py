@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from loadtest import ONE_LAUNCH
 from results import ChainRecord, LanguageRecord, TrialRecord
-from results.text import assigned, better_by, between, energy, figure, goodput, money, money_between
+from results.text import assigned, better_by, between, energy, figure, goodput, metric_name, money, money_between
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import find_current
 from tuner.search.decision import Decision
@@ -83,7 +83,7 @@ def _decided(of: Grounds) -> str:
         return f"Uncertain which is best: it is {best}, and {alike}; {_percent(asked)} was asked for."
     today = find_current(of.loaded, list(of.records.values()))
     shown = f"the current configuration ({assigned(today.configuration)})" if today else "the current configuration"
-    saving = f"{better_by(metric, decision.saving.value)} than {shown} in {metric}"
+    saving = f"{better_by(metric, decision.saving.value)} than {shown} in {_in_words(metric)}"
     if decision.saving.low < decision.saving.high:
         saving += f" (95% interval: {between(metric, decision.saving)})"
     sure = _percent(decision.probability_better or 0.0)
@@ -205,10 +205,15 @@ def _against_next(of: Grounds) -> list[str]:
     following = min(others, key=lambda one: of.beliefs.loss(one.number))
     apart = of.beliefs.saving(following.number, of.best.number, maximised=of.objective.maximised[0])
     shown = assigned(following.configuration)
-    text = f"The next best, {shown}, is {better_by(metric, apart.value)} in {metric}"
+    text = f"The next best, {shown}, is {better_by(metric, apart.value)} in {_in_words(metric)}"
     if apart.value > 0:  # and it was not launched again, or not surely better than today's
-        text = f"{shown} may be {better_by(metric, apart.value)} in {metric}, which is not sure enough"
+        text = f"{shown} may be {better_by(metric, apart.value)} in {_in_words(metric)}, which is not sure enough"
     return [f"{text} (95% interval: {between(metric, apart)})." if apart.low < apart.high else f"{text}."]
+
+
+def _in_words(metric: str) -> str:
+    """What is cheaper or more, without its unit."""
+    return metric_name(metric).partition(",")[0]
 
 
 def _untried(of: Grounds) -> list[str]:
