@@ -131,9 +131,9 @@ class NeighbourWatch:
     def await_quiet(self, at_most_s: float) -> bool:
         """Blocks until others have left the server's cores alone for a moment; False where they did not in time."""
         end = time.perf_counter() + at_most_s
-        while (left_s := end - time.perf_counter()) > 0:
+        while end - time.perf_counter() >= _QUIET_LOOK_S:  # in less the kernel's counters may not have moved
             before = self.look()
-            time.sleep(min(_QUIET_LOOK_S, left_s))
+            time.sleep(_QUIET_LOOK_S)
             seen = self.since(before)
             if seen is None or not seen.disturbed:
                 return True

@@ -202,6 +202,7 @@ def test_a_quiet_moment_is_awaited_and_not_for_ever() -> None:
         watch = NeighbourWatch([ServerProcesses(cores=(CORE,), pids=(os.getpid(),))])
         begun = time.perf_counter()
         assert not watch.await_quiet(0.7)
+        assert not watch.await_quiet(0.01), "too short to see anything"
         assert time.perf_counter() - begun < 2
         os.kill(neighbour.pid, 0)  # it lives
 
