@@ -27,9 +27,10 @@ alone: $(INSTALLED)
 	$(BIN)/python -m pytest -m "machine and alone" || { [ $$? -eq 1 ] && \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "machine and alone"; }
 
-# Where there is no Docker, cluster, PostgreSQL, browser or Go, what needs it is skipped and says what to start. These wait, too.
+# Where there is no Docker, cluster, PostgreSQL, browser or Go, what needs it is skipped and says what to start. One after the
+# other: the longest are all of one cluster, and two at a time gained two minutes. What fails is run once more, which decides.
 engines: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m engine || { [ $$? -eq 1 ] && \
+	$(BIN)/python -m pytest -m engine || { [ $$? -eq 1 ] && \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m engine; }
 
 lint: $(INSTALLED)
