@@ -28,7 +28,7 @@ alone: $(INSTALLED)
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "machine and alone"; }
 
 # Where there is no Docker, cluster, PostgreSQL, browser or Go, what needs it is skipped and says what to start. One after the
-# other: the longest are all of one cluster, and two at a time gained two minutes. What fails is run once more, which decides.
+# other: the longest are all of one cluster, and two at a time gained three minutes. What fails is run once more, which decides.
 engines: $(INSTALLED)
 	$(BIN)/python -m pytest -m engine || { [ $$? -eq 1 ] && \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m engine; }
