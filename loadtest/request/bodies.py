@@ -45,10 +45,12 @@ def read_bodies(request: RequestPlan) -> list[Body]:
 
 def read_others(request: RequestPlan) -> list[list[Body]]:
     """The bodies of each of the other requests, in their order."""
-    return [
-        read_bodies(request.model_copy(update={"body": one.body, "dataset": one.dataset, "others": ()}))
-        for one in request.others
-    ]
+    found = []
+    for one in request.others:
+        own = request.model_copy(update={"body": one.body, "dataset": one.dataset, "file": None, "others": ()})
+        # The type of the request's own bodies, which are files perhaps, is not that of these.
+        found.append([Body(body.content, body.content_type or "application/json") for body in read_bodies(own)])
+    return found
 
 
 def _lines(path: Path) -> Iterator[Body]:

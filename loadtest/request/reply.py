@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Reply:
     """`failure` says in a user's words what went wrong, None where the answer was good.
 
-    A streamed answer also says when its tokens came, in seconds after the request was sent, and the `gaps_s` between
+    A streamed answer also says when its tokens came, in seconds after the request was begun, and the `gaps_s` between
     them; `tokens` counts them, `input_tokens` those of the prompt (0: the server did not say).
     """
 

@@ -25,8 +25,8 @@ class Lines(Protocol):
         """The next line with its end; empty when there are no more."""
 
 
-def read_stream(answer: Lines, sent: float) -> Reply:
-    """Reads to the end; times are seconds after `sent`."""
+def read_stream(answer: Lines, begun: float) -> Reply:
+    """Reads to the end; times are seconds after `begun`."""
     first = last = None
     gaps = array("f")
     tokens, ended, counted, prompt = 0, False, None, 0
@@ -45,7 +45,7 @@ def read_stream(answer: Lines, sent: float) -> Reply:
         counted = _usage(event, "completion_tokens") or counted
         prompt = _usage(event, "prompt_tokens") or prompt
         if pieces:
-            now = time.perf_counter() - sent
+            now = time.perf_counter() - begun
             if last is None:
                 first = now
             else:

@@ -34,11 +34,16 @@ class Api:
     url: str
     asked: list[Request] = field(default_factory=list)
     token: str | None = None
+    slow_s: float = 0.0
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     api: Api
+
+    def setup(self) -> None:
+        time.sleep(self.api.slow_s)  # before the handshake of TLS
+        super().setup()
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
@@ -111,15 +116,19 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(certificate: Path | None = None, port: int = 0, token: str | None = None) -> Iterator[Api]:
-    """With `certificate`, a PEM file with its key, it speaks TLS; with `token` it asks for that."""
+def serving(
+    certificate: Path | None = None, port: int = 0, token: str | None = None, slow_s: float = 0.0
+) -> Iterator[Api]:
+    """With `certificate`, a PEM file with its key, it speaks TLS; with `token` it asks for that. It looks at a new
+    connection after `slow_s`.
+    """
     server = _Server(("127.0.0.1", port), _Handler)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     scheme = "http" if certificate is None else "https"
-    api = Api(f"{scheme}://127.0.0.1:{server.server_address[1]}", token=token)
+    api = Api(f"{scheme}://127.0.0.1:{server.server_address[1]}", token=token, slow_s=slow_s)
     server.RequestHandlerClass = type("Handler", (_Handler,), {"api": api})
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -89,6 +89,14 @@ def test_a_bundle_takes_the_files_of_other_requests_along(tmp_path: Path) -> Non
     assert Path(other.dataset or "").read_text(encoding="utf-8") == '{"b": 1}\n'
 
 
+def test_other_requests_have_bodies_of_their_own_beside_a_file(api: Api, tmp_path: Path) -> None:
+    picture = tmp_path / "a.jpg"
+    picture.write_bytes(b"\xff\xd8")
+    asked = sent(api, 40, path="/a", file=str(picture), others=(OtherRequest(path="/b", share=0.5, body='{"b": 1}'),))
+    seen = {(one.path, one.body, one.headers["content-type"]) for one in asked}
+    assert seen == {("/a", b"\xff\xd8", "image/jpeg"), ("/b", b'{"b": 1}', "application/json")}
+
+
 @pytest.mark.parametrize(
     ("others", "said"),
     [
@@ -280,6 +288,15 @@ def test_a_certificate_is_checked_unless_told_otherwise(certificate: Path) -> No
         assert refused.failure == "TLS error: self-signed certificate"
         assert send(secure, ca_file=str(certificate)) == [Reply()]
         assert send(secure, verify_tls=False) == [Reply()]
+
+
+@pytest.mark.usefixtures("needs_machine")
+def test_the_first_token_comes_after_the_connection_is_made(certificate: Path) -> None:
+    """A busy server's handshakes wait for it as its answers do, and so do users."""
+    with serving(certificate, slow_s=0.3) as secure:
+        (reply,) = send(secure, path="/stream", stream="openai", verify_tls=False)
+    assert reply.failure is None
+    assert reply.first_token_s == pytest.approx(0.3 + FIRST_S, abs=0.1)
 
 
 def test_plain_http_where_tls_is_expected_is_an_error(api: Api) -> None:
