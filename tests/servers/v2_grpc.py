@@ -1,6 +1,6 @@
 """A real server of the V2 protocol over gRPC, with the messages of Triton's own client: it answers with the sum.
 
-A request for another model, or of another shape, is refused as real servers refuse it.
+A request for another model, or of another shape, is refused as real servers refuse it; the queue of version 9 is full.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ class Sums(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 (the protocol's name)
         if request.model_name != "sums":
             context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model_name}")
+        if request.model_version == "9":
+            context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
         [tensor] = request.inputs
         values = np.frombuffer(request.raw_input_contents[0], dtype="<f4")
         if tensor.datatype != "FP32" or list(tensor.shape) != [1, 4] or len(values) != 4:

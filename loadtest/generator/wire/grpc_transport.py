@@ -18,7 +18,6 @@ from loadtest.request.reply import GOOD, Reply
 from loadtest.request.v2 import METHOD, infer_request
 
 _LARGEST = 256 << 20  # bytes of a message; the library's own limit is 4 MiB
-_KINDS = {grpc.StatusCode.DEADLINE_EXCEEDED: "timeout", grpc.StatusCode.UNAVAILABLE: "connection refused"}
 
 
 class GrpcTransport:
@@ -49,8 +48,7 @@ class GrpcTransport:
         try:
             call.result()
         except grpc.RpcError as error:
-            code = error.code()
-            return Reply(_KINDS.get(code, f"grpc {code.name.lower().replace('_', ' ')}"))
+            return Reply(_kind(error.code(), error.details() or ""))
         finally:
             call.cancel()  # where somebody gave up waiting; it does nothing to a call that is over
         return GOOD
@@ -58,3 +56,14 @@ class GrpcTransport:
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
+
+
+def _kind(code: grpc.StatusCode, details: str) -> str:
+    """How a call failed. That a server is unavailable says the library of one that it cannot reach, and a server of
+    itself, as one does whose queue is full: then its words are quoted.
+    """
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "timeout"
+    if code is not grpc.StatusCode.UNAVAILABLE:
+        return f"grpc {code.name.lower().replace('_', ' ')}"
+    return "connection refused" if "connect" in details.lower() else f"grpc unavailable: {details}"[:80]

@@ -119,6 +119,14 @@ def test_a_server_that_refuses_is_quoted_by_its_status(url: str) -> None:
     assert "grpc not found" in found.reason
 
 
+def test_a_server_that_says_that_it_is_unavailable_is_quoted(url: str) -> None:
+    other = RequestPlan(protocol="v2-grpc", path="/v2/models/sums/versions/9/infer", body=json.dumps(BODY))
+    with LoadGenerator() as generator:
+        found = generator.measure(plan(url, request=other), lambda _: None)
+    assert found.outcome == "infeasible"
+    assert "grpc unavailable: Exceeds maximum queue size" in found.reason
+
+
 @pytest.mark.usefixtures("needs_machine")
 def test_nobody_at_the_port_is_refused() -> None:
     with LoadGenerator() as generator:
