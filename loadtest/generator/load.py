@@ -19,6 +19,7 @@ from loadtest.generator.stalls import Stall, StallWatch
 from loadtest.request.reply import Send
 from loadtest.request.request_log import RequestLog
 
+_MAX_ROOM = 1_000_000  # requests, for which room is made before they come: a closed loop's rate is a guess
 _FAILED_PAUSE_S = 0.02  # a closed loop against a server that refuses would spin
 
 
@@ -107,7 +108,7 @@ class LocalLoad:
 
     def start(self, asked: LoadSegment) -> float:
         """See `Load`. The schedule starts now."""
-        size = int(1.5 * asked.rate_qps * asked.longest_s / self._parts) + 1000
+        size = int(min(_MAX_ROOM, 1.5 * asked.rate_qps * asked.longest_s / self._parts)) + 1000
         self._sent, self._in_flight = RequestLog(size, streaming=self._streaming), Group()
         self._begun = _Spent.so_far()
         self._stalls = StallWatch(self._tolerance_s)

@@ -116,7 +116,8 @@ def despite_neighbours(measurement: Measurement, allowed: float) -> Measurement:
     )
     update: dict[str, Any] = {"outcome": "measured", "reason": "", "client_limited": True}
     update |= {"p50_ms": best.p50_ms, "p95_ms": best.p95_ms, "p99_ms": best.p99_ms}
-    update["error_rate"] = best.errors / best.requests
+    update |= {"error_rate": best.errors / best.requests, "best_qps": best.rate_qps, "best_requests": best.requests}
+    update |= {"streaming": best.streaming, "tokens": best.tokens}
     update |= {"certainty": "uncertain", "at_least_qps": capacity.low, "at_most_qps": capacity.high}
     return measurement.model_copy(update={**update, "capacity_qps": capacity})
 

@@ -44,8 +44,13 @@ def read_sizes(path: Path, lengths: Callable[[Sequence[str]], list[int]] = count
     head = text.lstrip()[:1]
     if head == "[":
         found = _counted(list(_sharegpt(path, text)), lengths)
+    elif head == "{":
+        found = list(_lines(path, text))
     else:
-        found = list(_lines(path, text) if head == "{" else _table(path, text))
+        try:
+            found = list(_table(path, text))
+        except csv.Error as error:
+            raise PlanError(f"{shown(path)}: {error}; is a quote left open?") from error
     if not found:
         raise PlanError(f"{shown(path)} has no request with tokens in and out")
     return found

@@ -560,6 +560,7 @@ def test_what_held_although_the_generator_was_held_up_is_a_lower_bound() -> None
     assert found.outcome == "measured"
     assert found.client_limited
     assert found.p50_ms == 5.0
+    assert (found.best_qps, found.best_requests) == (60, probes[1].requests)
     assert gain_of(0.9 / 1.4) * 120 > 300  # half a core answers 100/s: the whole one, in larger batches, 300 at most
     assert found.capacity_qps == Interval(value=60, low=40, high=300)
     for invalid in (probes[:1], ()):  # no rate held: what it answered in bursts is no capacity

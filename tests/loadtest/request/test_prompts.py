@@ -140,6 +140,7 @@ def test_texts_are_counted_in_the_models_tokens(tmp_path: Path, tokenizer: str) 
     ("input_tokens,output_tokens\n1\n", ":2: '1' and '' are no numbers"),
     ("input_tokens,output_tokens\n-1,2\n", ":2: -1 and 2"),
     ("input_tokens,output_tokens\ninf,2\n", ":2: 'inf' and '2'"),
+    ("input_tokens,output_tokens\n" + '"' + "x" * 200_000, "is a quote left open"),
     ('{"input_length": 1}\n', ":1: needs JSON"),
     ("[1]", "entry 1 has no list"),
     ("[", "is not JSON"),
