@@ -63,7 +63,7 @@ def main() -> int:
             answers.flush()
 
         if asked.bundle is None:
-            return _serve(parent, write, sys.stdin.read)
+            return _serve(parent, write, _stdin)
         with tempfile.TemporaryDirectory() as folder:
             return _serve(parent, write, lambda: unpack(asked.bundle, Path(folder)))
 
@@ -116,6 +116,14 @@ def _answers() -> Iterator[IO[str]]:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         yield answers
+
+
+def _stdin() -> str:
+    """JSON is UTF-8, whatever this machine's locale is."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PlanError("the plan is not UTF-8") from error
 
 
 def _read_plan(text: str) -> LoadPlan | JointPlan:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from loadtest.plan import Answer, JointPlan, LoadPlan, Measurement, Progress
 
 _LINE: TypeAdapter[Progress | Answer] = TypeAdapter(Progress | Answer)
+_OURS = '{"event":'
 _STOP_S = 2.0
 _CHECK_S = 60.0
 _OVERTIME_S = 30.0  # a generator that is this late hangs, whatever it promised
@@ -71,7 +72,7 @@ def read_log(lines: Iterable[str], on_progress: Callable[[Progress], Any]) -> Me
 
     def answers() -> Iterator[str]:
         for line in lines:
-            if line.startswith("{"):
+            if line.startswith(_OURS):  # what a locustfile prints may begin with a bracket, too
                 yield line
             elif line.strip():
                 said.append(line)
@@ -98,7 +99,7 @@ class LoadGenerator:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            text=True,
+            encoding="utf-8",
             start_new_session=True,
         )
         return self
@@ -128,7 +129,7 @@ class LoadGenerator:
         """
         process = self._running()
         # Nothing that it writes is awaited for ever: killing it ends the loop below.
-        watchdog = threading.Timer(plan.max_s + _OVERTIME_S, process.kill)
+        watchdog = threading.Timer(plan.longest_s + _OVERTIME_S, process.kill)
         watchdog.daemon = True
         watchdog.start()
         try:

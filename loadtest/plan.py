@@ -26,6 +26,7 @@ Certainty = Literal["sure", "uncertain"]
 
 
 ONE_LAUNCH = "This launch by itself"  # begins a note that speaks of one launch, and of no other
+_STAGE_S = 15.0  # a stage's lone requests, and a crowd of them that is awaited
 TOO_SHORT = "too short to tell"  # how the reason of a measurement begins that had no time for an answer
 
 
@@ -144,7 +145,12 @@ class LoadPlan(Document):
     remote_workers: int = Field(default=0, ge=0, le=256)
     listen: str = Field(default="127.0.0.1:0", pattern=r"^[^:/ ]+:\d+$")
     stages: tuple[Stage, ...] = Field(default=(), description="services behind this one, whose times are measured too")
-    stages_s: float = Field(default=10.0, gt=0, description="at most, for the times of the stages, after max_s")
+    stages_s: float = Field(default=10.0, gt=0, description="at most, for the stages under load, after max_s")
+
+    @property
+    def longest_s(self) -> float:
+        """The seconds that all of it takes at most, about: the stages come after `max_s`."""
+        return self.max_s + (self.stages_s + _STAGE_S * len(self.plans) if self.stages else 0.0)
 
     @property
     def plans(self) -> tuple[LoadPlan, ...]:
@@ -211,6 +217,11 @@ class JointPlan(Document):
     precision: float = Field(default=0.03, gt=0, lt=1)
     cores: tuple[int, ...] = ()
     shares_cores: bool = False
+
+    @property
+    def longest_s(self) -> float:
+        """The seconds that all of it takes at most, about."""
+        return self.max_s
 
     @property
     def plans(self) -> tuple[LoadPlan, ...]:
@@ -379,7 +390,7 @@ class Answer(Document):
 def read_plan(text: str) -> LoadPlan | JointPlan:
     """Reads a plan from JSON; one with `targets` is a joint plan. Raises pydantic's ValidationError."""
     kind: type[LoadPlan | JointPlan] = LoadPlan
-    with contextlib.suppress(ValueError):  # what is no JSON is said below
+    with contextlib.suppress(ValueError, RecursionError):  # what is no JSON is said below
         found = json.loads(text)
         kind = JointPlan if isinstance(found, dict) and "targets" in found else LoadPlan
     return kind.model_validate_json(text)

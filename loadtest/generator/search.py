@@ -16,7 +16,7 @@ from loadtest.generator.quiet import Quiet, QuietProber
 from loadtest.generator.reporter import ProgressReporter
 from loadtest.generator.warmup import WarmUp, warm_up
 from loadtest.judge import network
-from loadtest.judge.burst import BurstResult, longest_s, next_users
+from loadtest.judge.burst import BurstResult, crowd_after, longest_s, next_users, telling
 from loadtest.judge.capacity import CapacityResult, Prober, digits, missed_by
 from loadtest.judge.changed import changed
 from loadtest.judge.features import ARRIVALS, Query
@@ -31,6 +31,7 @@ from loadtest.slo import LatencyLimit
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _CLOSED_S = 30.0
 _SLOW_QPS = 1.0
+_ANSWERS = 3.0  # lone ones: as long as a whole answer may take where only the times of its tokens are limited
 _EDGE = 0.85  # of what it can do: where a server's limit usually is, as long as nothing is known
 
 
@@ -73,13 +74,14 @@ def refusal(plan: LoadPlan, warm: WarmUp, disturbed: Neighbours | None) -> str:
 def saturate(endpoint: ServerUnderTest, base_s: float) -> list[BurstResult]:
     """Closed-loop bursts that show about the most that a server can do whose lone requests take `base_s`."""
     plan = endpoint.plan
-    limit_s = max(limit.limit_ms for limit in plan.slo.latency) / 1e3
+    whole = any("latency" in (limit.metric, *limit.good_ms) for limit in plan.slo.latency)
+    answer_s = max(limit.limit_ms for limit in plan.slo.latency) / 1e3 + (0.0 if whole else _ANSWERS * base_s)
     found: list[BurstResult] = []
-    while (users := next_users(found, limit_s)) is not None:
-        endpoint.recover(base_s, min(2 * limit_s, endpoint.remaining_s() / 8))
+    while (users := next_users(found, answer_s) or crowd_after(found, plan.max_s)) is not None:
+        endpoint.recover(base_s, min(2 * answer_s, endpoint.remaining_s() / 8))
         found.append(endpoint.burst(users, longest_s(plan.max_s, base_s)))
         endpoint.reporter.moved("warmup")
-    return found
+    return telling(found)
 
 
 def _queries(plan: LoadPlan) -> list[Query]:
@@ -160,6 +162,8 @@ def _notes(plan: LoadPlan, found: CapacityResult, warm: WarmUp) -> list[str]:
     notes = []
     if not warm.settled:
         notes.append(f"Latency or throughput had not settled when {plan.max_warmup_s:g} s of warm-up were over.")
+    if (lost := len(plan.rates_qps) - len(found.probes)) > 0:
+        notes.append(f"{lost} of {len(plan.rates_qps)} rates were not tried: max_s was over.")
     if plan.shares_cores:
         notes.append("The load generator shared CPU cores with the server, so the capacity may be understated.")
     if plan.request.stream and any(probe.tokens_per_s and not probe.streaming for probe in found.probes):

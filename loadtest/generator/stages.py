@@ -57,7 +57,7 @@ def with_stage_times(
     capacity = measurement.capacity_qps
     if not plan.stages or capacity is None:
         return measurement
-    rate_qps = _LOADED * capacity.value
+    begun, rate_qps = time.perf_counter(), _LOADED * capacity.value
     each_qps = _EXTRA * rate_qps / len(plan.stages)
     length_s = min(max(_MIN_S, _WANTED / each_qps), plan.stages_s)
     lone_ms = []
@@ -76,7 +76,8 @@ def with_stage_times(
         saturated_qps = _saturated(endpoint, min(_MAX_USERS, max(_MIN_USERS, users)))
         stages.append(_times(name, lone, one, entry).model_copy(update={"saturated_qps": saturated_qps}))
         reporter.moved("probe", rate_qps)
-    return measurement.model_copy(update={"stages": tuple(stages), "stages_qps": rate_qps})
+    load_s = measurement.load_s + time.perf_counter() - begun
+    return measurement.model_copy(update={"stages": tuple(stages), "stages_qps": rate_qps, "load_s": load_s})
 
 
 def _loaded(

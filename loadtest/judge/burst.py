@@ -7,6 +7,7 @@ steps of a batch lie above and below it alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,9 @@ _STEEPEST = 3.0  # of what ended over the whole time: two batches alone make a l
 _ROUNDS, _MIN_AFTER = 2.5, 16  # how often each user is answered, and how many answers follow the first round
 _MIN_S, _USUAL_SHARE, _MAX_SHARE = 0.5, 0.07, 0.12  # of the time of the whole search
 _CYCLES = 10  # lone requests, that a burst may take where the server is slow
+# While more users are answered nearly as often each, so many times as many follow, in so many bursts at most.
+_CROWD, _MAX_CROWDS, _ALIKE = 4, 3, 0.75
+_CROWDS_SHARE = 0.25  # of the time of the whole search, after which no such burst begins
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,25 @@ def next_users(bursts: list[BurstResult], limit_s: float) -> int | None:
         return int(min(MAX_USERS, max(MIN_USERS, round(_CROWDED * found[0] * limit_s))))
     grows = len(bursts) < MAX_BURSTS and found[-1] > _GROWS * found[-2]
     return min(MAX_USERS, 2 * bursts[-1].users) if grows and bursts[-1].users < MAX_USERS else None
+
+
+def crowd_after(bursts: Sequence[BurstResult], max_s: float) -> int | None:
+    """With how many users one burst more follows those of `next_users` in a search of that length, or None.
+
+    A server that answered twice as many users nearly twice as often has not shown yet what it can do: it works on
+    hundreds of requests at once, as an engine of a language model does, or a service that waits for another one.
+    """
+    spent_s = sum(burst.duration_s for burst in bursts)
+    if not MAX_BURSTS <= len(bursts) < MAX_BURSTS + _MAX_CROWDS or spent_s > _CROWDS_SHARE * max_s:
+        return None
+    before, last = ((burst.throughput_qps or 0.0) / burst.users for burst in bursts[-2:])
+    goes_on = last >= _ALIKE * before and bursts[-1].users < MAX_USERS
+    return min(MAX_USERS, _CROWD * bursts[-1].users) if goes_on else None
+
+
+def telling(bursts: Sequence[BurstResult]) -> list[BurstResult]:
+    """The first one and the last ones, as many as the network was trained with."""
+    return [*bursts[:1], *bursts[1:][1 - MAX_BURSTS :]]
 
 
 def _slope(done_s: Floats, users: int, duration_s: float) -> float | None:

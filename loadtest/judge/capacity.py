@@ -20,7 +20,7 @@ from loadtest.figures import Interval
 from loadtest.judge.features import Requests
 from loadtest.judge.verdict import Evidence, Failures, judge
 from loadtest.judge.widening import possible_gain
-from loadtest.plan import Certainty, Outcome, Probe, Verdict
+from loadtest.plan import TOO_SHORT, Certainty, Outcome, Probe, Verdict
 
 _MIN_PROBE_S, _LONGEST_PROBE_S = 1.5, 6.0
 _BRACKETING, _LATER_SHARE = 3, 0.4  # after so many probes they get longer: this share of the time that is left
@@ -273,8 +273,7 @@ class CapacitySearch:
             slowest = min(valid, key=lambda found: found.missed_below_qps, default=None)
             if slowest is not None and slowest.missed_below_qps <= _HOPELESS_SHARE * self.saturated_qps:
                 return self._found("infeasible", reason=missed_by(slowest))
-            why = "the load generator itself was too slow" if self._client_limited else _nothing_held(valid)
-            return self._found("invalid", reason=why)
+            return self._found("invalid", reason=why_not(self._probes, client_limited=self._client_limited))
         low, value, high = posterior.quantile(0.025, 0.5, 0.975)
         fastest = max(found.probe.rate_qps for found in held)
         if not any(found.probe.rate_qps >= value and not found.holds for found in valid):
@@ -304,13 +303,17 @@ class CapacitySearch:
         )  # fmt: skip
 
 
-def _nothing_held(valid: list[Probed]) -> str:
+def why_not(probes: Sequence[Probed], *, client_limited: bool) -> str:
+    """Why no rate was seen to hold, and none so low that the server is to blame."""
+    if client_limited:
+        return f"{TOO_SHORT}: no rate was seen to hold; the load generator itself was too slow"
+    valid = [found for found in probes if found.verdict != "invalid"]
     slowest = min(valid, key=lambda found: found.probe.rate_qps, default=None)
-    if slowest is None:
-        return "the time was over before the first probe"
-    if slowest.probe.requests < _MIN_REQUESTS:
-        return f"too little time for so slow a server: {missed_by(slowest)}"
-    return f"no rate held; {missed_by(slowest)}"
+    if slowest is not None:
+        return f"{TOO_SHORT}: no rate was seen to hold; {missed_by(slowest)}"
+    if probes:
+        return f"{TOO_SHORT}: no probe counted, the last because {probes[-1].probe.reason}"
+    return f"{TOO_SHORT}: the time was over before the first probe"
 
 
 def digits(value: float) -> str:

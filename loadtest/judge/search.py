@@ -7,15 +7,15 @@ word is a probe a little below the capacity.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from loadtest.figures import Interval
-from loadtest.judge.capacity import CapacityResult, OpinionatedProber, Probed, missed_by
+from loadtest.judge.capacity import CapacityResult, OpinionatedProber, Probed, missed_by, why_not
 from loadtest.judge.inference import SURE, ServerPosterior
 from loadtest.judge.widening import VAGUE, possible_gain, raised
-from loadtest.plan import TOO_SHORT, Outcome, Probe
+from loadtest.plan import Outcome, Probe
 
+_MOST_SHARE = 2.0  # of the bursts' throughput: a rate asked for that is far beyond it is missed there already
 _LOWEST_SHARE = 1 / 40  # of the bursts' throughput; what misses there misses everywhere
 _HOPELESS_SHARE = 0.2  # a sure miss below this share of it, with nothing that held, is the server's fault
 _MIN_PROBE_S, _MIN_REQUESTS = 1.5, 30
@@ -60,7 +60,7 @@ class ServerSearch:
 
     def run(self) -> CapacityResult:
         """Probe until the capacity is known as well as asked for, or the time is over."""
-        rate = self.first_rate_qps or _beside(self.posterior, _FIRST)
+        rate = min(self.first_rate_qps or _beside(self.posterior, _FIRST), _MOST_SHARE * self.posterior.scale_qps)
         while self.prober.remaining_s() > self._min_s:
             found = self._probe(rate)
             if found.verdict == "invalid":
@@ -126,6 +126,8 @@ class ServerSearch:
         """The first rate is missed: by its own probe, or by all of them together."""
         if self.first_rate_qps is None:
             return False
+        if _held(found) and self.first_rate_qps > _MOST_SHARE * self.posterior.scale_qps:
+            return False  # it can do more than the bursts say, and nothing is known of rates so far above them
         quiet_qps = self.first_rate_qps / possible_gain(one.probe for one in self._probes)
         at_once = len(self._valid()) == 1 and found.missed_below_qps <= self.first_rate_qps
         return at_once or self.posterior.below(quiet_qps) > SURE
@@ -161,7 +163,7 @@ class ServerSearch:
             slowest = min(valid, key=lambda found: found.missed_below_qps, default=None)
             if slowest is not None and slowest.missed_below_qps <= _HOPELESS_SHARE * self.posterior.scale_qps:
                 return self._found("infeasible", reason=missed_by(slowest))
-            return self._found("invalid", reason=_why_not(self._probes, client_limited=self._client_limited))
+            return self._found("invalid", reason=why_not(self._probes, client_limited=self._client_limited))
         low, value, high = self.posterior.quantile(0.025, 0.5, 0.975)
         fastest = max(found.probe.rate_qps for found in held)
         if self._client_limited and len(held) == len(valid):
@@ -201,16 +203,3 @@ def _beside(posterior: ServerPosterior, share: float) -> float:
     """That quantile of the capacity, but near its middle: far from it a probe is decided and says little."""
     middle, rate = posterior.quantile(0.5, share)
     return min(max(rate, middle / _FURTHEST), middle * _FURTHEST)
-
-
-def _why_not(probes: Sequence[Probed], *, client_limited: bool) -> str:
-    """Why no rate was seen to hold, and none so low that the server is to blame."""
-    if client_limited:
-        return f"{TOO_SHORT}: no rate was seen to hold; the load generator itself was too slow"
-    valid = [found for found in probes if found.verdict != "invalid"]
-    slowest = min(valid, key=lambda found: found.probe.rate_qps, default=None)
-    if slowest is not None:
-        return f"{TOO_SHORT}: no rate was seen to hold; {missed_by(slowest)}"
-    if probes:
-        return f"{TOO_SHORT}: no probe counted, the last because {probes[-1].probe.reason}"
-    return f"{TOO_SHORT}: the time was over before the first probe"

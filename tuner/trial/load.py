@@ -18,6 +18,7 @@ from loadtest import (
     Probe,
     Progress,
     Target,
+    WrongLocustfile,
     pack,
     read_log,
     variables,
@@ -111,7 +112,7 @@ def _measured_beside(job: TrialJob, places: Sequence[InClusterLoad]) -> Measurem
     secrets = {name for server in job.servers for name in variables(server.source.plan.auth)}
     try:
         program = Program(
-            "loadtest", ("--bundle", "{bundle}"), pack(plan), tuple(sorted(secrets)), plan.max_s + _OVERTIME_S
+            "loadtest", ("--bundle", "{bundle}"), pack(plan), tuple(sorted(secrets)), plan.longest_s + _OVERTIME_S
         )
     except PlanError as error:
         raise LoadTestError(str(error)) from error
@@ -122,7 +123,11 @@ def _measured_beside(job: TrialJob, places: Sequence[InClusterLoad]) -> Measurem
 
     lines = places[0].run(program, go_on)
     with closing(lines):  # type: ignore[type-var]  # a generator
-        measurement = read_log(lines, lambda progress: _report(job, progress))
+        try:
+            measurement = read_log(lines, lambda progress: _report(job, progress))
+        except WrongLocustfile as error:
+            # It was loaded here before the first launch: there it lacks a module or a file that lies beside it.
+            raise LoadJobUnavailable(str(error)) from error
     if measurement.base_latency_ms is None:
         # It has answered us: either it fails everybody now, which is seen from here too, or a network is between.
         raise LoadJobUnavailable(measurement.reason)

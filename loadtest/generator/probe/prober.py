@@ -126,7 +126,7 @@ class OpenLoopProber:
         left = max(0.0, self.remaining_s())
         if endpoint.probes:
             endpoint.reporter.moved("drain")
-        backlog_s = _BACKLOG_LIMITS * self._criteria.longest_s
+        backlog_s = _BACKLOG_LIMITS * self._criteria.memory_s
         max_wait_s = min(max(_DRAIN_S, backlog_s), left / 3) if endpoint.must_recover else min(self.wait_s + 0.2, left)
         endpoint.load.drain(max_wait_s)
         endpoint.recover(base_s, min(max(_RECOVER_S, backlog_s), left / 4))

@@ -17,7 +17,18 @@ from typing import Any
 import psutil
 import pytest
 
-from loadtest import LatencyLimit, LoadGenerator, LoadPlan, LoadTestError, Measurement, Progress, RequestPlan, Slo
+from loadtest import (
+    LatencyLimit,
+    LoadGenerator,
+    LoadPlan,
+    LoadTestError,
+    Measurement,
+    Progress,
+    RequestPlan,
+    Slo,
+    Stage,
+    read_log,
+)
 from tests.conftest import SERVER
 
 pytestmark = pytest.mark.usefixtures("needs_machine")
@@ -75,6 +86,16 @@ def test_a_first_rate_that_cannot_be_held_prunes() -> None:
     assert found.bound_qps == 100
     assert found.saturated_qps == pytest.approx(50, rel=0.3)
     assert found.load_s < 6
+
+
+def test_a_server_that_works_on_a_hundred_requests_at_once_is_not_understated() -> None:
+    """150 servers of 400 ms: 375 requests/s at most. Bursts of up to 30 users are answered 75 times a second."""
+    with serving(service_ms=400, workers=150) as url:
+        found = measure(plan(url, 500, max_s=30, first_rate_qps=240))
+    assert found.outcome == "measured", found.reason
+    assert found.saturated_qps == pytest.approx(375, rel=0.3)
+    assert found.capacity_qps is not None
+    assert 240 < found.capacity_qps.value < 400
 
 
 def test_a_server_too_slow_even_alone_is_infeasible_at_once() -> None:
@@ -136,6 +157,7 @@ def run(document: str) -> tuple[int, dict[str, Any]]:
     [
         ("", "the plan"),
         ("{", "the plan"),
+        ("[" * 100_000, "the plan"),
         ('{"url": "http://127.0.0.1:1"}', "request"),
         (plan("http://127.0.0.1:1").model_dump_json().replace('"max_s":12.0', '"max_s":-1'), "max_s"),
         (plan("http://127.0.0.1:1").model_dump_json().replace('"seed"', '"sede"'), "sede"),
@@ -175,3 +197,45 @@ def test_the_generator_ends_when_its_caller_is_killed() -> None:
         os.kill(caller.pid, signal.SIGKILL)
         caller.communicate()
         generator.wait(timeout=5)
+
+
+def test_a_plan_is_utf_8_in_any_locale() -> None:
+    asked = plan("http://127.0.0.1:1").model_copy(update={"request": RequestPlan(dataset="/nowhere/日本")})
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "loadtest"], input=asked.model_dump_json().encode(), capture_output=True,
+        check=False, timeout=60, env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert "/nowhere/日本" in json.loads(done.stdout.splitlines()[-1])["error"]
+
+
+def test_rates_that_there_was_no_time_for_are_said() -> None:
+    with serving(service_ms=2) as url:
+        found = measure(plan(url, rates_qps=(20, 30, 40), rate_s=4, max_s=8))
+    assert len(found.probes) < 3
+    assert f"{3 - len(found.probes)} of 3 rates were not tried: max_s was over." in found.notes
+
+
+def test_what_a_locustfile_prints_is_no_answer() -> None:
+    lines = ["{'id': 7}", '{"id": 7}', '{"event":"progress","phase":"probe","elapsed_s":1,"fraction":0.5}']
+    seen: list[Progress] = []
+    with pytest.raises(LoadTestError, match="too bad"):
+        read_log([*lines, '{"event":"answer","measurement":null,"error":"too bad"}'], seen.append)
+    assert len(seen) == 1
+
+
+def test_a_chains_stages_come_after_the_search_and_are_waited_for() -> None:
+    alone = plan("http://127.0.0.1:1", max_s=40)
+    stages = tuple(Stage(name=f"s{number}", plan=alone) for number in range(5))
+    assert alone.longest_s == 40
+    # Each of six endpoints: 2 s of lone requests, 1.5 s of a crowd and 5 s at most until that is answered.
+    assert alone.model_copy(update={"stages": stages, "stages_s": 20}).longest_s > 40 + 20 + 6 * 8.5
+
+
+def test_the_time_of_stages_is_a_part_of_the_loads() -> None:
+    """What was used at a rate is looked up by when that was, counted back from the load's end."""
+    with serving(service_ms=5) as url:
+        stages = (Stage(name="second", plan=plan(url, 200)),)
+        found = measure(plan(url, 200, max_s=15, stages=stages, stages_s=4))
+    assert [one.name for one in found.stages] == ["", "second"]
+    searched_s = max(one.started_s + one.duration_s for one in found.probes) - found.load_started_s
+    assert found.load_s > searched_s + 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loadtest.judge.burst import BurstResult, burst_is_over, longest_s, next_users
+from loadtest.judge.burst import BurstResult, burst_is_over, crowd_after, longest_s, next_users, telling
 
 
 def batches(users: int, batch: int, takes_s: float, duration_s: float) -> BurstResult:
@@ -64,3 +64,21 @@ def test_more_users_follow_while_the_server_gets_faster() -> None:
     assert next_users([slow, fast], 0.1) == 24
     assert next_users([slow, fast, faster], 0.1) is None
     assert next_users([fast, faster], 0.1) is None
+
+
+def test_a_crowd_follows_while_users_are_answered_as_often_each() -> None:
+    """A server that works on everything at once shows in no burst of 30 users what it can do."""
+
+    def asked(*throughput_qps: float, seconds: float = 1.2) -> list[BurstResult]:
+        users = (8, 15, 30, 120, 480)
+        return [BurstResult(one, seconds, np.zeros(1), 0, qps) for one, qps in zip(users, throughput_qps, strict=False)]
+
+    assert crowd_after(asked(20, 38, 75), 60) == 120
+    assert crowd_after(asked(20, 38, 75, 300), 60) == 480
+    assert crowd_after(asked(20, 38, 75, 300, 1200), 60) == 512
+    assert crowd_after(asked(20, 38, 75, 180), 60) is None  # each is answered more rarely: that is about all
+    assert crowd_after(asked(20, 38, 50), 60) is None
+    assert crowd_after(asked(20, 38), 60) is None  # `next_users` decides
+    assert crowd_after(asked(20, 38, 75, seconds=6), 60) is None  # no time
+    assert [one.users for one in telling(asked(20, 38, 75, 300, 1200))] == [8, 120, 480]
+    assert [one.users for one in telling(asked(20, 38))] == [8, 15]

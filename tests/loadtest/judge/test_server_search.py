@@ -87,6 +87,15 @@ def test_a_rate_far_above_capacity_prunes_at_once() -> None:
         assert found.probes[0].duration_s < 4
 
 
+def test_a_rate_that_no_generator_can_send_prunes_by_one_that_it_can() -> None:
+    """The dearest configuration may have to hold a thousand times what the cheapest does."""
+    one = setting()
+    found = one.search(first=1000 * truth("M/D/1"))
+    assert found.outcome == "pruned"
+    assert found.bound_qps == 1000 * truth("M/D/1")
+    assert [probe.rate_qps for probe in found.probes] == [pytest.approx(2 * one.posterior.scale_qps)]
+
+
 def test_a_rate_far_below_capacity_is_never_pruned() -> None:
     for seed in range(8):
         found = setting(seed=seed).search(first=0.7 * truth("M/D/1"))
