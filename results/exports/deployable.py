@@ -17,6 +17,12 @@ _VALLEY = 5  # the peak is so many times the least traffic that replicas are kep
 _ROOM = 1.5  # for traffic above what was planned
 
 
+def kubernetes_name(service: str) -> str:
+    """A service's name as Kubernetes takes it: lower case, digits and dashes, at most 50 characters."""
+    found = re.sub(r"[^a-z0-9]+", "-", service.lower()).strip("-")[:48].strip("-") or "service"
+    return found if found[0].isalpha() else f"s-{found}"  # a Service's name begins with a letter
+
+
 @dataclass(frozen=True)
 class DeployedProgram:
     """What runs: `files` are rendered, by their path under `files_folder`; `secrets` names variables whose values only
@@ -98,9 +104,8 @@ class Deployable:
 
     @property
     def name(self) -> str:
-        """The service's name as Kubernetes takes it: lower case, digits and dashes, at most 50 characters."""
-        found = re.sub(r"[^a-z0-9]+", "-", self.service.lower()).strip("-")[:48].strip("-") or "service"
-        return found if found[0].isalpha() else f"s-{found}"  # a Service's name begins with a letter
+        """The service's name as Kubernetes takes it."""
+        return kubernetes_name(self.service)
 
     @property
     def gpu_count(self) -> int:

@@ -5,14 +5,17 @@ What was measured is a command; its options are written down under the names tha
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
+from itertools import takewhile
 
 from results.exports.deployable import Deployable
 from results.exports.documents import Document, NotExportable, header, to_yaml
-from results.exports.kubernetes import env_entries, metadata, pod, resources
+from results.exports.kubernetes import claims, env_entries, metadata, pod, resources
 
-Option = str | bool
+Option = str | bool | list[str]
+_SHORT = re.compile(r"-[A-Za-z]\S*")  # `-tp`; `-1` is a value
 _HOST_OPTIONS = ("host", "port", "model", "model-path", "served-model-name")  # which a platform sets by itself
 
 
@@ -27,7 +30,8 @@ def sglang(one: Deployable) -> dict[str, str]:
     """For `python -m sglang.launch_server --config sglang.yaml`."""
     if not any("sglang.launch_server" in word for word in one.program.command):
         raise NotExportable(_not_run(one, "sglang", "python -m sglang.launch_server --model-path MODEL"))
-    options = _options(one.program.command)
+    entry = next(at for at, word in enumerate(one.program.command) if "sglang.launch_server" in word)
+    options = _options(one.program.command[entry + 1 :], "sglang")
     if "model-path" not in options:
         raise NotExportable(f"sglang needs a model, and the command of {one.service} has no --model-path")
     head = f"{header(one)}\npython -m sglang.launch_server --config sglang.yaml"
@@ -42,14 +46,21 @@ def llm_inference_service(one: Deployable) -> dict[str, str]:
             f"llm-inference-service needs a model that a cluster can fetch; {one.service} serves the folder {model}\n"
             "Name a model of the hub in service.model.path, or write model.uri as pvc://, s3:// or oci:// by hand."
         )
+    if one.program.files:
+        raise NotExportable(
+            f"llm-inference-service takes no rendered files, and {one.service} has {len(one.program.files)}\n"
+            "Export kubernetes, whose ConfigMap holds them."
+        )
     given = {name: value for name, value in options.items() if name not in _HOST_OPTIONS}
-    server: Document = {"name": "main", **({"resources": resources(one)} if one.needs.requests else {})}
+    wanted = resources(one)
+    server: Document = {"name": "main", **({"resources": wanted} if wanted else {})}
     if one.program.image:
         server["image"] = one.program.image
     arguments = [{"name": "VLLM_ADDITIONAL_ARGS", "value": _words(given)}] if given else []
     server["env"] = [*env_entries(one), *arguments]
-    served = str(options.get("served-model-name", model))
-    rest = {key: value for key, value in pod(one).items() if key in ("nodeSelector", "tolerations")}
+    named = options.get("served-model-name", model)
+    served = str(named[0] if isinstance(named, list) else named)
+    rest = {key: value for key, value in pod(one).items() if key in ("nodeSelector", "tolerations", "resourceClaims")}
     tensor = given.get("tensor-parallel-size")
     document = {
         "apiVersion": "serving.kserve.io/v1alpha2",
@@ -63,7 +74,7 @@ def llm_inference_service(one: Deployable) -> dict[str, str]:
             "template": {"containers": [server], **rest},
         },
     }
-    return {f"{one.name}.yaml": to_yaml([document], header(one))}
+    return {f"{one.name}.yaml": to_yaml([*claims(one), document], header(one))}
 
 
 def _vllm(one: Deployable, name: str) -> tuple[str, dict[str, Option]]:
@@ -71,10 +82,15 @@ def _vllm(one: Deployable, name: str) -> tuple[str, dict[str, Option]]:
     words = list(one.program.command)
     entry = next((at for at, word in enumerate(words) if word.rsplit("/", 1)[-1] == "vllm"), None)
     runs = entry is not None and words[entry + 1 : entry + 2] == ["serve"]
-    if not runs and not any("vllm.entrypoints" in word for word in words):
+    module = next((at for at, word in enumerate(words) if "vllm.entrypoints" in word), None)
+    if runs and entry is not None:
+        own = words[entry + 2 :]
+    elif module is not None:
+        own = words[module + 1 :]
+    else:
         raise NotExportable(_not_run(one, name, "vllm serve MODEL"))
-    options = _options(words)
-    after = words[entry + 2 : entry + 3] if runs and entry is not None else []
+    options = _options(own, name)
+    after = own[:1] if runs else []
     model = after[0] if after and not after[0].startswith("-") else options.pop("model", None)
     if not isinstance(model, str):
         raise NotExportable(f"{name} needs a model, and the command of {one.service} names none: vllm serve MODEL")
@@ -88,20 +104,31 @@ def _not_run(one: Deployable, name: str, command: str) -> str:
     )
 
 
-def _options(words: Sequence[str]) -> dict[str, Option]:
-    """`--max-num-seqs 64 --enforce-eager` as `max-num-seqs: 64`, `enforce-eager: true`; `--a=b` as well."""
+def _options(words: Sequence[str], name: str) -> dict[str, Option]:
+    """`--max-num-seqs 64 --enforce-eager` as `max-num-seqs: 64`, `enforce-eager: true`; `--a=b` as well, and several
+    values as a list. Raises NotExportable for `-tp`: an engine's file has long names alone.
+    """
+    if (short := next(filter(_SHORT.fullmatch, words), None)) is not None:
+        raise NotExportable(
+            f"{name} has options by their long names alone, and the command says {short}\n"
+            "Write it out in service.command, as in --tensor-parallel-size for -tp."
+        )
     found: dict[str, Option] = {}
     for at, word in enumerate(words):
         if not word.startswith("--") or word == "--":
             continue
-        name, equals, value = word[2:].partition("=")
-        following = words[at + 1] if at + 1 < len(words) else "--"
-        found[name] = value if equals else True if following.startswith("--") else following
+        key, equals, value = word[2:].partition("=")
+        values = [value] if equals else list(takewhile(lambda one: not one.startswith("--"), words[at + 1 :]))
+        found[key] = True if not values else values[0] if len(values) == 1 else values
     return found
 
 
 def _words(options: dict[str, Option]) -> str:
     """The options as one line, quoted as for a shell, since a shell reads them there."""
-    return " ".join(
-        f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in options.items()
-    )
+
+    def said(value: Option) -> list[str]:
+        return (
+            [] if value is True else [shlex.quote(str(one)) for one in (value if isinstance(value, list) else [value])]
+        )
+
+    return " ".join(" ".join([f"--{name}", *said(value)]) for name, value in options.items())

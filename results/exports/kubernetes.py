@@ -77,7 +77,12 @@ def helm_values(one: Deployable) -> dict[str, str]:
         "fullnameOverride": one.name,
         "service": {"port": one.listens.port},
         "resources": resources(one),
-        "autoscaling": {"enabled": True, "minReplicas": one.min_replicas, "maxReplicas": one.max_replicas},
+        # Such a chart scales by the use of cores, at 80% unless told: where none was measured, that is a guess.
+        "autoscaling": {
+            "enabled": one.target_cpu_percent is not None,
+            "minReplicas": one.min_replicas,
+            "maxReplicas": one.max_replicas,
+        },
         **_placement(one),
     }
     if one.program.command:
@@ -129,17 +134,17 @@ def deployment(one: Deployable) -> Document:
     }
 
 
-def pod(one: Deployable, name: str | None = None) -> Document:
-    """A pod's spec. `name` is the container's, where somebody else chooses it."""
+def pod(one: Deployable) -> Document:
+    """A pod's spec."""
     return {
-        "containers": [container(one, name)],
+        "containers": [container(one)],
         "automountServiceAccountToken": False,
         **_placement(one),
         **_volumes(one),
     }
 
 
-def container(one: Deployable, name: str | None = None) -> Document:
+def container(one: Deployable) -> Document:
     """The server, with its probes."""
     ready = (
         {
@@ -153,12 +158,12 @@ def container(one: Deployable, name: str | None = None) -> Document:
         else {"tcpSocket": {"port": one.listens.port}}
     )
     found: Document = {
-        "name": name or one.name,
+        "name": one.name,
         "image": one.program.image or NO_IMAGE,
         "ports": [{"name": "http", "containerPort": one.listens.port}],
         **({"resources": resources(one)} if one.needs.requests or one.needs.claim else {}),
         "startupProbe": {
-            **ready, "periodSeconds": _PERIOD_S,
+            **ready, "periodSeconds": _PERIOD_S, "timeoutSeconds": _TIMEOUT_S,
             "failureThreshold": max(3, math.ceil(one.listens.ready_timeout_s / _PERIOD_S)),
         },
         "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": _TIMEOUT_S},

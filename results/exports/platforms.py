@@ -14,13 +14,21 @@ _RAY_BUFFER = 2  # requests that a replica takes on, for each that it should hav
 
 
 def kserve(one: Deployable) -> dict[str, str]:
-    """An InferenceService (serving.kserve.io/v1beta1) with a container of its own, scaled by requests/s."""
+    """An InferenceService (serving.kserve.io/v1beta1) with a container of its own, scaled by requests/s: by Knative,
+    which allows a port to be called `http1` and no other name, and sees itself to a pod that is not ready. It had no
+    start-up probe for long, and without one a liveness probe would end a server that still loads.
+    """
+    whole = pod(one)
+    [server] = whole["containers"]
+    kept = {key: value for key, value in server.items() if key not in ("startupProbe", "livenessProbe")}
+    ports = [{**port, "name": "http1"} for port in server["ports"]]
     predictor: Document = {
         "minReplicas": one.min_replicas,
         "maxReplicas": one.max_replicas,
         "scaleMetric": "rps",
         "scaleTarget": max(1, round(one.target_qps)),
-        **pod(one, "kserve-container"),
+        **whole,
+        "containers": [{**kept, "name": "kserve-container", "ports": ports}],
     }
     document = {
         "apiVersion": "serving.kserve.io/v1beta1",
@@ -28,7 +36,10 @@ def kserve(one: Deployable) -> dict[str, str]:
         "metadata": metadata(one),
         "spec": {"predictor": predictor},
     }
-    return {f"{one.name}.yaml": to_yaml([*claims(one), document], header(one))}
+    head = f"{header(one)}\nrps is a metric of KServe's serverless mode (Knative)."
+    needed = [f"kubernetes.podspec-{key.lower()}" for key in ("nodeSelector", "tolerations") if key in predictor]
+    head += f"\nKnative's config-features has to enable {' and '.join(needed)}." if needed else ""
+    return {f"{one.name}.yaml": to_yaml([*claims(one), document], head)}
 
 
 def kubedl(one: Deployable) -> dict[str, str]:
@@ -86,7 +97,10 @@ _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def ray_serve(one: Deployable) -> dict[str, str]:
-    """A config for `serve deploy`: replicas by the requests under way at the knee."""
+    """A config for `serve deploy`: replicas by the requests under way at the knee. The configuration reaches the
+    application as it was measured, by its arguments and the environment: Ray refuses a `user_config` of a deployment
+    that has no `reconfigure`.
+    """
     own = {path: text for path, text in one.program.files.items() if path.endswith("serve.yaml")}
     if own:
         return own  # as it was measured
@@ -103,12 +117,13 @@ def ray_serve(one: Deployable) -> dict[str, str]:
             "target_ongoing_requests": one.concurrency,
         },
         "ray_actor_options": actor,
-        "user_config": dict(one.configuration),
     }  # fmt: skip
+    path, arguments = _application(one)
     application: Document = {
         "name": one.name,
         "route_prefix": "/",
-        "import_path": _import_path(one),
+        "import_path": path,
+        **({"args": arguments} if arguments else {}),
         "deployments": [deployment],
     }
     if one.program.env:
@@ -149,8 +164,10 @@ def compose(one: Deployable) -> dict[str, str]:
     return {"compose.yaml": to_yaml([{"services": {one.name: service}}], header(one)), **files}
 
 
-def _import_path(one: Deployable) -> str:
-    """`serve run module:app` names it; uvicorn's `main:app` is an ASGI application, which Ray cannot deploy."""
+def _application(one: Deployable) -> tuple[str, dict[str, str]]:
+    """The import path, and the arguments of the application's builder, as `serve run module:app key=value` names them;
+    uvicorn's `main:app` is an ASGI application, which Ray cannot deploy.
+    """
     is_ray = any(word.rpartition("/")[2] == "serve" or word.startswith("ray.serve") for word in one.program.command)
     found = [word for word in one.program.command if is_ray and _IMPORT_PATH.fullmatch(word)]
     if not found:
@@ -158,7 +175,9 @@ def _import_path(one: Deployable) -> str:
             f"ray-serve needs an import path, and the command of {one.service} names none\n"
             "Start it with `serve run MODULE:APP`, or render a serve.yaml with service.files."
         )
-    return found[-1]
+    after = one.program.command[one.program.command.index(found[-1]) + 1 :]
+    pairs = (word.partition("=") for word in after if not word.startswith("-") and "=" in word)
+    return found[-1], {name: value for name, _, value in pairs}
 
 
 def _escaped(text: str) -> str:

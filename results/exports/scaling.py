@@ -41,20 +41,24 @@ def keda(one: Deployable) -> dict[str, str]:
             f"one whose counter of requests is known ({', '.join(_COUNTERS)})\n"
             "Export kubernetes, whose autoscaler takes http_requests_per_second of an adapter."
         )
+    # KEDA refuses a Deployment that an autoscaler has already, unless it is told to take that over.
+    taken_over = {"scaledobject.keda.sh/transfer-hpa-ownership": "true"}
     document = {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
-        "metadata": metadata(one),
+        "metadata": {**metadata(one), "annotations": taken_over},
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": one.name},
             "minReplicaCount": one.min_replicas,
             "maxReplicaCount": one.max_replicas,
+            "advanced": {"horizontalPodAutoscalerConfig": {"name": one.name}},
             "triggers": [trigger],
         },
     }
     text = remarked(body(document), *remark)
     text = remarked(text, "serverAddress", "write your Prometheus here")
-    return {"scaledobject.yaml": comment(f"{header(one)}\nFor the Deployment of the format `kubernetes`.") + text}
+    head = f"{header(one)}\nFor the Deployment of the format `kubernetes`, whose autoscaler it takes over."
+    return {"scaledobject.yaml": comment(head) + text}
 
 
 def leader_worker_set(one: Deployable) -> dict[str, str]:

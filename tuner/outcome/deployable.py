@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from results import Estimate, LanguageRecord, StageRecord, StudySummary, TrialRecord
 from results.exports import Deployable
-from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs
+from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs, kubernetes_name
 from results.series import latency_curve
 from runners import Placement
 from search_spaces import Configuration
@@ -38,7 +38,9 @@ def deployables(
         evidence = study.evidence.get(best.number)
         curve = None if evidence is None else latency_curve(study, best.number, evidence)
         knee_qps = curve.knee_qps if curve else None
-        used = _AtCapacity(capacity, best.latency.p50_ms, best.use.cpu_cores_used, confirmed, knee_qps, best.language)
+        used = _AtCapacity(
+            capacity, best.latency.p50_ms, _cores_at_capacity(best, capacity), confirmed, knee_qps, best.language
+        )
         return {"": _deployable(loaded, best.configuration, used, qps)}
     measured = {one.name: one for one in best.services}
     stages = {one.name: one for one in best.chain.stages} if best.chain else {}
@@ -51,6 +53,14 @@ def deployables(
         own_qps = None if qps is None else qps * service.share
         found[service.name] = _deployable(service.loaded, service.own(best.configuration), used, own_qps)
     return found
+
+
+def _cores_at_capacity(best: TrialRecord, capacity: Estimate) -> float | None:
+    """The cores that the capacity takes, in proportion to those that were in use at the highest rate that held: that is
+    below it.
+    """
+    seen_qps, used = best.latency.latencies_at_qps, best.use.cpu_cores_used
+    return used * capacity.value / seen_qps if used is not None and seen_qps else used
 
 
 def _chosen(study: StudySummary, trial: int | None) -> tuple[TrialRecord, Estimate]:
@@ -120,7 +130,9 @@ def _deployable(
     spec, asked = loaded.spec, resources(loaded.space, configuration)
     options = kubernetes_options(loaded)
     port = options.port or _PORT
-    texts = rendered_texts(loaded, configuration, Placement("0.0.0.0", port, _FILES))  # noqa: S104 (in a container)
+    placement = Placement("0.0.0.0", port, _FILES)  # noqa: S104 (in a container)
+    called = {name: f"http://{kubernetes_name(name)}:80" for name in loaded.calls}  # as their Services are exported
+    texts = rendered_texts(loaded, configuration, placement, called)
     selector = dict(options.node_selector)
     notes = [texts.note, _model_note(loaded)]
     if asked.shares_compute and not options.gpus.slices.grants_compute:

@@ -74,7 +74,7 @@ ENGINES["llm-inference-service"] = ENGINES["vllm"]
 
 def runs_it(name: str, **changes: Any) -> Deployable:
     """A service that can be exported in a format."""
-    files: dict[str, Any] = {"files": {}} if name == "leader-worker-set" else {}
+    files: dict[str, Any] = {"files": {}} if name in ("leader-worker-set", "llm-inference-service") else {}
     image = "tritonserver" if name == "kubedl" else f"torchserve mlserver {name}"
     command = ENGINES.get(name, ("tritonserver",))
     return example(**({"image": image, "command": command} | files | changes))
@@ -238,6 +238,66 @@ def test_keda_scales_at_the_knee_by_the_servers_own_counter_or_by_its_cores() ->
         FORMATS["keda"](example(cores_used=None))
 
 
+def test_keda_takes_over_the_autoscaler_that_the_deployment_was_exported_with() -> None:
+    one = example()
+    [found] = documents(FORMATS["keda"](one)["scaledobject.yaml"])
+    scaler = documents(FORMATS["kubernetes"](one)["mini-lm-v2.yaml"])[-1]
+    assert scaler["kind"] == "HorizontalPodAutoscaler"
+    assert found["metadata"]["annotations"] == {"scaledobject.keda.sh/transfer-hpa-ownership": "true"}
+    taken = found["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["name"]
+    assert taken == scaler["metadata"]["name"]
+
+
+def test_knative_is_given_the_name_of_a_port_that_it_knows_and_no_probe_that_ends_a_server_that_loads() -> None:
+    text = FORMATS["kserve"](example())["mini-lm-v2.yaml"]
+    [server] = documents(text)[0]["spec"]["predictor"]["containers"]
+    assert (server["name"], server["ports"]) == ("kserve-container", [{"name": "http1", "containerPort": 8000}])
+    assert {key for key in server if key.endswith("Probe")} == {"readinessProbe"}
+    assert "enable kubernetes.podspec-nodeselector and kubernetes.podspec-tolerations" in text
+    assert "podspec" not in FORMATS["kserve"](example(node_selector={}, tolerations=()))["mini-lm-v2.yaml"]
+
+
+def test_a_chart_scales_by_cores_only_where_their_use_was_measured() -> None:
+    [found] = documents(FORMATS["helm-values"](example())["values.yaml"])
+    assert (found["autoscaling"]["enabled"], found["autoscaling"]["targetCPUUtilizationPercentage"]) == (True, 56)
+    [found] = documents(FORMATS["helm-values"](example(cores_used=None))["values.yaml"])
+    assert found["autoscaling"]["enabled"] is False
+
+
+def test_ray_is_told_the_applications_arguments_and_nothing_that_a_deployment_may_refuse() -> None:
+    command = ("serve", "run", "--address=auto", "app:build", "max_batch=8", "model=a=b")
+    [application] = documents(FORMATS["ray-serve"](example(command=command))["serve.yaml"])[0]["applications"]
+    assert application["import_path"] == "app:build"
+    assert application["args"] == {"max_batch": "8", "model": "a=b"}
+    assert "user_config" not in application["deployments"][0]
+
+
+def test_an_engines_options_keep_all_of_their_values_and_short_ones_are_refused() -> None:
+    words = ("vllm", "serve", "org/m", "--lora-modules", "a=/x", "b=/y", "--seed", "-1", "--enforce-eager")
+    [found] = documents(FORMATS["vllm"](runs_it("vllm", command=words))["vllm.yaml"])
+    assert found == {"model": "org/m", "lora-modules": ["a=/x", "b=/y"], "seed": "-1", "enforce-eager": True}
+    [kept] = documents(FORMATS["llm-inference-service"](runs_it("vllm", command=words, files={}))["mini-lm-v2.yaml"])
+    [server] = kept["spec"]["template"]["containers"]
+    assert server["env"][-1]["value"] == "--lora-modules a=/x b=/y --seed -1 --enforce-eager"
+    for short in ("-tp", "-O3"):
+        with pytest.raises(NotExportable, match=f"says {short}"):
+            FORMATS["vllm"](runs_it("vllm", command=("vllm", "serve", "org/m", short, "2")))
+    module = ("python", "-m", "vllm.entrypoints.openai.api_server", "--model", "org/m")
+    assert documents(FORMATS["vllm"](runs_it("vllm", command=module))["vllm.yaml"]) == [{"model": "org/m"}]
+
+
+def test_an_llm_inference_service_brings_the_claim_of_its_gpus_and_takes_no_files() -> None:
+    request = {"deviceClassName": "gpu.nvidia.com", "allocationMode": "ExactCount", "count": 1}
+    claim = {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": request}]}}}
+    one = runs_it("vllm", claim=claim, requests={}, files={})
+    template, found = documents(FORMATS["llm-inference-service"](one)["mini-lm-v2.yaml"])
+    pod = found["spec"]["template"]
+    assert pod["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": template["metadata"]["name"]}]
+    assert pod["containers"][0]["resources"] == {"claims": [{"name": "gpu"}]}
+    with pytest.raises(NotExportable, match="takes no rendered files"):
+        FORMATS["llm-inference-service"](runs_it("vllm"))
+
+
 def test_an_engines_file_has_the_options_that_were_measured() -> None:
     [found] = documents(FORMATS["vllm"](runs_it("vllm"))["vllm.yaml"])
     assert found == {
@@ -245,12 +305,12 @@ def test_an_engines_file_has_the_options_that_were_measured() -> None:
     }  # fmt: skip
     [found] = documents(FORMATS["sglang"](runs_it("sglang"))["sglang.yaml"])
     assert found == {"model-path": "org/model", "port": "8000", "tp-size": "2"}
-    [found] = documents(FORMATS["llm-inference-service"](runs_it("vllm"))["mini-lm-v2.yaml"])
+    [found] = documents(FORMATS["llm-inference-service"](runs_it("llm-inference-service"))["mini-lm-v2.yaml"])
     [server] = found["spec"]["template"]["containers"]
     assert {"name": "VLLM_ADDITIONAL_ARGS", "value": "--max-num-seqs 64 --enforce-eager"} in server["env"]
     assert found["spec"]["model"]["uri"] == "hf://org/model"
     with pytest.raises(NotExportable, match="serves the folder"):
-        FORMATS["llm-inference-service"](runs_it("vllm", command=("vllm", "serve", "/models/a")))
+        FORMATS["llm-inference-service"](runs_it("vllm", command=("vllm", "serve", "/models/a"), files={}))
 
 
 def test_plain_json_has_numbers_where_yaml_has_quantities() -> None:

@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from loadtest import StageTimes
-from results import ChainRecord, StageRecord
+from results import ChainRecord, Estimate, StageRecord
 from results.report.chain import chain_picture
 from runners import Placement
 from tests.conftest import Tune, recommendation
 from tuner.errors import SpecError
 from tuner.launch.checks.before_launch import check, warnings
 from tuner.launch.render import rendered_texts, substitute
+from tuner.outcome.deployable import _AtCapacity, _deployable
 from tuner.spec.chain import Chain
 from tuner.spec.reading import load_spec
 from tuner.trial.chain import bottleneck_of, own_time
@@ -68,6 +69,14 @@ def test_the_entry_comes_first_and_each_is_told_those_that_it_calls(tmp_path: Pa
     assert command[-2:] == ("--next", "http://127.0.0.1:7002")
     exported = rendered_texts(loaded.colocated[1].loaded, {"workers": 1}, at).command
     assert exported[-1] == "http://rank:80"  # the Service of a cluster
+
+
+def test_an_exported_stage_is_told_the_name_that_the_next_one_has_in_a_cluster(tmp_path: Path) -> None:
+    loaded = load_spec(write(tmp_path, SPEC.replace("detect", "Detect_it.v2")))
+    seen = _AtCapacity(Estimate.exactly(10.0), None, None, confirmed=False)
+    caller, called = (_deployable(one.loaded, {"workers": 4}, seen, None) for one in loaded.colocated[:2])
+    assert called.name == "detect-it-v2"
+    assert caller.program.command[-1] == f"http://{called.name}:80"
 
 
 def test_an_address_is_with_and_without_its_scheme_and_plain_text_outside_a_chain() -> None:
