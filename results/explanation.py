@@ -8,7 +8,7 @@ from results.trial_parts import ParameterValue
 
 
 class Surface(BaseModel):
-    """The objective's first metric over two parameters, all others at their best; [rows of `y`][columns of `x`].
+    """The explanation's metric over two parameters, all others at their best; [rows of `y`][columns of `x`].
 
     `low` and `high` enclose 90% of what is predicted; None where nothing is expected to serve.
     """
@@ -26,7 +26,8 @@ class Surface(BaseModel):
 
 class Explanation(BaseModel):
     """`importance` is the share of the variance of the predicted (log) metric that a parameter is part of: its total
-    effect (Homma and Saltelli, 1996). Shares of parameters that act together overlap. `trust` is that in the network.
+    effect (Homma and Saltelli, 1996). Shares of parameters that act together overlap. `metric` is the objective's
+    first, of requests where that is one of tokens. `trust` is that in the network.
     """
 
     model_config = ConfigDict(frozen=True)

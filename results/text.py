@@ -35,6 +35,7 @@ _METRICS = {
     "cost_per_million_tokens": "cost per million tokens",
     "energy_per_million_output_tokens": "Wh per million output tokens",
     "energy_per_million_tokens": "Wh per million tokens",
+    "energy_per_million_requests": "Wh per million requests",
     "tokens_per_second": "tokens/s within the SLO",
     "best_effort_qps": "best-effort requests/s",
 }

@@ -149,7 +149,8 @@ class Study:
         self.refuse_damaged()
         try:
             wanted = read_traffic(traffic) if traffic is not None else planning.pattern(pattern, qps or 0.0)
-            return planning.make_plan(self.summary, wanted, planning.Wishes(), every=not recommended_only)
+            wishes = planning.Wishes(misses=self.summary.question.slo_late)
+            return planning.make_plan(self.summary, wanted, wishes, every=not recommended_only)
         except ResultsError as error:
             raise UsageError(str(error)) from error
 

@@ -155,7 +155,7 @@ def surface(study: StudySummary) -> Figure:
         [{
             "type": "heatmap", "x": [plain(given(one)) for one in shown.x_values], "text": text,
             "y": [plain(given(one)) for one in shown.y_values], "z": shown.value, "colorscale": SCALE,
-            "reversescale": study.explanation.metric != "capacity_qps", "hoverongaps": False, "xgap": 2, "ygap": 2,
+            "reversescale": not study.question.maximised, "hoverongaps": False, "xgap": 2, "ygap": 2,
             "colorbar": {"title": {"text": axis_title(study, study.explanation.metric), "side": "right"},
                          "tickprefix": _prefix(study) if study.explanation.metric.startswith("cost") else ""},
             "hovertemplate": "%{x}, %{y}: %{text}<extra></extra>",

@@ -108,6 +108,8 @@ def gate_junit(service: str, decision: GateDecision) -> str:
         case = ET.SubElement(suite, "testcase", classname="tune.gate", name="slo")
         if decision.outcome == "regressed":
             ET.SubElement(case, "failure", message=visible(decision.reason)).text = visible(decision.reason)
+        elif decision.outcome == "inconclusive":
+            ET.SubElement(case, "skipped", message=visible(decision.reason))
     ET.indent(suite)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
 

@@ -73,6 +73,5 @@ def offers(replicas: Floats, price_per_hour: float, terms: Terms) -> list[Offer]
 
 def _reserved(replicas: Floats, share: float) -> int:
     """So many that the last of them is needed for at least that share of the time: else on demand is cheaper."""
-    counts = np.arange(1, int(replicas.max()) + 1)
-    needed = [(replicas >= count - 1e-9).mean() for count in counts]
-    return int(sum(part >= share for part in needed))
+    least = max(1, math.ceil(share * len(replicas) - 1e-9))  # steps
+    return int(np.sort(replicas)[-least] + 1e-9)

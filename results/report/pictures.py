@@ -213,7 +213,7 @@ def surface_picture(study: StudySummary) -> Chart | None:
     if not known:
         return None
     text = metric_text(study, metric)
-    ranked = sorted(known, reverse=metric != "capacity_qps")  # the last is the best
+    ranked = sorted(known, reverse=not study.question.maximised)  # the last is the best
     width = (Frame.right - Frame.left) / len(surface.x_values)
     height = (Frame.bottom - Frame.top + 8) / len(surface.y_values)
     whole = box(Frame.left, Frame.top - 8, Frame.right - Frame.left, Frame.bottom - Frame.top + 8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,11 @@ from tuner.outcome.traffic import read_traffic
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """The command line of a plan."""
+    """The command line of a plan. `misses` None: as many as the SLO allows."""
 
     folder: Path
     wishes: Wishes
+    misses: float | None
     qps: float | None
     traffic: str | None
     pattern: Pattern
@@ -53,16 +54,19 @@ class PlanOptions:
             rest.pop("own_monthly"), rest.pop("own_replicas"),
         )  # fmt: skip
         wishes = Wishes(
-            rest.pop("misses"), rest.pop("spare"), rest.pop("zones"), rest.pop("least"), rest.pop("cold_start"), terms
-        )
+            spare=rest.pop("spare"), zones=rest.pop("zones"), min_replicas=rest.pop("least"),
+            cold_start_s=rest.pop("cold_start"), terms=terms,
+        )  # fmt: skip
         return cls(wishes=wishes, **rest)
 
 
 def plan(options: PlanOptions) -> ExitCode:
     """Raises UsageError for traffic that cannot be read, and where no trial held the SLO."""
     summary, _ = read_study(options.folder, options.storage, options.study)
+    misses = summary.question.slo_late if options.misses is None else options.misses
+    wishes = replace(options.wishes, misses=misses)
     try:
-        found = make_plan(summary, _traffic(options), options.wishes, every=not options.recommended_only)
+        found = make_plan(summary, _traffic(options), wishes, every=not options.recommended_only)
     except ResultsError as error:
         raise UsageError(str(error)) from error
     folder = options.output or options.folder

@@ -24,7 +24,9 @@ _MAX_CELLS = 10_000  # of the surface
 def explained(
     pool: CandidatePool, objective: Objective, predictions: list[tuple[float, Prediction]], losses: Losses, trust: float
 ) -> Explanation:
-    """What was learned of the objective's first metric, from the predictions for all candidates."""
+    """What was learned of the objective's first metric, from the predictions for all candidates. Where that is one of
+    tokens, what is predicted is that of requests, and is called so.
+    """
     from tuner.search.surrogate.explain import total_effects
     from tuner.search.surrogate.mixture import mixed
 
@@ -49,7 +51,7 @@ def explained(
     low = figure(lambda one: (quantiles(one, 0.95), one.p99_mean - 1.645 * one.p99_spread))
     high = figure(lambda one: (quantiles(one, 0.05), one.p99_mean + 1.645 * one.p99_spread))
     return Explanation(
-        metric=objective.metrics[0],
+        metric=objective.predicted,
         surface=_surface(pool, order, (loss, low, high), where, upward=objective.maximised[0]),
         trust=trust,
         # An effect is a share; where much of the space cannot serve, its estimate can come out above 1.

@@ -68,6 +68,13 @@ class Objective:
         """Whether the first metric is energy, which takes the place of money; it is not known before a launch."""
         return self.metrics[0] in _ENERGY
 
+    @property
+    def predicted(self) -> str:
+        """What a search predicts of the first metric: of tokens and energy, that of their requests."""
+        if self.by_energy:
+            return "energy_per_million_requests"
+        return self.metrics[0] if self.metrics == ("best_effort_qps",) else self._per_request.metrics[0]
+
     def hourly(self, record: TrialRecord) -> float | None:
         """What an hour of a configuration takes: its price, or where energy is the objective its GPUs' watts at the
         capacity, at as much energy for a request as was measured. None where that is not known.

@@ -20,7 +20,7 @@ from results.gate import (
     github_annotations,
     write_gate,
 )
-from results.gate.output import gate_text
+from results.gate.output import gate_junit, gate_text
 
 OWN = 0.015  # what a measurement's interval says of its own error
 
@@ -92,6 +92,13 @@ def test_inconclusive_is_said_where_pipelines_read(tmp_path: Path) -> None:
     assert next(iter(suite)).find("skipped") is not None
     assert "inconclusive" in (tmp_path / "gate.md").read_text(encoding="utf-8")
     assert github_annotations("s", found)[0].startswith("::warning")
+
+
+def test_what_was_too_short_to_tell_is_no_passed_test() -> None:
+    suite = ET.fromstring(gate_junit("s", GateDecision("inconclusive", (), 1, "too short to tell")))
+    skipped = next(iter(suite)).find("skipped")
+    assert skipped is not None
+    assert skipped.attrib["message"] == "too short to tell"
 
 
 def test_recorded_tables_are_exact() -> None:

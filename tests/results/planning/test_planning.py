@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from results.planning import (
 )
 from results.planning.fleet import _Queue, _share_late, max_scheduled, missed_share
 from results.planning.mixture import Kind, Need, fixed_mixture, undominated
+from results.planning.money import offers
 from results.trial_parts import LanguageRecord, TokenTimes
 from tuner.outcome.traffic import read_traffic
 
@@ -254,6 +256,21 @@ def test_ways_to_pay() -> None:
     assert offers["reserved"].monthly == pytest.approx(0.6 * on_demand)
     assert offers["own hardware"].upfront == 2000.0
     assert offers["own hardware"].break_even_months == pytest.approx(2000 / (on_demand - 20))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.6, 1.0])
+def test_as_many_are_reserved_as_are_needed_often_enough(share: float) -> None:
+    replicas = np.array([1.0, 4.0, 2.0, 2.0, 7.0, 7.0, 3.5, 0.0])
+    one_by_one = sum((replicas >= count).mean() >= share for count in range(1, 8))
+    [reserved] = [one for one in offers(replicas, 1.0, Terms(reserved=share)) if one.name == "reserved"]
+    assert reserved.words == f"{one_by_one} of them reserved, the rest on demand"
+
+
+def test_a_fleet_of_millions_is_reserved_as_quickly_as_a_small_one() -> None:
+    begun = time.thread_time()
+    plan = make_plan(study(*SIZES), pattern("daily", 1e9), Wishes(terms=Terms(reserved=0.6)), every=False)
+    assert any(offer.name == "reserved" for offer in plan.option.strategy.offers)
+    assert time.thread_time() - begun < 10
 
 
 def test_to_zero_is_considered_only_where_nothing_comes_at_times() -> None:

@@ -220,6 +220,22 @@ def test_parameters_are_drawn_where_they_are_known() -> None:
         assert "\x1b" not in str(picture)
 
 
+@pytest.mark.parametrize("maximised", [True, False])
+def test_the_strongest_colour_is_the_best_whatever_is_predicted(maximised: bool) -> None:
+    one, grid = study(trial(0), trial(1)), ((1.0, 9.0),)
+    surface = Surface(x="a", y="b", x_values=(1, 2), y_values=(1,), value=grid, low=grid, high=grid)
+    known = replace(
+        one, explanation=Explanation(metric="best_effort_qps", importance={}, trust=1.0, surface=surface),
+        question=replace(one.question, maximised=maximised),
+    )  # fmt: skip
+    chart = surface_picture(known)
+    assert chart is not None
+    shades = [int(mark.css.rpartition("-")[2]) for mark in chart.marks if mark.css.startswith("cell")]
+    assert (shades[1] > shades[0]) is maximised
+    [trace] = figures.surface(known)["data"]
+    assert trace["reversescale"] is not maximised
+
+
 def test_plotly_gets_no_markup_from_a_configuration() -> None:
     one = study(trial(0, configuration={"engine": HOSTILE}), trial(1, configuration={"engine": HOSTILE}))
     for picture in (figures.cost_over(one, "p99_ms"), figures.cost_over(one, "capacity_qps"), figures.search(one)):

@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from results import TrialEvidence
+from results import TrialEvidence, Use
 from tests.conftest import SERVER, Tune, call_tune, recommendation, run_tune, tune_command, tune_environment
+from tuner.api import load_study
+from tuner.outcome.deployable import deployables
 from tuner.study.storage.archive import Archive
 from tuner.study.storage.connection import sqlite_url
 
@@ -107,6 +110,30 @@ def test_a_plan_that_cannot_be_made_says_why(finished: Path, tune: Tune, argumen
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_plan_allows_as_many_late_requests_as_the_slo(tmp_path: Path, tune: Tune) -> None:
+    (tmp_path / "table.csv").write_text(TABLE, encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("p99:", "p99.9:"), encoding="utf-8")
+    assert tune("--service", "spec.yaml", "--budget", "4", "--output", "out").returncode == 0
+    document = json.loads(tune("plan", "out", "--qps", "1000", "--pattern", "daily", "--json").stdout)
+    assert document["allowed_miss_share"] == pytest.approx(0.001)
+    assert document["miss_share"] <= 0.001
+    assert load_study(tmp_path / "out").plan(qps=1000).wishes.misses == pytest.approx(0.001)
+    looser = json.loads(tune("plan", "out", "--qps", "1000", "--misses", "1%", "--json").stdout)
+    assert looser["allowed_miss_share"] == 0.01
+
+
+def test_the_cores_of_an_export_are_those_at_the_capacity_and_not_at_the_rate_that_was_seen(finished: Path) -> None:
+    study = load_study(finished)
+    summary, number = study.summary, study.summary.recommendation.trial
+    best = next(summary.latest(one) for one in summary.records if one.number == number)
+    assert best.capacity_qps is not None
+    seen = best.latency.model_copy(update={"latencies_at_qps": best.capacity_qps.value / 2})
+    seen_at_half = best.model_copy(update={"use": Use(cpu_cores_used=0.3), "latency": seen})
+    pooled = {**summary.launches.pooled, best.number: seen_at_half}
+    changed = replace(summary, launches=replace(summary.launches, pooled=pooled))
+    assert deployables(changed, study.spec)[""].measured.cores_used == pytest.approx(0.6)
 
 
 def test_exports_are_written(finished: Path, tune: Tune) -> None:

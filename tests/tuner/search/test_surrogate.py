@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from results import (
     Estimate,
+    LanguageRecord,
     Latencies,
     TrialRecord,
 )
@@ -26,6 +27,7 @@ from tuner.search.surrogate.instances import instance_hardware
 from tuner.search.surrogate.mixture import Surrogate
 from tuner.search.surrogate.predict import Prediction, Predictor
 from tuner.search.surrogate.space import candidates_of
+from tuner.spec.model import Metric
 
 SPACES = {
     "five configurations": SearchSpace((Parameter("batch_size", (1, 2, 4, 8, 16), "batch_size"),)),
@@ -347,3 +349,34 @@ def test_a_lucky_launch_is_believed_in_part_and_what_is_exact_in_full() -> None:
     assert numbers.tolist() == [0, 2]
     assert exactly == pytest.approx([0.3, 0.3], abs=1e-6)
     assert 0.1 < believed[0] < believed[1] < 0.25  # two launches are believed more than one
+
+
+@pytest.mark.parametrize(
+    ("metric", "predicted"),
+    [
+        ("tokens_per_second", "capacity_qps"),
+        ("cost_per_million_output_tokens", "cost_per_million_requests"),
+        ("cost_per_million_tokens", "cost_per_million_requests"),
+        ("energy_per_million_output_tokens", "energy_per_million_requests"),
+        ("cost_per_hour", "cost_per_hour"),
+        ("best_effort_qps", "best_effort_qps"),
+    ],
+)
+def test_what_is_predicted_is_called_what_it_is(metric: Metric, predicted: str) -> None:
+    assert Objective((metric,), 100.0).predicted == predicted
+
+
+def test_a_surface_of_tokens_says_the_requests_that_it_predicts() -> None:
+    space = SearchSpace(GRID.parameters)
+    sampler = Proposer(space, Objective(("tokens_per_second",)), limit_ms=50.0)
+    tokens = LanguageRecord(output_tokens=100.0, input_tokens=100.0, tokens_per_second=1e6)
+    records = [
+        measured(number, one).model_copy(update={"language": tokens}) for number, one in enumerate(space.sample(12, 1))
+    ]
+    found = sampler.explain(records)
+    assert found is not None
+    assert found.surface is not None
+    assert found.metric == "capacity_qps"
+    shown = [value for row in found.surface.value for value in row if value is not None]
+    held = [one.capacity_qps.value for one in records if one.capacity_qps is not None]
+    assert max(shown) < 10 * max(held)

@@ -105,8 +105,8 @@ _PLAN_OPTIONS = (
         "--valley", type=Rate(above_zero=False), metavar="N", help="Requests/s at the lowest point.  [default: a fifth]"
     ),
     click.option(
-        "--misses", type=Parsed("share"), default="1%", show_default=True, metavar="SHARE",
-        help="The share of all requests that may be late.",
+        "--misses", type=Parsed("share"), metavar="SHARE",
+        help="The share of all requests that may be late.  [default: as the SLO has it, 1% of a p99]",
     ),
     click.option(
         "--spare", type=click.IntRange(0, 1000), default=1, show_default=True, help="Spare replicas (N+1)."
