@@ -26,14 +26,14 @@ R = TypeVar("R")
 
 
 class Cluster:
-    """The API as the kubeconfig's `context` reaches it, or as a pod's own service account does. The namespace is
-    theirs, where none is given.
+    """The API as the kubeconfig's `context` reaches it (None: its current one), or as a pod's own service account does.
+    The namespace is theirs, where none is given. The attribute `context` is the one that was taken; None in a pod.
 
     Raises RunnerUnavailable where there is no configuration, or nothing answers.
     """
 
     def __init__(self, context: str | None, namespace: str | None, kubeconfig: str | None = None) -> None:
-        configuration, theirs = _configuration(context, kubeconfig or os.environ.get("KUBECONFIG"))
+        configuration, theirs, self.context = _configuration(context, kubeconfig or os.environ.get("KUBECONFIG"))
         self.namespace = namespace = namespace or theirs
         self.api = client.ApiClient(configuration)
         self.core, self.apps, self.batch = (
@@ -95,9 +95,9 @@ def _missing_is_fine() -> Any:
             raise
 
 
-def _configuration(context: str | None, kubeconfig: str | None) -> tuple[client.Configuration, str]:
-    """How to reach the API, and the namespace that goes with it."""
-    made = client.Configuration()
+def _configuration(context: str | None, kubeconfig: str | None) -> tuple[client.Configuration, str, str | None]:
+    """How to reach the API, and the namespace and the context that go with it."""
+    made, name = client.Configuration(), context
     try:
         if context is None and "KUBERNETES_SERVICE_HOST" in os.environ and kubeconfig is None:
             config.load_incluster_config(made)
@@ -106,13 +106,13 @@ def _configuration(context: str | None, kubeconfig: str | None) -> tuple[client.
             config.load_kube_config(kubeconfig, context=context, client_configuration=made)
             contexts, active = config.list_kube_config_contexts(kubeconfig)
             chosen = next((one for one in contexts if one["name"] == context), active)
-            namespace = chosen["context"].get("namespace") or "default"
+            namespace, name = chosen["context"].get("namespace") or "default", chosen["name"]
     except (config.ConfigException, OSError) as error:
         raise RunnerUnavailable(
             f"no cluster is configured: {error}\nSet KUBECONFIG, or runner.kubernetes.context to one that it has."
         ) from error
     made.retries = False  # ours wait longer between tries
-    return made, namespace
+    return made, namespace, name
 
 
 def _is_away(error: BaseException) -> bool:

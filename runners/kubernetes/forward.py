@@ -23,15 +23,18 @@ _PIECE = 65_536
 
 def is_reachable(host: str, port: int) -> bool:
     """Whether there is a way to the address: refused is an answer too, since the server may not listen yet."""
-    with socket.socket() as probe:
-        probe.settimeout(_CONNECT_S)
-        try:
-            probe.connect((host, port))
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            return False
+    try:
+        socket.create_connection((host, port), _CONNECT_S).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
     return True
+
+
+def url_of(scheme: str, host: str, port: int) -> str:
+    """The URL of a pod, whose address may be one of IPv6."""
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 @contextlib.contextmanager

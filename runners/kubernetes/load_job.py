@@ -31,7 +31,7 @@ def load_job(
         "resources": {"requests": {"memory": _MEMORY, "cpu": f"{round(options.load_cpu * 1000)}m"}},
         "securityContext": {
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "runAsNonRoot": True,
-            "capabilities": {"drop": ["ALL"]},
+            "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
         },
         "volumeMounts": [
             {"name": "bundle", "mountPath": _BUNDLE, "readOnly": True},

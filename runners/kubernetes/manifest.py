@@ -8,6 +8,7 @@ from typing import Any
 Document = dict[str, Any]
 
 PORT = 8000
+_KSERVE_PORT = 8080  # of KServe's own runtimes, and where it sends requests unless a container says otherwise
 _TEMPLATED = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout", "LeaderWorkerSet", "RayService")
 _USUAL = ("Deployment", "InferenceService")
 WORKLOADS = (*_TEMPLATED, "InferenceService")
@@ -159,9 +160,15 @@ def server_container(pod: Mapping[str, Any], name: str | None) -> Document:
     raise ValueError(f"the manifest has no container {name or 'at all'}; there is {listed}")
 
 
-def server_port(server: Mapping[str, Any]) -> int:
+def workload_port(workload: Mapping[str, Any], container: str | None) -> int:
+    """Where the workload's container serves, or where its kind listens as a rule."""
+    usual = _KSERVE_PORT if workload.get("kind") == "InferenceService" else PORT
+    return server_port(server_container(pod_of(workload), container), usual)
+
+
+def server_port(server: Mapping[str, Any], usual: int = PORT) -> int:
     """Where the container says that it serves: by the port's name, by what its probes ask, or else its first port that
-    is not for metrics.
+    is not for metrics. `usual` is where it is if it says nothing.
     """
     ports = [one for one in server.get("ports") or () if isinstance(one, Mapping) and "containerPort" in one]
     by_name = {str(one.get("name")): one for one in ports}
@@ -173,7 +180,7 @@ def server_port(server: Mapping[str, Any]) -> int:
     if chosen is None:
         serving = [one for one in ports if not any(word in str(one.get("name")).lower() for word in _BESIDE)]
         chosen = next(iter(serving or ports), None)
-    return PORT if chosen is None else int(chosen["containerPort"])
+    return usual if chosen is None else int(chosen["containerPort"])
 
 
 def _probed(server: Mapping[str, Any]) -> Any:

@@ -19,7 +19,9 @@ _FRESH_S = 60.0
 
 
 class Nodes:
-    """A look at the cluster, renewed once a minute. Where nodes may not be listed, everything may be possible."""
+    """A look at the cluster, renewed once a minute. Where nodes may not be listed, or are added for pods that wait,
+    everything may be possible.
+    """
 
     def __init__(self, cluster: Cluster, options: KubernetesOptions) -> None:
         self._cluster, self._options = cluster, options
@@ -45,12 +47,13 @@ class Nodes:
 
     def _look(self) -> None:
         core = self._cluster.core
-        try:
-            self._nodes = self._cluster.ask(core.list_node).items
-        except ApiException as error:
-            if error.status != 403:
-                raise
-            self._nodes = None
+        self._nodes = None
+        if self._options.see_nodes:
+            try:
+                self._nodes = self._cluster.ask(core.list_node).items
+            except ApiException as error:
+                if error.status != 403:
+                    raise
         try:
             self._quotas = self._cluster.ask(core.list_namespaced_resource_quota, self._cluster.namespace).items
         except ApiException:

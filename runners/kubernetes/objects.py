@@ -24,6 +24,8 @@ _MERGE_KEYS = {
     "volumeDevices": "devicePath",
     "hostAliases": "ip",
 }
+_SECTIONS = ("requests", "limits")
+_GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-")  # and what begins so: nvidia.com/gpu.shared, nvidia.com/gpumem
 CLAIMS = ("resource.k8s.io", "v1", "resourceclaimtemplates")  # group, version, plural
 CUSTOM = {"InferenceService": ("serving.kserve.io", "v1beta1", "inferenceservices")}  # group, version, plural
 
@@ -76,7 +78,8 @@ def patched(
     pod = pod_of(found)
     server = server_container(pod, options.container)
     asked = container.resources
-    server["resources"] = _merged(server.get("resources") or {}, resource_section(asked, options))
+    theirs_kept = _without_gpus(server.get("resources") or {}, asked, options)
+    server["resources"] = _merged(theirs_kept, resource_section(asked, options))
     if options.gpus.claim(asked) is not None:
         _claim(pod, server, claim_name(name))
     given = options.gpus.asked(asked)[1] | container.priority_env | dict(container.env)
@@ -292,10 +295,27 @@ def _mount(pod: Document, server: Document, options: KubernetesOptions, config: 
     pod["volumes"] = kept + [volume for volume, _ in ours]
 
 
+def _without_gpus(theirs: Mapping[str, Any], asked: Resources, options: KubernetesOptions) -> Document:
+    """A manifest's resources. The GPUs in them are left out where the configuration asks for its own, which may be
+    called otherwise: a slice in place of a whole one, or a claim.
+    """
+    if not asked.gpu_count:
+        return dict(theirs)
+    own = tuple(options.gpus.resources.values())
+
+    def is_gpu(name: str) -> bool:
+        return name in own or name.startswith(_GPU_RESOURCES)
+
+    return {
+        kind: {name: one for name, one in (section or {}).items() if not is_gpu(name)} if kind in _SECTIONS else section
+        for kind, section in theirs.items()
+    }
+
+
 def _merged(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Document:
     merged: Document = {
         kind: {**(theirs.get(kind) or {}), **(ours.get(kind) or {})}
-        for kind in ("requests", "limits")
+        for kind in _SECTIONS
         if theirs.get(kind) or ours.get(kind)
     }
     return merged | ({"claims": theirs["claims"]} if theirs.get("claims") else {})

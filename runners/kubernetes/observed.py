@@ -19,6 +19,8 @@ _PAUSE_S = 0.5
 _NO_IMAGE = ("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 _NEVER_RAN = ("StartError", "ContainerCannotRun")
 _NOT_CREATED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_FOR_GOOD = ("violates PodSecurity", "denied the request")  # said of a pod by what admits it: time does not change it
+_IN_TURN = ("PodInitializing", "ContainerCreating")
 
 
 @dataclass(frozen=True)
@@ -176,12 +178,26 @@ def why_waiting(seen: Seen) -> str:
         for condition in pod.status.conditions or ():
             if condition.type == "PodScheduled" and condition.status == "False":
                 return f"{condition.reason or 'Unschedulable'}: {_line(condition.message)}"
-        for status in pod.status.container_statuses or ():
-            if status.state.waiting is not None and status.state.waiting.reason:
-                return f"{status.state.waiting.reason}: {_line(status.state.waiting.message)}".rstrip(": ")
+        before = [one for one in pod.status.init_container_statuses or () if _waits_for(one) not in (None, *_IN_TURN)]
+        for status in (*before, *(pod.status.container_statuses or ())):
+            if _waits_for(status):
+                return f"{_waits_for(status)}: {_line(status.state.waiting.message)}".rstrip(": ")
     if "FailedCreate" in seen.events:
         return f"FailedCreate: {seen.events['FailedCreate']}"
     return "no pod was made yet" if not seen.pods else "its pod is being started"
+
+
+def _waits_for(status: Any) -> str | None:
+    """Why a container does not run yet, in one word; None for one that runs or has run."""
+    return status.state.waiting.reason if status.state is not None and status.state.waiting is not None else None
+
+
+def refused(seen: Seen) -> str | None:
+    """Why the cluster will never make the pod, in its words; None where it has made one, or may, as when a quota that
+    is used up has room again.
+    """
+    said = seen.events.get("FailedCreate", "")
+    return said if not seen.pods and any(one in said for one in _FOR_GOOD) else None
 
 
 def has_room(seen: Seen) -> bool:

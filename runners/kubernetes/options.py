@@ -134,7 +134,8 @@ class ClusterGpus:
 @dataclass(frozen=True)
 class KubernetesOptions:
     """`manifest` holds the documents of a user's own Deployment or InferenceService; without one a Deployment is made
-    of `image`. The load test runs in `load_image`, if `load_job`.
+    of `image`. The load test runs in `load_image`, if `load_job`. `see_nodes`: the nodes that are there are all that
+    there will be.
     """
 
     image: str | None = None
@@ -157,6 +158,7 @@ class KubernetesOptions:
     load_image: str = "tune-load:1"
     load_cpu: float = 0.5
     room_timeout_s: float = 600.0
+    see_nodes: bool = True
 
 
 def _is_asked(text: str, asked: Resources) -> bool:

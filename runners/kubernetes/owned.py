@@ -245,10 +245,10 @@ def label_value(text: str) -> str:
 
 def _is_dead(lease: Any) -> bool:
     notes = lease.metadata.annotations or {}
-    if is_abandoned(notes.get(_OWNER, ""), notes.get(_PLACE, ""), notes.get(_STATE, "")):
-        return True
     if notes.get(_PLACE) == this_place():
-        return False  # its process can be seen, and lives; or it is another state folder's, which judges for itself
+        # Its process can be seen; where it is another state folder's, that judges for itself.
+        return is_abandoned(notes.get(_OWNER, ""), notes.get(_PLACE, ""), notes.get(_STATE, ""))
+    # Elsewhere, or here before the last boot: another machine may well have our host name.
     renewed = lease.spec.renew_time
     return renewed is not None and (datetime.datetime.now(datetime.UTC) - renewed).total_seconds() > _DEAD_AFTER_S
 

@@ -19,7 +19,7 @@ from runners.host.gpu import ask_dcgm
 from runners.host.samples import Samples, sampling
 from runners.kubernetes import manifest, objects
 from runners.kubernetes.cluster import Cluster
-from runners.kubernetes.forward import forwarded, is_reachable
+from runners.kubernetes.forward import forwarded, is_reachable, url_of
 from runners.kubernetes.in_cluster_load import LoadJobs
 from runners.kubernetes.launched import create_objects, delete_objects
 from runners.kubernetes.nodes import Nodes
@@ -29,6 +29,7 @@ from runners.kubernetes.observed import (
     has_room,
     judge_state,
     log_tail,
+    refused,
     running_pod,
     why_waiting,
 )
@@ -65,7 +66,7 @@ class KubernetesRunner:
             options.manifest or (objects.plain_deployment(options.port),), options.workload, options.container
         )
         server = manifest.server_container(manifest.pod_of(self._workload), options.container)
-        self._port = options.port or manifest.server_port(server)
+        self._port = options.port or manifest.workload_port(self._workload, options.container)
         self._container = str(server.get("name") or "kserve-container")
         self._cluster = Cluster(options.context, options.namespace)
         self._nodes = Nodes(self._cluster, options)
@@ -154,7 +155,7 @@ class KubernetesRunner:
     def _own_lease(self, study: str) -> RunLease:
         with self._lock:
             if self._lease is None:
-                remember_cluster(self._options.context, self._cluster.namespace)
+                remember_cluster(self._cluster.context, self._cluster.namespace)
                 self._lease = RunLease(self._cluster, label_value(study))
             return self._lease
 
@@ -171,6 +172,8 @@ class KubernetesRunner:
                 raise ServerFailed(error.reason, log_tail(self._cluster, name, self._container)) from error
             if pod is not None:
                 return pod
+            if (why := refused(seen)) is not None:
+                raise ServerFailed(f"FailedCreate: {why}")
             now = time.monotonic()
             if placed_at is None and has_room(seen):
                 placed_at = now
@@ -218,19 +221,18 @@ class _Server:
     @contextlib.contextmanager
     def way(self) -> Iterator[str]:
         """Its URL from here."""
-        scheme, address = self.container.readiness.scheme, self.pod.status.pod_ip
-        if is_reachable(address, self.port):
+        if is_reachable(self.pod.status.pod_ip, self.port):
             self.notes = ("The load came from outside the cluster, straight to the pod.",)
-            yield f"{scheme}://{address}:{self.port}"
+            yield self.inner_url
             return
         self.notes = ("The load went through a port-forward, which adds to every latency.",)
         with forwarded(self.runner.cluster, self.pod.metadata.name, self.port) as port:
-            yield f"{scheme}://127.0.0.1:{port}"
+            yield url_of(self.container.readiness.scheme, "127.0.0.1", port)
 
     @property
     def inner_url(self) -> str:
         """The pod's own address: what leads to it from here may be a port-forward."""
-        return f"{self.container.readiness.scheme}://{self.pod.status.pod_ip}:{self.port}"
+        return url_of(self.container.readiness.scheme, self.pod.status.pod_ip, self.port)
 
     def check(self) -> None:
         pod = self.watcher.seen().pods.get(self.pod.metadata.name)

@@ -1,4 +1,6 @@
-"""The part of Kubernetes' API that resizes a pod as a small HTTP server: one pod, which fares as `mode` says."""
+"""The part of Kubernetes' API that resizes a pod as a small HTTP server: one pod, which fares as `mode` says, on one
+node of four cores.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +37,11 @@ class Handler(BaseHTTPRequestHandler):
             one = {"singularName": "", "namespaced": True, "kind": "Pod", "verbs": ["get", "patch"]}
             listed = [{"name": name, **one} for name in names]
             self.say(200, {"kind": "APIResourceList", "groupVersion": "v1", "resources": listed})
+        elif path == "/api/v1/nodes":
+            node = {"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "4", "memory": "16Gi"}}}
+            self.say(200, {"kind": "NodeList", "apiVersion": "v1", "metadata": {}, "items": [node]})
+        elif path.endswith("/resourcequotas"):
+            self.say(200, {"kind": "ResourceQuotaList", "apiVersion": "v1", "metadata": {}, "items": []})
         elif path.endswith("/pods"):
             self.say(200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": []})
         else:

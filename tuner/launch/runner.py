@@ -172,6 +172,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
         load_image=spec.load_image or _load_image(),
         load_cpu=spec.load_cpu,
         room_timeout_s=spec.room_timeout,
+        see_nodes=spec.see_nodes,
     )
 
 

@@ -107,7 +107,9 @@ class KubernetesSpec(Section):
     workload: str | None = Field(
         default=None, description="the manifest's workload to tune, by its name, where it has several"
     )
-    port: int | None = Field(default=None, ge=1, le=65535, description="where the server listens; default: 8000")
+    port: int | None = Field(
+        default=None, ge=1, le=65535, description="where the server listens; default: the manifest's, or 8000"
+    )
     gpu: ClusterGpuSpec = ClusterGpuSpec()
     shm_size: Bytes | None = None
     node_selector: Mapping[str, Text] = Field(default_factory=dict)
@@ -124,6 +126,11 @@ class KubernetesSpec(Section):
     )
     load_cpu: float = Field(default=0.5, ge=0, description="cores that the load test's pod asks for")
     room_timeout: Seconds = 600.0
+    see_nodes: bool = Field(
+        default=True,
+        description="whether what no node has is infeasible at once; false where the cluster adds nodes for pods that "
+        "wait (its autoscaler, Karpenter)",
+    )
     resize: bool = Field(
         default=False,
         description="cores and memory of a running pod are changed between trials, where the API can (1.33 on)",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes import client
 
+from runners.kubernetes.forward import url_of
+from runners.kubernetes.load_job import load_job
 from runners.kubernetes.manifest import (
     model_of,
     needs_command,
@@ -16,10 +20,14 @@ from runners.kubernetes.manifest import (
     server_port,
     shared_of,
     workload_of,
+    workload_port,
 )
 from runners.kubernetes.objects import LAUNCH, claim_template, laid_over, patched
+from runners.kubernetes.observed import Seen, refused, why_waiting
 from runners.kubernetes.options import PRESETS, ClusterGpus, KubernetesOptions
-from runners.protocol import Container, Placement, Readiness, Resources
+from runners.kubernetes.owned import _is_dead
+from runners.leftovers.ownership import state_folder, this_place
+from runners.protocol import Container, Placement, Program, Readiness, Resources
 
 HERE = Placement("0.0.0.0", 8000, "/f")
 
@@ -140,6 +148,96 @@ def test_a_predictor_of_any_framework_is_tuned_like_a_model(framework: str) -> N
 )  # fmt: skip
 def test_the_port_is_the_one_that_serves(server: dict[str, Any], port: int) -> None:
     assert server_port(server) == port
+
+
+def test_an_inference_service_listens_where_kserve_sends_requests_unless_it_says_otherwise() -> None:
+    model: dict[str, Any] = {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://m"}
+    service = {"kind": "InferenceService", "metadata": {"name": "iris"}, "spec": {"predictor": {"model": model}}}
+    assert workload_port(workload_of([service]), None) == 8080
+    model["ports"] = [{"containerPort": 9000}]
+    assert workload_port(workload_of([service]), None) == 9000
+    assert workload_port(workload_of([deployment()]), None) == 8000
+
+
+@pytest.mark.parametrize(
+    ("asked", "slices", "left"),
+    [
+        (Resources(gpu_type="A100", gpu_memory="1g.10gb"), "mig", {"nvidia.com/mig-1g.10gb": "1"}),
+        (Resources(gpus=2), "mig", {"nvidia.com/gpu": "2"}),
+        (Resources(gpus=1), "dra", {}),
+        (Resources(gpu_memory="4"), "shared", {"nvidia.com/gpu.shared": "4"}),
+        (Resources(), "mig", {"nvidia.com/gpu": "1"}),
+    ],
+)
+def test_a_manifests_own_gpus_make_room_for_those_of_the_configuration(
+    asked: Resources, slices: str, left: dict[str, str]
+) -> None:
+    theirs = {"limits": {"nvidia.com/gpu": "1", "memory": "8Gi", "example.com/nic": "1"}, "requests": {"cpu": "1"}}
+    found = made(deployment(resources=theirs), asked, gpus=ClusterGpus(slices=PRESETS[slices]))
+    resources = found["containers"][0]["resources"]
+    assert resources["limits"] == {"memory": "8Gi", "example.com/nic": "1", **left}
+    assert resources["requests"] == {"cpu": "1", **({} if asked == Resources() else left)}
+
+
+def test_the_load_tests_pod_is_allowed_where_pods_are_restricted() -> None:
+    program = Program("loadtest", (), b"", (), 10.0)
+    job = load_job(program, KubernetesOptions(), "load", "server", {}, {"kind": "Lease", "name": "l"}, ())
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    restricted = {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}}
+    assert restricted.items() <= container["securityContext"].items()
+    assert container["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+@pytest.mark.parametrize(("host", "url"), [("10.1.2.3", "http://10.1.2.3:80"), ("fd00::7", "http://[fd00::7]:80")])
+def test_a_pods_address_may_be_of_either_kind(host: str, url: str) -> None:
+    assert url_of("http", host, 80) == url
+
+
+@pytest.mark.parametrize(
+    ("place", "renewed_s", "dead"),
+    [
+        ("{node}/another-boot/pid:[1]", 5, False),  # a machine of the same name
+        ("{node}/another-boot/pid:[1]", 400, True),
+        ("elsewhere/boot/pid:[1]", 5, False),
+        ("elsewhere/boot/pid:[1]", 400, True),
+        ("{here}", 5, True),
+    ],
+)
+def test_a_lease_that_is_renewed_is_never_that_of_a_dead_run_elsewhere(place: str, renewed_s: int, dead: bool) -> None:
+    here = this_place()
+    notes = {
+        "tune/owner": "4194304-1", "tune/state": str(state_folder()),
+        "tune/place": place.format(node=here.split("/", 1)[0], here=here),
+    }  # fmt: skip
+    renewed = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=renewed_s)
+    lease = client.V1Lease(
+        metadata=client.V1ObjectMeta(annotations=notes), spec=client.V1LeaseSpec(renew_time=renewed)
+    )  # fmt: skip
+    assert _is_dead(lease) is dead
+
+
+def test_a_pod_that_will_never_be_admitted_is_not_waited_for() -> None:
+    restricted = 'pods "a-b" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false'
+    policy = 'admission webhook "validate.kyverno.svc-fail" denied the request: limits are required'
+    for said in (restricted, policy):
+        assert refused(Seen({}, {"FailedCreate": said})) == said
+    quota = 'pods "a-b" is forbidden: exceeded quota: q, requested: cpu=2, used: cpu=3, limited: cpu=4'
+    assert refused(Seen({}, {"FailedCreate": quota})) is None
+    assert refused(Seen({"p": client.V1Pod()}, {"FailedCreate": policy})) is None, "it was made after all"
+
+
+def test_what_comes_before_the_server_says_why_it_does_not_end() -> None:
+    def waits(name: str, reason: str, message: str = "") -> client.V1ContainerStatus:
+        state = client.V1ContainerState(waiting=client.V1ContainerStateWaiting(reason=reason, message=message))
+        return client.V1ContainerStatus(name=name, image="i", image_id="", ready=False, restart_count=0, state=state)
+
+    server = waits("server", "PodInitializing")
+    status = client.V1PodStatus(
+        container_statuses=[server], init_container_statuses=[waits("fetch", "CrashLoopBackOff", "back-off 10s")]
+    )
+    assert why_waiting(Seen({"p": client.V1Pod(status=status)}, {})) == "CrashLoopBackOff: back-off 10s"
+    status = client.V1PodStatus(container_statuses=[server], init_container_statuses=[waits("x", "PodInitializing")])
+    assert why_waiting(Seen({"p": client.V1Pod(status=status)}, {})) == "PodInitializing"
 
 
 def test_a_pod_without_containers_says_so() -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from runners import ReusingRunner
 from runners.kubernetes.cluster import Cluster
+from runners.kubernetes.nodes import Nodes
+from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.resize import offers_resize, resize
 from runners.protocol import Container, Endpoint, Placement, Readiness, Resources, ServerFailed
 from tests.servers.pod_api import PodApi
@@ -47,6 +49,20 @@ def api(folder: Path, mode: str) -> Iterator[tuple[Cluster, PodApi]]:
             yield Cluster(None, None, str(path)), server
         finally:
             server.shutdown()
+
+
+def test_a_cluster_knows_which_context_it_was_reached_by(tmp_path: Path) -> None:
+    with api(tmp_path, "done") as (cluster, _):
+        assert cluster.context == "c", "`tune clean` looks there, whatever the current one is by then"
+
+
+def test_what_no_node_has_is_infeasible_unless_the_cluster_adds_nodes(tmp_path: Path) -> None:
+    with api(tmp_path, "done") as (cluster, _):
+        for asked in (Resources(cpu_cores=8), Resources(gpu_type="A100")):
+            assert Nodes(cluster, KubernetesOptions(image="i:1")).refuses(asked) is not None
+            growing = Nodes(cluster, KubernetesOptions(image="i:1", see_nodes=False))
+            assert growing.refuses(asked) is None
+            assert not growing.only_one, "who else comes is not known"
 
 
 @pytest.mark.parametrize("mode", ["done", "late"])
