@@ -17,6 +17,14 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
+// The Kubernetes that manifests are rendered for, unless KUBE_VERSION names another.
+func version() string {
+	if given := os.Getenv("KUBE_VERSION"); given != "" {
+		return given
+	}
+	return "v1.34.0"
+}
+
 func read(path string) map[string]interface{} {
 	found := map[string]interface{}{}
 	data, err := os.ReadFile(path)
@@ -49,9 +57,10 @@ func main() {
 	chart, release, namespace, values := os.Args[1], os.Args[2], os.Args[3], os.Args[4]
 	about := read(filepath.Join(chart, "Chart.yaml"))
 	data := map[string]interface{}{
-		"Values":  merge(read(filepath.Join(chart, "values.yaml")), read(values)),
-		"Release": map[string]interface{}{"Name": release, "Namespace": namespace, "Service": "Helm"},
-		"Chart":   map[string]interface{}{"Name": about["name"], "AppVersion": about["appVersion"], "Version": about["version"]},
+		"Values":       merge(read(filepath.Join(chart, "values.yaml")), read(values)),
+		"Release":      map[string]interface{}{"Name": release, "Namespace": namespace, "Service": "Helm"},
+		"Capabilities": map[string]interface{}{"KubeVersion": map[string]interface{}{"Version": version()}},
+		"Chart":        map[string]interface{}{"Name": about["name"], "AppVersion": about["appVersion"], "Version": about["version"]},
 	}
 	all := template.New("chart").Option("missingkey=zero")
 	functions := sprig.TxtFuncMap()

@@ -37,7 +37,7 @@ runner: {type: kubernetes, kubernetes: {load_cpu: 0.3}}
 """
 
 
-def render(folder: Path, values: dict[str, Any], namespace: str = "tune") -> str:
+def render(folder: Path, values: dict[str, Any], namespace: str = "tune", version: str = "v1.34.0") -> str:
     if shutil.which("go") is None or not SPRIG.is_dir():
         if os.environ.get("TUNE_TEST_ENGINES") == "required":
             pytest.fail("Go and sprig are missing, and TUNE_TEST_ENGINES=required", pytrace=False)
@@ -45,7 +45,8 @@ def render(folder: Path, values: dict[str, Any], namespace: str = "tune") -> str
     path = folder / "values.json"
     path.write_text(json.dumps(values), encoding="utf-8")
     command = [str(ROOT / "deploy" / "render"), "charts/tune", "tune", namespace, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    given = os.environ | {"KUBE_VERSION": version}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=given)
     if done.returncode:
         raise ValueError(done.stderr)
     return done.stdout
@@ -76,6 +77,19 @@ def test_the_controller_can_delete_nothing_and_a_release_need_not_bring_the_kind
                 kubernetes_validate.validate(one, release, strict=True)
     without = documents(render(tmp_path, {"controller": {"enabled": True, "crd": False}}))
     assert {one["kind"] for one in found} - {one["kind"] for one in without} == {"CustomResourceDefinition"}
+
+
+@pytest.mark.usefixtures("needs_engine")
+def test_a_tuner_that_was_told_to_stop_is_made_anew_and_does_not_fail_its_job(tmp_path: Path) -> None:
+    [job] = [one for one in documents(render(tmp_path, {"spec": SPEC})) if one["kind"] == "Job"]
+    assert job["spec"]["backoffLimit"] == 0, "what fails by itself would fail again"
+    evicted, stopped = job["spec"]["podFailurePolicy"]["rules"]
+    assert (evicted["action"], evicted["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+    assert (stopped["action"], stopped["onExitCodes"]["values"]) == ("Ignore", [130])
+    [tuner] = job["spec"]["template"]["spec"]["containers"]
+    assert stopped["onExitCodes"]["containerName"] == tuner["name"]
+    old = documents(render(tmp_path, {"spec": SPEC}, version="v1.25.3"))
+    assert not any("podFailurePolicy" in one.get("spec", {}) for one in old if one["kind"] == "Job")
 
 
 @pytest.mark.usefixtures("needs_engine")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dash import dcc, html
@@ -244,15 +244,19 @@ def compared(one: tuple[str, StudySummary], two: tuple[str, StudySummary]) -> ht
     first, second = one[1].recommendation, two[1].recommendation
     mine, theirs = first.configuration or {}, second.configuration or {}
     cells = [(name, given(mine.get(name)), given(theirs.get(name)), "") for name in dict.fromkeys([*mine, *theirs])]
-    for title, text, field in (
-        ("requests/s", figure, "capacity_qps"),
-        ("p99", milliseconds, "p99_ms"),
-        ("per hour", lambda value: money(value, one[1].question.currency), "cost_per_hour"),
-        ("per million requests", lambda value: money(value, one[1].question.currency), "cost_per_million_requests"),
-    ):
+    lines: tuple[tuple[str, Callable[[float | None, str], str], str], ...] = (
+        ("requests/s", lambda value, _: figure(value), "capacity_qps"),
+        ("p99", lambda value, _: milliseconds(value), "p99_ms"),
+        ("per hour", money, "cost_per_hour"),
+        ("per million requests", money, "cost_per_million_requests"),
+    )
+    for title, text, field in lines:
         values = [getattr(best, field) for best in (first, second)]
         before, after = (getattr(value, "value", value) for value in values)
-        cells.append((title, text(before), text(after), change(before, after)))
+        currencies = [study.question.currency for _, study in (one, two)]
+        comparable = text is not money or currencies[0] == currencies[1]
+        shown = [text(value, currency) for value, currency in zip((before, after), currencies, strict=True)]
+        cells.append((title, *shown, change(before, after) if comparable else NONE))
     return table(("", visible(one[0]), visible(two[0]), "change"), cells)
 
 

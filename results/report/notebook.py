@@ -16,10 +16,8 @@ def study_html(study: StudySummary) -> str:
     """Text of the spec and of servers is escaped; nothing in it runs or is fetched."""
     best = study.recommendation
     title = f"{best.trials.why_nothing}." if best.configuration is None else assigned(best.configuration)
-    ranked = sorted(
-        (record for record in study.records if record.cost_per_million_requests is not None),
-        key=lambda record: record.cost_per_million_requests or 0.0,
-    )
+    known = [record for record in map(study.latest, study.records) if record.number in study.values]
+    ranked = sorted(known, key=lambda record: study.values[record.number], reverse=study.question.maximised)
     rows = [_HEAD, *(_cells(record) for record in ranked[:_MAX_ROWS])]
     table = "".join(
         f"<tr>{''.join(f'<{tag}>{escape(visible(cell))}</{tag}>' for cell in row)}</tr>"

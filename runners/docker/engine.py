@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 import docker
 import requests
@@ -31,6 +33,11 @@ class Engine:
             raise RunnerUnavailable(
                 "no Docker engine answers; start it, or set DOCKER_HOST to where it is (Podman's socket does too)"
             ) from error
+        if (host := _elsewhere(os.environ.get("DOCKER_HOST", ""))) is not None and not self.is_here:
+            raise RunnerUnavailable(
+                f"the Docker engine is on {host}, and its containers' ports are published for that machine alone\n"
+                "Run tune there, or unset DOCKER_HOST to use the engine of this machine."
+            )
 
     def close(self) -> None:
         """End its connections."""
@@ -60,6 +67,12 @@ class Engine:
             return retry(lambda error: isinstance(error, _LOST), _GIVE_UP_S, call, *args, **kwargs)
         except _LOST as error:
             raise RunnerUnavailable(f"the Docker engine has not answered for {_GIVE_UP_S:g} s") from error
+
+
+def _elsewhere(docker_host: str) -> str | None:
+    """The machine that DOCKER_HOST names; None for a socket's file, or an address of this machine alone."""
+    host = urlsplit(docker_host).hostname
+    return None if host in (None, "localhost", "::1") or str(host).startswith("127.") else host
 
 
 def engine_message(error: APIError) -> str:

@@ -27,9 +27,10 @@ _MIB = 2**20
 class _MachineMemory:
     """What the machine, or the cgroup that we are in, has left; `floor_bytes` of it no server may use up."""
 
-    def __init__(self) -> None:
-        self._cgroups = Cgroups()
-        self.floor_bytes = max(_MIN_FREE_BYTES, int(_MIN_FREE_SHARE * int(psutil.virtual_memory().total)))
+    def __init__(self, cgroups: Cgroups | None = None) -> None:
+        self._cgroups = cgroups or Cgroups()
+        total, limit = int(psutil.virtual_memory().total), self._cgroups.memory_limit_bytes()
+        self.floor_bytes = max(_MIN_FREE_BYTES, int(_MIN_FREE_SHARE * (total if limit is None else min(total, limit))))
 
     def free_bytes(self) -> int:
         free, in_cgroup = int(psutil.virtual_memory().available), self._cgroups.memory_free_bytes()

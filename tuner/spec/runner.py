@@ -14,7 +14,7 @@ SlicePreset = Literal["mig", "shared", "aliyun-gpu-mem", "hami-gpumem", "mps", "
 
 
 class DockerSpec(Section):
-    """Containers of Docker's engine; `DOCKER_HOST` says where that is, if not here."""
+    """Containers of Docker's engine; `DOCKER_HOST` says where its socket is, if not where it usually is."""
 
     build: str | None = Field(default=None, description="folder with a Dockerfile, to build service.image from")
     shm_size: Bytes | None = None

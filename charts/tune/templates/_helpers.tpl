@@ -48,6 +48,16 @@ securityContext:
 {{- /* The Job that tunes: the release's own, and the one that the controller makes for every TuningRun. */}}
 {{- define "tune.jobSpec" -}}
 backoffLimit: 0
+{{- if semverCompare ">=1.26-0" .Capabilities.KubeVersion.Version }}
+# A pod that was told to stop (its node is drained, say) is made anew: it is no failure of the run. 130 is `tune`'s own word.
+podFailurePolicy:
+  rules:
+    - action: Ignore
+      onPodConditions: [{type: DisruptionTarget, status: "True"}]
+    - action: Ignore
+      onPodConditions: [] # which older schemas require
+      onExitCodes: {containerName: tune, operator: In, values: [130]}
+{{- end }}
 activeDeadlineSeconds: {{ .Values.tuner.activeDeadlineSeconds }}
 template:
   metadata:

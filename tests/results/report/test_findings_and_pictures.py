@@ -26,8 +26,9 @@ from results import (
     WarmupSample,
     trials_frame,
 )
-from results.dashboard import figures
+from results.dashboard import figures, parts
 from results.report.findings import findings
+from results.report.notebook import study_html
 from results.report.pictures import cost_over_p99, importance_bars, latency_picture, search_picture, surface_picture
 from results.report.report import sentence
 from results.series import front_of_cost_and_p99, latency_curve, progress, total_spent
@@ -264,3 +265,20 @@ def test_a_choice_is_an_alternative_in_the_picture() -> None:
     best = one.recommendation.model_copy(update={"alternatives": (choice,)})
     names = {trace["name"] for trace in figures.cost_over(replace(one, recommendation=best), "p99_ms")["data"]}
     assert names == {"Pareto front", "alternatives", "recommended"}
+
+
+def test_studies_of_two_currencies_are_each_shown_in_their_own_and_not_compared() -> None:
+    one = study(trial(0), trial(1))
+    other = replace(one, question=replace(one.question, currency="EUR"))
+    said = str(parts.compared(("a", one), ("b", other)))
+    assert "1.00 EUR" in said
+    assert said.count("the same") == 2, "requests/s and p99"
+    assert str(parts.compared(("a", one), ("b", one))).count("the same") == 4
+
+
+def test_a_notebook_shows_the_best_by_the_objective_with_and_without_prices() -> None:
+    free = {"cost_per_hour": None, "cost_per_million_requests": None}
+    one = study(trial(0, 50, **free), trial(1, 100, **free), best=1)
+    one = replace(one, values={0: 50.0, 1: 100.0}, question=replace(one.question, maximised=True))
+    text = study_html(one)
+    assert text.index("<td>cores=1</td>") < text.index("<td>cores=0</td>")

@@ -11,6 +11,7 @@ from runners import ProcessRunner, Resources
 from runners.host.cgroup import Cgroups
 from runners.host.cpu_meter import CpuMeter
 from runners.host.process_table import Entry
+from runners.process.usage import _MachineMemory
 from tests.runners.support import container
 
 
@@ -98,3 +99,14 @@ def test_no_limit_is_none_and_kills_of_the_whole_machine_are_counted_instead(tmp
     cgroups = Cgroups(tmp_path, tmp_path / "none", tmp_path / "vmstat")
     assert (cgroups.cpu_quota(), cgroups.memory_limit_bytes(), cgroups.memory_free_bytes()) == (None, None, None)
     assert cgroups.oom_kills() == 2
+
+
+def test_what_is_kept_free_is_a_share_of_what_a_container_may_have(tmp_path: Path) -> None:
+    root, membership = tmp_path / "cgroup", tmp_path / "membership"
+    root.mkdir()
+    membership.write_text("0::/\n", encoding="utf-8")
+    (root / "memory.max").write_text(f"{1 << 30}\n", encoding="utf-8")
+    (root / "memory.current").write_text(f"{1 << 29}\n", encoding="utf-8")
+    memory = _MachineMemory(Cgroups(root, membership, tmp_path / "vmstat"))
+    assert memory.floor_bytes == 256 * 2**20, "of a machine with 512 GiB 3% are more than all that there is"
+    assert memory.free_bytes() <= 1 << 29
