@@ -255,7 +255,7 @@ def compared(one: tuple[str, StudySummary], two: tuple[str, StudySummary]) -> ht
         before, after = (getattr(value, "value", value) for value in values)
         currencies = [study.question.currency for _, study in (one, two)]
         comparable = text is not money or currencies[0] == currencies[1]
-        shown = [text(value, currency) for value, currency in zip((before, after), currencies, strict=True)]
+        shown = text(before, currencies[0]), text(after, currencies[1])
         cells.append((title, *shown, change(before, after) if comparable else NONE))
     return table(("", visible(one[0]), visible(two[0]), "change"), cells)
 

@@ -277,7 +277,7 @@ def test_studies_of_two_currencies_are_each_shown_in_their_own_and_not_compared(
 
 
 def test_a_notebook_shows_the_best_by_the_objective_with_and_without_prices() -> None:
-    free = {"cost_per_hour": None, "cost_per_million_requests": None}
+    free: dict[str, Any] = {"cost_per_hour": None, "cost_per_million_requests": None}
     one = study(trial(0, 50, **free), trial(1, 100, **free), best=1)
     one = replace(one, values={0: 50.0, 1: 100.0}, question=replace(one.question, maximised=True))
     text = study_html(one)
