@@ -23,6 +23,7 @@ from locust.event import Events
 from loadtest.generator.load import Effort, LoadSegment, LocalLoad
 from loadtest.generator.stalls import Stall
 from loadtest.plan import LoadPlan
+from loadtest.request.request_check import PlanError
 from loadtest.request.request_log import STREAM_ROWS, RequestLog
 
 _ARMED_S = 30.0  # imports, and a data set that has to travel
@@ -70,11 +71,12 @@ class Fleet:
         self._streaming = plan.request.stream is not None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._parts: dict[str, _WorkerReports] = {}
+        self._failed = ""
 
     def __enter__(self) -> Fleet:
         host, _, port = self._plan.listen.rpartition(":")
         self._master = Environment(events=Events()).create_master_runner(host, int(port))
-        for name in ("hello", "armed", "report", "stopped", "drained"):
+        for name in ("hello", "armed", "failed", "report", "stopped", "drained"):
             self._master.register_message(name, self._on_message)
         cores = self._plan.cores or tuple(sorted(os.sched_getaffinity(0)))
         address = f"127.0.0.1:{self._master.server.port}"
@@ -84,9 +86,13 @@ class Fleet:
             self._processes.append(
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2)  # what they print goes to standard error
             )
-        self._await(lambda: len(self._parts) == self.workers, _ARMED_S, "connect")
-        for part in self._parts.values():
-            self._await(part.armed.is_set, _ARMED_S, "get ready")
+        try:
+            self._await(lambda: len(self._parts) == self.workers, _ARMED_S, "connect")
+            for part in self._parts.values():
+                self._await(part.armed.is_set, _ARMED_S, "get ready")
+        except GeneratorLost:
+            self.__exit__()  # the other workers wait for a word
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -138,12 +144,16 @@ class Fleet:
 
     def _on_message(self, msg: Any, **_: object) -> None:
         if msg.type == "hello":
+            if msg.node_id not in self._parts and len(self._parts) == self.workers:
+                return  # one more than the plan asks for has no part in the arrivals
             part = self._parts.setdefault(msg.node_id, _WorkerReports(len(self._parts)))
             share = {"plan": self._plan.model_dump_json(), "part": part.part, "parts": self.workers}
             self._master.send_message("load_plan", share, msg.node_id)
             return
         part = self._parts[msg.node_id]
-        if msg.type == "report":
+        if msg.type == "failed":
+            self._failed = msg.data["why"]
+        elif msg.type == "report":
             part.take(msg.data)
         else:
             {"armed": part.armed, "stopped": part.stopped, "drained": part.drained}[msg.type].set()
@@ -152,6 +162,8 @@ class Fleet:
         until = time.perf_counter() + at_most_s
         while not done():
             gone = [process.pid for process in self._processes if process.poll() is not None]
+            if self._failed:
+                raise GeneratorLost(f"a load generator worker did not {what}: {self._failed}")
             if gone or time.perf_counter() > until:
                 why = f"process {gone[0]} ended" if gone else f"no answer in {at_most_s:g} s"
                 raise GeneratorLost(f"a load generator worker did not {what}: {why}")
@@ -181,7 +193,11 @@ class Worker:
     def _on_message(self, msg: Any, **_: object) -> None:
         if msg.type == "load_plan":
             plan = LoadPlan.model_validate_json(msg.data["plan"])
-            self._load = self._make_load(plan, msg.data["part"], msg.data["parts"])
+            try:
+                self._load = self._make_load(plan, msg.data["part"], msg.data["parts"])
+            except PlanError as error:  # a file or a secret that only the master's machine has
+                self._runner.send_message("failed", {"why": str(error)})
+                return
             self._runner.send_message("armed")
             return
         assert self._load is not None  # noqa: S101 (the plan comes first)

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from loadtest import LatencyLimit, LoadGenerator, LoadPlan, LoadTestError, Measurement, Progress, RequestPlan, Slo
+from loadtest import Auth, LatencyLimit, LoadGenerator, LoadPlan, LoadTestError, Measurement, Progress, RequestPlan, Slo
 from tests.loadtest.api_server import serving
 from tests.loadtest.generator.test_loadtest_wire import serving as serving_queue
 
@@ -120,6 +120,25 @@ def test_workers_may_be_somewhere_else() -> None:
     assert found.probes[0].workers == 2
     assert found.probes[0].errors == 0
     assert found.probes[0].requests > 50
+
+
+def test_a_worker_more_than_was_asked_for_sends_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with serving() as api, remote_worker(port), remote_worker(port):
+        found = measure(plan(api.url, 1000, rates_qps=(50,), rate_s=3, remote_workers=1, listen=f"127.0.0.1:{port}"))
+    assert found.probes[0].workers == 1
+    assert found.probes[0].achieved_qps == pytest.approx(50, rel=0.3)
+
+
+def test_what_a_worker_elsewhere_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with serving() as api, remote_worker(port):
+        monkeypatch.setenv("ONLY_HERE", "secret")
+        request = RequestPlan(body="{}", auth=Auth(bearer="ONLY_HERE"))
+        with pytest.raises(LoadTestError, match=r"worker did not get ready: request.auth: .* ONLY_HERE is not set"):
+            measure(plan(api.url, request=request, remote_workers=1, listen=f"127.0.0.1:{port}"))
 
 
 def test_a_worker_without_a_master_says_so() -> None:
