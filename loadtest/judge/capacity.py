@@ -234,6 +234,8 @@ class CapacitySearch:
         """The first rate was given from outside and is missed: by its own probe, or by all of them together."""
         if self.first_rate_qps is None:
             return False
+        if found.holds and self.first_rate_qps > _HIGHEST_SHARE * self.saturated_qps:
+            return False  # more than the bursts say, and so beyond all rates that the posterior knows of
         quiet_qps = self.first_rate_qps / possible_gain(one.probe for one in self._probes)
         at_once = len(self._probes) == 1 and found.missed_below_qps <= self.first_rate_qps
         return at_once or posterior.below(quiet_qps) > _SURE

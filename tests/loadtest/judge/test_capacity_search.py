@@ -56,6 +56,14 @@ def test_a_rate_far_below_capacity_is_never_pruned() -> None:
         assert found.probes[0].rate_qps == pytest.approx(0.7 * CAPACITY)
 
 
+def test_a_rate_that_held_is_not_pruned_though_bursts_say_less() -> None:
+    prober = SimulatedProber("M/D/1", SERVICE_S, LIMIT_S, 20.0, 0)
+    first = 0.7 * CAPACITY
+    found = CapacitySearch(prober, saturated_qps=0.5 * first, precision=0.03, first_rate_qps=first).run()
+    assert found.probes[0].verdict == "met"
+    assert found.outcome == "measured"
+
+
 def test_a_limit_that_nothing_holds_is_infeasible() -> None:
     found = search(0, limit_s=0.003)
     assert found.outcome == "infeasible"
