@@ -49,14 +49,13 @@ def ours(job: Job) -> Found:
 
 def hey(job: Job) -> Found:
     """First all that its workers can send, then halving: the highest rate whose percentile was within the limit."""
-    speed, limit_s = job.about_qps / job.share, job.limit / (job.about_qps / job.share)
     low, best = 0.0, None
-    with served(job.kind, speed, job.seed) as url:
+    with served(job.kind, job.speed_qps, job.seed) as url:
         high, _ = _hey(url, None, job)
         for _ in range(_STEPS - 1):
             rate = (low + high) / 2
             sent, seen_s = _hey(url, rate, job)
-            if seen_s <= limit_s:
+            if seen_s <= job.limit_s:
                 low, best = rate, sent
             else:
                 high = rate
@@ -77,12 +76,11 @@ def _hey(url: str, rate: float | None, job: Job) -> tuple[float, float]:
 def sweep(job: Job) -> Found:
     """The highest of GuideLLM's rates, at random times as a load balancer's, whose percentile was within the limit."""
     report = _guidellm(job, f"kind=sweep,sweep_size={_SWEEP},strategy_type=poisson", job.seconds / _SWEEP)
-    limit_s = job.limit / (job.about_qps / job.share)
     held = [
         one["metrics"]["requests_per_second"]["successful"]["mean"]
         for one in report["benchmarks"]
         if one["config"]["strategy"]["type_"] == "poisson"
-        and one["metrics"]["request_latency"]["successful"]["percentiles"]["p99"] <= limit_s
+        and one["metrics"]["request_latency"]["successful"]["percentiles"]["p99"] <= job.limit_s
     ]
     return max(held, default=None)
 
@@ -100,9 +98,8 @@ def goodput(job: Job) -> Found:
 
 
 def _guidellm(job: Job, profile: str, seconds: float) -> dict[str, Any]:
-    speed = job.about_qps / job.share
-    objective = {"kind": "generative", "slo": {"e2el_ms": 1e3 * job.limit / speed}}
-    with served(job.kind, speed, job.seed) as url, tempfile.TemporaryDirectory() as folder:
+    objective = {"kind": "generative", "slo": {"e2el_ms": 1e3 * job.limit_s}}
+    with served(job.kind, job.speed_qps, job.seed) as url, tempfile.TemporaryDirectory() as folder:
         Path(folder, "tokenizer.json").write_text(json.dumps(_TOKENIZER))
         Path(folder, "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
         Path(folder, "config.json").write_text('{"model_type": "gpt2"}')

@@ -41,6 +41,16 @@ class Job:
         """The capacity, as a share of the speed."""
         return models.capacity_qps(self.kind, self.allowed, self.limit)
 
+    @property
+    def speed_qps(self) -> float:
+        """What the server does at most."""
+        return self.about_qps / self.share
+
+    @property
+    def limit_s(self) -> float:
+        """The limit of the percentile."""
+        return self.limit / self.speed_qps
+
 
 @dataclass(frozen=True)
 class Searched:
@@ -73,8 +83,7 @@ def served(kind: str, speed: float, seed: int) -> Iterator[str]:
 
 def search(job: Job) -> Searched:
     """From a server that just began."""
-    speed = job.about_qps / job.share
-    limit_ms = job.limit / speed * 1e3
+    speed, limit_ms = job.speed_qps, job.limit_s * 1e3
     slo = Slo(latency=(LatencyLimit(percentile=job.percentile, limit_ms=limit_ms),))
     request = RequestPlan(method="GET", path="/")
     with served(job.kind, speed, job.seed) as url, LoadGenerator() as generator:

@@ -73,6 +73,30 @@ def test_a_short_queue_refuses() -> None:
     assert found.latency[~found.failed].max() <= 4 * 0.004 + 1e-9
 
 
+def test_one_process_before_all_workers_is_a_queue_of_its_own() -> None:
+    sent, found = closed_loop(Server(mean=0.004, workers=8, front=0.01), 32, 5.0, 1)
+    assert np.sum(sent + found.latency <= 5.0) / 5.0 == pytest.approx(100, rel=0.02)
+
+
+def test_a_loop_that_looks_for_work_begins_batches_at_its_ticks() -> None:
+    arrivals = Pattern().times(np.random.default_rng(0), 50, 2000)
+    found = answers(Server(engine=1, batch=64, fixed=0.01, tick=0.05), arrivals, 1)
+    ticks = (arrivals + found.latency - 0.01) / 0.05
+    assert ticks == pytest.approx(np.round(ticks), abs=1e-6)
+
+
+def test_strain_makes_everything_slower_the_more_are_inside() -> None:
+    arrivals = Pattern().times(np.random.default_rng(0), 200, 20_000)
+    plain, strained = (answers(Server(mean=0.004, strain=strain), arrivals, 1).latency for strain in (0.0, 0.05))
+    assert strained[0] == plain[0]
+    assert strained.mean() > 1.05 * plain.mean()
+
+
+def test_a_worker_that_was_idle_has_to_wake() -> None:
+    found = answers(Server(mean=0.004, wake=0.002, wake_after=0.01), np.array([1.0, 1.001, 1.03]), 1)
+    assert found.latency == pytest.approx([0.006, 0.009, 0.006])
+
+
 @pytest.mark.parametrize("kind", ["poisson", "constant", "bursty", "trace"])
 def test_arrivals_keep_their_mean_rate(kind: str) -> None:
     pattern = Pattern(kind, levels=(0.5, 1.5), step_s=2.0)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from training.servers import families, generate
 from training.servers.examples import NAMES
 from training.servers.network import ServerModule, capacity_loss
+from training.servers.weights import restore
 
 Arrays = dict[str, NDArray[Any]]
 _BINS = ((0, 1), (1, 60), (60, 150), (150, 400), (400, 1000), (1000, 2500), (2500, 10**9))
@@ -118,8 +119,7 @@ def main() -> None:
     judging = held_out(asked.seed, asked.files, None, asked.searching)
     for path in asked.weights:
         network = ServerModule().eval()
-        with np.load(path) as stored:
-            network.load_state_dict({name: torch.as_tensor(stored[name].astype(np.float32)) for name in stored.files})
+        restore(network, path)
         print(path, json.dumps(judged(network, judging, torch.device("cpu"))["short"], indent=1))
 
 

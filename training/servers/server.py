@@ -72,6 +72,11 @@ class Server:
     overhead: float = 0.0
     jitter: float = 0.0
     served_before: float = 1e9
+    front: float = 0.0
+    tick: float = 0.0
+    strain: float = 0.0
+    wake: float = 0.0
+    wake_after: float = 0.0
 
 
 _FIELDS = tuple(field.name for field in fields(Server))

@@ -2,7 +2,7 @@
  * after the other. One server is an array of numbers (see `server.py`, which names them); times are seconds.
  *
  * Four engines: a queue before workers, batches, processor sharing, and streams in a continuous batch. Around each of
- * them: pauses, drift, a rate limiter, admission. No state outlives a call.
+ * them: pauses, drift, a rate limiter, one process before them all, admission. No state outlives a call.
  */
 #include <math.h>
 #include <stdint.h>
@@ -12,7 +12,8 @@
 enum {
     ENGINE, WORKERS, SERVICE, MEAN, SHAPE, RATIO, DISPATCH, LOCKED, PAUSE_EVERY, PAUSE, PAUSE_REGULAR, DRIFT, DRIFT_TIME,
     LIMIT_RATE, LIMIT_BURST, ADMIT, HITS, HIT_COST, HITS_AFTER, BATCH, DELAY, FIXED, ITEM, GROWTH, PADDING, SLOTS,
-    CONTENTION, TOKENS, TOKENS_SPREAD, STEP, STEP_ITEM, PREFILL, PREFILL_SPREAD, OVERHEAD, JITTER, SERVED_BEFORE, NUMBERS
+    CONTENTION, TOKENS, TOKENS_SPREAD, STEP, STEP_ITEM, PREFILL, PREFILL_SPREAD, OVERHEAD, JITTER, SERVED_BEFORE,
+    FRONT, TICK, STRAIN, WAKE, WAKE_AFTER, NUMBERS
 };
 enum { QUEUE, BATCHES, SHARING, STREAMS };
 #define MAX_WORKERS 32
@@ -61,7 +62,7 @@ typedef struct {
     double drift, drift_at, tokens_left, tokens_at, served;
     double free_at[MAX_WORKERS]; int sizes[MAX_WORKERS];
     double rings[MAX_WORKERS][RING]; int ring_head[MAX_WORKERS], ring_tail[MAX_WORKERS];
-    double lock_free; int turn;
+    double lock_free, front_free; int turn;
     double now, virtual_now; int active;               /* sharing and streams */
     double keys[MAX_SLOTS]; int ids[MAX_SLOTS]; int left[MAX_SLOTS]; double total[MAX_SLOTS];
     double step_end; int admitted;
@@ -143,8 +144,12 @@ static void end(Sim *s, int id, double at) {
     s->ended[s->ended_count++] = id;
 }
 
+static int inside(Sim *s, double at);
+
 static double work_of(Sim *s, double at) {
     double work = service(s) * speed(s, at);
+    /* the more are inside, the longer each takes, as where memory runs short */
+    if (s->p[STRAIN] > 0) work *= 1 + s->p[STRAIN] * fmin(inside(s, at) / s->p[WORKERS], 8);
     if (s->p[HITS] > 0) {
         double share = s->p[HITS] * (1 - exp(-s->served / fmax(1, s->p[HITS_AFTER])));
         if (uniform(&s->random) < share) work *= s->p[HIT_COST];
@@ -195,6 +200,7 @@ static int route(Sim *s, double at) {
 static void serve(Sim *s, int id, double at) { /* the queue: the end is known at once */
     int worker = route(s, at);
     double work = s->p[MEAN] * work_of(s, at), begin = fmax(at, s->free_at[worker]);
+    if (s->p[WAKE] > 0 && at > s->free_at[worker] + s->p[WAKE_AFTER]) work += s->p[WAKE]; /* it had gone to sleep */
     double locked = s->p[LOCKED] * work, stop = finish(s, begin, work - locked);
     if (locked > 0) {
         stop = finish(s, fmax(stop, s->lock_free), locked);
@@ -213,7 +219,8 @@ static double batch_begin(Sim *s, int *which) {
     for (int i = 1; i < workers; i++) if (s->free_at[i] < s->free_at[best]) best = i;
     *which = best;
     double ready = s->tail - s->head >= size ? s->now : s->arrived[s->queue[s->head]] + s->p[DELAY];
-    return fmax(s->now, fmax(s->free_at[best], ready));
+    double begin = fmax(s->now, fmax(s->free_at[best], ready)), tick = s->p[TICK];
+    return tick > 0 ? fmax(begin, ceil(begin / tick) * tick) : begin; /* a loop that looks for work now and then */
 }
 static void batch_step(Sim *s) {
     int worker, size = 0, most = (int)s->p[BATCH];
@@ -348,6 +355,12 @@ static double limited(Sim *s, double at) { /* a token bucket that makes requests
     return from;
 }
 
+static double fronted(Sim *s, double at) { /* one process that reads every request before the others see it */
+    if (s->p[FRONT] <= 0) return at;
+    s->front_free = fmax(at, s->front_free) + s->p[FRONT] * (0.7 + 0.6 * uniform(&s->random));
+    return s->front_free;
+}
+
 static void arrive(Sim *s, int id, double at) { /* `at` is not before the last event */
     passed(s, (int)s->p[ENGINE] == QUEUE ? at : fmin(at, s->now));
     if (s->p[ADMIT] > 0 && inside(s, at) >= (int)s->p[ADMIT]) {
@@ -407,7 +420,7 @@ void run_open(const double *p, uint64_t seed, const double *arrivals, int n, dou
               double *between, unsigned char *failed) {
     Sim *s = begin(p, seed, n, latency, first, between, failed);
     for (int i = 0; i < n; i++) {
-        double at = limited(s, arrivals[i]);
+        double at = fronted(s, limited(s, arrivals[i]));
         while (next_event(s) <= at) step(s);
         arrive(s, i, at);
     }
@@ -444,7 +457,7 @@ int run_closed(const double *p, uint64_t seed, int users, double duration, doubl
             }
             heap[i] = last;
             sent[count] = user;
-            double at = limited(s, user);
+            double at = fronted(s, limited(s, user));
             while (next_event(s) <= at) step(s);
             arrive(s, count++, at);
         }

@@ -24,6 +24,7 @@ from loadtest.judge.features import BURST_RATES, BURST_WAVES, PROBE_RATES, PROBE
 from training.servers import generate
 from training.servers.held_out import held_out, judged
 from training.servers.network import ServerModule, capacity_loss, curve_loss
+from training.servers.weights import restore
 
 _RATE, _DECAY, _CURVE = 1e-3, 0.1, 0.15
 _UNIT_SPREAD = 0.3
@@ -101,7 +102,7 @@ class _Run:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._network, self.average = ServerModule().to(self._device), ServerModule().to(self._device).eval()
         if asked.begin_with is not None:
-            _load(self._network, asked.begin_with)
+            restore(self._network, asked.begin_with)
         self.average.load_state_dict(self._network.state_dict())
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(), lr=_RATE, weight_decay=_DECAY, fused=self._device.type == "cuda"
@@ -185,17 +186,12 @@ def train(asked: argparse.Namespace) -> None:
             saved = time.time()
             run.keep()
     run.keep()
-    _load(run.average, asked.out / "weights.npz")
+    restore(run.average, asked.out / "weights.npz")
     report = run.judged() | {"steps": run.steps, "examples": store.count, "seconds": time.time() - begun}
     (asked.out / "report.json").write_text(json.dumps(report, indent=1))
     print(json.dumps(report, indent=1))
     for process in made:
         process.terminate()
-
-
-def _load(network: ServerModule, path: Path) -> None:
-    with np.load(path) as stored:
-        network.load_state_dict({name: torch.as_tensor(stored[name].astype(np.float32)) for name in stored.files})
 
 
 def main() -> None:

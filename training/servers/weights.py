@@ -11,6 +11,14 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn
+
+
+def restore(network: nn.Module, path: Path) -> None:
+    """Set the network's weights to those of a `weights.npz`. Raises RuntimeError where they are of another network."""
+    with np.load(path) as stored:
+        network.load_state_dict({name: torch.as_tensor(stored[name].astype(np.float32)) for name in stored.files})
 
 
 def mean(paths: list[Path], out: Path) -> None:
