@@ -190,14 +190,14 @@ def paused_streams(random: Random, qps: float) -> Server:
 
 
 def balancers(random: Random, qps: float) -> Server:
-    """A load balancer over workers that each have a queue of their own."""
+    """Unseen: a load balancer over workers that each have a queue of their own."""
     count = int(random.integers(2, 13))
     dispatch = DISPATCHES[str(random.choice(["random", "round_robin", "least_connections", "power_of_two"]))]
     return Server(ENGINES["queue"], count, mean=count / qps, dispatch=dispatch, **_service(random))  # type: ignore[arg-type]
 
 
 def caches(random: Random, qps: float) -> Server:
-    """A cache that answers a part of the requests soon, and that warms up."""
+    """Unseen: a cache that answers a part of the requests soon, and that warms up."""
     hits, cost, count = random.uniform(0.2, 0.9), _between(random, 0.02, 0.4), _whole(random, 1, 8)
     mean = count / qps / (1 - hits + hits * cost)
     warm = _between(random, 20, 2000)
@@ -209,7 +209,7 @@ def caches(random: Random, qps: float) -> Server:
 
 
 def bimodal_pauses(random: Random, qps: float) -> Server:
-    """Two kinds of requests, and pauses."""
+    """Unseen: two kinds of requests, and pauses."""
     count = 1 if random.random() < 0.5 else _whole(random, 2, 8)
     plain = Server(
         ENGINES["queue"], count, SERVICES["bimodal"], count / qps, _between(random, 0.02, 0.4), _between(random, 2, 10)
@@ -218,19 +218,19 @@ def bimodal_pauses(random: Random, qps: float) -> Server:
 
 
 def padded_batch_pauses(random: Random, qps: float) -> Server:
-    """Batches that are padded to their longest, and pauses."""
+    """Unseen: batches that are padded to their longest, and pauses."""
     server = replace(_batches(random, qps), padding=random.uniform(0.5, 1.0), service=SERVICES["lognormal"],
                      shape=random.uniform(0.2, 0.8))  # fmt: skip
     return _with_pauses(random, server, qps)
 
 
 def locked_threads(random: Random, qps: float) -> Server:
-    """Threads over cores, a part of whose work is serial."""
+    """Unseen: threads over cores, a part of whose work is serial."""
     return replace(sharing(random, qps * 1.5), locked=random.uniform(0.03, 0.4), workers=_whole(random, 2, 16))
 
 
 def prefill_streams(random: Random, qps: float) -> Server:
-    """Streams with few tokens and prompts of very different lengths: prefill is most of the work."""
+    """Unseen: streams with few tokens and prompts of very different lengths: prefill is most of the work."""
     server = streams(random, qps)
     return replace(
         server, prefill=random.uniform(0.6, 0.9) / qps, prefill_spread=random.uniform(0.7, 1.2),
@@ -264,17 +264,17 @@ def waking(random: Random, qps: float) -> Server:
 TRAINED: dict[str, tuple[Draw, float]] = {
     "workers": (workers, 0.21), "batches": (batches, 0.19), "sharing": (sharing, 0.12), "streams": (streams, 0.10),
     "pauses": (pauses, 0.10), "drift": (drift, 0.05), "locks": (locks, 0.05), "limiter": (limiter, 0.04),
-    "admission": (admission, 0.04), "mixed": (mixed, 0.10), "balancers": (balancers, 0.08), "caches": (caches, 0.06),
-    "bimodal_pauses": (bimodal_pauses, 0.05), "padded_batch_pauses": (padded_batch_pauses, 0.04),
-    "locked_threads": (locked_threads, 0.06), "prefill_streams": (prefill_streams, 0.08),
+    "admission": (admission, 0.04), "mixed": (mixed, 0.10),
 }  # fmt: skip
 VALIDATION: dict[str, tuple[Draw, float]] = {
     "drifting_batches": (drifting_batches, 1.0), "limited_sharing": (limited_sharing, 1.0),
     "refusing_streams": (refusing_streams, 1.0), "paused_streams": (paused_streams, 1.0),
 }  # fmt: skip
 UNSEEN: dict[str, tuple[Draw, float]] = {
-    "fronted": (fronted, 1.0), "polled_batches": (polled_batches, 1.0), "strained": (strained, 1.0),
-    "waking": (waking, 1.0),
+    "balancers": (balancers, 1.0), "caches": (caches, 1.0), "bimodal_pauses": (bimodal_pauses, 1.0),
+    "padded_batch_pauses": (padded_batch_pauses, 1.0), "locked_threads": (locked_threads, 1.0),
+    "prefill_streams": (prefill_streams, 1.0), "fronted": (fronted, 1.0), "polled_batches": (polled_batches, 1.0),
+    "strained": (strained, 1.0), "waking": (waking, 1.0),
 }  # fmt: skip
 
 
