@@ -141,10 +141,10 @@ class MachineRecord(Record):
     """
 
     server_cores: int = Field(description="how many cores the server could use")
-    others_cores: float = Field(description="what others used of them, neither the server nor the load generator")
+    others_cores: float = Field(description="what others used of them: neither server, generator nor tuner")
     stolen_cores: float = Field(default=0.0, description="what a hypervisor gave to other virtual machines")
     elsewhere_cores: float = Field(default=0.0, description="what others used of the machine's other cores")
-    generator_cores_shared: float = Field(default=0.0, description="what the load generator used of the server's cores")
+    generator_cores_shared: float = Field(default=0.0, description="what the load generator and the tuner used of them")
     memory_stalled: float | None = Field(default=None, description="share of time in which a task waited for memory")
     quota_throttled: float | None = Field(
         default=None, description="share of periods in which a shared quota was used up"

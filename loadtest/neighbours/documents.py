@@ -49,8 +49,8 @@ class Neighbours(_Document):
     server_waited_cores: float | None = Field(
         default=None, description="how many of its threads were ready to run and waited for a core; None: not known"
     )
-    others_cores: float = Field(description="what neither the server nor the generator used and was not idle")
-    generator_cores: float = Field(default=0.0, description="what the generator used of the server's cores")
+    others_cores: float = Field(description="what was not idle, and used by neither server, generator nor tuner")
+    generator_cores: float = Field(default=0.0, description="what the load generator and the tuner used of them")
     stolen_cores: float = Field(default=0.0, description="what a hypervisor gave to other virtual machines")
     elsewhere_cores: float = Field(default=0.0, description="what others used of the machine's other cores")
     slowness: Slowness = Slowness()

@@ -133,6 +133,12 @@ class ProcessTimes:
         return False
 
 
+def own_cpu_s(pid: int) -> float | None:
+    """Seconds that one process has used so far, without its children; None where there is none."""
+    found = _read(_PROC, pid)
+    return None if found is None else found.cpu_s
+
+
 def _read(proc: Path, pid: int) -> _Process | None:
     try:
         text = (proc / str(pid) / "stat").read_bytes()

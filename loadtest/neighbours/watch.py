@@ -12,7 +12,7 @@ from loadtest.neighbours.calibration import Copy
 from loadtest.neighbours.core_times import CoreTimes, highest_clock_khz, read_core_times
 from loadtest.neighbours.documents import Neighbours, ServerProcesses, Slowness
 from loadtest.neighbours.pressure import QuotaPeriods, memory_stalled_s, quota_periods
-from loadtest.neighbours.process_times import CgroupTimes, ProcessTimes, ThreadTimes
+from loadtest.neighbours.process_times import CgroupTimes, ProcessTimes, ThreadTimes, own_cpu_s
 
 _TAKEN = 0.03  # of the server's cores, by others or a hypervisor
 _RESOLUTION_S = 0.02  # a core: the kernel says idle time and time in I/O in hundredths of a second each
@@ -32,21 +32,26 @@ class CounterSample:
     server_s: float
     threads: ThreadTimes
     generator_s: float
+    tuner_s: float
     memory_stalled_s: float | None
     quota: QuotaPeriods | None
     copy_s: float
 
 
 class NeighbourWatch:
-    """Watches the cores of servers that run on this machine, all of them together. One per load test."""
+    """Watches the cores of servers that run on this machine, all of them together. One per load test.
 
-    def __init__(self, servers: Sequence[ServerProcesses]) -> None:
+    `tuner` is the process that asked for the load test, which started this one: what it does meanwhile (it watches
+    the server's memory, and shows what runs) is no neighbour's doing, and counts as the generator's.
+    """
+
+    def __init__(self, servers: Sequence[ServerProcesses], tuner: int | None = None) -> None:
         self.cores = tuple(sorted({core for one in servers for core in one.cores}))
         self._trees = [ProcessTimes(one.pids, one.environ) for one in servers]
         self._servers = [
             times for one, tree in zip(servers, self._trees, strict=True) for times in _times_of(one, tree)
         ]
-        self._generator = ProcessTimes([os.getpid()])
+        self._generator, self._tuner = ProcessTimes([os.getpid()]), os.getppid() if tuner is None else tuner
         self._clocks = _Clocks(self.cores)
         self._copy, self._fastest_s = Copy(), float("inf")
 
@@ -79,7 +84,10 @@ class NeighbourWatch:
         waited = ThreadTimes(sum(one.ran_s for one in threads), sum(one.waited_s for one in threads))
         copy_s = self._copy.seconds(_COPIES)
         self._fastest_s = min(self._fastest_s, copy_s)
-        return CounterSample(cores, elsewhere, server_s, waited, generator_s, stalled_s, quota_periods(), copy_s)
+        tuner_s = own_cpu_s(self._tuner) or 0.0
+        return CounterSample(
+            cores, elsewhere, server_s, waited, generator_s, tuner_s, stalled_s, quota_periods(), copy_s
+        )
 
     def since(self, before: CounterSample | None) -> Neighbours | None:
         """What happened between a look and now."""
@@ -89,8 +97,8 @@ class NeighbourWatch:
         passed_s = max(1e-6, now.cores.at - before.cores.at)
         server_s = now.server_s - before.server_s
         waited_s = now.threads.waited_since(before.threads, server_s)
-        generator_all_s = now.generator_s - before.generator_s
-        generator_s = generator_all_s * self._shared()
+        generator_all_s, tuner_all_s = now.generator_s - before.generator_s, max(0.0, now.tuner_s - before.tuner_s)
+        generator_s = generator_all_s * self._shared(os.getpid()) + tuner_all_s * self._shared(self._tuner)
         others_s = max(0.0, now.cores.busy_since(before.cores) - server_s - generator_s)
         seen = Neighbours(
             duration_s=passed_s,
@@ -100,7 +108,7 @@ class NeighbourWatch:
             others_cores=others_s / passed_s,
             generator_cores=generator_s / passed_s,
             stolen_cores=max(0.0, now.cores.stolen_s - before.cores.stolen_s) / passed_s,
-            elsewhere_cores=_elsewhere_s(before, now, generator_all_s - generator_s) / passed_s,
+            elsewhere_cores=_elsewhere_s(before, now, generator_all_s + tuner_all_s - generator_s) / passed_s,
             slowness=self._slowness(before, now),
         )
         return seen.model_copy(update={"reason": why_disturbed(seen)})
@@ -139,9 +147,12 @@ class NeighbourWatch:
                 return True
         return False
 
-    def _shared(self) -> float:
-        """The part of the generator's time that falls on the server's cores: it uses all of its own alike."""
-        own = os.sched_getaffinity(0)
+    def _shared(self, pid: int) -> float:
+        """The part of a process's time that falls on the server's cores: it uses all of its own alike."""
+        try:
+            own = os.sched_getaffinity(pid)
+        except OSError:  # it has ended
+            return 0.0
         return len(own & set(self.cores)) / len(own)
 
 

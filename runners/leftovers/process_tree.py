@@ -44,6 +44,13 @@ class ProcessTree:
         with self._lock:
             return self._refresh(read_all())
 
+    def glance(self) -> list[Entry]:
+        """The processes that the last look found, as of now: the rest of the machine's table is not read."""
+        with self._lock:
+            known = self._known
+        found = [(identity, read(identity[0])) for identity in known]
+        return [entry for identity, entry in found if entry is not None and entry.identity == identity]
+
     def living(self) -> list[Entry]:
         """As `look`, without the ended ones: a zombie holds nothing, and its parent reaps it or dies."""
         return [entry for entry in self.look() if not entry.ended]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from runners.host.process_table import Entry
 from runners.host.samples import Sample, Samples
 from runners.leftovers.process_tree import ProcessTree
 
-_INTERVAL_S = 0.2
+_INTERVAL_S, _MAX_SHARE = 0.2, 0.01  # between looks; of one core, which they may take where there are many processes
 _FAST_INTERVAL_S = 0.05  # near the limit a server can take gigabytes within one slow interval
 _NEAR = 0.7
 _JUDGED_FOR_S = 1.0
@@ -55,6 +56,7 @@ class Watch(threading.Thread):
         self._done = threading.Event()
         self._cpu, self._gpus, self._machine = CpuMeter(), nvml(), _MachineMemory()
         self._judged: tuple[float, int, int] | None = None
+        self._looked, self._wait_s, self._judged_for_s = -math.inf, 0.0, _JUDGED_FOR_S
         self.samples = Samples()
         self.out_of_memory: str | None = None
 
@@ -65,11 +67,10 @@ class Watch(threading.Thread):
             free = self._machine.free_bytes()
             near = free < 4 * self._machine.floor_bytes
             with contextlib.suppress(OSError):  # too many open files here must not end the watch over memory
-                sample = self._look()
-                self.samples.add(sample)
-                near |= self._limit is not None and sample.memory_bytes > _NEAR * self._limit
+                memory_bytes = self._memory()
+                near |= self._limit is not None and memory_bytes > _NEAR * self._limit
                 if self.out_of_memory is None:
-                    self.out_of_memory = self._too_much(sample, free)
+                    self.out_of_memory = self._too_much(memory_bytes, free)
                 # Children of a server that has failed would keep a client waiting for an answer that never comes.
                 if self.out_of_memory is not None or self._has_failed():
                     self._tree.kill()
@@ -81,6 +82,18 @@ class Watch(threading.Thread):
         if self.is_alive():
             self.join()
 
+    def _memory(self) -> int:
+        """What the tree has now, in bytes: by a look at all processes where one is due, else at those it found."""
+        now = time.monotonic()
+        if now - self._looked < self._wait_s:
+            return self._memory_bytes([entry for entry in self._tree.glance() if not entry.ended], now)
+        begun = time.thread_time()
+        sample = self._look()
+        self.samples.add(sample)
+        self._looked = now
+        self._wait_s = max(0.95 * _INTERVAL_S, (time.thread_time() - begun) / _MAX_SHARE)
+        return sample.memory_bytes
+
     def _look(self) -> Sample:
         entries = self._tree.look()
         at = time.monotonic()
@@ -88,11 +101,11 @@ class Watch(threading.Thread):
         gpu = None if self._gpus is None else self._gpus.look({entry.pid for entry in running}, self._devices)
         return Sample(at, self._cpu.read(entries), self._memory_bytes(running, at), len(running), gpu=gpu)
 
-    def _too_much(self, sample: Sample, free: int) -> str | None:
-        used = f"out of memory: used {sample.memory_bytes / _MIB:.0f} MiB"
-        if self._limit is not None and sample.memory_bytes > self._limit:
+    def _too_much(self, memory_bytes: int, free: int) -> str | None:
+        used = f"out of memory: used {memory_bytes / _MIB:.0f} MiB"
+        if self._limit is not None and memory_bytes > self._limit:
             return f"{used} of {self._limit / _MIB:.0f} MiB allowed"
-        if sample.memory_bytes > self._machine.floor_bytes and free < self._machine.floor_bytes:
+        if memory_bytes > self._machine.floor_bytes and free < self._machine.floor_bytes:
             return f"{used}, and the machine has hardly any left"
         return None
 
@@ -105,9 +118,11 @@ class Watch(threading.Thread):
             return resident
         if self._judged is not None:
             at, resident_then, shared_once = self._judged
-            if now - at < _JUDGED_FOR_S and abs(resident - resident_then) < 0.01 * resident_then:
+            if now - at < self._judged_for_s and abs(resident - resident_then) < 0.01 * resident_then:
                 return shared_once
+        begun = time.thread_time()
         shared_once = sum(_proportional_bytes(entry) for entry in running)
+        self._judged_for_s = max(_JUDGED_FOR_S, (time.thread_time() - begun) / _MAX_SHARE)
         self._judged = (now, resident, shared_once)
         return shared_once
 

@@ -189,6 +189,20 @@ def test_what_the_generator_uses_of_the_servers_cores_is_not_the_neighbours() ->
             assert seen.server_cores == len(cores)
 
 
+@pytest.mark.alone
+@pytest.mark.usefixtures("needs_machine")
+def test_what_the_tuner_uses_of_the_servers_core_is_not_the_neighbours() -> None:
+    with burning(0.0) as server, burning(0.6) as tuner:
+        watch = NeighbourWatch([ServerProcesses(cores=(CORE,), pids=(server.pid,))], tuner=tuner.pid)
+        before, begun = watch.look(), times_of(tuner)
+        ended(tuner)
+        seen, burnt = watch.since(before), times_of(tuner) - begun
+    assert seen is not None
+    assert burnt > 0.5
+    assert seen.generator_cores * seen.duration_s > burnt - 0.05
+    assert seen.others_cores + seen.generator_cores < 1.02, "it is not counted twice"
+
+
 def times_of(process: Burning) -> float:
     seconds = ProcessTimes([process.pid]).cpu_s()
     assert seconds is not None

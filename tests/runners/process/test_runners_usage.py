@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import pytest
 from runners import ProcessRunner, Resources
 from runners.host.cgroup import Cgroups
 from runners.host.cpu_meter import CpuMeter
-from runners.host.process_table import Entry
+from runners.host.process_table import Entry, read_all
+from runners.leftovers.process_tree import ProcessTree
 from runners.process.usage import _MachineMemory
 from tests.runners.support import container
 
@@ -55,6 +58,34 @@ def test_a_short_stretch_between_two_samples_is_measured(tmp_path: Path) -> None
         assert usage.cpu_cores_mean is not None
         assert usage.memory_peak_bytes is not None
         assert endpoint.usage(begun + 1e6, begun + 2e6).cpu_cores_mean is None
+
+
+@pytest.mark.usefixtures("needs_machine")
+def test_a_glance_is_at_known_processes_alone_and_leaves_out_those_that_are_gone() -> None:
+    tree = ProcessTree({})
+    program = "import subprocess, sys; sys.stdin.readline(); subprocess.run(['sleep', '60'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        tree.led_by(process.pid)
+        assert [one.pid for one in tree.look()] == [process.pid]
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        end = time.monotonic() + 20
+        while len(children_of(process.pid)) == 0 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert [one.pid for one in tree.glance()] == [process.pid]
+        both = {one.pid for one in tree.look()}
+        assert len(both) == 2
+        assert {one.pid for one in tree.glance()} == both
+        tree.kill()
+        process.wait()
+        assert process.pid not in {one.pid for one in tree.glance()}
+
+
+def children_of(pid: int) -> list[int]:
+    return [entry.pid for entry in read_all().values() if entry.parent == pid]
 
 
 def write(folder: Path, **files: str) -> None:
