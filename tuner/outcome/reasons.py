@@ -89,9 +89,10 @@ def _decided(of: Grounds) -> str:
     sure = _percent(decision.probability_better or 0.0)
     if decision.action == "deploy":
         return f"Deploy it: {saving}, and better with a probability of {sure}; it is {best}."
-    if (decision.probability_better or 0.0) >= asked:
+    if len(of.launches) < 2:
         return f"Uncertain, since it was launched once only: {saving}, and better with a probability of {sure}."
-    return f"Uncertain: {saving}, and better with a probability of {sure}, where {_percent(asked)} was asked for."
+    needed = _percent(of.beliefs.probability_needed(decision.number, today.number, asked)) if today else _percent(asked)
+    return f"Uncertain: {saving}, and better with a probability of {sure}; from {needed} on it would be sure."
 
 
 def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:

@@ -133,13 +133,15 @@ class Beliefs:
         return float((self.losses[self._rows[number]] < self.losses[self._rows[other]] - margin - 1e-9).mean())
 
     def surely_better(self, number: int, other: int, confidence: float) -> bool:
-        """Whether the interval of their difference, of that confidence, is all on the better side. While one of them
-        was launched fewer than four times the little that is known of the spread must not decide: then a fifth of the
-        doubt is allowed.
+        """Whether the interval of their difference, of that confidence, is all on the better side."""
+        return self.probability_better(number, other) >= self.probability_needed(number, other, confidence)
+
+    def probability_needed(self, number: int, other: int, confidence: float) -> float:
+        """The probability to be better from which on it is surely so. While one of the two was launched fewer than four
+        times the little that is known of the spread must not decide: then a fifth of the doubt is allowed.
         """
         few = min(self.launches[self._rows[one]] for one in (number, other)) < _FEW and self.launch_spread > 0
-        doubt = (1 - confidence) / 2 * (_FEW_DOUBT if few else 1.0)
-        return self.probability_better(number, other) >= 1 - doubt
+        return 1 - (1 - confidence) / 2 * (_FEW_DOUBT if few else 1.0)
 
     def saving(self, number: int, other: int, *, maximised: bool = False) -> Estimate:
         """The share of the other's first metric by which it is better: less, or more where that is `maximised`.
