@@ -31,9 +31,9 @@ from tuner.spec.chain import Chain, chain_of
 from tuner.spec.colocation import ColocationError, ServiceSpace, check_best_effort, common_space, prefix_of, shares_of
 from tuner.spec.load import SloLimit
 from tuner.spec.model import ColocatedSpec, ParameterSpec, Spec
-from tuner.spec.prices.catalogue import TERMS, OwnHardware, catalogue_names, is_catalogue, load_catalogue
+from tuner.spec.prices.catalogue import OwnHardware, catalogue_names, is_catalogue, load_catalogue
 from tuner.spec.problems import describe, known_part, message, without_echoes
-from tuner.spec.runner import RunnerSpec
+from tuner.spec.runner import RunnerSpec, of_type
 from tuner.spec.yaml_file import KeyPath, YamlFile
 
 _USERS = 8  # that ask a best-effort service
@@ -136,11 +136,14 @@ class LoadedSpec:
         return (*map(str, slo.limits), *errors) if slo else ()
 
     def with_runner(self, runner: str | None) -> LoadedSpec:
-        """The same spec on another runner (`--runner`)."""
+        """The same spec on another runner (`--runner`), in what is stored of it, too."""
         if runner is None or runner == self.spec.runner.type:
             return self
+        said = of_type(self.content.get("runner") or {}, runner)
+        # Without a parameter only a server that is there already makes a space.
+        content = self.content if AS_IT_IS in self.space.names else {**self.content, "runner": said}
         try:
-            chosen = RunnerSpec.model_validate(self.spec.runner.of_type(runner))
+            chosen = RunnerSpec.model_validate(said)
         except ValidationError as error:
             raise SpecError(
                 f"`runner` {runner}: {message(error.errors()[0])} ({self.file.place(('runner',))})"
@@ -149,7 +152,8 @@ class LoadedSpec:
             replace(one, loaded=replace(one.loaded, spec=one.loaded.spec.model_copy(update={"runner": chosen})))
             for one in self.colocated
         )
-        return replace(self, spec=self.spec.model_copy(update={"runner": chosen}), colocated=services)
+        spec = self.spec.model_copy(update={"runner": chosen})
+        return replace(self, content=content, spec=spec, colocated=services)
 
 
 @dataclass(frozen=True)
@@ -289,14 +293,11 @@ def _prices(file: YamlFile, given: Any) -> Any:
         return given
     beneath: dict[str, Any] = {}
     if isinstance(name := given.get("catalogue"), str):
+        terms, currency = given.get("terms", "on_demand"), given.get("currency")
         try:
-            catalogue = load_catalogue(name, file.path.parent)
+            beneath = load_catalogue(name, file.path.parent).as_prices(terms, currency)
         except UsageError as error:
             raise file.error(("prices",), str(error)) from error
-        terms = given.get("terms", "on_demand")
-        if terms in TERMS:
-            source = f"{catalogue.title}, {catalogue.region}, {terms}, {catalogue.date}: {catalogue.source}"
-            beneath = catalogue.parts(terms) | {"source": source, "currency": catalogue.currency}
     if isinstance(own := given.get("own"), dict):
         try:
             parts = OwnHardware.model_validate(own).parts()

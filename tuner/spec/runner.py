@@ -262,7 +262,8 @@ class RunnerSpec(Section):
             )
         return self
 
-    def of_type(self, name: str) -> dict[str, object]:
-        """The same section for another runner, to be validated: what belongs to one alone is left out."""
-        own = {"up_timeout", "down_timeout", *(key for keys in _OWN_KEYS.values() for key in keys)}
-        return {**{key: value for key, value in self if key not in own}, "type": name}
+
+def of_type(section: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A spec's `runner:` for another runner, to be validated: what belongs to one alone is left out."""
+    own = {"up_timeout", "down_timeout", "noise", *(key for keys in _OWN_KEYS.values() for key in keys)}
+    return {**{key: value for key, value in section.items() if key not in own}, "type": name}

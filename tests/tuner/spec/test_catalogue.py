@@ -316,3 +316,9 @@ def test_awss_prices_are_asked_through_its_command_line(
 def test_a_catalogue_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(UsageError, match="there are aws, azure, gcp"):
         load_catalogue("nowhere")
+
+
+def test_a_catalogues_prices_are_not_called_another_currency(tmp_path: Path) -> None:
+    assert load(tmp_path, "{catalogue: aws, currency: USD}").spec.prices.currency == "USD"
+    with pytest.raises(SpecError, match="Amazon EC2 has its prices in USD, and currency says EUR"):
+        load(tmp_path, "{catalogue: aws, currency: EUR}")

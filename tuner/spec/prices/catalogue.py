@@ -90,6 +90,20 @@ class Catalogue(Section):
                 gpus[one.gpu] = {"price": round(alone, 5), **memory}
         return {"cpu_core_hour": round(core, 6), "memory_gib_hour": round(gib, 6), "gpu_hour": gpus}
 
+    def as_prices(self, terms: Any, currency: Any = None) -> dict[str, Any]:
+        """The parts with their source and currency; nothing for terms that there are not. Raises UsageError where the
+        spec's own `currency` is another: its amounts would be shown as what they are not.
+        """
+        if terms not in TERMS:
+            return {}
+        if currency not in (None, self.currency):
+            raise UsageError(
+                f"{self.title} has its prices in {self.currency}, and currency says {currency}; remove currency, or "
+                "write out the prices in yours"
+            )
+        source = f"{self.title}, {self.region}, {terms}, {self.date}: {self.source}"
+        return self.parts(terms) | {"source": source, "currency": self.currency}
+
     def _core_and_gib(self, terms: Terms) -> tuple[float, float]:
         """From the two instances without a GPU whose memory per core differs most. Where these terms have no price for
         two of them, those on demand are taken.
