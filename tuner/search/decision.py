@@ -42,9 +42,10 @@ def decide_deployment(
     the ones that were launched more than once (today's is always); all where it is None. `maximised`: more of the first
     metric is better.
     """
+    if current is not None:
+        worth = [one for one in (beliefs.numbers if among is None else among) if _worth_it(beliefs, one, current)]
+        among = worth or [current]
     best = beliefs.best(among)
-    if current is not None and best != current and not _worth_it(beliefs, best, current):
-        best = current
     found = (beliefs.probability_best(best), beliefs.probability_best(best, ALIKE))
     if current is None:
         return Decision(best, "deploy" if found[1] >= confidence else "uncertain", *found)

@@ -6,16 +6,19 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from results import Estimate, TrialRecord
-from tuner.search.beliefs import Contender, Expectation, LaunchFigure, believe
+from tuner.outcome.recommendation import recommend
+from tuner.search.beliefs import Beliefs, Contender, Expectation, LaunchFigure, believe
 from tuner.search.contenders import believed, pooled_record, refuted
 from tuner.search.decision import decide_deployment
 from tuner.search.final import FinalRules, next_round
 from tuner.search.objective import Objective, cost_per_million_requests
+from tuner.spec.reading import load_spec
 
 COST = Objective(("cost_per_million_requests",))
 
@@ -187,3 +190,12 @@ def test_in_a_study_of_many_each_configuration_is_believed_to_be_what_it_is_amon
         ratios = [getattr(among.figure(one), end) / getattr(alone.figure(one), end) for one in (*range(40), 41)]
         assert np.mean(ratios) == pytest.approx(1, abs=0.04), end  # a grid ends, and with it the tail
         assert max(np.abs(np.log(ratios))) < 0.12, end
+
+
+def test_what_is_surely_better_than_todays_is_named_though_something_less_sure_may_be_better_still() -> None:
+    losses = np.array([[0.0] * 10, [-0.1] * 10, [-1.0] * 6 + [0.3] * 4])
+    beliefs = Beliefs((0, 1, 2), -losses, losses, 0.1, (4, 4, 4))
+    assert beliefs.best() == 2
+    decision = decide_deployment(beliefs, 0, 0.95)
+    assert (decision.number, decision.action) == (1, "deploy")
+    assert decide_deployment(beliefs, 0, 0.95, [0, 2]).action == "keep"
