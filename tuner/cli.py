@@ -15,7 +15,7 @@ import click
 from search_spaces.masking import MaskedStream
 from search_spaces.reading import shown
 from tuner import __version__
-from tuner.commands.options.front import FrontDoor, open_closed_streams, usage_message
+from tuner.commands.options.front import FrontDoor, open_closed_streams, refuse_misplaced, usage_message
 from tuner.commands.options.groups import (
     gate_options,
     plan_options,
@@ -46,8 +46,7 @@ def cli(context: click.Context, /, service: Path | None, **options: Any) -> None
     --resume continues).
     """
     if context.invoked_subcommand is not None:
-        if service is not None:
-            raise click.UsageError(f"--service is the main job's; it does not go with {context.invoked_subcommand}.")
+        refuse_misplaced(context)
         return
     if service is None:
         if len(sys.argv) > 1:

@@ -299,3 +299,19 @@ def test_the_help_of_every_command_is_whole_at_80_columns() -> None:
 def test_a_closed_standard_stream_is_no_error() -> None:
     closed = ("sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-m", "tuner.cli", "schema")
     assert subprocess.run(closed, check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--budget", "20", "run", "spec.yaml"), "--budget has to stand behind the command: tune run --budget ..."),
+        (("--runner", "docker", "validate"), "--runner has to stand behind the command: tune validate --runner ..."),
+        (("--service", "spec.yaml", "report", "out"), "--service is the main job's; it does not go with report."),
+    ],
+)
+def test_an_option_before_a_command_that_would_not_hear_of_it_is_refused(
+    tune: Tune, arguments: tuple[str, ...], said: str
+) -> None:
+    done = tune(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr

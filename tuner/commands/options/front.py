@@ -45,6 +45,20 @@ def _is_spec(word: str) -> bool:
     return word.lower().endswith((".yaml", ".yml")) or Path(word).is_file()
 
 
+def refuse_misplaced(context: click.Context) -> None:
+    """Raises UsageError for an option of the main job that stands before another command, which never hears of it."""
+    command = context.invoked_subcommand or ""
+    found = context.command.get_command(context, command) if isinstance(context.command, click.Group) else None
+    known = {name for one in (found.params if found else ()) for name in one.opts}
+    for one in context.command.params:
+        said = context.get_parameter_source(one.name or "") is click.core.ParameterSource.COMMANDLINE
+        if said and isinstance(one, click.Option) and one.expose_value:
+            name = one.opts[0]
+            if name in known:
+                raise click.UsageError(f"{name} has to stand behind the command: tune {command} {name} ...")
+            raise click.UsageError(f"{name} is the main job's; it does not go with {command}.")
+
+
 def open_closed_streams() -> None:
     """Open standard streams that the caller has closed (`>&-`): the next file to be opened would take their place."""
     for name in ("stdin", "stdout", "stderr"):
