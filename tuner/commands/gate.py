@@ -29,6 +29,7 @@ from tuner.commands.options.stored import read_study
 from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
 from tuner.launch.checks.before_launch import check
+from tuner.launch.render import resources
 from tuner.launch.runner import make_runner
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.opening import has_prices, request_sources, trial_setup
@@ -104,6 +105,12 @@ def _measured(
     check(loaded, table_has_prices=has_prices(runner))
     if isinstance(runner, ReplayRunner) and not runner.has(configuration):
         raise UsageError(f"runner.table: no row is of the baseline's configuration ({assigned(configuration)})")
+    for one in loaded.services:
+        if refusal := runner.refuses(resources(one.loaded.space, one.own(configuration))):
+            raise UnfitEnvironmentError(
+                f"the baseline's configuration ({assigned(configuration)}) cannot run here: it {refusal}\n"
+                "Run the gate on a machine like the baseline's."
+            )
     sources = request_sources(loaded)
     display = make_display(as_json=options.as_json, currency=loaded.spec.prices.currency)
     try:

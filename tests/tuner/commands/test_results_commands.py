@@ -347,3 +347,14 @@ def test_many_trials_are_read_fast(tmp_path: Path) -> None:
     begun = time.monotonic()
     assert len(archive.snapshot().records) == 2_000
     assert time.monotonic() - begun < first  # only what is new is read again
+
+
+def test_a_gate_on_a_machine_that_is_too_small_has_found_no_regression(finished: Path, tune: Tune) -> None:
+    folder = finished.parent
+    spec = REAL.replace("name: real", "name: finished").replace("[1], service_ms", "[4096], service_ms")
+    (folder / "large.yaml").write_text(spec, encoding="utf-8")
+    baseline = recommendation(finished) | {"configuration": {"cpu_cores": 4096, "service_ms": 10}}
+    (folder / "large.json").write_text(json.dumps(baseline), encoding="utf-8")
+    done = tune("gate", finished, "--baseline", "large.json", "--service", "large.yaml")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "(cpu_cores=4096 service_ms=10) cannot run here: it " in done.stderr

@@ -180,3 +180,17 @@ def test_a_cache_that_takes_a_share_of_what_is_left_has_room_for_as_much(
         assert lines[2].startswith(f"  room for {int(left * share):,} tokens")
     eight = loaded(tmp_path, "lmdeploy", "m", "kv_cache_bits: [8]\n    kv_cache_share: [0.5]")
     assert list(fit_lines(eight))[2].startswith(f"  room for {int(left):,} tokens")
+
+
+def test_what_a_command_of_the_users_says_is_not_known_and_refuses_nothing(tmp_path: Path) -> None:
+    """Its context may be shorter than the model's longest, and its parts may lie on several GPUs."""
+    transformers(tmp_path / "m", max_position_embeddings=4 * 2**20)
+    asked = {"gpu_type": "small", "gpu_memory": "100%"}
+    assert misfit(loaded(tmp_path, "vllm", "m"), asked) is not None
+    text = (
+        (tmp_path / "spec.yaml")
+        .read_text()
+        .replace("image: x", "image: x, command: [vllm, serve, m, --max-model-len, 4096]")
+    )
+    (tmp_path / "spec.yaml").write_text(text)
+    assert misfit(load_spec(tmp_path / "spec.yaml"), asked) is None

@@ -138,9 +138,11 @@ def fit_lines(loaded: LoadedSpec) -> Iterator[str]:
 
 
 def _served(loaded: LoadedSpec) -> Serving | None:
-    """The server's adapter, if it serves a language model and is launched here; else None."""
-    runner = loaded.spec.runner
-    if loaded.spec.service.server not in _SERVERS or not runner.launches or runner.attaches:
+    """The server's adapter, if it serves a language model and is launched here by the adapter's own command; else None.
+    What a command of the user's says (a shorter context, parts on several GPUs) is not known here.
+    """
+    runner, service = loaded.spec.runner, loaded.spec.service
+    if service.server not in _SERVERS or service.command or not runner.launches or runner.elsewhere:
         return None
     return serving(loaded)
 
