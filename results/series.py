@@ -134,7 +134,7 @@ def progress(study: StudySummary) -> list[SearchProgress]:
         value = study.values.get(one.number)
         better = value is not None and (best is None or (value > best if study.question.maximised else value < best))
         best = value if better else best
-        seconds, spent = seconds + _seconds(one), spent + _spent(one)
+        seconds, spent = seconds + one.timing.took_s, spent + _spent(one)
         found.append(SearchProgress(one.number, value, best, seconds, spent))
     return found
 
@@ -142,7 +142,7 @@ def progress(study: StudySummary) -> list[SearchProgress]:
 def total_spent(study: StudySummary) -> tuple[float, float]:
     """Seconds and money of all measurements: what the servers cost while they were measured."""
     every = [*study.records, *(one for launches in study.launches.confirmations.values() for one in launches)]
-    return sum(map(_seconds, every)), sum(map(_spent, every))
+    return sum(one.timing.took_s for one in every), sum(map(_spent, every))
 
 
 def bins(histogram: Sequence[tuple[float, int]]) -> tuple[list[float], list[int]]:
@@ -151,12 +151,7 @@ def bins(histogram: Sequence[tuple[float, int]]) -> tuple[list[float], list[int]
 
 
 def _spent(record: TrialRecord) -> float:
-    return (record.cost_per_hour or 0.0) * _seconds(record) / _HOUR_S
-
-
-def _seconds(record: TrialRecord) -> float:
-    """How long it took; a replayed trial, how long it would have taken."""
-    return max(record.timing.wall_s or 0.0, record.timing.load_s or 0.0)
+    return (record.cost_per_hour or 0.0) * record.timing.took_s / _HOUR_S
 
 
 def _sane(estimate: Estimate) -> Estimate:

@@ -214,6 +214,11 @@ class Timing(Record):
     teardown_s: float | None = None
     wall_s: float | None = None
 
+    @property
+    def took_s(self) -> float:
+        """How long the trial took; a replayed one, how long it would have taken. 0 where nobody knows."""
+        return max(self.wall_s or 0.0, self.load_s or 0.0)
+
 
 class Use(Record):
     """What the server used under load. `throttled_share` is that of the scheduler's periods in which the CPU quota was

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import Recommendation, ResultsError, StudySummary, TrialRecord, write_report, writes_parquet
-from results.text import counted, duration
+from results.text import counted
 from runners import Runner, RunnerUnavailable
 from tuner.display import Display, Observer, SpaceOutline, StudyOutline
 from tuner.display.wording import spent_on
@@ -25,7 +25,6 @@ from tuner.launch.checks.before_launch import check, warnings
 from tuner.launch.checks.runnable import Runnable, runnable
 from tuner.launch.checks.table import doubts
 from tuner.launch.estimate import estimate_run
-from tuner.launch.price import known_price
 from tuner.outcome.folder import held, prepare_output, provenance, write_outputs
 from tuner.outcome.summary import summarise
 from tuner.outcome.traffic import read_traffic
@@ -35,6 +34,7 @@ from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.budget import UNLIMITED, Limits
 from tuner.study.loop import TuningLoop
 from tuner.study.opening import (
+    check_limits,
     has_prices,
     make_proposer,
     refuse_at_once,
@@ -42,7 +42,7 @@ from tuner.study.opening import (
     study_runner,
     trial_setup,
 )
-from tuner.study.plan import StudyPlan
+from tuner.study.plan import StudyPlan, moved
 from tuner.study.storage.archive import Archive, study_names
 from tuner.study.storage.begin import NoSuchStudyError, create_study, resume_study
 from tuner.study.storage.connection import sqlite_url
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 _NOTHING_KEPT = "`resume`: no finished trial is there to go on with; is the folder the right one?"
-_FEW = 200  # configurations, to see whether any has a price
+_MAX_SEED = 2**32 - 1  # of NumPy, as the command line has it
 
 
 class StudyInterrupted(KeyboardInterrupt):
@@ -255,11 +255,12 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
     anything is moved or made. Raises as `tune`.
     """
     loaded = load_spec(request.spec).with_runner(request.runner)
+    _check_numbers(request)
     refuse_at_once(loaded, request.parallel)
     runner = study_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
     sources = request_sources(loaded)
-    _check_limits(request.limits, loaded, runner)
+    check_limits(request.limits, loaded, runner)
     folder = request.output or Path("tuning") / loaded.spec.service.name
     url = request.storage or sqlite_url(folder)
     with _environment_errors():
@@ -272,16 +273,17 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
         stack.callback(display.close)
         stack.enter_context(held(folder))
         # In a database a study of this name may be there already: then nothing is moved.
-        moved = prepare_output(folder, resume=request.resume) if request.storage is None else None
-        store = _open(request, url, loaded, warm_start)
+        aside = prepare_output(folder, resume=request.resume) if request.storage is None else None
+        said: list[str] = []
+        store = _open(request, url, loaded, warm_start, said)
         stack.callback(store.close)
         with contextlib.suppress(OSError):  # requests and the ends of logs stand in it
             (folder / "study.db").chmod(0o600)
         if request.storage is not None:
-            moved = prepare_output(folder, resume=request.resume)
+            aside = prepare_output(folder, resume=request.resume)
         with _environment_errors():
             anew = request.resume and not store.records()
-            notes = [*([moved] if moved else []), *([_NOTHING_KEPT] if anew else []), *(one.note for one in warm)]
+            notes = [*filter(None, (aside, *said, _NOTHING_KEPT if anew else "")), *(one.note for one in warm)]
             _announce(display, runner, loaded, _outline(loaded, store, folder, fit, request.parallel), notes)
             setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
         objective, proposer = Objective.of(loaded.spec.objective), make_proposer(loaded, runner, store.plan)
@@ -291,32 +293,31 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
         return _tuned(loop, loaded, folder, url)
 
 
-def _check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
-    """Raises UsageError where not even one trial fits into the limits, or a cost is limited and nothing has a price."""
-    first_s = loaded.max_load_s(confirmation=False)
-    if limits.seconds is not None and limits.seconds < first_s:
-        raise UsageError(
-            f"a budget of {duration(limits.seconds)} buys no trial: one may take {duration(first_s)} of load alone\n"
-            "Give more time, or make trials shorter (load.max_trial)."
+def _check_numbers(request: TuningRequest) -> None:
+    """Raises UsageError for numbers that the command line does not take either."""
+    if request.budget is not None and request.budget < 1:
+        raise UsageError(f"`budget` is a number of trials, at least 1, not {request.budget}")
+    if request.parallel < 1:
+        raise UsageError(f"`parallel` is a number of trials, at least 1, not {request.parallel}")
+    if request.seed is not None and not 0 <= request.seed <= _MAX_SEED:
+        raise UsageError(f"`seed` is a whole number from 0 to {_MAX_SEED}, not {request.seed}")
+
+
+def _open(
+    request: TuningRequest, url: str, loaded: LoadedSpec, warm_start: tuple[TrialRecord, ...], notes: list[str]
+) -> StudyStore:
+    """The study, new or gone on with; one that was killed before it was created is created. `notes` get what is new."""
+
+    def resumed(plan: StudyPlan) -> StudyPlan:
+        notes.extend(moved(plan.content, loaded.content))
+        given = request.budget_given
+        return plan.resumed(
+            loaded.content, request.seed, warm_start, request.budget, request.limits, budget_given=given
         )
-    if limits.cost == 0:
-        raise UsageError("`max_cost` of 0 buys no trial; give an amount of money, such as 2.50")
-    priced = any(known_price(loaded, runner, one) for one in loaded.space.sample(_FEW, seed=0))
-    if limits.cost is not None and not priced:
-        raise UsageError("`max_cost`: nothing in this spec has a price\nGive prices (`prices:`), or `budget`.")
 
-
-def _open(request: TuningRequest, url: str, loaded: LoadedSpec, warm_start: tuple[TrialRecord, ...]) -> StudyStore:
-    """The study, new or gone on with; one that was killed before it was created is created."""
     if request.resume:
         with contextlib.suppress(NoSuchStudyError):
-            return resume_study(
-                url,
-                loaded,
-                lambda plan: plan.resumed(
-                    request.seed, warm_start, request.budget, request.limits, budget_given=request.budget_given
-                ),
-            )
+            return resume_study(url, loaded, resumed)
         if request.storage is None and (others := study_names(url)):
             raise UsageError(
                 f"the folder holds a study of {', '.join(others)}, and none of {loaded.spec.service.name}\n"
@@ -373,7 +374,7 @@ def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable,
         space=SpaceOutline(len(loaded.space.parameters), str(loaded.space.size)),
         budget=max_trials,
         finished=len(finished),
-        seconds_at_most=expected.seconds if expected else None,
+        seconds_at_most=min(expected.seconds, store.plan.limits.seconds or expected.seconds) if expected else None,
         output=folder,
         currency=loaded.spec.prices.currency,
         spent=sum(spent_on(record) for record in finished),

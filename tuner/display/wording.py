@@ -56,7 +56,7 @@ def paid(record: TrialRecord, currency: str) -> str:
 
 def spent_on(record: TrialRecord) -> float:
     """What the trial's containers cost while it ran."""
-    return (record.cost_per_hour or 0.0) * (record.timing.wall_s or record.timing.load_s or 0.0) / 3600
+    return (record.cost_per_hour or 0.0) * record.timing.took_s / 3600
 
 
 def ahead(outline: StudyOutline) -> str:

@@ -25,7 +25,7 @@ from tuner.study.storage.archive import Archive
 # What is compiled (`cache`) stays, for the next run to find.
 _OURS = (
     "recommendation.json", "trials.csv", "trials.parquet", "trials", "report.html", "report.md", "study.db",
-    "reference", "plan.json", "plan.csv", "plan.svg", "gate",
+    "reference", "plan.json", "plan.csv", "plan.svg", "gate", "verify", "shared",
 )  # fmt: skip
 
 

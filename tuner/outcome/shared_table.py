@@ -132,7 +132,7 @@ def _row(
         "saturated_qps": record.saturated_qps if capacity is not None else None,
         "p99_ms": None if record.latency.p99_ms is None else record.latency.p99_ms.value,
         "price_per_hour": price * scale if price and scale else None,
-        "trial_s": record.timing.wall_s if record.timing.wall_s is not None else record.timing.load_s,
+        "trial_s": record.timing.took_s or None,
         "launches": 1 + len(summary.launches.confirmations.get(record.number, ())),
     }
 

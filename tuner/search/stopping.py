@@ -48,7 +48,7 @@ def why_stop(
     if not hourly or objective.by_energy:
         return None  # energy has no price here
     seconds = statistics.median(
-        [max(one.wall_s, one.load_s or 0.0) for record in records if (one := record.timing).wall_s] or [_USUAL_TRIAL_S]
+        [record.timing.took_s for record in records if record.timing.wall_s] or [_USUAL_TRIAL_S]
     )
     worth = expected_improvement * hourly * _HOURS_A_MONTH
     cost = seconds / 3600 * (hourly + WAITING_PER_HOUR)

@@ -51,26 +51,31 @@ class Spent:
         """What these trials spent, of which `parallel` ran at once."""
         seconds = cost = longest = around = 0.0
         for one in records:
-            took = max(one.timing.wall_s or 0.0, one.timing.load_s or 0.0)
+            took = one.timing.took_s
             seconds, longest = seconds + took / parallel, max(longest, took)
             around = max(around, took - (one.timing.load_s or 0.0))
             cost += took * (one.cost_per_hour or 0.0) / _HOUR_S
         return cls(seconds, cost, longest, around)
 
+    def __add__(self, other: Spent) -> Spent:
+        """What both spent, one after the other."""
+        longest_s, around_s = max(self.longest_s, other.longest_s), max(self.around_s, other.around_s)
+        return Spent(self.seconds + other.seconds, self.cost + other.cost, longest_s, around_s)
+
 
 def why_not(
-    limits: Limits, spent: Spent, load_s: float, price_per_hour: float | None, *, currency: str, running: int = 0
-) -> str | None:
+    limits: Limits, spent: Spent, load_s: float, price_per_hour: float | None, *, currency: str,
+    beside_per_hour: float = 0.0,
+) -> str | None:  # fmt: skip
     """Why another trial, with at most `load_s` seconds of load and at that price per hour, might go beyond the
-    limits, as a sentence; None if it fits. `running` trials are under way and not yet in `spent`: each may take as
-    long.
+    limits, as a sentence; None if it fits. Trials that are under way cost `beside_per_hour` together, and are not yet
+    in `spent`: each may take as long. They take no time of their own, since the new one runs beside them.
     """
     next_s = max(spent.longest_s, load_s + spent.around_s)
-    further = (1 + running) * next_s
-    if limits.seconds is not None and spent.seconds + further > limits.seconds:
+    if limits.seconds is not None and spent.seconds + next_s > limits.seconds:
         return f"{duration(spent.seconds)} are spent, and another trial may take {duration(next_s)}."
     if limits.cost is not None and price_per_hour:
-        cost = further * price_per_hour / _HOUR_S
+        cost = next_s * (price_per_hour + beside_per_hour) / _HOUR_S
         if spent.cost + cost > limits.cost:
             so_far, more = money(spent.cost, currency), money(cost, currency)
             return f"{so_far} is spent on machines, and another trial may take {more} more."

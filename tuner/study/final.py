@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 from results import TrialRecord
 from tuner.display import Display
@@ -27,7 +28,7 @@ Launches = dict[int, tuple[TrialRecord, ...]]
 @dataclass(frozen=True)
 class Final:
     """What the final works with. Its launches are longer than trials, one at a time, and never pruned. `limits` are
-    those of the whole run.
+    those of the whole run, in which `parallel` trials ran at once.
     """
 
     setup: TrialSetup
@@ -36,6 +37,7 @@ class Final:
     objective: Objective
     display: Display
     limits: Limits = UNLIMITED
+    parallel: int = 1
 
     def run(self) -> None:
         """Blocks until the answer is sure, or the final's share of the budget is spent. Raises as `run_trial`."""
@@ -84,7 +86,7 @@ class Final:
 
     def _why_spent(self, records: Sequence[TrialRecord], confirmations: Launches, number: int) -> str | None:
         price = next(one.cost_per_hour for one in records if one.number == number)
-        spent = Spent.by([*records, *(one for launches in confirmations.values() for one in launches)])
+        spent = Spent.by(records, self.parallel) + Spent.by(chain.from_iterable(confirmations.values()))
         load_s = self.setup.loaded.max_load_s(confirmation=True)
         return why_not(self.limits, spent, load_s, price, currency=self.setup.loaded.spec.prices.currency)
 
@@ -95,7 +97,9 @@ class Final:
         if beliefs is None:
             return ()
         if left <= 0 and not self._anything_holds(confirmations):
-            left = 1  # what did not hold the SLO again is no recommendation: the next best follows
+            # What did not hold the SLO again is no recommendation: the next best follows, each of them once.
+            unseen = [one for one in beliefs.measured if one not in confirmations]
+            return (beliefs.best(unseen),) if unseen else ()
         loaded = self.setup.loaded
         today = find_current(loaded, records)
         current = today.number if today is not None and today.number in beliefs else None

@@ -14,7 +14,7 @@ from results import TrialRecord
 from search_spaces import Configuration
 from tuner.display import Display
 from tuner.search.candidates import SpaceExhausted
-from tuner.search.contenders import to_beat
+from tuner.search.contenders import find_current, to_beat
 from tuner.search.objective import Objective
 from tuner.search.proposer import Proposer
 from tuner.search.stopping import MAX_TRIALS, why_give_up, why_stop
@@ -47,7 +47,7 @@ class TuningLoop:
     def search(self) -> None:
         """Run trials until the budget is spent. Every finished trial is stored before another one takes its place."""
         spec = self.setup.loaded.spec
-        if spec.current is not None and not self.store.records():
+        if spec.current is not None and find_current(self.setup.loaded, self.store.records()) is None:
             self.store.enqueue(spec.current)
         if (self.budget is not None or self.limits) and self.store.stopped:
             self.store.stop(None)  # an earlier run's own end
@@ -91,11 +91,13 @@ class TuningLoop:
                 break
         if exhausted:
             self.display.notice(f"all {len(records)} configurations of the space have been tried")
+        elif self.budget is None and not stopped and len(records) >= max_trials:
+            self._stop(f"Stopped after {len(records)} trials, the most that are made where no number was given.")
 
     def _start_trial(self, pool: TrialPool, records: list[TrialRecord], max_trials: int) -> bool:
         """Ask, and begin. True when another trial is not worth what it costs. Raises SpaceExhausted."""
         hopeless = why_give_up(records) if self.setup.measurer.launches else None
-        reason = hopeless or self._why_spent(records, pool.running, None)
+        reason = hopeless or self._why_spent(records)
         if reason is None and self.budget is None and not self.limits:
             reason = self.store.stopped or self._why_stop(records)
         if reason:
@@ -103,7 +105,7 @@ class TuningLoop:
         asked = self.store.ask(max_trials, self._propose)
         if asked is not None:
             number, configuration = asked
-            if reason := self._why_spent(records, pool.running, configuration):
+            if reason := self._why_spent(records, asked):
                 self.store.withdraw(number)
                 return self._stop(reason)
             break_even = partial(self.objective.break_even_qps, best=to_beat(self.objective, records))
@@ -119,16 +121,20 @@ class TuningLoop:
         self.display.notice(reason)
         return True
 
-    def _why_spent(self, records: list[TrialRecord], running: int, configuration: Configuration | None) -> str | None:
-        """Why no further trial may begin, or none with this configuration; None if one may. The final's part of the
-        time and money is not available to the search.
+    def _why_spent(self, records: list[TrialRecord], asked: tuple[int, Configuration] | None = None) -> str | None:
+        """Why no further trial may begin, or not the one that was `asked`, with its number; None if one may. The
+        final's part of the time and money is not available to the search.
         """
         if not self.limits:
             return None
         limits = self.limits.for_search(self.setup.loaded.spec.objective.final)
         load_s, currency = self.setup.loaded.max_load_s(confirmation=False), self.setup.loaded.spec.prices.currency
-        price = None if configuration is None else self.setup.price(configuration)
-        reason = why_not(limits, Spent.by(records, self.parallel), load_s, price, currency=currency, running=running)
+        price, beside = None, 0.0
+        if asked is not None and limits.cost is not None:
+            price = self.setup.price(asked[1])
+            beside = sum(self.setup.price(one) or 0.0 for one in self.store.under_way(asked[0]))
+        spent = Spent.by(records, self.parallel)
+        reason = why_not(limits, spent, load_s, price, currency=currency, beside_per_hour=beside)
         return reason and f"Stopped: {reason}"
 
     def _why_stop(self, records: list[TrialRecord]) -> str | None:
@@ -157,7 +163,9 @@ class TuningLoop:
 
     def confirm(self) -> None:
         """The final: the best few, and today's configuration, on fresh launches."""
-        Final(self.setup, self.store, self.proposer, self.objective, self.display, self.limits).run()
+        Final(
+            self.setup, self.store, self.proposer, self.objective, self.display, self.limits, self.parallel
+        ).run()  # fmt: skip
 
     def _best(self, records: list[TrialRecord]) -> TrialRecord | None:
         return next(iter(self.objective.ranked(records)), None)

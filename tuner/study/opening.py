@@ -19,16 +19,40 @@ from tuner.launch.runner import make_runner
 from tuner.search.objective import Objective
 from tuner.search.proposer import Proposer
 from tuner.spec.reading import LoadedSpec, Service
+from tuner.study.budget import Limits
 from tuner.study.plan import StudyPlan
 from tuner.trial.load import ClusterMeasurer
 from tuner.trial.server import ServiceSetup
 from tuner.trial.setup import Measurer, TrialSetup
 from tuner.trial.table import TableMeasurer
 
+_FEW = 200  # configurations, to see whether any has a price
+
 
 def has_prices(runner: Runner) -> bool:
     """Whether the runner knows what configurations cost, as a replayed table may."""
     return isinstance(runner, KnowsPrices) and runner.has_prices()
+
+
+def check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
+    """Raises UsageError where not even one trial fits into the search's part of the limits, or a cost is limited and
+    nothing has a price.
+    """
+    if limits.seconds is not None:
+        first_s, final = loaded.max_load_s(confirmation=False), loaded.spec.objective.final
+        own_s = limits.for_search(final).seconds or 0.0
+        if own_s < first_s or limits.seconds <= 0:
+            part = f", and the final has {limits.seconds - own_s:.0f} s of them" if final else ""
+            raise UsageError(
+                f"a budget of {limits.seconds:g} s buys no trial: one may take {first_s:g} s of load alone{part}\n"
+                "Give more time, or make trials shorter (load.max_trial)."
+            )
+    if limits.cost is None:
+        return
+    if limits.cost <= 0:
+        raise UsageError(f"`max_cost` of {limits.cost:g} buys no trial; give an amount of money, such as 2.50")
+    if not any(known_price(loaded, runner, one) for one in loaded.space.sample(_FEW, seed=0)):
+        raise UsageError("`max_cost`: nothing in this spec has a price\nGive prices (`prices:`), or `budget`.")
 
 
 def make_proposer(loaded: LoadedSpec, runner: Runner, plan: StudyPlan) -> Proposer:

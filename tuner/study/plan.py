@@ -6,13 +6,20 @@ own command line, so that all of them make the same search.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from results import TrialRecord
 from tuner.errors import UsageError
 from tuner.study.budget import UNLIMITED, Limits
+
+
+def moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence where a run goes on with another kind of runner than its study had, by what their specs say."""
+    old, new = ((one.get("runner") or {}).get("type", "process") for one in (before, now))
+    if old != new:
+        yield f"the study was on {old}, and goes on with {new}: figures may differ (`runner` {old} goes on as before)"
 
 
 @dataclass(frozen=True)
@@ -41,10 +48,12 @@ class StudyPlan:
         }
 
     def resumed(
-        self, seed: int | None, warm_start: Sequence[TrialRecord], budget: int | None, limits: Limits, *,
-        budget_given: bool,
+        self, content: Mapping[str, Any], seed: int | None, warm_start: Sequence[TrialRecord], budget: int | None,
+        limits: Limits, *, budget_given: bool,
     ) -> StudyPlan:  # fmt: skip
         """The plan of a run that goes on: what it does not say stays; a new budget, of whatever kind, replaces the old.
+        The spec is kept as it is now, with what of it may change meanwhile (`current`, `runner`, how sure the decision
+        must be): whoever looks at the study later decides as this run does.
 
         Raises UsageError where it says another seed or warm start than the study was begun with.
         """
@@ -58,4 +67,5 @@ class StudyPlan:
                 f"the study was begun with {len(self.warm_start)} warm-start records, and these are others\n"
                 "A warm start belongs to a study's beginning: leave it out to go on, or start another study."
             )
-        return replace(self, budget=budget, limits=limits) if budget_given else self
+        now = replace(self, content=content)
+        return replace(now, budget=budget, limits=limits) if budget_given else now

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from loadtest import TOO_SHORT
+from results import TrialRecord
 from tests.conftest import Tune, recommendation
+from tuner.search.final import FinalRules
+from tuner.search.objective import Objective
+from tuner.study.final import Final
+from tuner.study.outlook import Outlook
 
 NOISE = "runner: {type: replay, table: table.csv, noise: NOISE}\n"
 SPEC = """\
@@ -148,3 +154,18 @@ def test_a_budget_that_buys_nothing_is_refused(tmp_path: Path, tune: Tune) -> No
     done = tune("--service", "spec.yaml", "--max-cost", 5)
     assert done.returncode == 2
     assert "nothing in this spec has a price" in done.stderr
+
+
+def test_what_is_too_short_to_tell_is_not_launched_for_ever() -> None:
+    """Where nothing has held the SLO again, each that was measured is launched once more at most."""
+
+    def launch(number: int, **fields: object) -> TrialRecord:
+        return TrialRecord.model_validate({"number": number, "configuration": {}, "cost_per_hour": 1.0, **fields})
+
+    held = {"state": "complete", "capacity_qps": {"value": 100, "low": 95, "high": 105}, "cost_per_million_requests": 3}
+    short = launch(0, state="failed", reason=f"{TOO_SHORT}: no rate was seen to hold")
+    objective = Objective(("cost_per_million_requests",))
+    final = Final(None, None, None, objective, None)  # type: ignore[arg-type]
+    records = [launch(0, **held), launch(1, **held)]
+    assert final._next_round(records, {0: (short,) * 4}, Outlook(), 0, FinalRules()) == (1,)
+    assert final._next_round(records, {0: (short,) * 4, 1: (short,)}, Outlook(), -1, FinalRules()) == ()

@@ -93,13 +93,16 @@ class StudyStore:
                     self._study.enqueue_trial(dict(propose(self._records(trials), pending, len(trials))))
                 trial = self._study.ask(self._distributions)
                 self.claims.sign(trial)
-                earlier = [one for one in self._study.get_trials(deepcopy=False) if one.number < trial.number]
+                known = self._study.get_trials(deepcopy=False)
+                # Another process may have taken what waited: then Optuna has drawn this one, heeding no constraint.
+                drawn = "fixed_params" not in known[trial.number].system_attrs
+                earlier = known[: trial.number]
                 counted = [one for one in earlier if not one.state.is_finished() or RECORD in one.user_attrs]
                 repeated = any(configuration_of(one) == trial.params for one in counted)
-                if not repeated and len(counted) < budget:
+                if not drawn and not repeated and len(counted) < budget:
                     break
                 self._study.tell(trial, state=TrialState.FAIL)
-                if not repeated:
+                if not drawn and not repeated:
                     return None
             self.claims.hold(trial)
         return trial.number, dict(trial.params)
@@ -115,10 +118,10 @@ class StudyStore:
         with reaching_study(self._url):
             try:
                 if record.evidence is not None:
-                    self._retry(trial.set_user_attr, EVIDENCE, record.evidence.model_dump(mode="json"))
-                self._retry(trial.set_user_attr, RECORD, record.model_dump(mode="json"))
+                    _retried(self._url, trial.set_user_attr, EVIDENCE, record.evidence.model_dump(mode="json"))
+                _retried(self._url, trial.set_user_attr, RECORD, record.model_dump(mode="json"))
                 objectives = values if state is TrialState.COMPLETE else None
-                self._retry(self._study.tell, trial, values=objectives, state=state)
+                _retried(self._url, self._study.tell, trial, values=objectives, state=state)
             except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
                 return False
         return True
@@ -143,6 +146,12 @@ class StudyStore:
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return sum(trial.number not in self.claims.trials for trial in running)
 
+    def under_way(self, but: int) -> list[Configuration]:
+        """The configurations that all processes measure now, without that of trial `but`."""
+        with reaching_study(self._url):
+            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [configuration_of(one) for one in running if one.number != but]
+
     def waiting(self) -> bool:
         """Whether there is a trial that somebody left, or that was asked for in advance."""
         with reaching_study(self._url):
@@ -151,16 +160,6 @@ class StudyStore:
     def close(self) -> None:
         """The heartbeats end. May be called twice."""
         self.claims.close()
-
-    def _retry(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Repeat the call for a while if the database is away: a finished trial is worth the wait."""
-        from sqlalchemy.exc import OperationalError
-
-        def away(error: BaseException) -> bool:
-            cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-            return isinstance(cause, OperationalError) and not self._url.startswith("sqlite")
-
-        retry(away, _AWAY_S, call, *args, **kwargs)
 
     def keep_explanation(self, explanation: Explanation | None) -> None:
         """Store what was learned about the parameters, if anything."""
@@ -199,6 +198,17 @@ class StudyStore:
     def _remembered(self) -> dict[str, Any]:
         with reaching_study(self._url):
             return self._study.user_attrs
+
+
+def _retried(url: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Repeat the call for a while if the database is away: a finished trial is worth the wait."""
+    from sqlalchemy.exc import OperationalError
+
+    def away(error: BaseException) -> bool:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        return isinstance(cause, OperationalError) and not url.startswith("sqlite")
+
+    retry(away, _AWAY_S, call, *args, **kwargs)
 
 
 @contextmanager

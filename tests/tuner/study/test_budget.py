@@ -1,0 +1,132 @@
+"""What a run may spend: time and money of trials at once, of processes that share a study, and of the final."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from results import TrialRecord
+from tests.conftest import Tune, recommendation
+from tests.tuner.test_replay_run import write_table
+from tuner import UsageError, load_spec, load_study, tune
+from tuner.study.budget import Limits, Spent, why_not
+from tuner.study.plan import StudyPlan
+from tuner.study.storage.begin import create_study, join_study
+
+SPEC = """\
+version: 1
+service: {name: x, command: [python3, -m, http.server, "{port}"]}
+request: {path: /}
+slo: {p99: 50ms}
+space: {parameters: {cpu_cores: [1], backlog: [1, 2]}}
+prices: {cpu_core_hour: 0.04}
+load: {max_trial: 20s}
+"""
+
+
+def test_trials_at_once_take_time_together_and_money_each() -> None:
+    spent = Spent(seconds=50.0, cost=1.0, longest_s=30.0)
+    assert why_not(Limits(seconds=85.0), spent, 20.0, None, currency="USD", beside_per_hour=9.0) is None
+    assert why_not(Limits(seconds=75.0), spent, 20.0, None, currency="USD") is not None
+    assert why_not(Limits(cost=1.02), spent, 20.0, 1.2, currency="USD") is None
+    assert why_not(Limits(cost=1.02), spent, 20.0, 1.2, currency="USD", beside_per_hour=2.4) is not None
+
+
+def test_a_budget_of_time_is_used_by_trials_at_once_and_leaves_the_final_its_part(
+    tmp_path: Path, tune_in_process: Tune
+) -> None:
+    write_table(tmp_path)
+    done = tune_in_process("--service", "spec.yaml", "--budget", "2m", "--parallel", 4)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "tuning" / "recorded"
+    assert len(pd.read_csv(folder / "trials.csv")) >= 7  # of 30 s each, four at once, in 86 s
+    assert recommendation(folder)["confirmed"]
+
+
+def test_a_time_of_which_the_search_gets_too_little_for_a_trial_is_refused(
+    tmp_path: Path, tune_in_process: Tune
+) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    done = tune_in_process("spec.yaml", "--budget", "25s")
+    assert done.returncode == 2
+    assert (
+        "a budget of 25 s buys no trial: one may take 20 s of load alone, and the final has 7 s of them" in done.stderr
+    )
+
+
+def test_python_is_told_of_numbers_that_no_run_can_have(tmp_path: Path) -> None:
+    write_table(tmp_path)
+    spec, output = tmp_path / "spec.yaml", tmp_path / "out"
+    with pytest.raises(UsageError, match="`budget` is a number of trials, at least 1, not 0"):
+        tune(spec, budget=0, output=output)
+    with pytest.raises(UsageError, match="`parallel` is a number of trials"):
+        tune(spec, budget=1, parallel=0, output=output)
+    with pytest.raises(UsageError, match="`seed` is a whole number"):
+        tune(spec, budget=1, seed=-1, output=output)
+    with pytest.raises(UsageError, match="`max_cost` of -1 buys no trial"):
+        tune(spec, max_cost=-1, output=output)
+    with pytest.raises(UsageError, match="a budget of 0 s buys no trial"):
+        tune(spec, max_time_s=0, output=output)
+    assert not output.exists()
+
+
+def test_who_comes_second_to_what_waits_gets_nothing_that_was_drawn_blindly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes see one trial waiting, and both ask: Optuna draws for the second, of values that may not go
+    together.
+    """
+    write_table(tmp_path)
+    text = (tmp_path / "spec.yaml").read_text(encoding="utf-8")
+    text = text.replace("prices:", '  constraints: ["threads == 8", "workers == 5"]\nprices:')
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    loaded, url = load_spec(tmp_path / "spec.yaml"), f"sqlite:///{tmp_path / 'study.db'}"
+    ours = create_study(url, loaded, StudyPlan(loaded.content))
+    others = join_study(url, loaded)
+    first, second = ({"cpu_cores": cores, "batch_size": 1, "threads": 8, "workers": 5} for cores in (1, 2))
+    ours.enqueue(first)
+    ask = ours._study.ask
+
+    def late(distributions: object) -> object:
+        monkeypatch.setattr(ours._study, "ask", ask)
+        assert others.ask(9, lambda *_: second) == (0, first)
+        return ask(distributions)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ours._study, "ask", late)
+    asked = ours.ask(9, lambda *_: second)
+    assert asked is not None
+    assert asked[1] == second
+    assert ours.claims.trials.keys() == {asked[0]}
+    assert ours.under_way(asked[0]) == [first]
+
+
+def test_what_a_resumed_run_says_anew_is_what_is_looked_at_later(tmp_path: Path) -> None:
+    write_table(tmp_path)
+    spec, output = tmp_path / "spec.yaml", tmp_path / "out"
+    assert tune(spec, budget=3, output=output).recommendation.probability_cheaper is None
+    today = {"cpu_cores": 16, "batch_size": 1, "threads": 1, "workers": 1}
+    with spec.open("a", encoding="utf-8") as file:
+        file.write(f"current: {json.dumps(today)}\n")
+    again = tune(spec, budget=5, resume=True, output=output)
+    assert any(one.configuration == today for one in again.summary.records)
+    assert again.recommendation.saving is not None
+    later = load_study(output)
+    assert later.recommendation == again.recommendation
+    assert later.spec.spec.current == today
+
+
+def test_what_is_stored_of_a_spec_is_on_the_runner_that_it_ran_on(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC + "runner: {type: process, reuse: false}\n", encoding="utf-8")
+    loaded = load_spec(tmp_path / "spec.yaml").with_runner("docker")
+    assert loaded.content["runner"] == {"type": "docker", "reuse": False}
+    assert (loaded.spec.runner.type, loaded.spec.runner.reuse) == ("docker", False)
+
+
+def test_how_long_a_replayed_trial_took_is_what_its_table_says() -> None:
+    record = TrialRecord.model_validate(
+        {"number": 0, "state": "failed", "configuration": {}, "load_s": 30.0, "wall_s": 0.01}
+    )
+    assert record.timing.took_s == 30.0
