@@ -310,10 +310,8 @@ def _open(
 
     def resumed(plan: StudyPlan) -> StudyPlan:
         notes.extend(moved(plan.content, loaded.content))
-        given = request.budget_given
-        return plan.resumed(
-            loaded.content, request.seed, warm_start, request.budget, request.limits, budget_given=given
-        )
+        asked = (request.seed, warm_start, request.budget, request.limits)
+        return plan.resumed(loaded.content, *asked, budget_given=request.budget_given)
 
     if request.resume:
         with contextlib.suppress(NoSuchStudyError):
