@@ -115,6 +115,11 @@ class Beliefs:
     def __contains__(self, number: object) -> bool:
         return number in self._rows
 
+    @property
+    def measured(self) -> tuple[int, ...]:
+        """The numbers of those that were measured, and not only bounded."""
+        return tuple(number for number, launches in zip(self.numbers, self.launches, strict=True) if launches)
+
     def loss(self, number: int) -> float:
         """The mean of its loss."""
         return float(self._mean_losses[self._rows[number]])

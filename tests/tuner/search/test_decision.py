@@ -6,19 +6,16 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from results import Estimate, TrialRecord
-from tuner.outcome.recommendation import recommend
 from tuner.search.beliefs import Beliefs, Contender, Expectation, LaunchFigure, believe
 from tuner.search.contenders import believed, pooled_record, refuted
 from tuner.search.decision import decide_deployment
 from tuner.search.final import FinalRules, next_round
 from tuner.search.objective import Objective, cost_per_million_requests
-from tuner.spec.reading import load_spec
 
 COST = Objective(("cost_per_million_requests",))
 
