@@ -32,7 +32,7 @@ class Slowness(_Document):
         default=None, description="highest clock of the server's cores, over the highest seen in this load test"
     )
     memory_speed: float | None = Field(
-        default=None, description="of a copy before and after it, the slower, over the fastest in this load test"
+        default=None, description="of a copy after it, over the fastest in this load test"
     )
     lost: float = Field(default=0.0, description="share of its speed that a server lost by it, beyond its noise")
 

@@ -18,7 +18,7 @@ _TAKEN = 0.03  # of the server's cores, by others or a hypervisor
 _RESOLUTION_S = 0.02  # a core: the kernel says idle time and time in I/O in hundredths of a second each
 _STALLED, _THROTTLED = 0.03, 0.03  # of the time, of the scheduler's periods
 _SLOWED = 0.15  # below the highest clock seen under load
-_SLOW_MEMORY, _COPIES = 0.35, 3  # below the fastest copy; a busy cache alone makes one a fifth slower
+_SLOW_MEMORY = 0.35  # below the fastest copy; a busy cache alone makes one a fifth slower
 _SAMPLE_S = 0.25
 _QUIET_LOOK_S = 0.3
 
@@ -35,7 +35,6 @@ class CounterSample:
     tuner_s: float
     memory_stalled_s: float | None
     quota: QuotaPeriods | None
-    copy_s: float
 
 
 class NeighbourWatch:
@@ -53,7 +52,8 @@ class NeighbourWatch:
         ]
         self._generator, self._tuner = ProcessTimes([os.getpid()]), os.getppid() if tuner is None else tuner
         self._clocks = _Clocks(self.cores)
-        self._copy, self._fastest_s = Copy(), float("inf")
+        self._copy = Copy()
+        self._fastest_s = self._copy.seconds()
 
     @classmethod
     def of(cls, servers: Sequence[ServerProcesses | None]) -> NeighbourWatch | None:
@@ -82,12 +82,8 @@ class NeighbourWatch:
         known = [seconds for seconds in stalls if seconds is not None]
         stalled_s = known[0] - sum(known[1:]) if len(known) == len(stalls) else None
         waited = ThreadTimes(sum(one.ran_s for one in threads), sum(one.waited_s for one in threads))
-        copy_s = self._copy.seconds(_COPIES)
-        self._fastest_s = min(self._fastest_s, copy_s)
         tuner_s = own_cpu_s(self._tuner) or 0.0
-        return CounterSample(
-            cores, elsewhere, server_s, waited, generator_s, tuner_s, stalled_s, quota_periods(), copy_s
-        )
+        return CounterSample(cores, elsewhere, server_s, waited, generator_s, tuner_s, stalled_s, quota_periods())
 
     def since(self, before: CounterSample | None) -> Neighbours | None:
         """What happened between a look and now."""
@@ -120,7 +116,7 @@ class NeighbourWatch:
             stalled = min(1.0, max(0.0, (now.memory_stalled_s - before.memory_stalled_s) / passed_s))
         throttled = None if now.quota is None or before.quota is None else now.quota.share_since(before.quota)
         frequency = self._clocks.ratio_since(before.cores.at)
-        memory_speed = self._fastest_s / max(before.copy_s, now.copy_s)
+        memory_speed = self._memory_speed()
         beyond = [
             share
             for share, noise in (
@@ -135,6 +131,12 @@ class NeighbourWatch:
             memory_stalled=stalled, quota_throttled=throttled, frequency=frequency, memory_speed=memory_speed,
             lost=max(beyond, default=0.0),
         )  # fmt: skip
+
+    def _memory_speed(self) -> float:
+        """Of a copy at this moment, over the fastest until now."""
+        copy_s = self._copy.seconds()
+        self._fastest_s = min(self._fastest_s, copy_s)
+        return self._fastest_s / copy_s
 
     def await_quiet(self, at_most_s: float) -> bool:
         """Blocks until others have left the server's cores alone for a moment; False where they did not in time."""
