@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.judge import network
-from loadtest.judge.burst import BurstResult, longest_s, next_users
+from loadtest.judge.burst import BurstResult, crowd_after, longest_s, next_users, telling
 from loadtest.judge.capacity import CapacityResult, CapacitySearch
 from loadtest.judge.features import Query
 from loadtest.judge.inference import ServerPosterior
@@ -86,10 +86,12 @@ def search(one: Case, seconds: float, seed: int) -> tuple[CapacityResult, float]
     lone_s = simulated.lone(8)
     base_s = float(np.median(lone_s))
     bursts: list[BurstResult] = []
-    while (users := next_users(bursts, one.query.limit_s)) is not None:
+    while (users := next_users(bursts, one.query.limit_s) or crowd_after(bursts, seconds)) is not None:
         bursts.append(simulated.burst(users, longest_s(seconds, base_s)))
     prober = ServerProber(simulated, seconds - sum(burst.duration_s for burst in bursts))
-    found = ServerSearch(prober, ServerPosterior(network.load(), [one.query], lone_s, bursts), _PRECISION).run()
+    found = ServerSearch(
+        prober, ServerPosterior(network.load(), [one.query], lone_s, telling(bursts)), _PRECISION
+    ).run()
     return found, seconds - prober.remaining_s()
 
 
