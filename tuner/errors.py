@@ -62,6 +62,11 @@ def needing_packages(what: str) -> Iterator[None]:
         ) from error
 
 
+def with_extra(extra: str) -> str:
+    """How to install an extra of this package, which is on no index yet: by that name an index may have another one."""
+    return f"pip install '.[{extra}]' in a checkout of tune"
+
+
 @contextmanager
 def needing_extra(what: str, extra: str) -> Iterator[None]:
     """Around imports of what an extra of this package installs. Raises UnfitEnvironmentError where it is missing."""
@@ -69,5 +74,5 @@ def needing_extra(what: str, extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise UnfitEnvironmentError(
-            f"{what} needs {error.name}, which is not installed: pip install 'tune-inference[{extra}]'"
+            f"{what} needs {error.name}, which is not installed: {with_extra(extra)}"
         ) from error

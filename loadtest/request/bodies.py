@@ -87,7 +87,7 @@ def _files(path: Path) -> Iterator[Body]:
     if not is_folder(path):
         yield Body(_read(path), _type(path))
         return
-    files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+    files = [one for one in _inside(path) if not one.name.startswith(".")]
     if not files:
         raise PlanError(f"the folder {shown(path)} has no files; each file is one request body")
     for one in files:
@@ -111,7 +111,7 @@ def _forms(fields: dict[str, FormField]) -> Iterator[Body]:
 
 def _form_files(field: FormField) -> Iterator[tuple[str, bytes, str]]:
     path = Path(field.file or "")
-    paths = sorted(one for one in path.iterdir() if one.is_file()) if is_folder(path) else [path]
+    paths = _inside(path) if is_folder(path) else [path]
     if not paths:
         raise PlanError(f"the folder {shown(path)} has no files; each file is one part")
     for one in paths:
@@ -132,6 +132,13 @@ def _encoded(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise PlanError("request.body: holds half of a surrogate pair, which is no character") from error
+
+
+def _inside(path: Path) -> list[Path]:
+    try:
+        return sorted(one for one in path.iterdir() if one.is_file())
+    except OSError as error:
+        raise PlanError(f"cannot read the folder {shown(path)}: {error.strerror}") from error
 
 
 def _read(path: Path) -> bytes:

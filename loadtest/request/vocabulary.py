@@ -52,7 +52,7 @@ def vocabulary(tokenizer: str | None) -> Vocabulary:
     try:
         from tokenizers import Tokenizer  # an optional extra
     except ImportError:
-        return _plain("the package tokenizers is not installed (pip install 'tune-inference[llm]')")
+        return _plain("the package tokenizers is not installed (pip install '.[llm]' in a checkout of tune)")
     try:
         model = Tokenizer.from_str(text)
     except Exception as error:  # noqa: BLE001 (the package raises Exception itself)

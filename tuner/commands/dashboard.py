@@ -23,7 +23,7 @@ from search_spaces.masking import remember
 from tuner.commands.options.stored import open_archive
 from tuner.display.live_file import read_live
 from tuner.display.wording import with_options
-from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError, needing_packages
+from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError, needing_packages, with_extra
 from tuner.outcome.deployable import deployables
 from tuner.outcome.summary import last_served, summarise
 from tuner.study.storage.archive import Archive, study_names
@@ -218,7 +218,7 @@ def _raw_link(options: DashboardOptions, archives: Mapping[str, Archive], gate: 
     if not options.optuna:
         return "--optuna shows the raw study in Optuna's own dashboard, too."
     if importlib.util.find_spec("optuna_dashboard") is None:
-        raise UnfitEnvironmentError("--optuna needs Optuna's dashboard: pip install 'tune-inference[optuna-dashboard]'")
+        raise UnfitEnvironmentError(f"--optuna needs Optuna's dashboard: {with_extra('optuna-dashboard')}")
     from tuner.study.optuna_dashboard import raw_study_app
 
     listening = _next_to(options.host, port)

@@ -1,7 +1,9 @@
 for (const table of document.querySelectorAll("table.sortable")) {
   const value = (row, at) => {
     const text = row.cells[at].innerText.trim();
-    const number = parseFloat(text.replace(/^under /, "").replace(/[^0-9.eE+-]/g, ""));
+    // The first number of several: of "81.7 (64.9 to 101)" the value, of "64.9 to 101" the lower end.
+    const first = text.match(/-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?/i);
+    const number = first === null ? NaN : parseFloat(first[0].replace(/,/g, ""));
     const unit = { ms: 1e-3, s: 1, min: 60, h: 3600, MiB: 1, GiB: 1024 }[text.split(" ").pop()] || 1;
     return table.tHead.rows[0].cells[at].classList.contains("n") && !isNaN(number) ? number * unit : text;
   };

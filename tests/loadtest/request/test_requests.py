@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import email
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -311,6 +314,19 @@ def test_a_file_of_certificates_that_has_none_is_refused(tmp_path: Path) -> None
     path.write_text("nothing", encoding="utf-8")
     with pytest.raises(PlanError, match=r"ca.pem holds no certificates"):
         Transport(plan("https://127.0.0.1:1", ca_file=str(path)), read_bodies(RequestPlan()))
+
+
+@pytest.mark.usefixtures("needs_machine")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    read = "from loadtest import PlanError, RequestPlan, read_bodies\nimport os, sys\nos.seteuid(65534)\n"
+    read += "try:\n    read_bodies(RequestPlan(file=sys.argv[1]))\nexcept PlanError as error:\n    print(error)"
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", read, closed], capture_output=True, text=True, check=True)
+    assert done.stdout == f"cannot read the folder {closed}: Permission denied\n"
 
 
 @pytest.mark.usefixtures("needs_machine")

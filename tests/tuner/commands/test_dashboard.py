@@ -290,6 +290,12 @@ def test_the_report_sorts_and_shows_hostile_text_as_text(study: Path) -> None:
         at = [one.split()[0] for one in table.locator("thead th").all_inner_texts()].index("batch") + 1
         numbers = [int(one) for one in table.locator(f"tbody tr:first-child td:nth-child({at})").all_inner_texts()]
         assert numbers == sorted(numbers)
+        table.locator("th", has_text="requests/s").first.click()
+        at = [one.split()[0] for one in table.locator("thead th").all_inner_texts()].index("requests/s") + 1
+        column = table.locator(f"tbody tr:first-child td:nth-child({at})").all_inner_texts()
+        rates = [float(one.removeprefix("under ").replace(",", "")) for one in column if one[-1:].isdigit()]
+        assert rates == sorted(rates)
+        assert len(rates) > 1
         assert page.title() == "tune: shown"
         assert "<img src=x" in page.inner_text("body")
         assert "\\u202e" in page.inner_text("body")
@@ -301,7 +307,7 @@ def test_the_report_sorts_and_shows_hostile_text_as_text(study: Path) -> None:
 
 @pytest.mark.usefixtures("needs_machine")
 def test_optunas_own_dashboard_is_for_reading_alone(study: Path) -> None:
-    pytest.importorskip("optuna_dashboard", reason="pip install 'tune-inference[optuna-dashboard]'")
+    pytest.importorskip("optuna_dashboard", reason="pip install '.[optuna-dashboard]'")
     with dashboards(study, "out", "--optuna", count=2) as [_, raw]:
         assert status(f"{raw}api/studies") == 200
         assert status(f"{raw}api/studies", Host="evil.example") == 403

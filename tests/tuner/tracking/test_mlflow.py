@@ -22,7 +22,7 @@ from runners.host.ports import Ports
 from tests.conftest import Tune, recommendation
 from tests.tuner.tracking.test_otel import demo
 
-pytest.importorskip("mlflow", reason="the extra is not installed: pip install 'tune-inference[mlflow]'")
+pytest.importorskip("mlflow", reason="the extra is not installed: pip install '.[mlflow]'")
 ROOT = Path(__file__).parent.parent.parent.parent
 
 

@@ -22,7 +22,7 @@ from tests.conftest import Tune, recommendation
 from tuner.display import Observer, SpaceOutline, StudyOutline
 from tuner.tracking import Tracked
 
-pytest.importorskip("opentelemetry.sdk", reason="the extra is not installed: pip install 'tune-inference[otel]'")
+pytest.importorskip("opentelemetry.sdk", reason="the extra is not installed: pip install '.[otel]'")
 DEMO = Path(tuner.__file__).parent / "demo"
 
 
@@ -206,5 +206,5 @@ def test_a_missing_extra_is_an_error_of_one_line_before_anything_is_done(
     assert done.returncode == 4
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"tune: {option} needs ")
-    assert f"pip install 'tune-inference[{extra}]'" in line
+    assert f"pip install '.[{extra}]'" in line
     assert not (tmp_path / "out").exists()

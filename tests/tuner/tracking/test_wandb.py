@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Tune, recommendation
 from tests.tuner.tracking.test_otel import demo
 
-pytest.importorskip("wandb", reason="the extra is not installed: pip install 'tune-inference[wandb]'")
+pytest.importorskip("wandb", reason="the extra is not installed: pip install '.[wandb]'")
 
 
 def stored(content: bytes) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from search_spaces.masking import harmless_url, remember_url
-from tuner.errors import UnfitEnvironmentError, UsageError
+from tuner.errors import UnfitEnvironmentError, UsageError, with_extra
 
 
 def sqlite_url(folder: Path) -> str:
@@ -59,7 +59,7 @@ def unreachable(url: str, error: BaseException) -> UnfitEnvironmentError:
     if isinstance(cause, ModuleNotFoundError):
         return UnfitEnvironmentError(
             f"cannot use the storage {shown}: its driver {cause.name} is not installed\n"
-            "For PostgreSQL: pip install 'tune-inference[postgresql]'."
+            f"For PostgreSQL: {with_extra('postgresql')}."
         )
     return UnfitEnvironmentError(
         f"cannot use the storage {shown} ({type(cause).__name__})\n"
