@@ -31,6 +31,7 @@ from loadtest.slo import LatencyLimit
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _CLOSED_S = 30.0
 _SLOW_QPS = 1.0
+_PROBES_SHARE = 0.5  # of the time, which is left for probes before there are further bursts with more users
 _ANSWERS = 3.0  # lone ones: as long as a whole answer may take where only the times of its tokens are limited
 _EDGE = 0.85  # of what it can do: where a server's limit usually is, as long as nothing is known
 
@@ -77,7 +78,11 @@ def saturate(endpoint: ServerUnderTest, base_s: float) -> list[BurstResult]:
     whole = any("latency" in (limit.metric, *limit.good_ms) for limit in plan.slo.latency)
     answer_s = max(limit.limit_ms for limit in plan.slo.latency) / 1e3 + (0.0 if whole else _ANSWERS * base_s)
     found: list[BurstResult] = []
-    while (users := next_users(found, answer_s) or crowd_after(found, plan.max_s)) is not None:
+
+    def crowd() -> int | None:
+        return crowd_after(found, plan.max_s) if endpoint.remaining_s() > _PROBES_SHARE * plan.max_s else None
+
+    while (users := next_users(found, answer_s) or crowd()) is not None:
         endpoint.recover(base_s, min(2 * answer_s, endpoint.remaining_s() / 8))
         found.append(endpoint.burst(users, longest_s(plan.max_s, base_s)))
         endpoint.reporter.moved("warmup")
