@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo check test machine beside alone engines lowest audit lint clean docs servers
 
 demo: $(INSTALLED)
-	PATH="$(BIN):$$PATH" $(BIN)/tune --service examples/minilm/spec.yaml --budget 16
+	PATH="$(BIN):$$PATH" $(BIN)/tune --service examples/minilm/spec.yaml --budget 14
 
 check: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not machine and not engine"

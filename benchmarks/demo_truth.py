@@ -39,7 +39,7 @@ from benchmarks.live_decision import neighbour
 from tuner import load_spec, load_study
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "minilm"
-BUDGET = 16  # as `make demo`
+BUDGET = 14  # as `make demo`
 KNOBS = ("cpu_cores", "workers", "threads", "batch_size", "batch_delay_ms")
 FEWEST = 3  # launches in runs, for a configuration that was not measured long
 COLUMNS = (*KNOBS, "launch", "state", "capacity_qps", "low", "high", "disturbed")
@@ -69,13 +69,25 @@ def run(folder: Path, seed: int, *, beside: bool) -> dict[str, Any]:
         done = tune(EXAMPLE / "spec.yaml", BUDGET, seed, output)
     if done.returncode != 0:
         sys.exit(f"seed {seed} ended with {done.returncode}: {done.stderr[-2000:]}")
+    minutes = round((time.monotonic() - begun) / 60, 1)
+    return {"seed": seed, "neighbour": beside, "minutes": minutes} | decided(output)
+
+
+def decided(output: Path) -> dict[str, Any]:
+    """What the run in that folder decided, and what its launches and probes showed, those of the final included."""
     told = json.loads((output / "recommendation.json").read_text(encoding="utf-8"))
-    records = load_study(output).summary.records
+    summary = load_study(output).summary
+    records = [*summary.records, *(one for again in summary.launches.confirmations.values() for one in again)]
     launches = Counter(knobs(one.configuration) for one in records)
+    files = [json.loads(file.read_text(encoding="utf-8")) for file in output.glob("trials/*/probes.json")]
+    probes = [probe for file in files for probe in file["probes"]]
+    capacities = [file["capacity_qps"] for file in files if file["capacity_qps"]]
     return {
-        "seed": seed, "neighbour": beside, "minutes": round((time.monotonic() - begun) / 60, 1),
         "decision": told["decision"], "probability_best": told["probability_best"], "saving": told["saving"],
-        "configuration": told["configuration"], "launches": len(records),
+        "configuration": told["configuration"], "launches": len(records), "probes": len(probes),
+        "disturbed": sum(bool((probe["neighbours"] or {}).get("reason")) for probe in probes),
+        "undecided": sum(probe["verdict"] == "undecided" for probe in probes),
+        "interval": round(statistics.median(one["high"] / max(1e-9, one["low"]) for one in capacities), 2),
         "served": [[*knobs(one.configuration), one.capacity_qps.value] for one in records if one.capacity_qps],
         "finalists": [list(one) for one, count in launches.items() if count > 1],
     }  # fmt: skip
@@ -193,8 +205,9 @@ def judge(folder: Path) -> None:
         for launches in measured(folder).values()
         if len(values := [float(one["capacity_qps"]) for one in launches if one["capacity_qps"]]) > 1
     ]
-    print("| seed | neighbour | decision | recommended | said to be the best | true cost | over the best | against "
-          "today's | minutes |\n" + "|" + " --- |" * 9)  # fmt: skip
+    head = ["seed", "neighbour", "disturbed", "undecided", "interval", "decision", "recommended", "said to be the best",
+            "true cost", "over the best", "against today's", "minutes"]  # fmt: skip
+    print(f"| {' | '.join(head)} |\n|" + " --- |" * len(head))
     within = dearer = 0
     runs = kept_runs(folder)
     for one in runs:
@@ -202,9 +215,13 @@ def judge(folder: Path) -> None:
         within += true <= 1.05 * best
         dearer += true > today
         said = " ".join(f"{name}={value}" for name, value in one["configuration"].items())
-        print(f"| {one['seed']} | {'half a core' if one['neighbour'] else 'none'} | {one['decision']} | {said} | "
-              f"{one['probability_best']:.0%} | {true:.4f} | {true / best - 1:+.1%} | {true / today - 1:+.1%} | "
-              f"{one['minutes']:.1f} |")  # fmt: skip
+        row = [
+            str(one["seed"]), "half a core" if one["neighbour"] else "none", f"{one['disturbed']} of {one['probes']}",
+            f"{one['undecided']} of {one['probes']}", f"{one['interval']}", one["decision"], said,
+            f"{one['probability_best']:.0%}", f"{true:.4f}", f"{true / best - 1:+.1%}", f"{true / today - 1:+.1%}",
+            f"{one['minutes']:.1f}",
+        ]  # fmt: skip
+        print(f"| {' | '.join(row)} |")
     print(f"\nWithin 5% of the best: {within} of {len(runs)}; dearer than today's: {dearer}.\n")
     print(f"| {' | '.join(KNOBS)} | launches | capacity, req/s | least cost per million |\n|" + " --- |" * 8)
     for knob, true in sorted(costs.items(), key=lambda pair: pair[1]):
