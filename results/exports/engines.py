@@ -127,8 +127,7 @@ def _words(options: dict[str, Option]) -> str:
     """The options as one line, quoted as for a shell, since a shell reads them there."""
 
     def said(value: Option) -> list[str]:
-        return (
-            [] if value is True else [shlex.quote(str(one)) for one in (value if isinstance(value, list) else [value])]
-        )
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        return [shlex.quote(str(one)) for one in values]
 
     return " ".join(" ".join([f"--{name}", *said(value)]) for name, value in options.items())
