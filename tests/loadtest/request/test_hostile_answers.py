@@ -191,7 +191,7 @@ def test_a_hostile_answer_ends_in_time(kind: str, request_: dict[str, object]) -
     answer, failure = HOSTILE[kind]
     with serving(answer) as url:
         took, said = sent(url, **request_)
-    assert took < 3  # five times over, for a machine that is busy
+    assert took < 8  # 1 to 2 s, on a machine that is not busy
     assert failure in said or "64 MiB" in said, said
 
 
