@@ -33,14 +33,16 @@ from benchmarks.search.tables import read_table, sources
 from results import (
     Estimate,
     Latencies,
+    Timing,
     TrialRecord,
 )
 from runners import Recorded
 from search_spaces import Parameter, SearchSpace
-from tuner.search.beliefs import Beliefs, Expectation
+from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import believed, to_beat
 from tuner.search.decision import Decision, decide_deployment
 from tuner.search.final import FinalRules, next_round
+from tuner.search.launches import Expectation
 from tuner.search.objective import Objective, capacity_at_cost, cost_per_million_requests
 from tuner.trial.setup import BREAK_EVEN_MARGIN
 from tuner.trial.table import disturbed
@@ -167,12 +169,14 @@ def final(
 ) -> tuple[Beliefs | None, Decision | None]:  # fmt: skip
     """The product's final and decision over trials that are launched again by `launch`."""
     confirmations: dict[int, list[TrialRecord]] = {}
-    left = _RULES.launches(len(records))
+    left, this_round = _RULES.launches(len(records)), 0
     while (beliefs := believed(_OBJECTIVE, records, confirmations, expected)) is not None:
         counts = {number: len(found) for number, found in confirmations.items()}
         chosen = next_round(beliefs, current if current in beliefs else None, counts, left, _RULES)
+        this_round += 1
         for number in chosen:
-            confirmations.setdefault(number, []).append(launch(number))
+            again = launch(number).model_copy(update={"timing": Timing(final_round=this_round)})
+            confirmations.setdefault(number, []).append(again)
         left -= len(chosen)
         if not chosen:
             among = [one for one in beliefs.numbers if one in confirmations] or None

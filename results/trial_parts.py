@@ -205,7 +205,9 @@ class Costs(Record):
 
 
 class Timing(Record):
-    """How long each part of a trial took, in seconds: `launch_s` until the server was ready, `wall_s` all of it."""
+    """How long each part of a trial took, in seconds: `launch_s` until the server was ready, `wall_s` all of it.
+    `final_round` is the round of the final: its launches followed one another, each of another configuration.
+    """
 
     cold_start_s: float | None = None
     launch_s: float | None = None
@@ -213,6 +215,7 @@ class Timing(Record):
     load_s: float | None = None
     teardown_s: float | None = None
     wall_s: float | None = None
+    final_round: int | None = None
 
     @property
     def took_s(self) -> float:

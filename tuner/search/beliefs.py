@@ -8,7 +8,8 @@ slower, never faster. A pruned launch shows only that it stayed below a bound, w
 The posterior is computed on grids, one for the spread that all configurations share and one for each configuration's
 figure, so that no outlier is thrown away by a rule and none decides; its draws are the same whenever they are made.
 In a study of many configurations a grid for each would take seconds: those that were measured once, whose posterior is
-a mixture of two normal distributions, are drawn from it directly.
+a mixture of two normal distributions, are drawn from it directly. Those that were launched again in turns are drawn
+together, since a machine that was slow in a round was slow for all of them: see `rounds`.
 """
 
 from __future__ import annotations
@@ -23,14 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results import Estimate
+from tuner.search.launches import (
+    DISTURBED,
+    LAUNCH_SPREAD,
+    SLOWED,
+    SLOWED_SPREAD,
+    SPREAD_DOUBT,
+    SPREADS,
+    Contender,
+    Expectation,
+    Floats,
+    LaunchFigure,
+)  # fmt: skip
+from tuner.search.rounds import draw_rounds, paired
 
-Floats = NDArray[np.float64]
-
-# Of two launches' logarithms: on a shared machine, before any configuration was launched twice.
-LAUNCH_SPREAD, _SPREAD_DOUBT = 0.1, 0.6
-_SPREADS = np.geomspace(0.01, 0.5, 18)
-_DISTURBED = 0.05  # of launches
-_SLOWED, _SLOWED_SPREAD = 0.5, 0.35  # by so much, in logs: a halved capacity is 0.69
 _GRID = 700
 _BELOW, _ABOVE = 0.6, 1.3  # of the grid beyond what was seen, in logs
 _MIN_PRIOR = 0.03  # no expectation is surer than this
@@ -40,48 +47,6 @@ _MANY, _MANY_GRID = 300, 160  # contenders; points of the grid for a bound among
 _MAX_FIGURES, _MIN_DRAWS = 2_000_000, 1000  # of many contenders, fewer draws each
 _FEW, _FEW_DOUBT = 4, 0.2  # launches
 _MEDIAN_SQUARE = 0.4549  # of a standard normal variable
-
-
-@dataclass(frozen=True)
-class LaunchFigure:
-    """What one launch showed: the figure and the standard deviation of its measurement. `below`: it is a bound that the
-    figure stayed under.
-    """
-
-    figure: float
-    error: float
-    below: bool = False
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """What others' trials make one expect of a configuration's figure: mean and standard deviation."""
-
-    mean: float
-    spread: float
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A configuration by its trial's number, with all of its launches.
-
-    `scale` is the logarithm of what its figure is worth at the same loss as others' (its price, for a cost).
-    """
-
-    number: int
-    launches: tuple[LaunchFigure, ...]
-    expected: Expectation | None = None
-    scale: float = 0.0
-
-    @property
-    def measured(self) -> list[float]:
-        """The figures of launches that were measured, and not only bounded."""
-        return [one.figure for one in self.launches if not one.below]
-
-    @property
-    def exact(self) -> bool:
-        """Whether its figure is taken as it is, as a table's is."""
-        return all(one.error == 0 for one in self.launches)
 
 
 @dataclass(frozen=True)
@@ -183,14 +148,26 @@ def believe(contenders: Sequence[Contender], losses: Callable[[Floats], Floats])
     random = np.random.default_rng(0)
     draws = max(_MIN_DRAWS, min(_DRAWS, _MAX_FIGURES // len(contenders)))
     which = np.searchsorted(np.cumsum(weight), (np.arange(draws) + 0.5) / draws).clip(max=len(weight) - 1)
-    figures = np.empty((len(contenders), draws))
-    for row, (one, prior) in enumerate(zip(contenders, _priors(contenders), strict=True)):
+    figures, priors = np.empty((len(contenders), draws)), _priors(contenders)
+    together = _in_rounds(contenders)
+    if together:
+        raced = [contenders[row] for row in together]
+        figures[together] = draw_rounds(raced, [priors[row] for row in together], draws, random)
+    for row, (one, prior) in enumerate(zip(contenders, priors, strict=True)):
+        if row in together:
+            continue
         if row in grids:
             posterior = shown[row] - 0.5 * ((grids[row] - prior.mean) / prior.spread) ** 2
             figures[row] = _draw(grids[row], posterior, which, random.random(draws))
         else:
             figures[row] = _draw_once(one.launches[0], prior, which, random)
-    return Beliefs(numbers, figures, losses(figures), float(weight @ _SPREADS), counts)
+    return Beliefs(numbers, figures, losses(figures), float(weight @ SPREADS), counts)
+
+
+def _in_rounds(contenders: Sequence[Contender]) -> list[int]:
+    """The places of those that were launched again in turns; none where no round has two of them."""
+    rows = [row for row, one in enumerate(contenders) if any(launch.round is not None for launch in one.launches)]
+    return rows if paired([contenders[row] for row in rows]) else []
 
 
 def _once(one: Contender) -> bool:
@@ -210,16 +187,16 @@ def _log_likelihood(one: Contender, grid: Floats) -> Floats:
     """The log likelihood of all launches, for each spread and each figure: (spreads, grid)."""
     from scipy.special import log_ndtr
 
-    total = np.zeros((len(_SPREADS), len(grid)))
+    total = np.zeros((len(SPREADS), len(grid)))
     for launch in one.launches:
-        usual = np.hypot(_SPREADS, launch.error)[:, None]
-        slowed = np.hypot(usual, _SLOWED_SPREAD)
-        away, away_slowed = launch.figure - grid, launch.figure - (grid - _SLOWED)
+        usual = np.hypot(SPREADS, launch.error)[:, None]
+        slowed = np.hypot(usual, SLOWED_SPREAD)
+        away, away_slowed = launch.figure - grid, launch.figure - (grid - SLOWED)
         if launch.below:
             parts = (log_ndtr(away / usual), log_ndtr(away_slowed / slowed))
         else:
             parts = (_log_normal(away, usual), _log_normal(away_slowed, slowed))
-        total += np.logaddexp(math.log1p(-_DISTURBED) + parts[0], math.log(_DISTURBED) + parts[1])
+        total += np.logaddexp(math.log1p(-DISTURBED) + parts[0], math.log(DISTURBED) + parts[1])
     return total
 
 
@@ -233,7 +210,7 @@ def _spread_weights(shown: Sequence[Floats]) -> Floats:
     """
     from scipy.special import logsumexp
 
-    log_weight = -0.5 * (np.log(_SPREADS / LAUNCH_SPREAD) / _SPREAD_DOUBT) ** 2
+    log_weight = -0.5 * (np.log(SPREADS / LAUNCH_SPREAD) / SPREAD_DOUBT) ** 2
     for likelihood in shown:
         log_weight = log_weight + logsumexp(likelihood, axis=1)
     weight = np.exp(log_weight - log_weight.max())
@@ -283,14 +260,14 @@ def _draw_once(
     launch: LaunchFigure, prior: Expectation, which: NDArray[np.int64], random: np.random.Generator
 ) -> Floats:
     """A figure per draw of a configuration that was measured once: a launch as usual shows the figure itself, a
-    disturbed one what is lower by `_SLOWED`, and with a normal prior either leaves a normal posterior. `which` of the
+    disturbed one what is lower by `SLOWED`, and with a normal prior either leaves a normal posterior. `which` of the
     few spreads each draw has: what depends on the spread alone is computed once for each.
     """
-    usual = _SPREADS**2 + launch.error**2
+    usual = SPREADS**2 + launch.error**2
     log_weights, means, deviations = [], [], []
     for share, figure, variance in (
-        (1 - _DISTURBED, launch.figure, usual),
-        (_DISTURBED, launch.figure + _SLOWED, usual + _SLOWED_SPREAD**2),
+        (1 - DISTURBED, launch.figure, usual),
+        (DISTURBED, launch.figure + SLOWED, usual + SLOWED_SPREAD**2),
     ):
         together = variance + prior.spread**2
         log_weights.append(math.log(share) - 0.5 * ((figure - prior.mean) ** 2 / together + np.log(together)))
@@ -298,7 +275,7 @@ def _draw_once(
         deviations.append(np.sqrt(variance * prior.spread**2 / together))
     usually = 1 / (1 + np.exp(np.clip(log_weights[1] - log_weights[0], -700, 700)))
     disturbed = random.random(len(which)) >= usually[which]
-    kind = which + len(_SPREADS) * disturbed  # as usual with each spread, then disturbed with each
+    kind = which + len(SPREADS) * disturbed  # as usual with each spread, then disturbed with each
     noise = random.standard_normal(len(which))
     return np.asarray(np.concatenate(means)[kind] + np.concatenate(deviations)[kind] * noise)
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from results import Estimate, TrialRecord
-from tuner.search.beliefs import LAUNCH_SPREAD, Beliefs, Contender, Expectation, Floats, LaunchFigure, believe
+from tuner.search.beliefs import Beliefs, believe
+from tuner.search.launches import LAUNCH_SPREAD, Contender, Expectation, Floats, LaunchFigure
 from tuner.search.objective import Objective, cost_per_million_requests, undecided
 from tuner.spec.reading import LoadedSpec
 
@@ -124,17 +125,18 @@ def _surely(record: TrialRecord) -> TrialRecord:
 
 
 def _shown(record: TrialRecord, objective: Objective, *, by_latency: bool) -> LaunchFigure | None:
+    shared = record.timing.final_round
     if record.state == "pruned":
         # What it answers at full load, whatever the latency, is more than it holds within the SLO.
         bound = min((one for one in (record.capacity_bound_qps, record.saturated_qps) if one), default=None)
-        return None if by_latency or not bound else LaunchFigure(math.log(bound), 0.0, below=True)
+        return None if by_latency or not bound else LaunchFigure(math.log(bound), 0.0, below=True, round=shared)
     if objective.values(record) is None:
         return None
     estimate = record.latency.p99_ms if by_latency else objective.modelled(record).capacity_qps
     if estimate is None or estimate.value <= 0:
         return None
     sign = -1.0 if by_latency else 1.0
-    return LaunchFigure(sign * math.log(estimate.value), _error(estimate))
+    return LaunchFigure(sign * math.log(estimate.value), _error(estimate), round=shared)
 
 
 def _error(estimate: Estimate) -> float:

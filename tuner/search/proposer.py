@@ -16,8 +16,8 @@ import numpy as np
 
 from results import Explanation, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
-from tuner.search.beliefs import Expectation
 from tuner.search.candidates import Bools, CandidatePool, SpaceExhausted
+from tuner.search.launches import Expectation
 from tuner.search.objective import Objective
 from tuner.search.space_model import SpaceModel
 

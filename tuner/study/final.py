@@ -63,11 +63,12 @@ class Final:
             chosen = self._next_round(records, confirmations, outlook, left, rules)
             if not chosen:
                 return
+            this_round = _last_round(confirmations) + 1
             for number in chosen:
                 if reason := self._why_spent(records, confirmations, number):
                     self.display.notice(f"the final ends: {reason}")
                     return
-                self._launch(records, confirmations, number, max_launches)
+                self._launch(records, confirmations, number, max_launches, this_round)
 
     def _look_ahead(self, records: Sequence[TrialRecord]) -> Outlook:
         outlook = Outlook(self.proposer.expected(records))
@@ -110,12 +111,20 @@ class Final:
     def _anything_holds(self, confirmations: Launches) -> bool:
         return any(self.objective.losses(one) is not None for launches in confirmations.values() for one in launches)
 
-    def _launch(self, records: Sequence[TrialRecord], confirmations: Launches, number: int, max_launches: int) -> None:
+    def _launch(
+        self, records: Sequence[TrialRecord], confirmations: Launches, number: int, max_launches: int, this_round: int
+    ) -> None:
         first = next(record for record in records if record.number == number)
         position = sum(map(len, confirmations.values())) + 1
         self.display.confirmation_started(first, position, max(position, max_launches))
-        request = TrialRequest(number, first.configuration, confirmation=len(confirmations.get(number, ())) + 1)
+        again = len(confirmations.get(number, ())) + 1
+        request = TrialRequest(number, first.configuration, confirmation=again, final_round=this_round)
         record = run_trial(self.setup, request, partial(self.display.phase, number))
         self.store.confirm(number, record)
         confirmations[number] = (*confirmations.get(number, ()), record)
         self.display.confirmation_finished(first, record)
+
+
+def _last_round(confirmations: Launches) -> int:
+    """The number of the last round; 0 before the first."""
+    return max((one.timing.final_round or 0 for one in chain.from_iterable(confirmations.values())), default=0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuner.search.beliefs import Expectation
+from tuner.search.launches import Expectation
 
 
 @dataclass(frozen=True)

@@ -51,13 +51,14 @@ def _never(_price: float | None) -> None:
 class TrialRequest:
     """What one trial is to find out. `break_even_qps` is the rate that a configuration of a price must hold, or it is
     pruned. `confirmation` counts the further launches of a trial's configuration (0: the trial itself): they are
-    longer, and never pruned.
+    longer, and never pruned. `final_round` is the round of the final that it belongs to.
     """
 
     number: int
     configuration: Configuration
     break_even_qps: Callable[[float | None], float | None] = _never
     confirmation: int = 0
+    final_round: int | None = None
 
     @property
     def folder_name(self) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from results import Estimate, TrialRecord
-from tuner.search.beliefs import Beliefs, Contender, Expectation, LaunchFigure, believe
+from tuner.search.beliefs import Beliefs, believe
 from tuner.search.contenders import believed, pooled_record, refuted
 from tuner.search.decision import decide_deployment
 from tuner.search.final import FinalRules, next_round
+from tuner.search.launches import Contender, Expectation, LaunchFigure
 from tuner.search.objective import Objective, cost_per_million_requests
 
 COST = Objective(("cost_per_million_requests",))
@@ -69,6 +70,50 @@ def test_the_spread_between_launches_is_learned_from_repeats() -> None:
         spreads[spread] = beliefs.launch_spread
     assert spreads[0.02] < 0.07
     assert spreads[0.2] > 0.12
+
+
+def in_turns(*launches: Sequence[float], told: bool = True) -> Beliefs:
+    """Configurations with the capacities of their launches: the first alone, then one in each round."""
+    return believe(
+        [
+            Contender(number, tuple(
+                LaunchFigure(math.log(one), 0.02, round=place if told and place else None)
+                for place, one in enumerate(shown)
+            ))
+            for number, shown in enumerate(launches)
+        ],
+        lambda figures: -figures,
+    )  # fmt: skip
+
+
+def test_a_machine_that_was_slow_in_a_round_was_slow_for_all() -> None:
+    slow = (1.0, 1.0, 0.7, 1.2, 0.8)
+    launches = [100 * one for one in slow], [112 * one for one in slow]
+    assert in_turns(*launches).surely_better(1, 0, 0.95)
+    assert not in_turns(*launches, told=False).surely_better(1, 0, 0.95)
+    saving, apart = in_turns(*launches).saving(1, 0), in_turns(*launches, told=False).saving(1, 0)
+    assert saving.low < 1 - 100 / 112 < saving.high
+    assert saving.high - saving.low < 0.5 * (apart.high - apart.low)
+    alone, together = in_turns(*launches).figure(0), in_turns(*launches, told=False).figure(0)
+    assert alone.high / alone.low > 0.8 * together.high / together.low, "how fast the machine is stays unknown"
+
+
+def test_rounds_decide_nothing_where_launches_differ_by_themselves() -> None:
+    launches = (100, 88, 113, 97), (104, 118, 92, 108)
+    rounds, apart = in_turns(*launches).saving(1, 0), in_turns(*launches, told=False).saving(1, 0)
+    assert rounds.high - rounds.low > 0.8 * (apart.high - apart.low)
+    assert rounds.value == pytest.approx(apart.value, abs=0.03)
+
+
+def test_a_halved_launch_in_a_round_and_a_bound_before_it_hardly_move_what_is_believed() -> None:
+    told = in_turns((100, 101, 50, 99), (90, 91, 89, 90))
+    assert told.figure(0).value == pytest.approx(99, rel=0.05)
+    bound = LaunchFigure(math.log(105), 0.0, below=True)
+    later = tuple(LaunchFigure(math.log(one), 0.02, round=place + 1) for place, one in enumerate((100, 101)))
+    other = Contender(1, tuple(replace(one, figure=one.figure - 0.1) for one in later))
+    beliefs = believe([Contender(0, (bound, *later)), other], lambda figures: -figures)
+    assert 93 < beliefs.figure(0).value < 103
+    assert beliefs.best() == 0
 
 
 def test_a_lucky_single_launch_is_shrunk_towards_what_is_expected() -> None:

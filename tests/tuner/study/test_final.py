@@ -95,6 +95,20 @@ def test_a_final_goes_on_where_an_interrupted_one_was(tmp_path: Path, tune: Tune
     assert shown[0] != shown[1]  # launches of their own
 
 
+def test_the_launches_of_a_round_are_of_different_configurations_and_say_which_round(
+    tmp_path: Path, tune: Tune
+) -> None:
+    more = "objective: {minimize: cost_per_million_requests, final: 100%}\ncurrent: {name: a}\n"
+    write(tmp_path, {"a": 100, "b": 101, "c": 99}, more=more)
+    assert tune("--service", "spec.yaml", "--budget", 3).returncode == 0
+    files = (tmp_path / "tuning/noisy/trials").glob("*/trial.json")
+    found = {file.parent.name: json.loads(file.read_text(encoding="utf-8"))["final_round"] for file in files}
+    assert [found[f"{number:04d}"] for number in range(3)] == [None, None, None]
+    again = [(one, name[:4]) for name, one in found.items() if "again" in name]
+    assert len(again) == len(set(again)) == 4
+    assert {one for one, _ in again} == {1, 2}
+
+
 def test_an_exact_table_needs_one_more_launch_of_the_best_alone(tmp_path: Path, tune: Tune) -> None:
     write(tmp_path, {"a": 100, "b": 101, "c": 102}, noise="0%")
     assert tune("--service", "spec.yaml", "--budget", 3).returncode == 0

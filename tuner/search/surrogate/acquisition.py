@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.special import softmax
 
-from tuner.search.beliefs import LAUNCH_SPREAD
+from tuner.search.launches import LAUNCH_SPREAD
 from tuner.search.surrogate.features import Floats, Ints, Trials
 from tuner.search.surrogate.mixture import mixed
 from tuner.search.surrogate.predict import Prediction

@@ -1,0 +1,59 @@
+"""What launches showed of configurations, and how far one launch may be from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Of two launches' logarithms: on a shared machine, before any configuration was launched twice.
+LAUNCH_SPREAD, SPREAD_DOUBT = 0.1, 0.6
+SPREADS = np.geomspace(0.01, 0.5, 18)
+DISTURBED = 0.05  # of launches
+SLOWED, SLOWED_SPREAD = 0.5, 0.35  # by so much, in logs: a halved capacity is 0.69
+
+
+@dataclass(frozen=True)
+class LaunchFigure:
+    """What one launch showed: the figure and the standard deviation of its measurement. `below`: it is a bound that the
+    figure stayed under. `round`: in which round of the final it was; None: in none.
+    """
+
+    figure: float
+    error: float
+    below: bool = False
+    round: int | None = None
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What others' trials make one expect of a configuration's figure: mean and standard deviation."""
+
+    mean: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A configuration by its trial's number, with all of its launches.
+
+    `scale` is the logarithm of what its figure is worth at the same loss as others' (its price, for a cost).
+    """
+
+    number: int
+    launches: tuple[LaunchFigure, ...]
+    expected: Expectation | None = None
+    scale: float = 0.0
+
+    @property
+    def measured(self) -> list[float]:
+        """The figures of launches that were measured, and not only bounded."""
+        return [one.figure for one in self.launches if not one.below]
+
+    @property
+    def exact(self) -> bool:
+        """Whether its figure is taken as it is, as a table's is."""
+        return all(one.error == 0 for one in self.launches)
