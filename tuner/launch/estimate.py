@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from search_spaces import Configuration
 from tuner.launch.price import price_of
-from tuner.spec.model import final_launches
+from tuner.spec.model import FINAL_OVERTIME, final_launches
 from tuner.spec.reading import LoadedSpec
 
 
@@ -29,6 +29,7 @@ def estimate_run(loaded: LoadedSpec, trials: int, among: Sequence[Configuration]
     if not loaded.spec.runner.launches:
         return None
     confirmations = final_launches(loaded.spec.objective.final, trials)
+    confirmations += FINAL_OVERTIME if confirmations else 0
     seconds = loaded.max_load_s(confirmation=False) * trials + loaded.max_load_s(confirmation=True) * confirmations
     sample = loaded.space.sample(1000, seed=0) if among is None else among
     prices = [price for found in sample if (price := price_of(loaded, found))]

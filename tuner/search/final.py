@@ -2,7 +2,8 @@
 
 It goes by rounds, one launch each, since a machine that is slow for a while is then slow for all. In each are those
 that could be the best by all that is known of them, and always the configuration that is deployed today, until it is
-surely beaten. It ends when the answer is sure, or its share of the budget is spent.
+surely beaten. It ends when the answer is sure, or its share of the budget is spent; but not before the one that is
+expected to be the best was launched again, with today's beside it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tuner.search.beliefs import Beliefs
-from tuner.spec.model import final_launches
+from tuner.spec.model import FINAL_OVERTIME, final_launches
 
 ALIKE = 0.02  # a difference in cost for which nobody would redeploy
 _HOPE = 0.1  # the least probability to be the best with which a configuration stays in the race
@@ -39,9 +40,13 @@ def next_round(
     `current` is today's, None where there is none that serves. `confirmations` counts the launches of the final so far,
     and `left` those that it may still take.
     """
-    if not beliefs.numbers or left <= 0:
+    if not beliefs.numbers:
         return ()
     best = beliefs.best()
+    if left <= 0:
+        if not confirmations or best in confirmations:
+            return ()
+        return (best, *(() if current in (None, best) else (current,)))[: max(0, left + FINAL_OVERTIME)]
     measured = confirmations.get(best, 0) and (current is None or confirmations.get(current, 0))
     if measured and is_sure(beliefs, best, current, rules.confidence):
         return ()

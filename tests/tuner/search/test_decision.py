@@ -176,6 +176,18 @@ def test_the_final_takes_turns_and_drops_who_cannot_be_best() -> None:
     assert next_round(beliefs, None, {}, 0, rules) == ()
 
 
+def test_the_final_does_not_end_before_the_best_was_launched_again() -> None:
+    records, confirmations = capacities((100, 70, 72), (98, 71, 69), (90,))
+    beliefs = believed(COST, records, confirmations)
+    assert beliefs is not None
+    assert beliefs.best() == 2  # since the others did worse again
+    launched = {0: 2, 1: 2}
+    assert next_round(beliefs, 0, launched, 0, FinalRules()) == (2, 0)
+    assert next_round(beliefs, 0, launched, -1, FinalRules()) == (2,)
+    assert next_round(beliefs, 0, launched, -2, FinalRules()) == ()
+    assert next_round(beliefs, 0, launched | {2: 1}, 0, FinalRules()) == ()
+
+
 def test_the_final_ends_when_one_is_surely_best_and_was_launched_again() -> None:
     records, confirmations = capacities((100, 101, 99), (60, 61, 60))
     beliefs = believed(COST, records, confirmations)
