@@ -42,6 +42,7 @@ from loadtest.request.request_check import LocustfileError, PlanError
 
 __all__ = ["load_users", "local_load", "parsed_options", "read_arrivals", "run", "sender", "work"]
 
+_MOST_WORKERS = 8  # where no cores are its own: on a machine of 128 it would be 128 processes for one load
 _GC_THRESHOLD = 50_000  # a collection stops every request that is in flight
 
 
@@ -103,7 +104,7 @@ def _endpoint(
 
     if plan.workers > 1 or plan.remote_workers:
         reinforce(plan.workers if plan.workers > 1 or not plan.remote_workers else 0)
-    elif (cores := len(plan.cores) or len(os.sched_getaffinity(0))) > 1:
+    elif (cores := len(plan.cores) or min(_MOST_WORKERS, len(os.sched_getaffinity(0)))) > 1:
         endpoint.reinforce = lambda: reinforce(cores)
     return endpoint
 

@@ -49,7 +49,7 @@ class Limit:
         worst time, as a multiple of what that may be: a request is late, and not good, when it is beyond `limit_s`.
         """
         if not self.good_s:
-            return sent.values(self.metric, as_sent=as_sent, of_gaps=100 * (1 - self.allowed))
+            return sent.values(self.metric, as_sent=as_sent, of_gaps=round(100 * (1 - self.allowed), 6))
         worst = [
             sent.values(metric, as_sent=as_sent, of_gaps=GOODPUT_GAPS) / limit_s
             for metric, limit_s in self.good_s.items()

@@ -6,6 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from loadtest.plan import LoadPlan, RequestPlan
+from loadtest.request.metadata import as_metadata
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _TARGET = re.compile(r"/[!-~]*")  # what is not ASCII has to be percent-encoded
@@ -52,6 +53,11 @@ def check_request(plan: LoadPlan) -> None:
                 f"request.headers: {name!r} is not a header's name, or its value holds a line break or a character "
                 "that is not in Latin-1"
             )
+    if request.protocol != "http":
+        try:
+            as_metadata(request.headers)
+        except ValueError as error:
+            raise PlanError(f"request.headers: {error}") from error
     sources = {"body": request.body, "dataset": request.dataset, "file": request.file, "multipart": request.multipart}
     if len(given := [name for name, value in sources.items() if value is not None]) > 1:
         raise PlanError(f"request: {' and '.join(given)} are both set; set one of them")

@@ -21,6 +21,7 @@ _OUTPUT, _INPUT = 3, 4  # tokens
 _OF_GAPS = (50.0, 90.0, 95.0, 99.0, 99.9)  # percentiles of an answer's own gaps
 _GAPS = 5  # the first of their rows
 STREAM_ROWS = _GAPS + len(_OF_GAPS)
+_EXACT = 1e-6  # what floating point may add to a place, which would be the next one
 GOODPUT_GAPS = 99.0  # the percentile of a request's gaps that a limit of the goodput bounds
 
 
@@ -97,9 +98,12 @@ class RequestLog:
         rows = slice(0, self.count)
         if metric == "latency" or self.stream is None:
             found = self.latency[rows] - self.late[rows] if as_sent else self.latency[rows]
+        elif metric == "itl" and of_gaps in _OF_GAPS:
+            found = self.stream[_GAPS + _OF_GAPS.index(of_gaps), rows]
         elif metric == "itl":
-            place = next((i for i, percentile in enumerate(_OF_GAPS) if percentile >= of_gaps), len(_OF_GAPS) - 1)
-            found = self.stream[_GAPS + place, rows]
+            found = np.full(self.count, np.inf)
+            for number, gaps in self.gaps.items():
+                [found[number]] = _quantiles(gaps, (of_gaps,))
         else:
             found = self.stream[_TIMES[metric], rows]
         return np.asarray(np.where(self.failed[rows] | np.isnan(found), np.inf, found))
@@ -137,9 +141,10 @@ class RequestLog:
             self.stream = np.concatenate([self.stream, np.full((STREAM_ROWS, more), np.inf)], axis=1)
 
 
-def _quantiles(gaps: array[float]) -> tuple[float, ...]:
+def _quantiles(gaps: array[float], percentiles: Sequence[float] = _OF_GAPS) -> tuple[float, ...]:
     """The smallest gap that so many percent of them do not exceed; 0 for an answer of one token."""
     ordered = sorted(gaps)
     if not ordered:
-        return (0.0,) * len(_OF_GAPS)
-    return tuple(ordered[max(0, math.ceil(len(ordered) * percentile / 100) - 1)] for percentile in _OF_GAPS)
+        return (0.0,) * len(percentiles)
+    places = (math.ceil(len(ordered) * percentile / 100 - _EXACT) - 1 for percentile in percentiles)
+    return tuple(ordered[max(0, place)] for place in places)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from loadtest.request.metadata import as_metadata
 from search_spaces.reading import odd_value, quoted
 from tuner.spec.llm import LlmSpec
 from tuner.spec.quantities import Seconds, Share
@@ -172,6 +173,8 @@ class RequestSpec(Section):
         plain = (self.stream, self.check, self.multipart, self.tls)
         if self.protocol == "grpc" and any(one is not None for one in plain):
             raise ValueError("protocol: grpc goes without stream, check, multipart and tls; remove them")
+        if self.protocol == "grpc":
+            as_metadata(self.headers)
         if self.stream is not None and self.check is not None:
             raise ValueError("stream and check exclude each other: what a stream must hold is known; remove check")
         return self

@@ -14,7 +14,9 @@ from grpc.experimental import gevent as grpc_gevent
 from loadtest.plan import LoadPlan
 from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, in_turn
+from loadtest.request.metadata import as_metadata
 from loadtest.request.reply import GOOD, Reply
+from loadtest.request.request_check import PlanError
 from loadtest.request.v2 import METHOD, infer_request
 
 _LARGEST = 256 << 20  # bytes of a message; the library's own limit is 4 MiB
@@ -29,7 +31,10 @@ class GrpcTransport:
         messages = [infer_request(request.path, body.content) for body in bodies]
         self._next = in_turn(messages, request, plan.seed)
         given = {name: value for name, value in request.headers.items() if name.lower() != "content-type"}
-        self._metadata = tuple((name.lower(), value) for name, value in (given | secret_headers(request.auth)).items())
+        try:
+            self._metadata = as_metadata(given | secret_headers(request.auth))
+        except ValueError as error:
+            raise PlanError(f"request: {error}") from error
         options = [
             ("grpc.max_send_message_length", _LARGEST),
             ("grpc.max_receive_message_length", _LARGEST),

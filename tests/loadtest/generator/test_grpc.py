@@ -14,6 +14,8 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, PlanError, RequestPlan, Slo, infer_request
+from loadtest.request.metadata import as_metadata
+from loadtest.request.request_check import check_request
 from runners.host.ports import Ports
 
 SERVER = Path(__file__).parent.parent.parent / "servers" / "v2_grpc.py"
@@ -80,6 +82,27 @@ def test_what_is_no_request_is_said(path: str, body: str, said: str) -> None:
     with pytest.raises(PlanError) as caught:
         infer_request(path, body.encode())
     assert said in str(caught.value)
+
+
+def test_headers_travel_as_metadata() -> None:
+    given = {"X-Key": "a b", "Trace-bin": "AP8", "grpc.tag": ""}
+    assert as_metadata(given) == (("x-key", "a b"), ("trace-bin", b"\x00\xff"), ("grpc.tag", ""))
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"x!key": "a"}, "'x!key' is no key of gRPC's metadata"),
+        ({"x-name": "sécret"}, "'x-name' holds what is not ASCII.*x-name-bin"),
+        ({"x-trace-bin": "sécret"}, "'x-trace-bin' is bytes to gRPC"),
+        ({"x-trace-bin": "a*b="}, "'x-trace-bin' is bytes to gRPC"),
+    ],
+)
+def test_headers_that_grpc_has_no_form_for_are_refused_before_any_request(headers: dict[str, str], said: str) -> None:
+    request = RequestPlan(protocol="v2-grpc", path="/v2/models/sums/infer", body=json.dumps(BODY), headers=headers)
+    with pytest.raises(PlanError, match=said) as caught:
+        check_request(plan("http://127.0.0.1:1", request=request))
+    assert "sécret" not in str(caught.value)
 
 
 @pytest.fixture

@@ -94,6 +94,8 @@ def test_times_of_a_stream_count_from_the_schedule() -> None:
     assert sent.values("tpot").tolist() == pytest.approx([0.1])
     assert sent.values("itl", of_gaps=90).tolist() == pytest.approx([0.05])
     assert sent.values("itl", of_gaps=99).tolist() == pytest.approx([0.55])
+    assert sent.values("itl", of_gaps=80.5).tolist() == pytest.approx([0.05])
+    assert sent.values("itl", of_gaps=99.95).tolist() == pytest.approx([0.55])
     assert sent.all_gaps(np.array([0])).tolist() == pytest.approx(gaps)
     assert [one.tolist() for one in sent.token_counts(np.array([0]))] == [[11], [7]]
     assert sent.values("per_token").tolist() == pytest.approx([1.6 / 11])
