@@ -117,7 +117,7 @@ class Study:
         if format not in FORMATS:
             raise UsageError(f"there is no format {format}; there are {', '.join(FORMATS)}")
         self.refuse_damaged()
-        services = deployables(self.summary, self.spec, qps, trial)
+        services = deployables(self.summary, self.spec, qps, trial, in_compose=format == "compose")
         try:
             files = exported(services, format)
         except NotExportable as error:

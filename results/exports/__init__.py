@@ -11,7 +11,7 @@ from results.exports.documents import NotExportable
 from results.exports.engines import llm_inference_service, sglang, vllm
 from results.exports.kubernetes import helm_values, kubernetes, patch
 from results.exports.plain import plain_json
-from results.exports.platforms import compose, kserve, kubedl, ray_serve, seldon
+from results.exports.platforms import compose, compose_together, kserve, kubedl, ray_serve, seldon
 from results.exports.scaling import inference_pool, keda, leader_worker_set
 from results.exports.servers import MARKS, SERVERS, uses
 
@@ -48,10 +48,13 @@ def _possible(services: Mapping[str, Deployable], name: str) -> bool:
 
 
 def exported(services: Mapping[str, Deployable], name: str) -> dict[str, str]:
-    """The files of a format; those of each of several services in a folder of its own. Empty where none has any.
+    """The files of a format; those of each of several services in a folder of its own, but for Compose, in whose one
+    file they reach each other. Empty where none has any.
 
     Raises NotExportable.
     """
+    if name == "compose":
+        return compose_together(services)
     return {
         f"{service}/{file}" if service else file: text
         for service, one in _having(services, name).items()

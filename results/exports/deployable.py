@@ -88,7 +88,7 @@ class Deployable:
     """One container, ready to be written down.
 
     `notes` say what else has to be. `roles` has the values of the parameters with a role. `qps` is the traffic that
-    replicas are for (None: not said).
+    replicas are for (None: not said). One that is `called` gets its requests from other services of its chain alone.
     """
 
     service: str
@@ -101,6 +101,7 @@ class Deployable:
     qps: float | None
     roles: Mapping[str, ParameterValue] = field(default_factory=dict)
     spare: int = 1
+    called: bool = False
 
     @property
     def name(self) -> str:

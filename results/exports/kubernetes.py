@@ -86,7 +86,7 @@ def helm_values(one: Deployable) -> dict[str, str]:
         **_placement(one),
     }
     if one.program.command:
-        values["command"] = list(one.program.command)
+        values["command"] = command(one)
     if one.program.env or one.program.secrets:
         values["env"] = env_entries(one)
     server = container(one)
@@ -174,7 +174,7 @@ def container(one: Deployable) -> Document:
         "securityContext": {"allowPrivilegeEscalation": False},
     }  # fmt: skip
     if one.program.command:
-        found["command"] = list(one.program.command)
+        found["command"] = command(one)
     if one.program.env or one.program.secrets:
         found["env"] = env_entries(one)
     mounts = [{"name": "files", "mountPath": one.program.files_folder, "readOnly": True}] if one.program.files else []
@@ -282,9 +282,19 @@ def env_entries(one: Deployable) -> list[Mapping[str, Any]]:
     reference = f"{one.name}-secrets"
     hidden = [name for name in one.program.secrets if name not in one.program.env]
     return [
-        *({"name": name, "value": value} for name, value in one.program.env.items()),
+        *({"name": name, "value": _literal(value)} for name, value in one.program.env.items()),
         *({"name": name, "valueFrom": {"secretKeyRef": {"name": reference, "key": name}}} for name in hidden),
     ]
+
+
+def command(one: Deployable) -> list[str]:
+    """The words of the command, as a kubelet reads them."""
+    return [_literal(word) for word in one.program.command]
+
+
+def _literal(text: str) -> str:
+    """A kubelet takes `$(NAME)` for a variable, and `$$` for a dollar."""
+    return text.replace("$", "$$") if "$(" in text or "$$" in text else text
 
 
 def selector(one: Deployable) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from results.exports.deployable import Deployable
 from results.exports.documents import NO_IMAGE, Document, NotExportable, header, to_yaml
@@ -135,6 +136,29 @@ def ray_serve(one: Deployable) -> dict[str, str]:
 
 def compose(one: Deployable) -> dict[str, str]:
     """A service for `docker compose up`, on 127.0.0.1, with its limits; rendered files lie beside it."""
+    return compose_together({"": one})
+
+
+def compose_together(services: Mapping[str, Deployable]) -> dict[str, str]:
+    """One project, in whose network services reach each other by their names. Each is published on a port of its own,
+    but for those that others of their chain alone call.
+    """
+    project: Document = {}
+    files: dict[str, str] = {}
+    taken: list[int] = []
+    for folder, one in services.items():
+        beside = f"{folder}/files" if folder else "files"
+        service = project[one.name] = _compose_service(one, beside)
+        if not one.called:
+            taken.append(max(one.listens.port, *(port + 1 for port in taken), 1))
+            service["ports"] = [f"127.0.0.1:{taken[-1]}:{one.listens.port}"]
+        files |= {f"{beside}/{path}": text for path, text in one.program.files.items()}
+    head = "\n".join(map(header, services.values()))
+    return {"compose.yaml": to_yaml([{"services": project}], head), **files}
+
+
+def _compose_service(one: Deployable, files: str) -> Document:
+    """All but its ports. Its rendered files are in that folder."""
     limits: Document = {}
     if one.needs.cpu_cores:
         limits["cpus"] = f"{one.needs.cpu_cores:g}"
@@ -146,7 +170,6 @@ def compose(one: Deployable) -> dict[str, str]:
         deploy["resources"]["reservations"] = {"devices": [device]}
     service: Document = {
         "image": one.program.image or NO_IMAGE,
-        "ports": [f"127.0.0.1:{one.listens.port}:{one.listens.port}"],
         **({"deploy": deploy} if deploy["resources"] else {}),
         "init": True,
         "restart": "unless-stopped",
@@ -157,11 +180,10 @@ def compose(one: Deployable) -> dict[str, str]:
         missing = {name: f"${{{name}:?is not set}}" for name in one.program.secrets}
         service["environment"] = missing | {name: _escaped(value) for name, value in one.program.env.items()}
     if one.program.files:
-        service["volumes"] = [f"./files:{one.program.files_folder}:ro"]
+        service["volumes"] = [f"./{files}:{one.program.files_folder}:ro"]
     if one.needs.shm_bytes:
         service["shm_size"] = one.needs.shm_bytes
-    files = {f"files/{path}": text for path, text in one.program.files.items()}
-    return {"compose.yaml": to_yaml([{"services": {one.name: service}}], header(one)), **files}
+    return service
 
 
 def _application(one: Deployable) -> tuple[str, dict[str, str]]:

@@ -102,11 +102,11 @@ class Studies:
 
     def export(self, name: str, format_name: str, qps: float | None) -> Mapping[str, str]:
         """The files that `tune export` writes."""
-        return exported(self._deployables(name, qps), format_name)
+        return exported(self._deployables(name, qps, in_compose=format_name == "compose"), format_name)
 
-    def _deployables(self, name: str, qps: float | None) -> Mapping[str, Deployable]:
+    def _deployables(self, name: str, qps: float | None, *, in_compose: bool = False) -> Mapping[str, Deployable]:
         study = self.summary(name)
-        return self._safely(name, lambda archive: deployables(study, archive.loaded, qps))
+        return self._safely(name, lambda archive: deployables(study, archive.loaded, qps, in_compose=in_compose))
 
     def raw(self, name: str) -> str | None:  # noqa: ARG002 (one storage for all)
         """Optuna's own dashboard."""

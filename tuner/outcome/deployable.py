@@ -19,13 +19,16 @@ from tuner.spec.reading import LoadedSpec, load_spec
 
 _UNSEEN = StageRecord(name="")
 _PORT, _FILES = 8000, "/etc/tune"
+_SERVICE_PORT = 80  # of the Services that are exported
 
 
 def deployables(
-    study: StudySummary, loaded: LoadedSpec, qps: float | None = None, trial: int | None = None
-) -> dict[str, Deployable]:
+    study: StudySummary, loaded: LoadedSpec, qps: float | None = None, trial: int | None = None, *,
+    in_compose: bool = False,
+) -> dict[str, Deployable]:  # fmt: skip
     """Every service by its name; the only one has none. `qps` is the traffic that replicas are for, that of all
     services together; without it the objective's, where it has one. `trial` is another than the recommended one.
+    `in_compose`: services of a chain call each other's containers, for want of Kubernetes' Services.
 
     Raises UsageError where no configuration held the SLO, or that trial's did not, SpecError where a template is not
     beside the spec any more.
@@ -51,7 +54,10 @@ def deployables(
         own = Estimate(**{end: getattr(capacity, end) * service.share for end in ("value", "low", "high")})
         used = _AtCapacity(own, one.p50_ms if one else None, cores_used, confirmed)
         own_qps = None if qps is None else qps * service.share
-        found[service.name] = _deployable(service.loaded, service.own(best.configuration), used, own_qps)
+        found[service.name] = _deployable(
+            service.loaded, service.own(best.configuration), used, own_qps,
+            called_port=None if in_compose else _SERVICE_PORT,
+        )  # fmt: skip
     return found
 
 
@@ -118,12 +124,16 @@ def _model_note(loaded: LoadedSpec) -> str:
 
 
 def _deployable(
-    loaded: LoadedSpec, configuration: Configuration, measured: _AtCapacity, qps: float | None
-) -> Deployable:
-    """One service with that configuration, as it would be launched in a container."""
+    loaded: LoadedSpec, configuration: Configuration, measured: _AtCapacity, qps: float | None, *,
+    called_port: int | None = _SERVICE_PORT,
+) -> Deployable:  # fmt: skip
+    """One service with that configuration, as it would be launched in a container. It calls others of its chain at
+    that port; None: at the one that they listen on.
+    """
     from runners.kubernetes.objects import resource_section
     from tuner.launch.runner import kubernetes_options
 
+    in_cluster = loaded.spec.runner.in_cluster
     if not loaded.spec.runner.in_containers:
         # This machine's paths and environments are of no use there; a container has its own.
         loaded = loaded.with_runner("docker")
@@ -131,7 +141,7 @@ def _deployable(
     options = kubernetes_options(loaded)
     port = options.port or _PORT
     placement = Placement("0.0.0.0", port, _FILES)  # noqa: S104 (in a container)
-    called = {name: f"http://{kubernetes_name(name)}:80" for name in loaded.calls}  # as their Services are exported
+    called = {name: f"http://{kubernetes_name(name)}:{called_port or port}" for name in loaded.calls}
     texts = rendered_texts(loaded, configuration, placement, called)
     selector = dict(options.node_selector)
     notes = [texts.note, _model_note(loaded)]
@@ -139,7 +149,13 @@ def _deployable(
         notes.append(f"it had {asked.compute_percent}% of its GPU's compute, which nothing here asks for")
         asked = replace(asked, gpu_compute=None)
     if asked.gpu_type is not None and not options.gpus.slices.claimed:
-        selector[options.gpus.type_label] = options.gpus.label_values(asked.gpu_type)[0]
+        label = options.gpus.label_values(asked.gpu_type)[0].replace(" ", "-")
+        selector[options.gpus.type_label] = label
+        if not in_cluster and asked.gpu_type not in options.gpus.types:
+            notes.append(
+                f"{options.gpus.type_label}: {label} stands for the label of your nodes with that GPU, such as "
+                "NVIDIA-A100-SXM4-40GB; runner.kubernetes.gpu.types says it for good"
+            )
     return Deployable(
         service=spec.service.name,
         configuration=configuration,
@@ -163,5 +179,6 @@ def _deployable(
         ),
         notes=tuple(note for note in notes if note),
         qps=qps,
+        called=loaded.is_called,
         roles=roles(loaded.space, configuration),
     )  # fmt: skip

@@ -387,9 +387,30 @@ def _strict(schema: Any) -> Any:
 def test_several_services_have_a_folder_each_and_only_the_formats_of_their_servers() -> None:
     triton = changed(example(files={}), service="rank", command=("tritonserver", "--model-repository", "/models"))
     both = {"embed": changed(example(files={}), service="embed"), "rank": triton}
-    assert set(exported(both, "compose")) == {"embed/compose.yaml", "rank/compose.yaml"}
+    assert set(exported(both, "kubernetes")) == {"embed/embed.yaml", "rank/rank.yaml"}
     assert all(name.startswith("rank/") for name in exported(both, "triton"))
     assert exported({"embed": both["embed"]}, "triton") == {}
+
+
+def test_services_that_compose_starts_together_have_a_port_and_files_each() -> None:
+    both = {name: changed(example(), service=name) for name in ("embed", "rank")}
+    files = exported(both, "compose")
+    assert set(files) == {
+        "compose.yaml", "embed/files/models/config.properties", "rank/files/models/config.properties"
+    }  # fmt: skip
+    services = documents(files["compose.yaml"])[0]["services"]
+    assert [one["ports"] for one in services.values()] == [["127.0.0.1:8000:8000"], ["127.0.0.1:8001:8000"]]
+    assert services["rank"]["volumes"] == ["./rank/files:/etc/tune:ro"]
+
+
+def test_kubelets_expand_nothing_in_what_is_exported() -> None:
+    one = example(command=("sh", "-c", "echo $(HOSTNAME) $HOME"), env={"A": "$(B)", "C": "a$$b", "D": "$5"})
+    for name in ("kubernetes", "kserve", "seldon", "leader-worker-set"):
+        text = next(iter(FORMATS[name](changed(one, files={})).values()))
+        assert "echo $$(HOSTNAME) $$HOME" in text, name
+        assert all(word in text for word in ("$$(B)", "a$$$$b", "$5")), name
+    assert "echo $$(HOSTNAME) $$HOME" in FORMATS["helm-values"](one)["values.yaml"]
+    assert json.loads(FORMATS["json"](one)["mini-lm-v2.json"])["command"][-1] == "echo $(HOSTNAME) $HOME"
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 8])

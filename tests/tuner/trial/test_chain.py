@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from loadtest import StageTimes
 from results import ChainRecord, Estimate, StageRecord
+from results.exports import exported
 from results.report.chain import chain_picture
 from runners import Placement
 from tests.conftest import Tune, recommendation
@@ -77,6 +79,21 @@ def test_an_exported_stage_is_told_the_name_that_the_next_one_has_in_a_cluster(t
     caller, called = (_deployable(one.loaded, {"workers": 4}, seen, None) for one in loaded.colocated[:2])
     assert called.name == "detect-it-v2"
     assert caller.program.command[-1] == f"http://{called.name}:80"
+
+
+def test_an_exported_chain_is_one_project_of_compose_whose_entry_alone_is_published(tmp_path: Path) -> None:
+    loaded = load_spec(write(tmp_path))
+    seen = _AtCapacity(Estimate.exactly(10.0), None, None, confirmed=False)
+    stages = {
+        one.name: _deployable(one.loaded, {"workers": 4}, seen, None, called_port=None) for one in loaded.colocated
+    }
+    files = exported(stages, "compose")
+    services = YAML(typ="safe", pure=True).load(files["compose.yaml"])["services"]
+    assert {name: one.get("ports") for name, one in services.items()} == {
+        "decode": ["127.0.0.1:8000:8000"], "detect": None, "rank": None
+    }  # fmt: skip
+    assert services["decode"]["entrypoint"][-1] == "http://detect:8000", "where it listens"
+    assert set(files) == {"compose.yaml"}
 
 
 def test_an_address_is_with_and_without_its_scheme_and_plain_text_outside_a_chain() -> None:
