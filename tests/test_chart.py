@@ -93,6 +93,21 @@ def test_a_tuner_that_was_told_to_stop_is_made_anew_and_does_not_fail_its_job(tm
 
 
 @pytest.mark.usefixtures("needs_engine")
+def test_a_databases_password_stands_in_no_command_line(tmp_path: Path) -> None:
+    """Every user of the node sees those; `tune` takes it from the environment."""
+    values = {"spec": SPEC, "storage": {"secret": "db"}, "dashboard": {"enabled": True, "tokenSecret": "token"}}
+    pods = [
+        one["spec"]["template"]["spec"] for one in documents(render(tmp_path, values))
+        if one["kind"] in ("Job", "Deployment")
+    ]  # fmt: skip
+    assert len(pods) == 2
+    for container in (one["containers"][0] for one in pods):
+        assert not any("storage" in word or "$(" in word for word in container["args"])
+        [given] = [one for one in container["env"] if one["name"] == "TUNE_STORAGE"]
+        assert given["valueFrom"]["secretKeyRef"]["name"] == "db"
+
+
+@pytest.mark.usefixtures("needs_engine")
 def test_prometheus_can_scrape_a_run_where_the_values_say_so(tmp_path: Path) -> None:
     quiet = documents(render(tmp_path, {"spec": SPEC}))
     [job] = [one for one in quiet if one["kind"] == "Job"]

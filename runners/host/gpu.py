@@ -21,6 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from runners.host.bounded_http import bounded_get
 
 _MIB = 2**20
+# The same field, by its older and its newer name.
+_DCGM_REASONS = ("DCGM_FI_DEV_CLOCK_THROTTLE_REASONS", "DCGM_FI_DEV_CLOCKS_EVENT_REASONS")
 # Those by which a GPU is slower than it could be; idling and clocks that somebody has set are no throttling.
 _THROTTLING = {0x04: "power cap", 0x08: "hardware slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
 
@@ -187,20 +189,23 @@ def is_of_type(name: str, asked: str) -> bool:
 def from_dcgm(text: str, pod: str) -> GpuLook | None:
     """What DCGM's exporter (its text) says of the GPUs of a pod; None where it says nothing of it."""
     found: dict[str, list[float]] = {}
+    sliced = False
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if pod in (sample.labels.get("pod"), sample.labels.get("exported_pod")):
                 found.setdefault(sample.name, []).append(sample.value)
+                sliced = sliced or bool(sample.labels.get("GPU_I_ID"))
     if not found:
         return None
     utilization = found.get("DCGM_FI_DEV_GPU_UTIL")
     active = found.get("DCGM_FI_PROF_GR_ENGINE_ACTIVE")  # a share already, and told of MIG slices too
     memory = found.get("DCGM_FI_DEV_FB_USED")
-    reasons = [int(one) for one in found.get("DCGM_FI_DEV_CLOCK_THROTTLE_REASONS", ())]
+    reasons = [int(one) for name in _DCGM_REASONS for one in found.get(name, ())]
     return GpuLook(
         utilization=_mean([one / 100 for one in utilization]) if utilization else _mean(active or []),
         memory_bytes=None if memory is None else int(sum(memory) * _MIB),
-        power_w=_sum(found.get("DCGM_FI_DEV_POWER_USAGE", [])),
+        # Of a slice (MIG) the exporter says what all of its GPU draws, which others may use as well.
+        power_w=None if sliced else _sum(found.get("DCGM_FI_DEV_POWER_USAGE", [])),
         clock_mhz=_mean(found.get("DCGM_FI_DEV_SM_CLOCK", [])),
         throttled=frozenset(text for bit, text in _THROTTLING.items() if any(one & bit for one in reasons)),
     )

@@ -79,9 +79,6 @@ template:
           - --parallel={{ .Values.parallel }}
           - --seed={{ .Values.seed }}
           - --resume
-          {{- if .Values.storage.secret }}
-          - --storage=$(TUNE_STORAGE)
-          {{- end }}
           {{- if .Values.metrics.enabled }}
           - --metrics-host=0.0.0.0
           - --metrics-port={{ .Values.metrics.port }}

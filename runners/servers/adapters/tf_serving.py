@@ -30,6 +30,7 @@ _FLAGS = {
     "gpu_memory_share": "--per_process_gpu_memory_fraction",
 }
 _BODIES = 32
+_QUEUED, _QUEUED_BATCHES = 1000, 10  # requests that may wait, whatever a batch is; batches, as it is by itself
 
 
 class TfServing(ServerAdapter):
@@ -64,10 +65,13 @@ class TfServing(ServerAdapter):
 
     def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """Batching is on where one of its knobs is tuned."""
+        batch = whole(values, "batch_size")
         batching = [
             f"{name} {{ value: {as_text(value)} }}"
             for name, value in (
-                ("max_batch_size", whole(values, "batch_size")),
+                ("max_batch_size", batch),
+                # By itself it refuses what comes when ten batches wait: of small ones that is hardly a queue.
+                ("max_enqueued_batches", None if batch is None else max(_QUEUED_BATCHES, -(-_QUEUED // batch))),
                 (
                     "batch_timeout_micros",
                     None if "batch_delay" not in values else round(1000 * float(values["batch_delay"])),

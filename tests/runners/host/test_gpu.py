@@ -43,6 +43,12 @@ def test_an_exporter_tells_of_the_pods_own_gpus() -> None:
     assert from_dcgm(EXPORTED, "nobody") is None
 
 
+def test_of_a_slice_the_power_is_not_that_of_its_whole_gpu() -> None:
+    in_slices = EXPORTED.replace('UUID="GPU-1"', 'UUID="GPU-1",GPU_I_PROFILE="1g.10gb",GPU_I_ID="7"')
+    newer = in_slices.replace("CLOCK_THROTTLE_REASONS", "CLOCKS_EVENT_REASONS")
+    assert from_dcgm(newer, "ours") == GpuLook(0.87, 2 * 2**30, None, 1410.0, frozenset({"power cap", "heat"}))
+
+
 class _Exporter(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200 if self.path == "/metrics" else 404)

@@ -55,7 +55,7 @@ def launched(name: str, **values: bool | float | str) -> str:
         ("litserve", {"workers": 2, "batch_size": 8, "batch_delay": 5},
          ["'max_batch_size': 8", "'batch_timeout': 0.005", "'workers_per_device': 2", "port=8123"]),
         ("tf-serving", {"batch_size": 8, "batch_delay": 5, "workers": 2, "gpu_memory_share": 0.5},
-         ["max_batch_size { value: 8 }", "batch_timeout_micros { value: 5000 }", "num_batch_threads { value: 2 }",
+         ["max_batch_size { value: 8 }", "max_enqueued_batches { value: 125 }", "batch_timeout_micros { value: 5000 }", "num_batch_threads { value: 2 }",
           "--per_process_gpu_memory_fraction=0.5", "--enable_batching=true"]),
         ("vllm", {"batch_size": 64, "gpu_memory_share": 0.9, "precision": "bf16", "compile": False,
                   "prefix_caching": False, "quantization": "none"},
@@ -110,6 +110,8 @@ def test_knobs_are_written_as_the_server_documents_them(
 def test_a_flag_that_is_not_tuned_is_not_given() -> None:
     assert "none" not in launched("vllm", quantization="none", kv_cache_dtype="auto")
     assert "--enable_batching" not in launched("tf-serving", threads=2)
+    assert "max_enqueued_batches" not in launched("tf-serving", workers=2)
+    assert "max_enqueued_batches { value: 10 }" in launched("tf-serving", batch_size=512), "its own number"
 
 
 @pytest.mark.parametrize(
