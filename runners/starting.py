@@ -13,6 +13,8 @@ from pathlib import Path
 from runners.host.cores import affinity
 from runners.protocol import Container, ServerFailed
 
+CONTAINER_PORT = 8000  # inside a container of its own, where nothing else listens
+CONTAINER_FILES = "/tune/files"  # where a container has its rendered files
 _OURS_ALONE = ("TUNE_STORAGE",)  # a database's password is no server's business
 _NICE = 10  # a tenth of the processor time that a process at 0 gets beside it
 _LEAST_NICE = 19

@@ -39,10 +39,8 @@ from runners.protocol import (
     Usage,
 )
 from runners.readiness import await_server
-from runners.starting import opened_private, write_files
+from runners.starting import CONTAINER_FILES, CONTAINER_PORT, opened_private, write_files
 
-PORT = 8000  # inside the container, where nothing else listens
-FILES = "/tune/files"
 _INTERVAL_S = 0.5
 _LOG_TAIL_BYTES = 2000
 _LOG_TAIL_LINES = 30
@@ -93,7 +91,8 @@ class DockerRunner:
 
     def place(self, folder: Path) -> Placement:  # noqa: ARG002
         """Every container has a network of its own, so all listen on the same port."""
-        return Placement("0.0.0.0", PORT, FILES, (PORT + 1, PORT + 2))  # noqa: S104 (inside the container; published on 127.0.0.1 alone)
+        more = (CONTAINER_PORT + 1, CONTAINER_PORT + 2)
+        return Placement("0.0.0.0", CONTAINER_PORT, CONTAINER_FILES, more)  # noqa: S104 (published on 127.0.0.1 alone)
 
     @contextlib.contextmanager
     def launch(self, container: Container) -> Iterator[Endpoint]:
@@ -149,7 +148,8 @@ class DockerRunner:
         asked, options = container.resources, self._options
         mounts = [Mount(target, str(source), type="bind", read_only=True) for target, source in options.mounts.items()]
         if container.files:
-            mounts.append(Mount(FILES, str((container.folder / "files").resolve()), type="bind", read_only=True))
+            files = str((container.folder / "files").resolve())
+            mounts.append(Mount(CONTAINER_FILES, files, type="bind", read_only=True))
         given: dict[str, Any] = {
             "nano_cpus": None if asked.cpu_cores is None else int(asked.cpu_cores * 1e9),
             "cpuset_cpus": ",".join(map(str, cores.server)) if self._engine.is_here else None,
@@ -174,7 +174,7 @@ class DockerRunner:
                 | container.priority_env
                 | dict(container.env),
                 mounts=mounts,
-                ports={f"{PORT}/tcp": ("127.0.0.1", None)},
+                ports={f"{CONTAINER_PORT}/tcp": ("127.0.0.1", None)},
                 security_opt=["no-new-privileges"],
                 log_config=LogConfig(type="json-file", config=_LOG_LIMITS),
                 **{key: value for key, value in given.items() if value is not None},
@@ -256,10 +256,10 @@ class _Server:
         gateways = {one.address for many in psutil.net_if_addrs().values() for one in many}
         for one in network["Networks"].values():
             if one["IPAddress"] and one["Gateway"] in gateways:
-                self.url = f"{scheme}://{one['IPAddress']}:{PORT}"
+                self.url = f"{scheme}://{one['IPAddress']}:{CONTAINER_PORT}"
                 return
-        published = (network.get("Ports") or {}).get(f"{PORT}/tcp")
-        self.url = f"{scheme}://127.0.0.1:{published[0]['HostPort'] if published else PORT}"
+        published = (network.get("Ports") or {}).get(f"{CONTAINER_PORT}/tcp")
+        self.url = f"{scheme}://127.0.0.1:{published[0]['HostPort'] if published else CONTAINER_PORT}"
 
     def check(self) -> None:
         try:

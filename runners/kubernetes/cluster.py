@@ -17,6 +17,7 @@ from runners.protocol import RunnerUnavailable
 from runners.retry import retry
 
 ANSWER_S = (5.0, 20.0)  # to connect, to read
+MOST_WORDS = 300  # letters of what it says
 _GIVE_UP_S = 120.0
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _MAY_PASS = (429, 500, 502, 503, 504)
@@ -67,8 +68,18 @@ class Cluster:
 
     def create(self, call: Callable[..., Any], body: Mapping[str, Any]) -> None:
         """Create an object whose name nobody else uses: one that is there already is an earlier try of this call."""
+        self._made(call, self.namespace, dict(body))
+
+    def create_custom(self, kind: tuple[str, str, str], body: Mapping[str, Any]) -> None:
+        """The same for an object of a custom kind: its group, version and plural."""
+        group, version, plural = kind
+        self._made(
+            self.custom.create_namespaced_custom_object, group, version, self.namespace, plural, dict(body)
+        )
+
+    def _made(self, call: Callable[..., Any], *arguments: Any) -> None:
         try:
-            self.ask(call, self.namespace, dict(body))
+            self.ask(call, *arguments)
         except ApiException as error:
             if error.status != 409 or "AlreadyExists" not in str(error.body):
                 raise
@@ -82,7 +93,7 @@ class Cluster:
 def words(error: ApiException) -> str:
     """The API server's own message, on one line."""
     with contextlib.suppress(TypeError, ValueError):
-        return " ".join(str(json.loads(error.body)["message"]).split())[:300]
+        return " ".join(str(json.loads(error.body)["message"]).split())[:MOST_WORDS]
     return f"{error.status} {error.reason}"
 
 

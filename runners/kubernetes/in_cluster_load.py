@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from runners.kubernetes.cluster import Cluster, words
 from runners.kubernetes.load_job import CONTAINER, load_job
 from runners.kubernetes.objects import LAUNCH, metadata
-from runners.kubernetes.observed import Watcher, never_ran, running_pod, why_waiting
+from runners.kubernetes.observed import Watcher, never_ran, pull_fails, running_pod, why_waiting
 from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.owned import AT_ONCE
 from runners.protocol import Infeasible, LoadJobUnavailable, Program, RunnerUnavailable, ServerFailed
@@ -115,6 +115,10 @@ class LoadJobs:
                 ) from error
             if pod is not None:
                 return pod
+            if pull_fails(seen, CONTAINER):  # the load can come from here meanwhile
+                raise LoadJobUnavailable(
+                    f"the load test's image {self.options.load_image} does not run: {why_waiting(seen)}"
+                )
             placed = any(pod.spec.node_name for pod in seen.pods.values())
             if time.monotonic() - begun > (_START_S if placed else _ROOM_S):
                 return None

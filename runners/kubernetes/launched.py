@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,50 +11,69 @@ from kubernetes.client.exceptions import ApiException
 
 from runners.kubernetes import manifest, objects
 from runners.kubernetes.cluster import Cluster, words
-from runners.kubernetes.observed import Watcher
+from runners.kubernetes.observed import Watcher, concerns_one, does_not_fit
 from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.owned import AT_ONCE
-from runners.protocol import Container, RunnerUnavailable, ServerFailed
+from runners.protocol import Container, Infeasible, RunnerUnavailable, ServerFailed
 
 _GONE_S = 90.0
+_AGAIN_S = 2.0
 
 
 def create_objects(
     cluster: Cluster, template: Mapping[str, Any], options: KubernetesOptions, port: int, name: str,
     container: Container, labels: dict[str, str], owner: dict[str, Any],
 ) -> None:  # fmt: skip
-    """All objects of a launch. Raises RunnerUnavailable and ServerFailed."""
+    """All objects of a launch. While others use up the namespace's quota of them, as a trial beside this one may, they
+    are asked for again, as long as a pod is waited for. Raises RunnerUnavailable, ServerFailed and Infeasible.
+    """
+    deadline = time.monotonic() + options.room_timeout_s
     try:
         workload = objects.patched(template, name, container, options, labels, owner)
-        for shared in manifest.shared_of(options.manifest):
-            _create_shared(cluster, shared)
-        if container.files:
-            cluster.create(
-                cluster.core.create_namespaced_config_map,
-                objects.config_map(name, container.files, labels, owner),
-            )
-        if container.secrets:
-            cluster.create(
-                cluster.core.create_namespaced_secret,
-                objects.secret(name, container.secrets, labels, owner),
-            )
-        if (claim := options.gpus.claim(container.resources)) is not None:
-            group, version, plural = objects.CLAIMS
-            made = objects.claim_template(name, claim, labels, owner)
-            cluster.ask(cluster.custom.create_namespaced_custom_object, group, version, cluster.namespace, plural, made)
-        if workload["kind"] == "Deployment":
-            cluster.create(cluster.apps.create_namespaced_deployment, workload)
-        else:
-            group, version, plural = objects.CUSTOM[workload["kind"]]
-            cluster.ask(
-                cluster.custom.create_namespaced_custom_object, group, version, cluster.namespace, plural, workload
-            )
-        cluster.create(cluster.core.create_namespaced_service, objects.service(name, port, labels, owner))
-    except (ApiException, ValueError) as error:
-        said = words(error) if isinstance(error, ApiException) else str(error)
-        if isinstance(error, ApiException) and error.status in (401, 403, 404):
-            raise RunnerUnavailable(f"the cluster refuses the launch: {said}") from error
-        raise ServerFailed(f"the cluster refuses the launch: {said}") from error
+        while True:
+            container.go_on()
+            try:
+                _create_all(cluster, workload, options, port, name, container, labels, owner)
+                return
+            except ApiException as error:
+                said = words(error)
+                if "exceeded quota" not in said or does_not_fit(said) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_AGAIN_S)
+    except ApiException as error:
+        raise as_failure(error.status, words(error)) from error
+    except ValueError as error:
+        raise ServerFailed(f"the cluster refuses the launch: {error}") from error
+
+
+def as_failure(status: int, said: str) -> Exception:
+    """What an object's refusal means: for this configuration alone, or (no such right, no such namespace) for all."""
+    text = f"the cluster refuses the launch: {said}"
+    if does_not_fit(said):
+        return Infeasible(text)
+    return RunnerUnavailable(text) if status in (401, 403, 404) and not concerns_one(said) else ServerFailed(text)
+
+
+def _create_all(
+    cluster: Cluster, workload: Mapping[str, Any], options: KubernetesOptions, port: int, name: str,
+    container: Container, labels: dict[str, str], owner: dict[str, Any],
+) -> None:  # fmt: skip
+    """May be repeated: what is there already stays as it is."""
+    for shared in manifest.shared_of(options.manifest):
+        _create_shared(cluster, shared)
+    if container.files:
+        files = objects.config_map(name, container.files, labels, owner)
+        cluster.create(cluster.core.create_namespaced_config_map, files)
+    if container.secrets:
+        secret = objects.secret(name, container.secrets, labels, owner)
+        cluster.create(cluster.core.create_namespaced_secret, secret)
+    if (claim := options.gpus.claim(container.resources)) is not None:
+        cluster.create_custom(objects.CLAIMS, objects.claim_template(name, claim, labels, owner))
+    if workload["kind"] == "Deployment":
+        cluster.create(cluster.apps.create_namespaced_deployment, workload)
+    else:
+        cluster.create_custom(objects.CUSTOM[workload["kind"]], workload)
+    cluster.create(cluster.core.create_namespaced_service, objects.service(name, port, labels, owner))
 
 
 def _create_shared(cluster: Cluster, document: Any) -> None:

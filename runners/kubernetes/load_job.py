@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runners.kubernetes.objects import LAUNCH, metadata
+from runners.kubernetes.objects import LAUNCH, literal, metadata
 from runners.kubernetes.options import KubernetesOptions
 from runners.protocol import Program
 
@@ -19,7 +19,7 @@ def load_job(
     owner: Mapping[str, Any], chunks: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     """The Job that runs a program beside the launch `server`, on another node where there is one."""
-    arguments = [word.replace("{bundle}", _BUNDLE) for word in program.arguments]
+    arguments = [literal(word.replace("{bundle}", _BUNDLE)) for word in program.arguments]
     apart = {
         "labelSelector": {"matchLabels": {LAUNCH: server}},
         "topologyKey": "kubernetes.io/hostname",

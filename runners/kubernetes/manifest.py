@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from runners.starting import CONTAINER_PORT
+
 Document = dict[str, Any]
 
-PORT = 8000
 _KSERVE_PORT = 8080  # of KServe's own runtimes, and where it sends requests unless a container says otherwise
 _TEMPLATED = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout", "LeaderWorkerSet", "RayService")
 _USUAL = ("Deployment", "InferenceService")
@@ -22,6 +23,8 @@ _SERVING, _BESIDE = (
     ("metric", "prom", "grpc"),
 )
 _MAX_LISTS = 10
+# And what begins so: nvidia.com/gpu.shared, nvidia.com/gpumem, gpu.intel.com/i915.
+_GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-", "amd.com/gpu", "gpu.intel.com/", "aliyun.com/gpu-")
 
 
 def flattened(documents: Sequence[Mapping[str, Any]], depth: int = 0) -> Iterator[Mapping[str, Any]]:
@@ -160,13 +163,24 @@ def server_container(pod: Mapping[str, Any], name: str | None) -> Document:
     raise ValueError(f"the manifest has no container {name or 'at all'}; there is {listed}")
 
 
+def is_gpu(resource: str, own: Sequence[str] = ()) -> bool:
+    """Whether a resource of that name is GPUs or slices of one. `own` are the names that the spec gives some."""
+    return resource in own or resource.startswith(_GPU_RESOURCES)
+
+
+def gpus_of(server: Mapping[str, Any], own: Sequence[str] = ()) -> dict[str, str]:
+    """The GPUs that the container asks for, by the name of the resource."""
+    limits = (server.get("resources") or {}).get("limits") or {}
+    return {name: str(count) for name, count in limits.items() if is_gpu(name, own) and str(count) != "0"}
+
+
 def workload_port(workload: Mapping[str, Any], container: str | None) -> int:
     """Where the workload's container serves, or where its kind listens as a rule."""
-    usual = _KSERVE_PORT if workload.get("kind") == "InferenceService" else PORT
+    usual = _KSERVE_PORT if workload.get("kind") == "InferenceService" else CONTAINER_PORT
     return server_port(server_container(pod_of(workload), container), usual)
 
 
-def server_port(server: Mapping[str, Any], usual: int = PORT) -> int:
+def server_port(server: Mapping[str, Any], usual: int = CONTAINER_PORT) -> int:
     """Where the container says that it serves: by the port's name, by what its probes ask, or else its first port that
     is not for metrics. `usual` is where it is if it says nothing.
     """

@@ -9,11 +9,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runners.kubernetes.manifest import PORT, Document, model_of, pod_of, server_container
+from runners.kubernetes.manifest import Document, is_gpu, model_of, pod_of, server_container
 from runners.kubernetes.options import CLAIM, KubernetesOptions
 from runners.protocol import Container, Resources
+from runners.starting import CONTAINER_FILES, CONTAINER_PORT
 
-FILES = "/tune/files"
 SERVER = "server"
 STUDY, TRIAL, LAUNCH, HOST, LEASE = "tune/study", "tune/trial", "tune/launch", "tune/host", "tune/lease"
 MANAGED = {"app.kubernetes.io/managed-by": "tune"}
@@ -25,7 +25,6 @@ _MERGE_KEYS = {
     "hostAliases": "ip",
 }
 _SECTIONS = ("requests", "limits")
-_GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-")  # and what begins so: nvidia.com/gpu.shared, nvidia.com/gpumem
 CLAIMS = ("resource.k8s.io", "v1", "resourceclaimtemplates")  # group, version, plural
 CUSTOM = {"InferenceService": ("serving.kserve.io", "v1beta1", "inferenceservices")}  # group, version, plural
 
@@ -50,7 +49,7 @@ def plain_deployment(port: int | None) -> Document:
     """What a manifest of the user's own would be, for a spec without one: it is patched as theirs are."""
     server = {
         "name": SERVER,
-        "ports": [{"containerPort": port or PORT}],
+        "ports": [{"containerPort": port or CONTAINER_PORT}],
         "securityContext": {"allowPrivilegeEscalation": False},
     }
     pod = {
@@ -90,7 +89,7 @@ def patched(
         for key in container.secrets
         if key not in there
     ]
-    server["env"] = kept + hidden + [{"name": key, "value": value} for key, value in given.items()]
+    server["env"] = kept + hidden + [{"name": key, "value": literal(value)} for key, value in given.items()]
     if container.command:
         _run(server, container.command, is_model=model_of(pod) is not None)
     if options.image:  # else the manifest's own
@@ -123,15 +122,32 @@ def patched(
     return found
 
 
+def chooses_image(workload: Mapping[str, Any], container: Container, options: KubernetesOptions) -> bool:
+    """Whether the image is this configuration's: a manifest's, which the patch names another one for. Else all
+    configurations have the same.
+    """
+    if options.image:
+        return False
+    before = server_container(pod_of(workload), options.container)
+    after = server_container(pod_of(laid_over(workload, container.patch)), options.container)
+    return any(before.get(key) != after.get(key) for key in ("image", "runtimeVersion"))
+
+
+def literal(text: str) -> str:
+    """A text that arrives as it is: a kubelet takes `$(NAME)` for a variable, and `$$` for a dollar."""
+    return text.replace("$", "$$") if "$(" in text or "$$" in text else text
+
+
 def _run(server: Document, command: Sequence[str], *, is_model: bool) -> None:
     """The container runs our command: its own words (`/bin/sh -c` among them) are no part of it. Where ours begins with
     an option, a manifest has arguments alone, or a runtime brings its program, ours are arguments to that program.
     """
+    words = [literal(word) for word in command]
     if "command" in server and not command[0].startswith("-"):
-        server["command"] = list(command)
+        server["command"] = words
         server.pop("args", None)
     else:
-        server["args" if "args" in server or is_model else "command"] = list(command)
+        server["args" if "args" in server or is_model else "command"] = words
 
 
 def laid_over(document: Mapping[str, Any], patch: Mapping[str, Any]) -> Document:
@@ -273,7 +289,7 @@ def _mount(pod: Document, server: Document, options: KubernetesOptions, config: 
         items = [{"key": _file_key(number), "path": path} for number, path in enumerate(files)]
         ours.append((
             {"name": "tune-files", "configMap": {"name": config, "items": items}},
-            {"name": "tune-files", "mountPath": FILES, "readOnly": True},
+            {"name": "tune-files", "mountPath": CONTAINER_FILES, "readOnly": True},
         ))  # fmt: skip
     if options.shm_bytes is not None:
         ours.append((
@@ -296,18 +312,16 @@ def _mount(pod: Document, server: Document, options: KubernetesOptions, config: 
 
 
 def _without_gpus(theirs: Mapping[str, Any], asked: Resources, options: KubernetesOptions) -> Document:
-    """A manifest's resources. The GPUs in them are left out where the configuration asks for its own, which may be
-    called otherwise: a slice in place of a whole one, or a claim.
+    """A manifest's resources. The GPUs in them are left out where the configuration says which it has: some of its own,
+    which may be called otherwise (a slice in place of a whole one, a claim), or none.
     """
-    if not asked.gpu_count:
+    if not asked.gpu_count and asked.gpus is None:
         return dict(theirs)
     own = tuple(options.gpus.resources.values())
-
-    def is_gpu(name: str) -> bool:
-        return name in own or name.startswith(_GPU_RESOURCES)
-
     return {
-        kind: {name: one for name, one in (section or {}).items() if not is_gpu(name)} if kind in _SECTIONS else section
+        kind: {name: one for name, one in (section or {}).items() if not is_gpu(name, own)}
+        if kind in _SECTIONS
+        else section
         for kind, section in theirs.items()
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,17 +12,31 @@ from typing import Any
 
 from kubernetes import watch
 from kubernetes.client.exceptions import ApiException
+from kubernetes.utils.quantity import parse_quantity
 
-from runners.kubernetes.cluster import ANSWER_S, Cluster
+from runners.kubernetes.cluster import ANSWER_S, MOST_WORDS, Cluster
 from runners.protocol import Infeasible, RunnerUnavailable, ServerFailed
 
 _ROUND_S = 30  # a watch that is no longer wanted ends with its round
 _PAUSE_S = 0.5
-_NO_IMAGE = ("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
+_NO_IMAGE = ("ErrImageNeverPull", "InvalidImageName")
+_PULLS = ("ErrImagePull", "ImagePullBackOff")  # and pulls again: a registry may be away for a moment
+# As registries and kubelets say it: no later try will find the image, or be allowed to have it.
+_NEVER_PULLED = (
+    "not found", "manifest unknown", "does not exist", "access denied", "access to the resource is denied",
+    "unauthorized", "authorization failed", "forbidden", "invalid reference format",
+)  # fmt: skip
 _NEVER_RAN = ("StartError", "ContainerCannotRun")
 _NOT_CREATED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-_FOR_GOOD = ("violates PodSecurity", "denied the request")  # said of a pod by what admits it: time does not change it
+# Said of a pod by what admits it: time does not change it. The last is a quota of what the pod says nothing of.
+_FOR_GOOD = ("violates PodSecurity", "denied the request", "failed quota")
+_QUOTA = re.compile(r"exceeded quota: \S+, requested: (.+), used: .+, limited: (.+)")
+_LIMITS = re.compile(r"(?:maximum|minimum) \S+ usage per |max limit to request ratio per ")  # of a LimitRange
 _IN_TURN = ("PodInitializing", "ContainerCreating")
+
+
+class NoImage(RunnerUnavailable):
+    """The cluster will never have the server's image."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +142,7 @@ class Watcher:
 def running_pod(seen: Seen, container: str) -> Any | None:
     """The pod whose container runs, or None; raises for what the launch cannot survive.
 
-    Raises Infeasible where it ran out of memory, ServerFailed for what else ended it, RunnerUnavailable where there is
-    no image: that every trial would lack.
+    Raises Infeasible where it ran out of memory, ServerFailed for what else ended it, NoImage where there is no image.
     """
     for pod in seen.pods.values():
         if pod.status.reason == "Evicted":
@@ -166,10 +181,27 @@ def judge_state(status: Any) -> None:
         raise ServerFailed(f"CrashLoopBackOff: the server exited with code {ended.exit_code}")
     if waiting is None:
         return
-    if waiting.reason in _NO_IMAGE:
-        raise RunnerUnavailable(f"{waiting.reason}: the cluster has no image {status.image}: {_line(waiting.message)}")
+    message = (waiting.message or "").lower()
+    if waiting.reason in _NO_IMAGE or (
+        waiting.reason in _PULLS and any(one in message.replace(status.image.lower(), "") for one in _NEVER_PULLED)
+    ):
+        raise NoImage(f"{waiting.reason}: the cluster has no image {status.image}: {_line(waiting.message)}")
     if waiting.reason in _NOT_CREATED:
         raise ServerFailed(f"{waiting.reason}: {_line(waiting.message)}")
+
+
+def too_late(seen: Seen, container: str, limit_s: float, *, own_image: bool) -> Exception:
+    """That no container ran within the time. An image that could not be pulled, and that all configurations have, would
+    cost every trial as long.
+    """
+    said = f"did not start within {limit_s:g} s: {why_waiting(seen)}"
+    return RunnerUnavailable(said) if pull_fails(seen, container) and not own_image else ServerFailed(said)
+
+
+def pull_fails(seen: Seen, container: str) -> bool:
+    """Whether the container's image could not be pulled so far."""
+    states = [container_state(pod, container) for pod in seen.pods.values()]
+    return any(state is not None and _waits_for(state) in _PULLS for state in states)
 
 
 def why_waiting(seen: Seen) -> str:
@@ -197,7 +229,35 @@ def refused(seen: Seen) -> str | None:
     is used up has room again.
     """
     said = seen.events.get("FailedCreate", "")
-    return said if not seen.pods and any(one in said for one in _FOR_GOOD) else None
+    for_good = any(one in said for one in _FOR_GOOD) or does_not_fit(said)
+    return said if not seen.pods and for_good else None
+
+
+def concerns_one(said: str) -> bool:
+    """Whether a refusal is of this object for what is in it, by a quota or a policy, and not of all that we ask for."""
+    return "exceeded quota" in said or any(one in said for one in _FOR_GOOD)
+
+
+def does_not_fit(said: str) -> bool:
+    """Whether a refusal says that the namespace's limits never allow as much (or as little) as is asked for."""
+    if _LIMITS.search(said):
+        return True
+    if (quota := _QUOTA.search(said)) is None:
+        return False
+    requested, limited = map(_amounts, quota.groups())
+    if len(said) >= MOST_WORDS:  # the last number may have been cut
+        limited = dict(list(limited.items())[:-1])
+    return any(amount > limited.get(name, amount) for name, amount in requested.items())
+
+
+def _amounts(text: str) -> dict[str, float]:
+    """Those of `limits.cpu=2,pods=1`; what cannot be read is left out."""
+    found = {}
+    for pair in text.split(","):
+        name, _, amount = pair.strip().partition("=")
+        with contextlib.suppress(ValueError):
+            found[name] = float(parse_quantity(amount))
+    return found
 
 
 def has_room(seen: Seen) -> bool:

@@ -24,14 +24,16 @@ from runners.kubernetes.in_cluster_load import LoadJobs
 from runners.kubernetes.launched import create_objects, delete_objects
 from runners.kubernetes.nodes import Nodes
 from runners.kubernetes.observed import (
+    NoImage,
     Watcher,
     container_state,
+    does_not_fit,
     has_room,
     judge_state,
     log_tail,
     refused,
     running_pod,
-    why_waiting,
+    too_late,
 )
 from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.owned import RunLease, label_value, remember_cluster, remove_abandoned
@@ -50,7 +52,7 @@ from runners.protocol import (
     Usage,
 )
 from runners.readiness import await_server
-from runners.starting import opened_private, write_files
+from runners.starting import CONTAINER_FILES, opened_private, write_files
 from search_spaces.masking import masked
 
 _LOOK_S, _SAMPLE_S = 0.5, 1.0
@@ -85,7 +87,7 @@ class KubernetesRunner:
     def place(self, folder: Path) -> Placement:  # noqa: ARG002
         """A pod has an address of its own, so all listen on the same port."""
         more = (self._port + 1, self._port + 2)
-        return Placement("0.0.0.0", self._port, objects.FILES, more)  # noqa: S104 (inside the pod)
+        return Placement("0.0.0.0", self._port, CONTAINER_FILES, more)  # noqa: S104 (inside the pod)
 
     def close(self) -> None:
         """Give up this run's Lease."""
@@ -162,6 +164,7 @@ class KubernetesRunner:
     def _await_pod(self, watcher: Watcher, container: Container) -> Any:
         """The pod, once its server's container runs. While there is no room it waits for some."""
         begun, placed_at = time.monotonic(), None
+        own_image = objects.chooses_image(self._workload, container, self._options)
         while True:
             container.go_on()
             seen = watcher.seen()
@@ -170,10 +173,14 @@ class KubernetesRunner:
             except ServerFailed as error:
                 name = next(iter(seen.pods), "")
                 raise ServerFailed(error.reason, log_tail(self._cluster, name, self._container)) from error
+            except NoImage as error:
+                if not own_image:
+                    raise  # every trial would lack it
+                raise ServerFailed(str(error)) from error
             if pod is not None:
                 return pod
             if (why := refused(seen)) is not None:
-                raise ServerFailed(f"FailedCreate: {why}")
+                raise (Infeasible if does_not_fit(why) else ServerFailed)(f"FailedCreate: {why}")
             now = time.monotonic()
             if placed_at is None and has_room(seen):
                 placed_at = now
@@ -183,7 +190,7 @@ class KubernetesRunner:
                 else (container.readiness.timeout_s, placed_at)
             )
             if now - since > limit:
-                raise ServerFailed(f"did not start within {limit:g} s: {why_waiting(seen)}")
+                raise too_late(seen, self._container, limit, own_image=own_image)
             watcher.await_change(_LOOK_S)
 
     def _remove(self, name: str, watcher: Watcher) -> None:

@@ -31,7 +31,7 @@ COMMAND_PLACEHOLDERS = ("id", "name", "image", "folder", "host", "port", "files"
 _RESIZED = ("cpu_cores", "memory")
 NO_GPU = "none"  # among the choices of a gpu_type: the same server on CPU cores alone
 _READY_S = 120.0
-_MAX_TEMPLATE_BYTES = 1 << 20  # a config map, in which it may travel, holds no more
+MAX_TEMPLATE_BYTES = 1 << 20  # a config map, in which it may travel, holds no more
 _NAME = r"([A-Za-z_][A-Za-z0-9_]*|(?:url|address):[A-Za-z0-9][A-Za-z0-9._-]*)"
 _PLACEHOLDER = re.compile(rf"\{{\{{{_NAME}\}}\}}|\{{{_NAME}\}}")
 
@@ -93,7 +93,7 @@ def _start_templates(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str]]:
     for name, template in service.files.items():
         try:
             _refuse_outside(loaded, name, template)
-            yield ("service", "files", name), read_text(loaded.folder / template, _MAX_TEMPLATE_BYTES)
+            yield ("service", "files", name), read_text(loaded.folder / template, MAX_TEMPLATE_BYTES)
         except InputError as error:
             raise loaded.error(("service", "files", name), f"cannot read the template: {error}") from error
 
@@ -201,7 +201,7 @@ def resources(space: SearchSpace, configuration: Configuration) -> Resources:
     gpus = by_role.get("gpus")
     if gpu_type == NO_GPU or gpus == 0:
         return Resources(
-            float(cores) if cores is not None else None, parse_size(memory) if memory is not None else None
+            float(cores) if cores is not None else None, parse_size(memory) if memory is not None else None, gpus=0
         )
     return Resources(
         cpu_cores=None if cores is None else float(cores),

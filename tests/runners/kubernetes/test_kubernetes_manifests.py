@@ -167,6 +167,7 @@ def test_an_inference_service_listens_where_kserve_sends_requests_unless_it_says
         (Resources(gpus=1), "dra", {}),
         (Resources(gpu_memory="4"), "shared", {"nvidia.com/gpu.shared": "4"}),
         (Resources(), "mig", {"nvidia.com/gpu": "1"}),
+        (Resources(gpus=0), "mig", {}),
     ],
 )
 def test_a_manifests_own_gpus_make_room_for_those_of_the_configuration(

@@ -65,6 +65,23 @@ def test_parameters_reach_what_a_patch_names(tmp_path: Path) -> None:
     assert made["metadata"]["name"] == "tune-1"
 
 
+def test_dollars_reach_the_server_as_the_spec_writes_them(tmp_path: Path) -> None:
+    """A kubelet makes `$` of `$$`, and a variable's value of `$(NAME)`, in commands and in the environment."""
+    text = SPEC.replace('command: [serve, "{port}"]', 'command: [sh, -c, "a $(B) $$ $C", $D], env: {E: $(F), G: $H}')
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    loaded = load_spec(tmp_path / "spec.yaml")
+    configuration: dict[str, bool | int | float | str] = {"cpu_cores": 2, "class": "fast", "spare": 2}
+    launch = TrialLaunch("patched", 0, tmp_path, tmp_path)
+    container = render(loaded, configuration, Placement("0.0.0.0", 8000, "/f"), request_source(loaded), launch)
+    labels = {"tune/launch": "abc"}
+    made = patched(plain_deployment(None), "tune-1", container, kubernetes_options(loaded), labels, None)
+    server = made["spec"]["template"]["spec"]["containers"][0]
+    assert server["command"] == ["sh", "-c", "a $$(B) $$$$ $$C", "$D"]
+    assert [one for one in server["env"] if one["name"] in "EG"] == [
+        {"name": "E", "value": "$$(F)"}, {"name": "G", "value": "$H"}
+    ]  # fmt: skip
+
+
 def test_servers_of_one_group_share_a_node(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
     loaded = load_spec(tmp_path / "spec.yaml")

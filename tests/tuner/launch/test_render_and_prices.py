@@ -127,6 +127,7 @@ def test_a_price_has_every_gpu_of_a_replica(tmp_path: Path, gpus: int) -> None:
     assert resources(loaded.space, found).gpu_count == gpus
     none = found | {"gpu_type": "none"}
     assert resources(loaded.space, none).gpu_count == 0
+    assert resources(loaded.space, none).gpus == 0, "which takes the GPUs out of a manifest, too"
     assert price_per_hour(loaded.space, none, loaded.spec.prices) == pytest.approx(0.08)
 
 
@@ -190,6 +191,29 @@ def test_a_share_of_the_compute_is_one_and_without_memory_all_is_paid_for(tmp_pa
     alone = load(tmp_path, SHARED.replace("gpu_memory: [25%, 100%], ", "") + mps)
     assert price_of(alone, {"gpu_type": "A100", "gpu_compute": "10%"}) == 4
     assert any("its whole GPU is paid for" in one for one in warnings(alone))
+
+
+def test_gpus_that_only_a_manifest_knows_of_are_said_to_be_unpriced(tmp_path: Path) -> None:
+    server = "{name: s, image: i, resources: {limits: {nvidia.com/gpu: COUNT}}}"
+    manifest = "kind: Deployment\nmetadata: {name: llm}\nspec: {template: {spec: {containers: [SERVER]}}}\n"
+    spec = SHARED.replace("gpu_type: [A100], gpu_memory: [25%, 100%], gpu_compute: [10%, 50%, 100%]", "cpu_cores: [1]")
+    spec += "runner: {type: kubernetes, kubernetes: {manifest: llm.yaml}}\n"
+
+    def said(count: int, text: str) -> list[str]:
+        (tmp_path / "llm.yaml").write_text(manifest.replace("SERVER", server.replace("COUNT", str(count))))
+        return [one for one in warnings(load(tmp_path, text)) if "no price is paid for" in one]
+
+    [warning] = said(2, spec)
+    assert "llm.yaml asks for nvidia.com/gpu: 2" in warning
+    assert not said(0, spec)
+    assert not said(2, spec.replace("cpu_cores: [1]", "cpu_cores: [1], gpu_type: [none, A100]"))
+
+
+def test_files_that_no_config_map_holds_are_refused_before_a_pod_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "big.txt").write_text("x" * 700_000, encoding="utf-8")
+    service = SHARED.replace('{port}"]}', '{port}"], files: {a.txt: big.txt, b.txt: big.txt}}')
+    with pytest.raises(SpecError, match=r"service\.files: are 1\.3 MiB together, and the config map"):
+        check(load(tmp_path, service + "runner: {type: kubernetes, kubernetes: {gpu: {slices: hami-gpumem}}}\n"))
 
 
 def test_gpus_without_a_type_are_those_of_the_one_price_or_refused(tmp_path: Path) -> None:

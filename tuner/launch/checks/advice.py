@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
+from tuner.errors import UsageError
 from tuner.launch.render import templates
 from tuner.spec.load import SloLimit
 from tuner.spec.reading import LoadedSpec
+from tuner.spec.yaml_file import read_documents
 
+_GPU_ROLES = ("gpu_type", "gpus", "gpu_memory", "gpu_compute", "instance_type")
 _EVERYWHERE = ("0.0.0.0", "[::]", "::0")  # noqa: S104 (looked for in the user's command)
 
 
@@ -25,6 +28,27 @@ def listens_locally(loaded: LoadedSpec, used: Set[str]) -> Iterator[str]:
         yield (
             "{host} is in no command, env or file: a server that listens on 127.0.0.1 by itself is reached by nobody "
             f"in {where}; pass it {{host}}, or make sure that it listens on 0.0.0.0"
+        )
+
+
+def unpriced_gpus(loaded: LoadedSpec) -> Iterator[str]:
+    """GPUs that only the manifest knows of: every configuration has them, and none pays for them."""
+    from runners.kubernetes import manifest
+
+    given = loaded.spec.runner.kubernetes
+    if not loaded.spec.runner.in_cluster or given.manifest is None or any(map(loaded.space.with_role, _GPU_ROLES)):
+        return
+    try:
+        workload = manifest.workload_of(read_documents(loaded.folder / given.manifest), given.workload, given.container)
+        server = manifest.server_container(manifest.pod_of(workload), given.container)
+    except (UsageError, ValueError):  # the runner says what is wrong with it
+        return
+    found = manifest.gpus_of(server, tuple(given.gpu.resources.values()))
+    if found:
+        listed = ", ".join(f"{name}: {count}" for name, count in found.items())
+        yield (
+            f"{given.manifest} asks for {listed}, which no price is paid for, since no parameter is the GPU: add for "
+            "example gpu_type: [T4], or gpus: {choices: [1], role: gpus}, and its price to prices.gpu_hour"
         )
 
 

@@ -16,13 +16,14 @@ from search_spaces import RESOURCE_ROLES, Parameter, quantity
 from search_spaces.reading import is_file
 from tuner.launch.adapter import Serving, check_serving, serving
 from tuner.launch.chain import check_chain, unmeasured
-from tuner.launch.checks.advice import idle_limits, listens_locally, unchecked
+from tuner.launch.checks.advice import idle_limits, listens_locally, unchecked, unpriced_gpus
 from tuner.launch.checks.files import check_environment, check_script
 from tuner.launch.checks.times import check_times, slow_servers, too_short
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
 from tuner.launch.render import (
     COMMAND_PLACEHOLDERS,
+    MAX_TEMPLATE_BYTES,
     RUNNER_PLACEHOLDERS,
     compute_share,
     live_parameters,
@@ -78,6 +79,8 @@ def _check_service(loaded: LoadedSpec, *, best_effort: bool) -> None:
         check_environment(loaded)
         _check_program(loaded)
         check_script(loaded)
+    if loaded.spec.runner.in_cluster:
+        _check_files_size(loaded)
     if loaded.spec.runner.attaches:
         _check_reconfigurable(loaded)
     if loaded.spec.runner.by_commands:
@@ -116,6 +119,7 @@ def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     if not loaded.is_called:
         yield from list(too_short(loaded)) or slow_servers(loaded)
     yield from listens_locally(loaded, used)
+    yield from unpriced_gpus(loaded)
     shares = loaded.space.with_role("gpu_compute")
     if shares is not None and loaded.space.with_role("gpu_memory") is None and loaded.spec.prices.gpu_hour:
         yield (
@@ -212,6 +216,16 @@ def _check_bodies(loaded: LoadedSpec, found: Serving) -> None:
             ("service", "server"),
             f"{found.adapter.title} does not say what its models take; write request: {{json: {{text: hello}}}} or a "
             "dataset",
+        )
+
+
+def _check_files_size(loaded: LoadedSpec) -> None:
+    size = sum(len(text.encode()) for key, text in templates(loaded) if key[:2] == ("service", "files"))
+    if size > MAX_TEMPLATE_BYTES:
+        raise loaded.error(
+            ("service", "files"),
+            f"are {size / 2**20:.1f} MiB together, and the config map by which they reach a pod holds 1 MiB; put into "
+            "the image what is no template",
         )
 
 
