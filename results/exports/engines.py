@@ -27,14 +27,14 @@ def vllm(one: Deployable) -> dict[str, str]:
 
 
 def sglang(one: Deployable) -> dict[str, str]:
-    """For `python -m sglang.launch_server --config sglang.yaml`."""
+    """For `python3 -m sglang.launch_server --config sglang.yaml`."""
     if not any("sglang.launch_server" in word for word in one.program.command):
-        raise NotExportable(_not_run(one, "sglang", "python -m sglang.launch_server --model-path MODEL"))
+        raise NotExportable(_not_run(one, "sglang", "python3 -m sglang.launch_server --model-path MODEL"))
     entry = next(at for at, word in enumerate(one.program.command) if "sglang.launch_server" in word)
     options = _options(one.program.command[entry + 1 :], "sglang")
     if "model-path" not in options:
         raise NotExportable(f"sglang needs a model, and the command of {one.service} has no --model-path")
-    head = f"{header(one)}\npython -m sglang.launch_server --config sglang.yaml"
+    head = f"{header(one)}\npython3 -m sglang.launch_server --config sglang.yaml"
     return {"sglang.yaml": to_yaml([dict(options)], head)}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import docker
@@ -16,8 +17,12 @@ from runners.protocol import RunnerUnavailable
 from runners.retry import retry
 
 _ANSWER_S, _GIVE_UP_S = 60, 60.0
+# What Docker says of its cgroups' controllers. Podman (which alone names a version of Buildah) says it of version 1's.
+_SAYS = {"cpu": "CpuCfsQuota", "cpuset": "CPUSet", "memory": "MemoryLimit"}
+_USERS_CGROUP = "/sys/fs/cgroup/user.slice/user-{0}.slice/user@{0}.service/cgroup.controllers"
 _LOST = (requests.exceptions.ConnectionError, requests.exceptions.ReadTimeout)
 
+Controller = Literal["cpu", "cpuset", "memory"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,6 +54,38 @@ class Engine:
         return bool(self._info.get("Name") == platform.node())
 
     @property
+    def is_rootless(self) -> bool:
+        """Whether it runs as a user, whose containers have a network that nobody else sees."""
+        return "name=rootless" in self._secured_by
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether SELinux keeps its containers from files that are not labelled for them."""
+        return "name=selinux" in self._secured_by
+
+    @property
+    def _secured_by(self) -> list[str]:
+        return [str(one).partition(",")[0] for one in self._info.get("SecurityOptions") or ()]
+
+    def controls(self, controller: Controller) -> bool:
+        """Whether it can hold containers to a share of that. One that runs as a user has what systemd delegates to the
+        user: cores of their own (cpuset) are seldom among it. Docker and Podman with cgroups of version 1 then leave
+        the limit out without a word, Podman with version 2 cannot start the container.
+        """
+        if self._info.get("CgroupDriver") == "none":
+            return False
+        if "BuildahVersion" not in self._info:
+            return bool(self._info.get(_SAYS[controller], True))
+        if not self.is_rootless:
+            return True
+        return str(self._info.get("CgroupVersion", "2")) != "1" and _is_delegated(controller)
+
+    @property
+    def pins(self) -> bool:
+        """Whether its containers can have cores of this machine of their own."""
+        return self.is_here and self.controls("cpuset")
+
+    @property
     def cores(self) -> tuple[int, ...]:
         """How many CPU cores the engine's machine has."""
         return tuple(range(int(self._info["NCPU"])))
@@ -67,6 +104,14 @@ class Engine:
             return retry(lambda error: isinstance(error, _LOST), _GIVE_UP_S, call, *args, **kwargs)
         except _LOST as error:
             raise RunnerUnavailable(f"the Docker engine has not answered for {_GIVE_UP_S:g} s") from error
+
+
+def _is_delegated(controller: Controller) -> bool:
+    """Whether systemd delegates it to this user; True where it does not say, since the engine then will."""
+    try:
+        return controller in Path(_USERS_CGROUP.format(os.getuid())).read_text(encoding="ascii").split()
+    except OSError:
+        return True
 
 
 def _elsewhere(docker_host: str) -> str | None:

@@ -48,6 +48,10 @@ _LOG_LIMITS = {"max-size": "20m", "max-file": "2"}  # a server that prints for e
 _GIB = 2**30
 _LEAST_SHARES = 2  # of the processor, where others have 1024 each
 _KILLED = 137
+_UNCONTROLLED = (
+    "and the engine can hold no container to that: it lacks the cgroup controller {0} (a rootless engine has it where "
+    "systemd's user@.service says Delegate=cpu cpuset memory pids)"
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,10 @@ class DockerRunner:
         if resources.memory_bytes is not None and resources.memory_bytes > memory:
             asked = resources.memory_bytes / _GIB
             return f"asks for {asked:.3g} GiB of memory, and Docker's machine has {memory / _GIB:.3g}"
+        if resources.cpu_cores is not None and not self._engine.controls("cpu"):
+            return f"asks for {resources.cpu_cores:g} CPU cores, {_UNCONTROLLED.format('cpu')}"
+        if resources.memory_bytes is not None and not self._engine.controls("memory"):
+            return f"asks for {resources.memory_bytes / _GIB:.3g} GiB of memory, {_UNCONTROLLED.format('memory')}"
         return self._devices.refuses(resources)
 
     def place(self, folder: Path) -> Placement:  # noqa: ARG002
@@ -123,6 +131,7 @@ class DockerRunner:
     ) -> Iterator[_Server]:
         """Create, start, wait until ready, and leave nothing behind, however the block ends."""
         write_files(container.files, container.folder / "files")
+        _let_read(container.folder / "files")
         labels = ownership_labels(container.study, container.trial)
         name = f"tune-{container.study.lower()}-{container.trial}-{labels[LAUNCH][:8]}"
         with contextlib.ExitStack() as stack:
@@ -152,7 +161,7 @@ class DockerRunner:
             mounts.append(Mount(CONTAINER_FILES, files, type="bind", read_only=True))
         given: dict[str, Any] = {
             "nano_cpus": None if asked.cpu_cores is None else int(asked.cpu_cores * 1e9),
-            "cpuset_cpus": ",".join(map(str, cores.server)) if self._engine.is_here else None,
+            "cpuset_cpus": ",".join(map(str, cores.server)) if self._engine.pins else None,
             "cpu_shares": _LEAST_SHARES if container.best_effort else None,
             "mem_limit": asked.memory_bytes,
             "memswap_limit": asked.memory_bytes,  # no swap beside it: what it needs is memory
@@ -175,7 +184,8 @@ class DockerRunner:
                 | dict(container.env),
                 mounts=mounts,
                 ports={f"{CONTAINER_PORT}/tcp": ("127.0.0.1", None)},
-                security_opt=["no-new-privileges"],
+                # Else SELinux would keep the container from what is mounted, which is labelled as its owner's.
+                security_opt=["no-new-privileges", *(["label=disable"] if mounts and self._engine.is_confined else [])],
                 log_config=LogConfig(type="json-file", config=_LOG_LIMITS),
                 **{key: value for key, value in given.items() if value is not None},
             )
@@ -236,7 +246,7 @@ class _Server:
 
     @property
     def shares_cores(self) -> bool:
-        return self.here and self.cores.shared
+        return self.here and (self.cores.shared or not self.engine.pins)
 
     @property
     def processes(self) -> LocalProcesses | None:
@@ -249,13 +259,13 @@ class _Server:
 
     def locate(self) -> None:
         """Its own address where that can be reached from here, since Docker's proxy would be part of every answer;
-        else the port that is published on 127.0.0.1.
+        else the port that is published on 127.0.0.1. A rootless engine's networks may have the addresses of ours.
         """
         network = self._inspect()["NetworkSettings"]
         scheme = self.container.readiness.scheme
         gateways = {one.address for many in psutil.net_if_addrs().values() for one in many}
         for one in network["Networks"].values():
-            if one["IPAddress"] and one["Gateway"] in gateways:
+            if one["IPAddress"] and one["Gateway"] in gateways and not self.engine.is_rootless:
                 self.url = f"{scheme}://{one['IPAddress']}:{CONTAINER_PORT}"
                 return
         published = (network.get("Ports") or {}).get(f"{CONTAINER_PORT}/tcp")
@@ -305,6 +315,14 @@ class _Server:
         )
         with contextlib.closing(events):
             return next(iter(events), None) is not None
+
+
+def _let_read(folder: Path) -> None:
+    """Whoever the image runs as may read its rendered files, whatever our umask is; nobody else gets into the folder
+    of the trial that they lie in.
+    """
+    for path in (folder, *folder.rglob("*")) if folder.is_dir() else ():
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _is_of_container(pid: int, container_id: str) -> bool:

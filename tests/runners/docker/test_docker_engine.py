@@ -8,23 +8,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runners import RunnerUnavailable
-from runners.docker.engine import Engine
+from runners import Resources, RunnerUnavailable
+from runners.docker.engine import Controller, Engine
+from runners.docker.runner import DockerOptions, DockerRunner, _let_read
 
 
 @contextmanager
-def engine(name: str) -> Iterator[int]:
+def engine(name: str, **more: Any) -> Iterator[int]:
     """The port of an engine that says of itself what Docker's says, and that it runs on that machine."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            said = (
-                {"ApiVersion": "1.44"} if self.path.endswith("/version") else {"Name": name, "NCPU": 2, "MemTotal": 1}
-            )
-            body = json.dumps(said).encode()
+            about = {"Name": name, "NCPU": 2, "MemTotal": 2**30, **more}
+            body = json.dumps({"ApiVersion": "1.44"} if self.path.endswith("/version") else about).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -57,3 +58,52 @@ def test_an_engine_that_publishes_ports_here_is_taken(monkeypatch: pytest.Monkey
         with closing(Engine()) as found:
             assert found.is_here is (name == platform.node())
             assert found.cores == (0, 1)
+
+
+ROOTLESS = {"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]}
+BARE = {"CgroupDriver": "none", "MemoryLimit": True}
+DOCKER = {"CpuCfsQuota": True, "CPUSet": True, "MemoryLimit": True}
+PODMAN = {"BuildahVersion": "1.33.7", "CgroupVersion": "2", "CpuCfsQuota": False, "CPUSet": False, "MemoryLimit": False}
+
+
+@pytest.mark.parametrize(
+    ("said", "controlled"),
+    [
+        ({}, "cpu cpuset memory"),
+        (DOCKER, "cpu cpuset memory"),
+        (DOCKER | ROOTLESS | {"CPUSet": False}, "cpu memory"),
+        (DOCKER | {"CpuCfsQuota": False, "MemoryLimit": False}, "cpuset"),
+        (DOCKER | ROOTLESS | BARE, ""),
+        (PODMAN, "cpu cpuset memory"),  # which looks for controllers of version 1
+        (PODMAN | ROOTLESS | {"CgroupVersion": "1"}, ""),
+    ],
+)
+def test_an_engine_holds_containers_to_what_it_has_a_controller_for(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], controlled: str
+) -> None:
+    controllers: tuple[Controller, ...] = ("cpu", "cpuset", "memory")
+    with engine(platform.node(), **said) as port:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+        with closing(Engine()) as found:
+            assert [one for one in controllers if found.controls(one)] == controlled.split()
+            assert found.pins is ("cpuset" in controlled)
+            assert found.is_rootless is ("SecurityOptions" in said)
+        with closing(DockerRunner(DockerOptions("small:1"))) as runner:
+            for name, asked in (("cpu", Resources(cpu_cores=1)), ("memory", Resources(memory_bytes=2**20))):
+                refusal = runner.refuses(asked)
+                if name in controlled.split():
+                    assert refusal is None
+                else:
+                    assert f"it lacks the cgroup controller {name} (" in str(refusal)
+            assert runner.refuses(Resources()) is None
+
+
+def test_rendered_files_can_be_read_by_whoever_the_image_runs_as(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    (folder / "models").mkdir(parents=True, mode=0o700)
+    (folder / "models" / "config.txt").touch(mode=0o600)
+    _let_read(folder)
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder / "models", folder / "models" / "config.txt")] == [
+        0o755, 0o755, 0o644
+    ]  # fmt: skip
+    _let_read(tmp_path / "none")

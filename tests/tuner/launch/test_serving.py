@@ -296,7 +296,7 @@ def test_a_parallel_knob_without_a_number_of_gpus_is_refused(tmp_path: Path, ser
         with pytest.raises(SpecError, match=f"{knob}: takes up to 4 GPUs, and no parameter says how many"):
             check(loaded, table_has_prices=True)
     one = load(tmp_path, server, more=PARALLEL.replace("SPACE", "tensor_parallel: [1]"))
-    if server == "sglang":  # which is started as `python -m sglang`, so that nothing else is wrong here
+    if server == "sglang":  # which is started as `python3 -m sglang`, so that nothing else is wrong here
         check(one, table_has_prices=True)
 
 

@@ -37,7 +37,8 @@ _HUB = "a folder with a model, or the name of one on the hub"
 class TextEmbeddingsInference(ServerAdapter):
     """`service.model.path` is a folder with a model, or the name of one that it downloads.
 
-    A request that comes while `max_concurrent_requests` are under way is refused (429), which misses the SLO.
+    A request that comes while `max_concurrent_requests` are under way is refused (429), which misses the SLO. For a GPU
+    name the image of its generation (`89-1.8`, `hopper-1.8`): that of all of them has no program of this one's name.
     """
 
     name, title = "tei", "Text Embeddings Inference"

@@ -83,10 +83,10 @@ class SgLang(ServerAdapter):
         needed(model, "a folder with a model, or the name of one on the hub")
 
     def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
-        """`python -m sglang.launch_server`, with its metrics."""
+        """`python3 -m sglang.launch_server`, with its metrics: its images have no `python`."""
         command = (
-            "python", "-m", "sglang.launch_server", "--model-path", needed(model, "a model"), "--host", placement.host,
-            "--port", str(placement.port), "--enable-metrics", *served_name(model),
+            "python3", "-m", "sglang.launch_server", "--model-path", needed(model, "a model"), "--host",
+            placement.host, "--port", str(placement.port), "--enable-metrics", *served_name(model),
             *flags(given(values), _FLAGS),
             *(("--disable-radix-cache",) if flag(values, "prefix_caching") is False else ()),
             *(("--enable-mixed-chunk",) if flag(values, "mixed_chunk") else ()),
