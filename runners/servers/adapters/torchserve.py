@@ -100,12 +100,15 @@ class TorchServe(ServerAdapter):
             f"inference_address=http://{placement.host}:{placement.port}",
             "install_py_dep_per_model=false",
             "disable_system_metrics=true",
+            # Of 0.11.1 and later. Older ones pass over what they do not know in this file, and end at a flag.
+            "disable_token_authorization=true",
         ]
         if len(placement.more) > 1:
             lines += [
                 f"management_address=http://{placement.host}:{placement.more[0]}",
                 f"metrics_address=http://{placement.host}:{placement.more[1]}",
                 "metrics_mode=prometheus",
+                "enable_model_api=true",
             ]
         else:
             lines += [
@@ -116,8 +119,6 @@ class TorchServe(ServerAdapter):
         command = (
             "torchserve", "--start", "--foreground", "--ncs", "--model-store", str(archive.parent),
             "--ts-config", f"{placement.files}/config.properties", "--log-config", f"{placement.files}/log4j2.xml",
-            "--disable-token-auth",
-            *(("--enable-model-api",) if placement.more else ()),
         )  # fmt: skip
         files = {"config.properties": "\n".join(lines) + "\n", "log4j2.xml": _LOGGING}
         return ServerCommand(command, thread_environment(values), files)

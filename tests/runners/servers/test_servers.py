@@ -46,7 +46,7 @@ def launched(name: str, **values: bool | float | str) -> str:
          ["max_batch_size: 8", "max_queue_delay_microseconds: 1500", "count: 2",
           'gpu_execution_accelerator [ {', 'name: "tensorrt"']),
         ("torchserve", {"threads": 2},
-         ["--enable-model-api", "management_address=http://127.0.0.1:8124", "OMP_NUM_THREADS=2"]),
+         ["enable_model_api=true", "management_address=http://127.0.0.1:8124", "OMP_NUM_THREADS=2"]),
         ("mlserver", {"workers": 2, "batch_size": 8, "batch_delay": 5},
          ["MLSERVER_PARALLEL_WORKERS=2", "MLSERVER_MODEL_MAX_BATCH_SIZE=8", "MLSERVER_MODEL_MAX_BATCH_TIME=0.005"]),
         ("kserve", {"workers": 2, "max_threads": 8}, ["--workers 2", "--max_threads 8", "--http_port 8123"]),
@@ -111,6 +111,7 @@ def test_a_flag_that_is_not_tuned_is_not_given() -> None:
     assert "none" not in launched("vllm", quantization="none", kv_cache_dtype="auto")
     assert "--enable_batching" not in launched("tf-serving", threads=2)
     assert "max_enqueued_batches" not in launched("tf-serving", workers=2)
+    assert "token-auth" not in launched("torchserve", workers=2), "older ones know no such flag"
     assert "max_enqueued_batches { value: 10 }" in launched("tf-serving", batch_size=512), "its own number"
 
 
