@@ -73,9 +73,7 @@ class Cluster:
     def create_custom(self, kind: tuple[str, str, str], body: Mapping[str, Any]) -> None:
         """The same for an object of a custom kind: its group, version and plural."""
         group, version, plural = kind
-        self._made(
-            self.custom.create_namespaced_custom_object, group, version, self.namespace, plural, dict(body)
-        )
+        self._made(self.custom.create_namespaced_custom_object, group, version, self.namespace, plural, dict(body))
 
     def _made(self, call: Callable[..., Any], *arguments: Any) -> None:
         try:

@@ -30,8 +30,10 @@ from runners.protocol import (
     ServerFailed,
 )
 
-USED_UP = 'pods "a-b" is forbidden: exceeded quota: q, requested: limits.cpu=2, used: limits.cpu=3, limited: limits.cpu=4'
-TOO_SMALL = 'pods "a-b" is forbidden: exceeded quota: q, requested: cpu=2,pods=1, used: cpu=0,pods=0, limited: cpu=1,pods=9'
+USED_UP = 'pods "a-b" is forbidden: exceeded quota: q, requested: cpu=2, used: cpu=3, limited: cpu=4'
+TOO_SMALL = (
+    'pods "a-b" is forbidden: exceeded quota: q, requested: cpu=2,pods=1, used: cpu=0,pods=0, limited: cpu=1,pods=9'
+)
 ABOVE = 'pods "a-b" is forbidden: maximum cpu usage per Container is 1, but limit is 2'
 UNSAID = 'pods "a-b" is forbidden: failed quota: q: must specify limits.cpu for: server'
 NO_RIGHT = 'deployments.apps is forbidden: User "ml" cannot create resource "deployments" in the namespace "ns"'
@@ -98,9 +100,9 @@ def test_an_image_is_a_configurations_own_where_the_patch_names_it() -> None:
     server = {"name": "s", "image": "llm:1"}
     workload = {"kind": "Deployment", "spec": {"template": {"spec": {"containers": [server]}}}}
 
-    def own(image: str | None, **patch: Any) -> bool:
+    def own(service_image: str | None, **patch: Any) -> bool:
         laid = {"spec": {"template": {"spec": {"containers": [{"name": "s", **patch}]}}}}
-        return chooses_image(workload, a_container(patch=laid), KubernetesOptions(image=image))
+        return chooses_image(workload, a_container(patch=laid), KubernetesOptions(image=service_image))
 
     assert own(None, image="llm:2")
     assert not own(None, image="llm:1")
@@ -196,6 +198,7 @@ def refusing(folder: Path, first: dict[str, tuple[int, str, str]]) -> Iterator[t
             server.shutdown()
 
 
+OWNER = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": "lease", "uid": "u-1"}
 SERVICE = {"kind": "InferenceService", "spec": {"predictor": {"model": {"name": "m"}}}}
 THERE = (409, "AlreadyExists", "it already exists")
 
@@ -206,20 +209,18 @@ def test_a_custom_object_that_an_earlier_try_made_is_there(tmp_path: Path) -> No
     asked = a_container(resources=Resources(gpus=1))
     first = {"resourceclaimtemplates": THERE, "inferenceservices": THERE}
     with refusing(tmp_path, first) as (cluster, server):
-        create_objects(cluster, SERVICE, options, 8000, "tune-1", asked, {LAUNCH: "x"}, {"name": "lease"})
+        create_objects(cluster, SERVICE, options, 8000, "tune-1", asked, {LAUNCH: "x"}, OWNER)
     assert server.made == ["services"]
 
 
 def test_objects_for_which_a_quota_has_no_room_are_asked_for_again(tmp_path: Path) -> None:
     quota = "exceeded quota: q, requested: count/services=1, used: count/services=4, limited: count/services=4"
     with refusing(tmp_path, {"services": (403, "Forbidden", quota)}) as (cluster, server):
-        create_objects(
-            cluster, SERVICE, KubernetesOptions(), 8000, "tune-1", a_container(), {LAUNCH: "x"}, {"name": "lease"}
-        )
+        create_objects(cluster, SERVICE, KubernetesOptions(), 8000, "tune-1", a_container(), {LAUNCH: "x"}, OWNER)
         assert server.made[-1] == "services"
         server.first["services"] = (403, "Forbidden", quota)
         with pytest.raises(ServerFailed, match="exceeded quota"):
             create_objects(
                 cluster, SERVICE, KubernetesOptions(room_timeout_s=0.0), 8000, "tune-2", a_container(),
-                {LAUNCH: "y"}, {"name": "lease"},
+                {LAUNCH: "y"}, OWNER,
             )  # fmt: skip

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
+from search_spaces import Role
 from tuner.errors import UsageError
 from tuner.launch.render import templates
 from tuner.spec.load import SloLimit
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.yaml_file import read_documents
 
-_GPU_ROLES = ("gpu_type", "gpus", "gpu_memory", "gpu_compute", "instance_type")
+_GPU_ROLES: tuple[Role, ...] = ("gpu_type", "gpus", "gpu_memory", "gpu_compute", "instance_type")
 _EVERYWHERE = ("0.0.0.0", "[::]", "::0")  # noqa: S104 (looked for in the user's command)
 
 
