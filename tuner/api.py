@@ -378,6 +378,7 @@ def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable,
         spent=sum(spent_on(record) for record in finished),
         parallel=parallel,
         study=_identity(store.plan),
+        open_ended=store.plan.budget is None,
     )
 
 

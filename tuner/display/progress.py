@@ -88,7 +88,7 @@ def study_line(whole: Whole, width: int) -> Text:
     line.append(f" {whole.finished}/{outline.budget}" + ("" if narrow else " trials"), style="bold")
     left_s = whole.left_s()
     if left_s is not None and whole.finished < outline.budget:
-        about = "" if narrow else "about " if whole.seconds else "at most "
+        about = "" if narrow else "about " if whole.seconds and not outline.open_ended else "at most "
         line.append(f", {about}{duration(left_s)} left")
     if whole.spent > 0:
         line.append(f", {money(whole.spent, outline.currency)}" + ("" if narrow else " so far"))

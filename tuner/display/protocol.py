@@ -22,7 +22,7 @@ class SpaceOutline:
 class StudyOutline:
     """What is known before the first trial. `seconds_at_most` leaves out the servers' own start, `spent` is what
     earlier trials of the study cost, in `currency`; `parallel` trials run at once. `study` is the same in every run
-    that goes on with the study, and in no other.
+    that goes on with the study, and in no other. `open_ended`: no number of trials was asked for; `budget` is the most.
     """
 
     service: str
@@ -37,6 +37,7 @@ class StudyOutline:
     spent: float = 0.0
     parallel: int = 1
     study: str = ""
+    open_ended: bool = False
 
     @property
     def parameters(self) -> int:

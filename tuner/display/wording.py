@@ -60,9 +60,12 @@ def spent_on(record: TrialRecord) -> float:
 
 
 def ahead(outline: StudyOutline) -> str:
-    """`20 trials to go, at most 8 min of load`; `0 trials to go` where a study that is resumed has spent its budget."""
+    """`20 trials to go, at most 8 min of load`; `up to 100 trials to go` where no number of trials was asked for;
+    `0 trials to go` where a study that is resumed has spent its budget.
+    """
     at_most = "" if outline.seconds_at_most is None else f", at most {duration(outline.seconds_at_most)} of load"
-    return f"{counted(max(0, outline.budget - outline.finished), 'trial')} to go{at_most}"
+    up_to = "up to " if outline.open_ended else ""
+    return f"{up_to}{counted(max(0, outline.budget - outline.finished), 'trial')} to go{at_most}"
 
 
 def space_line(outline: StudyOutline) -> str:

@@ -15,6 +15,7 @@ from results import Estimate, TrialRecord
 from tuner.display.live import LiveDisplay
 from tuner.display.machine import JsonDisplay
 from tuner.display.protocol import SpaceOutline, StudyOutline
+from tuner.display.wording import ahead
 
 CONFIGURATION: dict[str, bool | int | float | str] = {
     "cpu_cores": 2,
@@ -128,4 +129,10 @@ def test_the_event_of_a_study_has_the_keys_that_programs_read(capsys: pytest.Cap
         "event": "study", "service": "api", "objective": "minimize cost_per_million_requests", "slo": "p99 <= 300 ms",
         "parameters": 6, "space_size": "408", "budget": 20, "finished": 0, "seconds_at_most": 490.0,
         "output": "tuning/api", "currency": "USD", "spent": 0.0, "parallel": 1, "study": "",
+        "open_ended": False,
     }  # fmt: skip
+
+
+def test_without_a_number_of_trials_the_most_is_said_to_be_the_most() -> None:
+    assert ahead(outline()) == "20 trials to go, at most 8 min of load"
+    assert ahead(outline(budget=100, open_ended=True)) == "up to 100 trials to go, at most 8 min of load"
