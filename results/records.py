@@ -111,12 +111,15 @@ class TrialCounts(Record):
 class Choice(Record):
     """One configuration as it is offered to the user: the recommendation itself, or an alternative to it.
 
-    `capacity_qps` and the costs are those of all its `launches` together.
+    `capacity_qps` and the costs are those of all its `launches` together. `p99_ms` and `error_rate` are those of the
+    last launch that served, seen at the rate `latencies_at_qps` on so many requests: the highest that held.
     """
 
     configuration: dict[str, ParameterValue]
     capacity_qps: Estimate
     p99_ms: Estimate | None
+    latencies_at_qps: float | None = None
+    latencies_from_requests: int | None = None
     error_rate: float | None
     cost_per_hour: float | None
     cost_per_million_requests: float | None
@@ -132,7 +135,14 @@ class Choice(Record):
     @property
     def latency(self) -> Latencies:
         """Its latency and error rate, as a trial has them."""
-        return Latencies(p99_ms=self.p99_ms, error_rate=self.error_rate)
+        return _latencies(self)
+
+
+def _latencies(of: Choice | Recommendation) -> Latencies:
+    return Latencies(
+        p99_ms=of.p99_ms, latencies_at_qps=of.latencies_at_qps, latencies_from_requests=of.latencies_from_requests,
+        error_rate=of.error_rate,
+    )  # fmt: skip
 
 
 Action = Literal["deploy", "keep", "uncertain"]
@@ -145,8 +155,9 @@ class Recommendation(Record):
     false, and `reasons` says what was found instead.
 
     All money is in `currency` (`EUR`; None in a file of an earlier version, which did not say it).
-    The figures rest on all `launches` of the configuration together. `decision` is what to do with it: deploy it, keep
-    it since it is today's and nothing is surely cheaper, or neither with the `confidence` that was asked for.
+    The capacity and the costs rest on all `launches` of the configuration together, `p99_ms` and `error_rate` on the
+    last that served, at the rate `latencies_at_qps`. `decision` is what to do with it: deploy it, keep it since it is
+    today's and nothing is surely cheaper, or neither with the `confidence` that was asked for.
     `probability_best` is that nothing else of what was measured is better, `probability_near_best` that nothing is by
     more than 2%. Against today's configuration, where the spec names another: `probability_cheaper` is that it is
     better by the objective, `saving` the share by which it is, with the interval of the difference (negative: worse).
@@ -159,6 +170,8 @@ class Recommendation(Record):
     configuration: dict[str, ParameterValue] | None
     capacity_qps: Estimate | None
     p99_ms: Estimate | None
+    latencies_at_qps: float | None = None
+    latencies_from_requests: int | None = None
     error_rate: float | None
     cost_per_hour: float | None
     cost_per_million_requests: float | None
@@ -184,4 +197,4 @@ class Recommendation(Record):
     @property
     def latency(self) -> Latencies:
         """Its latency and error rate, as a trial has them."""
-        return Latencies(p99_ms=self.p99_ms, error_rate=self.error_rate)
+        return _latencies(self)

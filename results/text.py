@@ -225,14 +225,14 @@ def better_by(metric: str, share_: float) -> str:
 
 
 def between(metric: str, saving: Estimate) -> str:
-    """The interval of such a share: `at least 3.1%, at most 25% cheaper`; where it may be either, `at most 4.0% dearer,
-    at most 9.0% cheaper`.
+    """The interval of such a share: `from 3.1% to 25% cheaper`; where it may be either, `from 4.0% dearer to 9.0%
+    cheaper`.
     """
     if saving.low >= _SAME:
-        return f"at least {_size(saving.low)}, at most {better_by(metric, saving.high)}"
+        return f"from {_size(saving.low)} to {better_by(metric, saving.high)}"
     if saving.high <= -_SAME:
-        return f"at least {_size(saving.high)}, at most {better_by(metric, saving.low)}"
-    return f"at most {better_by(metric, saving.low)}, at most {better_by(metric, saving.high)}"
+        return f"from {_size(saving.high)} to {better_by(metric, saving.low)}"
+    return f"from {better_by(metric, saving.low)} to {better_by(metric, saving.high)}"
 
 
 def _size(share_: float) -> str:

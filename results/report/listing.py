@@ -246,7 +246,10 @@ def comparison_table(study: StudySummary) -> Table | None:
             rows.append((title, text(before), text(after), change(before, after)))
 
     number("requests/s", figure, lambda one: one.capacity_qps.value if one.capacity_qps else None)
-    number("p99", milliseconds, lambda one: one.latency.p99_ms.value if one.latency.p99_ms else None)
+    number(
+        "p99 at the highest rate that held", milliseconds,
+        lambda one: one.latency.p99_ms.value if one.latency.p99_ms else None,
+    )  # fmt: skip
     number("errors", share, lambda one: one.latency.error_rate)
     number("cost per hour", lambda value: money(value, study.question.currency), lambda one: one.cost_per_hour)
     number(

@@ -218,10 +218,8 @@ def _at_rate(study: StudySummary) -> str:
     """At which rate, and from how many requests, the p99 was measured: the highest rate that held, below the
     capacity.
     """
-    number = study.recommendation.trial
-    record = next((study.latest(one) for one in study.records if one.number == number), None)
-    latency = None if record is None else record.latency
-    if latency is not None and (seen := seen_at(latency.latencies_at_qps, latency.latencies_from_requests)):
+    number, latency = study.recommendation.trial, study.recommendation.latency
+    if seen := seen_at(latency.latencies_at_qps, latency.latencies_from_requests):
         return seen
     evidence = None if number is None else study.evidence.get(number)
     held = [one for one in evidence.probes if one.verdict == "met"] if evidence else []

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from loadtest import ONE_LAUNCH
 from results import ChainRecord, LanguageRecord, TrialRecord
 from results.text import assigned, better_by, between, energy, figure, goodput, metric_name, money, money_between
-from tuner.search.beliefs import Beliefs
+from tuner.outcome.surer import how_to_be_surer
+from tuner.search.beliefs import FEW_LAUNCHES, Beliefs
 from tuner.search.contenders import find_current
 from tuner.search.decision import Decision
 from tuner.search.final import ALIKE
@@ -34,7 +35,8 @@ _WORTH_A_WORD = 0.005  # of improvement that an untried configuration may bring
 @dataclass(frozen=True)
 class Grounds:
     """What a recommendation rests on. `best` is the record of all its launches together; `launches` are they, those
-    that served, the trial's own first. `records` are such records of all trials.
+    that served, the trial's own first. `records` are such records of all trials; `further_launches` counts those of the
+    final, of whatever configuration.
     """
 
     loaded: LoadedSpec
@@ -45,6 +47,7 @@ class Grounds:
     launches: Sequence[TrialRecord]
     records: Mapping[int, TrialRecord]
     outlook: Outlook
+    further_launches: int
 
 
 def reasons(of: Grounds) -> list[str]:
@@ -61,7 +64,7 @@ def reasons(of: Grounds) -> list[str]:
         fleet = replicas_for(target, best.capacity_qps.value)
         cost = money(fleet * best.cost_per_hour, of.loaded.spec.prices.currency)
         said.append(f"{fleet} of them carry {figure(target)} requests/s for {cost} an hour.")
-    said += [_how_sure(of), *_current_missing(of), *_against_next(of), *_untried(of)]
+    said += [_how_sure(of), *_surer(of), *_current_missing(of), *_against_next(of), *_untried(of)]
     if best.bottleneck:
         said.append(f"Its bottleneck at its highest rate: {_BOTTLENECKS.get(best.bottleneck, best.bottleneck)}.")
     pooled = len(of.launches) > 1  # then the interval of all launches together is what counts
@@ -91,8 +94,10 @@ def _decided(of: Grounds) -> str:
         return f"Deploy it: {saving}, and better with a probability of {sure}; it is {best}."
     if len(of.launches) < 2:
         return f"Uncertain, since it was launched once only: {saving}, and better with a probability of {sure}."
-    needed = _percent(of.beliefs.probability_needed(decision.number, today.number, asked)) if today else _percent(asked)
-    return f"Uncertain: {saving}, and better with a probability of {sure}; from {needed} on it would be sure."
+    later = 1 - (1 - asked) / 2
+    needed = of.beliefs.probability_needed(decision.number, today.number, asked) if today else later
+    once = f" ({later:.1%} once both were launched {FEW_LAUNCHES} times)" if needed > later else ""
+    return f"Uncertain: {saving}, and better with a probability of {sure}; from {needed:.1%}{once} on it would be sure."
 
 
 def _what_it_serves(loaded: LoadedSpec, best: TrialRecord) -> str:
@@ -181,6 +186,14 @@ def _how_sure(of: Grounds) -> str:
     if spread > _UNSTEADY:
         text += " That is much: the machine or the server is unsteady, so leave headroom."
     return text
+
+
+def _surer(of: Grounds) -> list[str]:
+    """What to do about an uncertain decision."""
+    if of.decision.action != "uncertain":
+        return []
+    spec, spread = of.loaded.spec, of.beliefs.launch_spread
+    return [how_to_be_surer(spec, of.launches, spread, trials=len(of.records), further_launches=of.further_launches)]
 
 
 def _current_missing(of: Grounds) -> list[str]:

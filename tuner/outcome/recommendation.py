@@ -54,7 +54,8 @@ def recommend(
     repeats = confirmations.get(best.number, ())
     first = next(one for one in records if one.number == best.number)
     launches = [one for one in (first, *repeats) if one.state == "complete"]
-    grounds = Grounds(loaded, objective, decision, beliefs, best, launches, pooled, outlook)
+    further = sum(map(len, confirmations.values()))
+    grounds = Grounds(loaded, objective, decision, beliefs, best, launches, pooled, outlook, further)
     front = pareto_front([pooled[number] for number in serving])
     chosen = _choice(best, records, confirmations)
     return Recommendation(
@@ -116,6 +117,8 @@ def _choice(record: TrialRecord, records: Sequence[TrialRecord], confirmations: 
         configuration=record.configuration,
         capacity_qps=record.capacity_qps,
         p99_ms=record.latency.p99_ms,
+        latencies_at_qps=record.latency.latencies_at_qps,
+        latencies_from_requests=record.latency.latencies_from_requests,
         error_rate=record.latency.error_rate,
         cost_per_hour=record.cost_per_hour,
         cost_per_million_requests=record.cost_per_million_requests,

@@ -45,7 +45,7 @@ _APART, _APART_WEIGHT = 0.2, 2.0  # how far configurations are apart before any 
 _DRAWS = 4000
 _MANY, _MANY_GRID = 300, 160  # contenders; points of the grid for a bound among many
 _MAX_FIGURES, _MIN_DRAWS = 2_000_000, 1000  # of many contenders, fewer draws each
-_FEW, _FEW_DOUBT = 4, 0.2  # launches
+FEW_LAUNCHES, _FEW_DOUBT = 4, 0.2
 _MEDIAN_SQUARE = 0.4549  # of a standard normal variable
 
 
@@ -110,7 +110,7 @@ class Beliefs:
         """The probability to be better from which on it is surely so. While one of the two was launched fewer than four
         times the little that is known of the spread must not decide: then a fifth of the doubt is allowed.
         """
-        few = min(self.launches[self._rows[one]] for one in (number, other)) < _FEW and self.launch_spread > 0
+        few = min(self.launches[self._rows[one]] for one in (number, other)) < FEW_LAUNCHES and self.launch_spread > 0
         return 1 - (1 - confidence) / 2 * (_FEW_DOUBT if few else 1.0)
 
     def saving(self, number: int, other: int, *, maximised: bool = False) -> Estimate:

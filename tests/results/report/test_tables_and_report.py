@@ -26,7 +26,7 @@ from results import (
     write_report,
     write_trials,
 )
-from results.text import money_alike, money_between
+from results.text import between, money_alike, money_between
 
 HOSTILE = '=HYPERLINK("http://x") <script>alert(1)</script> \x1b[31m|red|` \n# title'
 
@@ -174,6 +174,12 @@ def test_each_trial_says_at_which_rate_its_p99_was_seen_and_of_how_many_requests
     write_report(tmp_path, summary((seen, RECORDS[1])))
     for name in ("report.html", "report.md"):
         assert "p99 at 96.0 requests/s, of 1,240 requests" in (tmp_path / name).read_text(encoding="utf-8"), name
+
+
+def test_a_share_saved_is_shown_from_its_lower_to_its_upper_end() -> None:
+    shown = [between("cost_per_hour", Estimate(value=0.1, low=low, high=0.25)) for low in (0.031, -0.04)]
+    assert shown == ["from 3.1% to 25% cheaper", "from 4.0% dearer to 25% cheaper"]
+    assert between("capacity_qps", Estimate(value=-0.1, low=-0.2, high=-0.05)) == "from 5.0% to 20% less"
 
 
 def test_an_interval_whose_ends_read_the_same_is_no_interval() -> None:

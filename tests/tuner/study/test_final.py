@@ -10,8 +10,10 @@ import pytest
 from loadtest import TOO_SHORT
 from results import TrialRecord
 from tests.conftest import Tune, recommendation
+from tuner.outcome.surer import how_to_be_surer
 from tuner.search.final import FinalRules
 from tuner.search.objective import Objective
+from tuner.spec.model import Spec
 from tuner.study.final import Final
 from tuner.study.outlook import Outlook
 
@@ -79,6 +81,7 @@ def test_a_final_goes_on_where_an_interrupted_one_was(tmp_path: Path, tune: Tune
     assert tune("--service", "spec.yaml", "--budget", 3).returncode == 0
     found = recommendation(tmp_path / "tuning" / "noisy")
     assert (found["confirmed"], found["decision"]) == (False, "uncertain")
+    assert [one for one in found["reasons"] if "go on with --resume and an objective.final above 0%" in one]
     assert launches(tmp_path) == []
     write(tmp_path, capacities, more="objective: {minimize: cost_per_million_requests, final: 100%}\n")
     assert tune("--service", "spec.yaml", "--budget", 3, "--resume").returncode == 0
@@ -107,6 +110,28 @@ def test_the_launches_of_a_round_are_of_different_configurations_and_say_which_r
     again = [(one, name[:4]) for name, one in found.items() if "again" in name]
     assert len(again) == len(set(again)) == 4
     assert {one for one, _ in again} == {1, 2}
+
+
+def test_an_uncertain_decision_says_what_would_make_it_surer() -> None:
+    def launch(low: float, high: float, **fields: object) -> TrialRecord:
+        capacity = {"value": 100, "low": low, "high": high}
+        return TrialRecord.model_validate(
+            {"number": 0, "state": "complete", "configuration": {}, "capacity_qps": capacity, **fields}
+        )
+
+    def said(*launches: TrialRecord, final: str = "40%", further_launches: int = 8) -> str:
+        spec = Spec.model_validate(
+            {"version": 1, "service": {"name": "x"}, "objective": {"maximize": "capacity_qps", "final": final}}
+        )
+        return how_to_be_surer(spec, launches, 0.05, trials=20, further_launches=further_launches)
+
+    once_more = "go on with --resume and an objective.final above 40%: the best are then launched more often"
+    assert said(launch(97, 103)) == f"To be surer, {once_more}."
+    assert "(the final made 3 of 8 launches)" in said(launch(97, 103), further_launches=3)
+    assert "a budget of more trials" in said(launch(97, 103), final="100%", further_launches=20)
+    assert "load.max_trial, 90 s, show its capacity to within 41% only" in said(launch(71, 141))
+    disturbed = launch(97, 103, machine={"server_cores": 2, "others_cores": 0.9, "disturbed": "others used 0.9"})
+    assert "Other programs disturbed 1 of its 2 launches" in said(launch(97, 103), disturbed)
 
 
 def test_an_exact_table_needs_one_more_launch_of_the_best_alone(tmp_path: Path, tune: Tune) -> None:

@@ -1,0 +1,48 @@
+"""What would make an uncertain decision surer: more launches, longer trials, or a quieter machine."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from results import TrialRecord
+from tuner.spec.model import Spec, final_launches
+
+_WIDTH = 2 * 1.96  # of a 95% interval, in standard deviations
+
+
+def how_to_be_surer(
+    spec: Spec, launches: Sequence[TrialRecord], launch_spread: float, *, trials: int, further_launches: int
+) -> str:
+    """One to three sentences. `launches` are those of the recommended configuration, and `launch_spread` is how far
+    launches of one configuration are apart, in logs. After so many `trials` the final made so many `further_launches`.
+    """
+    said = [f"To be surer, {_more_launches(spec.objective.final, trials, further_launches)}."]
+    if (error := _error(launches)) > launch_spread and spec.runner.launches:
+        within = math.expm1(error * _WIDTH / 2)
+        said.append(
+            f"Or make a new run of longer trials: those of load.max_trial, {spec.load.max_trial:g} s, show its "
+            f"capacity to within {within:.0%} only."
+        )
+    if disturbed := sum(one.machine is not None and bool(one.machine.disturbed) for one in launches):
+        said.append(f"Other programs disturbed {disturbed} of its {len(launches)} launches: a quieter machine helps.")
+    return " ".join(said)
+
+
+def _more_launches(share: float, trials: int, made: int) -> str:
+    """Every launch counts, and a run that is resumed goes on with its final."""
+    allowed = final_launches(share, trials)
+    if made < allowed:
+        so_far = f"the final made {made} of {allowed} launches"
+        return f"go on with --resume ({so_far}), and with a larger budget of time or money if that ran out"
+    if share < 1:
+        return f"go on with --resume and an objective.final above {share:.0%}: the best are then launched more often"
+    return "go on with --resume and a budget of more trials: the best are then launched more often"
+
+
+def _error(launches: Sequence[TrialRecord]) -> float:
+    """The standard deviation of one launch's measurement, in logs: the median over the launches; 0 if all are exact."""
+    ends = [one.capacity_qps for one in launches if one.capacity_qps is not None]
+    errors = [math.log(one.high / one.low) / _WIDTH if 0 < one.low < one.high else 0.0 for one in ends]
+    return statistics.median(errors) if errors else 0.0
