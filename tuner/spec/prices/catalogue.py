@@ -193,7 +193,9 @@ def is_catalogue(content: Any) -> bool:
 def _read(path: Path) -> Catalogue:
     content = YamlFile.read(path).content
     if not is_catalogue(content):
-        raise UsageError(f"{path} is no price catalogue: it has no `instances`; see `tune prices --help`")
+        raise UsageError(
+            f"{path} is no price catalogue: it has no `instances`; `tune prices azure --refresh FILE` writes one"
+        )
     try:
         return Catalogue.model_validate(content)
     except ValidationError as error:
