@@ -298,17 +298,9 @@ def jobs(asked: argparse.Namespace) -> list[Job]:
             for roles in wanted:
                 found += [
                     Job(
-                        source,
-                        path,
-                        False,
-                        searcher,
-                        seed,
-                        asked.max_trials,
-                        asked.parallel,
-                        weights_of,
-                        roles,
+                        source, path, False, searcher, seed, asked.max_trials, asked.parallel, weights_of, roles,
                         asked.min_trials,
-                    )
+                    )  # fmt: skip
                     for path in paths[:: asked.every]
                     for seed in some
                 ]
@@ -369,7 +361,12 @@ def _write(name: str, lines: list[str], runs: Sequence[Run]) -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=DOCS
     ).stdout.strip()  # fmt: skip
-    (DOCS / f"search-{name}.md").write_text("\n".join([*lines, f"Commit {commit}.", ""]), encoding="utf-8")
+    head = (
+        f"# Searches, measured: {name}\n\n`python -m benchmarks.search --write {name}` wrote this page at commit "
+        f"{commit}, with the network of that commit.\n"
+        "[How the search works](search.md#how-well-it-does) says what is measured.\n"
+    )
+    (DOCS / f"search-{name}.md").write_text("\n".join([head, *lines]), encoding="utf-8")
     with (DOCS / f"search-{name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Run)])
