@@ -37,7 +37,16 @@ def gate_text(service: str, decision: GateDecision) -> str:
     lines += [f"  {_line(one, decision.currency)}" for one in decision.findings]
     lines += [f"  {_good(decision)}"] if decision.goodput else []
     lines += [f"  {_energy(decision)}"] if decision.energy else []
-    return "\n".join([*lines, *([f"  {visible(decision.reason)}"] if decision.reason else [])])
+    reason = decision.reason or _surer(decision)
+    return "\n".join([*lines, *([f"  {visible(reason)}"] if reason else [])])
+
+
+def _surer(decision: GateDecision) -> str:
+    """What to do where the noise hides too much; empty where it does not."""
+    if decision.outcome != "inconclusive":
+        return ""
+    again = "--measure launches it again, up to four times. " if decision.measurements == 1 else ""
+    return f"To be surer: {again}A quieter machine, a longer load.max_trial or a larger change (--detect) helps."
 
 
 def gate_document(service: str, decision: GateDecision, setting: Setting) -> dict[str, Any]:
@@ -70,8 +79,8 @@ def gate_document(service: str, decision: GateDecision, setting: Setting) -> dic
 def gate_markdown(service: str, decision: GateDecision, setting: Setting) -> str:
     """For a pull request, and for GitHub's step summary."""
     lines = [f"## Performance gate {_HEADS[decision.outcome]}: {markdown(service)}", ""]
-    if decision.reason:
-        lines += [markdown(decision.reason), ""]
+    if reason := decision.reason or _surer(decision):
+        lines += [markdown(reason), ""]
     if decision.findings:
         lines += ["| metric | baseline | now | change | 95% interval | |", "| --- | ---: | ---: | ---: | ---: | --- |"]
         lines += [f"| {' | '.join(_cells(one, decision.currency))} |" for one in decision.findings]
