@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from results import Recommendation, ResultsError, StudySummary, TrialRecord, write_report, writes_parquet
 from results.text import counted
 from runners import Runner, RunnerUnavailable
-from tuner.display import Display, Observer, SpaceOutline, StudyOutline
+from tuner.display import Display, MoneyOutline, Observer, SpaceOutline, StudyOutline
 from tuner.display.wording import spent_on
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.launch.checks.before_launch import check, warnings
@@ -374,8 +374,7 @@ def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable,
         finished=len(finished),
         seconds_at_most=min(expected.seconds, store.plan.limits.seconds or expected.seconds) if expected else None,
         output=folder,
-        currency=loaded.spec.prices.currency,
-        spent=sum(spent_on(record) for record in finished),
+        money=MoneyOutline(loaded.spec.prices.currency, sum(spent_on(record) for record in finished)),
         parallel=parallel,
         study=_identity(store.plan),
         open_ended=store.plan.budget is None,

@@ -18,9 +18,9 @@ class JsonDisplay:
 
     def study_started(self, outline: StudyOutline) -> None:
         """`{"event": "study", ...}`"""
-        told = {name: value for name, value in vars(outline).items() if name != "space"}
-        space = {"parameters": outline.parameters, "space_size": outline.space_size}
-        _emit("study", **(told | space | {"output": str(outline.output)}))
+        told = {name: value for name, value in vars(outline).items() if name not in ("space", "money")}
+        parts = {"parameters": outline.parameters, "space_size": outline.space_size, **vars(outline.money)}
+        _emit("study", **(told | parts | {"output": str(outline.output)}))
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
         """`{"event": "trial_started", ...}`"""

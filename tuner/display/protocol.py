@@ -19,10 +19,18 @@ class SpaceOutline:
 
 
 @dataclass(frozen=True)
+class MoneyOutline:
+    """What earlier trials of the study cost, in the currency of its prices."""
+
+    currency: str = ""
+    spent: float = 0.0
+
+
+@dataclass(frozen=True)
 class StudyOutline:
-    """What is known before the first trial. `seconds_at_most` leaves out the servers' own start, `spent` is what
-    earlier trials of the study cost, in `currency`; `parallel` trials run at once. `study` is the same in every run
-    that goes on with the study, and in no other. `open_ended`: no number of trials was asked for; `budget` is the most.
+    """What is known before the first trial. `seconds_at_most` leaves out the servers' own start; `parallel` trials run
+    at once. `study` is the same in every run that goes on with the study, and in no other. `open_ended`: no number of
+    trials was asked for; `budget` is the most.
     """
 
     service: str
@@ -33,8 +41,7 @@ class StudyOutline:
     finished: int
     seconds_at_most: float | None
     output: Path
-    currency: str = ""
-    spent: float = 0.0
+    money: MoneyOutline = MoneyOutline()
     parallel: int = 1
     study: str = ""
     open_ended: bool = False
@@ -48,6 +55,16 @@ class StudyOutline:
     def space_size(self) -> str:
         """How many valid configurations the space has."""
         return self.space.size
+
+    @property
+    def currency(self) -> str:
+        """That of all prices."""
+        return self.money.currency
+
+    @property
+    def spent(self) -> float:
+        """What earlier trials of the study cost."""
+        return self.money.spent
 
 
 class Display(Protocol):

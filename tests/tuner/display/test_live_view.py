@@ -14,7 +14,7 @@ from rich.console import Console
 from results import Estimate, TrialRecord
 from tuner.display.live import LiveDisplay
 from tuner.display.machine import JsonDisplay
-from tuner.display.protocol import SpaceOutline, StudyOutline
+from tuner.display.protocol import MoneyOutline, SpaceOutline, StudyOutline
 from tuner.display.wording import ahead
 
 CONFIGURATION: dict[str, bool | int | float | str] = {
@@ -32,7 +32,7 @@ def outline(**fields: Any) -> StudyOutline:
         **{
             "service": "api", "objective": "minimize cost_per_million_requests", "slo": "p99 <= 300 ms",
             "space": SpaceOutline(6, "408"), "budget": 20, "finished": 0, "seconds_at_most": 490.0,
-            "output": Path("tuning/api"), "currency": "USD", **fields,
+            "output": Path("tuning/api"), "money": MoneyOutline("USD"), **fields,
         }
     )  # fmt: skip
 
