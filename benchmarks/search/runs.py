@@ -296,13 +296,9 @@ def jobs(asked: argparse.Namespace) -> list[Job]:
             weights_of = _left_out(asked.weights, source)
             wanted: list[Roles] = asked.roles.split(",") if searcher in OURS else ["given"]
             for roles in wanted:
+                how = (asked.max_trials, asked.parallel, weights_of, roles, asked.min_trials)
                 found += [
-                    Job(
-                        source, path, False, searcher, seed, asked.max_trials, asked.parallel, weights_of, roles,
-                        asked.min_trials,
-                    )  # fmt: skip
-                    for path in paths[:: asked.every]
-                    for seed in some
+                    Job(source, path, False, searcher, seed, *how) for path in paths[:: asked.every] for seed in some
                 ]
     return found
 
