@@ -45,8 +45,8 @@ def _surer(decision: GateDecision) -> str:
     """What to do where the noise hides too much; empty where it does not."""
     if decision.outcome != "inconclusive":
         return ""
-    again = "--measure launches it again, up to four times. " if decision.measurements == 1 else ""
-    return f"To be surer: {again}A quieter machine, a longer load.max_trial or a larger change (--detect) helps."
+    again = "`measure` launches it again, up to four times. " if decision.measurements == 1 else ""
+    return f"To be surer: {again}A quieter machine, a longer load.max_trial or a larger change (`detect`) helps."
 
 
 def gate_document(service: str, decision: GateDecision, setting: Setting) -> dict[str, Any]:

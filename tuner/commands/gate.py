@@ -27,6 +27,7 @@ from search_spaces import Configuration
 from search_spaces.reading import quoted
 from tuner.commands.options.stored import read_study
 from tuner.display import make_display
+from tuner.display.wording import with_options
 from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
 from tuner.launch.checks.before_launch import check
 from tuner.launch.render import resources
@@ -173,7 +174,7 @@ def _tell(options: GateOptions, service: str, decision: GateDecision, setting: S
     if options.as_json:
         click.echo(json.dumps(gate_document(service, decision, setting), indent=2))
     else:
-        click.echo(gate_text(service, decision))
+        click.echo(with_options(gate_text(service, decision)))
         click.echo(f"  files: {folder} (gate.json, gate.md, junit.xml)")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:

@@ -12,8 +12,8 @@ from tuner.display.protocol import StudyOutline
 
 # What messages name in backticks as an argument in Python, and the command line has as an option.
 _ARGUMENT = re.compile(
-    "`(budget|keep|max_cost|measure|metrics_host|metrics_port|mlflow_tracking_uri|name|otlp_endpoint|output|parallel"
-    "|qps|range|resume|runner|storage|traffic"
+    "`(budget|detect|keep|max_cost|measure|metrics_host|metrics_port|mlflow_tracking_uri|name|otlp_endpoint|output"
+    "|parallel|qps|range|resume|runner|storage|traffic"
     "|trial|wandb_dir|warm_start)`"
 )
 _OTHERWISE = {"name": "--study"}
@@ -90,7 +90,7 @@ def result_lines(recommendation: Recommendation, output: Path, noticed: Collecti
     """The recommendation as lines: the configuration first, then the reasons, and the folder of its files. What the run
     has said already, such as why its search ended, is left out.
     """
-    reasons = [f"  {one_line(reason)}" for reason in recommendation.reasons if reason not in noticed]
+    reasons = [f"  {one_line(with_options(one))}" for one in recommendation.reasons if one not in noticed]
     files = f"  files: {one_line(str(output))}"
     if recommendation.configuration is None:
         logs = any(output.glob("trials/*/server.log"))

@@ -35,10 +35,10 @@ def _more_launches(share: float, trials: int, made: int) -> str:
     allowed = final_launches(share, trials)
     if made < allowed:
         so_far = f"the final made {made} of {allowed} launches"
-        return f"go on with --resume ({so_far}), and with a larger budget of time or money if that ran out"
+        return f"go on with `resume` ({so_far}), and with a larger budget of time or money if that ran out"
     if share < 1:
-        return f"go on with --resume and an objective.final above {share:.0%}: the best are then launched more often"
-    return "go on with --resume and a budget of more trials: the best are then launched more often"
+        return f"go on with `resume` and an objective.final above {share:.0%}: the best are then launched more often"
+    return "go on with `resume` and a budget of more trials: the best are then launched more often"
 
 
 def _error(launches: Sequence[TrialRecord]) -> float:

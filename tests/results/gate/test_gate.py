@@ -97,7 +97,7 @@ def test_inconclusive_is_said_where_pipelines_read(tmp_path: Path) -> None:
 def test_what_is_inconclusive_says_what_would_make_it_surer() -> None:
     once = decide_gate(measurement(100), [measurement(85, own=0.1)], Setting(looks=1), last=True)
     assert once.outcome == "inconclusive"
-    assert "To be surer: --measure launches it again, up to four times. A quieter machine" in gate_text("s", once)
+    assert "To be surer: `measure` launches it again, up to four times. A quieter machine" in gate_text("s", once)
     passed = decide_gate(measurement(100), [measurement(101)] * 2, Setting(), last=True)
     assert "To be surer" not in gate_text("s", passed)
 

@@ -81,7 +81,7 @@ def test_a_final_goes_on_where_an_interrupted_one_was(tmp_path: Path, tune: Tune
     assert tune("--service", "spec.yaml", "--budget", 3).returncode == 0
     found = recommendation(tmp_path / "tuning" / "noisy")
     assert (found["confirmed"], found["decision"]) == (False, "uncertain")
-    assert [one for one in found["reasons"] if "go on with --resume and an objective.final above 0%" in one]
+    assert [one for one in found["reasons"] if "go on with `resume` and an objective.final above 0%" in one]
     assert launches(tmp_path) == []
     write(tmp_path, capacities, more="objective: {minimize: cost_per_million_requests, final: 100%}\n")
     assert tune("--service", "spec.yaml", "--budget", 3, "--resume").returncode == 0
@@ -125,7 +125,7 @@ def test_an_uncertain_decision_says_what_would_make_it_surer() -> None:
         )
         return how_to_be_surer(spec, launches, 0.05, trials=20, further_launches=further_launches)
 
-    once_more = "go on with --resume and an objective.final above 40%: the best are then launched more often"
+    once_more = "go on with `resume` and an objective.final above 40%: the best are then launched more often"
     assert said(launch(97, 103)) == f"To be surer, {once_more}."
     assert "(the final made 3 of 8 launches)" in said(launch(97, 103), further_launches=3)
     assert "a budget of more trials" in said(launch(97, 103), final="100%", further_launches=20)

@@ -193,9 +193,7 @@ def is_catalogue(content: Any) -> bool:
 def _read(path: Path) -> Catalogue:
     content = YamlFile.read(path).content
     if not is_catalogue(content):
-        raise UsageError(
-            f"{path} is no price catalogue: it has no `instances`; `tune prices azure --refresh FILE` writes one"
-        )
+        raise UsageError(f"{path} is no price catalogue: it has no `instances`; `tune prices` lists those of tune")
     try:
         return Catalogue.model_validate(content)
     except ValidationError as error:
