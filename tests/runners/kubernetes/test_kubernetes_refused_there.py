@@ -1,0 +1,96 @@
+"""What a real cluster refuses, or cannot pull: whom it concerns, and how soon that is known. No image is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client, config
+
+from runners import Infeasible, Resources, RunnerUnavailable, ServerFailed
+from runners.kubernetes import KubernetesOptions, KubernetesRunner
+from tests.runners import support
+from tests.runners.engines import cluster
+
+NAMESPACE, NONE = "tune-refused", "localhost:1/none:1"
+MANIFEST = {
+    "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "theirs"},
+    "spec": {"template": {"spec": {"containers": [{"name": "s", "image": "localhost:1/other:1", "args": ["x"]}]}}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def core(monkeypatch: pytest.MonkeyPatch, needs_engine: None) -> Iterator[client.CoreV1Api]:
+    path = cluster()
+    monkeypatch.setenv("KUBECONFIG", path)
+    config.load_kube_config(path)
+    api = client.CoreV1Api()
+    with contextlib.suppress(client.ApiException):
+        api.create_namespace({"metadata": {"name": NAMESPACE}})
+    yield api
+    api.api_client.close()
+
+
+@contextlib.contextmanager
+def launching(folder: Path, kind: type[Exception], said: str, resources: Resources | None = None,
+              patch: Any = None, **options: Any) -> Iterator[None]:  # fmt: skip
+    """A launch fails so, after the block has begun; nothing of it is left."""
+    given = {"namespace": NAMESPACE, "image": NONE, "room_timeout_s": 4.0, **options}
+    with contextlib.closing(KubernetesRunner(KubernetesOptions(**given))) as runner:
+        made = support.container(runner.place(folder), folder, timeout_s=15.0, resources=resources, command=("serve",))
+        with pytest.raises(kind, match=said) as caught:
+            runner.launch(replace(made, patch=patch or {})).__enter__()
+        assert type(caught.value) is kind
+    yield
+
+
+def test_an_image_whose_registry_is_away_is_waited_for_and_is_every_trials_or_one_trials_own(
+    tmp_path: Path, core: client.CoreV1Api
+) -> None:
+    begun = time.monotonic()
+    with launching(tmp_path, RunnerUnavailable, "did not start within 15 s: (ErrImagePull|ImagePullBackOff): "):
+        assert time.monotonic() - begun > 15, "the registry may be away for a moment"
+    patch = {"spec": {"template": {"spec": {"containers": [{"name": "s", "image": NONE}]}}}}
+    with launching(
+        tmp_path, ServerFailed, "did not start within 15 s: ", patch=patch, manifest=(MANIFEST,), image=None
+    ):
+        assert not core.list_namespaced_pod(NAMESPACE).items
+
+
+def test_a_quota_of_objects_is_waited_for_and_one_that_never_allows_them_is_not(
+    tmp_path: Path, core: client.CoreV1Api
+) -> None:
+    hard = {"count/services": "1"}
+    core.create_namespaced_service(NAMESPACE, {"metadata": {"name": "taken"}, "spec": {"ports": [{"port": 80}]}})
+    core.create_namespaced_resource_quota(NAMESPACE, {"metadata": {"name": "few"}, "spec": {"hard": hard}})
+    try:
+        time.sleep(2)
+        begun = time.monotonic()
+        with launching(tmp_path, ServerFailed, "the cluster refuses the launch: .*exceeded quota: few"):
+            assert time.monotonic() - begun > 4
+        core.patch_namespaced_resource_quota("few", NAMESPACE, {"spec": {"hard": {"count/services": "0"}}})
+        time.sleep(2)
+        with launching(tmp_path, Infeasible, "the cluster refuses the launch: .*exceeded quota: few"):
+            pass
+    finally:
+        core.delete_namespaced_resource_quota("few", NAMESPACE, _preload_content=False).close()
+        core.delete_namespaced_service("taken", NAMESPACE, _preload_content=False).close()
+
+
+def test_what_a_namespaces_limits_never_allow_is_infeasible_at_once(tmp_path: Path, core: client.CoreV1Api) -> None:
+    limit = {"type": "Container", "max": {"cpu": "200m"}}
+    core.create_namespaced_limit_range(NAMESPACE, {"metadata": {"name": "small"}, "spec": {"limits": [limit]}})
+    try:
+        begun = time.monotonic()
+        with launching(
+            tmp_path, Infeasible, "FailedCreate: .*maximum cpu usage per Container is 200m",
+            Resources(cpu_cores=0.5), room_timeout_s=300.0,
+        ):  # fmt: skip
+            assert time.monotonic() - begun < 60
+    finally:
+        core.delete_namespaced_limit_range("small", NAMESPACE, _preload_content=False).close()
