@@ -192,8 +192,9 @@ def _surer(of: Grounds) -> list[str]:
     """What to do about an uncertain decision."""
     if of.decision.action != "uncertain":
         return []
-    spec, spread = of.loaded.spec, of.beliefs.launch_spread
-    return [how_to_be_surer(spec, of.launches, spread, trials=len(of.records), further_launches=of.further_launches)]
+    spread, trials = of.beliefs.launch_spread, len(of.records)
+    counts = {"trials": trials, "untried": of.loaded.space.size.count - trials, "further_launches": of.further_launches}
+    return [how_to_be_surer(of.loaded.spec, of.launches, spread, **counts)]
 
 
 def _current_missing(of: Grounds) -> list[str]:

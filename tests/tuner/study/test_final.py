@@ -119,16 +119,22 @@ def test_an_uncertain_decision_says_what_would_make_it_surer() -> None:
             {"number": 0, "state": "complete", "configuration": {}, "capacity_qps": capacity, **fields}
         )
 
-    def said(*launches: TrialRecord, final: str = "40%", further_launches: int = 8) -> str:
+    def said(
+        *launches: TrialRecord, final: str = "40%", trials: int = 20, untried: int = 9, further_launches: int = 8
+    ) -> str:
         spec = Spec.model_validate(
             {"version": 1, "service": {"name": "x"}, "objective": {"maximize": "capacity_qps", "final": final}}
         )
-        return how_to_be_surer(spec, launches, 0.05, trials=20, further_launches=further_launches)
+        counts = {"trials": trials, "untried": untried, "further_launches": further_launches}
+        return how_to_be_surer(spec, launches, 0.05, **counts)
 
     once_more = "go on with `resume` and an objective.final above 40%: the best are then launched more often"
     assert said(launch(97, 103)) == f"To be surer, {once_more}."
     assert "(the final made 3 of 8 launches)" in said(launch(97, 103), further_launches=3)
+    assert "objective.final above 50%" in said(launch(97, 103), further_launches=10)  # with those of its overtime
+    assert "objective.final above 80%" in said(launch(97, 103), trials=5, further_launches=4)  # it is never of fewer
     assert "a budget of more trials" in said(launch(97, 103), final="100%", further_launches=20)
+    assert "make another run" in said(launch(97, 103), trials=3, untried=0, further_launches=4)
     assert "load.max_trial, 90 s, show its capacity to within 41% only" in said(launch(71, 141))
     disturbed = launch(97, 103, machine={"server_cores": 2, "others_cores": 0.9, "disturbed": "others used 0.9"})
     assert "Other programs disturbed 1 of its 2 launches" in said(launch(97, 103), disturbed)
