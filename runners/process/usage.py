@@ -18,6 +18,7 @@ from runners.host.samples import Sample, Samples
 from runners.leftovers.process_tree import ProcessTree
 
 _INTERVAL_S, _MAX_SHARE = 0.2, 0.01  # between looks; of one core, which they may take where there are many processes
+_MAX_WAIT_S = 2.0  # however many there are: a short trial needs samples too
 _FAST_INTERVAL_S = 0.05  # near the limit a server can take gigabytes within one slow interval
 _NEAR = 0.7
 _JUDGED_FOR_S = 1.0
@@ -56,7 +57,7 @@ class Watch(threading.Thread):
         self._done = threading.Event()
         self._cpu, self._gpus, self._machine = CpuMeter(), nvml(), _MachineMemory()
         self._judged: tuple[float, int, int] | None = None
-        self._looked, self._wait_s, self._judged_for_s = -math.inf, 0.0, _JUDGED_FOR_S
+        self._looked, self._took_s, self._wait_s, self._judged_for_s = -math.inf, math.inf, 0.0, _JUDGED_FOR_S
         self.samples = Samples()
         self.out_of_memory: str | None = None
 
@@ -90,8 +91,10 @@ class Watch(threading.Thread):
         begun = time.thread_time()
         sample = self._look()
         self.samples.add(sample)
-        self._looked = now
-        self._wait_s = max(0.95 * _INTERVAL_S, (time.thread_time() - begun) / _MAX_SHARE)
+        took_s = time.thread_time() - begun
+        usual_s = min(took_s, self._took_s)  # the first look, with all that is started for it, tells nothing of others
+        self._looked, self._took_s = now, took_s
+        self._wait_s = min(_MAX_WAIT_S, max(0.95 * _INTERVAL_S, usual_s / _MAX_SHARE))
         return sample.memory_bytes
 
     def _look(self) -> Sample:
