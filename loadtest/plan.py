@@ -136,7 +136,7 @@ class LoadPlan(Document):
     max_warmup_s: float = Field(default=15.0, gt=0)
     request_timeout_s: float = Field(default=10.0, gt=0)
     precision: float = Field(default=0.03, gt=0, lt=1, description="stop when high/low <= (1 + precision)^2")
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     cores: tuple[int, ...] = ()
     shares_cores: bool = False
     server: ServerProcesses | None = None

@@ -143,7 +143,9 @@ def test_a_bundle_holds_all_that_a_plan_names(tmp_path: Path, silent_server: str
     assert "holds no bundle" in done.stdout
 
 
-@pytest.mark.parametrize("text", ["5", "null", "[]", "no json"])
+@pytest.mark.parametrize(
+    "text", ["5", "null", "[]", "no json", plan().model_dump_json().replace('"seed":0', '"seed":-1')]
+)
 def test_a_plan_that_is_no_mapping_is_refused(text: str) -> None:
     done = subprocess.run([sys.executable, "-m", "loadtest"], input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -69,6 +69,8 @@ def gate(options: GateOptions) -> ExitCode:
         )
     if options.detect >= 1:
         raise UsageError("--detect must be below 100%: a capacity cannot fall by more")
+    if options.runner is not None and options.service is None and not options.measure:
+        raise UsageError("--runner launches nothing by itself: add --measure, or name a spec with --service")
     folder = options.output or options.folder / "gate"
     setting = Setting(options.false_alarms, options.detect)
     if options.service is not None or options.measure:
@@ -177,8 +179,11 @@ def _tell(options: GateOptions, service: str, decision: GateDecision, setting: S
         click.echo(with_options(gate_text(service, decision)))
         click.echo(f"  files: {folder} (gate.json, gate.md, junit.xml)")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(gate_markdown(service, decision, setting))
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(gate_markdown(service, decision, setting))
+        except OSError as error:  # the decision stands in files of its own
+            click.echo(f"tune: GITHUB_STEP_SUMMARY cannot be written: {error}", err=True)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(service, decision):
             click.echo(line, err=options.as_json)

@@ -9,7 +9,7 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from tuner.spec.quantities import Seconds, Share
+from tuner.spec.quantities import Pause, Share
 from tuner.spec.section import Section
 
 _MAX_TOKENS = 10_000_000
@@ -59,7 +59,7 @@ class LlmSpec(Section):
     output_tokens: LengthSpec = LengthSpec(low=128, high=128)
     shared_prefix: Share = 0.0
     turns: int = Field(default=1, ge=1, le=100)
-    think: Seconds | None = None
+    think: Pause | None = None
     sizes: str | None = None
     tokenizer: str | None = None
     ignore_eos: bool | None = Field(default=None, description="default: where the server's adapter knows that it can")

@@ -61,6 +61,11 @@ Seconds = Annotated[
     BeforeValidator(_positive(parse_duration)),
     _text_schema(r"^\s*[0-9]*\.?[0-9]+\s*(us|µs|ms|s|m|h)\s*$", "90s"),
 ]
+Pause = Annotated[  # seconds, of which there may be none
+    float,
+    BeforeValidator(parse_duration),
+    _text_schema(r"^\s*[0-9]*\.?[0-9]+\s*(us|µs|ms|s|m|h)\s*$", "2s"),
+]
 Share = Annotated[float, BeforeValidator(parse_percentage), _text_schema(r"^\s*[0-9]*\.?[0-9]+\s*%\s*$", "0.1%")]
 Bytes = Annotated[int, BeforeValidator(parse_size), _text_schema(r"^\s*[0-9]*\.?[0-9]+\s*([KMGT]i|[kMGT])\s*$", "16Gi")]
 Money = Annotated[

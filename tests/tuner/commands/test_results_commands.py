@@ -199,6 +199,23 @@ def test_a_gate_without_a_baseline_says_so(finished: Path, tune: Tune) -> None:
     assert "the baseline is of other, not of finished" in done.stderr
 
 
+def test_a_gate_that_launches_nothing_refuses_a_runner(finished: Path, tune: Tune) -> None:
+    done = tune("gate", finished, "--baseline", finished / "recommendation.json", "--runner", "docker")
+    assert done.returncode == 2
+    assert "--runner launches nothing by itself: add --measure, or name a spec with --service" in done.stderr
+
+
+def test_a_step_summary_that_cannot_be_written_does_not_change_what_the_gate_says(
+    finished: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("gate", finished, "--baseline", finished / "recommendation.json")
+    code = tune(*words).returncode
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(finished))
+    done = tune(*words)
+    assert done.returncode == code
+    assert "tune: GITHUB_STEP_SUMMARY cannot be written: " in done.stderr
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory, needs_machine: None) -> Path:
     """The folder of a finished study of a real server."""

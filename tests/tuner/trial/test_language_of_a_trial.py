@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from tests.conftest import Tune
 from tuner.spec.llm import LlmSpec
@@ -45,6 +46,12 @@ def test_a_run_says_what_tokens_cost_and_how_fast_they_come(tmp_path: Path, tune
     assert "cost_per_million_output_tokens" in (folder / "trials.csv").read_text().splitlines()[0]
     (trial,) = json.loads((folder / "trials" / "0000" / "probes.json").read_text())["probes"][:1]
     assert trial["tokens"]["output_mean"] == 10
+
+
+def test_a_user_may_answer_at_once() -> None:
+    assert LlmSpec.model_validate({"turns": 3, "think": "0s"}).think == 0
+    with pytest.raises(ValidationError, match="think"):
+        LlmSpec.model_validate({"turns": 3, "think": "-1s"})
 
 
 def test_a_cache_that_answers_more_than_was_to_be_shared_is_said() -> None:
