@@ -8,7 +8,7 @@ less than a measurement can tell apart is worth nothing; where there are no pric
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from results import TrialRecord
 from results.text import money
@@ -22,13 +22,16 @@ _HOURS_A_MONTH = 730.0
 _USUAL_TRIAL_S = 60.0
 
 
-def why_give_up(records: Sequence[TrialRecord]) -> str | None:
-    """A sentence where no server has served at all, and every trial says the same of it; None else."""
-    reasons = {record.reason for record in records}
+def why_give_up(records: Sequence[TrialRecord], before: Collection[int] = ()) -> str | None:
+    """A sentence where no server has served at all, and every trial says the same of it; None else. Trials `before`
+    (their numbers) were an earlier run's: what they failed of may have been mended since.
+    """
+    new = [record for record in records if record.number not in before]
+    reasons = {record.reason for record in new}
     never = all(record.state == "failed" and record.timing.launch_s is None for record in records)
-    if len(records) < _ALIKE or len(reasons) > 1 or not never:
+    if len(new) < _ALIKE or len(reasons) > 1 or not never:
         return None
-    return f"Stopped after {len(records)} trials: no server served, and all failed alike: {reasons.pop()}"
+    return f"Stopped after {len(new)} trials: no server served, and all failed alike: {reasons.pop()}"
 
 
 def why_stop(

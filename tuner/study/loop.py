@@ -6,7 +6,7 @@ One configuration flows through this file from top to bottom; everything that a 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,8 +49,8 @@ class TuningLoop:
         spec = self.setup.loaded.spec
         if spec.current is not None and find_current(self.setup.loaded, self.store.records()) is None:
             self.store.enqueue(spec.current)
-        if (self.budget is not None or self.limits) and self.store.stopped:
-            self.store.stop(None)  # an earlier run's own end
+        if self.store.stopped:
+            self.store.stop(None)  # an earlier run's own end; whether it still holds is seen anew
         self.help()
 
     def help(self) -> None:
@@ -63,12 +63,13 @@ class TuningLoop:
 
     def _search(self, pool: TrialPool, max_trials: int) -> None:
         doubted = exhausted = stopped = False
+        earlier = {record.number for record in self.store.records()}
         while True:
             records, others = self.store.records(), self.store.others()
             wanted = len(records) + pool.running + others < max_trials and not stopped
             if wanted and pool.has_room and (not exhausted or self.store.waiting()):
                 try:
-                    stopped = self._start_trial(pool, records, max_trials)
+                    stopped = self._start_trial(pool, records, max_trials, earlier)
                 except SpaceExhausted:
                     exhausted = True
             elif pool.running:
@@ -94,9 +95,13 @@ class TuningLoop:
         elif self.budget is None and not stopped and len(records) >= max_trials:
             self._stop(f"Stopped after {len(records)} trials, the most that are made where no number was given.")
 
-    def _start_trial(self, pool: TrialPool, records: list[TrialRecord], max_trials: int) -> bool:
-        """Ask, and begin. True when another trial is not worth what it costs. Raises SpaceExhausted."""
-        hopeless = why_give_up(records) if self.setup.measurer.launches else None
+    def _start_trial(
+        self, pool: TrialPool, records: list[TrialRecord], max_trials: int, earlier: Collection[int]
+    ) -> bool:
+        """Ask, and begin. `earlier` are the numbers of an earlier run's trials. True when another trial is not worth
+        what it costs. Raises SpaceExhausted.
+        """
+        hopeless = why_give_up(records, earlier) if self.setup.measurer.launches else None
         reason = hopeless or self._why_spent(records)
         if reason is None and self.budget is None and not self.limits:
             reason = self.store.stopped or self._why_stop(records)

@@ -284,6 +284,8 @@ def test_a_service_that_never_serves_is_given_up_after_a_few_trials(tmp_path: Pa
         "Stopped after 5 trials: no server served, and all failed alike: the server exited with code 1" in done.stderr
     )
     assert len(list(tmp_path.glob("tuning/broken/trials/*"))) == 5
+    assert tune_in_process("--service", "spec.yaml", "--budget", 12, "--resume").returncode == 3
+    assert len(list(tmp_path.glob("tuning/broken/trials/*"))) == 10, "it might have been mended meanwhile"
 
 
 PARALLEL = "space: {parameters: {gpu_type: [H100], SPACE}}\n"

@@ -12,6 +12,7 @@ from results import TrialRecord
 from tests.conftest import Tune, recommendation
 from tests.tuner.test_replay_run import write_table
 from tuner import UsageError, load_spec, load_study, tune
+from tuner.search.stopping import why_give_up
 from tuner.study.budget import Limits, Spent, why_not
 from tuner.study.plan import StudyPlan
 from tuner.study.storage.begin import create_study, join_study
@@ -130,3 +131,13 @@ def test_how_long_a_replayed_trial_took_is_what_its_table_says() -> None:
         {"number": 0, "state": "failed", "configuration": {}, "load_s": 30.0, "wall_s": 0.01}
     )
     assert record.timing.took_s == 30.0
+
+
+def test_what_an_earlier_run_failed_of_does_not_end_the_next_one() -> None:
+    records = [
+        TrialRecord.model_validate({"number": n, "state": "failed", "configuration": {}, "reason": "no such file"})
+        for n in range(7)
+    ]
+    assert why_give_up(records[:5]) is not None
+    assert why_give_up(records, before=range(5)) is None
+    assert why_give_up(records, before=range(2)) is not None
