@@ -104,7 +104,10 @@ class SearchSpace:
                 allowed = ", ".join(text_of(value) for value in parameter.choices[:12])
                 return f"{parameter.name}={text_of(configuration[parameter.name])} is not among its choices: {allowed}"
         values = quantities(configuration)
-        broken = next((constraint for constraint in self.constraints if not constraint.holds(values)), None)
+        try:
+            broken = next((constraint for constraint in self.constraints if not constraint.holds(values)), None)
+        except ExpressionError as error:
+            return f"the constraint {error}"
         return f"it breaks the constraint {broken.text!r}" if broken else None
 
     @staticmethod
@@ -130,7 +133,7 @@ class SearchSpace:
         if self.size.exact and self.size.count <= max(50_000, count):
             everything = list(self)
             return generator.sample(everything, min(count, len(everything)))
-        found = _drawn(self.parameters, self.constraints, count, 200 * count, seed)
+        found = _drawn(self.parameters, self.constraints, count, 200 * count, seed, forgiving=True)
         # Where constraints leave so little that none is met by chance, the first ones stand for all.
         first = _walk(self.parameters, self.constraints, _Steps(_MAX_STEPS))
         return found or list(itertools.islice(first, min(count, _FIRST)))
@@ -149,9 +152,14 @@ class _Steps:
 
 
 def _drawn(
-    parameters: Sequence[Parameter], constraints: Sequence[Constraint], count: int, max_draws: int, seed: int
-) -> list[dict[str, ParameterValue]]:
-    """Up to `count` distinct valid ones of `max_draws` drawn uniformly; none where the first _MAX_DRAWS show none."""
+    parameters: Sequence[Parameter], constraints: Sequence[Constraint], count: int, max_draws: int, seed: int, *,
+    forgiving: bool = False,
+) -> list[dict[str, ParameterValue]]:  # fmt: skip
+    """Up to `count` distinct valid ones of `max_draws` drawn uniformly; none where the first _MAX_DRAWS show none.
+
+    One of which a constraint cannot be evaluated (1 / 0) raises ExpressionError, or, if `forgiving`, is not valid:
+    where a space is too large to be counted, reading it may have met none.
+    """
     generator = random.Random(seed)  # noqa: S311 (not for secrets)
     found: dict[tuple[ParameterValue, ...], dict[str, ParameterValue]] = {}
     for tried in range(max_draws):
@@ -159,7 +167,13 @@ def _drawn(
             break
         drawn = {parameter.name: generator.choice(parameter.choices) for parameter in parameters}
         values = quantities(drawn)
-        if all(constraint.holds(values) for constraint in constraints):
+        try:
+            valid = all(constraint.holds(values) for constraint in constraints)
+        except ExpressionError:
+            if not forgiving:
+                raise
+            continue
+        if valid:
             found[tuple(drawn.values())] = drawn
             if len(found) == count:
                 break

@@ -132,3 +132,15 @@ def test_a_space_of_which_chance_meets_nothing_still_has_a_sample() -> None:
     space = SearchSpace(tuple(wide), (Constraint.parse("a == b"), Constraint.parse("c == d")))
     [one] = space.sample(1, seed=0)
     assert space.why_invalid(one) is None
+
+
+def test_where_a_constraint_cannot_be_evaluated_nothing_is_drawn_and_it_is_said() -> None:
+    """The walk that counts begins with the lowest values, and a space this large is not walked to its end."""
+    names = "abcdef"
+    parameters = tuple(Parameter(name, range(1, 101)) for name in names)
+    space = SearchSpace(parameters, (Constraint.parse("(a + b + c + d + e + f) / (a - 100) < 0"),))
+    assert not space.size.exact
+    drawn = space.sample(2000, seed=0)
+    assert len(drawn) == 2000
+    assert all(one["a"] != 100 for one in drawn)
+    assert "cannot be evaluated for a=100" in (space.why_invalid(dict.fromkeys(names, 100)) or "")
