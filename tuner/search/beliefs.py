@@ -35,6 +35,7 @@ from tuner.search.launches import (
     Expectation,
     Floats,
     LaunchFigure,
+    log_prior,
 )  # fmt: skip
 from tuner.search.rounds import draw_rounds, paired
 
@@ -210,7 +211,7 @@ def _spread_weights(shown: Sequence[Floats]) -> Floats:
     """
     from scipy.special import logsumexp
 
-    log_weight = -0.5 * (np.log(SPREADS / LAUNCH_SPREAD) / SPREAD_DOUBT) ** 2
+    log_weight = log_prior(LAUNCH_SPREAD, SPREAD_DOUBT)
     for likelihood in shown:
         log_weight = log_weight + logsumexp(likelihood, axis=1)
     weight = np.exp(log_weight - log_weight.max())

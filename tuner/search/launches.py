@@ -16,6 +16,11 @@ DISTURBED = 0.05  # of launches
 SLOWED, SLOWED_SPREAD = 0.5, 0.35  # by so much, in logs: a halved capacity is 0.69
 
 
+def log_prior(usual: float, doubt: float) -> Floats:
+    """The log weights of `SPREADS` before anything was seen: a normal distribution of their logarithms."""
+    return np.asarray(-0.5 * (np.log(SPREADS / usual) / doubt) ** 2)
+
+
 @dataclass(frozen=True)
 class LaunchFigure:
     """What one launch showed: the figure and the standard deviation of its measurement. `below`: it is a bound that the

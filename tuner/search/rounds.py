@@ -32,6 +32,7 @@ from tuner.search.launches import (
     Contender,
     Expectation,
     Floats,
+    log_prior,
 )  # fmt: skip
 
 _ROUND_SPREAD, _ROUND_DOUBT = 0.05, 0.8  # before any round was seen, in logs as those of launches
@@ -157,20 +158,16 @@ class _Chains:
         seen = self._seen
         extra = seen.errors**2 + SLOWED_SPREAD**2 * self._slowed
         rest = extra + self._round**2 * seen.alone
-        self._launch = self._from_grid(_log_prior(LAUNCH_SPREAD, SPREAD_DOUBT) + _log_normals(away, rest))
+        self._launch = self._from_grid(log_prior(LAUNCH_SPREAD, SPREAD_DOUBT) + _log_normals(away, rest))
         alone = _log_normals(away[:, seen.alone], extra[:, seen.alone] + self._launch**2)
         rounds = _log_normals(self._effects[:, self._contenders :], np.zeros((1, self._rounds)))
-        self._round = self._from_grid(_log_prior(_ROUND_SPREAD, _ROUND_DOUBT) + alone + rounds)
+        self._round = self._from_grid(log_prior(_ROUND_SPREAD, _ROUND_DOUBT) + alone + rounds)
 
     def _from_grid(self, log_weight: Floats) -> Floats:
         """A spread for each chain, from the log weights (chains, spreads)."""
         total = np.cumsum(np.exp(log_weight - log_weight.max(axis=1, keepdims=True)), axis=1)
         wanted = self._random.random((len(total), 1)) * total[:, -1:]
         return np.asarray(SPREADS[(total < wanted).sum(axis=1)][:, None])
-
-
-def _log_prior(usual: float, doubt: float) -> Floats:
-    return np.asarray(-0.5 * (np.log(SPREADS / usual) / doubt) ** 2)
 
 
 def _log_normals(away: Floats, rest: Floats) -> Floats:

@@ -56,15 +56,16 @@ def _text_schema(pattern: str, example: str) -> WithJsonSchema:
     return WithJsonSchema(schema)
 
 
+_DURATION = r"^\s*[0-9]*\.?[0-9]+\s*(us|µs|ms|s|m|h)\s*$"
 Seconds = Annotated[
     float,
     BeforeValidator(_positive(parse_duration)),
-    _text_schema(r"^\s*[0-9]*\.?[0-9]+\s*(us|µs|ms|s|m|h)\s*$", "90s"),
+    _text_schema(_DURATION, "90s"),
 ]
 Pause = Annotated[  # seconds, of which there may be none
     float,
     BeforeValidator(parse_duration),
-    _text_schema(r"^\s*[0-9]*\.?[0-9]+\s*(us|µs|ms|s|m|h)\s*$", "2s"),
+    _text_schema(_DURATION, "2s"),
 ]
 Share = Annotated[float, BeforeValidator(parse_percentage), _text_schema(r"^\s*[0-9]*\.?[0-9]+\s*%\s*$", "0.1%")]
 Bytes = Annotated[int, BeforeValidator(parse_size), _text_schema(r"^\s*[0-9]*\.?[0-9]+\s*([KMGT]i|[kMGT])\s*$", "16Gi")]
