@@ -4,9 +4,48 @@ node of four cores.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from runners.kubernetes.cluster import Cluster
+
+
+@contextlib.contextmanager
+def cluster_of(folder: Path, server: ThreadingHTTPServer) -> Iterator[Cluster]:
+    """The cluster that a server in this process plays, by a kubeconfig in that folder."""
+    config: dict[str, Any] = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
+        "clusters": [{"name": "k", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "ns"}}],
+    }  # fmt: skip
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield Cluster(None, None, str(path))
+    finally:
+        server.shutdown()
+
+
+class JsonHandler(BaseHTTPRequestHandler):
+    """Answers in JSON, as the API does."""
+
+    def say(self, status: int, body: Any) -> None:
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing per request."""
+
 
 HAD = {"cpu": "1", "memory": "1Gi"}
 LATE = 3  # looks
@@ -25,7 +64,7 @@ class PodApi(ThreadingHTTPServer):
         self.seen: list[dict[str, Any]] = []
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     """See `PodApi`."""
 
     server: PodApi
@@ -80,14 +119,3 @@ class Handler(BaseHTTPRequestHandler):
             "spec": {"containers": [sidecar, {"name": "server", "image": "i", "resources": resources[0]}]},
             "status": {"conditions": conditions, "containerStatuses": [{"name": "server", "resources": resources[1]}]},
         }  # fmt: skip
-
-    def say(self, status: int, body: Any) -> None:
-        text = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing per request."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from runners.protocol import (
     RunnerUnavailable,
     ServerFailed,
 )
+from tests.servers.pod_api import JsonHandler, cluster_of
 
 USED_UP = 'pods "a-b" is forbidden: exceeded quota: q, requested: cpu=2, used: cpu=3, limited: cpu=4'
 TOO_SMALL = (
@@ -153,49 +153,27 @@ class Refusing(ThreadingHTTPServer):
         self.first, self.made = dict(first), list[str]()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     server: Refusing
 
-    def do_GET(self) -> None:
-        self._say(200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": []})
+    def do_GET(self) -> None:  # noqa: N802 (as http.server calls it)
+        self.say(200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": []})
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         plural = self.path.partition("?")[0].rpartition("/")[2]
         status, reason, message = self.server.first.pop(plural, (201, "", ""))
         if status == 201:
             self.server.made.append(plural)
-            self._say(201, body)
+            self.say(201, body)
         else:
-            self._say(status, {"kind": "Status", "status": "Failure", "reason": reason, "message": message})
-
-    def _say(self, status: int, body: Any) -> None:
-        text = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing per request."""
+            self.say(status, {"kind": "Status", "status": "Failure", "reason": reason, "message": message})
 
 
 @contextlib.contextmanager
 def refusing(folder: Path, first: dict[str, tuple[int, str, str]]) -> Iterator[tuple[Cluster, Refusing]]:
-    with Refusing(first) as server:
-        config: dict[str, Any] = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
-            "clusters": [{"name": "k", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "ns"}}],
-        }  # fmt: skip
-        path = folder / "kubeconfig"
-        path.write_text(json.dumps(config), encoding="utf-8")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield Cluster(None, None, str(path)), server
-        finally:
-            server.shutdown()
+    with Refusing(first) as server, cluster_of(folder, server) as found:
+        yield found, server
 
 
 OWNER = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": "lease", "uid": "u-1"}

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +15,7 @@ from runners.kubernetes.nodes import Nodes
 from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.resize import offers_resize, resize
 from runners.protocol import Container, Endpoint, Placement, Readiness, Resources, ServerFailed
-from tests.servers.pod_api import PodApi
+from tests.servers.pod_api import PodApi, cluster_of
 from tuner.launch.render import live_parameters
 from tuner.spec.reading import load_spec
 
@@ -35,20 +32,8 @@ runner: {type: kubernetes, kubernetes: {resize: true}}
 
 @contextlib.contextmanager
 def api(folder: Path, mode: str) -> Iterator[tuple[Cluster, PodApi]]:
-    with PodApi(mode) as server:
-        url = f"http://127.0.0.1:{server.server_port}"
-        config: dict[str, Any] = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
-            "clusters": [{"name": "k", "cluster": {"server": url}}],
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "ns"}}],
-        }  # fmt: skip
-        path = folder / "kubeconfig"
-        path.write_text(json.dumps(config), encoding="utf-8")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield Cluster(None, None, str(path)), server
-        finally:
-            server.shutdown()
+    with PodApi(mode) as server, cluster_of(folder, server) as found:
+        yield found, server
 
 
 def test_a_cluster_knows_which_context_it_was_reached_by(tmp_path: Path) -> None:
