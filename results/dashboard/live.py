@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
@@ -22,6 +23,7 @@ from results.summary import StudySummary
 from results.text import visible
 
 _MIXING_S = 0.4  # a request is to cost less than a second
+_LATE_STEP = 0.1  # percent of requests
 _SEEN = (Input("version", "data"), State("study", "value"))
 
 
@@ -135,18 +137,19 @@ def _trials(app: Dash, source: Source) -> None:
 
 def _plan(app: Dash, source: Source) -> None:
     @app.callback(
-        Output("qps", "max"), Output("qps", "step"), Output("qps", "value"), Input("study", "value"),
-        Input("tab", "value"),
+        Output("qps", "max"), Output("qps", "step"), Output("qps", "value"), Output("misses", "min"),
+        Output("misses", "step"), Output("misses", "value"), Input("study", "value"), Input("tab", "value"),
     )  # fmt: skip
     def scale(name: str, _: str) -> Any:
-        """Traffic for up to twenty of the recommended replicas."""
-        try:
-            capacity = source.summary(name).recommendation.capacity_qps
-        except ResultsError:
-            capacity = None
+        """Traffic for up to twenty of the recommended replicas, and as many late requests as the SLO allows."""
+        capacity, late = None, 1.0
+        with suppress(ResultsError):
+            study = source.summary(name)
+            capacity, late = study.recommendation.capacity_qps, round(100 * study.question.slo_late, 6)
         max_qps = 20 * capacity.value if capacity else 100.0
         step = 10.0 ** math.floor(math.log10(max_qps) - 2)
-        return round(max_qps / step) * step, step, round(max_qps / 4 / step) * step
+        least = min(_LATE_STEP, late)  # a goodput of 99.95% is finer than the slider is
+        return round(max_qps / step) * step, step, round(max_qps / 4 / step) * step, least, least, late
 
     @app.callback(
         Output("plan", "children"), Output("fleet", "figure"), Input("qps", "value"), Input("pattern", "value"),

@@ -128,7 +128,7 @@ def _plan() -> list[Any]:
                 ),
                 _control(
                     "SLO margin: how many requests may be late, %",
-                    dcc.Slider(id="misses", min=0.1, max=5, value=1, step=0.1, marks=None),
+                    dcc.Slider(id="misses", max=5, marks=None),
                 ),
                 _control("Spare replicas", dcc.Slider(id="spare", min=0, max=5, step=1, value=1, marks=None)),
                 _control("Share of spot, %", dcc.Slider(id="spot-share", min=0, max=100, step=5, value=0, marks=None)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -126,6 +127,34 @@ def test_a_callback_that_no_page_makes_is_a_bad_request(body: bytes) -> None:
 def test_the_pages_own_callback_is_answered() -> None:
     answer = client(None).post("/_dash-update-component", json=plan(qps=1e9), base_url="http://127.0.0.1")
     assert answer.status_code == 200
+
+
+class Allowing(OneStudy):
+    """One whose SLO lets that share of requests be late."""
+
+    def __init__(self, late: float) -> None:
+        self._late = late
+
+    def summary(self, name: str) -> StudySummary:
+        found = super().summary(name)
+        return replace(found, question=replace(found.question, slo_late=self._late))
+
+
+@pytest.mark.parametrize(
+    ("late", "percent", "step"), [(1 - 0.99, 1, 0.1), (1 - 0.95, 5, 0.1), (1 - 0.9995, 0.05, 0.05)]
+)
+def test_the_plan_starts_with_as_many_late_requests_as_the_slo_allows(late: float, percent: float, step: float) -> None:
+    outputs = [("qps", "max"), ("qps", "step"), ("qps", "value"), ("misses", "min"), ("misses", "step"),
+               ("misses", "value")]  # fmt: skip
+    body = {
+        "output": f"..{'...'.join(f'{name}.{value}' for name, value in outputs)}..",
+        "outputs": [{"id": name, "property": value} for name, value in outputs],
+        "inputs": [{"id": "study", "property": "value", "value": "planned"}, {"id": "tab", "property": "value",
+                   "value": "plan"}], "changedPropIds": ["tab.value"],
+    }  # fmt: skip
+    browser = make_app(Allowing(late), None).test_client()
+    answer = browser.post("/_dash-update-component", json=body, base_url="http://127.0.0.1")
+    assert answer.get_json()["response"]["misses"] == {"min": step, "step": step, "value": percent}
 
 
 def test_a_request_that_is_too_large_is_refused() -> None:
