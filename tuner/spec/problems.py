@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -42,12 +43,15 @@ _CHOICE = "must be a number, text, true or false"
 
 
 def without_echoes(problems: list[ErrorDetails]) -> list[ErrorDetails]:
-    """A value that fits no member of a union is reported once per member; the first report says enough."""
+    """A value that fits no member of a union is reported once per member; the first report says enough. A list whose
+    items are wrong is also reported as too short, since none of those counts.
+    """
     seen: set[KeyPath] = set()
     kept = []
     for problem in problems:
         place = tuple(part for part in problem["loc"] if part not in ("bool", "int", "float", "str"))
-        if place not in seen:
+        of_items = problem["type"] == "too_short" and any(one[: len(place)] == place for one in seen)
+        if place not in seen and not of_items:
             seen.add(place)
             kept.append(problem)
     return kept
@@ -84,7 +88,17 @@ def message(problem: ErrorDetails) -> str:
         said = _CHOICE
     else:
         said = _TYPES.get(problem["type"], said)
-    return f"{said[0].lower()}{said[1:]}{_not(problem)}"
+    return f"{said[0].lower()}{said[1:]}{_not(problem)}{_meant(problem)}"
+
+
+def _meant(problem: ErrorDetails) -> str:
+    """Where a value is one of several names: the first that has what stands there in it, or else the nearest one."""
+    given = problem["input"]
+    if problem["type"] != "literal_error" or not isinstance(given, str) or not given or not _not(problem):
+        return ""
+    names = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
+    close = [one for one in names if given.lower() in one] or difflib.get_close_matches(given.lower(), names, 1, 0.5)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _not(problem: ErrorDetails) -> str:

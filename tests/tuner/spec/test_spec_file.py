@@ -186,6 +186,20 @@ def test_more_that_is_said_in_a_line(tmp_path: Path, before: str, after: str, sa
     assert said in problem(tmp_path, GOOD.replace(before, after, 1))
 
 
+@pytest.mark.parametrize(
+    ("objective", "meant"),
+    [
+        ("maximize: qps", "capacity_qps"), ("maximize: Capacity_QPS", "capacity_qps"),
+        ("minimize: cost", "cost_per_million_requests"), ("minimize: cost_per_hr", "cost_per_hour"),
+        ("pareto: [p99, cost_per_hour]", "p99_ms"), ("maximize: speed", None),
+    ],
+)  # fmt: skip
+def test_a_metric_that_is_nearly_one_is_told_which(tmp_path: Path, objective: str, meant: str | None) -> None:
+    said = problem(tmp_path, GOOD.replace("slo: {", f"objective: {{{objective}}}\nslo: {{", 1))
+    assert "\n" not in said
+    assert said.partition("; did you mean ")[2].partition("?")[0] == (meant or "")
+
+
 def test_what_stands_where_a_secrets_variable_belongs_is_not_repeated(tmp_path: Path) -> None:
     message = problem(tmp_path, GOOD.replace("request: {", "request: {auth: {bearer: sk-live-12345}, ", 1))
     assert "request.auth.bearer" in message
