@@ -65,12 +65,14 @@ def torchserve(one: Deployable) -> dict[str, str]:
 
 
 def tf_serving(one: Deployable) -> dict[str, str]:
-    """For --enable_batching --batching_parameters_file."""
+    """For --enable_batching --batching_parameters_file. Threads within a request are no matter of this file: they are
+    --tensorflow_intra_op_parallelism.
+    """
     lines = [f"# {header(one)}"]
     for name, value in (
         ("max_batch_size", _whole(one, "batch_size")),
         ("batch_timeout_micros", _micros(one)),
-        ("num_batch_threads", _whole(one, "threads") or _whole(one, "workers")),
+        ("num_batch_threads", _whole(one, "workers")),
     ):
         if value is not None:
             lines.append(f"{name} {{ value: {value} }}")

@@ -165,6 +165,8 @@ def test_servers_files_have_what_was_tuned() -> None:
         "minWorkers": 2, "maxWorkers": 2, "batchSize": 8, "maxBatchDelay": 5
     }  # fmt: skip
     assert "batch_timeout_micros { value: 5000 }" in SERVERS["tf-serving"](one)["batching_parameters.txt"]
+    batching = SERVERS["tf-serving"](replace(one, roles={**one.roles, "workers": 4}))["batching_parameters.txt"]
+    assert "num_batch_threads { value: 4 }" in batching, "threads within a request are another thing"
     files = SERVERS["mlserver"](one)
     assert json.loads(files["model-settings.json"])["max_batch_time"] == 0.005
     assert json.loads(files["settings.json"])["parallel_workers"] == 2
