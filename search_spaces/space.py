@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,8 @@ from search_spaces.values import quantity
 
 _MAX_STEPS = 150_000  # about a second: what is beyond is counted as "over"
 _MAX_DRAWS = 20_000
+_MOST_DRAWS = 200_000  # some seconds
+_FEW = 20
 _FIRST = 100
 
 
@@ -133,10 +136,17 @@ class SearchSpace:
         if self.size.exact and self.size.count <= max(50_000, count):
             everything = list(self)
             return generator.sample(everything, min(count, len(everything)))
-        found = _drawn(self.parameters, self.constraints, count, 200 * count, seed, forgiving=True)
-        # Where constraints leave so little that none is met by chance, the first ones stand for all.
-        first = _walk(self.parameters, self.constraints, _Steps(_MAX_STEPS))
-        return found or list(itertools.islice(first, min(count, _FIRST)))
+        draws = min(200 * count, _MOST_DRAWS)
+        found = _drawn(self.parameters, self.constraints, count, draws, seed, forgiving=True)
+        if len(found) < count and (listed := _listed(self.parameters, self.constraints)):
+            again = _drawn(self.parameters, self.constraints, count, draws, seed, forgiving=True, listed=listed)
+            found = max(found, again, key=len)
+        few = min(count, _FIRST)
+        if len(found) >= few:
+            return found
+        # Where constraints leave so little that chance meets hardly any of it, the first ones stand for all.
+        first = list(itertools.islice(_walk(self.parameters, self.constraints, _Steps(_MAX_STEPS)), few))
+        return [*found, *(one for one in first if one not in found)][: max(few, len(found))]
 
 
 def quantities(configuration: Configuration) -> dict[str, float | str]:
@@ -153,31 +163,55 @@ class _Steps:
 
 def _drawn(
     parameters: Sequence[Parameter], constraints: Sequence[Constraint], count: int, max_draws: int, seed: int, *,
-    forgiving: bool = False,
+    forgiving: bool = False, listed: Sequence[Sequence[dict[str, ParameterValue]]] = (),
 ) -> list[dict[str, ParameterValue]]:  # fmt: skip
-    """Up to `count` distinct valid ones of `max_draws` drawn uniformly; none where the first _MAX_DRAWS show none.
+    """Up to `count` distinct valid ones of `max_draws` drawn uniformly, and no more than the first _MAX_DRAWS show
+    where these are fewer than _FEW. `listed` has the valid values of some parameters together: they are drawn from it.
 
     One of which a constraint cannot be evaluated (1 / 0) raises ExpressionError, or, if `forgiving`, is not valid:
     where a space is too large to be counted, reading it may have met none.
     """
     generator = random.Random(seed)  # noqa: S311 (not for secrets)
+    fixed = {name for one in listed for name in one[0]}
+    free = [parameter for parameter in parameters if parameter.name not in fixed]
+    unsure = [constraint for constraint in constraints if not constraint.names <= fixed]
     found: dict[tuple[ParameterValue, ...], dict[str, ParameterValue]] = {}
     for tried in range(max_draws):
-        if tried == _MAX_DRAWS and not found:
+        if tried == _MAX_DRAWS and len(found) < _FEW:
             break
-        drawn = {parameter.name: generator.choice(parameter.choices) for parameter in parameters}
-        values = quantities(drawn)
+        chosen = {parameter.name: generator.choice(parameter.choices) for parameter in free}
+        for one in listed:
+            chosen.update(generator.choice(one))
+        values = quantities(chosen)
         try:
-            valid = all(constraint.holds(values) for constraint in constraints)
+            valid = all(constraint.holds(values) for constraint in unsure)
         except ExpressionError:
             if not forgiving:
                 raise
             continue
         if valid:
+            drawn = {parameter.name: chosen[parameter.name] for parameter in parameters}
             found[tuple(drawn.values())] = drawn
             if len(found) == count:
                 break
     return list(found.values())
+
+
+def _listed(
+    parameters: Sequence[Parameter], constraints: Sequence[Constraint]
+) -> list[list[dict[str, ParameterValue]]]:
+    """Per group of parameters that constraints join, all that they leave of it; without groups where that is too much
+    to list, or nothing, or where a constraint cannot be evaluated.
+    """
+    found = []
+    for group in _joined(parameters, constraints):
+        names = {parameter.name for parameter in group}
+        limits, steps = [one for one in constraints if one.names & names], _Steps(_MAX_STEPS)
+        with suppress(ExpressionError):
+            valid = list(_walk(group, limits, steps)) if limits else []
+            if valid and steps.left > 0:
+                found.append(valid)
+    return found
 
 
 def _walk(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -132,6 +133,23 @@ def test_a_space_of_which_chance_meets_nothing_still_has_a_sample() -> None:
     space = SearchSpace(tuple(wide), (Constraint.parse("a == b"), Constraint.parse("c == d")))
     [one] = space.sample(1, seed=0)
     assert space.why_invalid(one) is None
+
+
+@pytest.mark.parametrize(
+    ("constraint", "least"),
+    [("a == 7 and b == 9", 1000), ("a + b + c == 4 or a * b * c == 6", 10), ("a * b * c * d <= 60", 50)],
+)
+def test_what_one_configuration_in_a_hundred_thousand_satisfies_is_drawn_within_seconds(
+    constraint: str, least: int
+) -> None:
+    parameters = tuple(Parameter(name, range(1, 317)) for name in "abcdef")
+    space = SearchSpace(parameters, (Constraint.parse(constraint),))
+    began = time.process_time()
+    drawn = space.sample(10_000, seed=0)
+    assert time.process_time() - began < 15
+    assert len(drawn) >= least
+    assert len({tuple(one.values()) for one in drawn}) == len(drawn)
+    assert all(space.why_invalid(one) is None and tuple(one) == space.names for one in drawn)
 
 
 def test_where_a_constraint_cannot_be_evaluated_nothing_is_drawn_and_it_is_said() -> None:
