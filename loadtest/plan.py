@@ -363,7 +363,7 @@ class Measurement(Document):
     stages: tuple[StageTimes, ...] = Field(default=(), description="of a chain, its entry first")
     stages_qps: float | None = Field(default=None, description="the rate at the entry while they were measured")
     neighbours: Neighbours | None = Field(default=None, description="what others did, all the time together")
-    machine: MachineSpeed | None = Field(default=None, description="before the server was loaded")
+    machine: MachineSpeed | None = Field(default=None, description="while the server had nothing to do")
     notes: tuple[str, ...] = ()
 
 

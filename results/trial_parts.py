@@ -151,7 +151,10 @@ class MachineRecord(Record):
     )
     disturbed: str = ""
     disturbed_probes: int = 0
-    work_ms: float | None = Field(default=None, description="fixed integer work on the server's cores, before the load")
+    work_ms: float | None = Field(
+        default=None, description="fixed integer work on the server's cores, mean over pauses of the load"
+    )
+    work_moments: int = Field(default=0, description="pauses in which it was timed while the server was idle")
     copy_ms: float | None = Field(default=None, description="a copy of 16 MiB, before the load")
 
 

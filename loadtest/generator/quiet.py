@@ -14,8 +14,8 @@ from typing import Any, Protocol, TypeVar
 
 from loadtest.judge.capacity import Probed
 from loadtest.judge.widening import despite_neighbours, gain_of, taken_in, widened
-from loadtest.neighbours.calibration import machine_speed
-from loadtest.neighbours.documents import MachineSpeed, Neighbours
+from loadtest.neighbours.calibration import MachineClock
+from loadtest.neighbours.documents import Neighbours
 from loadtest.neighbours.watch import CounterSample, NeighbourWatch
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Probe
 
@@ -73,8 +73,8 @@ class RetryBudget:
 class Quiet:
     """Runs stretches of load and repeats the disturbed ones. Without a `watch` it runs each once and says nothing.
 
-    `allowed` is the share of requests that may miss every limit, `begun` what the watch saw first, `machine` how fast
-    the machine was then.
+    `allowed` is the share of requests that may miss every limit, `begun` what the watch saw first, `clock` tells how
+    fast the machine is before each stretch.
     """
 
     watch: MachineWatch | None
@@ -82,7 +82,7 @@ class Quiet:
     remaining_s: Callable[[], float]
     allowed: float = 0.0
     begun: CounterSample | None = None
-    machine: MachineSpeed | None = None
+    clock: MachineClock | None = None
     token_limits: bool = False  # a generator that waits for a core sees tokens come faster than they do
 
     @classmethod
@@ -92,10 +92,10 @@ class Quiet:
         retries = RetryBudget(plan.max_s)
         if watch is None:
             return cls(None, retries, remaining_s)
-        speed = machine_speed(watch.cores)
+        clock = MachineClock.of(watch.cores)
         allowed = min(1 - limit.percentile / 100 for one in plan.judged for limit in one.slo.latency)
         tokens = any(limit.flattered for one in plan.judged for limit in one.slo.latency)
-        return cls(watch, retries, remaining_s, allowed, watch.look(), speed, tokens)
+        return cls(watch, retries, remaining_s, allowed, watch.look(), clock, tokens)
 
     def said(self, measurement: Measurement) -> Measurement:
         """The measurement with what neighbours did all the while, in figures and in a note, and the machine's speed.
@@ -111,7 +111,8 @@ class Quiet:
         else:
             measurement = widened(measurement)
         notes = list(_notes(measurement.probes, seen))
-        update = {"neighbours": seen, "machine": self.machine, "notes": (*measurement.notes, *notes)}
+        speed = None if self.clock is None else self.clock.speed
+        update = {"neighbours": seen, "machine": speed, "notes": (*measurement.notes, *notes)}
         return measurement.model_copy(update=update)
 
     def measured(
@@ -125,7 +126,7 @@ class Quiet:
         if self.watch is None:
             return job(), None
         for repeats in range(_MAX_REPEATS + 1):
-            before, left_s = self.watch.look(), self.remaining_s()
+            before, left_s = self._look(self.watch), self.remaining_s()
             result = repeat() if repeats and repeat is not None else job()
             seen = self.watch.since(before)
             if seen is None:
@@ -145,6 +146,17 @@ class Quiet:
             self.watch.await_quiet(min(_MAX_WAIT_S, _WAIT_SHARE * self.remaining_s()))
             self.retries.spent_s += left_s - self.remaining_s()
         return result, seen
+
+    def _look(self, watch: MachineWatch) -> CounterSample | None:
+        """The counters before a stretch, after a look at the machine's speed."""
+        before = watch.look()
+        if self.clock is None:
+            return before
+        self.clock.look()
+        now = watch.look()
+        if before is not None and now is not None:
+            self.clock.beside(now.server_s - before.server_s, now.cores.at - before.cores.at)
+        return now
 
 
 @dataclass(frozen=True)

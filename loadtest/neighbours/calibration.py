@@ -1,26 +1,58 @@
-"""How fast the machine is at this moment: fixed work on the server's cores, while the server has nothing to do."""
+"""How fast the machine is: fixed work on the server's cores, in moments in which the server has nothing to do.
+
+A machine that others share, as most virtual ones are, changes its speed from second to second and from minute to
+minute, and every server on it with it. One moment says little of a load test; the mean of a dozen says most of it.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from loadtest.neighbours.documents import MachineSpeed
 
-_ROUNDS, _ADDITIONS = 6, 60_000  # a round takes 2 to 4 ms
+_ADDITIONS, _TIMES = 60_000, 2  # each takes 2 to 5 ms
 _COPIES, _COPY_BYTES = 20, 16 * 2**20  # of which a cache of 300 MiB needs twelve, after a server that filled it
-_MAX_CORES = 4  # 100 ms in all
+_MAX_CORES = 4  # 40 ms a moment in all
+_IDLE = 0.2  # cores, at most, that a server with nothing to do uses
 
 
-def machine_speed(cores: Sequence[int]) -> MachineSpeed | None:
-    """The best of several rounds, since whatever else runs only prolongs them. None where the cores cannot be used."""
-    try:
-        work_s = [_on(core, _work_s) for core in cores[:_MAX_CORES]]
-        copy_s = _on(cores[0], Copy().seconds)
-    except OSError:
-        return None
-    return MachineSpeed(work_ms=sum(work_s) / len(work_s) * 1e3, copy_ms=copy_s * 1e3)
+class MachineClock:
+    """Times the machine's work, once when it is made and at every `look`. One per load test."""
+
+    def __init__(self, cores: Sequence[int]) -> None:
+        """OSError where the cores cannot be used."""
+        self._cores = cores[:_MAX_CORES]
+        self._work_s: list[float] = []
+        self._looked_s, self._server_s = 0.0, 0.0
+        self._copy_s = _on(cores[0], Copy().seconds)
+        self.look()
+
+    @classmethod
+    def of(cls, cores: Sequence[int]) -> MachineClock | None:
+        """None where the cores cannot be used."""
+        try:
+            return cls(cores)
+        except OSError:
+            return None
+
+    def look(self) -> None:
+        """Take some ten milliseconds for each core, while the server has nothing to do."""
+        self._work_s.append(fmean(_on(core, _work_s) for core in self._cores))
+
+    def beside(self, server_s: float, took_s: float) -> None:
+        """What CPU time the server used during a look that took so long, after all."""
+        self._server_s += server_s
+        self._looked_s += took_s
+
+    @property
+    def speed(self) -> MachineSpeed:
+        """Of all moments together; none counts where the server kept itself busy, since then it slowed the work."""
+        busy = self._server_s > _IDLE * self._looked_s
+        moments = 0 if busy else len(self._work_s)
+        return MachineSpeed(work_ms=fmean(self._work_s) * 1e3, copy_ms=self._copy_s * 1e3, moments=moments)
 
 
 def _on(core: int, measure: Callable[[], float]) -> float:
@@ -34,14 +66,12 @@ def _on(core: int, measure: Callable[[], float]) -> float:
 
 
 def _work_s() -> float:
-    """CPU time, so that whoever else has the core for a while does not count."""
-    best_s = float("inf")
-    for _ in range(_ROUNDS):
-        begun, total = time.thread_time(), 0
+    """CPU time of one loop, so that whoever else has the core for a while does not count."""
+    begun, total = time.thread_time(), 0
+    for _ in range(_TIMES):
         for number in range(_ADDITIONS):
             total += number & 7
-        best_s = min(best_s, time.thread_time() - begun)
-    return best_s
+    return (time.thread_time() - begun) / _TIMES
 
 
 class Copy:

@@ -87,10 +87,17 @@ class Neighbours(_Document):
 
 
 class MachineSpeed(_Document):
-    """How long fixed work takes on the server's cores, the best of several times, before the server is loaded.
+    """How long fixed work takes on the server's cores while the server has nothing to do.
 
     Two load tests on machines of one kind can be compared by it: other times mean another clock, or neighbours.
     """
 
-    work_ms: float = Field(description="CPU time of a fixed loop of integer arithmetic, mean over the server's cores")
-    copy_ms: float = Field(description="time to copy 16 MiB, which neighbours that fill the memory's bandwidth prolong")
+    work_ms: float = Field(
+        description="CPU time of a fixed loop of integer arithmetic, mean over the server's cores and over `moments`"
+    )
+    copy_ms: float = Field(
+        description="time to copy 16 MiB before the load, which neighbours that fill the memory's bandwidth prolong"
+    )
+    moments: int = Field(
+        default=0, description="pauses of the load in which it was timed; 0: the server was busy in them"
+    )

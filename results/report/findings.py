@@ -225,9 +225,13 @@ def _generator_share(one: TrialRecord) -> float:
 def _machine_speed(study: StudySummary) -> Iterator[Finding]:
     """Findings on the speed of the processor, and of the memory, which neighbours on other cores use too."""
     records = [study.latest(one) for one in study.records]
-    for title, work, speeds, noise in (
-        ("The machine's speed changed", "the same work", machine_speeds(records), _SPEED),
-        ("The memory's speed changed", "the same copy through memory", memory_speeds(records), _MEMORY_SPEED),
+    compared = (
+        "The table has capacities as they were measured; the search and the decision compare them at the mean speed."
+    )
+    apart = "Capacities measured then do not compare with the others as they stand."
+    for title, when, work, speeds, noise, remedy in (
+        ("The machine's speed changed", "During", "the same work", machine_speeds(records), _SPEED, compared),
+        ("The memory's speed changed", "Before", "the same copy", memory_speeds(records), _MEMORY_SPEED, apart),
     ):
         known = {one.number: speed for one, speed in zip(records, speeds, strict=True) if speed is not None}
         changed = {number: speed for number, speed in known.items() if abs(math.log(speed)) > math.log(1 + noise)}
@@ -236,9 +240,9 @@ def _machine_speed(study: StudySummary) -> Iterator[Finding]:
             worst = max(seen, key=lambda one: abs(math.log(changed[one.number])))
             yield Finding(
                 title,
-                f"Before trial {worst.number} {work} ran at {share(changed[worst.number])} of the speed that it had "
-                "before the first: another machine, another clock, or neighbours on the same processor. Capacities "
-                f"measured then do not compare with the others as they stand.{_others(seen, worst)}",
+                f"{when} trial {worst.number} {work} ran at {share(changed[worst.number])} of the speed that it had in "
+                "the first: another machine, another clock, or neighbours on the same processor. "
+                f"{remedy}{_others(seen, worst)}",
                 _numbers(seen),
             )
 

@@ -10,6 +10,7 @@ import numpy as np
 from results import Estimate, TrialRecord
 from tuner.search.beliefs import Beliefs, believe
 from tuner.search.launches import LAUNCH_SPREAD, Contender, Expectation, Floats, LaunchFigure
+from tuner.search.machine_speed import contenders_at_mean_speed, log_work
 from tuner.search.objective import Objective, cost_per_million_requests, undecided
 from tuner.spec.reading import LoadedSpec
 
@@ -42,7 +43,7 @@ def believed(
     """What is believed of every configuration that served, or was pruned; None where none served.
 
     `confirmations` are further launches by the number of their trial, `expected` what the other trials make one expect
-    of a trial's log capacity.
+    of a trial's log capacity. Where the machine's speed was timed, launches are compared at its mean.
     """
     by_latency, by_cost = objective.metrics[0] == "p99_ms", objective.metrics[0].startswith(("cost", "energy"))
     found, prices, p99s = [], [], []
@@ -67,7 +68,7 @@ def believed(
             return -figures
         return objective.losses_at(figures, np.array(p99s)[:, None], log_price)[0]
 
-    return believe(found, losses)
+    return believe(contenders_at_mean_speed(found), losses)
 
 
 def pooled_record(
@@ -125,18 +126,20 @@ def _surely(record: TrialRecord) -> TrialRecord:
 
 
 def _shown(record: TrialRecord, objective: Objective, *, by_latency: bool) -> LaunchFigure | None:
-    shared = record.timing.final_round
+    shared, work = record.timing.final_round, log_work(record)
     if record.state == "pruned":
         # What it answers at full load, whatever the latency, is more than it holds within the SLO.
         bound = min((one for one in (record.capacity_bound_qps, record.saturated_qps) if one), default=None)
-        return None if by_latency or not bound else LaunchFigure(math.log(bound), 0.0, below=True, round=shared)
+        if by_latency or not bound:
+            return None
+        return LaunchFigure(math.log(bound), 0.0, below=True, round=shared, work=work)
     if objective.values(record) is None:
         return None
     estimate = record.latency.p99_ms if by_latency else objective.modelled(record).capacity_qps
     if estimate is None or estimate.value <= 0:
         return None
     sign = -1.0 if by_latency else 1.0
-    return LaunchFigure(sign * math.log(estimate.value), _error(estimate), round=shared)
+    return LaunchFigure(sign * math.log(estimate.value), _error(estimate), round=shared, work=work)
 
 
 def _error(estimate: Estimate) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +25,15 @@ def log_prior(usual: float, doubt: float) -> Floats:
 @dataclass(frozen=True)
 class LaunchFigure:
     """What one launch showed: the figure and the standard deviation of its measurement. `below`: it is a bound that the
-    figure stayed under. `round`: in which round of the final it was; None: in none.
+    figure stayed under. `round`: in which round of the final it was; None: in none. `work`: the logarithm of the time
+    that fixed work took meanwhile; nan where it is not known.
     """
 
     figure: float
     error: float
     below: bool = False
     round: int | None = None
+    work: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from loadtest import Interval, Measurement, Neighbours, Probe, ServerProcesses, 
 from loadtest.generator.quiet import Quiet, QuietProber, RetryBudget, marked
 from loadtest.judge.capacity import CapacityResult, CapacitySearch, Probed
 from loadtest.judge.widening import despite_neighbours, gain_of, taken_in, taken_share, widened
-from loadtest.neighbours.calibration import machine_speed
+from loadtest.neighbours.calibration import MachineClock
 from loadtest.neighbours.core_times import highest_clock_khz, read_core_times
 from loadtest.neighbours.pressure import QuotaPeriods, memory_stalled_s, quota_periods
 from loadtest.neighbours.process_times import CgroupTimes, ProcessTimes
@@ -401,13 +401,23 @@ def test_a_real_cgroup_of_a_process_is_told_from_ours() -> None:
 
 def test_the_machines_speed_is_the_same_twice_and_this_thread_stays_where_it_was() -> None:
     own, begun = os.sched_getaffinity(0), time.process_time()
-    first, second = machine_speed([CORE]), machine_speed([CORE])
-    assert first is not None
-    assert second is not None
-    assert 1 / 3 < second.work_ms / first.work_ms < 3  # whoever else runs shares the caches
+    first, second = MachineClock([CORE]), MachineClock([CORE])
+    for _ in range(5):
+        second.look()
+    assert second.speed.moments == 6
+    assert 1 / 3 < second.speed.work_ms / first.speed.work_ms < 3  # whoever else runs shares the caches
     assert os.sched_getaffinity(0) == own
     assert time.process_time() - begun < 1.0
-    assert machine_speed([4096]) is None
+    assert MachineClock.of([4096]) is None
+
+
+def test_a_server_that_keeps_itself_busy_while_it_has_nothing_to_do_leaves_no_moment_that_counts() -> None:
+    clock = MachineClock([CORE])
+    clock.look()
+    clock.beside(server_s=0.001, took_s=0.02)
+    assert clock.speed.moments == 2
+    clock.beside(server_s=0.019, took_s=0.02)
+    assert clock.speed.moments == 0
 
 
 @dataclass

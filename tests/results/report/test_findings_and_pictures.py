@@ -110,11 +110,11 @@ def test_a_machine_that_became_slower_is_said_with_the_trials_that_it_slowed_dow
     [found] = findings(study(*records))
     assert found.title == "The machine's speed changed"
     assert found.trials == (2,)
-    assert "Before trial 2 the same work ran at 80% of the speed" in found.words
+    assert "During trial 2 the same work ran at 80% of the speed" in found.words
     slow_memory = [trial(0, machine=machine(copy_ms=1.0)), trial(1, machine=machine(copy_ms=2.5))]
     [found] = findings(study(*slow_memory))
     assert found.title == "The memory's speed changed"
-    assert "Before trial 1 the same copy through memory ran at 40%" in found.words
+    assert "Before trial 1 the same copy ran at 40%" in found.words
     assert list(trials_frame(records, ["cores"])["machine_speed"].fillna(0).round(2)) == [1.0, 0.95, 0.8, 0.0]
 
 

@@ -1,0 +1,94 @@
+"""Launches on a machine whose speed changes, compared at its mean speed."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from results import Estimate, TrialRecord
+from tuner.search.contenders import believed
+from tuner.search.machine_speed import at_mean_speed, log_work
+from tuner.search.objective import Objective
+
+COST = Objective(("cost_per_million_requests",))
+
+
+def launch(number: int, capacity: float, work_ms: float | None, moments: int = 8) -> TrialRecord:
+    """Of a configuration at a price of 1 an hour, while fixed work took so long."""
+    machine = {"server_cores": 1, "others_cores": 0.0, "work_ms": work_ms, "work_moments": moments}
+    return TrialRecord.model_validate({
+        "number": number, "state": "complete", "configuration": {"n": number}, "cost_per_hour": 1.0,
+        "capacity_qps": Estimate(value=capacity, low=0.95 * capacity, high=1.05 * capacity),
+        "cost_per_million_requests": 1e6 / 3600 / capacity, "machine": machine,
+    })  # fmt: skip
+
+
+@dataclass
+class DriftingMachine:
+    """Its speed is another at every launch; servers feel `sensitivity` of it. Launches differ by `noise` besides."""
+
+    sensitivity: float
+    noise: float
+    drift: float
+    random: random.Random
+
+    def launch(self, number: int, capacity: float) -> TrialRecord:
+        slower = self.random.gauss(0, self.drift)
+        shown = capacity * math.exp(-self.sensitivity * slower + self.random.gauss(0, self.noise))
+        return launch(number, shown, 3 * math.exp(slower))
+
+
+@pytest.mark.parametrize("true", [0.0, 0.5, 1.0, 1.3])
+def test_what_servers_feel_of_the_machines_speed_is_learned_from_launches_alike(true: float) -> None:
+    drawn = np.random.default_rng(1)
+    groups = np.repeat(np.arange(6), 4)
+    work = drawn.normal(1.0, 0.15, len(groups))
+    figures = 4.0 + 0.3 * groups - true * work + drawn.normal(0, 0.04, len(groups))
+    figures[3] -= 0.7  # one in twenty is halved by something else
+    found = at_mean_speed(groups, work, figures, np.full(len(groups), 0.03))
+    assert found.sensitivity == pytest.approx(true, abs=0.3)
+    apart = np.array([np.std(figures[groups == one]) for one in range(1, 6)])
+    corrected = np.array([np.std((figures + found.shift)[groups == one]) for one in range(1, 6)])
+    assert true == 0 or corrected.mean() < 0.8 * apart.mean()
+    assert (found.error <= 0.3 * np.abs(work - work.mean())).all()
+
+
+def test_launches_while_the_machine_was_slow_do_not_make_a_configuration_the_worse_one() -> None:
+    """Two are equal; one was launched while the machine was slow, by bad luck, and a third shows what that costs."""
+    machine = DriftingMachine(1.0, 0.03, 0.2, random.Random(3))
+    third = [machine.launch(2, 80) for _ in range(6)]
+    unlucky, lucky = launch(0, 100 / 1.3, 3 * 1.3), launch(1, 100 * 1.2, 3 / 1.2)
+    again = {0: [launch(0, 100 / 1.2, 3 * 1.2)], 1: [launch(1, 100 * 1.25, 3 / 1.25)], 2: third[1:]}
+    told = believed(COST, [unlucky, lucky, third[0]], again)
+    untold = believed(
+        COST,
+        [one.model_copy(update={"machine": None}) for one in (unlucky, lucky, third[0])],
+        {number: [one.model_copy(update={"machine": None}) for one in found] for number, found in again.items()},
+    )
+    assert told is not None
+    assert untold is not None
+    assert untold.probability_better(1, 0) > 0.97
+    assert 0.2 < told.probability_better(1, 0) < 0.85
+    assert told.launch_spread < untold.launch_spread
+
+
+def test_a_quiet_machine_and_one_that_was_not_timed_leave_figures_as_they_are() -> None:
+    records = [launch(0, 100, 3.0), launch(1, 110, None), launch(2, 120, 6.0, moments=0)]
+    groups, figures = np.arange(3), np.log([100.0, 110.0, 120.0])
+    work = np.array([log_work(one) for one in records])
+    assert np.isfinite(work).tolist() == [True, False, False]  # a server that kept itself busy slows the work itself
+    assert not at_mean_speed(groups, work, figures, np.zeros(3)).shift.any()
+    quiet = at_mean_speed(groups, np.log([3.0, 3.02, 2.99]), figures, np.zeros(3))
+    assert np.abs(quiet.shift).max() < 0.01
+    assert quiet.error.max() < 0.01
+
+
+def test_what_nothing_was_launched_twice_for_is_corrected_by_half_and_doubted() -> None:
+    found = at_mean_speed(np.arange(2), np.log([3.0, 6.0]), np.log([100.0, 50.0]), np.zeros(2))
+    assert found.sensitivity == 0.5
+    assert found.shift == pytest.approx(np.array([-1, 1]) * math.log(2) / 4)
+    assert found.error == pytest.approx(np.full(2, math.log(2) / 4))

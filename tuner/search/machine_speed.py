@@ -1,0 +1,95 @@
+"""What the machine's own speed did to each launch, learned and taken out.
+
+A machine that others share is faster in one launch than in the next, and a server on it too: by all of the difference
+where the processor is its limit, by nothing where it waits for a GPU. The logarithm of a launch's figure is taken as
+
+    what it would be at the mean speed - sensitivity x (logarithm of the time of fixed work, less its mean)
+
+The sensitivity is one for a study. It is learned from the configurations that were launched more than once, by what
+their launches differ among themselves (a regression within groups, with Student's t for the odd launch that something
+else disturbed); until then it is what servers on processors and on GPUs have on average, and doubted accordingly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results import TrialRecord
+from tuner.search.launches import LAUNCH_SPREAD, Contender, Floats
+
+_USUAL, _DOUBT = 0.5, 0.5
+_MIN_MOMENTS = 4  # the mean of fewer says little of a trial
+_FREEDOM, _SWEEPS = 4.0, 8  # degrees of freedom of the errors; reweightings
+
+
+@dataclass(frozen=True)
+class Correction:
+    """For each launch: what to add to its log figure, of which more is better, and the standard deviation of that."""
+
+    shift: Floats
+    error: Floats
+    sensitivity: float
+
+
+def log_work(record: TrialRecord) -> float:
+    """How long fixed work took on the server's cores while the launch was measured, in logs; nan where too little of it
+    was timed.
+    """
+    machine = record.machine
+    if machine is None or not machine.work_ms or machine.work_moments < _MIN_MOMENTS:
+        return math.nan
+    return math.log(machine.work_ms)
+
+
+def at_mean_speed(groups: NDArray[np.int64], work: Floats, figures: Floats, errors: Floats) -> Correction:
+    """A value per launch in each. `groups` names its configuration; figures are nan where only a bound is known, errors
+    are those of the measurement. Launches whose `work` is not known (nan) stay as they are.
+    """
+    known = np.isfinite(work)
+    if known.sum() < 2:
+        return Correction(np.zeros(len(known)), np.zeros(len(known)), _USUAL)
+    deviation = np.where(known, work - work[known].mean(), 0.0)
+    measured = known & np.isfinite(figures)
+    sensitivity, doubt = _sensitivity(groups[measured], deviation[measured], figures[measured], errors[measured])
+    return Correction(sensitivity * deviation, doubt * np.abs(deviation), sensitivity)
+
+
+def contenders_at_mean_speed(contenders: Sequence[Contender]) -> list[Contender]:
+    """The same with figures as they would be at the machine's mean speed, and the errors that this adds."""
+    rows = [(group, launch) for group, one in enumerate(contenders) for launch in one.launches]
+    correction = at_mean_speed(
+        np.array([group for group, _ in rows]),
+        np.array([one.work for _, one in rows]),
+        np.array([math.nan if one.below else one.figure for _, one in rows]),
+        np.array([one.error for _, one in rows]),
+    )
+    corrected = iter(
+        replace(one, figure=one.figure + shift, error=math.hypot(one.error, error))
+        for (_, one), shift, error in zip(rows, correction.shift, correction.error, strict=True)
+    )
+    return [replace(one, launches=tuple(next(corrected) for _ in one.launches)) for one in contenders]
+
+
+def _sensitivity(groups: NDArray[np.int64], deviation: Floats, figures: Floats, errors: Floats) -> tuple[float, float]:
+    """Its posterior mean, never below 0, and standard deviation, from a normal prior."""
+    variance = np.nan_to_num(errors) ** 2 + LAUNCH_SPREAD**2
+    weight, mean, precision = 1 / variance, _USUAL, _DOUBT**-2
+    for _ in range(_SWEEPS):
+        slower, lower = _within(groups, deviation, weight), -_within(groups, figures, weight)
+        precision = _DOUBT**-2 + float(weight @ slower**2)
+        mean = (_USUAL / _DOUBT**2 + float(weight @ (slower * lower))) / precision
+        weight = (_FREEDOM + 1) / (_FREEDOM + (lower - mean * slower) ** 2 / variance) / variance
+    return max(0.0, mean), precision**-0.5
+
+
+def _within(groups: NDArray[np.int64], values: Floats, weight: Floats) -> Floats:
+    """Each value less the weighted mean of its group."""
+    if not len(values):
+        return values
+    place = np.unique(groups, return_inverse=True)[1]
+    return np.asarray(values - (np.bincount(place, weight * values) / np.bincount(place, weight))[place])
