@@ -29,9 +29,9 @@ from tuner.outcome.folder import held, prepare_output, provenance, write_outputs
 from tuner.outcome.summary import summarise
 from tuner.outcome.traffic import read_traffic
 from tuner.search.objective import Objective
-from tuner.search.stopping import MAX_TRIALS
+from tuner.search.stopping import max_trials
 from tuner.spec.reading import LoadedSpec, load_spec
-from tuner.study.budget import UNLIMITED, Limits
+from tuner.study.budget import UNLIMITED, Limits, Spent
 from tuner.study.loop import TuningLoop
 from tuner.study.opening import (
     check_limits,
@@ -362,22 +362,23 @@ def _environment_errors() -> Iterator[None]:
 
 def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable, parallel: int) -> StudyOutline:
     """What is known of the study before its first trial."""
-    finished = store.records()
-    max_trials = MAX_TRIALS if store.plan.budget is None else store.plan.budget
-    expected = estimate_run(loaded, min(max(0, max_trials - len(finished)), fit.count), fit.configurations)
+    finished, limits = store.records(), store.plan.limits
+    most = max_trials(store.plan.budget, limited=bool(limits))
+    expected = estimate_run(loaded, min(max(0, most - len(finished)), fit.count), fit.configurations)
     return StudyOutline(
         service=loaded.spec.service.name,
         objective=str(Objective.of(loaded.spec.objective)),
         slo=", ".join(loaded.slo_texts) or "the table's SLO",
         space=SpaceOutline(len(loaded.space.parameters), str(loaded.space.size)),
-        budget=max_trials,
+        budget=most,
         finished=len(finished),
-        seconds_at_most=min(expected.seconds, store.plan.limits.seconds or expected.seconds) if expected else None,
+        seconds_at_most=min(expected.seconds, limits.seconds or expected.seconds) if expected else None,
         output=folder,
         money=MoneyOutline(loaded.spec.prices.currency, sum(spent_on(record) for record in finished)),
         parallel=parallel,
         study=_identity(store.plan),
         open_ended=store.plan.budget is None,
+        time_left_s=limits.seconds and max(0.0, limits.seconds - Spent.by(finished, parallel).seconds),
     )
 
 

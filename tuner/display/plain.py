@@ -18,11 +18,11 @@ class PlainDisplay:
     def __init__(self, currency: str = "") -> None:
         self._currency = currency
         self._noticed: set[str] = set()
-        self._finished, self._budget = 0, 0
+        self._finished, self._budget, self._open_ended = 0, 0, False
 
     def study_started(self, outline: StudyOutline) -> None:
         """Two lines of what is to come."""
-        self._currency, self._finished = outline.currency, outline.finished
+        self._currency, self._finished, self._open_ended = outline.currency, outline.finished, outline.open_ended
         _say(f"{outline.service}: {outline.objective}, {outline.slo}")
         _say(f"{space_line(outline)}; {ahead(outline)}; results in {outline.output}")
 
@@ -37,7 +37,8 @@ class PlainDisplay:
         """The trial, marked where it is the best so far."""
         mark = "  <- best so far" if best is not None and best.number == record.number else ""
         self._finished += 1
-        done = f"{self._finished:>{len(str(self._budget))}}/{self._budget} done"
+        of = "" if self._open_ended else f"/{self._budget}"  # what nobody asked for is no goal
+        done = f"{self._finished:>{len(str(self._budget))}}{of} done"
         _say(f"{trial_line(record, self._currency)}  [{done}]{mark}")
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:  # noqa: ARG002

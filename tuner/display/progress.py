@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from results import TrialRecord
-from results.text import assigned, duration, money, one_line
+from results.text import assigned, counted, duration, money, one_line
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
 from tuner.display.wording import measured, paid, spent_on
@@ -59,7 +59,18 @@ class Whole:
         trials = max(0, self.outline.budget - self.finished)
         if not self.seconds:
             return self.outline.seconds_at_most
-        return sum(self.seconds) / len(self.seconds) * trials / self.outline.parallel
+        by_trials = self._used_s / len(self.seconds) * trials
+        time_left_s = self.outline.time_left_s
+        return by_trials if time_left_s is None else min(by_trials, max(0.0, time_left_s - self._used_s))
+
+    def done(self) -> float:
+        """How much of the budget is used, from 0 to 1: of the trials or the time, whichever is nearer its end."""
+        by_trials = self.finished / max(1, self.outline.budget)
+        return max(by_trials, self._used_s / self.outline.time_left_s if self.outline.time_left_s else 0.0)
+
+    @property
+    def _used_s(self) -> float:
+        return sum(self.seconds) / self.outline.parallel
 
 
 def running_lines(running: Sequence[Running], width: int) -> list[Text]:
@@ -84,8 +95,9 @@ def study_line(whole: Whole, width: int) -> Text:
     """Trials, time left, money so far, and the best with its interval; in fewer words on a narrow terminal."""
     outline, narrow = whole.outline, width < _WORDS_FROM
     line = Text("  ", no_wrap=True)
-    line.append(bar(whole.finished / max(1, outline.budget), width), style="green")
-    line.append(f" {whole.finished}/{outline.budget}" + ("" if narrow else " trials"), style="bold")
+    line.append(bar(whole.done(), width), style="green")
+    trials = f"{whole.finished}/{outline.budget}" + ("" if narrow else " trials")
+    line.append(" " + (counted(whole.finished, "trial") if outline.open_ended else trials), style="bold")
     left_s = whole.left_s()
     if left_s is not None and whole.finished < outline.budget:
         about = "" if narrow else "about " if whole.seconds and not outline.open_ended else "at most "

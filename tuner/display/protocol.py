@@ -30,7 +30,7 @@ class MoneyOutline:
 class StudyOutline:
     """What is known before the first trial. `seconds_at_most` leaves out the servers' own start; `parallel` trials run
     at once. `study` is the same in every run that goes on with the study, and in no other. `open_ended`: no number of
-    trials was asked for; `budget` is the most.
+    trials was asked for; `budget` is the most. `time_left_s` is what earlier runs left of a budget of time.
     """
 
     service: str
@@ -45,6 +45,7 @@ class StudyOutline:
     parallel: int = 1
     study: str = ""
     open_ended: bool = False
+    time_left_s: float | None = None
 
     @property
     def parameters(self) -> int:

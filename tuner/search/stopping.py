@@ -14,12 +14,30 @@ from results import TrialRecord
 from results.text import money
 from tuner.search.objective import Objective
 
-MIN_TRIALS, MAX_TRIALS = 8, 100
+MIN_TRIALS, _MAX_TRIALS = 8, 100
+_MAX_WITHIN_LIMITS = 300  # of time or money: from there on the search takes more than a second per trial
 WAITING_PER_HOUR = 20.0  # in the currency of the prices: what an hour of waiting for the tuner is worth
 MIN_SHARE = 0.005  # of the best: two measurements of one configuration differ by more
 _ALIKE = 5  # failures with the same reason, and nothing else: the service is at fault, not a configuration
 _HOURS_A_MONTH = 730.0
 _USUAL_TRIAL_S = 60.0
+
+
+def max_trials(budget: int | None, *, limited: bool) -> int:
+    """The most trials of a study: its `budget`, or a bound where it has none. `limited`: time or money ends it."""
+    if budget is not None:
+        return budget
+    return _MAX_WITHIN_LIMITS if limited else _MAX_TRIALS
+
+
+def why_no_more(count: int, *, limited: bool) -> str:
+    """Why a study without a number of trials ends after so many, as a sentence."""
+    if not limited:
+        return f"Stopped after {count} trials, the most that are made where no number was given."
+    return (
+        f"Stopped after {count} trials, the most that are made within a time or a cost alone; a number of trials as "
+        "`budget` beside it allows more."
+    )
 
 
 def why_give_up(records: Sequence[TrialRecord], before: Collection[int] = ()) -> str | None:

@@ -17,7 +17,7 @@ from tuner.search.candidates import SpaceExhausted
 from tuner.search.contenders import find_current, to_beat
 from tuner.search.objective import Objective
 from tuner.search.proposer import Proposer
-from tuner.search.stopping import MAX_TRIALS, why_give_up, why_stop
+from tuner.search.stopping import max_trials, why_give_up, why_no_more, why_stop
 from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
 from tuner.study.final import Final
 from tuner.study.storage.store import StudyStore
@@ -57,19 +57,19 @@ class TuningLoop:
         """Run trials of a study that another process has begun, beside all that share it, until its budget is spent."""
         try:
             with TrialPool(self.setup, self.parallel, self.display) as pool:
-                self._search(pool, MAX_TRIALS if self.budget is None else self.budget)
+                self._search(pool, max_trials(self.budget, limited=bool(self.limits)))
         finally:
             self.store.give_up()
 
-    def _search(self, pool: TrialPool, max_trials: int) -> None:
+    def _search(self, pool: TrialPool, most: int) -> None:
         doubted = exhausted = stopped = False
         earlier = {record.number for record in self.store.records()}
         while True:
             records, others = self.store.records(), self.store.others()
-            wanted = len(records) + pool.running + others < max_trials and not stopped
+            wanted = len(records) + pool.running + others < most and not stopped
             if wanted and pool.has_room and (not exhausted or self.store.waiting()):
                 try:
-                    stopped = self._start_trial(pool, records, max_trials, earlier)
+                    stopped = self._start_trial(pool, records, most, earlier)
                 except SpaceExhausted:
                     exhausted = True
             elif pool.running:
@@ -86,18 +86,16 @@ class TuningLoop:
                 records = self.store.records()
                 self.display.trial_finished(record, self._best(records))
                 doubted = self._say_trust(records, doubted)
-            elif others and len(records) < max_trials:
+            elif others and len(records) < most:
                 time.sleep(_LOOK_S)  # theirs may yet be ours
             else:
                 break
         if exhausted:
             self.display.notice(f"all {len(records)} configurations of the space have been tried")
-        elif self.budget is None and not stopped and len(records) >= max_trials:
-            self._stop(f"Stopped after {len(records)} trials, the most that are made where no number was given.")
+        elif self.budget is None and not stopped and len(records) >= most:
+            self._stop(why_no_more(len(records), limited=bool(self.limits)))
 
-    def _start_trial(
-        self, pool: TrialPool, records: list[TrialRecord], max_trials: int, earlier: Collection[int]
-    ) -> bool:
+    def _start_trial(self, pool: TrialPool, records: list[TrialRecord], most: int, earlier: Collection[int]) -> bool:
         """Ask, and begin. `earlier` are the numbers of an earlier run's trials. True when another trial is not worth
         what it costs. Raises SpaceExhausted.
         """
@@ -107,14 +105,14 @@ class TuningLoop:
             reason = self.store.stopped or self._why_stop(records)
         if reason:
             return self._stop(reason)
-        asked = self.store.ask(max_trials, self._propose)
+        asked = self.store.ask(most, self._propose)
         if asked is not None:
             number, configuration = asked
             if reason := self._why_spent(records, asked):
                 self.store.withdraw(number)
                 return self._stop(reason)
             break_even = partial(self.objective.break_even_qps, best=to_beat(self.objective, records))
-            self.display.trial_started(number, configuration, len(records) + pool.running + 1, max_trials)
+            self.display.trial_started(number, configuration, len(records) + pool.running + 1, most)
             pool.start(TrialRequest(number, configuration, break_even))
         return False
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from results import Estimate, TrialRecord
 from tuner.display.live import LiveDisplay
 from tuner.display.machine import JsonDisplay
+from tuner.display.progress import Whole, study_line
 from tuner.display.protocol import MoneyOutline, SpaceOutline, StudyOutline
 from tuner.display.wording import ahead
 
@@ -129,10 +130,17 @@ def test_the_event_of_a_study_has_the_keys_that_programs_read(capsys: pytest.Cap
         "event": "study", "service": "api", "objective": "minimize cost_per_million_requests", "slo": "p99 <= 300 ms",
         "parameters": 6, "space_size": "408", "budget": 20, "finished": 0, "seconds_at_most": 490.0,
         "output": "tuning/api", "currency": "USD", "spent": 0.0, "parallel": 1, "study": "",
-        "open_ended": False,
+        "open_ended": False, "time_left_s": None,
     }  # fmt: skip
 
 
 def test_without_a_number_of_trials_the_most_is_said_to_be_the_most() -> None:
     assert ahead(outline()) == "20 trials to go, at most 8 min of load"
     assert ahead(outline(budget=100, open_ended=True)) == "up to 100 trials to go, at most 8 min of load"
+
+
+def test_a_budget_of_time_is_shown_by_its_time() -> None:
+    whole = Whole(outline(budget=300, open_ended=True, time_left_s=3600.0), 0, 0.0)
+    whole.add(record(0, state="infeasible"), None, 900.0)
+    assert whole.done() == 0.25
+    assert "1 trial, at most 45 min left" in study_line(whole, 140).plain

@@ -12,7 +12,7 @@ from results import TrialRecord
 from tests.conftest import Tune, recommendation
 from tests.tuner.test_replay_run import write_table
 from tuner import UsageError, load_spec, load_study, tune
-from tuner.search.stopping import why_give_up
+from tuner.search.stopping import max_trials, why_give_up, why_no_more
 from tuner.study.budget import Limits, Spent, why_not
 from tuner.study.plan import StudyPlan
 from tuner.study.storage.begin import create_study, join_study
@@ -45,6 +45,23 @@ def test_a_budget_of_time_is_used_by_trials_at_once_and_leaves_the_final_its_par
     folder = tmp_path / "tuning" / "recorded"
     assert len(pd.read_csv(folder / "trials.csv")) >= 7  # of 30 s each, four at once, in 86 s
     assert recommendation(folder)["confirmed"]
+
+
+def test_a_budget_of_time_or_money_makes_more_trials_than_none_and_says_its_bound(
+    tmp_path: Path, tune_in_process: Tune
+) -> None:
+    write_table(tmp_path)
+    text = (tmp_path / "spec.yaml").read_text(encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(
+        text.replace("[1, 2, 3, 4, 5]", "[1]").replace("[1, 2, 4, 8]", "[1]"), encoding="utf-8"
+    )
+    done = tune_in_process("spec.yaml", "--budget", "20m", "--output", "new")
+    assert done.returncode == 0, done.stderr
+    assert "up to 300 trials to go" in done.stderr
+    assert "[  1 done]" in done.stderr
+    assert max_trials(None, limited=False) == 100
+    assert max_trials(2000, limited=True) == 2000
+    assert "`budget` beside it allows more" in why_no_more(300, limited=True)
 
 
 def test_a_time_of_which_the_search_gets_too_little_for_a_trial_is_refused(
