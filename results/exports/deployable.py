@@ -51,7 +51,7 @@ class Listening:
 class Needs:
     """What a replica asks for. `requests` are Kubernetes' requests and limits, GPU resources included; `gpus` is how
     many GPUs, or slices of one (None: one, where a type is said). `claim` is the spec of the ResourceClaimTemplate by
-    which it gets them, where it claims them.
+    which it gets them, where it claims them. A node must have one of the labels that `node_labels` has for a key.
     """
 
     requests: Mapping[str, str]
@@ -63,6 +63,7 @@ class Needs:
     shm_bytes: int | None
     gpus: int | None = None
     claim: Mapping[str, Any] | None = None
+    node_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

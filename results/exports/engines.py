@@ -60,7 +60,8 @@ def llm_inference_service(one: Deployable) -> dict[str, str]:
     server["env"] = [*env_entries(one), *arguments]
     named = options.get("served-model-name", model)
     served = str(named[0] if isinstance(named, list) else named)
-    rest = {key: value for key, value in pod(one).items() if key in ("nodeSelector", "tolerations", "resourceClaims")}
+    placed = ("nodeSelector", "affinity", "tolerations", "resourceClaims")
+    rest = {key: value for key, value in pod(one).items() if key in placed}
     tensor = given.get("tensor-parallel-size")
     document = {
         "apiVersion": "serving.kserve.io/v1alpha2",

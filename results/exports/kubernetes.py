@@ -270,6 +270,11 @@ def _placement(one: Deployable) -> Document:
     found: Document = {}
     if one.needs.node_selector:
         found["nodeSelector"] = dict(one.needs.node_selector)
+    if one.needs.node_labels:  # a selector has room for one value
+        labels = one.needs.node_labels.items()
+        wanted = [{"key": key, "operator": "In", "values": list(values)} for key, values in labels]
+        terms = {"nodeSelectorTerms": [{"matchExpressions": wanted}]}
+        found["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
     if one.needs.claim is not None:
         found["resourceClaims"] = [{"name": _CLAIM, "resourceClaimTemplateName": _claim_name(one)}]
     if one.needs.tolerations:

@@ -35,6 +35,7 @@ def plain_json(one: Deployable) -> dict[str, str]:
         },
         "placement": {
             "node_selector": dict(one.needs.node_selector),
+            "node_labels": {key: list(values) for key, values in one.needs.node_labels.items()},
             "tolerations": [dict(t) for t in one.needs.tolerations],
         },
         "scaling": {

@@ -38,7 +38,8 @@ def kserve(one: Deployable) -> dict[str, str]:
         "spec": {"predictor": predictor},
     }
     head = f"{header(one)}\nrps is a metric of KServe's serverless mode (Knative)."
-    needed = [f"kubernetes.podspec-{key.lower()}" for key in ("nodeSelector", "tolerations") if key in predictor]
+    placed = ("nodeSelector", "affinity", "tolerations")
+    needed = [f"kubernetes.podspec-{key.lower()}" for key in placed if key in predictor]
     head += f"\nKnative's config-features has to enable {' and '.join(needed)}." if needed else ""
     return {f"{one.name}.yaml": to_yaml([*claims(one), document], head)}
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from results import Estimate, LanguageRecord, StageRecord, StudySummary, TrialRecord
 from results.exports import Deployable
 from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs, kubernetes_name
 from results.series import latency_curve
-from runners import Placement
+from runners import Placement, Resources
 from search_spaces import Configuration
 from search_spaces.reading import shown
 from tuner.errors import UsageError
 from tuner.launch.adapter import image_of, mounted_model
 from tuner.launch.render import ready_path, ready_timeout_s, rendered_texts, resources, roles
 from tuner.spec.reading import LoadedSpec, load_spec
+
+if TYPE_CHECKING:
+    from runners.kubernetes.options import KubernetesOptions
 
 _UNSEEN = StageRecord(name="")
 _PORT, _FILES = 8000, "/etc/tune"
@@ -123,6 +126,13 @@ def _model_note(loaded: LoadedSpec) -> str:
     return "".join(f"the model {source.name} has to be at {target}" for target, source in mounted_model(loaded).items())
 
 
+def _gpu_labels(asked: Resources, options: KubernetesOptions) -> tuple[str, ...]:
+    """A node with its GPU has one of them, as where it was measured; none where the GPU is claimed."""
+    if asked.gpu_type is None or options.gpus.slices.claimed:
+        return ()
+    return tuple(one.replace(" ", "-") for one in options.gpus.label_values(asked.gpu_type))
+
+
 def _deployable(
     loaded: LoadedSpec, configuration: Configuration, measured: _AtCapacity, qps: float | None, *,
     called_port: int | None = _SERVICE_PORT,
@@ -143,19 +153,16 @@ def _deployable(
     placement = Placement("0.0.0.0", port, _FILES)  # noqa: S104 (in a container)
     called = {name: f"http://{kubernetes_name(name)}:{called_port or port}" for name in loaded.calls}
     texts = rendered_texts(loaded, configuration, placement, called)
-    selector = dict(options.node_selector)
     notes = [texts.note, _model_note(loaded)]
     if asked.shares_compute and not options.gpus.slices.grants_compute:
         notes.append(f"it had {asked.compute_percent}% of its GPU's compute, which nothing here asks for")
         asked = replace(asked, gpu_compute=None)
-    if asked.gpu_type is not None and not options.gpus.slices.claimed:
-        label = options.gpus.label_values(asked.gpu_type)[0].replace(" ", "-")
-        selector[options.gpus.type_label] = label
-        if not in_cluster and asked.gpu_type not in options.gpus.types:
-            notes.append(
-                f"{options.gpus.type_label}: {label} stands for the label of your nodes with that GPU, such as "
-                "NVIDIA-A100-SXM4-40GB; runner.kubernetes.gpu.types says it for good"
-            )
+    label, labels = options.gpus.type_label, _gpu_labels(asked, options)
+    if labels and not in_cluster and asked.gpu_type not in options.gpus.types:
+        notes.append(
+            f"{label}: {labels[0]} stands for the label of your nodes with that GPU, such as "
+            "NVIDIA-A100-SXM4-40GB; runner.kubernetes.gpu.types says it for good"
+        )
     return Deployable(
         service=spec.service.name,
         configuration=configuration,
@@ -166,8 +173,10 @@ def _deployable(
         listens=Listening(port, spec.request.tls is not None, ready_path(loaded), ready_timeout_s(loaded)),
         needs=Needs(
             requests=resource_section(asked, options).get("requests", {}), cpu_cores=asked.cpu_cores,
-            memory_bytes=asked.memory_bytes, gpu_type=asked.gpu_type, gpus=asked.gpu_count, node_selector=selector,
+            memory_bytes=asked.memory_bytes, gpu_type=asked.gpu_type, gpus=asked.gpu_count,
+            node_selector={**options.node_selector, **({label: labels[0]} if len(labels) == 1 else {})},
             tolerations=options.tolerations, shm_bytes=options.shm_bytes, claim=options.gpus.claim(asked),
+            node_labels={label: labels} if len(labels) > 1 else {},
         ),
         measured=MeasuredReplica(
             capacity=measured.capacity, knee_qps=measured.knee_qps, p50_ms=measured.p50_ms,

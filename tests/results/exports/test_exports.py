@@ -250,6 +250,32 @@ def test_keda_takes_over_the_autoscaler_that_the_deployment_was_exported_with() 
     assert taken == scaler["metadata"]["name"]
 
 
+@pytest.mark.parametrize("name", ["kubernetes", "kserve"])
+def test_a_gpu_of_several_labels_may_have_any_of_them(name: str) -> None:
+    labels = {"nvidia.com/gpu.product": ("NVIDIA-A100-SXM4-40GB", "NVIDIA-A100-PCIE-40GB")}
+    text = FORMATS[name](example(node_selector={}, node_labels=labels))["mini-lm-v2.yaml"]
+    [found] = [one for document in documents(text) for one in _affinities(document)]
+    assert found == {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": key, "operator": "In", "values": list(values)}]}
+                    for key, values in labels.items()
+                ]
+            }
+        }
+    }
+    assert "nodeSelector:" not in text
+    assert name != "kserve" or "enable kubernetes.podspec-affinity" in text
+
+
+def _affinities(part: Any) -> list[Any]:
+    """Every `affinity` within."""
+    inner = list(part.values()) if isinstance(part, dict) else part if isinstance(part, list) else []
+    own = [part["affinity"]] if isinstance(part, dict) and "affinity" in part else []
+    return own + [found for one in inner for found in _affinities(one)]
+
+
 def test_knative_is_given_the_name_of_a_port_that_it_knows_and_no_probe_that_ends_a_server_that_loads() -> None:
     text = FORMATS["kserve"](example())["mini-lm-v2.yaml"]
     [server] = documents(text)[0]["spec"]["predictor"]["containers"]
