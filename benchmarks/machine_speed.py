@@ -17,16 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.demo_truth import Knobs, measure
+from results.machine import TimedWork
 from tuner import load_study
-from tuner.search.machine_speed import at_mean_speed, log_work
+from tuner.search.machine_speed import at_mean_speed
 
 CONFIGURATIONS: tuple[Knobs, ...] = ((2, 2, 1, 1, 0), (1, 1, 1, 4, 5))  # see `KNOBS`
 SECONDS = 20.0  # of load, as a trial of the example
 
 
-def launched(folder: Path, launches: int) -> list[tuple[int, float, float, float]]:
-    """Of every launch: which configuration, the logarithms of its capacity and of the time of fixed work, and the
-    standard deviation of its measurement. One that found no capacity is left out.
+def launched(folder: Path, launches: int) -> list[tuple[int, float, float, float, float]]:
+    """Of every launch: which configuration, the logarithm of its capacity and the standard deviation of that
+    measurement, and the same of fixed work. One that found no capacity is left out.
     """
     found = []
     for launch in range(launches):
@@ -35,11 +36,14 @@ def launched(folder: Path, launches: int) -> list[tuple[int, float, float, float
             if not (output / "study.db").exists():
                 measure(folder, chosen, launch, SECONDS)
             (record,) = load_study(output).summary.records
-            capacity, work = record.capacity_qps, log_work(record)
-            print(f"{chosen} launch {launch}: {capacity}, fixed work {math.exp(work):.3g} ms", flush=True)
+            capacity, work = record.capacity_qps, TimedWork.of(record)
+            print(
+                f"{chosen} launch {launch}: {capacity}, fixed work {math.exp(work.log):.3g} ms +- {work.error:.1%}",
+                flush=True,
+            )
             if capacity is not None and capacity.low > 0:
                 error = math.log(capacity.high / capacity.low) / (2 * 1.96)
-                found.append((group, math.log(capacity.value), work, error))
+                found.append((group, math.log(capacity.value), error, *work))
     return found
 
 
@@ -51,17 +55,21 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tune-machine-speed-") as temporary:
         found = launched(asked.keep or Path(temporary), asked.launches)
-    groups, figures, work, errors = (np.array(one) for one in zip(*found, strict=True))
+    groups, figures, errors, work, work_errors = (np.array(one) for one in zip(*found, strict=True))
     corrected = figures.copy()
     print("| configuration | launches | apart | at the mean speed | sensitivity, of the other's launches |")
     print("| --- | --- | --- | --- | --- |")
     for group, chosen in enumerate(CONFIGURATIONS):
         mine = groups == group
-        correction = at_mean_speed(groups, work, np.where(mine, np.nan, figures), errors)
+        correction = at_mean_speed(groups, work, work_errors, np.where(mine, np.nan, figures), errors)
         corrected[mine] += correction.shift[mine]
         apart = [float(one[mine].std(ddof=1)) for one in (figures, corrected)]
-        print(f"| {chosen} | {mine.sum()} | {apart[0]:.1%} | {apart[1]:.1%} | {correction.sensitivity:.2f} |")
-    print(f"Fixed work differed by {np.std(work[np.isfinite(work)]):.1%} from launch to launch (standard deviation).")
+        felt = math.nan if correction.effect is None else correction.effect.sensitivity
+        print(f"| {chosen} | {mine.sum()} | {apart[0]:.1%} | {apart[1]:.1%} | {felt:.2f} |")
+    print(
+        f"Fixed work differed by {np.nanstd(work):.1%} from launch to launch (standard deviation), of which its error "
+        f"explains {math.sqrt(np.nanmean(work_errors**2)):.1%}."
+    )
 
 
 if __name__ == "__main__":

@@ -77,7 +77,9 @@ def run(case: Case, seed: int) -> tuple[Said, ...]:
             error = random.normal(0, math.hypot(case.launch, case.measurement))
             work = random.normal(0, TIMING) - machine
             figure_shown = float(figure + case.felt * machine + halved + error)
-            shown[number].append(LaunchFigure(figure_shown, case.measurement, round=place or None, work=work))
+            shown[number].append(
+                LaunchFigure(figure_shown, case.measurement, round=place or None, work=work, work_error=TIMING)
+            )
     untimed = [[replace(one, work=math.nan) for one in launches] for launches in shown]
     untold = [[replace(one, round=None) for one in launches] for launches in untimed]
     return tuple(said(launches, case.gap) for launches in (untold, untimed, shown))
@@ -86,7 +88,7 @@ def run(case: Case, seed: int) -> tuple[Said, ...]:
 def said(shown: Sequence[Sequence[LaunchFigure]], gap: float) -> Said:
     """Of the second configuration beside the first, by the launches of each."""
     contenders = [Contender(number, tuple(launches)) for number, launches in enumerate(shown)]
-    beliefs = believe(contenders_at_mean_speed(contenders), lambda figures: -figures)
+    beliefs = believe(contenders_at_mean_speed(contenders)[0], lambda figures: -figures)
     saving = beliefs.saving(1, 0)
     low, high = -math.log1p(-saving.low), -math.log1p(-saving.high)
     return Said(

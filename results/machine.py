@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from results.records import TrialRecord
+from results.trial_parts import MachineEffect
+
+
+class TimedWork(NamedTuple):
+    """The logarithm of the time that fixed work took while a launch was measured, and its standard error."""
+
+    log: float
+    error: float
+
+    @classmethod
+    def of(cls, record: TrialRecord) -> TimedWork:
+        """Not numbers where it was not timed, or not well enough to tell its error."""
+        machine = record.machine
+        if machine is None or not machine.work_ms or machine.work_error is None:
+            return NOT_TIMED
+        return cls(math.log(machine.work_ms), machine.work_error)
+
+
+NOT_TIMED = TimedWork(math.nan, math.nan)
+
+
+def capacity_at_speed(record: TrialRecord, effect: MachineEffect | None) -> float | None:
+    """Its capacity as it would be at the speed that `effect` is said for; as measured where neither is known."""
+    if record.capacity_qps is None:
+        return None
+    work = TimedWork.of(record).log
+    if effect is None or math.isnan(work):
+        return record.capacity_qps.value
+    return record.capacity_qps.value * math.exp(effect.sensitivity * (work - math.log(effect.work_ms)))
 
 
 def machine_speeds(records: Sequence[TrialRecord]) -> list[float | None]:

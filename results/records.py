@@ -18,6 +18,7 @@ from results.trial_parts import (
     Identity,
     LanguageRecord,
     Latencies,
+    MachineEffect,
     Observations,
     ParameterValue,
     Rates,
@@ -162,6 +163,7 @@ class Recommendation(Record):
     more than 2%. Against today's configuration, where the spec names another: `probability_cheaper` is that it is
     better by the objective, `saving` the share by which it is, with the interval of the difference (negative: worse).
     `untried_improvement` is the share by which the best configuration that was not tried is expected to be better.
+    `machine` says for which speed of the machine the capacities are, where that was timed.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -191,6 +193,7 @@ class Recommendation(Record):
     probability_cheaper: float | None = None
     saving: Estimate | None = None
     untried_improvement: float | None = None
+    machine: MachineEffect | None = None
     alternatives: tuple[Choice, ...] = ()
     reasons: tuple[str, ...] = ()
 

@@ -154,8 +154,21 @@ class MachineRecord(Record):
     work_ms: float | None = Field(
         default=None, description="fixed integer work on the server's cores, mean over pauses of the load"
     )
-    work_moments: int = Field(default=0, description="pauses in which it was timed while the server was idle")
+    work_error: float | None = Field(
+        default=None, description="standard error of that, as a share; None: too few pauses, or a server busy in them"
+    )
     copy_ms: float | None = Field(default=None, description="a copy of 16 MiB, before the load")
+
+
+class MachineEffect(Record):
+    """What the machine's own speed did to a study's capacities. They are given for the speed at which fixed work took
+    `work_ms`; where it took a share more, so small that its logarithm is x, a server's capacity was lower by
+    `sensitivity` x, in logs. `doubt` is the standard deviation of what is known of the sensitivity.
+    """
+
+    work_ms: float
+    sensitivity: float
+    doubt: float
 
 
 class Identity(Record):

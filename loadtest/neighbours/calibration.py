@@ -6,16 +6,19 @@ minute, and every server on it with it. One moment says little of a load test; t
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 
 from loadtest.neighbours.documents import MachineSpeed
 
-_ADDITIONS, _TIMES = 60_000, 2  # each takes 2 to 5 ms
+_ADDITIONS = 60_000  # 2 to 5 ms
+_TIMES, _APART_S = 3, 0.02  # a moment: on a machine whose speed changes within tenths of a second
+_MIN_MOMENTS = 4  # fewer do not tell how far they are apart
 _COPIES, _COPY_BYTES = 20, 16 * 2**20  # of which a cache of 300 MiB needs twelve, after a server that filled it
-_MAX_CORES = 4  # 40 ms a moment in all
+_MAX_CORES = 4  # 100 ms a moment in all
 _IDLE = 0.2  # cores, at most, that a server with nothing to do uses
 
 
@@ -39,8 +42,13 @@ class MachineClock:
             return None
 
     def look(self) -> None:
-        """Take some ten milliseconds for each core, while the server has nothing to do."""
-        self._work_s.append(fmean(_on(core, _work_s) for core in self._cores))
+        """Take a tenth of a second at most, while the server has nothing to do."""
+        took_s = []
+        for times in range(_TIMES):
+            if times:
+                time.sleep(_APART_S)
+            took_s += [_on(core, _work_s) for core in self._cores]
+        self._work_s.append(fmean(took_s))
 
     def beside(self, server_s: float, took_s: float) -> None:
         """What CPU time the server used during a look that took so long, after all."""
@@ -49,10 +57,14 @@ class MachineClock:
 
     @property
     def speed(self) -> MachineSpeed:
-        """Of all moments together; none counts where the server kept itself busy, since then it slowed the work."""
+        """Of all moments together. It has no error where they are too few, or where the server kept itself busy: then
+        it slowed the work down.
+        """
         busy = self._server_s > _IDLE * self._looked_s
-        moments = 0 if busy else len(self._work_s)
-        return MachineSpeed(work_ms=fmean(self._work_s) * 1e3, copy_ms=self._copy_s * 1e3, moments=moments)
+        error = None
+        if not busy and len(self._work_s) >= _MIN_MOMENTS:
+            error = stdev(map(math.log, self._work_s)) / math.sqrt(len(self._work_s))
+        return MachineSpeed(work_ms=fmean(self._work_s) * 1e3, work_error=error, copy_ms=self._copy_s * 1e3)
 
 
 def _on(core: int, measure: Callable[[], float]) -> float:
@@ -68,10 +80,9 @@ def _on(core: int, measure: Callable[[], float]) -> float:
 def _work_s() -> float:
     """CPU time of one loop, so that whoever else has the core for a while does not count."""
     begun, total = time.thread_time(), 0
-    for _ in range(_TIMES):
-        for number in range(_ADDITIONS):
-            total += number & 7
-    return (time.thread_time() - begun) / _TIMES
+    for number in range(_ADDITIONS):
+        total += number & 7
+    return time.thread_time() - begun
 
 
 class Copy:

@@ -93,11 +93,12 @@ class MachineSpeed(_Document):
     """
 
     work_ms: float = Field(
-        description="CPU time of a fixed loop of integer arithmetic, mean over the server's cores and over `moments`"
+        description="CPU time of a fixed loop of integer arithmetic, mean over its cores and pauses of the load"
+    )
+    work_error: float | None = Field(
+        default=None,
+        description="standard error of that, as a share; None: too few pauses, or the server was busy in them",
     )
     copy_ms: float = Field(
         description="time to copy 16 MiB before the load, which neighbours that fill the memory's bandwidth prolong"
-    )
-    moments: int = Field(
-        default=0, description="pauses of the load in which it was timed; 0: the server was busy in them"
     )

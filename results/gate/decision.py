@@ -7,17 +7,21 @@ baseline has the variance floor x (1 + 1/n), so that its ratio to that follows S
 measurement from the second on; the false-alarm rate is shared equally by all looks and metrics (Bonferroni), which is
 valid however much they depend on each other. A look also ends the test when a change of the size that matters is as
 improbable. Where the last look cannot rule such a change out (with 95%), the gate is inconclusive: it has not passed.
+
+Where the machine's speed was timed, then and now, capacities are compared as they would be at the baseline's: a machine
+that is slower today is no regression of the service. What is not known of that effect is one more error.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from results.machine import NOT_TIMED, TimedWork
 from results.records import Recommendation, TrialRecord
-from results.trial_parts import Estimate
+from results.trial_parts import Estimate, MachineEffect
 
 Outcome = Literal["passed", "regressed", "undecided", "inconclusive"]
 
@@ -57,7 +61,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What the gate says after so many measurements; `currency` is that of all money, a code or a sign."""
+    """What the gate says after so many measurements; `currency` is that of all money, a code or a sign. `machine_speed`
+    is the machine's, over what it was for the baseline, and `machine_doubt` the standard deviation of what that did to
+    the capacity, in logs; None where it was not timed.
+    """
 
     outcome: Outcome
     findings: tuple[Comparison, ...]
@@ -66,6 +73,8 @@ class GateDecision:
     goodput: tuple[Goodput, ...] = ()
     energy: tuple[float, ...] = ()
     currency: str = "$"
+    machine_speed: float | None = None
+    machine_doubt: float | None = None
 
 
 class Goodput(NamedTuple):
@@ -78,7 +87,8 @@ class Goodput(NamedTuple):
 @dataclass(frozen=True)
 class GateMeasurement:
     """What one measurement of the configuration gave; `cost_per_hour` is the price of one container. `goodput` is None
-    where the SLO asks for none.
+    where the SLO asks for none. `work` is the time that fixed work took meanwhile, and `machine`, of a recommendation,
+    what that does to the capacity.
     """
 
     capacity: Estimate
@@ -86,6 +96,8 @@ class GateMeasurement:
     cost_per_hour: float | None
     goodput: Goodput | None = None
     energy_wh: float | None = None
+    work: TimedWork = NOT_TIMED
+    machine: MachineEffect | None = None
 
     @classmethod
     def of(cls, one: TrialRecord | Recommendation) -> GateMeasurement | None:
@@ -97,7 +109,18 @@ class GateMeasurement:
         tokens = one.language
         good = None if tokens is None or tokens.good is None else Goodput(tokens.good, tokens.good_of)
         energy_wh = None if tokens is None else tokens.energy_per_million_output_tokens
-        return cls(one.capacity_qps, None if one.services else one.latency.p99_ms, one.cost_per_hour, good, energy_wh)
+        p99 = None if one.services else one.latency.p99_ms
+        measured = cls(one.capacity_qps, p99, one.cost_per_hour, good, energy_wh)
+        if isinstance(one, TrialRecord):
+            return replace(measured, work=TimedWork.of(one))
+        if one.machine is None:
+            return measured
+        return replace(measured, work=TimedWork(math.log(one.machine.work_ms), 0.0), machine=one.machine)
+
+    def at_speed(self, factor: float) -> GateMeasurement:
+        """With the capacity that it would have had on a machine on which that is so many times as high."""
+        low, high = factor * self.capacity.low, factor * self.capacity.high
+        return replace(self, capacity=Estimate(value=factor * self.capacity.value, low=low, high=high))
 
 
 def decide_gate(
@@ -107,6 +130,10 @@ def decide_gate(
     """The decision after these measurements. `last`: no further one follows. `pairs` are capacities of one
     configuration, measured twice, that tell of the noise floor as well.
     """
+    lag, doubt = _lag(baseline, measured), 0.0
+    if lag is not None and (effect := baseline.machine) is not None:
+        measured = [one.at_speed(math.exp(effect.sensitivity * lag.log)) for one in measured]
+        doubt = math.hypot(effect.doubt * lag.log, effect.sensitivity * lag.error)
     capacities = [one.capacity for one in measured]
     exact = all(one.low == one.high for one in (baseline.capacity, *capacities))
     floor = 0.0 if exact else _floor([one.value for one in capacities], _own(baseline.capacity, *capacities), pairs)
@@ -114,8 +141,9 @@ def decide_gate(
     alpha = setting.false_alarms / setting.looks
     # The baseline's interval may rest on several launches, and so tell more than two or three that happen to agree.
     test = _Test(
-        alpha * (1 - _P99_SHARE), floor, weight, len(measured), setting.detect, _own(baseline.capacity), last=last
-    )
+        alpha * (1 - _P99_SHARE), floor, weight, len(measured), setting.detect, _own(baseline.capacity), last=last,
+        machine_doubt=doubt,
+    )  # fmt: skip
     findings = [test.of("capacity_qps", baseline.capacity.value, _mean([one.value for one in capacities]), worse=-1)]
     costs = [one.cost_per_hour / one.capacity.value for one in measured if one.cost_per_hour]
     if baseline.cost_per_hour and len(costs) == len(measured):
@@ -132,7 +160,22 @@ def decide_gate(
     # What each capacity was measured within: not compared, since a rate is held up to where the share just suffices.
     good = tuple(one.goodput for one in (baseline, *measured) if one.goodput is not None)
     energy = tuple(one.energy_wh for one in (baseline, *measured) if one.energy_wh is not None)
-    return GateDecision(_together(findings), tuple(findings), len(measured), goodput=good, energy=energy)
+    return GateDecision(
+        _together(findings), tuple(findings), len(measured), goodput=good, energy=energy,
+        machine_speed=None if lag is None else math.exp(-lag.log), machine_doubt=None if lag is None else doubt,
+    )  # fmt: skip
+
+
+def _lag(baseline: GateMeasurement, measured: Sequence[GateMeasurement]) -> TimedWork | None:
+    """By how much more time fixed work takes than for the baseline, in logs, as far as that is more than its error.
+
+    None where it was not timed.
+    """
+    raw = _mean([one.work.log for one in measured]) - baseline.work.log
+    error = math.sqrt(_mean([one.work.error**2 for one in measured]) / len(measured))
+    if baseline.machine is None or math.isnan(raw):
+        return None
+    return TimedWork(raw * max(0.0, 1 - (error / raw) ** 2) if raw else 0.0, error)
 
 
 def judged(
@@ -160,6 +203,7 @@ class _Test:
     baseline_error: float
     last: bool
     reference_floor: float | None = None  # the noise of the baseline besides its error; None: that of one measurement
+    machine_doubt: float = 0.0  # of what the machine's speed did, in logs
 
     def of(
         self, metric: Literal["capacity_qps", "p99_ms", "cost_per_million_requests"], before: float, after: float, *,
@@ -170,7 +214,7 @@ class _Test:
 
         change = math.log(after / before)
         reference = self.floor if self.reference_floor is None else self.reference_floor
-        error = math.hypot(max(reference, self.baseline_error), self.floor / math.sqrt(self.count))
+        error = math.hypot(max(reference, self.baseline_error), self.floor / math.sqrt(self.count), self.machine_doubt)
         bound = float(t.ppf(1 - self.alpha, self.weight)) * error
         matters = math.log1p(self.detect) if worse > 0 else -math.log1p(-self.detect)
         outcome: Outcome = "undecided"

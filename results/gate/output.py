@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _HEADS = {
     "inconclusive": "inconclusive: the noise hides a change of the size that matters",
 }  # fmt: skip
 
+_SAME_SPEED = 0.03  # in logs: less is not worth a word
+
 
 def write_gate(folder: Path, service: str, decision: GateDecision, setting: Setting) -> None:
     """`gate.json`, `gate.md`, `junit.xml`. Raises OSError when they cannot be written."""
@@ -37,8 +40,20 @@ def gate_text(service: str, decision: GateDecision) -> str:
     lines += [f"  {_line(one, decision.currency)}" for one in decision.findings]
     lines += [f"  {_good(decision)}"] if decision.goodput else []
     lines += [f"  {_energy(decision)}"] if decision.energy else []
+    lines += [f"  {_machine(decision)}"] if _machine(decision) else []
     reason = decision.reason or _surer(decision)
     return "\n".join([*lines, *([f"  {visible(reason)}"] if reason else [])])
+
+
+def _machine(decision: GateDecision) -> str:
+    """What the machine's own speed did; empty where it was the baseline's, or not timed."""
+    speed, doubt = decision.machine_speed, decision.machine_doubt
+    if speed is None or doubt is None or abs(math.log(speed)) < _SAME_SPEED:
+        return ""
+    return (
+        f"The machine ran at {speed:.0%} of the speed that it had for the baseline. Capacity and cost are compared as "
+        f"they would be at that speed, give or take {doubt:.1%}."
+    )
 
 
 def _surer(decision: GateDecision) -> str:
@@ -60,6 +75,8 @@ def gate_document(service: str, decision: GateDecision, setting: Setting) -> dic
         "measurements": decision.measurements,
         "false_alarm_rate": setting.false_alarms,
         "detects": setting.detect,
+        "machine_speed": decision.machine_speed,
+        "machine_doubt": decision.machine_doubt,
         "goodput": [{"share": one.share, "of": one.of} for one in decision.goodput],
         "energy_per_million_output_tokens": list(decision.energy),
         "metrics": [
@@ -91,6 +108,8 @@ def gate_markdown(service: str, decision: GateDecision, setting: Setting) -> str
             f"{floor:.1%} (the noise floor). Where nothing has changed, at most {setting.false_alarms:.0%} of such "
             "gates fail.",
         ]
+    if machine := _machine(decision):
+        lines += ["", machine]
     if decision.goodput:
         lines += ["", f"{_good(decision)}."]
     if decision.energy:

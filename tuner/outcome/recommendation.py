@@ -69,6 +69,7 @@ def recommend(
         probability_cheaper=decision.probability_better,
         saving=decision.saving,
         untried_improvement=outlook.untried_improvement,
+        machine=beliefs.machine,
         alternatives=tuple(_choice(one, records, confirmations) for one in front if one.number != best.number),
         reasons=(*reasons(grounds), *([stopped] if stopped else [])),
         **{name: getattr(chosen, name) for name in Choice.model_fields},

@@ -23,7 +23,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from results import Estimate
+from results import Estimate, MachineEffect
 from tuner.search.launches import (
     DISTURBED,
     LAUNCH_SPREAD,
@@ -56,7 +56,8 @@ class Beliefs:
 
     `losses` are logarithms of the first metric of which lower is better; infinite where a configuration cannot be good.
     `launch_spread` is the standard deviation between launches of one configuration, in logs (0: all is exact).
-    `launches` counts those that were measured.
+    `launches` counts those that were measured. `machine` is what the machine's speed did to figures, which are those at
+    its mean; None where it was not timed.
     """
 
     numbers: tuple[int, ...]
@@ -64,6 +65,7 @@ class Beliefs:
     losses: Floats
     launch_spread: float
     launches: tuple[int, ...]
+    machine: MachineEffect | None = None
 
     @cached_property
     def _rows(self) -> Mapping[int, int]:

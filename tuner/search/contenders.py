@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from results import Estimate, TrialRecord
+from results.machine import TimedWork
 from tuner.search.beliefs import Beliefs, believe
 from tuner.search.launches import LAUNCH_SPREAD, Contender, Expectation, Floats, LaunchFigure
-from tuner.search.machine_speed import contenders_at_mean_speed, log_work
+from tuner.search.machine_speed import contenders_at_mean_speed
 from tuner.search.objective import Objective, cost_per_million_requests, undecided
 from tuner.spec.reading import LoadedSpec
 
@@ -68,7 +70,8 @@ def believed(
             return -figures
         return objective.losses_at(figures, np.array(p99s)[:, None], log_price)[0]
 
-    return believe(contenders_at_mean_speed(found), losses)
+    at_mean, effect = contenders_at_mean_speed(found)
+    return replace(believe(at_mean, losses), machine=effect)
 
 
 def pooled_record(
@@ -126,20 +129,20 @@ def _surely(record: TrialRecord) -> TrialRecord:
 
 
 def _shown(record: TrialRecord, objective: Objective, *, by_latency: bool) -> LaunchFigure | None:
-    shared, work = record.timing.final_round, log_work(record)
+    shared, work = record.timing.final_round, TimedWork.of(record)
     if record.state == "pruned":
         # What it answers at full load, whatever the latency, is more than it holds within the SLO.
         bound = min((one for one in (record.capacity_bound_qps, record.saturated_qps) if one), default=None)
         if by_latency or not bound:
             return None
-        return LaunchFigure(math.log(bound), 0.0, below=True, round=shared, work=work)
+        return LaunchFigure(math.log(bound), 0.0, True, shared, *work)
     if objective.values(record) is None:
         return None
     estimate = record.latency.p99_ms if by_latency else objective.modelled(record).capacity_qps
     if estimate is None or estimate.value <= 0:
         return None
     sign = -1.0 if by_latency else 1.0
-    return LaunchFigure(sign * math.log(estimate.value), _error(estimate), round=shared, work=work)
+    return LaunchFigure(sign * math.log(estimate.value), _error(estimate), False, shared, *work)
 
 
 def _error(estimate: Estimate) -> float:

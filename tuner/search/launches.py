@@ -26,7 +26,7 @@ def log_prior(usual: float, doubt: float) -> Floats:
 class LaunchFigure:
     """What one launch showed: the figure and the standard deviation of its measurement. `below`: it is a bound that the
     figure stayed under. `round`: in which round of the final it was; None: in none. `work`: the logarithm of the time
-    that fixed work took meanwhile; nan where it is not known.
+    that fixed work took meanwhile, and its standard error; nan where that is not known.
     """
 
     figure: float
@@ -34,6 +34,7 @@ class LaunchFigure:
     below: bool = False
     round: int | None = None
     work: float = math.nan
+    work_error: float = math.nan
 
 
 @dataclass(frozen=True)

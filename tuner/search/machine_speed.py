@@ -8,6 +8,10 @@ where the processor is its limit, by nothing where it waits for a GPU. The logar
 The sensitivity is one for a study. It is learned from the configurations that were launched more than once, by what
 their launches differ among themselves (a regression within groups, with Student's t for the odd launch that something
 else disturbed); until then it is what servers on processors and on GPUs have on average, and doubted accordingly.
+
+The time of fixed work has an error of its own, and where launches differ by no more than that nothing is taken out: of
+each deviation only the share of the variance that the error does not explain counts (the reliability ratio: Fuller,
+Measurement Error Models, section 1.1).
 """
 
 from __future__ import annotations
@@ -19,52 +23,52 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from results import TrialRecord
+from results import MachineEffect
 from tuner.search.launches import LAUNCH_SPREAD, Contender, Floats
 
 _USUAL, _DOUBT = 0.5, 0.5
-_MIN_MOMENTS = 4  # the mean of fewer says little of a trial
 _FREEDOM, _SWEEPS = 4.0, 8  # degrees of freedom of the errors; reweightings
 
 
 @dataclass(frozen=True)
 class Correction:
-    """For each launch: what to add to its log figure, of which more is better, and the standard deviation of that."""
+    """For each launch: what to add to its log figure, of which more is better, and the standard deviation of that.
+    `effect` is None where too few were timed.
+    """
 
     shift: Floats
     error: Floats
-    sensitivity: float
+    effect: MachineEffect | None = None
 
 
-def log_work(record: TrialRecord) -> float:
-    """How long fixed work took on the server's cores while the launch was measured, in logs; nan where too little of it
-    was timed.
-    """
-    machine = record.machine
-    if machine is None or not machine.work_ms or machine.work_moments < _MIN_MOMENTS:
-        return math.nan
-    return math.log(machine.work_ms)
-
-
-def at_mean_speed(groups: NDArray[np.int64], work: Floats, figures: Floats, errors: Floats) -> Correction:
+def at_mean_speed(
+    groups: NDArray[np.int64], work: Floats, work_errors: Floats, figures: Floats, errors: Floats
+) -> Correction:
     """A value per launch in each. `groups` names its configuration; figures are nan where only a bound is known, errors
     are those of the measurement. Launches whose `work` is not known (nan) stay as they are.
     """
     known = np.isfinite(work)
     if known.sum() < 2:
-        return Correction(np.zeros(len(known)), np.zeros(len(known)), _USUAL)
-    deviation = np.where(known, work - work[known].mean(), 0.0)
+        return Correction(np.zeros(len(known)), np.zeros(len(known)))
+    mean, noise = float(work[known].mean()), float((work_errors[known] ** 2).mean())
+    reliable = max(0.0, 1 - noise / max(1e-12, float(work[known].var(ddof=1))))
+    deviation = np.where(known, reliable * (work - mean), 0.0)
     measured = known & np.isfinite(figures)
     sensitivity, doubt = _sensitivity(groups[measured], deviation[measured], figures[measured], errors[measured])
-    return Correction(sensitivity * deviation, doubt * np.abs(deviation), sensitivity)
+    effect = MachineEffect(work_ms=math.exp(mean), sensitivity=sensitivity, doubt=doubt)
+    timing = sensitivity * math.sqrt(reliable * noise)
+    return Correction(sensitivity * deviation, np.hypot(doubt * deviation, timing * known), effect)
 
 
-def contenders_at_mean_speed(contenders: Sequence[Contender]) -> list[Contender]:
-    """The same with figures as they would be at the machine's mean speed, and the errors that this adds."""
+def contenders_at_mean_speed(contenders: Sequence[Contender]) -> tuple[list[Contender], MachineEffect | None]:
+    """The same with figures as they would be at the machine's mean speed, and the errors that this adds; and what the
+    machine's speed does, None where it was not timed.
+    """
     rows = [(group, launch) for group, one in enumerate(contenders) for launch in one.launches]
     correction = at_mean_speed(
         np.array([group for group, _ in rows]),
         np.array([one.work for _, one in rows]),
+        np.array([one.work_error for _, one in rows]),
         np.array([math.nan if one.below else one.figure for _, one in rows]),
         np.array([one.error for _, one in rows]),
     )
@@ -72,7 +76,8 @@ def contenders_at_mean_speed(contenders: Sequence[Contender]) -> list[Contender]
         replace(one, figure=one.figure + shift, error=math.hypot(one.error, error))
         for (_, one), shift, error in zip(rows, correction.shift, correction.error, strict=True)
     )
-    return [replace(one, launches=tuple(next(corrected) for _ in one.launches)) for one in contenders]
+    at_mean = [replace(one, launches=tuple(next(corrected) for _ in one.launches)) for one in contenders]
+    return at_mean, correction.effect
 
 
 def _sensitivity(groups: NDArray[np.int64], deviation: Floats, figures: Floats, errors: Floats) -> tuple[float, float]:

@@ -41,6 +41,6 @@ def machine_record(measurement: Measurement) -> MachineRecord | None:
         disturbed=(seen.reason or commonest) if reasons else "",
         disturbed_probes=reasons.total(),
         work_ms=None if speed is None else speed.work_ms,
-        work_moments=0 if speed is None else speed.moments,
+        work_error=None if speed is None else speed.work_error,
         copy_ms=None if speed is None else speed.copy_ms,
     )

@@ -404,20 +404,23 @@ def test_the_machines_speed_is_the_same_twice_and_this_thread_stays_where_it_was
     first, second = MachineClock([CORE]), MachineClock([CORE])
     for _ in range(5):
         second.look()
-    assert second.speed.moments == 6
+    assert first.speed.work_error is None, "one moment does not tell"
+    assert second.speed.work_error is not None
+    assert 0 < second.speed.work_error < 1
     assert 1 / 3 < second.speed.work_ms / first.speed.work_ms < 3  # whoever else runs shares the caches
     assert os.sched_getaffinity(0) == own
-    assert time.process_time() - begun < 1.0
+    assert time.process_time() - begun < 1.5
     assert MachineClock.of([4096]) is None
 
 
-def test_a_server_that_keeps_itself_busy_while_it_has_nothing_to_do_leaves_no_moment_that_counts() -> None:
+def test_the_machines_speed_is_not_known_beside_a_server_that_keeps_itself_busy() -> None:
     clock = MachineClock([CORE])
-    clock.look()
-    clock.beside(server_s=0.001, took_s=0.02)
-    assert clock.speed.moments == 2
-    clock.beside(server_s=0.019, took_s=0.02)
-    assert clock.speed.moments == 0
+    for _ in range(4):
+        clock.look()
+    clock.beside(server_s=0.001, took_s=0.1)
+    assert clock.speed.work_error is not None
+    clock.beside(server_s=0.09, took_s=0.1)
+    assert clock.speed.work_error is None
 
 
 @dataclass

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from results import Estimate
+from results import Estimate, MachineEffect
 from results.gate import (
     GateDecision,
     GateMeasurement,
@@ -21,6 +21,7 @@ from results.gate import (
     write_gate,
 )
 from results.gate.output import gate_junit, gate_text
+from results.machine import TimedWork
 
 OWN = 0.015  # what a measurement's interval says of its own error
 
@@ -62,6 +63,45 @@ def test_a_tenth_less_is_caught_early() -> None:
 
 def test_more_is_no_regression() -> None:
     assert all(one.outcome == "passed" for one in gates(1.2, 0.015, 50))
+
+
+def on_machines(sensitivity: float, doubt: float, slower: float, capacity: float) -> GateDecision:
+    """The baseline held 100 requests/s where fixed work took 3 ms; now it takes `slower` times that."""
+    effect = MachineEffect(work_ms=3.0, sensitivity=sensitivity, doubt=doubt)
+    baseline = replace(measurement(100), work=TimedWork(np.log(3.0), 0.0), machine=effect)
+    now = [
+        replace(measurement(capacity * share), work=TimedWork(np.log(3.0 * slower), 0.02))
+        for share in (0.99, 1.0, 1.01)
+    ]
+    return decide_gate(baseline, now, Setting(), last=True)
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "doubt", "slower", "capacity", "outcome"),
+    [
+        (1.0, 0.05, 1.25, 80, "passed"),  # the machine's doing, as the tuning run knows
+        (1.0, 0.05, 0.8, 100, "regressed"),  # a faster machine hides nothing
+        (0.0, 0.05, 1.25, 80, "regressed"),  # a server that waits for a GPU does not feel it
+        (0.5, 0.5, 1.25, 80, "inconclusive"),  # nobody knows
+        (0.5, 0.5, 1.01, 80, "regressed"),  # nor need to, on one machine
+        (0.5, 0.5, 1.01, 100, "passed"),
+    ],
+)
+def test_a_machine_that_is_slower_today_is_no_regression_of_the_service(
+    sensitivity: float, doubt: float, slower: float, capacity: float, outcome: str
+) -> None:
+    found = on_machines(sensitivity, doubt, slower, capacity)
+    assert found.outcome == outcome
+    said = f"The machine ran at {1 / slower:.0%} of the speed that it had for the baseline."
+    assert (said in gate_text("s", found)) == (slower != 1.01)
+    assert (said in gate_markdown("s", found, Setting())) == (slower != 1.01)
+
+
+def test_a_baseline_of_a_machine_that_was_not_timed_is_compared_as_measured() -> None:
+    now = [replace(measurement(80), work=TimedWork(np.log(5.0), 0.02))] * 3
+    found = decide_gate(measurement(100), now, Setting(), last=True)
+    assert found.outcome == "regressed"
+    assert found.machine_speed is None
 
 
 def test_a_higher_price_fails_though_the_capacity_is_the_same() -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from results import TrialRecord
+from results.machine import TimedWork
 from search_spaces import Configuration, Parameter, ParameterValue, Role, SearchSpace, quantity
 from search_spaces.values import MIG_PROFILE
-from tuner.search.machine_speed import at_mean_speed, log_work
+from tuner.search.machine_speed import at_mean_speed
 from tuner.search.objective import undecided
 from tuner.search.surrogate.encoder import PHYSICS
 from tuner.search.surrogate.features import STATES, Candidates, Floats, Ints, ParameterColumn, Trials
@@ -77,7 +78,7 @@ def trials_of(
     """Those that proved something, each as it would have been at the machine's mean speed. `number_of` says where a
     record's configuration stands among the candidates.
     """
-    rows: list[tuple[int, int, float, float, list[float], float, float]] = []
+    rows: list[tuple[int, int, float, float, list[float], float, float, float]] = []
     for record in records:
         where = number_of(record)
         state, capacity = _state(record), record.capacity_qps
@@ -88,11 +89,12 @@ def trials_of(
             continue
         saturated = math.log(record.saturated_qps) if record.saturated_qps else math.nan
         rows.append((where, state, math.log(proved) if proved else 0.0, saturated,
-                     _measured(record, space, limit_ms), _error(record), log_work(record)))  # fmt: skip
+                     _measured(record, space, limit_ms), _error(record), *TimedWork.of(record)))  # fmt: skip
     if not rows:
         return Trials.none()
-    index, states, log_capacity, log_saturated, measured, error, work = map(np.array, zip(*rows, strict=True))
-    correction = at_mean_speed(index, work, np.where(states == 0, log_capacity, np.nan), error)
+    columns = map(np.array, zip(*rows, strict=True))
+    index, states, log_capacity, log_saturated, measured, error, work, work_error = columns
+    correction = at_mean_speed(index, work, work_error, np.where(states == 0, log_capacity, np.nan), error)
     log_capacity = log_capacity + np.where(states <= 1, correction.shift, 0.0)
     log_saturated = log_saturated + correction.shift
     error = np.hypot(error, correction.error)
