@@ -176,6 +176,19 @@ def test_trust_moves_to_the_gaussian_process_where_predictions_fail() -> None:
     assert min(one.trust for one in judged) < 0.5
 
 
+def test_a_long_study_that_is_resumed_is_judged_by_its_latest_trials() -> None:
+    configurations = GRID.sample(20, 0)
+    candidates = candidates_of(GRID, configurations, lambda _: 1.0)
+    index = [one % 20 for one in range(45)]
+    seen = trials(index, [4.0 + 0.1 * one for one in index])
+    at_once, one_by_one = Surrogate(candidates), Surrogate(candidates)
+    for count in range(1, 46):
+        judged = one_by_one.judge(seen.only(np.arange(count)))
+    assert len(judged) == 45
+    assert len(at_once.judge(seen)) == 40
+    assert at_once.weights(seen) == pytest.approx(one_by_one.weights(seen), abs=0.05)
+
+
 def record(
     number: int, configuration: dict[str, ParameterValue], capacity: float, price: float, p99: float = 20.0
 ) -> TrialRecord:

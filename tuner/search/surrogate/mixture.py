@@ -33,6 +33,7 @@ _MANY, _HEARD_OF_MANY = (
     2_000,
     0.2,
 )  # where there are so many configurations asking is slow, and a little weight no reason
+_LOOKED_BACK = 40  # trials: what the experts earned before has faded by then
 _TAIL = 0.05  # on either side of a 90% interval
 Weights = tuple[float, ...]
 
@@ -62,7 +63,9 @@ class Judgement:
 
 
 class Surrogate:
-    """Predictions for one space. The same trials in the same order give the same predictions."""
+    """Predictions for one space. The same trials in the same order give the same predictions; but a study of more than
+    `_LOOKED_BACK` trials that is resumed weighs its experts by the latest of them alone.
+    """
 
     def __init__(
         self, candidates: Candidates, earlier: tuple[Candidates, Trials] | None = None, weights: Path | None = None
@@ -146,12 +149,16 @@ class Surrogate:
         return _in_network(self.weights(trials))
 
     def judge(self, trials: Trials) -> list[Judgement]:
-        """Each trial against what the experts predicted from those before it."""
+        """Each trial against what the experts predicted from those before it. Of many that were not judged yet (after
+        a resume) the latest alone: each takes as long as a proposal.
+        """
         found: list[Judgement] = []
         weights: Weights = self._at_first
         for number in range(len(trials)):
             key = tuple(zip(trials.index[: number + 1].tolist(), trials.state[: number + 1].tolist(), strict=True))
             if key not in self._judged:
+                if number < len(trials) - _LOOKED_BACK:
+                    continue
                 before, trial = trials.only(np.arange(number)), trials.only(np.array([number]))
                 self._judged[key] = self._judge(before, trial, weights)
             found.append(self._judged[key])
