@@ -1,4 +1,4 @@
-"""`python -m benchmarks.wrong_inputs [--output docs/wrong-inputs.md]`: all wrong inputs and their siblings, as a table.
+"""`python -m benchmarks.wrong_inputs [--output docs/faults-found.md]`: all wrong inputs and their siblings, as a table.
 
 Each is tried by the command line, and a row says its exit code and what was printed; what needs a server, load or a
 cluster is a test, which is run. Ends with 1 where any is not right.
@@ -19,7 +19,7 @@ _HEAD = """\
 # Faults that people found, and how each ends
 
 What people's files, bug reports of other tools and attacks once did to a tuner like this one, and what each does here.
-`python -m benchmarks.wrong_inputs --output docs/wrong-inputs.md` wrote this page: every row was tried on this code, and
+`python -m benchmarks.wrong_inputs --output docs/faults-found.md` wrote this page: every row was tried on this code, and
 `tests/fuzz/test_wrong_inputs.py` holds each to its exit code and its words. `FOLDER` stands for the folder of the call,
 and ` / ` for a new line.
 """

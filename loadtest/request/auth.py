@@ -6,7 +6,8 @@ import base64
 import os
 
 from loadtest.plan import Auth
-from loadtest.request.request_check import HEADER_VALUE, PlanError
+from loadtest.request.http_syntax import HEADER_VALUE
+from loadtest.request.request_check import PlanError
 
 
 def secret_headers(auth: Auth | None) -> dict[str, str]:

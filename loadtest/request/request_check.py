@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urlsplit
 
 from loadtest.plan import LoadPlan, RequestPlan
+from loadtest.request.http_syntax import HEADER_VALUE, TARGET, TOKEN
 from loadtest.request.metadata import as_metadata
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-_TARGET = re.compile(r"/[!-~]*")  # what is not ASCII has to be percent-encoded
-HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")  # one line of Latin-1
 
 
 class PlanError(Exception):
@@ -23,7 +19,7 @@ class LocustfileError(PlanError):
 
 def _check_others(request: RequestPlan) -> None:
     for one in request.others:
-        if not _TARGET.fullmatch(one.path):
+        if not TARGET.fullmatch(one.path):
             raise PlanError(f"request.others: {one.path!r} has to start with / and hold visible ASCII only")
     if sum(one.share for one in request.others) >= 1:
         raise PlanError("request.others: their shares leave nothing for the request itself")
@@ -41,13 +37,13 @@ def check_request(plan: LoadPlan) -> None:
         valid = False
     if not valid:
         raise PlanError(f"url: {plan.url!r} is not of the form http://host:port")
-    if not _TOKEN.fullmatch(request.method):
+    if not TOKEN.fullmatch(request.method):
         raise PlanError(f"request.method: {request.method!r} is not an HTTP method")
-    if not _TARGET.fullmatch(request.path):
+    if not TARGET.fullmatch(request.path):
         raise PlanError(f"request.path: {request.path!r} has to start with / and hold visible ASCII only")
     _check_others(request)
     for name, value in request.headers.items():
-        if not _TOKEN.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
+        if not TOKEN.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
             # The value may be a secret: it is not repeated.
             raise PlanError(
                 f"request.headers: {name!r} is not a header's name, or its value holds a line break or a character "

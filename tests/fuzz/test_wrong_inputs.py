@@ -33,7 +33,7 @@ def test_what_a_test_proves_is_a_test() -> None:
 
 
 def test_the_page_has_every_case() -> None:
-    page = (ROOT / "docs" / "wrong-inputs.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "faults-found.md").read_text(encoding="utf-8")
     rows = [f"| {kind} | {what} |" for kind, what, *_ in TESTS] + [
         f"| {one.kind} | {one.what} |" for one in CASES + SIBLINGS
     ]

@@ -7,11 +7,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from loadtest.slo import Metric
 from tuner.spec.quantities import Seconds, Share
 from tuner.spec.section import Section
-
-Metric = Literal["latency", "ttft", "tpot", "itl", "per_token", "goodput"]
-
 
 _NAMES = {"latency": "", "ttft": " to the first token", "tpot": " per output token", "itl": " between tokens"}
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from loadtest.request.http_syntax import HEADER_VALUE, TARGET, TOKEN
 from loadtest.request.metadata import as_metadata
 from search_spaces.reading import odd_value, quoted
 from tuner.spec.llm import LlmSpec
 from tuner.spec.quantities import Seconds, Share
 from tuner.spec.section import Section, Text
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _FRAMING = ("content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer")
-_TARGET = re.compile(r"/[!-~]*")
-_LATIN_1 = re.compile(r"[\t -~\x80-\xff]*")
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -127,7 +124,7 @@ class RequestSpec(Section):
     @field_validator("path", mode="after")
     @classmethod
     def _is_visible(cls, path: str) -> str:
-        if not _TARGET.fullmatch(path):
+        if not TARGET.fullmatch(path):
             raise ValueError(f"{quoted(path)} must hold visible ASCII only; percent-encode the rest")
         return path
 
@@ -135,11 +132,11 @@ class RequestSpec(Section):
     @classmethod
     def _can_be_sent(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
         for name, value in headers.items():
-            if not _TOKEN.fullmatch(name):
+            if not TOKEN.fullmatch(name):
                 raise ValueError(f"{quoted(name)} is not the name of a header")
             if name.lower() in _FRAMING:
                 raise ValueError(f"{quoted(name)} says where a request ends, which tune writes itself; remove it")
-            if not _LATIN_1.fullmatch(value):
+            if not HEADER_VALUE.fullmatch(value):
                 raise ValueError(
                     f"the value of {quoted(name)} holds a line break, or a character that is not in Latin-1, which is "
                     "all that a header can carry; encode it as the server expects it"

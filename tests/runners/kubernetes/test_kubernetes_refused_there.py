@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client, config
+from kubernetes import client
 
 from runners import Infeasible, Resources, RunnerUnavailable, ServerFailed
 from runners.kubernetes import KubernetesOptions, KubernetesRunner
 from tests.runners import support
-from tests.runners.engines import cluster
+from tests.runners.core_api import core_api
 
 NAMESPACE, NONE = "tune-refused", "localhost:1/none:1"
 MANIFEST = {
@@ -26,14 +26,8 @@ MANIFEST = {
 
 @pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch, needs_engine: None) -> Iterator[client.CoreV1Api]:
-    path = cluster()
-    monkeypatch.setenv("KUBECONFIG", path)
-    config.load_kube_config(path)
-    api = client.CoreV1Api()
-    with contextlib.suppress(client.ApiException):
-        api.create_namespace({"metadata": {"name": NAMESPACE}})
-    yield api
-    api.api_client.close()
+    with core_api(NAMESPACE, monkeypatch) as api:
+        yield api
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from kubernetes import client, config
+from kubernetes import client
 from ruamel.yaml import YAML
 
 from runners import (
@@ -31,6 +31,7 @@ from runners.kubernetes.options import PRESETS
 from runners.kubernetes.usage import as_sample
 from runners.testing import RunnerCase, RunnerContract
 from tests.runners import support
+from tests.runners.core_api import core_api
 from tests.runners.engines import IMAGE, cluster
 
 SERVER = ("python3", "misbehaving.py", "--host", "{host}", "--port", "{port}", "--mode")
@@ -41,16 +42,10 @@ _RUNNERS: list[KubernetesRunner] = []
 
 @pytest.fixture(autouse=True)
 def core(monkeypatch: pytest.MonkeyPatch, needs_engine: None) -> Iterator[client.CoreV1Api]:
-    path = cluster()
-    monkeypatch.setenv("KUBECONFIG", path)
-    config.load_kube_config(path)
-    api = client.CoreV1Api()
-    with contextlib.suppress(client.ApiException):
-        api.create_namespace({"metadata": {"name": NAMESPACE}})
-    yield api
-    while _RUNNERS:
-        _RUNNERS.pop().close()
-    api.api_client.close()
+    with core_api(NAMESPACE, monkeypatch) as api:
+        yield api
+        while _RUNNERS:
+            _RUNNERS.pop().close()
 
 
 def runner(**options: Any) -> KubernetesRunner:
