@@ -25,7 +25,7 @@ from tuner.commands.options.groups import (
     verify_options,
     worker_options,
 )
-from tuner.commands.options.types import FORMATS, MAX_SEED, PATH, RUNNERS, Format, Rate
+from tuner.commands.options.types import FORMATS, MAX_SEED, PATH, RUNNERS, Budget, Format, Rate
 from tuner.errors import ExitCode, TuneError
 
 
@@ -107,9 +107,11 @@ def init(context: click.Context, file: Path) -> None:
 
 @cli.command()
 @click.argument("specs", metavar="[SPEC]...", nargs=-1, type=PATH)
-@click.option("--budget", type=click.IntRange(min=1), default=20, show_default=True, help="Trials to estimate for.")
+@click.option(
+    "--budget", type=Budget(), default=20, show_default=True, help="Trials to estimate for, or the time to be spent."
+)
 @click.option("--runner", type=RUNNERS, help="Where servers would run, instead of what the spec says.")
-def validate(specs: tuple[Path, ...], budget: int, runner: str | None) -> None:
+def validate(specs: tuple[Path, ...], budget: int | float | None, runner: str | None) -> None:
     """Check a spec (spec.yaml), and say what a run of it takes.
 
     It launches nothing. It shows the size of the space, and estimates how long the trials take and what they cost.

@@ -15,12 +15,16 @@ from tuner.launch.checks.table import doubts
 from tuner.launch.estimate import estimate_run
 from tuner.launch.memory.fit import fit_lines
 from tuner.launch.runner import make_runner
+from tuner.search.stopping import max_trials
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.opening import has_prices, request_sources
 
 
-def validate(path: Path, budget: int, runner_name: str | None) -> ExitCode:
-    """Raises SpecError with the first thing that is wrong, UnfitEnvironmentError where nothing of it can run here."""
+def validate(path: Path, budget: int | float | None, runner_name: str | None) -> ExitCode:
+    """`budget` is a number of trials, a time in seconds, or None for as many as are worth it.
+
+    Raises SpecError with the first thing that is wrong, UnfitEnvironmentError where nothing of it can run here.
+    """
     loaded = load_spec(path).with_runner(runner_name)
     runner = make_runner(loaded)
     check(loaded, table_has_prices=has_prices(runner))
@@ -52,14 +56,22 @@ def _counted(loaded: LoadedSpec) -> str:
     return f"{counted(loaded.space.size, 'configuration')} of {counted(len(loaded.space.parameters), 'parameter')}"
 
 
-def _takes(loaded: LoadedSpec, fit: Runnable, budget: int) -> str | None:
+def _takes(loaded: LoadedSpec, fit: Runnable, budget: int | float | None) -> str | None:
     """How long the budget takes at most, and what the machines cost in that time; None for a replay."""
-    trials = min(budget, fit.count)
+    asked = budget if isinstance(budget, int) else max_trials(None, limited=budget is not None)
+    trials = min(asked, fit.count)
+    all_of_it = " (all that can run)" if trials == fit.count < asked else ""
     expected = estimate_run(loaded, trials, fit.configurations)
     if expected is None:
         return None
+    if isinstance(budget, float) and expected.seconds > budget:
+        fewer = (estimate_run(loaded, one, fit.configurations) for one in range(trials))
+        trials = sum(one is not None and one.seconds <= budget for one in fewer) - 1
+        if trials < 1:
+            return f"{duration(budget)} may be too short for one trial and the launches of the final"
+        all_of_it = f" (which {duration(budget)} suffice for, their servers' start aside)"
+        expected = estimate_run(loaded, trials, fit.configurations) or expected
     shown = "" if expected.cost is None else f", about {money(expected.cost, loaded.spec.prices.currency)} of machines"
-    all_of_it = " (all that can run)" if trials == fit.count < budget else ""
     return (
         f"{counted(trials, 'trial')}{all_of_it}, and the best launched again: at most {duration(expected.seconds)} of "
         f"warm-up and load{shown}; the servers' own start comes on top"

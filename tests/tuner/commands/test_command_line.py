@@ -73,6 +73,26 @@ def test_validate_says_what_a_preset_is_for(tmp_path: Path, tune: Tune) -> None:
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ("8", "8 trials, and the best launched again: at most 26 min"),
+        ("2h", "47 trials (which 2.0 h suffice for, their servers' start aside), and the best launched again: at most"),
+        ("10m", "10 min may be too short for one trial and the launches of the final"),
+        ("auto", "100 trials, and the best launched again: at most 4.1 h"),
+    ],
+)
+def test_validate_estimates_for_any_budget(tmp_path: Path, tune: Tune, budget: str, said: str) -> None:
+    text = MINIMAL.replace("cpu_cores: [1]", f"cpu_cores: [1], n: {list(range(200))}").replace(
+        "--port,", "'{n}', --port,"
+    )
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    done = tune("validate", "spec.yaml", "--budget", budget)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
     ("slo", "idle"),
     [
         ("p50: 80ms, p99: 50ms", ["p50 <= 80 ms can never be missed while p99 <= 50 ms is held"]),
