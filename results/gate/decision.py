@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Literal, NamedTuple
 
 from results.machine import NOT_TIMED, TimedWork
@@ -171,8 +172,8 @@ def _lag(baseline: GateMeasurement, measured: Sequence[GateMeasurement]) -> Time
 
     None where it was not timed.
     """
-    raw = _mean([one.work.log for one in measured]) - baseline.work.log
-    error = math.sqrt(_mean([one.work.error**2 for one in measured]) / len(measured))
+    raw = fmean(one.work.log for one in measured) - baseline.work.log
+    error = math.sqrt(fmean(one.work.error**2 for one in measured) / len(measured))
     if baseline.machine is None or math.isnan(raw):
         return None
     return TimedWork(raw * max(0.0, 1 - (error / raw) ** 2) if raw else 0.0, error)

@@ -97,6 +97,15 @@ def test_a_machine_that_is_slower_today_is_no_regression_of_the_service(
     assert (said in gate_markdown("s", found, Setting())) == (slower != 1.01)
 
 
+@pytest.mark.parametrize("work_ms", [0.4, 1.0, 3.0])
+def test_a_run_is_its_own_baseline_however_fast_the_machine(work_ms: float) -> None:
+    effect = MachineEffect(work_ms=work_ms, sensitivity=1.0, doubt=0.1)
+    same = replace(measurement(100), work=TimedWork(np.log(work_ms), 0.0), machine=effect)
+    found = decide_gate(same, [same], Setting(looks=1), last=True)
+    assert found.outcome == "passed"
+    assert found.machine_speed == 1
+
+
 def test_a_baseline_of_a_machine_that_was_not_timed_is_compared_as_measured() -> None:
     now = [replace(measurement(80), work=TimedWork(np.log(5.0), 0.02))] * 3
     found = decide_gate(measurement(100), now, Setting(), last=True)
