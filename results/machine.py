@@ -35,7 +35,8 @@ def capacity_at_speed(record: TrialRecord, effect: MachineEffect | None) -> floa
     work = TimedWork.of(record).log
     if effect is None or math.isnan(work):
         return record.capacity_qps.value
-    return record.capacity_qps.value * math.exp(effect.sensitivity * (work - math.log(effect.work_ms)))
+    slower = effect.reliable * (work - math.log(effect.work_ms))
+    return record.capacity_qps.value * math.exp(effect.sensitivity * slower)
 
 
 def machine_speeds(records: Sequence[TrialRecord]) -> list[float | None]:

@@ -173,10 +173,11 @@ def _lag(baseline: GateMeasurement, measured: Sequence[GateMeasurement]) -> Time
     None where it was not timed.
     """
     raw = fmean(one.work.log for one in measured) - baseline.work.log
-    error = math.sqrt(fmean(one.work.error**2 for one in measured) / len(measured))
     if baseline.machine is None or math.isnan(raw):
         return None
-    return TimedWork(raw * max(0.0, 1 - (error / raw) ** 2) if raw else 0.0, error)
+    variance = fmean(one.work.error**2 for one in measured) / len(measured)
+    reliable = max(0.0, 1 - variance / max(raw**2, 1e-12))
+    return TimedWork(reliable * raw, math.sqrt(reliable * variance))
 
 
 def judged(

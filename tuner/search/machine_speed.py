@@ -55,7 +55,7 @@ def at_mean_speed(
     deviation = np.where(known, reliable * (work - mean), 0.0)
     measured = known & np.isfinite(figures)
     sensitivity, doubt = _sensitivity(groups[measured], deviation[measured], figures[measured], errors[measured])
-    effect = MachineEffect(work_ms=math.exp(mean), sensitivity=sensitivity, doubt=doubt)
+    effect = MachineEffect(work_ms=math.exp(mean), sensitivity=sensitivity, doubt=doubt, reliable=reliable)
     timing = sensitivity * math.sqrt(reliable * noise)
     return Correction(sensitivity * deviation, np.hypot(doubt * deviation, timing * known), effect)
 

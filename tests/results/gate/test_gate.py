@@ -106,6 +106,15 @@ def test_a_run_is_its_own_baseline_however_fast_the_machine(work_ms: float) -> N
     assert found.machine_speed == 1
 
 
+def test_what_the_timing_does_not_explain_costs_the_gate_nothing() -> None:
+    effect = MachineEffect(work_ms=3.0, sensitivity=0.5, doubt=0.5)
+    baseline = replace(measurement(100), work=TimedWork(np.log(3.0), 0.0), machine=effect)
+    now = [replace(measurement(97), work=TimedWork(np.log(3.1), 0.08))] * 3
+    timed, untimed = (decide_gate(one, now, Setting(), last=True) for one in (baseline, measurement(100)))
+    assert timed.findings == untimed.findings
+    assert timed.machine_speed == 1
+
+
 def test_a_baseline_of_a_machine_that_was_not_timed_is_compared_as_measured() -> None:
     now = [replace(measurement(80), work=TimedWork(np.log(5.0), 0.02))] * 3
     found = decide_gate(measurement(100), now, Setting(), last=True)
