@@ -6,6 +6,7 @@ minute, and every server on it with it. One moment says little of a load test; t
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -31,7 +32,7 @@ class MachineClock:
         self._work_s: list[float] = []
         self._looked_s, self._server_s = 0.0, 0.0
         self._copy_s = _on(cores[0], Copy().seconds)
-        self.look()
+        self._take_a_moment()
 
     @classmethod
     def of(cls, cores: Sequence[int]) -> MachineClock | None:
@@ -42,7 +43,13 @@ class MachineClock:
             return None
 
     def look(self) -> None:
-        """Take a tenth of a second at most, while the server has nothing to do."""
+        """Take a tenth of a second at most, while the server has nothing to do. It counts for nothing where the cores
+        were taken away meanwhile.
+        """
+        with contextlib.suppress(OSError):
+            self._take_a_moment()
+
+    def _take_a_moment(self) -> None:
         took_s = []
         for times in range(_TIMES):
             if times:
