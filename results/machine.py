@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from results.records import TrialRecord
-from results.trial_parts import MachineEffect
 
 
 class TimedWork(NamedTuple):
@@ -26,17 +25,6 @@ class TimedWork(NamedTuple):
 
 
 NOT_TIMED = TimedWork(math.nan, math.nan)
-
-
-def capacity_at_speed(record: TrialRecord, effect: MachineEffect | None) -> float | None:
-    """Its capacity as it would be at the speed that `effect` is said for; as measured where neither is known."""
-    if record.capacity_qps is None:
-        return None
-    work = TimedWork.of(record).log
-    if effect is None or math.isnan(work):
-        return record.capacity_qps.value
-    slower = effect.reliable * (work - math.log(effect.work_ms))
-    return record.capacity_qps.value * math.exp(effect.sensitivity * slower)
 
 
 def machine_speeds(records: Sequence[TrialRecord]) -> list[float | None]:

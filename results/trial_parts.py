@@ -163,14 +163,12 @@ class MachineRecord(Record):
 class MachineEffect(Record):
     """What the machine's own speed did to a study's capacities. They are given for the speed at which fixed work took
     `work_ms`; where it took a share more, so small that its logarithm is x, a server's capacity was lower by
-    `sensitivity` x, in logs. `doubt` is the standard deviation of what is known of the sensitivity, `reliable` the
-    share of the differences between launches that the error of the timing does not explain.
+    `sensitivity` x, in logs. `doubt` is the standard deviation of what is known of the sensitivity.
     """
 
-    work_ms: float
-    sensitivity: float
-    doubt: float
-    reliable: float = 1.0
+    work_ms: float = Field(gt=0)
+    sensitivity: float = Field(ge=0, le=10)
+    doubt: float = Field(ge=0, le=10)
 
 
 class Identity(Record):

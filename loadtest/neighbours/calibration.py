@@ -64,12 +64,12 @@ class MachineClock:
 
     @property
     def speed(self) -> MachineSpeed:
-        """Of all moments together. It has no error where they are too few, or where the server kept itself busy: then
-        it slowed the work down.
+        """Of all moments together. It has no error where they are too few, where the kernel's clock is too coarse for
+        them, or where the server kept itself busy: then it slowed the work down.
         """
         busy = self._server_s > _IDLE * self._looked_s
         error = None
-        if not busy and len(self._work_s) >= _MIN_MOMENTS:
+        if not busy and len(self._work_s) >= _MIN_MOMENTS and min(self._work_s) > 0:
             error = stdev(map(math.log, self._work_s)) / math.sqrt(len(self._work_s))
         return MachineSpeed(work_ms=fmean(self._work_s) * 1e3, work_error=error, copy_ms=self._copy_s * 1e3)
 

@@ -62,9 +62,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What the gate says after so many measurements; `currency` is that of all money, a code or a sign. `machine_speed`
-    is the machine's, over what it was for the baseline, and `machine_doubt` the standard deviation of what that did to
-    the capacity, in logs; None where it was not timed.
+    """What the gate says after so many measurements; `currency` is that of all money, a code or a sign. `machine` is
+    None where its speed was not timed.
     """
 
     outcome: Outcome
@@ -74,8 +73,17 @@ class GateDecision:
     goodput: tuple[Goodput, ...] = ()
     energy: tuple[float, ...] = ()
     currency: str = "$"
-    machine_speed: float | None = None
-    machine_doubt: float | None = None
+    machine: MachineNow | None = None
+
+
+class MachineNow(NamedTuple):
+    """Its speed over what it was for the baseline, the standard deviation (in logs) of what that did to the capacity,
+    and the capacity as it was measured.
+    """
+
+    speed: float
+    doubt: float
+    measured_qps: float
 
 
 class Goodput(NamedTuple):
@@ -124,6 +132,14 @@ class GateMeasurement:
         return replace(self, capacity=Estimate(value=factor * self.capacity.value, low=low, high=high))
 
 
+class _Lag(NamedTuple):
+    """In logs: what was seen, what of it is more than its error, and the error of that."""
+
+    seen: float
+    sure: float
+    error: float
+
+
 def decide_gate(
     baseline: GateMeasurement, measured: Sequence[GateMeasurement], setting: Setting, *, last: bool,
     pairs: Sequence[tuple[float, float]] = (),
@@ -132,9 +148,10 @@ def decide_gate(
     configuration, measured twice, that tell of the noise floor as well.
     """
     lag, doubt = _lag(baseline, measured), 0.0
+    raw_qps = _mean([one.capacity.value for one in measured])
     if lag is not None and (effect := baseline.machine) is not None:
-        measured = [one.at_speed(math.exp(effect.sensitivity * lag.log)) for one in measured]
-        doubt = math.hypot(effect.doubt * lag.log, effect.sensitivity * lag.error)
+        measured = [one.at_speed(math.exp(effect.sensitivity * lag.sure)) for one in measured]
+        doubt = math.hypot(effect.doubt * lag.sure, effect.sensitivity * lag.error)
     capacities = [one.capacity for one in measured]
     exact = all(one.low == one.high for one in (baseline.capacity, *capacities))
     floor = 0.0 if exact else _floor([one.value for one in capacities], _own(baseline.capacity, *capacities), pairs)
@@ -163,21 +180,19 @@ def decide_gate(
     energy = tuple(one.energy_wh for one in (baseline, *measured) if one.energy_wh is not None)
     return GateDecision(
         _together(findings), tuple(findings), len(measured), goodput=good, energy=energy,
-        machine_speed=None if lag is None else math.exp(-lag.log), machine_doubt=None if lag is None else doubt,
+        machine=None if lag is None else MachineNow(math.exp(-lag.seen), doubt, raw_qps),
     )  # fmt: skip
 
 
-def _lag(baseline: GateMeasurement, measured: Sequence[GateMeasurement]) -> TimedWork | None:
-    """By how much more time fixed work takes than for the baseline, in logs, as far as that is more than its error.
-
-    None where it was not timed.
-    """
-    raw = fmean(one.work.log for one in measured) - baseline.work.log
-    if baseline.machine is None or math.isnan(raw):
+def _lag(baseline: GateMeasurement, measured: Sequence[GateMeasurement]) -> _Lag | None:
+    """By how much more time fixed work takes than for the baseline; None where it was not timed, then or now."""
+    timed = [one.work for one in measured if not math.isnan(one.work.log)]
+    if baseline.machine is None or not timed:
         return None
-    variance = fmean(one.work.error**2 for one in measured) / len(measured)
-    reliable = max(0.0, 1 - variance / max(raw**2, 1e-12))
-    return TimedWork(reliable * raw, math.sqrt(reliable * variance))
+    seen = fmean(one.log for one in timed) - baseline.work.log
+    variance = fmean(one.error**2 for one in timed) / len(timed)
+    reliable = max(0.0, 1 - variance / max(seen**2, 1e-12))
+    return _Lag(seen, reliable * seen, math.sqrt(reliable * variance))
 
 
 def judged(

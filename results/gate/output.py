@@ -47,12 +47,14 @@ def gate_text(service: str, decision: GateDecision) -> str:
 
 def _machine(decision: GateDecision) -> str:
     """What the machine's own speed did; empty where it was the baseline's, or not timed."""
-    speed, doubt = decision.machine_speed, decision.machine_doubt
-    if speed is None or doubt is None or abs(math.log(speed)) < _SAME_SPEED:
+    machine = decision.machine
+    if machine is None or abs(math.log(machine.speed)) < _SAME_SPEED:
         return ""
+    doubt = 100 * math.expm1(1.96 * machine.doubt)
     return (
-        f"The machine ran at {speed:.0%} of the speed that it had for the baseline. Capacity and cost are compared as "
-        f"they would be at that speed, give or take {doubt:.1%}."
+        f"The machine ran at {machine.speed:.0%} of the speed that it had for the baseline. Capacity and cost are "
+        f"compared as they would be at that speed (measured: {figure(machine.measured_qps)} requests/s), give or take "
+        f"{doubt:.2g}%."
     )
 
 
@@ -75,8 +77,7 @@ def gate_document(service: str, decision: GateDecision, setting: Setting) -> dic
         "measurements": decision.measurements,
         "false_alarm_rate": setting.false_alarms,
         "detects": setting.detect,
-        "machine_speed": decision.machine_speed,
-        "machine_doubt": decision.machine_doubt,
+        "machine": None if decision.machine is None else decision.machine._asdict(),
         "goodput": [{"share": one.share, "of": one.of} for one in decision.goodput],
         "energy_per_million_output_tokens": list(decision.energy),
         "metrics": [

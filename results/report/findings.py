@@ -228,9 +228,17 @@ def _machine_speed(study: StudySummary) -> Iterator[Finding]:
     compared = (
         "The table has capacities as they were measured; the search and the decision compare them at the mean speed."
     )
+    timed = study.recommendation.machine is not None
     apart = "Capacities measured then do not compare with the others as they stand."
     for title, when, work, speeds, noise, remedy in (
-        ("The machine's speed changed", "During", "the same work", machine_speeds(records), _SPEED, compared),
+        (
+            "The machine's speed changed",
+            "During",
+            "the same work",
+            machine_speeds(records),
+            _SPEED,
+            compared if timed else apart,
+        ),
         ("The memory's speed changed", "Before", "the same copy", memory_speeds(records), _MEMORY_SPEED, apart),
     ):
         known = {one.number: speed for one, speed in zip(records, speeds, strict=True) if speed is not None}

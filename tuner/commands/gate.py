@@ -21,7 +21,6 @@ from results.gate import (
     github_annotations,
     write_gate,
 )
-from results.machine import capacity_at_speed
 from results.text import assigned
 from runners import ReplayRunner, RunnerUnavailable
 from search_spaces import Configuration
@@ -151,14 +150,13 @@ def _what(
 
 
 def _pairs(summary: StudySummary) -> tuple[tuple[float, float], ...]:
-    """Capacities that were measured twice, at one speed of the machine where that was timed."""
-    effect = summary.recommendation.machine
-    firsts = {one.number: capacity_at_speed(one, effect) for one in summary.records}
+    """Capacities that were measured twice."""
+    firsts = {one.number: one.capacity_qps for one in summary.records}
     return tuple(
-        (first, second)
+        (first.value, confirmation.capacity_qps.value)
         for number, launches in summary.launches.confirmations.items()
         for confirmation in launches
-        if (first := firsts.get(number)) is not None and (second := capacity_at_speed(confirmation, effect)) is not None
+        if (first := firsts.get(number)) is not None and confirmation.capacity_qps is not None
     )
 
 

@@ -56,8 +56,8 @@ class Beliefs:
 
     `losses` are logarithms of the first metric of which lower is better; infinite where a configuration cannot be good.
     `launch_spread` is the standard deviation between launches of one configuration, in logs (0: all is exact).
-    `launches` counts those that were measured. `machine` is what the machine's speed did to figures, which are those at
-    its mean; None where it was not timed.
+    `launches` counts those that were measured. `machine` is what the machine's speed did to figures, and for which they
+    are; None where it was not timed, or where figures are no capacities.
     """
 
     numbers: tuple[int, ...]

@@ -71,7 +71,8 @@ def believed(
         return objective.losses_at(figures, np.array(p99s)[:, None], log_price)[0]
 
     at_mean, effect = contenders_at_mean_speed(found)
-    return replace(believe(at_mean, losses), machine=effect)
+    by_capacity = not by_latency and objective.metrics[0] != "best_effort_qps"
+    return replace(believe(at_mean, losses), machine=effect if by_capacity else None)
 
 
 def pooled_record(

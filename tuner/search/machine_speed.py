@@ -3,7 +3,7 @@
 A machine that others share is faster in one launch than in the next, and a server on it too: by all of the difference
 where the processor is its limit, by nothing where it waits for a GPU. The logarithm of a launch's figure is taken as
 
-    what it would be at the mean speed - sensitivity x (logarithm of the time of fixed work, less its mean)
+    what it would be at a reference speed - sensitivity x (logarithm of the time of fixed work, less the reference's)
 
 The sensitivity is one for a study. It is learned from the configurations that were launched more than once, by what
 their launches differ among themselves (a regression within groups, with Student's t for the odd launch that something
@@ -42,35 +42,50 @@ class Correction:
 
 
 def at_mean_speed(
-    groups: NDArray[np.int64], work: Floats, work_errors: Floats, figures: Floats, errors: Floats
-) -> Correction:
+    groups: NDArray[np.int64], work: Floats, work_errors: Floats, figures: Floats, errors: Floats,
+    reference: float | None = None,
+) -> Correction:  # fmt: skip
     """A value per launch in each. `groups` names its configuration; figures are nan where only a bound is known, errors
-    are those of the measurement. Launches whose `work` is not known (nan) stay as they are.
+    are those of the measurement. Launches whose `work` is not known (nan) stay as they are. `reference` is the
+    logarithm of the work at whose speed figures are given; None: the launches' mean.
     """
     known = np.isfinite(work)
     if known.sum() < 2:
         return Correction(np.zeros(len(known)), np.zeros(len(known)))
-    mean, noise = float(work[known].mean()), float((work_errors[known] ** 2).mean())
-    reliable = max(0.0, 1 - noise / max(1e-12, float(work[known].var(ddof=1))))
-    deviation = np.where(known, reliable * (work - mean), 0.0)
+    noise = np.where(known, work_errors, 0.0) ** 2
+    usual = float(np.median(noise[known]))
+    weight = known / np.maximum(usual + noise, 1e-12)
+    mean = float(weight[known] @ work[known] / weight.sum())
+    deviation = np.where(known, work - mean, 0.0)
+    true = max(0.0, float(weight @ deviation**2) / weight.sum() * known.sum() / (known.sum() - 1) - usual)
+    reliable = np.divide(true, true + noise, out=np.zeros(len(known)), where=known & (true > 0))
     measured = known & np.isfinite(figures)
-    sensitivity, doubt = _sensitivity(groups[measured], deviation[measured], figures[measured], errors[measured])
-    effect = MachineEffect(work_ms=math.exp(mean), sensitivity=sensitivity, doubt=doubt, reliable=reliable)
-    timing = sensitivity * math.sqrt(reliable * noise)
-    return Correction(sensitivity * deviation, np.hypot(doubt * deviation, timing * known), effect)
+    sensitivity, doubt = _sensitivity(groups[measured], work[measured], usual, figures[measured], errors[measured])
+    slower = reliable * deviation
+    at = mean if reference is None else reference
+    shift = sensitivity * (slower + known * (mean - at))
+    # What is not known of the sensitivity is the same in all launches of a configuration, and no mean of theirs less.
+    place, counts = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+    together = np.abs(np.bincount(place, slower) / counts)[place] * np.sqrt(counts)[place]
+    timing = sensitivity * np.sqrt(reliable * noise)
+    effect = MachineEffect(work_ms=math.exp(at), sensitivity=sensitivity, doubt=doubt)
+    return Correction(shift, np.hypot(doubt * together, timing) * known, effect)
 
 
 def contenders_at_mean_speed(contenders: Sequence[Contender]) -> tuple[list[Contender], MachineEffect | None]:
-    """The same with figures as they would be at the machine's mean speed, and the errors that this adds; and what the
-    machine's speed does, None where it was not timed.
+    """The same with figures as they would be at the machine's mean speed in the search (for which the search predicts,
+    too), and the errors that this adds; and what the machine's speed does, None where it was not timed.
     """
     rows = [(group, launch) for group, one in enumerate(contenders) for launch in one.launches]
+    works = np.array([one.work for _, one in rows if one.round is None])
+    search = works[np.isfinite(works)]
     correction = at_mean_speed(
         np.array([group for group, _ in rows]),
         np.array([one.work for _, one in rows]),
         np.array([one.work_error for _, one in rows]),
         np.array([math.nan if one.below else one.figure for _, one in rows]),
         np.array([one.error for _, one in rows]),
+        None if not len(search) else float(search.mean()),
     )
     corrected = iter(
         replace(one, figure=one.figure + shift, error=math.hypot(one.error, error))
@@ -80,12 +95,20 @@ def contenders_at_mean_speed(contenders: Sequence[Contender]) -> tuple[list[Cont
     return at_mean, correction.effect
 
 
-def _sensitivity(groups: NDArray[np.int64], deviation: Floats, figures: Floats, errors: Floats) -> tuple[float, float]:
-    """Its posterior mean, never below 0, and standard deviation, from a normal prior."""
+def _sensitivity(
+    groups: NDArray[np.int64], work: Floats, noise: float, figures: Floats, errors: Floats
+) -> tuple[float, float]:
+    """Its posterior mean, never below 0, and standard deviation, from a normal prior. `noise` is the variance of the
+    timing: of what launches of one configuration differ by, it explains its share.
+    """
     variance = np.nan_to_num(errors) ** 2 + LAUNCH_SPREAD**2
+    slower = _within(groups, work, np.ones(len(work)))
+    degrees = len(work) - len(np.unique(groups))
+    explained = noise * degrees / max(1e-12, float((slower**2).sum()))
+    calibrated = max(0.0, 1 - explained) * work
     weight, mean, precision = 1 / variance, _USUAL, _DOUBT**-2
     for _ in range(_SWEEPS):
-        slower, lower = _within(groups, deviation, weight), -_within(groups, figures, weight)
+        slower, lower = _within(groups, calibrated, weight), -_within(groups, figures, weight)
         precision = _DOUBT**-2 + float(weight @ slower**2)
         mean = (_USUAL / _DOUBT**2 + float(weight @ (slower * lower))) / precision
         weight = (_FREEDOM + 1) / (_FREEDOM + (lower - mean * slower) ** 2 / variance) / variance

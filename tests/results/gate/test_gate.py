@@ -97,13 +97,23 @@ def test_a_machine_that_is_slower_today_is_no_regression_of_the_service(
     assert (said in gate_markdown("s", found, Setting())) == (slower != 1.01)
 
 
+def test_one_launch_that_could_not_be_timed_leaves_the_others_say() -> None:
+    effect = MachineEffect(work_ms=3.0, sensitivity=1.0, doubt=0.05)
+    baseline = replace(measurement(100), work=TimedWork(np.log(3.0), 0.0), machine=effect)
+    timed = replace(measurement(80), work=TimedWork(np.log(3.75), 0.02))
+    found = decide_gate(baseline, [timed, timed, measurement(80)], Setting(), last=True)
+    assert found.outcome == "passed"
+    assert "(measured: 80.0 requests/s)" in gate_text("s", found)
+
+
 @pytest.mark.parametrize("work_ms", [0.4, 1.0, 3.0])
 def test_a_run_is_its_own_baseline_however_fast_the_machine(work_ms: float) -> None:
     effect = MachineEffect(work_ms=work_ms, sensitivity=1.0, doubt=0.1)
     same = replace(measurement(100), work=TimedWork(np.log(work_ms), 0.0), machine=effect)
     found = decide_gate(same, [same], Setting(looks=1), last=True)
     assert found.outcome == "passed"
-    assert found.machine_speed == 1
+    assert found.machine is not None
+    assert found.machine.speed == 1
 
 
 def test_what_the_timing_does_not_explain_costs_the_gate_nothing() -> None:
@@ -112,14 +122,19 @@ def test_what_the_timing_does_not_explain_costs_the_gate_nothing() -> None:
     now = [replace(measurement(97), work=TimedWork(np.log(3.1), 0.08))] * 3
     timed, untimed = (decide_gate(one, now, Setting(), last=True) for one in (baseline, measurement(100)))
     assert timed.findings == untimed.findings
-    assert timed.machine_speed == 1
 
 
 def test_a_baseline_of_a_machine_that_was_not_timed_is_compared_as_measured() -> None:
     now = [replace(measurement(80), work=TimedWork(np.log(5.0), 0.02))] * 3
     found = decide_gate(measurement(100), now, Setting(), last=True)
     assert found.outcome == "regressed"
-    assert found.machine_speed is None
+    assert found.machine is None
+
+
+@pytest.mark.parametrize("broken", [{"work_ms": 0}, {"sensitivity": 1e6}, {"doubt": -1}])
+def test_a_baseline_whose_machine_cannot_be_is_refused(broken: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(broken))):
+        MachineEffect.model_validate({"work_ms": 3.0, "sensitivity": 1.0, "doubt": 0.1} | broken)
 
 
 def test_a_higher_price_fails_though_the_capacity_is_the_same() -> None:

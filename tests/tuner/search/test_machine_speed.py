@@ -56,7 +56,7 @@ def test_what_servers_feel_of_the_machines_speed_is_learned_from_launches_alike(
     apart = np.array([np.std(figures[groups == one]) for one in range(1, 6)])
     corrected = np.array([np.std((figures + found.shift)[groups == one]) for one in range(1, 6)])
     assert true == 0 or corrected.mean() < 0.8 * apart.mean()
-    assert (found.error <= 0.3 * np.abs(work - work.mean()) + 0.03).all()
+    assert found.error.max() < 0.06
 
 
 def test_launches_while_the_machine_was_slow_do_not_make_a_configuration_the_worse_one() -> None:
@@ -89,6 +89,18 @@ def test_a_machine_that_was_not_timed_and_one_that_does_not_change_leave_figures
     assert not noisy.error.any()
 
 
+@pytest.mark.parametrize("phases", [(0.2, -0.2), (0.0, 0.0)])
+def test_the_sensitivity_is_learned_within_configurations(phases: tuple[float, float]) -> None:
+    """However far apart the machines of two configurations were."""
+    drawn = np.random.default_rng(4)
+    groups = np.repeat(np.arange(2), 20)
+    true = np.repeat(phases, 20) + drawn.normal(0, 0.1, 40)
+    work, figures = true + drawn.normal(0, 0.04, 40), 4.0 - true + drawn.normal(0, 0.03, 40)
+    found = at_mean_speed(groups, work, np.full(40, 0.04), figures, np.full(40, 0.03))
+    assert found.effect is not None
+    assert found.effect.sensitivity == pytest.approx(1.0, abs=0.2)
+
+
 def test_what_nothing_was_launched_twice_for_is_corrected_by_half_and_doubted() -> None:
     exactly = np.zeros(2)
     found = at_mean_speed(np.arange(2), np.log([3.0, 6.0]), exactly, np.log([100.0, 50.0]), exactly)
@@ -96,3 +108,33 @@ def test_what_nothing_was_launched_twice_for_is_corrected_by_half_and_doubted() 
     assert found.effect.sensitivity == 0.5
     assert found.shift == pytest.approx(np.array([-1, 1]) * math.log(2) / 4)
     assert found.error == pytest.approx(np.full(2, math.log(2) / 4))
+
+
+def test_a_launch_that_was_timed_badly_is_hardly_corrected_and_spoils_no_other() -> None:
+    drawn = np.random.default_rng(2)
+    groups, errors = np.arange(30), np.full(30, 0.02)
+    work = drawn.normal(1.0, 0.1, 30)
+    figures = 4.0 - work
+    clean = at_mean_speed(groups, work, errors, figures, np.zeros(30))
+    errors[0], work[0] = 0.3, 1.5
+    spoiled = at_mean_speed(groups, work, errors, figures, np.zeros(30))
+    assert abs(spoiled.shift[0]) < 0.1 * 0.5
+    assert np.abs(spoiled.shift - clean.shift)[1:].max() < 0.02
+
+
+def test_configurations_that_met_the_machine_in_different_phases_are_compared_with_the_doubt_of_that() -> None:
+    """Equal ones, one in a slow phase, one in a fast one: the sensitivity's error is that of all their launches."""
+    covered, runs = 0, 40
+    for seed in range(runs):
+        drawn = random.Random(seed)
+        launches: list[list[TrialRecord]] = []
+        for number, phase in enumerate((0.2, -0.2)):
+            slower = [phase + drawn.gauss(0, 0.02) for _ in range(3)]
+            launches.append([
+                launch(number, 100 * math.exp(-one + drawn.gauss(0, 0.05)), 3 * math.exp(one)) for one in slower
+            ])  # fmt: skip
+        beliefs = believed(COST, [one[0] for one in launches], {place: one[1:] for place, one in enumerate(launches)})
+        assert beliefs is not None
+        saving = beliefs.saving(1, 0)
+        covered += saving.low <= 0 <= saving.high
+    assert covered >= 0.9 * runs
