@@ -162,8 +162,8 @@ class MachineRecord(Record):
 
 class MachineEffect(Record):
     """What the machine's own speed did to a study's capacities. They are given for the speed at which fixed work took
-    `work_ms`; where it took a share more, so small that its logarithm is x, a server's capacity was lower by
-    `sensitivity` x, in logs. `doubt` is the standard deviation of what is known of the sensitivity.
+    `work_ms`. Where it takes e^x times as long, a server's capacity is e^(`sensitivity` x) times lower; `doubt` is the
+    standard deviation of what is known of the sensitivity.
     """
 
     work_ms: float = Field(gt=0)

@@ -93,7 +93,7 @@ class MachineSpeed(_Document):
     """
 
     work_ms: float = Field(
-        description="CPU time of a fixed loop of integer arithmetic, mean over its cores and pauses of the load"
+        description="CPU time of a fixed loop of integers, mean over the server's cores and pauses of the load"
     )
     work_error: float | None = Field(
         default=None,

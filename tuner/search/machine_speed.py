@@ -46,8 +46,8 @@ def at_mean_speed(
     reference: float | None = None,
 ) -> Correction:  # fmt: skip
     """A value per launch in each. `groups` names its configuration; figures are nan where only a bound is known, errors
-    are those of the measurement. Launches whose `work` is not known (nan) stay as they are. `reference` is the
-    logarithm of the work at whose speed figures are given; None: the launches' mean.
+    are those of the measurement. Launches whose `work` is not known (nan) count as of the mean speed. `reference` is
+    the logarithm of the work at whose speed figures are given; None: the launches' mean.
     """
     known = np.isfinite(work)
     if known.sum() < 2:
@@ -63,7 +63,7 @@ def at_mean_speed(
     sensitivity, doubt = _sensitivity(groups[measured], work[measured], usual, figures[measured], errors[measured])
     slower = reliable * deviation
     at = mean if reference is None else reference
-    shift = sensitivity * (slower + known * (mean - at))
+    shift = sensitivity * (slower + (mean - at) * true / max(1e-12, true + usual))
     # What is not known of the sensitivity is the same in all launches of a configuration, and no mean of theirs less.
     place, counts = np.unique(groups, return_inverse=True, return_counts=True)[1:]
     together = np.abs(np.bincount(place, slower) / counts)[place] * np.sqrt(counts)[place]

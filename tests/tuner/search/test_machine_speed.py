@@ -101,6 +101,18 @@ def test_the_sensitivity_is_learned_within_configurations(phases: tuple[float, f
     assert found.effect.sensitivity == pytest.approx(1.0, abs=0.2)
 
 
+def test_another_reference_moves_all_launches_alike_and_none_where_the_speed_did_not_change() -> None:
+    groups, figures, exactly = np.arange(4), np.log([100.0, 80.0, 110.0, 90.0]), np.zeros(4)
+    work = np.array([*np.log([3.0, 3.6, 2.8]), math.nan])
+    errors = np.array([0.02, 0.02, 0.02, math.nan])
+    mean = at_mean_speed(groups, work, errors, figures, exactly)
+    other = at_mean_speed(groups, work, errors, figures, exactly, reference=math.log(2.5))
+    assert np.ptp(other.shift - mean.shift) == pytest.approx(0)
+    assert (other.shift > mean.shift).all(), "at a faster machine's speed all of them hold more"
+    vague = at_mean_speed(groups, work, 10 * errors, figures, exactly, reference=math.log(2.5))
+    assert not vague.shift.any()
+
+
 def test_what_nothing_was_launched_twice_for_is_corrected_by_half_and_doubted() -> None:
     exactly = np.zeros(2)
     found = at_mean_speed(np.arange(2), np.log([3.0, 6.0]), exactly, np.log([100.0, 50.0]), exactly)
