@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from pathlib import Path
 
 import click
@@ -65,8 +66,7 @@ def _takes(loaded: LoadedSpec, fit: Runnable, budget: int | float | None) -> str
     if expected is None:
         return None
     if isinstance(budget, float) and expected.seconds > budget:
-        fewer = (estimate_run(loaded, one, fit.configurations) for one in range(trials))
-        trials = sum(one is not None and one.seconds <= budget for one in fewer) - 1
+        trials = bisect_right(range(trials), budget, key=lambda one: _seconds(loaded, fit, one)) - 1
         if trials < 1:
             return f"{duration(budget)} may be too short for one trial and the launches of the final"
         all_of_it = f" (which {duration(budget)} suffice for, their servers' start aside)"
@@ -76,3 +76,8 @@ def _takes(loaded: LoadedSpec, fit: Runnable, budget: int | float | None) -> str
         f"{counted(trials, 'trial')}{all_of_it}, and the best launched again: at most {duration(expected.seconds)} of "
         f"warm-up and load{shown}; the servers' own start comes on top"
     )
+
+
+def _seconds(loaded: LoadedSpec, fit: Runnable, trials: int) -> float:
+    expected = estimate_run(loaded, trials, fit.configurations)
+    return 0.0 if expected is None else expected.seconds
