@@ -6,8 +6,6 @@ Nothing here prints; whoever wants to see what happens passes an observer. Error
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,20 +16,17 @@ from typing import TYPE_CHECKING
 from results import Recommendation, ResultsError, StudySummary, TrialRecord, write_report, writes_parquet
 from results.text import counted
 from runners import Runner, RunnerUnavailable
-from tuner.display import Display, MoneyOutline, Observer, SpaceOutline, StudyOutline
-from tuner.display.wording import spent_on
+from tuner.display import Display, Observer, StudyOutline
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.launch.checks.before_launch import check, warnings
-from tuner.launch.checks.runnable import Runnable, runnable
+from tuner.launch.checks.runnable import runnable
 from tuner.launch.checks.table import doubts
-from tuner.launch.estimate import estimate_run
 from tuner.outcome.folder import held, prepare_output, provenance, write_outputs
 from tuner.outcome.summary import summarise
 from tuner.outcome.traffic import read_traffic
 from tuner.search.objective import Objective
-from tuner.search.stopping import max_trials
 from tuner.spec.reading import LoadedSpec, load_spec
-from tuner.study.budget import UNLIMITED, Limits, Spent
+from tuner.study.budget import UNLIMITED, Limits
 from tuner.study.loop import TuningLoop
 from tuner.study.opening import (
     check_limits,
@@ -42,6 +37,7 @@ from tuner.study.opening import (
     study_runner,
     trial_setup,
 )
+from tuner.study.outline import study_outline
 from tuner.study.plan import StudyPlan, moved
 from tuner.study.storage.archive import Archive, study_names
 from tuner.study.storage.begin import NoSuchStudyError, create_study, resume_study
@@ -284,7 +280,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
         with _environment_errors():
             anew = request.resume and not store.records()
             notes = [*filter(None, (aside, *said, _NOTHING_KEPT if anew else "")), *(one.note for one in warm)]
-            _announce(display, runner, loaded, _outline(loaded, store, folder, fit, request.parallel), notes)
+            _announce(display, runner, loaded, study_outline(loaded, store, folder, fit, request.parallel), notes)
             setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
         objective, proposer = Objective.of(loaded.spec.objective), make_proposer(loaded, runner, store.plan)
         loop = TuningLoop(
@@ -358,34 +354,6 @@ def _environment_errors() -> Iterator[None]:
         yield
     except RunnerUnavailable as error:
         raise UnfitEnvironmentError(str(error)) from error
-
-
-def _outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable, parallel: int) -> StudyOutline:
-    """What is known of the study before its first trial."""
-    finished, limits = store.records(), store.plan.limits
-    most = max_trials(store.plan.budget, limited=bool(limits))
-    expected = estimate_run(loaded, min(max(0, most - len(finished)), fit.count), fit.configurations)
-    return StudyOutline(
-        service=loaded.spec.service.name,
-        objective=str(Objective.of(loaded.spec.objective)),
-        slo=", ".join(loaded.slo_texts) or "the table's SLO",
-        space=SpaceOutline(len(loaded.space.parameters), str(loaded.space.size)),
-        budget=most,
-        finished=len(finished),
-        seconds_at_most=min(expected.seconds, limits.seconds or expected.seconds) if expected else None,
-        output=folder,
-        money=MoneyOutline(loaded.spec.prices.currency, sum(spent_on(record) for record in finished)),
-        parallel=parallel,
-        study=_identity(store.plan),
-        open_ended=store.plan.budget is None,
-        time_left_s=limits.seconds and max(0.0, limits.seconds - Spent.by(finished, parallel).seconds),
-    )
-
-
-def _identity(plan: StudyPlan) -> str:
-    """An id of the study that is the same in every run of it, on whatever machine, and gives nothing of it away."""
-    known = plan.provenance.get("study") or json.dumps(dict(plan.provenance), sort_keys=True)
-    return hashlib.sha256(known.encode()).hexdigest()[:32]
 
 
 def _announce(

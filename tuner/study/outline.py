@@ -1,0 +1,46 @@
+"""What is known of a study before the first trial of a run, for those who show it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from tuner.display import MoneyOutline, SpaceOutline, StudyOutline
+from tuner.display.wording import spent_on
+from tuner.launch.checks.runnable import Runnable
+from tuner.launch.estimate import estimate_run
+from tuner.search.objective import Objective
+from tuner.search.stopping import max_trials
+from tuner.spec.reading import LoadedSpec
+from tuner.study.budget import Spent
+from tuner.study.plan import StudyPlan
+from tuner.study.storage.store import StudyStore
+
+
+def study_outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable, parallel: int) -> StudyOutline:
+    """The outline of a run of the study in `store`, in which `fit` can run, `parallel` trials at once."""
+    finished, limits = store.records(), store.plan.limits
+    most = max_trials(store.plan.budget, limited=bool(limits))
+    expected = estimate_run(loaded, min(max(0, most - len(finished)), fit.count), fit.configurations)
+    return StudyOutline(
+        service=loaded.spec.service.name,
+        objective=str(Objective.of(loaded.spec.objective)),
+        slo=", ".join(loaded.slo_texts) or "the table's SLO",
+        space=SpaceOutline(len(loaded.space.parameters), str(loaded.space.size)),
+        budget=most,
+        finished=len(finished),
+        seconds_at_most=min(expected.seconds, limits.seconds or expected.seconds) if expected else None,
+        output=folder,
+        money=MoneyOutline(loaded.spec.prices.currency, sum(spent_on(record) for record in finished)),
+        parallel=parallel,
+        study=_identity(store.plan),
+        open_ended=store.plan.budget is None,
+        time_left_s=limits.seconds and max(0.0, limits.seconds - Spent.by(finished, parallel).seconds),
+    )
+
+
+def _identity(plan: StudyPlan) -> str:
+    """An id of the study that is the same in every run of it, on whatever machine, and gives nothing of it away."""
+    known = plan.provenance.get("study") or json.dumps(dict(plan.provenance), sort_keys=True)
+    return hashlib.sha256(known.encode()).hexdigest()[:32]
