@@ -54,8 +54,10 @@ class MetricsDisplay:
             ) from error
 
     def study_started(self, outline: StudyOutline) -> None:
-        """Shows the budget."""
+        """Shows the budget, and the trials of earlier runs."""
         self._metrics.budget.set(outline.budget)
+        for state, count in outline.states.items():
+            self._metrics.trials.labels(state).set(count)
         self._inner.study_started(outline)
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +31,8 @@ class MoneyOutline:
 class StudyOutline:
     """What is known before the first trial. `seconds_at_most` leaves out the servers' own start; `parallel` trials run
     at once. `study` is the same in every run that goes on with the study, and in no other. `open_ended`: no number of
-    trials was asked for; `budget` is the most. `time_left_s` is what earlier runs left of a budget of time.
+    trials was asked for; `budget` is the most. `time_left_s` is what earlier runs left of a budget of time. `states`
+    says of the `finished` trials how many ended in each state.
     """
 
     service: str
@@ -46,6 +48,7 @@ class StudyOutline:
     study: str = ""
     open_ended: bool = False
     time_left_s: float | None = None
+    states: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 from tuner.display import MoneyOutline, SpaceOutline, StudyOutline
-from tuner.display.wording import spent_on
 from tuner.launch.checks.runnable import Runnable
 from tuner.launch.estimate import estimate_run
 from tuner.search.objective import Objective
@@ -21,6 +23,8 @@ from tuner.study.storage.store import StudyStore
 def study_outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable, parallel: int) -> StudyOutline:
     """The outline of a run of the study in `store`, in which `fit` can run, `parallel` trials at once."""
     finished, limits = store.records(), store.plan.limits
+    spent = Spent.by(finished, parallel) + Spent.by(chain.from_iterable(store.confirmations().values()))
+    left_s = math.inf if limits.seconds is None else max(0.0, limits.seconds - spent.seconds)
     most = max_trials(store.plan.budget, limited=bool(limits))
     expected = estimate_run(loaded, min(max(0, most - len(finished)), fit.count), fit.configurations)
     return StudyOutline(
@@ -30,13 +34,14 @@ def study_outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runn
         space=SpaceOutline(len(loaded.space.parameters), str(loaded.space.size)),
         budget=most,
         finished=len(finished),
-        seconds_at_most=min(expected.seconds, limits.seconds or expected.seconds) if expected else None,
+        seconds_at_most=min(expected.seconds, left_s) if expected else None,
         output=folder,
-        money=MoneyOutline(loaded.spec.prices.currency, sum(spent_on(record) for record in finished)),
+        money=MoneyOutline(loaded.spec.prices.currency, spent.cost),
         parallel=parallel,
         study=_identity(store.plan),
         open_ended=store.plan.budget is None,
-        time_left_s=limits.seconds and max(0.0, limits.seconds - Spent.by(finished, parallel).seconds),
+        time_left_s=None if math.isinf(left_s) else left_s,
+        states=Counter(record.state for record in finished),
     )
 
 

@@ -130,7 +130,7 @@ def test_the_event_of_a_study_has_the_keys_that_programs_read(capsys: pytest.Cap
         "event": "study", "service": "api", "objective": "minimize cost_per_million_requests", "slo": "p99 <= 300 ms",
         "parameters": 6, "space_size": "408", "budget": 20, "finished": 0, "seconds_at_most": 490.0,
         "output": "tuning/api", "currency": "USD", "spent": 0.0, "parallel": 1, "study": "",
-        "open_ended": False, "time_left_s": None,
+        "open_ended": False, "time_left_s": None, "states": {},
     }  # fmt: skip
 
 

@@ -1,0 +1,88 @@
+"""What a run that goes on with a study says of it before its first trial: what earlier runs did, and what they left."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+from pathlib import Path
+
+from results import TrialRecord
+from tests.tuner.test_replay_run import write_table
+from tuner import Observer, Study, load_spec, tune
+from tuner.display import StudyOutline
+from tuner.display.metrics import MetricsDisplay
+from tuner.launch.checks.runnable import Runnable
+from tuner.study.budget import Limits
+from tuner.study.outline import study_outline
+from tuner.study.plan import StudyPlan
+from tuner.study.storage.begin import create_study
+
+SPEC = """\
+version: 1
+service: {name: x, command: [python3, -m, http.server, "{port}"]}
+request: {path: /}
+slo: {p99: 50ms}
+space: {parameters: {cpu_cores: [1, 2], backlog: {low: 1, high: 100}}}
+prices: {cpu_core_hour: 36}
+load: {max_trial: 20s}
+"""
+
+
+class Kept(Observer):
+    """Keeps the outline, and what a Prometheus would read of the run as soon as it has begun."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.outline, self.metrics = port, None, ""
+
+    def study_started(self, outline: StudyOutline) -> None:
+        self.outline: StudyOutline | None = outline
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+            self.metrics = answer.read().decode()
+
+
+def watched(spec: Path, budget: int, *, resume: bool) -> tuple[Study, Kept]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    kept = Kept(port)
+    display = MetricsDisplay(kept, port)
+    return tune(spec, budget=budget, output=spec.parent / "out", resume=resume, observer=display), kept
+
+
+def test_metrics_after_a_resume_have_the_trials_of_earlier_runs(tmp_path: Path) -> None:
+    write_table(tmp_path)
+    first, kept = watched(tmp_path / "spec.yaml", 6, resume=False)
+    assert 'tune_trials{state="complete"} 0.0' in kept.metrics
+    found = first.trials["state"].value_counts()
+    _, kept = watched(tmp_path / "spec.yaml", 7, resume=True)
+    for state, count in found.items():
+        assert f'tune_trials{{state="{state}"}} {count}.0' in kept.metrics
+    assert kept.outline is not None
+    assert kept.outline.states == dict(found)
+    launches = [one for again in first.summary.launches.confirmations.values() for one in again]
+    paid = sum((one.cost_per_hour or 0) * one.timing.took_s / 3600 for one in (*first.summary.records, *launches))
+    assert abs(kept.outline.spent - paid) < 1e-9
+
+
+def test_of_a_time_a_resume_says_what_is_left(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    loaded = load_spec(tmp_path / "spec.yaml")
+    limits = Limits(seconds=600.0)
+    store = create_study(f"sqlite:///{tmp_path / 'study.db'}", loaded, StudyPlan(loaded.content, limits=limits))
+    fit = Runnable(tuple(loaded.space.sample(200, seed=0)), (), 200)
+
+    def outline() -> StudyOutline:
+        return study_outline(loaded, store, tmp_path, fit, parallel=2)
+
+    assert outline().seconds_at_most == outline().time_left_s == 600.0
+    asked = store.ask(9, lambda *_: {"cpu_cores": 1, "backlog": 1})
+    assert asked is not None
+    record = TrialRecord.model_validate(
+        {"number": 0, "state": "infeasible", "configuration": asked[1], "cost_per_hour": 36.0, "wall_s": 200.0}
+    )
+    assert store.tell(record)
+    assert outline().seconds_at_most == outline().time_left_s == 500.0  # two ran at once
+    store.confirm(0, record)
+    assert outline().seconds_at_most == outline().time_left_s == 300.0  # the final's run one at a time
+    assert outline().spent == 4.0
+    store.close()
