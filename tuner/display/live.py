@@ -66,7 +66,7 @@ class LiveDisplay:
         self._whole = Whole(outline, outline.finished, outline.spent)
         self._live.start()
 
-    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:  # noqa: ARG002
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:  # noqa: ARG002
         """The running trial appears below."""
         with self._lock:
             self._running[number] = Running(number, configuration)

@@ -37,7 +37,7 @@ class LiveFile:
         self._path = outline.output / LIVE_FILE
         self._inner.study_started(outline)
 
-    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:
         """The trial is shown from now on."""
         self._begin(number, configuration)
         self._inner.trial_started(number, configuration, position, budget)

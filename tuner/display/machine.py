@@ -22,7 +22,7 @@ class JsonDisplay:
         parts = {"parameters": outline.parameters, "space_size": outline.space_size, **vars(outline.money)}
         _emit("study", **(told | parts | {"output": str(outline.output)}))
 
-    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:
         """`{"event": "trial_started", ...}`"""
         _emit("trial_started", number=number, configuration=dict(configuration), position=position, budget=budget)
 

@@ -60,7 +60,7 @@ class MetricsDisplay:
             self._metrics.trials.labels(state).set(count)
         self._inner.study_started(outline)
 
-    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:
         """Counts it as under way."""
         self._in_phase(number, "start")
         self._inner.trial_started(number, configuration, position, budget)

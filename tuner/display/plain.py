@@ -18,15 +18,16 @@ class PlainDisplay:
     def __init__(self, currency: str = "") -> None:
         self._currency = currency
         self._noticed: set[str] = set()
-        self._finished, self._budget, self._open_ended = 0, 0, False
+        self._finished = 0
+        self._budget: int | None = None
 
     def study_started(self, outline: StudyOutline) -> None:
         """Two lines of what is to come."""
-        self._currency, self._finished, self._open_ended = outline.currency, outline.finished, outline.open_ended
+        self._currency, self._finished = outline.currency, outline.finished
         _say(f"{outline.service}: {outline.objective}, {outline.slo}")
         _say(f"{space_line(outline)}; {ahead(outline)}; results in {outline.output}")
 
-    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:  # noqa: ARG002
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:  # noqa: ARG002
         """Nothing to say yet: a line per finished trial is enough for a log."""
         self._budget = budget
 
@@ -37,8 +38,8 @@ class PlainDisplay:
         """The trial, marked where it is the best so far."""
         mark = "  <- best so far" if best is not None and best.number == record.number else ""
         self._finished += 1
-        of = "" if self._open_ended else f"/{self._budget}"  # what nobody asked for is no goal
-        done = f"{self._finished:>{len(str(self._budget))}}{of} done"
+        goal = "" if self._budget is None else str(self._budget)
+        done = f"{self._finished:>{len(goal) or 3}}{goal and '/'}{goal} done"
         _say(f"{trial_line(record, self._currency)}  [{done}]{mark}")
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:  # noqa: ARG002

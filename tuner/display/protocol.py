@@ -77,8 +77,8 @@ class Display(Protocol):
     def study_started(self, outline: StudyOutline) -> None:
         """Before the first trial."""
 
-    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
-        """`position` counts from 1 to `budget`."""
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:
+        """`position` counts from 1 to `budget`; None: no number of trials was asked for."""
 
     def phase(self, number: int, name: str, fraction: float) -> None:
         """What a running trial does, and how much of its time limit has passed (0 to 1); from the trial's thread."""

@@ -15,7 +15,7 @@ class Observer:
     def study_started(self, outline: StudyOutline) -> None:
         """Before the first trial."""
 
-    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:
         """A configuration is about to be launched."""
 
     def phase(self, number: int, name: str, fraction: float) -> None:

@@ -112,7 +112,7 @@ class TuningLoop:
                 self.store.withdraw(number)
                 return self._stop(reason)
             break_even = partial(self.objective.break_even_qps, best=to_beat(self.objective, records))
-            self.display.trial_started(number, configuration, len(records) + pool.running + 1, most)
+            self.display.trial_started(number, configuration, len(records) + pool.running + 1, self.budget)
             pool.start(TrialRequest(number, configuration, break_even))
         return False
 

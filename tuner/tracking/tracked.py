@@ -77,7 +77,7 @@ class Tracked:
         self._tell(lambda tracker: tracker.begin(outline))
         self._inner.study_started(outline)
 
-    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int) -> None:
+    def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:
         """Its time begins."""
         self._begin(number)
         self._inner.trial_started(number, configuration, position, budget)

@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Tune
+from tuner import load_spec
+from tuner.study.budget import Limits
+from tuner.study.plan import StudyPlan
+from tuner.study.storage.begin import create_study
 
 SPEC = """\
 version: 1
@@ -77,3 +81,19 @@ def test_a_worker_is_not_troubled_by_what_runs_nothing(tmp_path: Path, joined: C
 def test_a_workers_and_a_runs_files_are_its_users_own(tmp_path: Path, joined: Callable[..., Any]) -> None:
     for folder in (tmp_path / "logs", tmp_path / "tuning" / "shared", *(tmp_path / "state").rglob("joined")):
         assert folder.stat().st_mode & 0o077 == 0, folder
+
+
+def test_a_workers_log_has_no_total_where_time_or_money_is_the_budget(tmp_path: Path, tune_in_process: Tune) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "table.csv").write_text("cpu_cores,capacity_qps,trial_s\n1,10,30\n2,30,30\n4,40,30\n", encoding="utf-8")
+    loaded = load_spec(tmp_path / "spec.yaml")
+    for name, plan, shown in (
+        ("time", StudyPlan(loaded.content, limits=Limits(seconds=600.0)), "[  1 done]"),
+        ("trials", StudyPlan(loaded.content, budget=2), "[1/2 done]"),
+    ):
+        storage = f"sqlite:///{tmp_path / name}.db"
+        create_study(storage, loaded, plan).close()
+        done = tune_in_process("worker", "--storage", storage, "--output", name)
+        assert done.returncode == 0, done.stderr
+        assert shown in done.stderr
+        assert "/300" not in done.stderr

@@ -32,10 +32,11 @@ class Kept(Observer):
     """Keeps the outline, and what a Prometheus would read of the run as soon as it has begun."""
 
     def __init__(self, port: int) -> None:
-        self.port, self.outline, self.metrics = port, None, ""
+        self.port, self.metrics = port, ""
+        self.outline: StudyOutline | None = None
 
     def study_started(self, outline: StudyOutline) -> None:
-        self.outline: StudyOutline | None = outline
+        self.outline = outline
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
             self.metrics = answer.read().decode()
 
