@@ -25,6 +25,14 @@ class SpaceExhausted(Exception):
     """Every configuration was asked."""
 
 
+class TooDearError(Exception):
+    """Every configuration that was not asked costs more than may be spent; the cheapest `per_hour`."""
+
+    def __init__(self, per_hour: float) -> None:
+        super().__init__(per_hour)
+        self.per_hour = per_hour
+
+
 class CandidatePool:
     """All configurations of a space, or many of a large one. What the runner `refuses` is free only when nothing else
     is left.

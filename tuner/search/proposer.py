@@ -7,6 +7,7 @@ records alone, so that a second process can go on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from results import Explanation, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
-from tuner.search.candidates import Bools, CandidatePool, SpaceExhausted
+from tuner.search.candidates import Bools, CandidatePool, SpaceExhausted, TooDearError
 from tuner.search.launches import Expectation
 from tuner.search.objective import Objective
 from tuner.search.space_model import SpaceModel
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _MIN_EXPECTED = 4  # complete trials, for an expectation of each from the others
 _LITTLE = 0.03  # of the best: while more is expected nothing is doubted
+_NOTHING, _ROUNDING = 1e-300, 1e-9  # a price that nothing has; in logs of prices
 _SPREAD_START = 0.3  # where the first trials are several, each is the one least like the others of so large a share
 
 
@@ -59,18 +61,21 @@ class Proposer:
         self._model = SpaceModel(self.pool, self.price, limit_ms, warm_start, weights)
 
     def propose(
-        self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int, spent: Bools | None = None
-    ) -> Proposal:
+        self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int, spent: Bools | None = None,
+        most_per_hour: float | None = None,
+    ) -> Proposal:  # fmt: skip
         """The next configuration, from what was measured and what is being measured. `turn` varies the draw, `spent`
-        marks candidates that are not to come again.
+        marks candidates that are not to come again, and those that cost more than `most_per_hour` are left out.
 
-        Raises SpaceExhausted when there is none left.
+        Raises SpaceExhausted when there is none left, TooDearError when all that are left cost more.
         """
         from tuner.search.surrogate.acquisition import believed_best, chebyshev, expected_loss
         from tuner.search.surrogate.mixture import mixed
 
         waiting = self.pool.numbers_of(pending)
         free = self.pool.free((record.configuration for record in records), waiting, spent)
+        if most_per_hour is not None:
+            free = self._affordable(free, most_per_hour)
         trials = self._trials(records)
         predictions = self._model.surrogate.predict(trials, np.array(waiting, dtype=np.int64))
         losses = self._model.losses(self.objective, records)
@@ -99,6 +104,14 @@ class Proposer:
             loss = mixed(predictions, [expected_loss(one, losses, scale) for _, one in predictions])
             chosen = free[loss[free].argmin()]
         return Proposal(self.pool.configuration(chosen), float(score[chosen]))
+
+    def _affordable(self, free: Ints, most_per_hour: float) -> Ints:
+        """Those of them that cost no more, and those without a price. Raises TooDearError where there is none."""
+        log_price = self._model.candidates.log_price[free]
+        dear = log_price > math.log(max(most_per_hour, _NOTHING)) - _ROUNDING
+        if dear.all():
+            raise TooDearError(math.exp(log_price.min()))
+        return free[~dear]
 
     def _first(
         self, predictions: list[tuple[float, Prediction]], losses: Losses, scale: Scale, free: Ints,

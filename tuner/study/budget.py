@@ -7,6 +7,7 @@ hard limits: nothing is begun that might go beyond, and the final has its own pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -63,20 +64,38 @@ class Spent:
         return Spent(self.seconds + other.seconds, self.cost + other.cost, longest_s, around_s)
 
 
+def next_s(spent: Spent, load_s: float) -> float:
+    """How long another trial, with at most `load_s` seconds of load, may take, going by those before."""
+    return max(spent.longest_s, load_s + spent.around_s)
+
+
+def most_per_hour(cost: float, spent: Spent, load_s: float, beside_per_hour: float = 0.0) -> float:
+    """The highest price per hour at which another trial surely stays within `cost`. Trials that are under way cost
+    `beside_per_hour` together, and are not yet in `spent`: each may take as long.
+    """
+    took_s = next_s(spent, load_s)
+    return (cost - spent.cost) * _HOUR_S / took_s - beside_per_hour if took_s else math.inf
+
+
 def why_not(
     limits: Limits, spent: Spent, load_s: float, price_per_hour: float | None, *, currency: str,
     beside_per_hour: float = 0.0,
 ) -> str | None:  # fmt: skip
     """Why another trial, with at most `load_s` seconds of load and at that price per hour, might go beyond the
-    limits, as a sentence; None if it fits. Trials that are under way cost `beside_per_hour` together, and are not yet
-    in `spent`: each may take as long. They take no time of their own, since the new one runs beside them.
+    limits, as a sentence; None if it fits. Trials that are under way (see `most_per_hour`) take no time of their own,
+    since the new one runs beside them.
     """
-    next_s = max(spent.longest_s, load_s + spent.around_s)
-    if limits.seconds is not None and spent.seconds + next_s > limits.seconds:
-        return f"{duration(spent.seconds)} are spent, and another trial may take {duration(next_s)}."
-    if limits.cost is not None and price_per_hour:
-        cost = next_s * (price_per_hour + beside_per_hour) / _HOUR_S
-        if spent.cost + cost > limits.cost:
-            so_far, more = money(spent.cost, currency), money(cost, currency)
-            return f"{so_far} is spent on machines, and another trial may take {more} more."
-    return None
+    took_s = next_s(spent, load_s)
+    if limits.seconds is not None and spent.seconds + took_s > limits.seconds:
+        return f"{duration(spent.seconds)} are spent, and another trial may take {duration(took_s)}."
+    if limits.cost is None or not price_per_hour:
+        return None
+    if price_per_hour <= most_per_hour(limits.cost, spent, load_s, beside_per_hour):
+        return None
+    return why_too_dear(spent, load_s, price_per_hour + beside_per_hour, currency, "another trial")
+
+
+def why_too_dear(spent: Spent, load_s: float, per_hour: float, currency: str, what: str) -> str:
+    """The sentence for `what` costs more than is left."""
+    so_far, more = money(spent.cost, currency), money(next_s(spent, load_s) * per_hour / _HOUR_S, currency)
+    return f"{so_far} is spent on machines, and {what} may take {more} more."

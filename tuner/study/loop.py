@@ -8,18 +8,20 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from results import TrialRecord
+from results.text import assigned
 from search_spaces import Configuration
 from tuner.display import Display
-from tuner.search.candidates import SpaceExhausted
+from tuner.search.candidates import SpaceExhausted, TooDearError
 from tuner.search.contenders import find_current, to_beat
 from tuner.search.objective import Objective
 from tuner.search.proposer import Proposer
 from tuner.search.stopping import max_trials, why_give_up, why_no_more, why_stop
-from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
+from tuner.study.budget import UNLIMITED, Limits
 from tuner.study.final import Final
+from tuner.study.spending import SearchSpending
 from tuner.study.storage.store import StudyStore
 from tuner.trial.pool import TrialPool
 from tuner.trial.setup import TrialRequest, TrialSetup
@@ -62,17 +64,21 @@ class TuningLoop:
             self.store.give_up()
 
     def _search(self, pool: TrialPool, most: int) -> None:
-        doubted = exhausted = stopped = False
+        doubted = exhausted = stopped = held = False
         earlier = {record.number for record in self.store.records()}
         while True:
             records, others = self.store.records(), self.store.others()
             wanted = len(records) + pool.running + others < most and not stopped
-            if wanted and pool.has_room and (not exhausted or self.store.waiting()):
+            if wanted and pool.has_room and not held and (not exhausted or self.store.waiting()):
                 try:
                     stopped = self._start_trial(pool, records, most, earlier)
                 except SpaceExhausted:
                     exhausted = True
+                except TooDearError as error:
+                    held = pool.running > 0  # what runs may take less than is set aside for it
+                    stopped = not held and self._stop(self.spending.why_too_dear(records, error.per_hour))
             elif pool.running:
+                held = False
                 try:
                     record = pool.finished()
                 except NotRemovedError as error:
@@ -97,10 +103,10 @@ class TuningLoop:
 
     def _start_trial(self, pool: TrialPool, records: list[TrialRecord], most: int, earlier: Collection[int]) -> bool:
         """Ask, and begin. `earlier` are the numbers of an earlier run's trials. True when another trial is not worth
-        what it costs. Raises SpaceExhausted.
+        what it costs. Raises SpaceExhausted, TooDearError.
         """
         hopeless = why_give_up(records, earlier) if self.setup.measurer.launches else None
-        reason = hopeless or self._why_spent(records)
+        reason = hopeless or self.spending.why_none(records)
         if reason is None and self.budget is None and not self.limits:
             reason = self.store.stopped or self._why_stop(records)
         if reason:
@@ -108,37 +114,28 @@ class TuningLoop:
         asked = self.store.ask(most, self._propose)
         if asked is not None:
             number, configuration = asked
-            if reason := self._why_spent(records, asked):
-                self.store.withdraw(number)
-                return self._stop(reason)
+            if reason := self.spending.why_not(records, number, configuration):
+                self.store.withdraw(number)  # it was left, or asked for in advance: what fits is tried in its place
+                self.display.notice(f"{assigned(configuration)} is not tried now: {reason}")
+                return False
             break_even = partial(self.objective.break_even_qps, best=to_beat(self.objective, records))
             self.display.trial_started(number, configuration, len(records) + pool.running + 1, self.budget)
             pool.start(TrialRequest(number, configuration, break_even))
         return False
 
     def _propose(self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int) -> Configuration:
-        return self.proposer.propose(records, pending, turn).configuration
+        most = self.spending.most_per_hour(records)
+        return self.proposer.propose(records, pending, turn, most_per_hour=most).configuration
+
+    @cached_property
+    def spending(self) -> SearchSpending:
+        """What the search may still spend."""
+        return SearchSpending(self.setup, self.store, self.limits, self.parallel)
 
     def _stop(self, reason: str) -> bool:
         self.store.stop(reason)
         self.display.notice(reason)
         return True
-
-    def _why_spent(self, records: list[TrialRecord], asked: tuple[int, Configuration] | None = None) -> str | None:
-        """Why no further trial may begin, or not the one that was `asked`, with its number; None if one may. The
-        final's part of the time and money is not available to the search.
-        """
-        if not self.limits:
-            return None
-        limits = self.limits.for_search(self.setup.loaded.spec.objective.final)
-        load_s, currency = self.setup.loaded.max_load_s(confirmation=False), self.setup.loaded.spec.prices.currency
-        price, beside = None, 0.0
-        if asked is not None and limits.cost is not None:
-            price = self.setup.price(asked[1])
-            beside = sum(self.setup.price(one) or 0.0 for one in self.store.under_way(asked[0]))
-        spent = Spent.by(records, self.parallel)
-        reason = why_not(limits, spent, load_s, price, currency=currency, beside_per_hour=beside)
-        return reason and f"Stopped: {reason}"
 
     def _why_stop(self, records: list[TrialRecord]) -> str | None:
         best = self._best(records)

@@ -11,7 +11,7 @@ import pytest
 from results import TrialRecord
 from tests.conftest import Tune, recommendation
 from tests.tuner.test_replay_run import write_table
-from tuner import UsageError, load_spec, load_study, tune
+from tuner import Observer, Study, UsageError, load_spec, load_study, tune
 from tuner.search.stopping import max_trials, why_give_up, why_no_more
 from tuner.study.budget import Limits, Spent, why_not
 from tuner.study.plan import StudyPlan
@@ -158,3 +158,52 @@ def test_what_an_earlier_run_failed_of_does_not_end_the_next_one() -> None:
     assert why_give_up(records[:5]) is not None
     assert why_give_up(records, before=range(5)) is None
     assert why_give_up(records, before=range(2)) is not None
+
+
+class Told(Observer):
+    """Keeps the notices."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def spent_by_the_search(study: Study) -> float:
+    return Spent.by(study.summary.records).cost
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_what_still_fits_into_the_money_is_tried_and_the_end_says_that_nothing_does(
+    tmp_path: Path, tune_in_process: Tune, parallel: int
+) -> None:
+    write_table(tmp_path)  # 30 s of 1 to 16 cores: 0.00033 to 0.0053
+    with (tmp_path / "spec.yaml").open("a", encoding="utf-8") as file:
+        file.write("current: {cpu_cores: 16, batch_size: 1, threads: 1, workers: 1}\n")
+    done = tune_in_process("spec.yaml", "--max-cost", 0.02, "--parallel", parallel, "--output", "out")
+    assert done.returncode == 0, done.stderr
+    study = load_study(tmp_path / "out")
+    cheapest = 0.04 * 30 / 3600
+    left = 0.02 / (1 + study.spec.spec.objective.final) - spent_by_the_search(study)
+    assert 0 <= left < cheapest
+    assert "even the cheapest trial that is left may take $0.000333 more" in done.stderr
+    assert study.recommendation.confirmed
+
+
+def test_today_is_passed_over_while_it_is_too_dear_and_tried_when_there_is_more(tmp_path: Path) -> None:
+    write_table(tmp_path)
+    spec, output = tmp_path / "spec.yaml", tmp_path / "out"
+    first = tune(spec, budget=1, output=output)
+    today = {"cpu_cores": 16, "batch_size": 2, "threads": 1, "workers": 1}
+    with spec.open("a", encoding="utf-8") as file:
+        file.write(f"current: {json.dumps(today)}\n")
+    money = 1.5 * (spent_by_the_search(first) + 0.004)  # the final has a third
+    told = Told()
+    study = tune(spec, max_cost=money, resume=True, output=output, observer=told)
+    assert any("cpu_cores=16 batch_size=2 threads=1 workers=1 is not tried now: " in one for one in told.texts)
+    new = [one.configuration for one in study.summary.records[1:]]
+    assert new
+    assert max(float(one["cpu_cores"]) for one in new) < 16
+    more = tune(spec, max_cost=money + 0.01, resume=True, output=output)
+    assert today in [one.configuration for one in more.summary.records]

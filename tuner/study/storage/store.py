@@ -75,9 +75,11 @@ class StudyStore:
         return [self._known[number] for number in sorted(self._known)]
 
     def enqueue(self, configuration: Configuration) -> None:
-        """Have a configuration asked next, before the sampler's own choice; at most once."""
+        """Have a configuration asked next, before the sampler's own choice, unless it was measured, or is to be."""
         with reaching_study(self._url):
-            self._study.enqueue_trial(dict(configuration), skip_if_exists=True)
+            trials = [one for one in self._study.get_trials(deepcopy=False) if _counts(one)]
+            if not any(configuration_of(one) == dict(configuration) for one in trials):
+                self._study.enqueue_trial(dict(configuration))
 
     def ask(self, budget: int, propose: Propose) -> tuple[int, dict[str, ParameterValue]] | None:
         """A trial's number and configuration: one that waits, or else what `propose` names. None when others have taken
@@ -97,7 +99,7 @@ class StudyStore:
                 # Another process may have taken what waited: then Optuna has drawn this one, heeding no constraint.
                 drawn = "fixed_params" not in known[trial.number].system_attrs
                 earlier = known[: trial.number]
-                counted = [one for one in earlier if not one.state.is_finished() or RECORD in one.user_attrs]
+                counted = [one for one in earlier if _counts(one)]
                 repeated = any(configuration_of(one) == trial.params for one in counted)
                 if not drawn and not repeated and len(counted) < budget:
                     break
@@ -146,7 +148,7 @@ class StudyStore:
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return sum(trial.number not in self.claims.trials for trial in running)
 
-    def under_way(self, but: int) -> list[Configuration]:
+    def under_way(self, but: int | None) -> list[Configuration]:
         """The configurations that all processes measure now, without that of trial `but`."""
         with reaching_study(self._url):
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -198,6 +200,11 @@ class StudyStore:
     def _remembered(self) -> dict[str, Any]:
         with reaching_study(self._url):
             return self._study.user_attrs
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether the trial measured its configuration, or is to: one that was withdrawn or lost did neither."""
+    return not trial.state.is_finished() or RECORD in trial.user_attrs
 
 
 def _retried(url: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

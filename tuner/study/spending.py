@@ -1,0 +1,64 @@
+"""What the search of a study may still spend: its part of the limits, less what its trials took and what runs now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from results import TrialRecord
+from search_spaces import Configuration
+from tuner.study.budget import Limits, Spent, most_per_hour, why_not, why_too_dear
+from tuner.study.storage.store import StudyStore
+from tuner.trial.setup import TrialSetup
+
+
+@dataclass(frozen=True)
+class SearchSpending:
+    """`limits` are those of the whole run, of which the final has its own part; `parallel` trials run at once here."""
+
+    setup: TrialSetup
+    store: StudyStore
+    limits: Limits
+    parallel: int
+
+    def why_none(self, records: Sequence[TrialRecord]) -> str | None:
+        """Why no further trial may begin, whatever its price, as a sentence; None if one may."""
+        reason = why_not(self._limits, Spent.by(records, self.parallel), self._load_s, None, currency=self._currency)
+        return reason and f"Stopped: {reason}"
+
+    def why_not(self, records: Sequence[TrialRecord], number: int, configuration: Configuration) -> str | None:
+        """Why trial `number`, which was asked for and is of that configuration, may not begin; None if it may."""
+        if self.limits.cost is None:
+            return None
+        price, beside = self.setup.price(configuration), self._beside_per_hour(number)
+        spent = Spent.by(records, self.parallel)
+        return why_not(self._limits, spent, self._load_s, price, currency=self._currency, beside_per_hour=beside)
+
+    def most_per_hour(self, records: Sequence[TrialRecord]) -> float | None:
+        """The highest price at which a configuration's trial fits into what is left; None where money is no limit."""
+        cost = self._limits.cost
+        if cost is None:
+            return None
+        return most_per_hour(cost, Spent.by(records, self.parallel), self._load_s, self._beside_per_hour(None))
+
+    def why_too_dear(self, records: Sequence[TrialRecord], cheapest_per_hour: float) -> str:
+        """Why the search ends where even the cheapest configuration does not fit, as a sentence."""
+        spent = Spent.by(records, self.parallel)
+        what = "even the cheapest trial that is left"
+        return f"Stopped: {why_too_dear(spent, self._load_s, cheapest_per_hour, self._currency, what)}"
+
+    @property
+    def _limits(self) -> Limits:
+        return self.limits.for_search(self.setup.loaded.spec.objective.final)
+
+    @property
+    def _load_s(self) -> float:
+        return self.setup.loaded.max_load_s(confirmation=False)
+
+    @property
+    def _currency(self) -> str:
+        return self.setup.loaded.spec.prices.currency
+
+    def _beside_per_hour(self, number: int | None) -> float:
+        """What the trials that run now cost, without trial `number`."""
+        return sum(self.setup.price(one) or 0.0 for one in self.store.under_way(number))
