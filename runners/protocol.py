@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from search_spaces.reading import foreign
+
 ParameterValue = bool | int | float | str
 
 
@@ -35,7 +37,10 @@ class ServerFailed(Exception):
 
 
 class RunnerUnavailable(Exception):
-    """The environment cannot run anything (no engine, no cluster): the study stops."""
+    """The environment cannot run anything (no engine, no cluster): the study stops with its message."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(foreign(reason))
 
 
 @dataclass(frozen=True)

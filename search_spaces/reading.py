@@ -43,16 +43,25 @@ class InputError(ValueError):
         super().__init__(f"{place}: {reason}")
 
 
+def foreign(text: str) -> str:
+    """What another program said, for a message of ours: with apostrophes for its backticks, in which our messages name
+    their arguments (`resume`).
+    """
+    return text.replace("`", "'")
+
+
 def quoted(value: object, max_length: int = _QUOTED) -> str:
-    """A value for a message: short, on one line, without control characters or marks that reorder text."""
-    text = repr(value)
+    r"""A value for a message: short, on one line, without control characters, marks that reorder text, or backticks
+    (`\x60`), in which our messages name their arguments.
+    """
+    text = repr(value).replace("`", r"\x60")
     return text if len(text) <= max_length else f"{text[: max_length - 3]}..."
 
 
 def shown(path: Path | str) -> str:
     """A path for a message, as `quoted`; without quotes where it is harmless."""
     text = str(path)
-    text = text if text.isprintable() else repr(text)[1:-1]
+    text = (text if text.isprintable() else repr(text)[1:-1]).replace("`", r"\x60")
     return text if len(text) <= _PATH else f"{text[: _PATH // 2]}...{text[-_PATH // 2 :]}"
 
 

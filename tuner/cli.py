@@ -26,7 +26,7 @@ from tuner.commands.options.groups import (
     worker_options,
 )
 from tuner.commands.options.types import FORMATS, MAX_SEED, PATH, RUNNERS, Budget, Format, Rate
-from tuner.errors import ExitCode, TuneError
+from tuner.errors import ExitCode, TuneError, on_command_line, with_options
 
 
 @click.group(cls=FrontDoor, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -357,7 +357,8 @@ def main(arguments: list[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _interrupt)
     out, err = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
-    with contextlib.redirect_stdout(cast("TextIO", out)), contextlib.redirect_stderr(cast("TextIO", err)):
+    streams = contextlib.redirect_stdout(cast("TextIO", out)), contextlib.redirect_stderr(cast("TextIO", err))
+    with streams[0], streams[1], on_command_line():
         _run(arguments)
 
 
@@ -370,8 +371,6 @@ def _run(arguments: list[str]) -> None:
     except (KeyboardInterrupt, click.Abort):
         sys.exit(ExitCode.INTERRUPTED)
     except TuneError as error:
-        from tuner.display.wording import with_options
-
         _fail(with_options(str(error)), error.exit_code, arguments)
     except OSError as error:
         what = f"{shown(str(error.filename))}: " if error.filename else ""

@@ -7,14 +7,24 @@ TuneError
 
 That no configuration met the SLO (3) and an interrupt (130) are results of a run, not errors. Every message is one to
 three lines: what is wrong, where, what to do. An argument stands in backticks, as in Python; the command line says its
-option (`tuner.display.wording.with_options`).
+option (`with_options`). What another program said has no backticks in a message (`search_spaces.reading.foreign`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+
+# What messages name in backticks as an argument in Python, and the command line has as an option.
+_ARGUMENT = re.compile(
+    "`(budget|detect|keep|max_cost|measure|metrics_host|metrics_port|mlflow_tracking_uri|name|otlp_endpoint|output"
+    "|parallel|qps|range|resume|runner|storage|traffic"
+    "|trial|wandb_dir|warm_start)`"
+)
+_OTHERWISE = {"name": "--study"}
+_asking: set[str] = set()  # a fact of the process: the threads of a dashboard belong to the command line, too
 
 
 class ExitCode(IntEnum):
@@ -47,6 +57,26 @@ class SpecError(UsageError):
 
 class UnfitEnvironmentError(TuneError):
     """Nothing is wrong with the spec, but this machine cannot run it."""
+
+
+def with_options(text: str) -> str:
+    """A message as the command line says it: its option (--max-cost) in place of Python's argument (`max_cost`)."""
+    return _ARGUMENT.sub(lambda found: _OTHERWISE.get(found[1], "--" + found[1].replace("_", "-")), text)
+
+
+@contextmanager
+def on_command_line() -> Iterator[None]:
+    """What is written meanwhile, such as a report, is for somebody who types options."""
+    _asking.add("command line")
+    try:
+        yield
+    finally:
+        _asking.clear()
+
+
+def as_asked(text: str) -> str:
+    """A sentence that stays in a file, as whoever started this names an argument: by its option, or as in Python."""
+    return with_options(text) if _asking else text
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -23,26 +23,34 @@ _HEADS = {
     "inconclusive": "inconclusive: the noise hides a change of the size that matters",
 }  # fmt: skip
 
+Named = Callable[[str], str]
+
 _SAME_SPEED = 0.03  # in logs: less is not worth a word
 
 
-def write_gate(folder: Path, service: str, decision: GateDecision, setting: Setting) -> None:
-    """`gate.json`, `gate.md`, `junit.xml`. Raises OSError when they cannot be written."""
+def write_gate(folder: Path, service: str, decision: GateDecision, setting: Setting, named: Named = str) -> None:
+    """`gate.json`, `gate.md`, `junit.xml`. Raises OSError when they cannot be written. `named` says an advice with
+    arguments as the reader knows them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "gate.json", json.dumps(gate_document(service, decision, setting), indent=2) + "\n")
-    write_text(folder / "gate.md", gate_markdown(service, decision, setting))
+    write_text(folder / "gate.md", gate_markdown(service, decision, setting, named))
     write_text(folder / "junit.xml", gate_junit(service, decision))
 
 
-def gate_text(service: str, decision: GateDecision) -> str:
+def gate_text(service: str, decision: GateDecision, named: Named = str) -> str:
     """A line per metric under the verdict."""
-    lines = [f"gate {_HEADS[decision.outcome]}: {visible(service)}"]
+    lines = [_head(service, decision)]
     lines += [f"  {_line(one, decision.currency)}" for one in decision.findings]
     lines += [f"  {_good(decision)}"] if decision.goodput else []
     lines += [f"  {_energy(decision)}"] if decision.energy else []
     lines += [f"  {_machine(decision)}"] if _machine(decision) else []
-    reason = decision.reason or _surer(decision)
+    reason = decision.reason or named(_surer(decision))
     return "\n".join([*lines, *([f"  {visible(reason)}"] if reason else [])])
+
+
+def _head(service: str, decision: GateDecision) -> str:
+    return f"gate {_HEADS[decision.outcome]}: {visible(service)}"
 
 
 def _machine(decision: GateDecision) -> str:
@@ -94,10 +102,10 @@ def gate_document(service: str, decision: GateDecision, setting: Setting) -> dic
     }
 
 
-def gate_markdown(service: str, decision: GateDecision, setting: Setting) -> str:
+def gate_markdown(service: str, decision: GateDecision, setting: Setting, named: Named = str) -> str:
     """For a pull request, and for GitHub's step summary."""
     lines = [f"## Performance gate {_HEADS[decision.outcome]}: {markdown(service)}", ""]
-    if reason := decision.reason or _surer(decision):
+    if reason := decision.reason or named(_surer(decision)):
         lines += [markdown(reason), ""]
     if decision.findings:
         lines += ["| metric | baseline | now | change | 95% interval | |", "| --- | ---: | ---: | ---: | ---: | --- |"]
@@ -150,7 +158,7 @@ def github_annotations(service: str, decision: GateDecision) -> Sequence[str]:
     worse = [_line(one, decision.currency) for one in decision.findings if one.outcome == "regressed"]
     worse += [decision.reason] if decision.reason and decision.outcome == "regressed" else []
     mild = "warning" if decision.outcome == "inconclusive" else "notice"
-    kind, texts = ("error", worse) if worse else (mild, [gate_text(service, decision).splitlines()[0]])
+    kind, texts = ("error", worse) if worse else (mild, [_head(service, decision)])
     return [f"::{kind} title=tune gate::{_command(visible(text))}" for text in texts]
 
 

@@ -16,10 +16,12 @@ import pytest
 
 import tuner
 from results import TrialRecord
+from runners import RunnerUnavailable
+from search_spaces.reading import quoted
 from tests.tuner.test_replay_run import write_table
 from tuner import Observer, SpecError, Study, UsageError, load_spec, load_study, tune
 from tuner.cli import cli
-from tuner.display.wording import with_options
+from tuner.errors import with_options
 
 NOTEBOOK = Path(__file__).parent.parent.parent / "docs" / "notebook.ipynb"
 
@@ -151,4 +153,7 @@ def test_the_command_line_says_its_option_where_python_says_an_argument() -> Non
         "--max-cost: no price; give `prices:`, or --budget"
     )
     assert with_options("another `storage`, or its `name`") == "another --storage, or its --study"
+    said = RunnerUnavailable("the engine says: unknown field `output`")
+    assert with_options(f"{said}; `resume` goes on") == "the engine says: unknown field 'output'; --resume goes on"
+    assert with_options(quoted("`output`")) == r"'\x60output\x60'"
     assert with_options("change `metrics_port`, or the `range`") == "change --metrics-port, or the --range"

@@ -22,8 +22,15 @@ from results.text import visible
 from search_spaces.masking import remember
 from tuner.commands.options.stored import open_archive
 from tuner.display.live_file import read_live
-from tuner.display.wording import with_options
-from tuner.errors import ExitCode, TuneError, UnfitEnvironmentError, UsageError, needing_packages, with_extra
+from tuner.errors import (
+    ExitCode,
+    TuneError,
+    UnfitEnvironmentError,
+    UsageError,
+    needing_packages,
+    with_extra,
+    with_options,
+)
 from tuner.outcome.deployable import deployables
 from tuner.outcome.summary import last_served, summarise
 from tuner.study.storage.archive import Archive, study_names

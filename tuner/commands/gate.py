@@ -27,8 +27,7 @@ from search_spaces import Configuration
 from search_spaces.reading import quoted
 from tuner.commands.options.stored import read_study
 from tuner.display import make_display
-from tuner.display.wording import with_options
-from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
+from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError, with_options
 from tuner.launch.checks.before_launch import check
 from tuner.launch.render import resources
 from tuner.launch.runner import make_runner
@@ -77,7 +76,7 @@ def gate(options: GateOptions) -> ExitCode:
         decision = _measured(options, before, baseline, setting, folder)
     else:
         decision = _finished(options, before, baseline, setting)
-    write_gate(folder, before.service, decision, setting)
+    write_gate(folder, before.service, decision, setting, with_options)
     _tell(options, before.service, decision, setting, folder)
     return {"regressed": ExitCode.GATE_FAILED, "inconclusive": ExitCode.GATE_INCONCLUSIVE}.get(
         decision.outcome, ExitCode.DONE
@@ -176,12 +175,12 @@ def _tell(options: GateOptions, service: str, decision: GateDecision, setting: S
     if options.as_json:
         click.echo(json.dumps(gate_document(service, decision, setting), indent=2))
     else:
-        click.echo(with_options(gate_text(service, decision)))
+        click.echo(gate_text(service, decision, with_options))
         click.echo(f"  files: {folder} (gate.json, gate.md, junit.xml)")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(gate_markdown(service, decision, setting))
+                file.write(gate_markdown(service, decision, setting, with_options))
         except OSError as error:  # the decision stands in files of its own
             click.echo(f"tune: GITHUB_STEP_SUMMARY cannot be written: {error}", err=True)
     if os.environ.get("GITHUB_ACTIONS") == "true":

@@ -23,8 +23,7 @@ from results.planning import (
     write_plan,
 )
 from tuner.commands.options.stored import read_study
-from tuner.display.wording import with_options
-from tuner.errors import ExitCode, UsageError
+from tuner.errors import ExitCode, UsageError, with_options
 from tuner.outcome.traffic import read_traffic
 
 

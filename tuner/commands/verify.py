@@ -19,8 +19,7 @@ from results.files import write_text
 from results.gate import Expected, LiveStep, Setting, Verification, expected_curve, verified
 from results.text import figure, milliseconds, share, visible
 from tuner.commands.options.stored import read_study
-from tuner.display.wording import with_options
-from tuner.errors import ExitCode, UsageError
+from tuner.errors import ExitCode, UsageError, with_options
 from tuner.outcome.prometheus import Prometheus, Series
 
 _METRIC = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)\s*(\{.*\})?", re.DOTALL)

@@ -17,15 +17,8 @@ from results.text import one_line
 from search_spaces import Configuration
 from tuner.display.progress import Running, Whole, running_lines, study_line
 from tuner.display.protocol import StudyOutline
-from tuner.display.wording import (
-    ahead,
-    confirmation_line,
-    result_lines,
-    space_line,
-    spent_on,
-    trial_line,
-    with_options,
-)
+from tuner.display.wording import ahead, confirmation_line, result_lines, space_line, spent_on, trial_line
+from tuner.errors import as_asked, with_options
 
 _STYLES = {"complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red"}
 _PER_SECOND = 8
@@ -103,7 +96,7 @@ class LiveDisplay:
 
     def notice(self, text: str) -> None:
         """A dim line above the live part."""
-        self._noticed.add(text)
+        self._noticed.add(as_asked(text))
         self._say(one_line(with_options(text)), "dim")
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from results import Recommendation, TrialRecord
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
-from tuner.display.wording import with_options
+from tuner.errors import with_options
 
 
 class JsonDisplay:

@@ -9,7 +9,8 @@ from results import Recommendation, TrialRecord
 from results.text import one_line
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
-from tuner.display.wording import ahead, confirmation_line, result_lines, space_line, trial_line, with_options
+from tuner.display.wording import ahead, confirmation_line, result_lines, space_line, trial_line
+from tuner.errors import as_asked, with_options
 
 
 class PlainDisplay:
@@ -55,7 +56,7 @@ class PlainDisplay:
 
     def notice(self, text: str) -> None:
         """A sentence on a line of its own."""
-        self._noticed.add(text)
+        self._noticed.add(as_asked(text))
         _say(one_line(with_options(text)))
 
     def recommended(self, recommendation: Recommendation, output: Path) -> None:

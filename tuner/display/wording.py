@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 
 from results import Estimate, Recommendation, TrialRecord
 from results.text import assigned, counted, duration, figure, interval, money, one_line, seen_at
 from tuner.display.protocol import StudyOutline
-
-# What messages name in backticks as an argument in Python, and the command line has as an option.
-_ARGUMENT = re.compile(
-    "`(budget|detect|keep|max_cost|measure|metrics_host|metrics_port|mlflow_tracking_uri|name|otlp_endpoint|output"
-    "|parallel|qps|range|resume|runner|storage|traffic"
-    "|trial|wandb_dir|warm_start)`"
-)
-_OTHERWISE = {"name": "--study"}
-
-
-def with_options(text: str) -> str:
-    """A message as the command line says it: its option (--max-cost) in place of Python's argument (`max_cost`)."""
-    return _ARGUMENT.sub(lambda found: _OTHERWISE.get(found[1], "--" + found[1].replace("_", "-")), text)
 
 
 def outcome(record: TrialRecord, currency: str) -> str:
@@ -90,7 +76,7 @@ def result_lines(recommendation: Recommendation, output: Path, noticed: Collecti
     """The recommendation as lines: the configuration first, then the reasons, and the folder of its files. What the run
     has said already, such as why its search ended, is left out.
     """
-    reasons = [f"  {one_line(with_options(one))}" for one in recommendation.reasons if one not in noticed]
+    reasons = [f"  {one_line(one)}" for one in recommendation.reasons if one not in noticed]
     files = f"  files: {one_line(str(output))}"
     if recommendation.configuration is None:
         logs = any(output.glob("trials/*/server.log"))

@@ -23,7 +23,7 @@ from runners.host.bounded_http import bounded_client
 from runners.readiness import encoded, trust
 from runners.servers import ServerAddress
 from search_spaces.masking import masked_values
-from search_spaces.reading import InputError, parsed_json, read_json, read_text, shown
+from search_spaces.reading import InputError, foreign, parsed_json, read_json, read_text, shown
 from tuner.errors import UnfitEnvironmentError
 from tuner.launch.adapter import reach
 from tuner.launch.prepare import prepare
@@ -76,7 +76,7 @@ def make_quality(
         return _reference(loaded, source, runner, folder, known, cache, fresh=fresh)
     except (Infeasible, ServerFailed) as error:
         raise UnfitEnvironmentError(
-            f"the reference configuration (quality.reference) does not serve: {error}"
+            f"the reference configuration (quality.reference) does not serve: {foreign(str(error))}"
         ) from error
 
 

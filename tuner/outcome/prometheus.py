@@ -23,7 +23,7 @@ from results.planning import Traffic, recorded_traffic
 from runners.host.bounded_http import bounded_client
 from search_spaces import QuantityError, parse_duration
 from search_spaces.masking import remember
-from search_spaces.reading import shown
+from search_spaces.reading import foreign, shown
 from tuner.errors import UnfitEnvironmentError, UsageError
 
 SCHEME = "prometheus:"
@@ -90,7 +90,7 @@ class Prometheus:
             said = str(content.get("error") or f"it gives a {content['data']['resultType']}, not rates over time")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             said = f"status {answer.status_code}, and not as Prometheus answers"
-        raise UsageError(f"Prometheus at {self.url} does not answer {shown(query)}: {shown(said)}")
+        raise UsageError(f"Prometheus at {self.url} does not answer {shown(query)}: {shown(foreign(said))}")
 
 
 _TYPES = ("matrix", "vector")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from loadtest import ONE_LAUNCH
 from results import ChainRecord, LanguageRecord, TrialRecord
 from results.text import assigned, better_by, between, energy, figure, goodput, metric_name, money, money_between
+from search_spaces.reading import foreign
 from tuner.outcome.surer import how_to_be_surer
 from tuner.search.beliefs import FEW_LAUNCHES, Beliefs
 from tuner.search.contenders import find_current
@@ -205,9 +206,10 @@ def _current_missing(of: Grounds) -> list[str]:
     today = find_current(of.loaded, list(of.records.values()))
     if today is None:
         return [f"The current configuration ({shown}) was not measured."]
+    why = foreign(today.reason or today.state)
     if undecided(today):
-        return [f"Whether the current configuration ({shown}) serves within the SLO is not known: {today.reason}."]
-    return [f"The current configuration ({shown}) does not serve within the SLO: {today.reason or today.state}."]
+        return [f"Whether the current configuration ({shown}) serves within the SLO is not known: {why}."]
+    return [f"The current configuration ({shown}) does not serve within the SLO: {why}."]
 
 
 def _against_next(of: Grounds) -> list[str]:

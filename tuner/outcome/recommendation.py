@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from results import Choice, Recommendation, State, TrialCounts, TrialRecord
 from results.text import counted
+from search_spaces.reading import foreign
+from tuner.errors import as_asked
 from tuner.outcome.reasons import Grounds, reasons
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import believed, find_current, pooled_record, refuted
@@ -71,7 +73,7 @@ def recommend(
         untried_improvement=outlook.untried_improvement,
         machine=beliefs.machine,
         alternatives=tuple(_choice(one, records, confirmations) for one in front if one.number != best.number),
-        reasons=(*reasons(grounds), *([stopped] if stopped else [])),
+        reasons=tuple(map(as_asked, (*reasons(grounds), *([stopped] if stopped else [])))),
         **{name: getattr(chosen, name) for name in Choice.model_fields},
     )
 
@@ -106,7 +108,8 @@ def _nothing(
     return Recommendation(
         service=loaded.spec.service.name, currency=loaded.spec.prices.currency, configuration=None, capacity_qps=None,
         p99_ms=None, error_rate=None, cost_per_hour=None, cost_per_million_requests=None, meets_slo=False,
-        confirmed=False, trial=None, trials=counts, reasons=tuple(_why_nothing(records, confirmations, counts)),
+        confirmed=False, trial=None, trials=counts,
+        reasons=tuple(map(as_asked, _why_nothing(records, confirmations, counts))),
     )  # fmt: skip
 
 
@@ -152,7 +155,7 @@ def _why_nothing(records: Sequence[TrialRecord], confirmations: Launches, counts
         if not lost
         else f"{counted(lost, 'configuration')} met the SLO at first, but not when measured again."
     ]
-    texts = [record.reason for record in records if record.reason]
+    texts = [foreign(record.reason) for record in records if record.reason]
     most_common = sorted(set(texts), key=texts.count, reverse=True)[:3]
     said += [f"{texts.count(text)} of {len(records)}: {text}" for text in most_common]
     if any(undecided(one) for one in records):

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 
 from results import TrialRecord
 from results.text import money
+from search_spaces.reading import foreign
 from tuner.search.objective import Objective
 
 MIN_TRIALS, _MAX_TRIALS = 8, 100
@@ -49,7 +50,7 @@ def why_give_up(records: Sequence[TrialRecord], before: Collection[int] = ()) ->
     never = all(record.state == "failed" and record.timing.launch_s is None for record in records)
     if len(new) < _ALIKE or len(reasons) > 1 or not never:
         return None
-    return f"Stopped after {len(new)} trials: no server served, and all failed alike: {reasons.pop()}"
+    return f"Stopped after {len(new)} trials: no server served, and all failed alike: {foreign(reasons.pop() or '')}"
 
 
 def why_stop(

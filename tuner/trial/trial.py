@@ -28,6 +28,7 @@ from results import (
 )
 from runners import Infeasible, RunnerUnavailable, ServerFailed, out_of_memory
 from search_spaces.masking import masked_values
+from search_spaces.reading import foreign
 from tuner.launch.checks.runnable import why_refused
 from tuner.launch.render import TrialLaunch
 from tuner.search.objective import cost_per_million_requests
@@ -111,7 +112,7 @@ class _Trial:
                 return Findings("infeasible", f"out of memory, the server says: {said}", error.log_tail)
             return Findings("failed", error.reason, error.log_tail or None)
         except WrongLocustfile as error:
-            what = str(error).removeprefix("locustfile: ")
+            what = foreign(str(error).removeprefix("locustfile: "))
             raise self._setup.loaded.error(("load", "locustfile"), what) from error
         except LoadTestError as error:
             why = f"the load test could not run: {error}"

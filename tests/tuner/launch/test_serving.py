@@ -288,6 +288,39 @@ def test_a_service_that_never_serves_is_given_up_after_a_few_trials(tmp_path: Pa
     assert len(list(tmp_path.glob("tuning/broken/trials/*"))) == 10, "it might have been mended meanwhile"
 
 
+ANSWERS_422 = """\
+import http.server, sys
+class Server(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(422)
+        self.end_headers()
+        self.wfile.write(b"unknown field `output`")
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Server).serve_forever()
+"""
+
+
+@pytest.mark.usefixtures("needs_machine")
+def test_a_word_that_a_server_puts_in_backticks_is_not_taken_for_an_option(
+    tmp_path: Path, tune_in_process: Tune
+) -> None:
+    spec = {
+        "version": 1,
+        "service": {
+            "name": "strict", "command": [sys.executable, "-c", ANSWERS_422, "{port}"], "ready": {"timeout": "1s"},
+        },
+        "request": {"method": "GET", "path": "/"}, "slo": {"p99": "500ms"}, "objective": {"maximize": "capacity_qps"},
+        "space": {"parameters": {"size": [1]}},
+    }  # fmt: skip
+    (tmp_path / "spec.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    done = tune_in_process("--service", "spec.yaml", "--budget", 1)
+    trial = json.loads((tmp_path / "tuning/strict/trials/0000/trial.json").read_text(encoding="utf-8"))
+    assert "unknown field `output`" in trial["reason"]
+    assert "unknown field `output`" in done.stderr, "as it was said, where the trial's reason is shown"
+    assert "unknown field 'output'" in done.stdout, "in a sentence of ours, where backticks name an option"
+    report = (tmp_path / "tuning/strict/report.md").read_text(encoding="utf-8")
+    assert "--output" not in done.stdout + done.stderr + report
+
+
 PARALLEL = "space: {parameters: {gpu_type: [H100], SPACE}}\n"
 
 

@@ -10,6 +10,7 @@ import pytest
 from loadtest import TOO_SHORT
 from results import TrialRecord
 from tests.conftest import Tune, recommendation
+from tuner import tune as tune_from_python
 from tuner.outcome.surer import how_to_be_surer
 from tuner.search.final import FinalRules
 from tuner.search.objective import Objective
@@ -81,7 +82,12 @@ def test_a_final_goes_on_where_an_interrupted_one_was(tmp_path: Path, tune: Tune
     assert tune("--service", "spec.yaml", "--budget", 3).returncode == 0
     found = recommendation(tmp_path / "tuning" / "noisy")
     assert (found["confirmed"], found["decision"]) == (False, "uncertain")
-    assert [one for one in found["reasons"] if "go on with `resume` and an objective.final above 0%" in one]
+    assert [one for one in found["reasons"] if "go on with --resume and an objective.final above 0%" in one]
+    report = tmp_path / "tuning" / "noisy" / "report.md"
+    assert "go on with --resume and an objective.final above 0%" in report.read_text("utf-8")
+    tuned = tune_from_python(tmp_path / "spec.yaml", budget=3, output=tmp_path / "by-python")
+    assert [one for one in tuned.recommendation.reasons if "go on with `resume` and an objective.final" in one]
+    assert r"go on with \`resume\` and" in (tmp_path / "by-python" / "report.md").read_text("utf-8")
     assert launches(tmp_path) == []
     write(tmp_path, capacities, more="objective: {minimize: cost_per_million_requests, final: 100%}\n")
     assert tune("--service", "spec.yaml", "--budget", 3, "--resume").returncode == 0

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
+from search_spaces.reading import foreign
 from tuner.errors import UnfitEnvironmentError
 from tuner.spec.prices.catalogue import HOURS_A_YEAR, Catalogue, Instance
 
@@ -190,7 +191,8 @@ def _aws(*words: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired as error:
         raise UnfitEnvironmentError(f"`aws {words[0]}` has not answered for {_TIMEOUT_S:g} s") from error
     if done.returncode:
-        raise UnfitEnvironmentError(f"`aws {words[0]} {words[1]}` failed: {' '.join(done.stderr.split())[:300]}")
+        said = foreign(" ".join(done.stderr.split()))[:300]
+        raise UnfitEnvironmentError(f"`aws {words[0]} {words[1]}` failed: {said}")
     found = json.loads(done.stdout or "{}")
     return found if isinstance(found, dict) else {}
 
