@@ -39,6 +39,10 @@ _TYPES = {  # what a value of another type must be
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
 }
+_OTHER_NAMES = {  # what other tools call a metric, where its letters are not nearest to ours
+    "capacity_qps": r"^(max(imum)?_)?(req(uest)?s?(_per_s(ec(ond)?)?)?|rps|throughput|capacity|rate)$",
+    "tokens_per_second": r"^(output_)?(tps|tok(en)?s?(_per_s(ec)?)?|tokens?_throughput)$",
+}
 _CHOICE = "must be a number, text, true or false"
 
 
@@ -97,7 +101,11 @@ def _meant(problem: ErrorDetails) -> str:
     if problem["type"] != "literal_error" or not isinstance(given, str) or not given or not _not(problem):
         return ""
     names = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
-    close = [one for one in names if given.lower() in one] or difflib.get_close_matches(given.lower(), names, 1, 0.5)
+    close = (
+        [one for one in names if given.lower() in one]
+        or [one for one in names if re.search(_OTHER_NAMES.get(one, "$^"), given.lower())]
+        or difflib.get_close_matches(given.lower(), names, 1, 0.5)
+    )
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -191,6 +191,9 @@ def test_more_that_is_said_in_a_line(tmp_path: Path, before: str, after: str, sa
     [
         ("maximize: qps", "capacity_qps"), ("maximize: Capacity_QPS", "capacity_qps"),
         ("minimize: cost", "cost_per_million_requests"), ("minimize: cost_per_hr", "cost_per_hour"),
+        ("maximize: requests_per_second", "capacity_qps"), ("maximize: throughput", "capacity_qps"),
+        ("maximize: tokens_per_s", "tokens_per_second"), ("maximize: output_tps", "tokens_per_second"),
+        ("pareto: [cost_per_million_reqs]", "cost_per_million_requests"), ("pareto: [rps]", "capacity_qps"),
         ("pareto: [p99, cost_per_hour]", "p99_ms"), ("maximize: speed", None),
     ],
 )  # fmt: skip
