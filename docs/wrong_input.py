@@ -36,7 +36,7 @@ CASES = (
     ("nothing of the space can run here", "[1]", "[4096]"),
     ("no `request.check`", ", check: {json: {$.ok: true}}", ""),
     ("`load.max_trial` too short to decide", _SLO, f"{_SLO}\nload: {{max_trial: 4s}}"),
-    ("`load.max_trial` too short for slow servers", _SLO, f"{_SLO}\nload: {{max_trial: 22s}}"),
+    ("`load.max_trial` too short for slow servers", _SLO, f"{_SLO}\nload: {{max_trial: 14s}}"),
     ("`load.max_trial` below a limit of `slo`", _SLO, "slo: {p99: 5s}\nload: {max_trial: 4s}"),
     ("`slo.p99` longer than `request.timeout`", _REQUEST, "request: {timeout: 10s, "),
     ("a header's value that HTTP cannot carry", _REQUEST, 'request: {headers: {X-Note: "a\\nb"}, '),

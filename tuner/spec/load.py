@@ -11,6 +11,7 @@ from loadtest.slo import Metric
 from tuner.spec.quantities import Seconds, Share
 from tuner.spec.section import Section
 
+MAX_WARMUP_SHARE = 0.5  # of a trial's time; the rest is for probes
 _NAMES = {"latency": "", "ttft": " to the first token", "tpot": " per output token", "itl": " between tokens"}
 
 
@@ -147,6 +148,11 @@ class LoadSpec(Section):
     users: int | None = Field(default=None, ge=1, le=10_000)
     locustfile: str | None = None
     workers: int = Field(default=1, ge=1, le=64)
+
+    @property
+    def longest_warmup_s(self) -> float:
+        """How much of a trial the warm-up may take."""
+        return min(self.max_warmup, MAX_WARMUP_SHARE * self.max_trial)
 
     @model_validator(mode="after")
     def _belongs_together(self) -> LoadSpec:

@@ -96,7 +96,7 @@ class TrialServer:
             first_rate_qps=first_rate_qps,
             max_s=max_s,
             precision=load.precision,
-            max_warmup_s=min(load.max_warmup, load.max_trial / 2),
+            max_warmup_s=load.longest_warmup_s,
             request_timeout_s=self.loaded.spec.request_timeout_s,
             seed=seed,
             cores=cores,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from tuner.spec.load import MAX_WARMUP_SHARE
 from tuner.spec.reading import LoadedSpec
 
 _MIN_PROBES, _MIN_PROBE_S = 4, 1.5  # as `loadtest.capacity` probes
 _LIMITS_PER_PROBE = 5.0  # a probe that is shorter sees the server's queue begin, not settle
 _BURSTS_S = 2.0  # both, with what leads to them
+_MIN_WARMUP_S = 1.0  # a shorter one is no advice
 _REQUESTS_PER_MISS = 3.0  # the rule of three: so many requests without a miss show, at 95%, that misses are rarer
 
 _DECIDED_BY, _PROBED_SHARE = 3.0, 0.5  # requests beyond the percentile, in that share of a trial
@@ -36,15 +39,16 @@ def too_short(loaded: LoadedSpec) -> Iterator[str]:
     """A trial has to fit its warm-up, and probes that are long beside the limit on latency."""
     load = loaded.spec.load
     probes = _MIN_PROBES if load.users is None else 1
-    needed_s = probes * max(_MIN_PROBE_S, _LIMITS_PER_PROBE * loaded.spec.slowest_limit_s)
-    left_s = load.max_trial - load.max_warmup - _BURSTS_S
-    if left_s >= needed_s:
+    needed_s = _BURSTS_S + probes * max(_MIN_PROBE_S, _LIMITS_PER_PROBE * loaded.spec.slowest_limit_s)
+    warmup_s = load.longest_warmup_s
+    if load.max_trial - warmup_s >= needed_s:
         return
-    wanted_s = load.max_warmup + _BURSTS_S + needed_s
+    left_s = max(0.0, load.max_trial - warmup_s - _BURSTS_S)
+    wanted_s = math.ceil(min(load.max_warmup + needed_s, needed_s / (1 - MAX_WARMUP_SHARE)))
     yield (
-        f"load.max_trial: {load.max_trial:g} s is too short to decide: after up to {load.max_warmup:g} s of warm-up "
-        f"{max(0.0, left_s):.3g} s are left for probes{_needed(loaded, left_s)}; write {wanted_s:.0f}s or more"
-        + (", or a shorter load.max_warmup" if load.max_warmup > needed_s else "")
+        f"load.max_trial: {load.max_trial:g} s is too short to decide: after up to {warmup_s:.3g} s of warm-up "
+        f"{left_s:.3g} s are left for probes{_needed(loaded, left_s)}; write {wanted_s}s or more"
+        + (", or a shorter load.max_warmup" if load.max_trial - needed_s >= _MIN_WARMUP_S else "")
     )
 
 
