@@ -27,10 +27,15 @@ class Limits:
     def __bool__(self) -> bool:
         return self.seconds is not None or self.cost is not None
 
-    def for_search(self, share: float) -> Limits:
-        """What is left for the search when the final gets `share` of it."""
-        part = 1 / (1 + share)
-        return Limits(*(None if one is None else one * part for one in (self.seconds, self.cost)))
+    def for_search(self, share: float, final: Spent | None = None) -> Limits:
+        """What is left for the search when the final gets `share` of it, and no more than the `final` of an earlier
+        run left.
+        """
+        part, gone = 1 / (1 + share), final or Spent()
+        return Limits(
+            None if self.seconds is None else min(self.seconds * part, self.seconds - gone.seconds),
+            None if self.cost is None else min(self.cost * part, self.cost - gone.cost),
+        )
 
 
 UNLIMITED = Limits()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 
 from results import TrialRecord
 from search_spaces import Configuration
@@ -47,9 +49,10 @@ class SearchSpending:
         what = "even the cheapest trial that is left"
         return f"Stopped: {why_too_dear(spent, self._load_s, cheapest_per_hour, self._currency, what)}"
 
-    @property
+    @cached_property
     def _limits(self) -> Limits:
-        return self.limits.for_search(self.setup.loaded.spec.objective.final)
+        final = Spent.by(chain.from_iterable(self.store.confirmations().values()))
+        return self.limits.for_search(self.setup.loaded.spec.objective.final, final)
 
     @property
     def _load_s(self) -> float:

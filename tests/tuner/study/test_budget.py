@@ -207,3 +207,23 @@ def test_today_is_passed_over_while_it_is_too_dear_and_tried_when_there_is_more(
     assert max(float(one["cpu_cores"]) for one in new) < 16
     more = tune(spec, max_cost=money + 0.01, resume=True, output=output)
     assert today in [one.configuration for one in more.summary.records]
+
+
+def test_what_an_earlier_final_took_is_not_spent_again(tmp_path: Path) -> None:
+    write_table(tmp_path)
+    loaded, output = load_spec(tmp_path / "spec.yaml"), tmp_path / "out"
+    output.mkdir()
+    store = create_study(f"sqlite:///{output / 'study.db'}", loaded, StudyPlan(loaded.content, budget=1))
+    asked = store.ask(1, lambda *_: {"cpu_cores": 1, "batch_size": 1, "threads": 1, "workers": 1})
+    assert asked is not None
+    record = TrialRecord.model_validate({"number": 0, "state": "infeasible", "configuration": asked[1], "load_s": 30.0})
+    store.tell(record)
+    for _ in range(8):
+        store.confirm(0, record)
+    store.close()
+    study = tune(
+        tmp_path / "spec.yaml", max_time_s=390, resume=True, output=output
+    )  # of which the search's part is 260 s
+    launches = study.summary.launches.confirmations.values()
+    assert len(study.summary.records) == 5
+    assert len(study.summary.records) + sum(map(len, launches)) <= 390 / 30
