@@ -16,6 +16,7 @@ from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses, Slown
 from loadtest.plan import (
     ONE_LAUNCH,
     TOO_SHORT,
+    WARMUP_FAILED,
     Answer,
     AnswerCheck,
     Auth,
@@ -44,6 +45,7 @@ from loadtest.slo import LatencyLimit, Slo
 __all__ = [
     "ONE_LAUNCH",
     "TOO_SHORT",
+    "WARMUP_FAILED",
     "Answer",
     "AnswerCheck",
     "Auth",

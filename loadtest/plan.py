@@ -28,6 +28,7 @@ Certainty = Literal["sure", "uncertain"]
 ONE_LAUNCH = "This launch by itself"  # begins a note that speaks of one launch, and of no other
 _STAGE_S = 15.0  # a stage's lone requests, and a crowd of them that is awaited
 TOO_SHORT = "too short to tell"  # how the reason of a measurement begins that had no time for an answer
+WARMUP_FAILED = "most requests of the warm-up failed"  # and one whose server answered with errors alone
 
 
 class FormField(Document):

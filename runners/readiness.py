@@ -30,6 +30,8 @@ _FOR_GOOD = (301, 308)
 _LASTING_S, _LASTING_TRIES = 3.0, 3
 _EXCERPT_BYTES = 160
 _ERROR = re.compile(r"error|exception|fatal|fail|cannot|denied|in use|no such|not found|invalid", re.IGNORECASE)
+# A client that went away; Python's servers print that as an error, and go on.
+_CLIENT_LEFT = re.compile(r"(BrokenPipe|ConnectionReset|ConnectionAborted)Error:")
 _MEMORY = re.compile(
     r"out[ _]?of[ _]?memory|MemoryError|bad_alloc|cannot allocate memory|unable to allocate|failed to allocate|"
     r"no available memory", re.IGNORECASE
@@ -212,9 +214,11 @@ def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def last_words(log: str) -> str:
-    """The last line that names an error in the log of a server that has ended; empty if there is none."""
+    """The last line that names an error in the log of a server that has ended; empty if there is none. No server ends
+    because a client left.
+    """
     lines = (printable(line.encode()) for line in reversed(log.splitlines()))
-    return next((line[:_EXCERPT_BYTES] for line in lines if _ERROR.search(line)), "")
+    return next((line[:_EXCERPT_BYTES] for line in lines if _ERROR.search(line) and not _CLIENT_LEFT.match(line)), "")
 
 
 def out_of_memory(log: str) -> str:

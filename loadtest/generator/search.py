@@ -24,7 +24,7 @@ from loadtest.judge.inference import ServerPosterior
 from loadtest.judge.search import ServerSearch
 from loadtest.judge.widening import gain_of
 from loadtest.neighbours import Neighbours
-from loadtest.plan import ONE_LAUNCH, LoadPlan, Measurement, Outcome
+from loadtest.plan import ONE_LAUNCH, WARMUP_FAILED, LoadPlan, Measurement, Outcome
 from loadtest.request.vocabulary import vocabulary
 from loadtest.slo import LatencyLimit
 
@@ -64,7 +64,7 @@ def refusal(plan: LoadPlan, warm: WarmUp, disturbed: Neighbours | None) -> str:
     """Why no capacity can be searched for; empty if one can. What neighbours alone may have caused is no reason."""
     if warm.base_s is None:
         shown = ", ".join(f"{kind} ({count})" for kind, count in warm.kinds.most_common(3))
-        return f"most requests of the warm-up failed: {shown or 'none was answered in time'}"
+        return f"{WARMUP_FAILED}: {shown or 'none was answered in time'}"
     limits = [limit.limit_ms for limit in plan.slo.latency if limit.percentile >= 50 and limit.metric == "latency"]
     alone_s = warm.base_s / gain_of(disturbed.taken if disturbed and disturbed.disturbed else 0.0)
     if limits and alone_s * 1e3 > min(limits):

@@ -331,9 +331,13 @@ def missed_by(found: Probed) -> str:
         kind = max(probe.error_kinds, key=lambda name: probe.error_kinds[name], default="errors")
         return text + f"{probe.errors} of {probe.requests} requests failed ({kind})"
     limit = f" {probe.limit}" if probe.limit else ""
-    if probe.requests and not probe.completed:
+    if not probe.requests:
+        return text + "the time was over before a request could be judged"
+    if not probe.completed:
         return text + f"none of {probe.requests} requests was answered: all missed the limit{limit}"
     p99 = f" (latency p99 {digits(probe.p99_ms.value)} ms)" if probe.p99_ms else ""
     if not probe.misses and found.verdict == "undecided":  # no limit is to blame
         return text + f"none of {probe.requests} requests missed the limit{limit}{p99}, which are too few to tell"
-    return text + f"{probe.misses} of {probe.requests} requests missed the limit{limit}{p99}"
+    unanswered = min(probe.misses, probe.requests - probe.completed)
+    waiting = f", {unanswered} of them not answered yet" if unanswered > 0 else ""  # it may hang, not be slow
+    return text + f"{probe.misses} of {probe.requests} requests missed the limit{limit}{waiting}{p99}"

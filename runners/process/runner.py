@@ -342,7 +342,9 @@ def _exit_code(pid: int) -> int | None:
 
 
 def _how_it_ended(code: int) -> str:
-    if code >= 0:
+    if code == 0:
+        return "exited with code 0, as if it had finished; its command has to run for as long as it serves"
+    if code > 0:
         return f"exited with code {code}"
     with contextlib.suppress(ValueError):
         return f"was ended by {signal.Signals(-code).name}"

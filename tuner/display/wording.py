@@ -89,4 +89,4 @@ def result_lines(recommendation: Recommendation, output: Path, noticed: Collecti
         rest = reasons[0].removeprefix(said)
         reasons[0] = f"  {rest[:1].upper()}{rest[1:]}"
     first = f"{start}: {one_line(assigned(recommendation.configuration))}"
-    return [first, *reasons, f"  confirmed: {str(recommendation.confirmed).lower()}", files]
+    return [first, *reasons, files]

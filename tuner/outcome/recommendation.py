@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from loadtest import WARMUP_FAILED
 from results import Choice, Recommendation, State, TrialCounts, TrialRecord
 from results.text import counted
 from search_spaces.reading import foreign
@@ -16,6 +19,9 @@ from tuner.search.decision import Decision, decide_deployment
 from tuner.search.objective import Objective, pareto_front, undecided
 from tuner.spec.reading import LoadedSpec
 from tuner.study.outlook import Outlook
+
+_REASONS = 3  # that are shown where nothing is recommended
+_FIGURE = re.compile(r"(?<![\d.,])(?<!code )(?<!answered )(?<!http )\d[\d,.]*")  # no exit code, no HTTP status
 
 Launches = Mapping[int, Sequence[TrialRecord]]
 
@@ -160,4 +166,21 @@ def _why_nothing(records: Sequence[TrialRecord], confirmations: Launches, counts
     said += [f"{texts.count(text)} of {len(records)}: {text}" for text in most_common]
     if any(undecided(one) for one in records):
         said.append("A trial that was too short to tell needs more time (load.max_trial) or a quieter machine.")
+    if any(WARMUP_FAILED in (one.reason or "") for one in records):
+        said.append("Ask the server by hand: are request.path, the request's body and request.check right?")
+    return said
+
+
+def most_frequent(reasons: Sequence[str], trials: int) -> list[str]:
+    """Of how many trials each is the reason, the most frequent first. What differs in figures alone is one reason."""
+    kinds: defaultdict[str, list[str]] = defaultdict(list)
+    for reason in reasons:
+        kinds[_FIGURE.sub("0", reason)].append(reason)
+    ranked = sorted(kinds.values(), key=len, reverse=True)
+    said = []
+    for alike in ranked[:_REASONS]:
+        example = "" if len(set(alike)) == 1 else ", for example"
+        said.append(f"{len(alike)} of {trials}{example}: {alike[0]}")
+    if others := sum(map(len, ranked[_REASONS:])):
+        said.append(f"{others} of {trials}: for other reasons, which the report has.")
     return said

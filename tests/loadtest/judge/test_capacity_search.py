@@ -144,6 +144,15 @@ def test_no_steady_server_is_said_to_have_become_slower(kind: str) -> None:
     assert not any(changed(search(seed, kind=kind).probes) for seed in range(10))
 
 
-def test_where_nothing_was_answered_that_is_what_is_said() -> None:
-    silent = Probed(probe(15, 3, 100, completed=0), (), None)
-    assert missed_by(silent) == "at 15 requests/s none of 100 requests was answered: all missed the limit p99 <= 60 ms"
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        (probe(15, 3, 100, completed=0), "none of 100 requests was answered: all missed the limit p99 <= 60 ms"),
+        (probe(15, 3, 2, completed=98), "2 of 100 requests missed the limit p99 <= 60 ms, 2 of them not answered yet"),
+        (probe(15, 3, 5, completed=98), "5 of 100 requests missed the limit p99 <= 60 ms, 2 of them not answered yet"),
+        (probe(15, 3, 5), "5 of 100 requests missed the limit p99 <= 60 ms"),
+        (probe(15, 3, 0, requests=0, completed=0), "the time was over before a request could be judged"),
+    ],
+)
+def test_what_a_probe_missed_by_says_what_was_not_answered(seen: Probe, said: str) -> None:
+    assert missed_by(Probed(seen, (), None)) == f"at 15 requests/s {said}"

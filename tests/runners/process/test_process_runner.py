@@ -52,6 +52,17 @@ def test_a_server_that_exits_at_start_fails_at_once_with_its_last_words(tmp_path
     assert "no model here" in failed.log_tail
 
 
+def test_a_server_that_ends_as_if_it_were_done_is_told_to_keep_running(tmp_path: Path) -> None:
+    failed = launch_fails(tmp_path, "ok", command=(sys.executable, "-c", "print('loaded')"))
+    assert failed.reason.startswith("the server exited with code 0, as if it had finished; its command has to run")
+
+
+def test_a_client_that_left_is_not_why_a_server_ended(tmp_path: Path) -> None:
+    printed = "OSError: no weights\nTraceback (most recent call last):\nBrokenPipeError: [Errno 32] Broken pipe"
+    command = (sys.executable, "-c", f"import sys; sys.exit({printed!r})")
+    assert launch_fails(tmp_path, "ok", command=command).reason == "the server exited with code 1: OSError: no weights"
+
+
 def test_a_server_that_never_becomes_ready_fails_with_what_was_seen(tmp_path: Path) -> None:
     failed = launch_fails(tmp_path, "never-ready", timeout_s=1.0)
     assert "not ready within 1 s: /healthz answered 503 (loading)" in failed.reason

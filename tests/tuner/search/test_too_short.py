@@ -5,6 +5,7 @@ import math
 from loadtest import TOO_SHORT
 from results import Estimate, TrialRecord
 from search_spaces import Parameter, SearchSpace
+from tuner.outcome.recommendation import most_frequent
 from tuner.search.contenders import refuted
 from tuner.search.surrogate.encoder import STATES
 from tuner.search.surrogate.space import trials_of
@@ -35,3 +36,13 @@ def test_a_final_launch_that_was_too_short_refutes_nothing() -> None:
     assert not refuted(served, [short, short])
     assert refuted(served, [lost])
     assert refuted(served, [short, lost])
+
+
+def test_reasons_that_differ_in_figures_alone_are_counted_together() -> None:
+    late, later = "at 26.3 requests/s 1 of 63 requests missed", "at 1,240 requests/s 3 of 145 requests missed"
+    crashed, refused = "the server exited with code 1", "answered 404"
+    said = most_frequent([crashed, late, later, late, refused, crashed, "answered 500", "exited with code 3"], 9)
+    assert said == [
+        f"3 of 9, for example: {late}", f"2 of 9: {crashed}", "1 of 9: answered 404",
+        "2 of 9: for other reasons, which the report has.",
+    ]  # fmt: skip
