@@ -123,12 +123,12 @@ def patched(
 
 
 def chooses_image(workload: Mapping[str, Any], container: Container, options: KubernetesOptions) -> bool:
-    """Whether the image is this configuration's: a manifest's, which the patch names another one for. Else all
-    configurations have the same.
+    """Whether the image is this configuration's: one that the patch names by a parameter. Else all configurations have
+    the same.
     """
     if options.image:
         return False
-    before = server_container(pod_of(workload), options.container)
+    before = server_container(pod_of(laid_over(workload, options.patch)), options.container)
     after = server_container(pod_of(laid_over(workload, container.patch)), options.container)
     return any(before.get(key) != after.get(key) for key in ("image", "runtimeVersion"))
 

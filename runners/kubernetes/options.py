@@ -134,14 +134,15 @@ class ClusterGpus:
 @dataclass(frozen=True)
 class KubernetesOptions:
     """`manifest` holds the documents of a user's own Deployment or InferenceService; without one a Deployment is made
-    of `image`. The load test runs in `load_image`, if `load_job`. `see_nodes`: the nodes that are there are all that
-    there will be.
+    of `image`. `patch` is laid over it, here as it is before a configuration's values are filled in. The load test runs
+    in `load_image`, if `load_job`. `see_nodes`: the nodes that are there are all that there will be.
     """
 
     image: str | None = None
     namespace: str | None = None
     context: str | None = None
     manifest: tuple[Mapping[str, Any], ...] = ()
+    patch: Mapping[str, Any] = field(default_factory=dict)
     container: str | None = None
     workload: str | None = None
     port: int | None = None

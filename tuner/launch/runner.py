@@ -151,6 +151,7 @@ def kubernetes_options(loaded: LoadedSpec, documents: tuple[Any, ...] = ()) -> K
         namespace=spec.namespace or os.environ.get("TUNE_NAMESPACE"),
         context=spec.context,
         manifest=documents,
+        patch=spec.patch,
         container=spec.container,
         workload=spec.workload,
         port=spec.port,

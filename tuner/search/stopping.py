@@ -50,7 +50,11 @@ def why_give_up(records: Sequence[TrialRecord], before: Collection[int] = ()) ->
     never = all(record.state == "failed" and record.timing.launch_s is None for record in records)
     if len(new) < _ALIKE or len(reasons) > 1 or not never:
         return None
-    return f"Stopped after {len(new)} trials: no server served, and all failed alike: {foreign(reasons.pop() or '')}"
+    why = foreign(reasons.pop() or "").rstrip(".")
+    return (
+        f"Stopped after {len(new)} trials: no server served, and all failed alike: {why}. "
+        "Mend that, then `resume` goes on."
+    )
 
 
 def why_stop(

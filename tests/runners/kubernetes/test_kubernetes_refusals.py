@@ -100,11 +100,15 @@ def test_an_image_is_a_configurations_own_where_the_patch_names_it() -> None:
     server = {"name": "s", "image": "llm:1"}
     workload = {"kind": "Deployment", "spec": {"template": {"spec": {"containers": [server]}}}}
 
-    def own(service_image: str | None, **patch: Any) -> bool:
-        laid = {"spec": {"template": {"spec": {"containers": [{"name": "s", **patch}]}}}}
-        return chooses_image(workload, a_container(patch=laid), KubernetesOptions(image=service_image))
+    def laid(**patch: Any) -> dict[str, Any]:
+        return {"spec": {"template": {"spec": {"containers": [{"name": "s", **patch}]}}}}
 
-    assert own(None, image="llm:2")
+    def own(service_image: str | None, written: str = "llm:1", **patch: Any) -> bool:
+        options = KubernetesOptions(image=service_image, patch=laid(image=written))
+        return chooses_image(workload, a_container(patch=laid(**patch)), options)
+
+    assert own(None, "llm:{version}", image="llm:2")
+    assert not own(None, "llm:2", image="llm:2"), "no value is in it: all configurations have it"
     assert not own(None, image="llm:1")
     assert not own(None, stdin=True)
     assert not own("llm:3", image="llm:2"), "service.image takes its place"

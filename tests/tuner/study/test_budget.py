@@ -155,7 +155,7 @@ def test_what_an_earlier_run_failed_of_does_not_end_the_next_one() -> None:
         TrialRecord.model_validate({"number": n, "state": "failed", "configuration": {}, "reason": "no `storage`"})
         for n in range(7)
     ]
-    assert "failed alike: no 'storage'" in (why_give_up(records[:5]) or "")
+    assert "failed alike: no 'storage'. Mend that, then `resume` goes on." in (why_give_up(records[:5]) or "")
     assert why_give_up(records, before=range(5)) is None
     assert why_give_up(records, before=range(2)) is not None
 
