@@ -56,7 +56,7 @@ class LiveDisplay:
         )
         self._console.print(Panel.fit(text, title=escape(f"tune {outline.service}")))
         self._currency = outline.currency
-        self._whole = Whole(outline, outline.finished, outline.spent)
+        self._whole = Whole(outline, outline.finished, outline.spent, best=outline.best)
         self._live.start()
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:  # noqa: ARG002

@@ -18,9 +18,10 @@ class JsonDisplay:
 
     def study_started(self, outline: StudyOutline) -> None:
         """`{"event": "study", ...}`"""
-        told = {name: value for name, value in vars(outline).items() if name not in ("space", "money")}
+        told = {name: value for name, value in vars(outline).items() if name not in ("space", "money", "best")}
         parts = {"parameters": outline.parameters, "space_size": outline.space_size, **vars(outline.money)}
-        _emit("study", **(told | parts | {"output": str(outline.output)}))
+        best = outline.best.number if outline.best else None
+        _emit("study", **(told | parts | {"output": str(outline.output), "best": best}))
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:
         """`{"event": "trial_started", ...}`"""

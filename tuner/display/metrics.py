@@ -54,10 +54,11 @@ class MetricsDisplay:
             ) from error
 
     def study_started(self, outline: StudyOutline) -> None:
-        """Shows the budget, and the trials of earlier runs."""
+        """Shows the budget, and the trials of earlier runs with their best."""
         self._metrics.budget.set(outline.budget)
         for state, count in outline.states.items():
             self._metrics.trials.labels(state).set(count)
+        self._show_best(outline.best)
         self._inner.study_started(outline)
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:
@@ -74,10 +75,7 @@ class MetricsDisplay:
         """Counts it, and shows the best."""
         self._ended(record)
         self._metrics.trials.labels(record.state).inc()
-        if best is not None and best.capacity_qps is not None:
-            self._metrics.capacity.set(best.capacity_qps.value)
-            if best.cost_per_million_requests is not None:
-                self._metrics.cost.set(best.cost_per_million_requests)
+        self._show_best(best)
         self._inner.trial_finished(record, best)
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
@@ -105,6 +103,12 @@ class MetricsDisplay:
         self._server.server_close()
         self._thread.join()
         self._inner.close()
+
+    def _show_best(self, best: TrialRecord | None) -> None:
+        if best is not None and best.capacity_qps is not None:
+            self._metrics.capacity.set(best.capacity_qps.value)
+            if best.cost_per_million_requests is not None:
+                self._metrics.cost.set(best.cost_per_million_requests)
 
     def _ended(self, record: TrialRecord) -> None:
         self._metrics.load.inc(record.timing.load_s or 0.0)

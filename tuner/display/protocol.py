@@ -32,7 +32,7 @@ class StudyOutline:
     """What is known before the first trial. `seconds_at_most` leaves out the servers' own start; `parallel` trials run
     at once. `study` is the same in every run that goes on with the study, and in no other. `open_ended`: no number of
     trials was asked for; `budget` is the most. `time_left_s` is what earlier runs left of a budget of time. `states`
-    says of the `finished` trials how many ended in each state.
+    says of the `finished` trials how many ended in each state, and `best` is the best of them.
     """
 
     service: str
@@ -49,6 +49,7 @@ class StudyOutline:
     open_ended: bool = False
     time_left_s: float | None = None
     states: Mapping[str, int] = field(default_factory=dict)
+    best: TrialRecord | None = None
 
     @property
     def parameters(self) -> int:

@@ -22,14 +22,14 @@ from tuner.study.storage.store import StudyStore
 
 def study_outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable, parallel: int) -> StudyOutline:
     """The outline of a run of the study in `store`, in which `fit` can run, `parallel` trials at once."""
-    finished, limits = store.records(), store.plan.limits
+    finished, limits, objective = store.records(), store.plan.limits, Objective.of(loaded.spec.objective)
     spent = Spent.by(finished, parallel) + Spent.by(chain.from_iterable(store.confirmations().values()))
     left_s = math.inf if limits.seconds is None else max(0.0, limits.seconds - spent.seconds)
     most = max_trials(store.plan.budget, limited=bool(limits))
     expected = estimate_run(loaded, min(max(0, most - len(finished)), fit.count), fit.configurations)
     return StudyOutline(
         service=loaded.spec.service.name,
-        objective=str(Objective.of(loaded.spec.objective)),
+        objective=str(objective),
         slo=", ".join(loaded.slo_texts) or "the table's SLO",
         space=SpaceOutline(len(loaded.space.parameters), str(loaded.space.size)),
         budget=most,
@@ -42,6 +42,7 @@ def study_outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runn
         open_ended=store.plan.budget is None,
         time_left_s=None if math.isinf(left_s) else left_s,
         states=Counter(record.state for record in finished),
+        best=next(iter(objective.ranked(finished)), None),
     )
 
 

@@ -130,8 +130,18 @@ def test_the_event_of_a_study_has_the_keys_that_programs_read(capsys: pytest.Cap
         "event": "study", "service": "api", "objective": "minimize cost_per_million_requests", "slo": "p99 <= 300 ms",
         "parameters": 6, "space_size": "408", "budget": 20, "finished": 0, "seconds_at_most": 490.0,
         "output": "tuning/api", "currency": "USD", "spent": 0.0, "parallel": 1, "study": "",
-        "open_ended": False, "time_left_s": None, "states": {},
+        "open_ended": False, "time_left_s": None, "states": {}, "best": None,
     }  # fmt: skip
+
+
+def test_a_run_that_goes_on_shows_the_best_of_earlier_runs_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    earlier = outline(finished=4, best=record(2))
+    shown, _ = display(160)
+    shown.study_started(earlier)
+    assert "best #2 $0.00733" in live_lines(shown, 160)[-1]
+    shown.close()
+    JsonDisplay().study_started(earlier)
+    assert json.loads(capsys.readouterr().err)["best"] == 2
 
 
 def test_without_a_number_of_trials_the_most_is_said_to_be_the_most() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import urllib.request
 from pathlib import Path
@@ -41,6 +42,10 @@ class Kept(Observer):
             self.metrics = answer.read().decode()
 
 
+def cost(record: TrialRecord) -> float:
+    return record.cost_per_million_requests or math.inf
+
+
 def watched(spec: Path, budget: int, *, resume: bool) -> tuple[Study, Kept]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -58,7 +63,10 @@ def test_metrics_after_a_resume_have_the_trials_of_earlier_runs(tmp_path: Path) 
     _, kept = watched(tmp_path / "spec.yaml", 7, resume=True)
     for state, count in found.items():
         assert f'tune_trials{{state="{state}"}} {count}.0' in kept.metrics
+    best = min(first.summary.records, key=cost)
+    assert f"tune_best_cost_per_million_requests {best.cost_per_million_requests}" in kept.metrics
     assert kept.outline is not None
+    assert kept.outline.best == best
     assert kept.outline.states == dict(found)
     launches = [one for again in first.summary.launches.confirmations.values() for one in again]
     paid = sum((one.cost_per_hour or 0) * one.timing.took_s / 3600 for one in (*first.summary.records, *launches))
