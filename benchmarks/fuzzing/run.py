@@ -20,7 +20,7 @@ _STARVED_S = 2.0  # who had less than that of a busy machine's time in those is 
 _MAX_WAITS = 10
 SLOW_S = 2.0  # of this process's own time, so that a busy machine is not blamed on the program
 _PLACE = re.compile(r":\d+\)?|--\w|`tune ")
-_CODES = (0, 2, 3, 4, 5)
+_CODES = (0, 2, 3, 4, 5, 6)  # as documented: 6 is a gate that is inconclusive
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
