@@ -102,7 +102,8 @@ def header(one: Deployable) -> str:
         text += f"; replicas for {figure(one.qps)} requests/s"
     text += "".join(f"; {note}" for note in one.notes)
     if one.program.secrets:
-        text += f"; {', '.join(one.program.secrets)} are secrets, which are for you to provide"
+        are = "is a secret, which is" if len(one.program.secrets) == 1 else "are secrets, which are"
+        text += f"; {', '.join(one.program.secrets)} {are} for you to provide"
     if one.program.image is None:
         text += f"; {NO_IMAGE} stands for your image, since the spec names none"
     return " ".join(visible(text).split())

@@ -119,6 +119,14 @@ class _Task:
         """The scaling of a fleet that no autoscaler changes."""
         return Scaling(None, max(1, self.wishes.min_replicas), spare=self.wishes.spare, zones=self.wishes.zones)
 
+    def turn(self, trial: int) -> tuple[bool, int]:
+        """The recommendation comes first among configurations that cost the same."""
+        return trial != self.study.recommendation.trial, trial
+
+    def rank(self, option: Option) -> tuple[bool, float, bool, int]:
+        """The smaller the better."""
+        return not option.keeps, _money(option.strategy), *self.turn(option.trial)
+
     def replica(self, record: TrialRecord, end: str = "low") -> Replica:
         """A replica of that trial's configuration, with that `end` of its capacity's interval."""
         assert record.capacity_qps is not None  # noqa: S101 (chosen so)
@@ -181,7 +189,7 @@ def make_plan(
         groups.setdefault(_group(study, record), []).append(record)
     task = _Task(study, traffic, wishes)
     options = [_best(task, name, found, few) for name, found in groups.items()]
-    options.sort(key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
+    options.sort(key=task.rank)
     solver_time = UNHURRIED if mixing_s is None else SolverTime.together(mixing_s)
     mixed = _mixed(task, usable, options[0], solver_time) if every else None
     notes = (*_notes(study, options[0], wishes), *((_CUT,) if solver_time.is_over else ()))
@@ -221,9 +229,8 @@ def _best(task: _Task, group: str, records: Sequence[TrialRecord], few: int) -> 
         count = max_scheduled(task.traffic, task.replica(record), task.fixed)
         return count * (record.cost_per_hour if record.cost_per_hour is not None else 1.0)
 
-    likely = sorted(records, key=lambda record: (rough(record), record.number))[:few]
-    found = [_option(_Fleet(task, record), group) for record in likely]
-    return min(found, key=lambda option: (not option.keeps, _money(option.strategy), option.trial))
+    likely = sorted(records, key=lambda record: (rough(record), *task.turn(record.number)))[:few]
+    return min((_option(_Fleet(task, record), group) for record in likely), key=task.rank)
 
 
 def _option(fleet: _Fleet, group: str) -> Option:
@@ -312,9 +319,10 @@ def _preference(study: StudySummary, option: Option) -> list[str]:
     if option.trial == study.recommendation.trial:
         return []
     return [
-        f"For this traffic trial {option.trial} is cheaper to run than the recommendation (trial "
-        f"{study.recommendation.trial}), which is best per request at full load: a fleet is whole replicas, and keeps "
-        f"spare ones. `tune export`, with `trial` {option.trial}, has its manifests."
+        f"For this traffic trial {option.trial} is the cheapest, and not the recommendation (trial "
+        f"{study.recommendation.trial}), which is best per request at full load: a fleet is whole replicas, keeps "
+        f"spare ones, and may be late for a few requests only. `tune export`, with `trial` "
+        f"{option.trial}, has its manifests."
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from results import Estimate, LanguageRecord, StageRecord, StudySummary, TrialRecord
+from results import Estimate, LanguageRecord, Recommendation, StageRecord, StudySummary, TrialRecord
 from results.exports import Deployable
 from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs, kubernetes_name
 from results.series import latency_curve
@@ -38,6 +38,7 @@ def deployables(
     """
     best, capacity = _chosen(study, trial)
     confirmed = any(one.state == "complete" for one in study.launches.confirmations.get(best.number, ()))
+    doubt = _doubt(study.recommendation) if best.number == study.recommendation.trial else ""
     _check_templates(loaded)
     qps = qps if qps is not None else loaded.spec.objective.target_qps
     if not loaded.colocated:
@@ -45,7 +46,7 @@ def deployables(
         curve = None if evidence is None else latency_curve(study, best.number, evidence)
         knee_qps = curve.knee_qps if curve else None
         used = _AtCapacity(
-            capacity, best.latency.p50_ms, _cores_at_capacity(best, capacity), confirmed, knee_qps, best.language
+            capacity, best.latency.p50_ms, _cores_at_capacity(best, capacity), confirmed, knee_qps, best.language, doubt
         )
         return {"": _deployable(loaded, best.configuration, used, qps)}
     measured = {one.name: one for one in best.services}
@@ -55,7 +56,7 @@ def deployables(
         one = measured.get(service.name)
         cores_used = (one or stages.get(service.name, _UNSEEN)).cpu_cores_used
         own = Estimate(**{end: getattr(capacity, end) * service.share for end in ("value", "low", "high")})
-        used = _AtCapacity(own, one.p50_ms if one else None, cores_used, confirmed)
+        used = _AtCapacity(own, one.p50_ms if one else None, cores_used, confirmed, doubt=doubt)
         own_qps = None if qps is None else qps * service.share
         found[service.name] = _deployable(
             service.loaded, service.own(best.configuration), used, own_qps,
@@ -110,7 +111,7 @@ def _check_templates(loaded: LoadedSpec) -> None:
 
 class _AtCapacity(NamedTuple):
     """What one service showed at its capacity, and whether on more than one launch (`confirmed`). `knee_qps` is the
-    rate from which its latency climbs, where the curve is known.
+    rate from which its latency climbs, where the curve is known, `doubt` what the decision leaves open.
     """
 
     capacity: Estimate
@@ -119,6 +120,16 @@ class _AtCapacity(NamedTuple):
     confirmed: bool
     knee_qps: float | None = None
     language: LanguageRecord | None = None
+    doubt: str = ""
+
+
+def _doubt(best: Recommendation) -> str:
+    """What the decision leaves open, for whoever sees the manifest alone; empty if nothing."""
+    if best.decision != "uncertain":
+        return ""
+    if best.saving is not None:
+        return "uncertain: it may be no better than the current configuration"
+    return "uncertain: another configuration that was measured may be better"
 
 
 def _model_note(loaded: LoadedSpec) -> str:
@@ -153,7 +164,7 @@ def _deployable(
     placement = Placement("0.0.0.0", port, _FILES)  # noqa: S104 (in a container)
     called = {name: f"http://{kubernetes_name(name)}:{called_port or port}" for name in loaded.calls}
     texts = rendered_texts(loaded, configuration, placement, called)
-    notes = [texts.note, _model_note(loaded)]
+    notes = [measured.doubt, texts.note, _model_note(loaded)]
     if asked.shares_compute and not options.gpus.slices.grants_compute:
         notes.append(f"it had {asked.compute_percent}% of its GPU's compute, which nothing here asks for")
         asked = replace(asked, gpu_compute=None)

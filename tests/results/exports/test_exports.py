@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from results import Estimate
 from results.exports import FORMATS, SERVERS, Deployable, NotExportable, exported, offered
 from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs
+from results.exports.documents import header
 from results.exports.servers import uses
 from tests.results.exports.schemas.reduce import fields_of
 
@@ -155,6 +156,7 @@ def test_secrets_are_referred_to_and_never_written() -> None:
     assert found["LICENCE_KEY"] == "${LICENCE_KEY:?is not set}"
     assert found["PRICE"] == "$$5", "the spec's own"
     assert "LICENCE_KEY, PRICE are secrets, which are for you to provide" in text
+    assert "; PRICE is a secret, which is for you to provide" in header(example(secrets=("PRICE",)))
 
 
 def test_servers_files_have_what_was_tuned() -> None:

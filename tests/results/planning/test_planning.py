@@ -183,6 +183,14 @@ def test_the_cheapest_fleet_that_keeps_the_slo_is_the_plan() -> None:
     assert small.option.configuration == {"cores": 1}
 
 
+def test_of_fleets_that_cost_the_same_the_recommendation_is_the_plan() -> None:
+    alike = (trial(0, 100, 0.08, cores=1), trial(1, 105, 0.08, cores=1), trial(2, 350, 0.30, cores=4))
+    found = make_plan(study(*alike, best=1), pattern("steady", 50, 50), Wishes())
+    assert (found.option.trial, found.notes) == (1, ())
+    dearer = make_plan(study(*alike, best=2), pattern("steady", 50, 50), Wishes())
+    assert "trial 0 is the cheapest, and not the recommendation (trial 2)" in dearer.notes[0]
+
+
 def test_a_fleet_of_millions_is_planned_as_a_small_one_is() -> None:
     small, large = (make_plan(study(SIZES[0]), pattern("burst", qps, qps / 9), Wishes()) for qps in (1e6, 1e9))
     few, many = ({one.name: one for one in plan.option.strategies} for plan in (small, large))

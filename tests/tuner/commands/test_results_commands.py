@@ -21,7 +21,8 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from results import TrialEvidence, Use
+from results import Estimate, TrialEvidence, Use
+from results.exports.documents import header
 from tests.conftest import SERVER, Tune, call_tune, recommendation, run_tune, tune_command, tune_environment
 from tuner.api import load_study
 from tuner.outcome.deployable import deployables
@@ -134,6 +135,23 @@ def test_the_cores_of_an_export_are_those_at_the_capacity_and_not_at_the_rate_th
     pooled = {**summary.launches.pooled, best.number: seen_at_half}
     changed = replace(summary, launches=replace(summary.launches, pooled=pooled))
     assert deployables(changed, study.spec)[""].measured.cores_used == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("saving", "said"),
+    [
+        (None, "uncertain: another configuration that was measured may be better"),
+        (Estimate(value=0.1, low=-0.1, high=0.3), "uncertain: it may be no better than the current configuration"),
+    ],
+)
+def test_an_export_of_what_is_uncertain_says_so(finished: Path, saving: Estimate | None, said: str) -> None:
+    study = load_study(finished)
+    doubted = study.summary.recommendation.model_copy(update={"decision": "uncertain", "saving": saving})
+    one = deployables(replace(study.summary, recommendation=doubted), study.spec)[""]
+    assert said in one.notes
+    assert f"; {said}" in header(one)
+    decided = doubted.model_copy(update={"decision": "deploy"})
+    assert deployables(replace(study.summary, recommendation=decided), study.spec)[""].notes == ()
 
 
 def test_exports_are_written(finished: Path, tune: Tune) -> None:
