@@ -22,14 +22,17 @@ class RunEstimate:
     cost: float | None
 
 
-def estimate_run(loaded: LoadedSpec, trials: int, among: Sequence[Configuration] | None = None) -> RunEstimate | None:
+def estimate_run(
+    loaded: LoadedSpec, trials: int, among: Sequence[Configuration] | None = None, *, earlier_trials: int = 0,
+    earlier_launches: int = 0,
+) -> RunEstimate | None:  # fmt: skip
     """Estimate a run; None for a replay, which takes no load. `among` is a sample of what can run; without it, the
-    space is sampled.
+    space is sampled. The final is that of all trials, earlier runs' included, less the launches that it had then.
     """
     if not loaded.spec.runner.launches:
         return None
-    confirmations = final_launches(loaded.spec.objective.final, trials)
-    confirmations += FINAL_OVERTIME if confirmations else 0
+    confirmations = final_launches(loaded.spec.objective.final, earlier_trials + trials)
+    confirmations = max(0, confirmations + FINAL_OVERTIME - earlier_launches) if confirmations else 0
     seconds = loaded.max_load_s(confirmation=False) * trials + loaded.max_load_s(confirmation=True) * confirmations
     sample = loaded.space.sample(1000, seed=0) if among is None else among
     prices = [price for found in sample if (price := price_of(loaded, found))]

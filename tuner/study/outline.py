@@ -23,10 +23,14 @@ from tuner.study.storage.store import StudyStore
 def study_outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable, parallel: int) -> StudyOutline:
     """The outline of a run of the study in `store`, in which `fit` can run, `parallel` trials at once."""
     finished, limits, objective = store.records(), store.plan.limits, Objective.of(loaded.spec.objective)
-    spent = Spent.by(finished, parallel) + Spent.by(chain.from_iterable(store.confirmations().values()))
+    final = list(chain.from_iterable(store.confirmations().values()))
+    spent = Spent.by(finished, parallel) + Spent.by(final)
     left_s = math.inf if limits.seconds is None else max(0.0, limits.seconds - spent.seconds)
     most = max_trials(store.plan.budget, limited=bool(limits))
-    expected = estimate_run(loaded, min(max(0, most - len(finished)), fit.count), fit.configurations)
+    to_go = min(max(0, most - len(finished)), fit.count)
+    expected = estimate_run(
+        loaded, to_go, fit.configurations, earlier_trials=len(finished), earlier_launches=len(final)
+    )  # fmt: skip
     return StudyOutline(
         service=loaded.spec.service.name,
         objective=str(objective),

@@ -95,3 +95,19 @@ def test_of_a_time_a_resume_says_what_is_left(tmp_path: Path) -> None:
     assert outline().seconds_at_most == outline().time_left_s == 300.0  # the final's run one at a time
     assert outline().spent == 4.0
     store.close()
+
+
+def test_the_final_that_is_still_to_come_is_that_of_all_trials(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    loaded = load_spec(tmp_path / "spec.yaml")
+    store = create_study(f"sqlite:///{tmp_path / 'study.db'}", loaded, StudyPlan(loaded.content, budget=20))
+    fit = Runnable(tuple(loaded.space.sample(200, seed=0)), (), 200)
+    for number in range(20):
+        asked = store.ask(20, lambda *_, backlog=number + 1: {"cpu_cores": 1, "backlog": backlog})
+        assert asked is not None
+        record = TrialRecord.model_validate({"number": number, "state": "infeasible", "configuration": asked[1]})
+        store.tell(record)
+    assert study_outline(loaded, store, tmp_path, fit, 1).seconds_at_most == (8 + 2) * 30.0
+    store.confirm(0, record)
+    assert study_outline(loaded, store, tmp_path, fit, 1).seconds_at_most == (7 + 2) * 30.0
+    store.close()
