@@ -72,6 +72,7 @@ def server_knobs() -> str:
         adapter = adapter_named(name)
         how = "run as a real server by the tests" if adapter.tried else "written from its documentation, not run here"
         image = f"Its image: `{adapter.image}`." if adapter.image else "An image has to be named."
+        image += f" For GPUs name {' or '.join(map(str, adapter.gpu_images))}." if adapter.gpu_images else ""
         parts.append(f"## {adapter.title}\n\n`server: {name}`, [its documentation]({adapter.documentation}); {how}.\n")
         parts.append(f"{inspect.getdoc(type(adapter))} {image}\n")
         heads = ["knob", "roles", "usual choices", "in the preset", "told while it runs"]

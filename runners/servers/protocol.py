@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from urllib.parse import quote
 
 from runners.protocol import ParameterValue, Placement
@@ -143,16 +143,27 @@ class CacheCounters:
     path: str = "/metrics"
 
 
+class GpuImage(NamedTuple):
+    """A public image for GPUs, where one generation has another than the next: for those of these types."""
+
+    name: str
+    types: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name + (f" ({', '.join(self.types)})" if self.types else "")
+
+
 class ServerAdapter:
     """One kind of server. Subclasses set the class's fields, and write at least `launch` and `request`.
 
-    `package` is the Python package that holds the server, as do its `flavours`; `image` a public container image;
-    `tried` says whether it was run by the tests of this product, or written from its documentation. `path_is_file`: the
-    model's path is a file or a folder, not a name. `configures_at_start`: a server that has just been started is
-    configured as one that runs. `streams`: its answers are streams of tokens. `grpc_port` says which of the placement's
-    further ports answers the V2 protocol over gRPC, where `Model.grpc` asks for it. `variables`: knob -> the variable
-    of the environment by which it reaches the user's own code. `parallel`: the knobs whose product is the number
-    of GPUs that a server takes. `part_knobs`: those that a model has that another one calls.
+    `package` is the Python package that holds the server, as do its `flavours`; `image` a public container image, and
+    `gpu_images` those in its place for GPUs, where it cannot use them. `tried` says whether it was run by the tests of
+    this product, or written from its documentation. `path_is_file`: the model's path is a file or a folder, not a name.
+    `configures_at_start`: a server that has just been started is configured as one that runs. `streams`: its answers
+    are streams of tokens. `grpc_port` says which of the placement's further ports answers the V2 protocol over gRPC,
+    where `Model.grpc` asks for it. `variables`: knob -> the variable of the environment by which it reaches the user's
+    own code. `parallel`: the knobs whose product is the number of GPUs that a server takes. `part_knobs`: those that a
+    model has that another one calls.
     """
 
     name: ClassVar[str]
@@ -163,6 +174,7 @@ class ServerAdapter:
     package: ClassVar[str | None] = None
     flavours: ClassVar[tuple[str, ...]] = ()
     image: ClassVar[str | None] = None
+    gpu_images: ClassVar[tuple[GpuImage, ...]] = ()
     ready_timeout_s: ClassVar[float] = 120.0
     knobs: ClassVar[tuple[Knob, ...]] = ()
     variables: ClassVar[Mapping[str, str]] = {}

@@ -16,6 +16,7 @@ from runners.protocol import Placement
 from runners.servers.protocol import (
     THREADS,
     AdapterError,
+    GpuImage,
     Knob,
     Model,
     ServerAdapter,
@@ -58,6 +59,7 @@ class RayServe(ServerAdapter):
     tried = True
     package = "ray"
     image = "rayproject/ray:2.60.0-py311"
+    gpu_images = (GpuImage("rayproject/ray:2.60.0-py311-gpu"),)
     knobs = (
         Knob("batch_size", (1, 2, 4, 8, 16), ("batch_size",), live=True),
         Knob("batch_delay", (0, 5, 20), ("batch_delay",), live=True),

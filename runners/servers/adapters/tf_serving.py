@@ -9,6 +9,7 @@ from runners.protocol import Placement
 from runners.servers.exposition import summed_samples
 from runners.servers.protocol import (
     AdapterError,
+    GpuImage,
     Knob,
     Model,
     ServerAdapter,
@@ -39,6 +40,7 @@ class TfServing(ServerAdapter):
     name, title = "tf-serving", "TF-Serving"
     documentation = "https://www.tensorflow.org/tfx/serving/serving_config"
     image = "tensorflow/serving:2.18.0"
+    gpu_images = (GpuImage("tensorflow/serving:2.18.0-gpu"),)
     path_is_file = True
     knobs = (
         Knob("batch_size", (1, 4, 16, 32), ("batch_size",)),

@@ -20,6 +20,7 @@ from runners.servers.exposition import summed_samples
 from runners.servers.protocol import (
     THREADS,
     AdapterError,
+    GpuImage,
     Knob,
     Model,
     ServerAdapter,
@@ -62,6 +63,7 @@ class TorchServe(ServerAdapter):
     tried = True
     package = "torchserve"
     image = "pytorch/torchserve:0.12.0-cpu"
+    gpu_images = (GpuImage("pytorch/torchserve:0.12.0-gpu"),)
     configures_at_start = True
     path_is_file = True
     knobs = (

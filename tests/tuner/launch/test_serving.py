@@ -14,7 +14,7 @@ from runners import Placement
 from tests.conftest import Tune
 from tuner.errors import SpecError
 from tuner.launch.adapter import image_of, serving
-from tuner.launch.checks.before_launch import check
+from tuner.launch.checks.before_launch import check, warnings
 from tuner.launch.price import price_of
 from tuner.launch.render import live_parameters, ready_path, rendered_texts
 from tuner.launch.requests import request_source
@@ -319,6 +319,33 @@ def test_a_word_that_a_server_puts_in_backticks_is_not_taken_for_an_option(
     assert "unknown field 'output'" in done.stdout, "in a sentence of ours, where backticks name an option"
     report = (tmp_path / "tuning/strict/report.md").read_text(encoding="utf-8")
     assert "--output" not in done.stdout + done.stderr + report
+
+
+@pytest.mark.parametrize(
+    ("server", "gpus", "names"),
+    [
+        ("tei", "gpu_type: [L4]", "name ghcr.io/huggingface/text-embeddings-inference:89-1.8"),
+        (
+            "tei",
+            "gpu_type: [T4, H100]",
+            "turing-1.8 (T4) or ghcr.io/huggingface/text-embeddings-inference:hopper-1.8 (H100, H200), each",
+        ),
+        ("tei", "gpus: {choices: [1, 2], role: gpus}", "turing-1.8 (T4) or "),
+        ("tei", "gpu_type: [A100-80GB]", "name ghcr.io/huggingface/text-embeddings-inference:1.8"),
+        ("tei", "gpu_type: [none, L4]", None),
+        ("tei", "workers: [1, 2]", None),
+        ("vllm", "gpu_type: [L4]", None),
+    ],
+)
+def test_an_image_that_cannot_use_the_gpus_is_warned_of(
+    tmp_path: Path, server: str, gpus: str, names: str | None
+) -> None:
+    loaded = load(tmp_path, server, "{path: org/embedder}", f"space: {{parameters: {{{gpus}}}}}\n")
+    said = [text for text in warnings(loaded) if text.startswith("service.image: ")]
+    assert len(said) == (names is not None)
+    assert names is None or names in said[0]
+    named = load(tmp_path, f"{server}, image: 'mine:1'", "{path: org/embedder}", f"space: {{parameters: {{{gpus}}}}}\n")
+    assert not [text for text in warnings(named) if text.startswith("service.image: ")]
 
 
 PARALLEL = "space: {parameters: {gpu_type: [H100], SPACE}}\n"

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
+from runners.servers.protocol import ServerAdapter
 from search_spaces import Role
 from tuner.errors import UsageError
-from tuner.launch.render import templates
+from tuner.launch.render import NO_GPU, templates
 from tuner.spec.load import SloLimit
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.yaml_file import read_documents
 
-_GPU_ROLES: tuple[Role, ...] = ("gpu_type", "gpus", "gpu_memory", "gpu_compute", "instance_type")
+_ASK_FOR_GPUS: tuple[Role, ...] = ("gpu_type", "gpus", "gpu_memory", "gpu_compute")
 _EVERYWHERE = ("0.0.0.0", "[::]", "::0")  # noqa: S104 (looked for in the user's command)
 
 
@@ -37,7 +38,11 @@ def unpriced_gpus(loaded: LoadedSpec) -> Iterator[str]:
     from runners.kubernetes import manifest
 
     given = loaded.spec.runner.kubernetes
-    if not loaded.spec.runner.in_cluster or given.manifest is None or any(map(loaded.space.with_role, _GPU_ROLES)):
+    if (
+        not loaded.spec.runner.in_cluster
+        or given.manifest is None
+        or any(map(loaded.space.with_role, (*_ASK_FOR_GPUS, "instance_type")))
+    ):
         return
     try:
         workload = manifest.workload_of(read_documents(loaded.folder / given.manifest), given.workload, given.container)
@@ -51,6 +56,23 @@ def unpriced_gpus(loaded: LoadedSpec) -> Iterator[str]:
             f"{given.manifest} asks for {listed}, which no price is paid for, since no parameter is the GPU: add for "
             "example gpu_type: [T4], or gpus: {choices: [1], role: gpus}, and its price to prices.gpu_hour"
         )
+
+
+def blind_image(loaded: LoadedSpec, adapter: ServerAdapter) -> Iterator[str]:
+    """The server's public image knows no GPU, and nobody has named another one."""
+    spec, kind = loaded.spec, loaded.space.with_role("gpu_type")
+    own = spec.service.image or spec.runner.build or (spec.runner.in_cluster and spec.runner.kubernetes.manifest)
+    types = {str(choice).partition("-")[0] for choice in kind.choices} if kind is not None else set()  # of A100-80GB
+    asked = any(map(loaded.space.with_role, _ASK_FOR_GPUS))
+    if own or not asked or NO_GPU in types or not adapter.gpu_images:
+        return
+    fitting = [one for one in adapter.gpu_images if not one.types or types & set(one.types)] or adapter.gpu_images
+    names = [str(one) if len(fitting) > 1 else one.name for one in fitting]
+    one_each = ", each in a spec of its own" if len(names) > 1 else ""
+    yield (
+        f"service.image: {adapter.image}, which {adapter.title} has in containers and exports where nothing is named, "
+        f"cannot use the GPUs that the space asks for; name {' or '.join(names)}{one_each}"
+    )
 
 
 def unchecked(loaded: LoadedSpec) -> Iterator[str]:

@@ -16,7 +16,7 @@ from search_spaces import RESOURCE_ROLES, Parameter, quantity
 from search_spaces.reading import is_file
 from tuner.launch.adapter import Serving, check_serving, serving
 from tuner.launch.chain import check_chain, unmeasured
-from tuner.launch.checks.advice import idle_limits, listens_locally, unchecked, unpriced_gpus
+from tuner.launch.checks.advice import blind_image, idle_limits, listens_locally, unchecked, unpriced_gpus
 from tuner.launch.checks.files import check_environment, check_script
 from tuner.launch.checks.times import check_times, slow_servers, too_short
 from tuner.launch.price import check_prices
@@ -127,6 +127,7 @@ def _warnings(loaded: LoadedSpec) -> Iterator[str]:
             "whole GPU is paid for; add a parameter with the role gpu_memory"
         )
     if found is not None:
+        yield from blind_image(loaded, found.adapter)
         return  # what reaches none of its knobs is an error
     for parameter in loaded.space.parameters:
         if parameter.name not in used and parameter.role not in RESOURCE_ROLES and len(parameter.choices) > 1:

@@ -9,6 +9,7 @@ from runners.servers.exposition import summed_samples
 from runners.servers.openai import DTYPES, prompts
 from runners.servers.protocol import (
     THREADS,
+    GpuImage,
     Knob,
     Model,
     ServerAdapter,
@@ -31,19 +32,27 @@ _TEI = {
     "precision": "--dtype",
 }
 _INFINITY = {"batch_size": "--batch-size", "engine": "--engine", "precision": "--dtype", "device": "--device"}
+_TEI_IMAGE = "ghcr.io/huggingface/text-embeddings-inference"
 _HUB = "a folder with a model, or the name of one on the hub"
 
 
 class TextEmbeddingsInference(ServerAdapter):
     """`service.model.path` is a folder with a model, or the name of one that it downloads.
 
-    A request that comes while `max_concurrent_requests` are under way is refused (429), which misses the SLO. For a GPU
-    name the image of its generation (`89-1.8`, `hopper-1.8`): that of all of them has no program of this one's name.
+    A request that comes while `max_concurrent_requests` are under way is refused (429), which misses the SLO. Its image
+    is for CPU cores. For GPUs name that of their generation in `service.image`: that of all of them has no program of
+    this one's name. A spec has one image, so each generation needs a spec of its own.
     """
 
     name, title = "tei", "Text Embeddings Inference"
     documentation = "https://huggingface.co/docs/text-embeddings-inference/cli_arguments"
-    image = "ghcr.io/huggingface/text-embeddings-inference:cpu-1.8"
+    image = f"{_TEI_IMAGE}:cpu-1.8"
+    gpu_images = (
+        GpuImage(f"{_TEI_IMAGE}:turing-1.8", ("T4",)), GpuImage(f"{_TEI_IMAGE}:1.8", ("A100", "A30")),
+        GpuImage(f"{_TEI_IMAGE}:86-1.8", ("A10", "A10G", "A40")),
+        GpuImage(f"{_TEI_IMAGE}:89-1.8", ("L4", "L40", "L40S")),
+        GpuImage(f"{_TEI_IMAGE}:hopper-1.8", ("H100", "H200")),
+    )  # fmt: skip
     ready_timeout_s = 300.0
     knobs = (
         Knob("batch_size", (4, 8, 16, 32, 64), ("batch_size",)),  # --max-batch-requests

@@ -8,6 +8,7 @@ from runners.servers.openai import given, streamed
 from runners.servers.protocol import (
     AdapterError,
     CacheCounters,
+    GpuImage,
     Knob,
     Model,
     Reach,
@@ -41,6 +42,7 @@ class LlamaCpp(ServerAdapter):
     documentation = "https://github.com/ggml-org/llama.cpp/tree/master/tools/server"
     tried = True
     image = "ghcr.io/ggml-org/llama.cpp:server"
+    gpu_images = (GpuImage("ghcr.io/ggml-org/llama.cpp:server-cuda"),)
     ready_timeout_s = 300.0
     path_is_file = True
     streams = True
