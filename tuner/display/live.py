@@ -62,6 +62,8 @@ class LiveDisplay:
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:  # noqa: ARG002
         """The running trial appears below."""
         with self._lock:
+            if self._whole is not None:  # others may have finished some, too
+                self._whole.finished = max(self._whole.finished, position - 1 - len(self._running))
             self._running[number] = Running(number, configuration)
 
     def phase(self, number: int, name: str, fraction: float) -> None:

@@ -19,7 +19,7 @@ class PlainDisplay:
     def __init__(self, currency: str = "") -> None:
         self._currency = currency
         self._noticed: set[str] = set()
-        self._finished = 0
+        self._finished, self._running = 0, 0
         self._budget: int | None = None
 
     def study_started(self, outline: StudyOutline) -> None:
@@ -31,6 +31,8 @@ class PlainDisplay:
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:  # noqa: ARG002
         """Nothing to say yet: a line per finished trial is enough for a log."""
         self._budget = budget
+        self._finished = max(self._finished, position - 1 - self._running)  # others may have finished some, too
+        self._running += 1
 
     def phase(self, number: int, name: str, fraction: float) -> None:
         """A log needs no phases."""
@@ -38,7 +40,7 @@ class PlainDisplay:
     def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
         """The trial, marked where it is the best so far."""
         mark = "  <- best so far" if best is not None and best.number == record.number else ""
-        self._finished += 1
+        self._finished, self._running = self._finished + 1, self._running - 1
         goal = "" if self._budget is None else str(self._budget)
         done = f"{self._finished:>{len(goal) or 3}}{goal and '/'}{goal} done"
         _say(f"{trial_line(record, self._currency)}  [{done}]{mark}")

@@ -79,7 +79,9 @@ class Display(Protocol):
         """Before the first trial."""
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:
-        """`position` counts from 1 to `budget`; None: no number of trials was asked for."""
+        """`position` counts from 1 to `budget` (None: no number of trials was asked for): the finished trials of all
+        processes that share the study, those under way here, and this one.
+        """
 
     def phase(self, number: int, name: str, fraction: float) -> None:
         """What a running trial does, and how much of its time limit has passed (0 to 1); from the trial's thread."""

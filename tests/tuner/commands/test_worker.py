@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from results import TrialRecord
 from tests.conftest import Tune
 from tuner import load_spec
 from tuner.study.budget import Limits
@@ -97,3 +98,17 @@ def test_a_workers_log_has_no_total_where_time_or_money_is_the_budget(tmp_path: 
         assert done.returncode == 0, done.stderr
         assert shown in done.stderr
         assert "/300" not in done.stderr
+
+
+def test_a_workers_log_counts_the_trials_that_others_have_finished(tmp_path: Path, tune_in_process: Tune) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "table.csv").write_text("cpu_cores,capacity_qps\n1,10\n2,30\n4,40\n", encoding="utf-8")
+    loaded, storage = load_spec(tmp_path / "spec.yaml"), f"sqlite:///{tmp_path / 'shared.db'}"
+    store = create_study(storage, loaded, StudyPlan(loaded.content, budget=3))
+    asked = store.ask(3, lambda *_: {"cpu_cores": 1})
+    assert asked is not None
+    store.tell(TrialRecord.model_validate({"number": 0, "state": "infeasible", "configuration": asked[1]}))
+    store.close()
+    done = tune_in_process("worker", "--storage", storage, "--output", "logs")
+    assert done.returncode == 0, done.stderr
+    assert [one for one in ("[1/3", "[2/3", "[3/3") if one in done.stderr] == ["[2/3", "[3/3"]

@@ -144,6 +144,17 @@ def test_a_run_that_goes_on_shows_the_best_of_earlier_runs_at_once(capsys: pytes
     assert json.loads(capsys.readouterr().err)["best"] == 2
 
 
+def test_trials_that_other_processes_finished_are_counted() -> None:
+    shown, _ = display(160)
+    shown.study_started(outline())
+    for number, position in ((0, 1), (1, 2), (5, 6)):  # two under way here, and three that others have finished
+        shown.trial_started(number, CONFIGURATION, position, 20)
+    assert "3/20 trials" in live_lines(shown, 160)[-1]
+    shown.trial_finished(record(1), None)
+    assert "4/20 trials" in live_lines(shown, 160)[-1]
+    shown.close()
+
+
 def test_without_a_number_of_trials_the_most_is_said_to_be_the_most() -> None:
     assert ahead(outline()) == "20 trials to go, at most 8 min of load"
     assert ahead(outline(budget=100, open_ended=True)) == "up to 100 trials to go, at most 8 min of load"
