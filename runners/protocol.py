@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from search_spaces.reading import foreign
 
+MIB, GIB = 2**20, 2**30
 ParameterValue = bool | int | float | str
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 
+MIB, GIB = 2**20, 2**30
 MIG_PROFILE = re.compile(r"([1-7])g\.([0-9]+)gb(?:\+.*)?")  # NVIDIA's: sevenths of the compute, and gigabytes
 _NUMBER_AND_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµμ%]*)\s*")
 
 # Kubernetes' suffixes: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 _SIZE_UNITS = {
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+    "Ki": 2**10, "Mi": MIB, "Gi": GIB, "Ti": 2**40,
     "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
 }  # fmt: skip
 _DURATION_UNITS = {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}

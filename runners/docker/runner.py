@@ -25,6 +25,8 @@ from runners.host.samples import Sample, Samples, sampling
 from runners.host.server_log import bounded
 from runners.leftovers.ownership import LAUNCH, OWNER, PLACE, STATE, STUDY, TRIAL, is_abandoned, ownership_labels
 from runners.protocol import (
+    GIB,
+    MIB,
     Container,
     Endpoint,
     InClusterLoad,
@@ -45,7 +47,6 @@ _INTERVAL_S = 0.5
 _LOG_TAIL_BYTES = 2000
 _LOG_TAIL_LINES = 30
 _LOG_LIMITS = {"max-size": "20m", "max-file": "2"}  # a server that prints for ever must not fill the disk
-_GIB = 2**30
 _LEAST_SHARES = 2  # of the processor, where others have 1024 each
 _KILLED = 137
 _UNCONTROLLED = (
@@ -89,12 +90,12 @@ class DockerRunner:
         if resources.cpu_cores is not None and not 0 < resources.cpu_cores <= cores:
             return f"asks for {resources.cpu_cores:g} CPU cores, and Docker's machine has {cores}"
         if resources.memory_bytes is not None and resources.memory_bytes > memory:
-            asked = resources.memory_bytes / _GIB
-            return f"asks for {asked:.3g} GiB of memory, and Docker's machine has {memory / _GIB:.3g}"
+            asked = resources.memory_bytes / GIB
+            return f"asks for {asked:.3g} GiB of memory, and Docker's machine has {memory / GIB:.3g}"
         if resources.cpu_cores is not None and not self._engine.controls("cpu"):
             return f"asks for {resources.cpu_cores:g} CPU cores, {_UNCONTROLLED.format('cpu')}"
         if resources.memory_bytes is not None and not self._engine.controls("memory"):
-            return f"asks for {resources.memory_bytes / _GIB:.3g} GiB of memory, {_UNCONTROLLED.format('memory')}"
+            return f"asks for {resources.memory_bytes / GIB:.3g} GiB of memory, {_UNCONTROLLED.format('memory')}"
         return self._devices.refuses(resources)
 
     def place(self, folder: Path) -> Placement:  # noqa: ARG002
@@ -277,7 +278,7 @@ class _Server:
         except NotFound as error:
             raise ServerFailed("somebody removed the container") from error
         limit = self.container.resources.memory_bytes
-        allowed = "" if limit is None else f" with {limit / 2**20:.0f} MiB allowed"
+        allowed = "" if limit is None else f" with {limit / MIB:.0f} MiB allowed"
         if state["OOMKilled"] or self._oom_events():
             raise Infeasible(f"out of memory: the kernel ended a process of the container{allowed}")
         if not state["Running"]:

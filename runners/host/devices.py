@@ -10,10 +10,10 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from runners.protocol import Infeasible, ParameterValue, Resources
+from runners.protocol import GIB, MIB, Infeasible, ParameterValue, Resources
 
 _LOOK_S = 0.25
-_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_UNITS = {"Ki": 2**10, "Mi": MIB, "Gi": GIB, "Ti": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(Ki|Mi|Gi|Ti)B?")
 
 

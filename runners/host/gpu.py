@@ -19,8 +19,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from runners.host.bounded_http import bounded_get
+from runners.protocol import MIB
 
-_MIB = 2**20
 # The same field, by its older and its newer name.
 _DCGM_REASONS = ("DCGM_FI_DEV_CLOCK_THROTTLE_REASONS", "DCGM_FI_DEV_CLOCKS_EVENT_REASONS")
 # Those by which a GPU is slower than it could be; idling and clocks that somebody has set are no throttling.
@@ -203,7 +203,7 @@ def from_dcgm(text: str, pod: str) -> GpuLook | None:
     reasons = [int(one) for name in _DCGM_REASONS for one in found.get(name, ())]
     return GpuLook(
         utilization=_mean([one / 100 for one in utilization]) if utilization else _mean(active or []),
-        memory_bytes=None if memory is None else int(sum(memory) * _MIB),
+        memory_bytes=None if memory is None else int(sum(memory) * MIB),
         # Of a slice (MIG) the exporter says what all of its GPU draws, which others may use as well.
         power_w=None if sliced else _sum(found.get("DCGM_FI_DEV_POWER_USAGE", [])),
         clock_mhz=_mean(found.get("DCGM_FI_DEV_SM_CLOCK", [])),

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runners.host.devices import gpus_text, slice_bytes
-from runners.protocol import Resources
+from runners.protocol import MIB, Resources
 
 _FOLDER, _DEFAULT = "CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"  # noqa: S108 (the service's own)
 _COMPUTE, _MEMORY = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"
-_MIB = 2**20
 
 
 def is_running() -> bool:
@@ -41,7 +40,7 @@ def mps_limits(resources: Resources, count: int, memory_bytes: int | None) -> di
     limits = {_COMPUTE: resources.compute_percent} if resources.shares_compute else {}
     size = slice_bytes(resources.gpu_memory, memory_bytes)
     if size is not None:
-        limits[_MEMORY] = ",".join(f"{device}={size // _MIB}M" for device in range(max(1, count)))
+        limits[_MEMORY] = ",".join(f"{device}={size // MIB}M" for device in range(max(1, count)))
     if limits and _FOLDER in os.environ:
         limits[_FOLDER] = os.environ[_FOLDER]
     return limits

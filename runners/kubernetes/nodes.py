@@ -13,7 +13,7 @@ from kubernetes.utils.quantity import parse_quantity
 from runners.kubernetes.cluster import Cluster
 from runners.kubernetes.objects import resource_section
 from runners.kubernetes.options import KubernetesOptions
-from runners.protocol import Resources
+from runners.protocol import GIB, Resources
 
 _FRESH_S = 60.0
 
@@ -116,5 +116,5 @@ def _shown(name: str, amount: float) -> str:
     if name == "cpu":
         return f"{amount:g} CPU cores"
     if name == "memory":
-        return f"{amount / 2**30:.3g} GiB of memory"
+        return f"{amount / GIB:.3g} GiB of memory"
     return f"{amount:g} {name}"

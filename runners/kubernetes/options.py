@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runners.protocol import ParameterValue, Resources
+from runners.protocol import GIB, MIB, ParameterValue, Resources
 
-_MIB = 2**20
 _NVIDIA = "nvidia.com/gpu"
 _UNITS = {
-    "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40
+    "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": MIB, "Gi": GIB, "Ti": 2**40
 }  # fmt: skip
 _PROFILE = re.compile(r"\d+g\.(\d+)gb")  # MIG: 1g.10gb
 
@@ -176,7 +175,7 @@ def _filler(asked: Resources) -> Callable[[str], str]:
         text = text.replace("{value}", str(value)).replace("{percent}", asked.compute_percent)
         if value is not None and ("{gib}" in text or "{mib}" in text):
             size = _bytes_of(value)
-            text = text.replace("{gib}", str(-(-size // 2**30))).replace("{mib}", str(-(-size // _MIB)))
+            text = text.replace("{gib}", str(-(-size // GIB))).replace("{mib}", str(-(-size // MIB)))
         return text
 
     return fill
@@ -186,10 +185,10 @@ def _bytes_of(value: ParameterValue) -> int:
     """Memory of a slice: a size (8Gi), a MIG profile (1g.10gb), or a whole number of GiB."""
     text = str(value)
     if profile := _PROFILE.fullmatch(text):
-        return int(profile[1]) * 2**30
+        return int(profile[1]) * GIB
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?)B?", text)
     if match is None or match[2] not in _UNITS:
         raise ValueError(f"the GPU slice {text!r} names no amount of memory; write for example 8Gi")
     if not match[2] and float(match[1]) <= 1:  # which is priced as a share
         raise ValueError(f"the GPU slice {text!r} is a share, and an amount of memory is needed; write for example 8Gi")
-    return int(float(match[1]) * (_UNITS[match[2]] if match[2] else 2**30))
+    return int(float(match[1]) * (_UNITS[match[2]] if match[2] else GIB))

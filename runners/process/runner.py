@@ -27,6 +27,7 @@ from runners.leftovers.ownership import TEMPORARY_PREFIX, lease, ownership_envir
 from runners.leftovers.process_tree import ProcessTree
 from runners.process.usage import Watch
 from runners.protocol import (
+    GIB,
     Container,
     Endpoint,
     InClusterLoad,
@@ -45,7 +46,6 @@ from runners.starting import environment, start, take_leftovers, write_files, yi
 _GRACE_S = 0.3  # a measured server has nothing to save, and the wait is part of every trial
 _LOG_TAIL_BYTES = 2000
 _MORE_PORTS = 2  # beside the one that is loaded: management or gRPC, and metrics
-_GIB = 2**30
 
 
 class ProcessRunner:
@@ -65,7 +65,7 @@ class ProcessRunner:
             return f"asks for {asked:g} CPU cores, and the process runner gives whole cores only"
         memory = usable_memory_bytes()
         if resources.memory_bytes is not None and resources.memory_bytes > memory:
-            return f"asks for {resources.memory_bytes / _GIB:.3g} GiB of memory, and there are {memory / _GIB:.3g} here"
+            return f"asks for {resources.memory_bytes / GIB:.3g} GiB of memory, and there are {memory / GIB:.3g} here"
         if self._mps and (refusal := mps_refusal(resources, _memory_bytes())):
             return refusal
         return _gpu_refusal(resources) if resources.gpu_count else None

@@ -16,14 +16,14 @@ from runners.host.gpu import nvml
 from runners.host.process_table import Entry
 from runners.host.samples import Sample, Samples
 from runners.leftovers.process_tree import ProcessTree
+from runners.protocol import MIB
 
 _INTERVAL_S, _MAX_SHARE = 0.2, 0.01  # between looks; of one core, which they may take where there are many processes
 _MAX_WAIT_S = 2.0  # however many there are: a short trial needs samples too
 _FAST_INTERVAL_S = 0.05  # near the limit a server can take gigabytes within one slow interval
 _NEAR = 0.7
 _JUDGED_FOR_S = 1.0
-_MIN_FREE_BYTES, _MIN_FREE_SHARE = 256 * 2**20, 0.03
-_MIB = 2**20
+_MIN_FREE_BYTES, _MIN_FREE_SHARE = 256 * MIB, 0.03
 
 
 class _MachineMemory:
@@ -105,9 +105,9 @@ class Watch(threading.Thread):
         return Sample(at, self._cpu.read(entries), self._memory_bytes(running, at), len(running), gpu=gpu)
 
     def _too_much(self, memory_bytes: int, free: int) -> str | None:
-        used = f"out of memory: used {memory_bytes / _MIB:.0f} MiB"
+        used = f"out of memory: used {memory_bytes / MIB:.0f} MiB"
         if self._limit is not None and memory_bytes > self._limit:
-            return f"{used} of {self._limit / _MIB:.0f} MiB allowed"
+            return f"{used} of {self._limit / MIB:.0f} MiB allowed"
         if memory_bytes > self._machine.floor_bytes and free < self._machine.floor_bytes:
             return f"{used}, and the machine has hardly any left"
         return None

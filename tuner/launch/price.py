@@ -8,12 +8,11 @@ from typing import cast
 from runners import KnowsPrices, Runner
 from search_spaces import Configuration, QuantityError, SearchSpace, parse_size, quantity
 from search_spaces.reading import quoted
-from search_spaces.values import MIG_PROFILE
+from search_spaces.values import GIB, MIG_PROFILE
 from tuner.launch.render import NO_GPU, resources
 from tuner.spec.model import GpuPrice, PriceSpec
 from tuner.spec.reading import LoadedSpec
 
-_GIB = 2**30
 _MIG_SHARES = 7  # an A100, or an H100, has seven of compute
 
 
@@ -23,7 +22,7 @@ def price_per_hour(space: SearchSpace, configuration: Configuration, prices: Pri
     """
     asked = resources(space, configuration)
     price = prices.cpu_core_hour * (asked.cpu_cores or 0.0)
-    price += prices.memory_gib_hour * (asked.memory_bytes or 0) / _GIB
+    price += prices.memory_gib_hour * (asked.memory_bytes or 0) / GIB
     if asked.gpu_count:
         gpu = prices.gpu_hour.get(asked.gpu_type or _only_gpu(prices) or "")
         if gpu is None:

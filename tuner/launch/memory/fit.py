@@ -14,13 +14,12 @@ from pathlib import Path
 
 from runners.protocol import ParameterValue
 from search_spaces import Configuration, parse_size, quantity
-from search_spaces.values import MIG_PROFILE
+from search_spaces.values import GIB, MIG_PROFILE
 from tuner.launch.adapter import Serving, serving
 from tuner.launch.memory.model_file import ModelSize, UnreadableModelError, model_size
 from tuner.launch.render import resources
 from tuner.spec.reading import LoadedSpec
 
-_GIB = 2**30
 _SERVERS = ("vllm", "sglang", "llama.cpp", "tensorrt-llm", "lmdeploy")
 _BYTES = {"fp32": 4.0, "float32": 4.0, "fp16": 2.0, "bf16": 2.0, "float16": 2.0, "bfloat16": 2.0, "fp8": 1.0}
 _KV_BYTES = {"fp8": 1.0, "fp8_e5m2": 1.0, "fp8_e4m3": 1.0, "q8_0": 34 / 32, "f16": 2.0}
@@ -70,9 +69,9 @@ def misfit(loaded: LoadedSpec, configuration: Configuration) -> str | None:
     if need.total <= memory:
         return None
     return (
-        f"needs {need.total / _GIB:.3g} GiB of memory at least (weights {need.weights / _GIB:.3g}, cache of keys and "
-        f"values {need.cache / _GIB:.3g}, {found.adapter.title} itself {need.framework / _GIB:.3g}), and has "
-        f"{memory / _GIB:.3g}"
+        f"needs {need.total / GIB:.3g} GiB of memory at least (weights {need.weights / GIB:.3g}, cache of keys and "
+        f"values {need.cache / GIB:.3g}, {found.adapter.title} itself {need.framework / GIB:.3g}), and has "
+        f"{memory / GIB:.3g}"
     )
 
 
@@ -95,7 +94,7 @@ def memory_needed(size: ModelSize, found: Serving, configuration: Configuration)
         if name == "vllm":  # it does not start without room for one request of the longest kind
             tokens = _whole(values.get("max_model_len"), size.max_tokens or 0)
     per_token = size.kv_elements * kv_bytes / gpus
-    return MemoryNeed(weights / gpus, tokens * per_token, _FRAMEWORK_GIB[name] * _GIB, per_token)
+    return MemoryNeed(weights / gpus, tokens * per_token, _FRAMEWORK_GIB[name] * GIB, per_token)
 
 
 def fit_lines(loaded: LoadedSpec) -> Iterator[str]:
@@ -111,7 +110,7 @@ def fit_lines(loaded: LoadedSpec) -> Iterator[str]:
     if size is None:
         return
     yield (
-        f"model: {size.elements / 1e6:,.4g} million weights, {size.stored_bytes / _GIB:.3g} GiB as stored; a token "
+        f"model: {size.elements / 1e6:,.4g} million weights, {size.stored_bytes / GIB:.3g} GiB as stored; a token "
         f"takes {size.kv_elements * _HALF / 1024:.4g} KiB of cache in 16 bits"
     )
     seen: dict[str, list[str]] = {}

@@ -11,7 +11,7 @@ import numpy as np
 from results import TrialRecord
 from results.machine import TimedWork
 from search_spaces import Configuration, Parameter, ParameterValue, Role, SearchSpace, quantity
-from search_spaces.values import MIG_PROFILE
+from search_spaces.values import GIB, MIG_PROFILE
 from tuner.search.machine_speed import at_mean_speed
 from tuner.search.objective import undecided
 from tuner.search.surrogate.encoder import PHYSICS
@@ -19,7 +19,6 @@ from tuner.search.surrogate.features import STATES, Candidates, Floats, Ints, Pa
 from tuner.search.surrogate.gpus import gpu_physics, log_physics
 from tuner.search.surrogate.instances import instance_hardware
 
-_GIB = 2**30
 _NORMAL_95 = 1.96  # standard deviations on either side of a mean hold 95% of a normal distribution
 _MIN_BYTES = 2**20  # a smaller slice is no size of memory but a share or a count
 _BITS = {"fp64": 64, "fp32": 32, "float32": 32, "tf32": 19, "fp16": 16, "float16": 16, "bf16": 16, "bfloat16": 16,
@@ -199,7 +198,7 @@ def _number(role: str | None, choice: ParameterValue) -> float | None:
     if isinstance(found, str):
         return None
     if role == "memory":
-        return found / _GIB
+        return found / GIB
     if role == "batch_delay" and isinstance(choice, str):
         return found * 1e3
     return float(found)
@@ -227,7 +226,7 @@ def _physics(space: SearchSpace, configurations: Sequence[Configuration]) -> Flo
                 row[:3] = log_physics(name, compute, memory)
         cores, gib, gpus = given.get("cpu_cores"), given.get("memory"), given.get("gpus")
         row[3] = _log(cores if cores is not None else (machine.cores if machine else None))
-        row[4] = _log(gib, _GIB) if gib is not None else _log(machine.memory_gib if machine else None)
+        row[4] = _log(gib, GIB) if gib is not None else _log(machine.memory_gib if machine else None)
         row[5] = _log(gpus if gpus is not None else (machine.gpus if machine else None))
     return rows
 
@@ -255,6 +254,6 @@ def _shares(
     sizes = [choice for choice in map(quantity, parameter.choices) if not isinstance(choice, str)]
     if size is None or isinstance(size, str) or not sizes:
         return 1.0, 1.0
-    whole = 1.0 if max(sizes) <= 1 else (max(sizes) if max(sizes) < _MIN_BYTES else (gib or 0.0) * _GIB)
+    whole = 1.0 if max(sizes) <= 1 else (max(sizes) if max(sizes) < _MIN_BYTES else (gib or 0.0) * GIB)
     share = 0.0 if size == 0 else min(1.0, max(size / whole, 1e-3)) if whole else 1.0
     return share, share

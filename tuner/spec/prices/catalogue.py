@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError, field_serializer, model_validator
 
 from search_spaces.reading import is_file
+from search_spaces.values import GIB, MIB
 from tuner.errors import UsageError
 from tuner.spec.quantities import Bytes, Money, Share
 from tuner.spec.section import Section
@@ -23,7 +24,6 @@ from tuner.spec.yaml_file import YamlFile
 
 Terms = Literal["on_demand", "spot", "one_year"]
 TERMS: tuple[Terms, ...] = get_args(Terms)
-_GIB = 2**30
 HOURS_A_YEAR = 8760.0
 
 
@@ -46,12 +46,12 @@ class Instance(Section):
 
     @field_serializer("memory", "gpu_memory", when_used="json-unless-none")
     def _with_unit(self, size: int) -> str:
-        return f"{size // 2**20}Mi"
+        return f"{size // MIB}Mi"
 
     @property
     def memory_gib(self) -> float:
         """The machine's memory in GiB."""
-        return (self.memory or 0) / _GIB
+        return (self.memory or 0) / GIB
 
     def price(self, terms: Terms) -> float | None:
         """An hour of it."""
@@ -86,7 +86,7 @@ class Catalogue(Section):
                 continue
             alone = max(0.0, price - core * one.vcpus - gib * one.memory_gib) / one.gpus
             if one.gpu not in gpus or alone < gpus[one.gpu]["price"]:
-                memory = {} if one.gpu_memory is None else {"memory": f"{one.gpu_memory // 2**20}Mi"}
+                memory = {} if one.gpu_memory is None else {"memory": f"{one.gpu_memory // MIB}Mi"}
                 gpus[one.gpu] = {"price": round(alone, 5), **memory}
         return {"cpu_core_hour": round(core, 6), "memory_gib_hour": round(gib, 6), "gpu_hour": gpus}
 
@@ -155,14 +155,14 @@ class OwnHardware(Section):
     def parts(self) -> dict[str, Any]:
         """The GPUs' share over the GPUs; of the rest, three quarters over the cores and one over the memory."""
         gpus = self.gpu.share if self.gpu else 0.0
-        rest, memory = self.hour * (1 - gpus), (self.memory or 0) / _GIB
+        rest, memory = self.hour * (1 - gpus), (self.memory or 0) / GIB
         cores = rest * (0.75 if memory else 1.0)
         found: dict[str, Any] = {
             "cpu_core_hour": cores / self.cpu_cores,
             "memory_gib_hour": (rest - cores) / memory if memory else 0.0,
         }
         if self.gpu:
-            size = {} if self.gpu.memory is None else {"memory": f"{self.gpu.memory // 2**20}Mi"}
+            size = {} if self.gpu.memory is None else {"memory": f"{self.gpu.memory // MIB}Mi"}
             found["gpu_hour"] = {self.gpu.type: {"price": self.hour * gpus / self.gpu.count, **size}}
         return found
 

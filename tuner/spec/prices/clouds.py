@@ -19,6 +19,7 @@ import httpx
 from pydantic import ValidationError
 
 from search_spaces.reading import foreign
+from search_spaces.values import GIB
 from tuner.errors import UnfitEnvironmentError
 from tuner.spec.prices.catalogue import HOURS_A_YEAR, Catalogue, Instance
 
@@ -147,7 +148,7 @@ def _gcp_instance(skus: Sequence[Mapping[str, Any]], one: Instance) -> Instance:
             )
             for part, year in (("Core", "Cpu"), ("Ram", "Ram"))
         )
-        parts = [(one.vcpus or 0, cores), ((one.memory or 0) / 2**30, memory)]
+        parts = [(one.vcpus or 0, cores), ((one.memory or 0) / GIB, memory)]
     prices: dict[str, float | None] = {}
     for term, usage in _GCP_TERMS.items():
         found = [(count, _gcp_price(skus, pattern, usage)) for count, pattern in parts]
