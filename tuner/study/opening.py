@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from loadtest import RequestPlan
+from results.text import money
 from runners import KnowsPrices, ReusingRunner, Runner
 from runners.host.gpu import usable_gpus
 from tuner.errors import UsageError
@@ -26,7 +27,7 @@ from tuner.trial.server import ServiceSetup
 from tuner.trial.setup import Measurer, TrialSetup
 from tuner.trial.table import TableMeasurer
 
-_FEW = 200  # configurations, to see whether any has a price
+_MANY = 2000  # configurations, to see whether any has a price; of a smaller space these are all
 
 
 def has_prices(runner: Runner) -> bool:
@@ -38,8 +39,8 @@ def check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
     """Raises UsageError where not even one trial fits into the search's part of the limits, or a cost is limited and
     nothing has a price.
     """
+    first_s, final = loaded.max_load_s(confirmation=False), loaded.spec.objective.final
     if limits.seconds is not None:
-        first_s, final = loaded.max_load_s(confirmation=False), loaded.spec.objective.final
         own_s = limits.for_search(final).seconds or 0.0
         if own_s < first_s or limits.seconds <= 0:
             part = f", and the final has {limits.seconds - own_s:.0f} s of them" if final else ""
@@ -51,8 +52,18 @@ def check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
         return
     if limits.cost <= 0:
         raise UsageError(f"`max_cost` of {limits.cost:g} buys no trial; give an amount of money, such as 2.50")
-    if not any(known_price(loaded, runner, one) for one in loaded.space.sample(_FEW, seed=0)):
+    prices = [known_price(loaded, runner, one) or 0.0 for one in loaded.space.sample(_MANY, seed=0)]
+    if not any(prices):
         raise UsageError("`max_cost`: nothing in this spec has a price\nGive prices (`prices:`), or `budget`.")
+    size, own, first = loaded.space.size, limits.for_search(final).cost or 0.0, min(prices) * first_s / 3600
+    if size.exact and size.count <= _MANY and own < first:
+        currency = loaded.spec.prices.currency
+        part = f", and the final has {money(limits.cost - own, currency)} of it" if final else ""
+        raise UsageError(
+            f"`max_cost` of {money(limits.cost, currency)} buys no trial: the cheapest may take "
+            f"{money(first, currency)} for its load alone{part}\n"
+            "Give more money, or make trials shorter (load.max_trial)."
+        )
 
 
 def make_proposer(loaded: LoadedSpec, runner: Runner, plan: StudyPlan) -> Proposer:

@@ -75,6 +75,17 @@ def test_a_time_of_which_the_search_gets_too_little_for_a_trial_is_refused(
     )
 
 
+def test_money_that_buys_no_trial_of_any_configuration_is_refused(tmp_path: Path, tune_in_process: Tune) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    done = tune_in_process("spec.yaml", "--max-cost", "0.0003")
+    assert done.returncode == 2
+    assert (
+        "--max-cost of $0.000300 buys no trial: the cheapest may take $0.000222 for its load alone, and the final has "
+        "$0.0000857 of it" in done.stderr
+    )
+    assert not (tmp_path / "tuning").exists()
+
+
 def test_python_is_told_of_numbers_that_no_run_can_have(tmp_path: Path) -> None:
     write_table(tmp_path)
     spec, output = tmp_path / "spec.yaml", tmp_path / "out"
