@@ -12,6 +12,7 @@ from results import Recommendation, TrialRecord
 from results.text import one_line
 from search_spaces import Configuration
 from search_spaces.masking import masked
+from search_spaces.reading import foreign
 from tuner.display import Display, StudyOutline
 from tuner.tracking.protocol import FinishedTrial, Tracker, TrackerDownError
 
@@ -149,7 +150,7 @@ class Tracked:
         for worker in workers:
             if worker.problem is not None and id(worker) not in self._noticed:
                 self._noticed.add(id(worker))
-                why = one_line(masked(worker.problem))[:_MAX_REASON]
+                why = foreign(one_line(masked(worker.problem)))[:_MAX_REASON]
                 self._inner.notice(f"{worker.tracker.name} keeps no track any more, the run goes on: {why}")
 
 

@@ -10,9 +10,11 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,29 @@ def test_a_resumed_run_goes_on_with_its_parent_and_writes_no_trial_twice(
     runs = ask(server, "runs/search", experiment_ids=[experiment], max_results=100)["runs"]
     parents = [run for run in runs if "mlflow.parentRunId" not in named(run["data"]["tags"])]
     assert len(parents) == 2, "another run has a parent of its own"
+
+
+class Refusing(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(400)
+        self.end_headers()
+        self.wfile.write(b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "unknown field `output`"}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_word_that_a_server_puts_in_backticks_is_not_taken_for_an_option(
+    tmp_path: Path, tune_in_process: Tune
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as refusing:
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{refusing.server_port}"
+        done = tune_in_process("--service", demo(tmp_path), "--budget", 3, "--mlflow-tracking-uri", uri)
+        refusing.shutdown()
+    assert done.returncode == 0
+    (said,) = [line for line in done.stderr.splitlines() if "keeps no track" in line]
+    assert "unknown field 'output'" in said
 
 
 def test_a_server_that_is_down_is_said_once_without_its_password(tmp_path: Path, tune_in_process: Tune) -> None:
