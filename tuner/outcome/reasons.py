@@ -28,7 +28,7 @@ _BOTTLENECKS = {  # as docs/outputs.md explains them
     "gpu": "its GPU",
     "throttling": "throttling, which stops it when its share of CPU time is used up",
     "client": "the load generator, so the server may hold more",
-    "wait": "waiting (for a batch, a lock or another service), with CPU and GPU to spare",
+    "wait": "waiting (for a batch, a lock or another service, or in the queue of a burst)",
 }
 _WORTH_A_WORD = 0.005  # of improvement that an untried configuration may bring
 
@@ -67,7 +67,9 @@ def reasons(of: Grounds) -> list[str]:
         said.append(f"{fleet} of them carry {figure(target)} requests/s for {cost} an hour.")
     said += [_how_sure(of), *_surer(of), *_current_missing(of), *_against_next(of), *_untried(of)]
     if best.bottleneck:
-        said.append(f"Its bottleneck at its highest rate: {_BOTTLENECKS.get(best.bottleneck, best.bottleneck)}.")
+        used = best.use.cpu_cores_used if best.bottleneck == "wait" else None
+        with_ = "" if used is None else f", with {figure(used)} CPU cores in use"
+        said.append(f"Its bottleneck at its highest rate: {_BOTTLENECKS.get(best.bottleneck, best.bottleneck)}{with_}.")
     pooled = len(of.launches) > 1  # then the interval of all launches together is what counts
     return [*said, *(one for one in best.notes if one not in said and not (pooled and one.startswith(ONE_LAUNCH)))]
 

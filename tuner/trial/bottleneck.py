@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtest import Measurement
+from loadtest import Measurement, Probe
 from runners import Resources, Usage
 
 _BUSY = 0.85  # of what was asked for; above it, queueing theory has waiting times grow faster than load
@@ -11,7 +11,7 @@ _BUSY = 0.85  # of what was asked for; above it, queueing theory has waiting tim
 def name_bottleneck(measurement: Measurement, usage: Usage, asked: Resources) -> str | None:
     """`client`, `throttling`, `gpu`, `cpu`, or `wait` if nothing is busy (batches, locks, other services).
 
-    None if nothing was measured that could tell.
+    None if nothing was measured that could tell. What neighbours kept from the server it would have used, too.
     """
     if measurement.client_limited:
         return "client"
@@ -21,4 +21,19 @@ def name_bottleneck(measurement: Measurement, usage: Usage, asked: Resources) ->
         return "gpu"
     if usage.cpu_cores_mean is None or asked.cpu_cores is None:
         return None
-    return "cpu" if usage.cpu_cores_mean > _BUSY * asked.cpu_cores else "wait"
+    held = highest_held(measurement)
+    lost_cores = 0.0 if held is None or held.neighbours is None else held.neighbours.lost_cores
+    if usage.cpu_cores_mean + lost_cores > _BUSY * asked.cpu_cores:
+        return "cpu"
+    return None if held is None else "wait"  # where nothing held, its mean is over the pauses of the load, too
+
+
+def highest_held(measurement: Measurement) -> Probe | None:
+    """The probe at the highest rate that held; for the longest time, where there are several."""
+    held = [one for one in measurement.probes if one.verdict == "met" or _is_reported(one, measurement)]
+    return max(held, key=lambda one: (one.rate_qps, one.duration_s), default=None)
+
+
+def _is_reported(probe: Probe, measurement: Measurement) -> bool:
+    """Whether the latencies of the result are its: it held, though not surely."""
+    return probe.rate_qps == measurement.best_qps and probe.verdict == "undecided"
