@@ -37,6 +37,7 @@ from results.trial_parts import (
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 _MIN_S = 0.05
+_SAME_RATE = 1.1  # latencies at rates that differ by no more can be compared
 Mark = Literal["", "recommended", "current"]
 
 
@@ -246,10 +247,8 @@ def comparison_table(study: StudySummary) -> Table | None:
             rows.append((title, text(before), text(after), change(before, after)))
 
     number("requests/s", figure, lambda one: one.capacity_qps.value if one.capacity_qps else None)
-    number(
-        "p99 at the highest rate that held", milliseconds,
-        lambda one: one.latency.p99_ms.value if one.latency.p99_ms else None,
-    )  # fmt: skip
+    if today.latency.p99_ms is not None or chosen.latency.p99_ms is not None:
+        rows.append(("p99 at the highest rate that held", *_p99s(today, chosen)))
     number("errors", share, lambda one: one.latency.error_rate)
     number("cost per hour", lambda value: money(value, study.question.currency), lambda one: one.cost_per_hour)
     number(
@@ -257,6 +256,19 @@ def comparison_table(study: StudySummary) -> Table | None:
         lambda one: one.cost_per_million_requests,
     )  # fmt: skip
     return Table(("", "today", "recommended", "change"), (False, True, True, True), tuple(Row(row) for row in rows))
+
+
+def _p99s(today: TrialOrChoice, chosen: TrialOrChoice) -> tuple[str, str, str]:
+    """Both and their difference. A p99 at a much higher rate is no worse for being longer, so they are not compared."""
+    ends = [one.latency.p99_ms.value if one.latency.p99_ms else None for one in (today, chosen)]
+    rates = [one.latency.latencies_at_qps for one in (today, chosen)]
+    shown = [
+        " ".join(filter(None, (milliseconds(end), None if end is None else seen_at(rate, None))))
+        for end, rate in zip(ends, rates, strict=True)
+    ]
+    known = [rate for rate in rates if rate]
+    alike = len(known) < len(rates) or max(known) <= _SAME_RATE * min(known)
+    return shown[0], shown[1], change(*ends) if alike else "at other rates"
 
 
 def _parameters(study: StudySummary) -> list[Column[TrialOrChoice]]:

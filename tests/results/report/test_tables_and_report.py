@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -174,6 +175,23 @@ def test_each_trial_says_at_which_rate_its_p99_was_seen_and_of_how_many_requests
     write_report(tmp_path, summary((seen, RECORDS[1])))
     for name in ("report.html", "report.md"):
         assert "p99 at 96.0 requests/s, of 1,240 requests" in (tmp_path / name).read_text(encoding="utf-8"), name
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ((90.0, 92.0), "20.0 ms at 90.0 requests/s | 18.0 ms at 92.0 requests/s | 10% less"),
+        ((90.0, 170.0), "20.0 ms at 90.0 requests/s | 18.0 ms at 170 requests/s | at other rates"),
+        ((None, None), "20.0 ms | 18.0 ms | 10% less"),
+    ],
+)
+def test_latencies_at_other_rates_are_not_compared(tmp_path: Path, rates: tuple[float | None, ...], said: str) -> None:
+    p99s = (Estimate.exactly(20.0), Estimate.exactly(18.0))
+    today = RECORDS[0].model_copy(update={"latency": Latencies(p99_ms=p99s[0], latencies_at_qps=rates[0])})
+    found = summary((today, RECORDS[1]))
+    best = found.recommendation.model_copy(update={"p99_ms": p99s[1], "latencies_at_qps": rates[1]})
+    write_report(tmp_path, replace(found, recommendation=best, current=today))
+    assert f"| p99 at the highest rate that held | {said} |" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_share_saved_is_shown_from_its_lower_to_its_upper_end() -> None:
