@@ -7,6 +7,7 @@ word is a probe a little below the capacity.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from loadtest.figures import Interval
@@ -34,7 +35,7 @@ _WORTH = 2.0  # of the shortest probe: what is left for another one, or it is sp
 _MIN_COUNTED = 8
 _MAX_INVALID, _SLOWER = 3, 0.6  # probes in a row that the generator spoiled; then slower
 _NARROW = 1.25  # high over low, seen from both sides: then its ends are sure, whatever was tried
-_NEAR = 0.93  # of the capacity: the rate at which the reported latencies were seen
+_NEAR, _UP_TO = 0.93, 1.02  # of the capacity: the rate at which the reported latencies were seen
 
 
 def _held(found: Probed) -> bool:
@@ -155,7 +156,7 @@ class ServerSearch:
     def _reportable(self) -> bool:
         """Whether a probe near the capacity held, whose latencies can be reported."""
         value = self.posterior.quantile(0.5)[0]
-        return any(_NEAR * value <= found.probe.rate_qps <= 1.02 * value for found in self._held())
+        return any(_NEAR * value <= found.probe.rate_qps <= _UP_TO * value for found in self._held())
 
     def _conclude(self) -> CapacityResult:
         held, valid = self._held(), self._valid()
@@ -171,8 +172,7 @@ class ServerSearch:
             low, value, high = min(low, fastest), fastest, max(high, fastest)
         else:
             self._client_limited = False
-        within = [found for found in held if found.probe.rate_qps <= 1.02 * value] or held
-        best = self._decided(max(within, key=lambda found: found.probe.rate_qps))
+        best = self._decided(nearest(held, value))
         capacity = Interval(value=value, low=low, high=high)
         return self._bounded(self._found("measured", capacity=capacity, best=best), low, high)
 
@@ -197,6 +197,14 @@ class ServerSearch:
     ) -> CapacityResult:  # fmt: skip
         probes = tuple(self._decided(found) for found in self._probes)
         return CapacityResult(outcome, reason, capacity, bound_qps, best, self._client_limited, probes)
+
+
+def nearest(held: Sequence[Probed], capacity_qps: float) -> Probed:
+    """The one whose latencies are reported: the fastest up to the capacity, or else the slowest beyond it."""
+    within = [found for found in held if found.probe.rate_qps <= _UP_TO * capacity_qps]
+    if within:
+        return max(within, key=lambda found: found.probe.rate_qps)
+    return min(held, key=lambda found: found.probe.rate_qps)
 
 
 def _beside(posterior: ServerPosterior, share: float) -> float:

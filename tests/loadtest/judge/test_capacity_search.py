@@ -10,6 +10,7 @@ from benchmarks.truth.queues import capacity_qps
 from benchmarks.truth.sequential import SimulatedProber
 from loadtest.judge.capacity import CapacityResult, CapacitySearch, Probed, missed_by
 from loadtest.judge.changed import changed
+from loadtest.judge.search import nearest
 from loadtest.plan import TOO_SHORT, Probe
 
 SERVICE_S, LIMIT_S = 0.004, 0.050
@@ -142,6 +143,12 @@ def test_a_server_that_became_slower_meanwhile_is_found_out(probes: tuple[Probe,
 @pytest.mark.parametrize("kind", ["M/D/1", "M/M/1", "batch"])
 def test_no_steady_server_is_said_to_have_become_slower(kind: str) -> None:
     assert not any(changed(search(seed, kind=kind).probes) for seed in range(10))
+
+
+@pytest.mark.parametrize(("capacity_qps", "rate_qps"), [(30, 25), (25, 25), (12, 15), (60, 50)])
+def test_latencies_are_reported_of_the_rate_next_to_the_capacity(capacity_qps: float, rate_qps: float) -> None:
+    held = [Probed(probe(rate, 3, 0), (), None) for rate in (25, 15, 50)]
+    assert nearest(held, capacity_qps).probe.rate_qps == rate_qps
 
 
 @pytest.mark.parametrize(
