@@ -26,6 +26,10 @@ _ENTITY = re.compile(r"&(?=[A-Za-z#])")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _BLOCK_START = re.compile(r"^(?:[-+](?=\s|$)|>|[-=]+$|\d+(?=[.)](?:\s|$)))")
 _MENTION = re.compile(r"(?<!\w)@(?=\w)")
+# What a reason says of one launch alone: its name, an address in memory, a date or a time, a process, a port.
+_PASSING = re.compile(
+    r"\btune-[\w-]+|\b0x[0-9a-f]+|\b\d+(?:[-:/T]\d+)+(?:[.,]\d+)?Z?|\bpid[ =:]*\d+|\b\d{4,}(?:\.\d+)?", re.IGNORECASE
+)
 _METRICS = {
     "cost_per_million_requests": "cost per million requests",
     "cost_per_hour": "cost per hour",
@@ -54,6 +58,12 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """The same on one line, for a terminal: neither a control character nor a mark that reorders text reaches it."""
     return visible(text).replace("\n", " ").replace("\t", " ")
+
+
+def in_common(reason: str, configuration: Mapping[str, object]) -> str:
+    """What is left of a trial's reason in every other launch that ends alike; values of its configuration stay."""
+    own = {str(value) for value in configuration.values()}
+    return _PASSING.sub(lambda found: found[0] if found[0] in own else "", reason)
 
 
 def markdown(text: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from results.machine import machine_speeds, memory_speeds
 from results.records import TrialRecord
 from results.summary import StudySummary
-from results.text import assigned, figure, given, money, share, size
+from results.text import assigned, figure, given, in_common, money, share, size
 from results.trial_parts import ParameterValue
 from search_spaces import mig_memory, quantity
 
@@ -181,11 +180,15 @@ def _client(study: StudySummary) -> Iterator[Finding]:
 
 
 def _same_failure(study: StudySummary) -> Iterator[Finding]:
-    reasons = Counter(one.reason for one in study.records if one.state == "failed" and one.reason)
-    for reason, count in reasons.most_common(2):
-        if count > 1:
-            numbers = tuple(one.number for one in study.records if one.reason == reason)
-            yield Finding("Servers failed for one reason", f"{count} trials: {reason}", numbers)
+    alike: dict[str, list[TrialRecord]] = {}
+    for one in study.records:
+        if one.state == "failed" and one.reason:
+            alike.setdefault(in_common(one.reason, one.configuration), []).append(one)
+    for failed in sorted(alike.values(), key=len, reverse=True)[:2]:
+        if len(failed) > 1:
+            yield Finding(
+                "Servers failed for one reason", f"{len(failed)} trials: {failed[-1].reason}", _numbers(failed)
+            )
 
 
 def _neighbours(study: StudySummary) -> Iterator[Finding]:

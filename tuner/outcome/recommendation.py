@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from loadtest import WARMUP_FAILED
 from results import Choice, Recommendation, State, TrialCounts, TrialRecord
-from results.text import counted
+from results.text import counted, in_common
 from search_spaces.reading import foreign
 from tuner.errors import as_asked
 from tuner.outcome.reasons import Grounds, reasons
@@ -161,9 +161,12 @@ def _why_nothing(records: Sequence[TrialRecord], confirmations: Launches, counts
         if not lost
         else f"{counted(lost, 'configuration')} met the SLO at first, but not when measured again."
     ]
-    texts = [foreign(record.reason) for record in records if record.reason]
-    most_common = sorted(set(texts), key=texts.count, reverse=True)[:3]
-    said += [f"{texts.count(text)} of {len(records)}: {text}" for text in most_common]
+    alike: dict[str, list[str]] = {}
+    for record in records:
+        if record.reason:
+            alike.setdefault(in_common(record.reason, record.configuration), []).append(record.reason)
+    most_common = sorted(alike.values(), key=len, reverse=True)[:3]
+    said += [f"{len(texts)} of {len(records)}: {foreign(texts[-1])}" for texts in most_common]
     if any(undecided(one) for one in records):
         said.append("A trial that was too short to tell needs more time (load.max_trial) or a quieter machine.")
     if any(WARMUP_FAILED in (one.reason or "") for one in records):

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Collection, Sequence
 
 from results import TrialRecord
-from results.text import money
+from results.text import in_common, money
 from search_spaces.reading import foreign
 from tuner.search.objective import Objective
 
@@ -46,11 +46,11 @@ def why_give_up(records: Sequence[TrialRecord], before: Collection[int] = ()) ->
     (their numbers) were an earlier run's: what they failed of may have been mended since.
     """
     new = [record for record in records if record.number not in before]
-    reasons = {record.reason for record in new}
+    reasons = {in_common(record.reason or "", record.configuration) for record in new}
     never = all(record.state == "failed" and record.timing.launch_s is None for record in records)
     if len(new) < _ALIKE or len(reasons) > 1 or not never:
         return None
-    why = foreign(reasons.pop() or "").rstrip(".")
+    why = foreign(new[-1].reason or "").rstrip(".")
     return (
         f"Stopped after {len(new)} trials: no server served, and all failed alike: {why}. "
         "Mend that, then `resume` goes on."

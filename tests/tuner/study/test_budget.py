@@ -161,6 +161,30 @@ def test_how_long_a_replayed_trial_took_is_what_its_table_says() -> None:
     assert record.timing.took_s == 30.0
 
 
+@pytest.mark.parametrize(
+    ("reason", "alike"),
+    [
+        ("exited with code 1: (Engine pid={n}) ERROR 11-28 12:01:{n:02d} [core.py:388] no such file", True),
+        ("exited with code 1: 2026-11-28T12:01:{n:02d},{n}23 ERROR no such file", True),
+        ("the server does not listen on port 4{n:04d}, which another process answers on", True),
+        ('pods "tune-x-{n}-5f3a9c-5d7f8-xk2p{n}" is forbidden: violates PodSecurity "restricted:latest"', True),
+        ("exited with code 1: batch size {size} is not supported", False),
+        ("exited with code {n}", False),
+    ],
+)
+def test_failures_are_alike_whatever_time_process_and_port_they_name(reason: str, alike: bool) -> None:
+    records = [
+        TrialRecord.model_validate(
+            {"number": n, "state": "failed", "configuration": {"size": 1024 * (n + 1)},
+             "reason": reason.format(n=n, size=1024 * (n + 1))}
+        )
+        for n in range(5)
+    ]  # fmt: skip
+    said = why_give_up(records)
+    assert (said is not None) == alike
+    assert not alike or reason.format(n=4, size=0) in (said or "").replace("'", "`")
+
+
 def test_what_an_earlier_run_failed_of_does_not_end_the_next_one() -> None:
     records = [
         TrialRecord.model_validate({"number": n, "state": "failed", "configuration": {}, "reason": "no `storage`"})
