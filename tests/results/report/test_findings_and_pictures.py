@@ -150,6 +150,13 @@ def test_memory_that_a_framework_takes_is_told_from_what_it_needs() -> None:
     assert held({"5Gi": 4.5}) == ()
 
 
+def test_failures_that_differ_by_a_time_and_a_process_are_one_reason() -> None:
+    failed = [trial(n, state="failed", reason=f"pid={n}123 ERROR 11-28 12:01:0{n} no such file") for n in (1, 2)]
+    [found] = findings(study(trial(0), *failed))
+    assert found.title == "Servers failed for one reason"
+    assert found.words == "2 trials: pid=2123 ERROR 11-28 12:01:02 no such file"
+
+
 def test_measurements_that_disagree_are_said() -> None:
     assert findings(study(trial(0), confirmations={0: trial(0, 70.0)}))[0].title == "Measurements disagree"
     gone = trial(0, state="infeasible", reason="too slow", capacity_qps=None)
