@@ -21,7 +21,7 @@ from tuner.spec.reading import LoadedSpec
 from tuner.study.outlook import Outlook
 
 _REASONS = 3  # that are shown where nothing is recommended
-_FIGURE = re.compile(r"(?<![\d.,])(?<!code )(?<!answered )(?<!http )\d[\d,.]*")  # no exit code, no HTTP status
+_MEASURED = re.compile(r"\b\d[\d,.]*(?= (?:of|requests|ms)\b)")
 
 Launches = Mapping[int, Sequence[TrialRecord]]
 
@@ -161,12 +161,7 @@ def _why_nothing(records: Sequence[TrialRecord], confirmations: Launches, counts
         if not lost
         else f"{counted(lost, 'configuration')} met the SLO at first, but not when measured again."
     ]
-    alike: dict[str, list[str]] = {}
-    for record in records:
-        if record.reason:
-            alike.setdefault(in_common(record.reason, record.configuration), []).append(record.reason)
-    most_common = sorted(alike.values(), key=len, reverse=True)[:3]
-    said += [f"{len(texts)} of {len(records)}: {foreign(texts[-1])}" for texts in most_common]
+    said += most_frequent(records)
     if any(undecided(one) for one in records):
         said.append("A trial that was too short to tell needs more time (load.max_trial) or a quieter machine.")
     if any(WARMUP_FAILED in (one.reason or "") for one in records):
@@ -174,16 +169,19 @@ def _why_nothing(records: Sequence[TrialRecord], confirmations: Launches, counts
     return said
 
 
-def most_frequent(reasons: Sequence[str], trials: int) -> list[str]:
-    """Of how many trials each is the reason, the most frequent first. What differs in figures alone is one reason."""
+def most_frequent(records: Sequence[TrialRecord]) -> list[str]:
+    """Of how many trials each is the reason, the most frequent first. What differs by chance or in what was measured
+    alone is one reason.
+    """
     kinds: defaultdict[str, list[str]] = defaultdict(list)
-    for reason in reasons:
-        kinds[_FIGURE.sub("0", reason)].append(reason)
+    for record in records:
+        if record.reason:
+            kinds[_MEASURED.sub("", in_common(record.reason, record.configuration))].append(foreign(record.reason))
     ranked = sorted(kinds.values(), key=len, reverse=True)
     said = []
     for alike in ranked[:_REASONS]:
         example = "" if len(set(alike)) == 1 else ", for example"
-        said.append(f"{len(alike)} of {trials}{example}: {alike[0]}")
+        said.append(f"{len(alike)} of {len(records)}{example}: {alike[-1]}")
     if others := sum(map(len, ranked[_REASONS:])):
-        said.append(f"{others} of {trials}: for other reasons, which the report has.")
+        said.append(f"{others} of {len(records)}: for other reasons, which the report has.")
     return said

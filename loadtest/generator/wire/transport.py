@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, by_share, in_turn, read_others
 from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, decoded_body, too_large
 from loadtest.request.prompts import Prompts
-from loadtest.request.reply import GOOD, NO_PORT, Reply
+from loadtest.request.reply import GOOD, NO_PORT, Reply, Send
 from loadtest.request.request_check import PlanError
 from loadtest.request.streams import read_stream
 
@@ -97,12 +98,22 @@ class Transport:
         self._next = by_share(in_turn(messages, request, plan.seed), others, shares, plan.seed)
         self._check = None if request.check is None else checker(request.check)
         self._streamed = request.stream is not None
+        self._several = bool(request.others)  # paths, so that a failure says at which
 
     def send(self) -> Reply:
         """Block this greenlet until the answer is complete, at most `request_timeout_s`; what came of it."""
+        if self._prompts is not None:
+            return self._in_time(partial(self._prompted, self._prompts))
+        message = self._next()
+        reply = self._in_time(partial(self._exchange, message))
+        if not self._several or reply.failure in (None, NO_PORT):
+            return reply
+        return replace(reply, failure=f"{reply.failure} at {message.split(b' ', 2)[1].decode()}")
+
+    def _in_time(self, exchange: Send) -> Reply:
         timeout = gevent.Timeout.start_new(self._timeout_s)
         try:
-            return self._exchange(self._next()) if self._prompts is None else self._prompted(self._prompts)
+            return exchange()
         except gevent.Timeout as expired:
             if expired is not timeout:
                 raise  # the caller's

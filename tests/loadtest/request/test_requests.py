@@ -79,6 +79,13 @@ def test_other_paths_have_their_shares_of_the_requests(api: Api, tmp_path: Path)
     assert [one.path for one in again] == [one.path for one in asked[:50]], "the same seed, the same order"
 
 
+def test_a_failure_says_at_which_of_several_paths(api: Api) -> None:
+    others = (OtherRequest(path="/404", share=0.5, body="{}"),)
+    assert {one.failure for one in send(api, 40, path="/500", body="{}", others=others)} == {
+        "http 500 at /500", "http 404 at /404",
+    }  # fmt: skip
+
+
 def test_a_bundle_takes_the_files_of_other_requests_along(tmp_path: Path) -> None:
     lines = tmp_path / "b.jsonl"
     lines.write_text('{"b": 1}\n', encoding="utf-8")
