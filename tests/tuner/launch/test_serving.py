@@ -272,8 +272,9 @@ def test_an_archive_for_torchserve_is_known_by_its_manifest(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("needs_machine")
 def test_a_service_that_never_serves_is_given_up_after_a_few_trials(tmp_path: Path, tune_in_process: Tune) -> None:
+    program = "import os, time; exit(f'{time.ctime()} pid={os.getpid()} ERROR: no model')"
     spec = {
-        "version": 1, "service": {"name": "broken", "command": [sys.executable, "-c", "exit('no model')", "{port}"]},
+        "version": 1, "service": {"name": "broken", "command": [sys.executable, "-c", program, "{port}"]},
         "request": {"method": "GET", "path": "/"}, "slo": {"p99": "500ms"}, "objective": {"maximize": "capacity_qps"},
         "space": {"parameters": {"cpu_cores": [1], "size": {"low": 1, "high": 20}}},
     }  # fmt: skip
@@ -284,6 +285,7 @@ def test_a_service_that_never_serves_is_given_up_after_a_few_trials(tmp_path: Pa
         "Stopped after 5 trials: no server served, and all failed alike: the server exited with code 1" in done.stderr
     )
     assert len(list(tmp_path.glob("tuning/broken/trials/*"))) == 5
+    assert "5 of 5, for example: the server exited with code 1" in done.stdout
     assert tune_in_process("--service", "spec.yaml", "--budget", 12, "--resume").returncode == 3
     assert len(list(tmp_path.glob("tuning/broken/trials/*"))) == 10, "it might have been mended meanwhile"
 
