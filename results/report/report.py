@@ -159,6 +159,8 @@ def _search(study: StudySummary) -> str:
     better = [one.trial for one in steps if one.value is not None and one.value == one.best]
     if near and better:
         text += f"; within 5% of the best found from trial {near[0]} on, found in trial {better[-1]}"
+        if better[-1] != study.recommendation.trial and study.launches.confirmations:
+            text += ", by the first launch of each"  # all launches together may say another
     return f"{text}."
 
 

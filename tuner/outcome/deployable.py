@@ -15,6 +15,7 @@ from search_spaces.reading import shown
 from tuner.errors import UsageError
 from tuner.launch.adapter import image_of, mounted_model
 from tuner.launch.render import ready_path, ready_timeout_s, rendered_texts, resources, roles
+from tuner.search.objective import undecided
 from tuner.spec.reading import LoadedSpec, load_spec
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def _chosen(study: StudySummary, trial: int | None) -> tuple[TrialRecord, Estima
     found = next((study.latest(one) for one in study.records if one.number == number), None)
     if found is None or found.state != "complete" or found.capacity_qps is None:
         held = [str(one.number) for one in study.records if study.latest(one).state == "complete"]
-        raise UsageError(f"`trial` {number} held no SLO here; these did: {', '.join(held)}")
+        how = "was too short to tell" if found is not None and undecided(found) else "held no SLO here"
+        raise UsageError(f"`trial` {number} {how}; these held it: {', '.join(held)}")
     return found, found.capacity_qps
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from results import (
     UsageSample,
     WarmupSample,
     trials_frame,
+    write_report,
 )
 from results.dashboard import figures, parts
 from results.report.findings import findings
@@ -205,6 +207,18 @@ def test_the_search_and_what_it_spent() -> None:
     assert [step.best for step in progress(one)] == [2.0, 1.0, 1.0]
     assert total_spent(one) == pytest.approx((180.0, 0.018))
     assert search_picture(one) is not None
+
+
+@pytest.mark.parametrize(
+    ("best", "again", "said"),
+    [(1, True, "found in trial 1."), (0, True, "found in trial 1, by the first launch of each."),
+     (0, False, "found in trial 1.")],
+)  # fmt: skip
+def test_where_the_best_was_found_is_by_first_launches(tmp_path: Path, best: int, said: str, *, again: bool) -> None:
+    records = (trial(0, 100), trial(1, 200))
+    one = study(*records, confirmations={1: trial(1, 50)} if again else None, best=best)
+    write_report(tmp_path, one)
+    assert said in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_parameters_are_drawn_where_they_are_known() -> None:

@@ -25,6 +25,7 @@ from results import Estimate, TrialEvidence, Use
 from results.exports.documents import header
 from tests.conftest import SERVER, Tune, call_tune, recommendation, run_tune, tune_command, tune_environment
 from tuner.api import load_study
+from tuner.errors import UsageError
 from tuner.outcome.deployable import deployables
 from tuner.study.storage.archive import Archive
 from tuner.study.storage.connection import sqlite_url
@@ -152,6 +153,18 @@ def test_an_export_of_what_is_uncertain_says_so(finished: Path, saving: Estimate
     assert f"; {said}" in header(one)
     decided = doubted.model_copy(update={"decision": "deploy"})
     assert deployables(replace(study.summary, recommendation=decided), study.spec)[""].notes == ()
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [("too short to tell: 40 requests", "was too short to tell"), ("answered 503", "held no SLO here")],
+)
+def test_an_export_of_a_trial_that_showed_nothing_says_why(finished: Path, reason: str, said: str) -> None:
+    study = load_study(finished)
+    record = study.summary.records[0]
+    failed = record.model_copy(update={"number": 77, "state": "failed", "reason": reason, "capacity_qps": None})
+    with pytest.raises(UsageError, match=f"`trial` 77 {said}; these held it: "):
+        deployables(replace(study.summary, records=(*study.summary.records, failed)), study.spec, trial=77)
 
 
 def test_exports_are_written(finished: Path, tune: Tune) -> None:
