@@ -198,6 +198,11 @@ def inside(predictions: list[tuple[float, Prediction]], which: Ints, log_capacit
     return np.asarray(np.abs(mixed(predictions, below) - 0.5) <= 0.5 - _TAIL)
 
 
+def narrowed(predictions: Sequence[tuple[float, Prediction]], share: float) -> list[tuple[float, Prediction]]:
+    """The predictions of capacities with that share of their spreads."""
+    return [(weight, replace(one, spread=share * one.spread)) for weight, one in predictions]
+
+
 def _in_network(weights: Weights) -> float:
     return 1.0 - weights[_PROCESS]
 
