@@ -28,7 +28,8 @@ _BLOCK_START = re.compile(r"^(?:[-+](?=\s|$)|>|[-=]+$|\d+(?=[.)](?:\s|$)))")
 _MENTION = re.compile(r"(?<!\w)@(?=\w)")
 # What a reason says of one launch alone: its name, an address in memory, a date or a time, a process, a port.
 _PASSING = re.compile(
-    r"\btune-[\w-]+|\b0x[0-9a-f]+|\b\d+(?:[-:/T]\d+)+(?:[.,]\d+)?Z?|\bpid[ =:]*\d+|\b\d{4,}(?:\.\d+)?", re.IGNORECASE
+    r"\btune-[\w-]+|\b0x[0-9a-f]+|\b\d+(?:[-:/T]\d+)+(?:[.,]\d+)?Z?|\bpid[ =:]*\d+|\b\d{4,}(?:\.\d+)?|\(\d+\)",
+    re.IGNORECASE,
 )
 _METRICS = {
     "cost_per_million_requests": "cost per million requests",

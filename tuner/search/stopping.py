@@ -7,9 +7,11 @@ less than a measurement can tell apart is worth nothing; where there are no pric
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Collection, Sequence
 
+from loadtest import WARMUP_FAILED
 from results import TrialRecord
 from results.text import in_common, money
 from search_spaces.reading import foreign
@@ -20,6 +22,7 @@ _MAX_WITHIN_LIMITS = 300  # of time or money: from there on the search takes mor
 WAITING_PER_HOUR = 20.0  # in the currency of the prices: what an hour of waiting for the tuner is worth
 MIN_SHARE = 0.005  # of the best: two measurements of one configuration differ by more
 _ALIKE = 5  # failures with the same reason, and nothing else: the service is at fault, not a configuration
+_OVERLOADED = re.compile(r"http (5\d\d|408|429)|timeout|in time|connection")  # what another configuration may mend
 _HOURS_A_MONTH = 730.0
 _USUAL_TRIAL_S = 60.0
 
@@ -42,19 +45,23 @@ def why_no_more(count: int, *, limited: bool) -> str:
 
 
 def why_give_up(records: Sequence[TrialRecord], before: Collection[int] = ()) -> str | None:
-    """A sentence where no server has served at all, and every trial says the same of it; None else. Trials `before`
-    (their numbers) were an earlier run's: what they failed of may have been mended since.
+    """A sentence where no server has served at all, or none has answered as it should, and every trial says the same
+    of it; None else. Trials `before` (their numbers) were an earlier run's: what they failed of may have been mended.
     """
     new = [record for record in records if record.number not in before]
     reasons = {in_common(record.reason or "", record.configuration) for record in new}
-    never = all(record.state == "failed" and record.timing.launch_s is None for record in records)
-    if len(new) < _ALIKE or len(reasons) > 1 or not never:
+    if len(new) < _ALIKE or len(reasons) > 1 or not all(map(_never_served, records)):
         return None
     why = foreign(new[-1].reason or "").rstrip(".")
-    return (
-        f"Stopped after {len(new)} trials: no server served, and all failed alike: {why}. "
-        "Mend that, then `resume` goes on."
-    )
+    what = "no server served" if new[-1].state == "failed" else "no request was answered as it should be"
+    return f"Stopped after {len(new)} trials: {what}, and all failed alike: {why}. Mend that, then `resume` goes on."
+
+
+def _never_served(record: TrialRecord) -> bool:
+    """Whether its server did not start, or answered wrongly, and not for being overloaded."""
+    if record.state == "infeasible":
+        return WARMUP_FAILED in (record.reason or "") and not _OVERLOADED.search(record.reason or "")
+    return record.state == "failed" and record.timing.launch_s is None
 
 
 def why_stop(

@@ -195,6 +195,30 @@ def test_what_an_earlier_run_failed_of_does_not_end_the_next_one() -> None:
     assert why_give_up(records, before=range(2)) is not None
 
 
+@pytest.mark.parametrize(
+    ("reason", "given_up"),
+    [
+        ("most requests of the warm-up failed: the answer is not JSON ({count})", True),
+        ("most requests of the warm-up failed: http 404 ({count})", True),
+        ("most requests of the warm-up failed: http 503 ({count})", False),
+        ("most requests of the warm-up failed: timeout ({count})", False),
+        ("at 5 requests/s {count} of 40 requests missed the limit p99 <= 300 ms", False),
+    ],
+)
+def test_a_service_whose_every_answer_is_wrong_is_given_up_but_none_that_is_overloaded(
+    reason: str, given_up: bool
+) -> None:
+    records = [
+        TrialRecord.model_validate(
+            {"number": n, "state": "infeasible", "configuration": {"cores": n}, "reason": reason.format(count=24 + n)}
+        )
+        for n in range(5)
+    ]  # fmt: skip
+    said = why_give_up(records)
+    assert (said is not None) == given_up
+    assert said is None or "no request was answered as it should be" in said
+
+
 class Told(Observer):
     """Keeps the notices."""
 
