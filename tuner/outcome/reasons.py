@@ -21,6 +21,7 @@ from tuner.search.objective import Objective, replicas_for, undecided
 from tuner.spec.reading import LoadedSpec
 from tuner.study.outlook import Outlook
 
+_HARDLY = 0.2  # probability that today's is the best, or as good: from there on it is kept for want of knowledge
 _NOTABLE = 0.05  # interference that is more than noise
 _UNSTEADY = 0.15  # spread between launches of one configuration that is worth a warning on a shared machine
 _BOTTLENECKS = {  # as docs/outputs.md explains them
@@ -78,6 +79,11 @@ def _decided(of: Grounds) -> str:
     decision, metric = of.decision, of.objective.metrics[0]
     asked = of.loaded.spec.objective.confidence
     best = f"the best of {len(of.beliefs.numbers)} measured with a probability of {_percent(decision.probability_best)}"
+    if _hardly(decision):
+        return (
+            "Keep what you have: nothing measured is surely better than the current configuration, though that "
+            f"is {best} only."
+        )
     if decision.action == "keep":
         return f"Keep what you have: nothing measured is surely better than the current configuration, which is {best}."
     if decision.saving is None:
@@ -191,9 +197,14 @@ def _how_sure(of: Grounds) -> str:
     return text
 
 
+def _hardly(decision: Decision) -> bool:
+    """Whether to keep what is there is only the answer because nobody knows which of the others is better."""
+    return decision.action == "keep" and decision.probability_alike < _HARDLY
+
+
 def _surer(of: Grounds) -> list[str]:
-    """What to do about an uncertain decision."""
-    if of.decision.action != "uncertain":
+    """What to do about an uncertain decision, or one to keep what is hardly the best."""
+    if of.decision.action != "uncertain" and not _hardly(of.decision):
         return []
     spread, trials = of.beliefs.launch_spread, len(of.records)
     counts = {"trials": trials, "untried": of.loaded.space.size.count - trials, "further_launches": of.further_launches}

@@ -76,6 +76,19 @@ def test_today_is_kept_where_it_is_best(tmp_path: Path, tune: Tune) -> None:
     assert done.stdout.count("Keep what you have") == 1
 
 
+def test_what_is_kept_for_want_of_knowledge_is_said_to_be_hardly_the_best(tmp_path: Path, tune: Tune) -> None:
+    names = "abcdefghij"
+    write(tmp_path, {one: 100 if one == "a" else 108 for one in names}, noise="15%", more="current: {name: a}\n")
+    spec = (tmp_path / "spec.yaml").read_text(encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(spec.replace("[a, b, c]", f"[{', '.join(names)}]"), encoding="utf-8")
+    tune("--service", "spec.yaml", "--budget", 10, "--seed", 0)
+    found = recommendation(tmp_path / "tuning" / "noisy")
+    assert found["decision"] == "keep"
+    assert found["probability_best"] < 0.2
+    assert "though that is the best of 10 measured with a probability of" in found["reasons"][0]
+    assert any(one.startswith("To be surer, ") for one in found["reasons"])
+
+
 def test_a_final_goes_on_where_an_interrupted_one_was(tmp_path: Path, tune: Tune) -> None:
     capacities = {"a": 100.0, "b": 105.0, "c": 95.0}
     write(tmp_path, capacities, more="objective: {minimize: cost_per_million_requests, final: 0%}\n")
