@@ -7,6 +7,7 @@ doing, so it is never a sure miss.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _HOPELESS = 2  # stretches in a row that stayed disturbed however often they wer
 
 _HARM = 0.01  # of its speed: a server that lost no more is to blame for its misses itself
 _ELSEWHERE = 0.5  # cores that are not the server's
+_REFUSED = re.compile(r"http 4(?!08|29)\d\d")  # what a slow machine does not cause
 _STARVED = 0.1  # of the time: the generator waited for a core that others used
 
 T = TypeVar("T")
@@ -192,14 +194,21 @@ def marked(found: Probed, seen: Neighbours) -> Probed:
     """The probe with what neighbours did in it; a miss that they may have caused is not sure.
 
     No request is later than by all the time that the server lost: a queue passes a delay on, it does not multiply it.
-    Where more requests than are allowed were later still, the miss is the server's own.
+    Where more requests than are allowed were later still, or were refused as wrong, the miss is the server's own.
     """
     update: dict[str, Any] = {"neighbours": seen}
     lost_s = (seen.lost_cores + seen.slowness.lost) * seen.duration_s
-    gain = gain_of(taken_in(found.probe, seen)) if _harmed(seen) and found.late_by_s <= lost_s else 1.0
+    own = found.late_by_s > lost_s or _refused_too_many(found)
+    gain = gain_of(taken_in(found.probe, seen)) if _harmed(seen) and not own else 1.0
     if gain > 1 and found.probe.verdict == "missed":
         update |= {"verdict": "undecided", "reason": seen.reason}
     return dataclasses.replace(found, probe=found.probe.model_copy(update=update), gain=gain)
+
+
+def _refused_too_many(found: Probed) -> bool:
+    """Whether so many requests were refused as wrong that this alone is a sure miss."""
+    refused = sum(count for kind, count in found.probe.error_kinds.items() if _REFUSED.match(kind))
+    return found.failures is not None and dataclasses.replace(found.failures, failed=refused).verdict == "missed"
 
 
 def _held_up(probes: Sequence[Probe]) -> bool:

@@ -22,6 +22,7 @@ from benchmarks.truth.sequential import SimulatedProber
 from loadtest import Interval, Measurement, Neighbours, Probe, ServerProcesses, Slowness
 from loadtest.generator.quiet import Quiet, QuietProber, RetryBudget, marked
 from loadtest.judge.capacity import CapacityResult, CapacitySearch, Probed
+from loadtest.judge.verdict import Failures
 from loadtest.judge.widening import despite_neighbours, gain_of, taken_in, taken_share, widened
 from loadtest.neighbours.calibration import MachineClock
 from loadtest.neighbours.core_times import highest_clock_khz, read_core_times
@@ -577,6 +578,16 @@ def test_a_miss_by_more_than_neighbours_took_is_the_servers_own() -> None:
     hung = dataclasses.replace(late, late_by_s=2.1)
     assert marked(hung, seen).verdict == "missed"
     assert marked(hung, seen).missed_below_qps == 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"), [("http 404", "missed"), ("http 429", "undecided"), ("http 503", "undecided")]
+)
+def test_no_neighbour_makes_a_server_refuse_requests_as_wrong(kind: str, verdict: str) -> None:
+    busy = probe("missed", 0.5, 4.0).model_copy(update={"errors": 20, "error_kinds": {kind: 20}})
+    assert busy.neighbours is not None
+    found = Probed(busy, (), failures=Failures(100, 20, 0.01), opinion="missed")
+    assert marked(found, busy.neighbours).verdict == verdict
 
 
 def test_what_held_although_the_generator_was_held_up_is_a_lower_bound() -> None:
