@@ -28,7 +28,7 @@ _BLOCK_START = re.compile(r"^(?:[-+](?=\s|$)|>|[-=]+$|\d+(?=[.)](?:\s|$)))")
 _MENTION = re.compile(r"(?<!\w)@(?=\w)")
 # What a reason says of one launch alone: its name, an address in memory, a date or a time, a process, a port.
 _PASSING = re.compile(
-    r"\btune-[\w-]+|\b0x[0-9a-f]+|\b\d+(?:[-:/T]\d+)+(?:[.,]\d+)?Z?|\bpid[ =:]*\d+|\b\d{4,}(?:\.\d+)?|\(\d+\)",
+    r"\btune-[\w-]+|\b0x[0-9a-f]+|\b\d+(?:[-:/T]\d+)+(?:[.,]\d+)?Z?|\b(?:pid|port)[ =:]*\d+|(?<=:)\d{4,5}\b",
     re.IGNORECASE,
 )
 _METRICS = {

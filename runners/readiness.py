@@ -21,6 +21,7 @@ import httpx
 
 from runners.host.bounded_http import bounded_client
 from runners.protocol import Container, Readiness, SampleRequest, ServerFailed, Tls
+from search_spaces.reading import foreign
 
 _POLL_S, _SLOWEST_POLL_S = 0.02, 0.25
 _HEALTH_TIMEOUT_S = 2.0
@@ -175,7 +176,7 @@ def _ask(
         return Seen(f"no proper HTTP answer: {said}", answered=False, lasting=isinstance(error, httpx.DecodingError))
     if response.status_code in request.good if request.good else response.is_success:
         if doubts is not None and not request.checked and _SAYS_ERROR.match(excerpt):
-            doubts.append(_NO_CHECK.format(status=response.status_code, body=printable(excerpt)))
+            doubts.append(_NO_CHECK.format(status=response.status_code, body=foreign(printable(excerpt))))
         return Seen(None, answered=True)
     said, lasting = printable(excerpt), False
     if (following := response.next_request) is not None:

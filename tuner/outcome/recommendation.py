@@ -21,7 +21,7 @@ from tuner.spec.reading import LoadedSpec
 from tuner.study.outlook import Outlook
 
 _REASONS = 3  # that are shown where nothing is recommended
-_MEASURED = re.compile(r"\b\d[\d,.]*(?= (?:of|requests|ms)\b)")
+_MEASURED = re.compile(r"\b\d[\d,.]*(?= (?:of|requests|ms|MiB|GiB)\b)")
 
 Launches = Mapping[int, Sequence[TrialRecord]]
 

@@ -32,7 +32,7 @@ _MIN_EXPECTED = 4  # complete trials, for an expectation of each from the others
 # Of the spread of predictions: there are hundreds of configurations for some twenty trials, and what is little known is
 # mostly dear. Chosen on made-up services and measured tables that nothing is reported on.
 _NARROWED = 0.4
-_WORTH = 0.005  # of the best: what is expected to save less is not worth a trial
+_WORTH = 0.005  # of the best, and of several objectives' range: what is expected to save less is not worth a trial
 _NOTHING, _ROUNDING = 1e-300, 1e-9  # a price that nothing has; in logs of prices
 _SPREAD_START = 0.3  # where the first trials are several, each is the one least like the others of so large a share
 

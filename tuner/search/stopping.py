@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from loadtest import WARMUP_FAILED
 from results import TrialRecord
 from results.text import in_common, money
+from search_spaces import Parameter
 from search_spaces.reading import foreign
 from tuner.search.objective import Objective
 
@@ -22,7 +23,8 @@ _MAX_WITHIN_LIMITS = 300  # of time or money: from there on the search takes mor
 WAITING_PER_HOUR = 20.0  # in the currency of the prices: what an hour of waiting for the tuner is worth
 MIN_SHARE = 0.005  # of the best: two measurements of one configuration differ by more
 _ALIKE = 5  # failures with the same reason, and nothing else: the service is at fault, not a configuration
-_OVERLOADED = re.compile(r"http (5\d\d|408|429)|timeout|in time|connection")  # what another configuration may mend
+_COUNT = re.compile(r" \(\d+\)(?=,|$)")  # of failures of one kind
+_OVERLOADED = re.compile(r"http (5\d\d|408|429)|timeout|connection|none was answered")  # another configuration may mend
 _HOURS_A_MONTH = 730.0
 _USUAL_TRIAL_S = 60.0
 
@@ -44,24 +46,41 @@ def why_no_more(count: int, *, limited: bool) -> str:
     )
 
 
-def why_give_up(records: Sequence[TrialRecord], before: Collection[int] = ()) -> str | None:
+def why_give_up(
+    records: Sequence[TrialRecord], before: Collection[int] = (), parameters: Sequence[Parameter] = ()
+) -> str | None:
     """A sentence where no server has served at all, or none has answered as it should, and every trial says the same
     of it; None else. Trials `before` (their numbers) were an earlier run's: what they failed of may have been mended.
+    Wrong answers may be those of one choice (a model, a length), so none of the `parameters` has one in all of them.
     """
     new = [record for record in records if record.number not in before]
-    reasons = {in_common(record.reason or "", record.configuration) for record in new}
+    reasons = {frozenset(_kinds(record)) for record in new}
     if len(new) < _ALIKE or len(reasons) > 1 or not all(map(_never_served, records)):
         return None
+    answered = new[-1].state == "infeasible"
+    several = [one.name for one in parameters if len(one.choices) > 1]
+    if answered and any(len({record.configuration.get(name) for record in new}) == 1 for name in several):
+        return None
     why = foreign(new[-1].reason or "").rstrip(".")
-    what = "no server served" if new[-1].state == "failed" else "no request was answered as it should be"
+    what = "most requests were not answered as they should be" if answered else "no server served"
     return f"Stopped after {len(new)} trials: {what}, and all failed alike: {why}. Mend that, then `resume` goes on."
 
 
 def _never_served(record: TrialRecord) -> bool:
     """Whether its server did not start, or answered wrongly, and not for being overloaded."""
     if record.state == "infeasible":
-        return WARMUP_FAILED in (record.reason or "") and not _OVERLOADED.search(record.reason or "")
+        return WARMUP_FAILED in (record.reason or "") and not any(map(_OVERLOADED.match, _kinds(record)))
     return record.state == "failed" and record.timing.launch_s is None
+
+
+def _kinds(record: TrialRecord) -> list[str]:
+    """What a trial says of its failure, but for what is of this launch alone: one sentence, or several kinds of wrong
+    answers.
+    """
+    reason = in_common(record.reason or "", record.configuration)
+    if WARMUP_FAILED not in reason:
+        return [reason]
+    return _COUNT.sub("", reason.partition(f"{WARMUP_FAILED}: ")[2]).split(", ")
 
 
 def why_stop(
@@ -72,7 +91,7 @@ def why_stop(
     if len(records) < MIN_TRIALS:
         return None
     begun = (
-        f"Stopped after {len(records)} trials: the next is expected to better the best by {expected_improvement:.2%}"
+        f"Stopped after {len(records)} trials: another is expected to be better by {expected_improvement:.2%} at most"
     )
     values = objective.values(best)
     hourly = values[0] if values and objective.metrics[0] == "cost_per_hour" else best.cost_per_hour

@@ -76,7 +76,7 @@ class TuningLoop:
                     exhausted = True
                 except TooDearError as error:
                     held = pool.running > 0  # what runs may take less than is set aside for it
-                    stopped = not held and self._stop(self.spending.why_too_dear(records, error.per_hour))
+                    stopped = not held and self._is_spent(records, others, error)
             elif pool.running:
                 held = False
                 try:
@@ -105,7 +105,8 @@ class TuningLoop:
         """Ask, and begin. `earlier` are the numbers of an earlier run's trials. True when another trial is not worth
         what it costs. Raises SpaceExhausted, TooDearError.
         """
-        hopeless = why_give_up(records, earlier) if self.setup.measurer.launches else None
+        parameters = self.setup.loaded.space.parameters
+        hopeless = why_give_up(records, earlier, parameters) if self.setup.measurer.launches else None
         reason = hopeless or self.spending.why_none(records)
         if reason is None and self.budget is None and not self.limits:
             reason = self.store.stopped or self._why_stop(records)
@@ -131,6 +132,13 @@ class TuningLoop:
     def spending(self) -> SearchSpending:
         """What the search may still spend."""
         return SearchSpending(self.setup, self.store, self.limits, self.parallel)
+
+    def _is_spent(self, records: list[TrialRecord], others: int, error: TooDearError) -> bool:
+        """Whether there is no money for a trial; what `others` run may take less than is set aside for it."""
+        if others:
+            time.sleep(_LOOK_S)
+            return False
+        return self._stop(self.spending.why_too_dear(records, error.per_hour))
 
     def _stop(self, reason: str) -> bool:
         self.store.stop(reason)

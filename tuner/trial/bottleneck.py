@@ -21,19 +21,24 @@ def name_bottleneck(measurement: Measurement, usage: Usage, asked: Resources) ->
         return "gpu"
     if usage.cpu_cores_mean is None or asked.cpu_cores is None:
         return None
-    held = highest_held(measurement)
+    held = reported_probe(measurement)
     lost_cores = 0.0 if held is None or held.neighbours is None else held.neighbours.lost_cores
     if usage.cpu_cores_mean + lost_cores > _BUSY * asked.cpu_cores:
         return "cpu"
     return None if held is None else "wait"  # where nothing held, its mean is over the pauses of the load, too
 
 
-def highest_held(measurement: Measurement) -> Probe | None:
-    """The probe at the highest rate that held; for the longest time, where there are several."""
+def reported_probe(measurement: Measurement) -> Probe | None:
+    """The probe whose latencies are reported, or else the one that held the highest rate; of several the one that held
+    surely, and for the longest time. None where no rate held.
+    """
+
+    def order(one: Probe) -> tuple[bool, bool, float, float]:
+        return one.rate_qps == measurement.best_qps, one.verdict == "met", one.rate_qps, one.duration_s
+
     held = [one for one in measurement.probes if one.verdict == "met" or _is_reported(one, measurement)]
-    return max(held, key=lambda one: (one.rate_qps, one.duration_s), default=None)
+    return max(held, key=order, default=None)
 
 
 def _is_reported(probe: Probe, measurement: Measurement) -> bool:
-    """Whether the latencies of the result are its: it held, though not surely."""
     return probe.rate_qps == measurement.best_qps and probe.verdict == "undecided"

@@ -25,7 +25,7 @@ from loadtest import (
 from results.text import figure
 from runners import FoundRunning, InClusterLoad, LoadJobUnavailable, Program, Usage
 from search_spaces.masking import masked_values
-from tuner.trial.bottleneck import highest_held
+from tuner.trial.bottleneck import reported_probe
 from tuner.trial.chain import chain_plan
 from tuner.trial.findings import Findings, findings_of
 from tuner.trial.language import cache_notes, cached_share, language_record, repeat_notes
@@ -151,7 +151,7 @@ def _found(job: TrialJob, measurement: Measurement, notes: Sequence[str], begun:
     language = language_record(measurement, hit_rate)
     if language is not None and measurement.outcome == "measured" and measurement.capacity_qps is not None:
         language = language.at(measurement.capacity_qps.value, job.setup.price(job.request.configuration))
-        if len(usages) == 1 and (held := highest_held(measurement)) is not None:
+        if len(usages) == 1 and (held := reported_probe(measurement)) is not None:
             language = language.powered(usages[0].gpu_power_w, held.achieved_qps)
     return findings_of(measurement, job.servers, usages, job.setup.loaded.chain, counted, language, held_qps)
 
@@ -206,7 +206,7 @@ def load_plan(
 
 def _usage_at_capacity(server: TrialServer, measurement: Measurement, begun: float) -> Usage:
     """What the server used at the highest rate that it held, or during the whole load if it held none."""
-    highest = highest_held(measurement)
+    highest = reported_probe(measurement)
     if highest is None:
         return server.endpoint.usage(begun + measurement.load_started_s, time.monotonic())
     start = begun + highest.started_s

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from results import TrialRecord
+from search_spaces import Parameter
 from tests.conftest import Tune, recommendation
 from tests.tuner.test_replay_run import write_table
 from tuner import Observer, Study, UsageError, load_spec, load_study, tune
@@ -167,6 +168,7 @@ def test_how_long_a_replayed_trial_took_is_what_its_table_says() -> None:
         ("exited with code 1: (Engine pid={n}) ERROR 11-28 12:01:{n:02d} [core.py:388] no such file", True),
         ("exited with code 1: 2026-11-28T12:01:{n:02d},{n}23 ERROR no such file", True),
         ("the server does not listen on port 4{n:04d}, which another process answers on", True),
+        ("exited with code 1: max_model_len (16384) is larger than what fits into the KV cache (1{n}000)", False),
         ('pods "tune-x-{n}-5f3a9c-5d7f8-xk2p{n}" is forbidden: violates PodSecurity "restricted:latest"', True),
         ("exited with code 1: batch size {size} is not supported", False),
         ("exited with code {n}", False),
@@ -200,6 +202,7 @@ def test_what_an_earlier_run_failed_of_does_not_end_the_next_one() -> None:
     [
         ("most requests of the warm-up failed: the answer is not JSON ({count})", True),
         ("most requests of the warm-up failed: http 404 ({count})", True),
+        ("most requests of the warm-up failed: http 404 at /v1/connections ({count}), http 404 at /v1/a (3)", True),
         ("most requests of the warm-up failed: http 503 ({count})", False),
         ("most requests of the warm-up failed: timeout ({count})", False),
         ("at 5 requests/s {count} of 40 requests missed the limit p99 <= 300 ms", False),
@@ -216,7 +219,10 @@ def test_a_service_whose_every_answer_is_wrong_is_given_up_but_none_that_is_over
     ]  # fmt: skip
     said = why_give_up(records)
     assert (said is not None) == given_up
-    assert said is None or "no request was answered as it should be" in said
+    assert said is None or "most requests were not answered as they should be" in said
+    assert why_give_up(records, parameters=[Parameter("cores", tuple(range(5)))]) == said
+    same = [one.model_copy(update={"configuration": {**one.configuration, "model": "v1"}}) for one in records]
+    assert why_give_up(same, parameters=[Parameter("model", ("v1", "v2"))]) is None
 
 
 class Told(Observer):

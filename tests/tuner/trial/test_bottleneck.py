@@ -6,7 +6,7 @@ import pytest
 
 from loadtest import Measurement, Neighbours, Probe
 from runners import Resources, Usage
-from tuner.trial.bottleneck import highest_held, name_bottleneck
+from tuner.trial.bottleneck import name_bottleneck, reported_probe
 
 
 def probe(rate_qps: float, verdict: str, lost_cores: float = 0.0, duration_s: float = 5.0) -> Probe:
@@ -46,7 +46,7 @@ def test_a_server_waits_only_where_it_held_a_rate_with_cores_to_spare(
 
 def test_what_was_used_is_that_of_the_rate_that_is_reported() -> None:
     held = probe(50, "undecided")
-    assert highest_held(measured(probe(40, "met"), held, probe(60, "undecided"), best_qps=50)) is held
+    assert reported_probe(measured(probe(40, "met"), held, probe(60, "undecided"), best_qps=50)) is held
     longer = probe(50, "met", duration_s=9.0)
-    assert highest_held(measured(held, longer, best_qps=50)) is longer
-    assert highest_held(measured(probe(50, "invalid"), best_qps=50)) is None
+    assert reported_probe(measured(held, longer, best_qps=50)) is longer
+    assert reported_probe(measured(probe(50, "invalid"), best_qps=50)) is None

@@ -199,8 +199,11 @@ def inside(predictions: list[tuple[float, Prediction]], which: Ints, log_capacit
 
 
 def narrowed(predictions: Sequence[tuple[float, Prediction]], share: float) -> list[tuple[float, Prediction]]:
-    """The predictions of capacities with that share of their spreads."""
-    return [(weight, replace(one, spread=share * one.spread)) for weight, one in predictions]
+    """The predictions with that share of the spreads of capacity and p99."""
+    return [
+        (weight, replace(one, spread=share * one.spread, p99_spread=share * one.p99_spread))
+        for weight, one in predictions
+    ]
 
 
 def _in_network(weights: Weights) -> float:
