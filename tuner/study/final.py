@@ -14,7 +14,7 @@ from results import TrialRecord
 from tuner.display import Display
 from tuner.search.contenders import believed, find_current
 from tuner.search.final import FinalRules, next_round
-from tuner.search.objective import Objective
+from tuner.search.objective import Objective, undecided
 from tuner.search.proposer import Proposer
 from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
 from tuner.study.outlook import Outlook
@@ -23,6 +23,7 @@ from tuner.trial.setup import TrialRequest, TrialSetup
 from tuner.trial.trial import run_trial
 
 Launches = dict[int, tuple[TrialRecord, ...]]
+_TODAY_AGAIN = 2  # launches of today's configuration whose trial was too short to tell, at most
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,11 @@ class Final:
         loaded = self.setup.loaded
         today = find_current(loaded, records)
         current = today.number if today is not None and today.number in beliefs else None
-        return next_round(
-            beliefs, current, {number: len(found) for number, found in confirmations.items()}, left, rules
-        )
+        counts = {number: len(found) for number, found in confirmations.items()}
+        chosen = next_round(beliefs, current, counts, left, rules)
+        if today is not None and current is None and left > 0 and _untold(today, confirmations):
+            return (*chosen[:1], today.number, *chosen[1:])[: max(1, left)]
+        return chosen
 
     def _anything_holds(self, confirmations: Launches) -> bool:
         return any(self.objective.losses(one) is not None for launches in confirmations.values() for one in launches)
@@ -123,6 +126,12 @@ class Final:
         self.store.confirm(number, record)
         confirmations[number] = (*confirmations.get(number, ()), record)
         self.display.confirmation_finished(first, record)
+
+
+def _untold(today: TrialRecord, confirmations: Launches) -> bool:
+    """Whether nobody knows yet if it serves: neighbours may have kept its only trial from an answer."""
+    launches = (today, *confirmations.get(today.number, ()))
+    return len(launches) <= _TODAY_AGAIN and all(map(undecided, launches))
 
 
 def _last_round(confirmations: Launches) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from loadtest import TOO_SHORT
 from results import TrialRecord
 from tests.conftest import Tune, recommendation
+from tuner import load_spec
 from tuner import tune as tune_from_python
 from tuner.outcome.surer import how_to_be_surer
 from tuner.search.final import FinalRules
@@ -220,16 +222,31 @@ def test_a_budget_that_buys_nothing_is_refused(tmp_path: Path, tune: Tune) -> No
     assert "nothing in this spec has a price" in done.stderr
 
 
+def launch(number: int, **fields: object) -> TrialRecord:
+    return TrialRecord.model_validate({"number": number, "configuration": {}, "cost_per_hour": 1.0, **fields})
+
+
+HELD = {"state": "complete", "capacity_qps": {"value": 100, "low": 95, "high": 105}, "cost_per_million_requests": 3}
+
+
+def test_todays_configuration_is_launched_again_where_its_trial_was_too_short_to_tell(tmp_path: Path) -> None:
+    write(tmp_path, {"a": 100, "b": 110, "c": 90}, more="current: {name: a}\n")
+    setup = SimpleNamespace(loaded=load_spec(tmp_path / "spec.yaml"))
+    short = launch(0, state="failed", reason=f"{TOO_SHORT}: no rate was seen to hold", configuration={"name": "a"})
+    final = Final(setup, None, None, Objective(("cost_per_million_requests",)), None)  # type: ignore[arg-type]
+    records = [short, launch(1, **HELD, configuration={"name": "b"}), launch(2, **HELD, configuration={"name": "c"})]
+    assert final._next_round(records, {}, Outlook(), 4, FinalRules())[1] == 0
+    assert final._next_round(records, {0: (short,)}, Outlook(), 4, FinalRules())[1] == 0
+    assert 0 not in final._next_round(records, {0: (short, short)}, Outlook(), 4, FinalRules())
+    slow = launch(0, state="infeasible", reason="too slow", configuration={"name": "a"})
+    assert 0 not in final._next_round([slow, *records[1:]], {}, Outlook(), 4, FinalRules())
+
+
 def test_what_is_too_short_to_tell_is_not_launched_for_ever() -> None:
     """Where nothing has held the SLO again, each that was measured is launched once more at most."""
-
-    def launch(number: int, **fields: object) -> TrialRecord:
-        return TrialRecord.model_validate({"number": number, "configuration": {}, "cost_per_hour": 1.0, **fields})
-
-    held = {"state": "complete", "capacity_qps": {"value": 100, "low": 95, "high": 105}, "cost_per_million_requests": 3}
     short = launch(0, state="failed", reason=f"{TOO_SHORT}: no rate was seen to hold")
     objective = Objective(("cost_per_million_requests",))
     final = Final(None, None, None, objective, None)  # type: ignore[arg-type]
-    records = [launch(0, **held), launch(1, **held)]
+    records = [launch(0, **HELD), launch(1, **HELD)]
     assert final._next_round(records, {0: (short,) * 4}, Outlook(), 0, FinalRules()) == (1,)
     assert final._next_round(records, {0: (short,) * 4, 1: (short,)}, Outlook(), -1, FinalRules()) == ()
