@@ -21,6 +21,7 @@ from tuner.search.candidates import Bools, CandidatePool, SpaceExhausted, TooDea
 from tuner.search.launches import Expectation
 from tuner.search.objective import Objective
 from tuner.search.space_model import SpaceModel
+from tuner.search.stopping import MIN_SHARE
 
 if TYPE_CHECKING:
     from tuner.search.surrogate.acquisition import Losses, Scale
@@ -32,7 +33,6 @@ _MIN_EXPECTED = 4  # complete trials, for an expectation of each from the others
 # Of the spread of predictions: there are hundreds of configurations for some twenty trials, and what is little known is
 # mostly dear. Chosen on made-up services and measured tables that nothing is reported on.
 _NARROWED = 0.4
-_WORTH = 0.005  # of the best, and of several objectives' range: what is expected to save less is not worth a trial
 _NOTHING, _ROUNDING = 1e-300, 1e-9  # a price that nothing has; in logs of prices
 _SPREAD_START = 0.3  # where the first trials are several, each is the one least like the others of so large a share
 
@@ -102,7 +102,7 @@ class Proposer:
         # First what is probably better; where nothing is, what may be, by all that is not known of it.
         possible = self._improvement(predictions, losses, best, scale)
         probable = self._improvement(narrowed(predictions, _NARROWED), losses, best, scale)
-        score = probable if probable[free].max() >= _WORTH else possible
+        score = probable if probable[free].max() >= MIN_SHARE else possible
         chosen = free[score[free].argmax()]
         if score[chosen] <= 1e-9:
             loss = mixed(predictions, [expected_loss(one, losses, scale) for _, one in predictions])

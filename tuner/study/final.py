@@ -108,7 +108,7 @@ class Final:
         counts = {number: len(found) for number, found in confirmations.items()}
         chosen = next_round(beliefs, current, counts, left, rules)
         if today is not None and current is None and left > 0 and _untold(today, confirmations):
-            return (*chosen[:1], today.number, *chosen[1:])[: max(1, left)]
+            return (*chosen[:1], today.number, *chosen[1:])[:left]
         return chosen
 
     def _anything_holds(self, confirmations: Launches) -> bool:
