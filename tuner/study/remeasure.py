@@ -66,8 +66,12 @@ class GateRun:
         )
 
     def _looks_worse(self, record: TrialRecord) -> bool:
+        """At the baseline's speed of the machine, as the gate compares them: a slower machine is no slower server."""
         one = GateMeasurement.of(record)
-        return one is None or one.capacity.value < self.baseline.capacity.value
+        if one is None:
+            return True
+        capacity, *_ = decide_gate(self.baseline, [one], self.setting, last=True).findings
+        return capacity.after < capacity.before
 
     def _measure(self, number: int, max_launches: int) -> TrialRecord:
         self.display.trial_started(number, self.configuration, number + 1, max_launches)
