@@ -35,7 +35,7 @@ class StudyQuestion:
 @dataclass(frozen=True)
 class StudyProgress:
     """How far a study is: `running` trials are under way, of a `budget` (None: as many as are worth it). `ended` is an
-    ISO time. `damaged` says what of the study cannot be read, and was left out.
+    ISO time in UTC. `damaged` says what of the study cannot be read, and was left out.
     """
 
     budget: int | None = None

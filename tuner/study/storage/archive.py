@@ -26,6 +26,7 @@ from tuner.study.storage.damage import (
     damaged,
     known_confirmations,
     known_end,
+    known_ended,
     known_explanation,
     known_outlook,
     known_plan,
@@ -68,8 +69,8 @@ _LAST = "SELECT max(datetime_complete) FROM trials WHERE study_id = :study"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A study at one moment. `ended` is when the last trial was over, an ISO time. `damaged` says what of it cannot be
-    read, with its field, and was left out.
+    """A study at one moment. `ended` is when the last launch was over, an ISO time in UTC. `damaged` says what of it
+    cannot be read, with its field, and was left out.
     """
 
     records: tuple[TrialRecord, ...]
@@ -142,7 +143,7 @@ class Archive:
             stopped=stopped,
             budget=None if plan is None else plan.budget,
             running=running,
-            ended=None if last is None else str(last)[:19].replace(" ", "T"),
+            ended=known_ended(found, last),
             damaged=(*(self._damaged[key] for key in sorted(self._damaged)), *problems),
         )
 

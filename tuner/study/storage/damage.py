@@ -6,6 +6,8 @@ not: a decision from the rest would be another one.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -19,7 +21,7 @@ from tuner.spec.reading import LoadedSpec
 from tuner.study.budget import Limits
 from tuner.study.outlook import Outlook
 from tuner.study.plan import StudyPlan
-from tuner.study.storage.keys import BUDGET, CONFIRMATION, EXPLANATION, OUTLOOK, PLAN, PROVENANCE, SPEC, STOPPED
+from tuner.study.storage.keys import BUDGET, CONFIRMATION, ENDED, EXPLANATION, OUTLOOK, PLAN, PROVENANCE, SPEC, STOPPED
 
 
 def damaged(name: str, what: str) -> UnfitEnvironmentError:
@@ -88,6 +90,18 @@ def known_end(attributes: Mapping[str, Any], problems: list[str]) -> str | None:
     if value is None or isinstance(value, str):
         return value
     problems.append(f"{STOPPED} is not what it should be: {quoted(value)}")
+    return None
+
+
+def known_ended(attributes: Mapping[str, Any], last: object) -> str | None:
+    """When the last launch was over, an ISO time in UTC. A study of an earlier version does not say it; then it is the
+    `last` trial's end, as Optuna 5 keeps it: in UTC, without saying so.
+    """
+    for moment in (attributes.get(ENDED), last):
+        with contextlib.suppress(ValueError, OverflowError):
+            at = datetime.datetime.fromisoformat(str(moment))
+            at = at if at.tzinfo else at.replace(tzinfo=datetime.UTC)
+            return at.astimezone(datetime.UTC).isoformat(timespec="seconds")
     return None
 
 

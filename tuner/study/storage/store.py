@@ -9,6 +9,7 @@ other, so the lowest of several trials of one configuration is the one that coun
 
 from __future__ import annotations
 
+import datetime
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from tuner.study.storage.distributions import distributions, records_of
 from tuner.study.storage.keys import (
     CONFIRMATION,
     CONFIRMATION_EVIDENCE,
+    ENDED,
     EVIDENCE,
     EXPLANATION,
     OUTLOOK,
@@ -124,6 +126,7 @@ class StudyStore:
                 _retried(self._url, trial.set_user_attr, RECORD, record.model_dump(mode="json"))
                 objectives = values if state is TrialState.COMPLETE else None
                 _retried(self._url, self._study.tell, trial, values=objectives, state=state)
+                _retried(self._url, self._study.set_user_attr, ENDED, _now())
             except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
                 return False
         return True
@@ -192,6 +195,7 @@ class StudyStore:
             key = confirmation_key(CONFIRMATION_EVIDENCE, number, place)
             self._remember(key, record.evidence.model_dump(mode="json"))
         self._remember(confirmation_key(CONFIRMATION, number, place), record.model_dump(mode="json"))
+        self._remember(ENDED, _now())
 
     def _remember(self, key: str, value: Any) -> None:
         with reaching_study(self._url):
@@ -200,6 +204,10 @@ class StudyStore:
     def _remembered(self) -> dict[str, Any]:
         with reaching_study(self._url):
             return self._study.user_attrs
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _counts(trial: FrozenTrial) -> bool:
