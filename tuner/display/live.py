@@ -17,7 +17,7 @@ from results.text import one_line
 from search_spaces import Configuration
 from tuner.display.progress import Running, Whole, running_lines, study_line
 from tuner.display.protocol import StudyOutline
-from tuner.display.wording import ahead, confirmation_line, result_lines, space_line, spent_on, trial_line
+from tuner.display.wording import ahead, confirmation_line, lost_line, result_lines, space_line, spent_on, trial_line
 from tuner.errors import as_asked, with_options
 
 _STYLES = {"complete": "green", "pruned": "yellow", "infeasible": "magenta", "failed": "red"}
@@ -80,6 +80,11 @@ class LiveDisplay:
         if self._whole is not None:
             self._whole.add(record, best, seconds)
         self._say(trial_line(record, self._currency), style)
+
+    def trial_lost(self, number: int) -> None:
+        """It runs no more."""
+        self._end(number)
+        self._say(lost_line(number), "dim")
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """The running line says that this is a second measurement."""

@@ -61,6 +61,11 @@ class LiveFile:
         self._end(record.number)
         self._inner.trial_finished(record, best)
 
+    def trial_lost(self, number: int) -> None:
+        """The trial is no longer shown."""
+        self._end(number)
+        self._inner.trial_lost(number)
+
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """The configuration runs again, and is shown."""
         self._begin(first.number, first.configuration)

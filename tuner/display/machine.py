@@ -35,6 +35,10 @@ class JsonDisplay:
         """`{"event": "trial", "record": ..., "best": NUMBER}`"""
         _emit("trial", record=record.model_dump(mode="json"), best=best.number if best else None)
 
+    def trial_lost(self, number: int) -> None:
+        """`{"event": "trial_lost", ...}`"""
+        _emit("trial_lost", number=number)
+
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """`{"event": "confirmation_started", ...}`"""
         _emit("confirmation_started", number=first.number, position=position, count=count)

@@ -78,6 +78,11 @@ class MetricsDisplay:
         self._show_best(best)
         self._inner.trial_finished(record, best)
 
+    def trial_lost(self, number: int) -> None:
+        """It is under way no more."""
+        self._over(number)
+        self._inner.trial_lost(number)
+
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """Counts it as under way."""
         self._in_phase(first.number, "start")
@@ -112,8 +117,11 @@ class MetricsDisplay:
 
     def _ended(self, record: TrialRecord) -> None:
         self._metrics.load.inc(record.timing.load_s or 0.0)
+        self._over(record.number)
+
+    def _over(self, number: int) -> None:
         with self._lock:
-            self._running.pop(record.number, None)
+            self._running.pop(number, None)
         self._show_phases()
 
     def _in_phase(self, number: int, name: str) -> None:

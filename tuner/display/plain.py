@@ -9,7 +9,7 @@ from results import Recommendation, TrialRecord
 from results.text import one_line
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
-from tuner.display.wording import ahead, confirmation_line, result_lines, space_line, trial_line
+from tuner.display.wording import ahead, confirmation_line, lost_line, result_lines, space_line, trial_line
 from tuner.errors import as_asked, with_options
 
 
@@ -44,6 +44,11 @@ class PlainDisplay:
         goal = "" if self._budget is None else str(self._budget)
         done = f"{self._finished:>{len(goal) or 3}}{goal and '/'}{goal} done"
         _say(f"{trial_line(record, self._currency)}  [{done}]{mark}")
+
+    def trial_lost(self, number: int) -> None:
+        """It is no longer under way here, and whoever has taken it up finishes it."""
+        self._running -= 1
+        _say(lost_line(number))
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:  # noqa: ARG002
         """Said once, before the first."""

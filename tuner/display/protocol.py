@@ -89,6 +89,9 @@ class Display(Protocol):
     def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
         """`best` is the best so far, this one included."""
 
+    def trial_lost(self, number: int) -> None:
+        """A trial that was started does not count, since another process has taken it up: nothing else comes of it."""
+
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """One of the best is about to be measured again."""
 

@@ -24,6 +24,9 @@ class Observer:
     def trial_finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
         """A trial is over; `best` is the best so far."""
 
+    def trial_lost(self, number: int) -> None:
+        """A trial that was started does not count: another process has taken it up."""
+
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """One of the best is about to be measured again."""
 

@@ -65,6 +65,11 @@ def trial_line(record: TrialRecord, currency: str) -> str:
     return f"#{record.number:<3} {record.state:<10} {shown}: {outcome(record, currency)}"
 
 
+def lost_line(number: int) -> str:
+    """One line for a trial of which no record is kept."""
+    return f"trial {number} does not count: another process has taken it up meanwhile"
+
+
 def confirmation_line(first: TrialRecord, confirmation: TrialRecord, currency: str) -> str:
     """Both measurements of one configuration in one line."""
     shown = one_line(assigned(first.configuration))

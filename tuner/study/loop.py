@@ -85,9 +85,7 @@ class TuningLoop:
                     self.store.tell(error.record)
                     raise
                 if not self.store.tell(record):
-                    self.display.notice(
-                        f"trial {record.number} does not count: another process has taken it up meanwhile"
-                    )
+                    self.display.trial_lost(record.number)
                     continue
                 records = self.store.records()
                 self.display.trial_finished(record, self._best(records))

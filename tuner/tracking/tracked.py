@@ -97,6 +97,12 @@ class Tracked:
         self._finished(record, best, confirmation=False)
         self._inner.trial_finished(record, best)
 
+    def trial_lost(self, number: int) -> None:
+        """Whoever has taken it up tells of it."""
+        with self._lock:
+            self._phases.pop(number, None)
+        self._inner.trial_lost(number)
+
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         """Its time begins."""
         self._begin(first.number)
