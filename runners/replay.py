@@ -115,6 +115,11 @@ class ReplayRunner:
         """The highest of any row; None where none has one."""
         return max((row.p99_ms for row in self._rows.values() if row.p99_ms is not None), default=None)
 
+    @property
+    def longest_trial_s(self) -> float:
+        """The longest time that a row says its trial took; 0 where none does."""
+        return max((row.trial_s or 0.0 for row in self._rows.values()), default=0.0)
+
     def compared(
         self, parameter: str, choices: Sequence[ParameterValue]
     ) -> tuple[list[ParameterValue], list[ParameterValue]]:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runners import ReplayRunner, Runner
 from search_spaces import Configuration
 from tuner.launch.price import price_of
 from tuner.spec.model import FINAL_OVERTIME, final_launches
@@ -37,3 +38,10 @@ def estimate_run(
     sample = loaded.space.sample(1000, seed=0) if among is None else among
     prices = [price for found in sample if (price := price_of(loaded, found))]
     return RunEstimate(seconds, statistics.fmean(prices) * seconds / 3600 if prices else None)
+
+
+def longest_load_s(loaded: LoadedSpec, runner: Runner, *, confirmation: bool) -> float:
+    """The most that one trial loads its servers; in a replay, as long as the longest trial of its table did."""
+    if isinstance(runner, ReplayRunner):
+        return runner.longest_trial_s
+    return loaded.max_load_s(confirmation=confirmation)

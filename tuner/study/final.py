@@ -64,12 +64,18 @@ class Final:
             chosen = self._next_round(records, confirmations, outlook, left, rules)
             if not chosen:
                 return
-            this_round = _last_round(confirmations) + 1
+            this_round, why_spent, launched = _last_round(confirmations) + 1, "", False
             for number in chosen:
                 if reason := self._why_spent(records, confirmations, number):
-                    self.display.notice(f"the final ends: {reason}")
-                    return
+                    why_spent = why_spent or reason
+                    if left > 0:
+                        continue  # what follows may be cheaper
+                    break  # it would only have been compared with this one
                 self._launch(records, confirmations, number, max_launches, this_round)
+                launched = True
+            if not launched:
+                self.display.notice(f"the final ends: {why_spent}")
+                return
 
     def _look_ahead(self, records: Sequence[TrialRecord]) -> Outlook:
         outlook = Outlook(self.proposer.expected(records))
@@ -87,9 +93,11 @@ class Final:
             self.store.keep_outlook(replace(outlook, untried_improvement=untried))
 
     def _why_spent(self, records: Sequence[TrialRecord], confirmations: Launches, number: int) -> str | None:
+        if not self.limits:
+            return None
         price = next(one.cost_per_hour for one in records if one.number == number)
         spent = Spent.by(records, self.parallel) + Spent.by(chain.from_iterable(confirmations.values()))
-        load_s = self.setup.loaded.max_load_s(confirmation=True)
+        load_s = self.setup.longest_load_s(confirmation=True)
         return why_not(self.limits, spent, load_s, price, currency=self.setup.loaded.spec.prices.currency)
 
     def _next_round(
@@ -101,7 +109,8 @@ class Final:
         if left <= 0 and not self._anything_holds(confirmations):
             # What did not hold the SLO again is no recommendation: the next best follows, each of them once.
             unseen = [one for one in beliefs.measured if one not in confirmations]
-            return (beliefs.best(unseen),) if unseen else ()
+            fitting = [one for one in unseen if self._why_spent(records, confirmations, one) is None]
+            return (beliefs.best(fitting or unseen),) if unseen else ()
         loaded = self.setup.loaded
         today = find_current(loaded, records)
         current = today.number if today is not None and today.number in beliefs else None

@@ -12,6 +12,7 @@ from runners import KnowsPrices, ReusingRunner, Runner
 from runners.host.gpu import usable_gpus
 from tuner.errors import UsageError
 from tuner.launch.checks.runnable import why_refused
+from tuner.launch.estimate import longest_load_s
 from tuner.launch.price import known_price
 from tuner.launch.quality import Quality, make_quality
 from tuner.launch.render import live_parameters, resources
@@ -39,14 +40,15 @@ def check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
     """Raises UsageError where not even one trial fits into the search's part of the limits, or a cost is limited and
     nothing has a price.
     """
-    first_s, final = loaded.max_load_s(confirmation=False), loaded.spec.objective.final
+    first_s, final = longest_load_s(loaded, runner, confirmation=False), loaded.spec.objective.final
+    shorter = ", or make trials shorter (load.max_trial)" if loaded.spec.runner.launches else ""
     if limits.seconds is not None:
         own_s = limits.for_search(final).seconds or 0.0
         if own_s < first_s or limits.seconds <= 0:
             part = f", and the final has {limits.seconds - own_s:.0f} s of them" if final else ""
             raise UsageError(
                 f"a budget of {limits.seconds:g} s buys no trial: one may take {first_s:g} s of load alone{part}\n"
-                "Give more time, or make trials shorter (load.max_trial)."
+                f"Give more time{shorter}."
             )
     if limits.cost is None:
         return
@@ -62,7 +64,7 @@ def check_limits(limits: Limits, loaded: LoadedSpec, runner: Runner) -> None:
         raise UsageError(
             f"`max_cost` of {money(limits.cost, currency)} buys no trial: the cheapest may take "
             f"{money(first, currency)} for its load alone{part}\n"
-            "Give more money, or make trials shorter (load.max_trial)."
+            f"Give more money{shorter}."
         )
 
 

@@ -56,7 +56,7 @@ class SearchSpending:
 
     @property
     def _load_s(self) -> float:
-        return self.setup.loaded.max_load_s(confirmation=False)
+        return self.setup.longest_load_s(confirmation=False)
 
     @property
     def _currency(self) -> str:

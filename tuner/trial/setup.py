@@ -11,6 +11,7 @@ from typing import Protocol
 from loadtest import LoadGenerator
 from runners import Infeasible, Runner, ServerFailed
 from search_spaces import Configuration
+from tuner.launch.estimate import longest_load_s
 from tuner.launch.price import known_price
 from tuner.spec.reading import LoadedSpec
 from tuner.trial.findings import Findings
@@ -36,6 +37,10 @@ class TrialSetup:
     def price(self, configuration: Configuration) -> float | None:
         """Per hour, known before it is launched."""
         return known_price(self.loaded, self.runner, configuration)
+
+    def longest_load_s(self, *, confirmation: bool) -> float:
+        """The most that one trial loads its servers, or would have, in a replay."""
+        return longest_load_s(self.loaded, self.runner, confirmation=confirmation)
 
     @property
     def cache(self) -> Path:

@@ -247,6 +247,35 @@ def test_a_budget_of_time_or_money_is_never_overrun_and_has_room_for_the_final(t
     assert sum(recommendation(tmp_path / "trials")["trials"].values()) == 3
 
 
+def test_the_final_goes_on_with_what_still_fits_into_the_money(tmp_path: Path, tune: Tune) -> None:
+    write(tmp_path, {}, noise="3%")
+    table = "name,capacity_qps,price_per_hour,trial_s\na,210,1,360\nb,2300,10,360\nc,200,1,360\n"
+    (tmp_path / "table.csv").write_text(table, encoding="utf-8")
+    # The search takes $1.20 of the $1.28 that are its own; then $0.60 are left, and b, the best, takes $1 more.
+    done = tune("--service", "spec.yaml", "--budget", 3, "--max-cost", "1.8")
+    assert done.returncode == 0, done.stderr
+    again = {name[:4] for name in launches(tmp_path)}
+    trials = tmp_path / "tuning/noisy/trials"
+    files = [json.loads((trials / one / "trial.json").read_text(encoding="utf-8")) for one in sorted(again)]
+    assert {one["configuration"]["name"] for one in files} == {"a", "c"}
+    assert spent(tmp_path / "tuning/noisy")[1] <= 1.8
+    assert "the final ends: " in done.stderr
+
+
+@pytest.mark.parametrize("limit", [("--budget", "50s"), ("--max-cost", "0.015")])
+def test_the_first_trial_of_a_table_stays_within_the_limits_too(
+    tmp_path: Path, tune: Tune, limit: tuple[str, str]
+) -> None:
+    write(tmp_path, {"a": 100, "b": 110, "c": 90})
+    (tmp_path / "table.csv").write_text(
+        (tmp_path / "table.csv").read_text("utf-8").replace(",30", ",60"), encoding="utf-8"
+    )
+    done = tune("--service", "spec.yaml", *limit)
+    assert done.returncode == 2
+    assert "buys no trial" in done.stderr
+    assert done.stderr.rstrip().endswith(("Give more time.", "Give more money."))
+
+
 def test_a_budget_that_buys_nothing_is_refused(tmp_path: Path, tune: Tune) -> None:
     write(tmp_path, {"a": 100})
     done = tune("--service", "spec.yaml", "--budget", "soon")
