@@ -32,7 +32,7 @@ def llm_plan(loaded: LoadedSpec) -> LlmPlan | None:
     )  # fmt: skip
 
 
-def as_asked(plan: LlmPlan, asked: ServerRequest) -> LlmPlan:
+def completed(plan: LlmPlan, asked: ServerRequest) -> LlmPlan:
     """The plan, completed by what the server's adapter says in each request beside the prompt: the model's name, and
     whether it chats.
     """

@@ -29,7 +29,7 @@ from loadtest import (
 from runners.servers import ServerRequest
 from search_spaces.reading import InputError, is_file, is_folder, read_json, shown
 from tuner.launch.adapter import serving
-from tuner.launch.prompts import as_asked, llm_plan
+from tuner.launch.prompts import completed, llm_plan
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.request import AuthSpec, TlsSpec
 
@@ -128,7 +128,7 @@ def _adapted(plan: RequestPlan, loaded: LoadedSpec, asked: ServerRequest, genera
     if "method" not in given:
         update["method"] = asked.method
     if plan.llm is not None:
-        update["llm"] = as_asked(plan.llm, asked)
+        update["llm"] = completed(plan.llm, asked)
         update["stream"] = plan.stream or asked.stream
     if lacks_bodies(loaded):
         update["dataset"] = None if generated is None else str(generated)
