@@ -38,6 +38,7 @@ from loadtest.plan import (
 from loadtest.request.answers import checker
 from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, read_bodies, read_others
+from loadtest.request.failures import may_be_load
 from loadtest.request.request_check import PlanError
 from loadtest.request.v2 import infer_request
 from loadtest.slo import LatencyLimit, Slo
@@ -87,6 +88,7 @@ __all__ = [
     "check_locustfile",
     "checker",
     "infer_request",
+    "may_be_load",
     "pack",
     "read_bodies",
     "read_log",

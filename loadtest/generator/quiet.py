@@ -7,7 +7,6 @@ doing, so it is never a sure miss.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from loadtest.neighbours.calibration import MachineClock
 from loadtest.neighbours.documents import Neighbours
 from loadtest.neighbours.watch import CounterSample, NeighbourWatch
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Probe
+from loadtest.request.failures import is_refusal
 
 _MAX_REPEATS = 2  # of one stretch
 _MAX_SHARE = 0.3  # of the load test's time, for waits and for what was thrown away
@@ -28,7 +28,6 @@ _HOPELESS = 2  # stretches in a row that stayed disturbed however often they wer
 
 _HARM = 0.01  # of its speed: a server that lost no more is to blame for its misses itself
 _ELSEWHERE = 0.5  # cores that are not the server's
-_REFUSED = re.compile(r"http 4(?!08|29)\d\d")  # what a slow machine does not cause
 _STARVED = 0.1  # of the time: the generator waited for a core that others used
 
 T = TypeVar("T")
@@ -207,7 +206,7 @@ def marked(found: Probed, seen: Neighbours) -> Probed:
 
 def _refused_too_many(found: Probed) -> bool:
     """Whether so many requests were refused as wrong that this alone is a sure miss."""
-    refused = sum(count for kind, count in found.probe.error_kinds.items() if _REFUSED.match(kind))
+    refused = sum(count for kind, count in found.probe.error_kinds.items() if is_refusal(kind))
     return found.failures is not None and dataclasses.replace(found.failures, failed=refused).verdict == "missed"
 
 

@@ -11,7 +11,7 @@ import re
 import statistics
 from collections.abc import Collection, Sequence
 
-from loadtest import WARMUP_FAILED
+from loadtest import WARMUP_FAILED, may_be_load
 from results import TrialRecord
 from results.text import in_common, money
 from search_spaces import Parameter
@@ -24,7 +24,6 @@ WAITING_PER_HOUR = 20.0  # in the currency of the prices: what an hour of waitin
 MIN_SHARE = 0.005  # of the best: two measurements of one configuration differ by more
 _ALIKE = 5  # failures with the same reason, and nothing else: the service is at fault, not a configuration
 _COUNT = re.compile(r" \(\d+\)(?=,|$)")  # of failures of one kind
-_OVERLOADED = re.compile(r"http (5\d\d|408|429)|timeout|connection|none was answered")  # another configuration may mend
 _HOURS_A_MONTH = 730.0
 _USUAL_TRIAL_S = 60.0
 
@@ -69,7 +68,7 @@ def why_give_up(
 def _never_served(record: TrialRecord) -> bool:
     """Whether its server did not start, or answered wrongly, and not for being overloaded."""
     if record.state == "infeasible":
-        return WARMUP_FAILED in (record.reason or "") and not any(map(_OVERLOADED.match, _kinds(record)))
+        return WARMUP_FAILED in (record.reason or "") and not any(map(may_be_load, _kinds(record)))
     return record.state == "failed" and record.timing.launch_s is None
 
 

@@ -581,7 +581,15 @@ def test_a_miss_by_more_than_neighbours_took_is_the_servers_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "verdict"), [("http 404", "missed"), ("http 429", "undecided"), ("http 503", "undecided")]
+    ("kind", "verdict"),
+    [
+        ("http 404", "missed"),
+        ("http 429", "undecided"),
+        ("http 503", "undecided"),
+        ("grpc invalid argument", "missed"),
+        ("grpc resource exhausted", "undecided"),
+        ("the stream broke off", "undecided"),
+    ],
 )
 def test_no_neighbour_makes_a_server_refuse_requests_as_wrong(kind: str, verdict: str) -> None:
     busy = probe("missed", 0.5, 4.0).model_copy(update={"errors": 20, "error_kinds": {kind: 20}})

@@ -205,6 +205,8 @@ def test_what_an_earlier_run_failed_of_does_not_end_the_next_one() -> None:
         ("most requests of the warm-up failed: http 404 at /v1/connections ({count}), http 404 at /v1/a (3)", True),
         ("most requests of the warm-up failed: http 503 ({count})", False),
         ("most requests of the warm-up failed: timeout ({count})", False),
+        ("most requests of the warm-up failed: grpc unavailable: Exceeds maximum queue size ({count})", False),
+        ("most requests of the warm-up failed: grpc invalid argument ({count})", True),
         ("at 5 requests/s {count} of 40 requests missed the limit p99 <= 300 ms", False),
     ],
 )
