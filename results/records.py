@@ -66,11 +66,12 @@ class TrialRecord(Observations, Costs, Rates, Identity):
     @classmethod
     def _gather(cls, content: Any) -> Any:
         """Take the keys of each part out of a flat content."""
-        if not isinstance(content, Mapping) or not PART_OF.keys() & content.keys():
+        if not isinstance(content, Mapping) or PART_OF.keys().isdisjoint(content):
             return content
-        flat = {part: keys for part, keys in _KEYS.items() if part not in content}
-        parts = {part: {key: content[key] for key in keys if key in content} for part, keys in flat.items()}
-        own = {key: value for key, value in content.items() if PART_OF.get(key) not in flat}
+        own = dict[str, Any]()
+        parts = {part: dict[str, Any]() for part in _KEYS if part not in content}
+        for key, value in content.items():
+            parts.get(PART_OF.get(key, ""), own)[key] = value
         return own | parts
 
     @model_serializer(mode="wrap")

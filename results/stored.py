@@ -30,6 +30,7 @@ _MAX_NUMBER = 10**9
 _SIGNED = ("interference", "saving.value", "saving.low", "saving.high", "untried_improvement")
 _ANYBODYS = ("configuration", "evidence")  # anybody's values, and a trial's evidence, which is checked where it is read
 _WITHOUT_FIGURES = frozenset((type(None), str, int, bool))
+_CONTRADICTING = (Estimate, TrialRecord, Recommendation, Choice)  # whose fields may say something against each other
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -147,13 +148,16 @@ def _is_sound(value: object) -> bool:
 
     Thousands of records are read before a page can be shown, and next to all of them are sound.
     """
-    if isinstance(value, float):
-        return 0 <= value <= _MAX_FIGURE
     if isinstance(value, BaseModel):
         for name, one in vars(value).items():
-            if one.__class__ not in _WITHOUT_FIGURES and name not in _ANYBODYS and not _is_sound(one):
+            if one.__class__ is float:
+                if not 0 <= one <= _MAX_FIGURE:
+                    return False
+            elif one.__class__ not in _WITHOUT_FIGURES and name not in _ANYBODYS and not _is_sound(one):
                 return False
-        return not any(_own_contradictions(value, ""))
+        return not (isinstance(value, _CONTRADICTING) and any(_own_contradictions(value, "")))
+    if isinstance(value, float):
+        return 0 <= value <= _MAX_FIGURE
     if isinstance(value, dict):
         return all(map(_is_sound, value.values()))
     return not isinstance(value, (tuple, list)) or all(map(_is_sound, value))

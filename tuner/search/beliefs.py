@@ -72,9 +72,9 @@ class Beliefs:
         return {number: row for row, number in enumerate(self.numbers)}
 
     @cached_property
-    def _ends(self) -> Floats:
-        """The 95% interval of each figure, and its median between them."""
-        return _quantiles(self.figures, (0.025, 0.5, 0.975))
+    def _intervals(self) -> Floats:
+        """The 95% interval of what each figure is the logarithm of, and its median between them."""
+        return np.exp(_quantiles(self.figures, (0.025, 0.5, 0.975)))
 
     @cached_property
     def _mean_losses(self) -> Floats:
@@ -129,7 +129,7 @@ class Beliefs:
 
     def figure(self, number: int) -> Estimate:
         """Its capacity (or one over its p99) with the 95% interval of all launches together."""
-        low, middle, high = np.exp(self._ends[self._rows[number]])
+        low, middle, high = self._intervals[self._rows[number]]
         return Estimate(value=float(middle), low=float(low), high=float(high))
 
 
@@ -156,14 +156,15 @@ def believe(contenders: Sequence[Contender], losses: Callable[[Floats], Floats])
     if together:
         raced = [contenders[row] for row in together]
         figures[together] = draw_rounds(raced, [priors[row] for row in together], draws, random)
-    for row, (one, prior) in enumerate(zip(contenders, priors, strict=True)):
+    mixtures = _Mixtures.of([one.launches[0] for one in contenders], priors)
+    for row, prior in enumerate(priors):
         if row in together:
             continue
         if row in grids:
             posterior = shown[row] - 0.5 * ((grids[row] - prior.mean) / prior.spread) ** 2
             figures[row] = _draw(grids[row], posterior, which, random.random(draws))
         else:
-            figures[row] = _draw_once(one.launches[0], prior, which, random)
+            figures[row] = mixtures.draw(row, which, random)
     return Beliefs(numbers, figures, losses(figures), float(weight @ SPREADS), counts)
 
 
@@ -211,10 +212,10 @@ def _spread_weights(shown: Sequence[Floats]) -> Floats:
     """The posterior of the spread between launches, from the likelihoods of those that were launched more than once,
     whatever is expected of them.
     """
-    from scipy.special import logsumexp
-
     log_weight = log_prior(LAUNCH_SPREAD, SPREAD_DOUBT)
     for likelihood in shown:
+        from scipy.special import logsumexp  # a third of a second, and only where something was launched again
+
         log_weight = log_weight + logsumexp(likelihood, axis=1)
     weight = np.exp(log_weight - log_weight.max())
     return np.asarray(weight / weight.sum())
@@ -259,28 +260,46 @@ def _draw(grid: Floats, log_posterior: Floats, which: NDArray[np.int64], uniform
     return found
 
 
-def _draw_once(
-    launch: LaunchFigure, prior: Expectation, which: NDArray[np.int64], random: np.random.Generator
-) -> Floats:
-    """A figure per draw of a configuration that was measured once: a launch as usual shows the figure itself, a
-    disturbed one what is lower by `SLOWED`, and with a normal prior either leaves a normal posterior. `which` of the
-    few spreads each draw has: what depends on the spread alone is computed once for each.
+@dataclass(frozen=True)
+class _Mixtures:
+    """What one launch of each configuration says of its figure: a launch as usual shows the figure itself, a disturbed
+    one what is lower by `SLOWED`, and with a normal prior either leaves a normal posterior. A row per configuration;
+    in `usually`, the probability that it was as usual, a column per spread, and in the others the spreads as usual,
+    then those disturbed. It is computed for all rows at once, since there may be thousands.
     """
-    usual = SPREADS**2 + launch.error**2
-    log_weights, means, deviations = [], [], []
-    for share, figure, variance in (
-        (1 - DISTURBED, launch.figure, usual),
-        (DISTURBED, launch.figure + SLOWED, usual + SLOWED_SPREAD**2),
-    ):
-        together = variance + prior.spread**2
-        log_weights.append(math.log(share) - 0.5 * ((figure - prior.mean) ** 2 / together + np.log(together)))
-        means.append((prior.mean * variance + figure * prior.spread**2) / together)
-        deviations.append(np.sqrt(variance * prior.spread**2 / together))
-    usually = 1 / (1 + np.exp(np.clip(log_weights[1] - log_weights[0], -700, 700)))
-    disturbed = random.random(len(which)) >= usually[which]
-    kind = which + len(SPREADS) * disturbed  # as usual with each spread, then disturbed with each
-    noise = random.standard_normal(len(which))
-    return np.asarray(np.concatenate(means)[kind] + np.concatenate(deviations)[kind] * noise)
+
+    usually: Floats
+    means: Floats
+    deviations: Floats
+
+    @classmethod
+    def of(cls, launches: Sequence[LaunchFigure], priors: Sequence[Expectation]) -> _Mixtures:
+        seen, error = _columns([(one.figure, one.error) for one in launches])
+        expected, spread = _columns([(one.mean, one.spread) for one in priors])
+        usual = SPREADS**2 + error**2
+        log_weights, means, deviations = [], [], []
+        for share, figure, variance in (
+            (1 - DISTURBED, seen, usual),
+            (DISTURBED, seen + SLOWED, usual + SLOWED_SPREAD**2),
+        ):
+            together = variance + spread**2
+            log_weights.append(math.log(share) - 0.5 * ((figure - expected) ** 2 / together + np.log(together)))
+            means.append((expected * variance + figure * spread**2) / together)
+            deviations.append(np.sqrt(variance * spread**2 / together))
+        usually = 1 / (1 + np.exp(np.clip(log_weights[1] - log_weights[0], -700, 700)))
+        return cls(usually, np.concatenate(means, axis=1), np.concatenate(deviations, axis=1))
+
+    def draw(self, row: int, which: NDArray[np.int64], random: np.random.Generator) -> Floats:
+        """A figure per draw; `which` of the spreads each draw has."""
+        disturbed = random.random(len(which)) >= self.usually[row][which]
+        kind = which + len(SPREADS) * disturbed
+        noise = random.standard_normal(len(which))
+        return np.asarray(self.means[row][kind] + self.deviations[row][kind] * noise)
+
+
+def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
+    rows = np.array(pairs)
+    return rows[:, :1], rows[:, 1:]
 
 
 def _quantiles(rows: Floats, shares: Sequence[float]) -> Floats:

@@ -87,6 +87,8 @@ def contenders_at_mean_speed(contenders: Sequence[Contender]) -> tuple[list[Cont
         np.array([one.error for _, one in rows]),
         None if not len(search) else float(search.mean()),
     )
+    if correction.effect is None:
+        return list(contenders), None
     corrected = iter(
         replace(one, figure=one.figure + shift, error=math.hypot(one.error, error))
         for (_, one), shift, error in zip(rows, correction.shift, correction.error, strict=True)
