@@ -93,7 +93,7 @@ class Quiet:
         retries = RetryBudget(plan.max_s)
         if watch is None:
             return cls(None, retries, remaining_s)
-        clock = MachineClock.of(watch.cores)
+        clock = MachineClock.of(watch.cores, watch.copy_s)
         allowed = min(1 - limit.percentile / 100 for one in plan.judged for limit in one.slo.latency)
         tokens = any(limit.flattered for one in plan.judged for limit in one.slo.latency)
         return cls(watch, retries, remaining_s, allowed, watch.look(), clock, tokens)

@@ -24,21 +24,23 @@ _IDLE = 0.2  # cores, at most, that a server with nothing to do uses
 
 
 class MachineClock:
-    """Times the machine's work, once when it is made and at every `look`. One per load test."""
+    """Times the machine's work, once when it is made and at every `look`. One per load test. `copy_s` is what a `Copy`
+    took before the load.
+    """
 
-    def __init__(self, cores: Sequence[int]) -> None:
+    def __init__(self, cores: Sequence[int], copy_s: float) -> None:
         """OSError where the cores cannot be used."""
         self._cores = cores[:_MAX_CORES]
         self._work_s: list[float] = []
         self._looked_s, self._server_s = 0.0, 0.0
-        self._copy_s = _on(cores[0], Copy().seconds)
+        self._copy_s = copy_s
         self._take_a_moment()
 
     @classmethod
-    def of(cls, cores: Sequence[int]) -> MachineClock | None:
+    def of(cls, cores: Sequence[int], copy_s: float) -> MachineClock | None:
         """None where the cores cannot be used."""
         try:
-            return cls(cores)
+            return cls(cores, copy_s)
         except OSError:
             return None
 

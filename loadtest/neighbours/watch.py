@@ -41,7 +41,8 @@ class NeighbourWatch:
     """Watches the cores of servers that run on this machine, all of them together. One per load test.
 
     `tuner` is the process that asked for the load test, which started this one: what it does meanwhile (it watches
-    the server's memory, and shows what runs) is no neighbour's doing, and counts as the generator's.
+    the server's memory, and shows what runs) is no neighbour's doing, and counts as the generator's. `copy_s` is what
+    the fastest of the first copies through the machine's memory took.
     """
 
     def __init__(self, servers: Sequence[ServerProcesses], tuner: int | None = None) -> None:
@@ -53,7 +54,7 @@ class NeighbourWatch:
         self._generator, self._tuner = ProcessTimes([os.getpid()]), os.getppid() if tuner is None else tuner
         self._clocks = _Clocks(self.cores)
         self._copy = Copy()
-        self._fastest_s = self._copy.seconds()
+        self._fastest_s = self.copy_s = self._copy.seconds()
 
     @classmethod
     def of(cls, servers: Sequence[ServerProcesses | None]) -> NeighbourWatch | None:

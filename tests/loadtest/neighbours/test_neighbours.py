@@ -402,7 +402,7 @@ def test_a_real_cgroup_of_a_process_is_told_from_ours() -> None:
 
 def test_the_machines_speed_is_the_same_twice_and_this_thread_stays_where_it_was() -> None:
     own, begun = os.sched_getaffinity(0), time.process_time()
-    first, second = MachineClock([CORE]), MachineClock([CORE])
+    first, second = MachineClock([CORE], 0.002), MachineClock([CORE], 0.002)
     for _ in range(5):
         second.look()
     assert first.speed.work_error is None, "one moment does not tell"
@@ -411,11 +411,12 @@ def test_the_machines_speed_is_the_same_twice_and_this_thread_stays_where_it_was
     assert 1 / 3 < second.speed.work_ms / first.speed.work_ms < 3  # whoever else runs shares the caches
     assert os.sched_getaffinity(0) == own
     assert time.process_time() - begun < 1.5
-    assert MachineClock.of([4096]) is None
+    assert second.speed.copy_ms == 2
+    assert MachineClock.of([4096], 0.002) is None
 
 
 def test_the_machines_speed_is_not_known_beside_a_server_that_keeps_itself_busy() -> None:
-    clock = MachineClock([CORE])
+    clock = MachineClock([CORE], 0.002)
     for _ in range(4):
         clock.look()
     clock.beside(server_s=0.001, took_s=0.1)
