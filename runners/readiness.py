@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -57,10 +58,11 @@ class Seen(NamedTuple):
 
 
 def await_server(
-    url: str, container: Container, check: Callable[[], None], log_tail: Callable[[], str]
-) -> tuple[str, ...]:
+    url: str, container: Container, check: Callable[[], None], log_tail: Callable[[], str],
+    elsewhere: Callable[[], str] = lambda: "",
+) -> tuple[str, ...]:  # fmt: skip
     """`wait_until_ready`, unless the launch is called off meanwhile. A failure carries the end of what the server
-    printed.
+    printed, and ends with `elsewhere`: where it listens, if not where it was asked.
     """
 
     def check_launch() -> None:
@@ -71,7 +73,7 @@ def await_server(
         prepare = None if container.prepare is None else partial(container.prepare, url, container)
         return wait_until_ready(url, container.readiness, check_launch, prepare)
     except ServerFailed as error:
-        raise ServerFailed(error.reason, error.log_tail or log_tail()) from error
+        raise ServerFailed(f"{error.reason}{elsewhere()}", error.log_tail or log_tail()) from error
 
 
 def wait_until_ready(
@@ -220,6 +222,21 @@ def last_words(log: str) -> str:
     """
     lines = (printable(line.encode()) for line in reversed(log.splitlines()))
     return next((line[:_EXCERPT_BYTES] for line in lines if _ERROR.search(line) and not _CLIENT_LEFT.match(line)), "")
+
+
+def exited(code: int) -> str:
+    """How a program ended by itself, in words; it should not have ended at all."""
+    if code == 0:
+        return "exited with code 0, as if it had finished; its command has to run for as long as it serves"
+    # Engines and shells count the signal that ended it from 128.
+    named = {one + 128: one.name for one in signal.Signals}
+    return f"exited with code {code}" + (f" ({named[code]})" if code in named else "")
+
+
+def with_last_words(reason: str, log_tail: str) -> ServerFailed:
+    """The failure of a server that has ended, with the last error that it printed."""
+    said = last_words(log_tail)
+    return ServerFailed(reason + (f": {said}" if said else ""), log_tail)
 
 
 def out_of_memory(log: str) -> str:

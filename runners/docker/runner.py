@@ -21,6 +21,7 @@ from runners.docker.images import Images
 from runners.docker.secret_file import give_secrets, with_secrets
 from runners.host.cores import Allotment, Cores
 from runners.host.gpu import Nvml, nvml
+from runners.host.ports import elsewhere_inside, tables_of
 from runners.host.samples import Sample, Samples, sampling
 from runners.host.server_log import bounded
 from runners.leftovers.ownership import LAUNCH, OWNER, PLACE, STATE, STUDY, TRIAL, is_abandoned, ownership_labels
@@ -40,7 +41,7 @@ from runners.protocol import (
     ServerFailed,
     Usage,
 )
-from runners.readiness import await_server
+from runners.readiness import await_server, exited, with_last_words
 from runners.starting import CONTAINER_FILES, CONTAINER_PORT, opened_private, write_files
 
 _INTERVAL_S = 0.5
@@ -147,7 +148,7 @@ class DockerRunner:
             )  # fmt: skip
             server.locate()
             stack.enter_context(sampling(server.samples, server.sample, _INTERVAL_S, container.folder / "usage.csv"))
-            server.notes += await_server(server.url, container, server.check, server.log_tail)
+            server.notes += await_server(server.url, container, server.check, server.log_tail, server.elsewhere)
             server.cold_start_s = time.monotonic() - launched
             yield server
 
@@ -283,8 +284,16 @@ class _Server:
             raise Infeasible(f"out of memory: the kernel ended a process of the container{allowed}")
         if not state["Running"]:
             code = state["ExitCode"]
-            how = "was killed" if code == _KILLED else f"exited with code {code}"
-            raise ServerFailed(f"the server {how}" + (f": {state['Error']}" if state["Error"] else ""), self.log_tail())
+            how = "was killed" if code == _KILLED else exited(code)
+            said = f": {state['Error']}" if state["Error"] else ""
+            raise with_last_words(f"the server {how}{said}", self.log_tail())
+
+    def elsewhere(self) -> str:
+        """The end of a message that says where the server listens, if nobody outside its container reaches it there."""
+        with contextlib.suppress(NotFound):
+            if (found := self.processes) is not None:
+                return elsewhere_inside(tables_of(found.pids[0]), CONTAINER_PORT)
+        return ""
 
     def usage(self, start: float, end: float) -> Usage:
         return self.samples.usage(start, end)

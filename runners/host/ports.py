@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import sys
 import threading
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -18,6 +20,9 @@ _PORTS = range(20_000, 32_000)
 _ALL_PORTS = range(1_024, 65_536)
 _REACHED = ("127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1")  # noqa: S104 (where others listen)
 _MAX_SHOWN = 3
+_LISTENS = "0A"  # TCP_LISTEN in the kernel's tables
+_ENGINES_NAMES = "127.0.0.11"  # where Docker answers questions for names, in a container's own network
+_ADVICE = "pass it {host} and {port}"
 
 
 class Ports:
@@ -79,9 +84,41 @@ def elsewhere(entries: Iterable[Entry], port: int) -> str:
         return ""
     if not found or any(at == port and address in _REACHED for address, at in found):
         return ""
+    return f"; it listens on {_shown(found)}, and not on 127.0.0.1:{port}: {_ADVICE}"
+
+
+def elsewhere_inside(tables: str, port: int) -> str:
+    """As `elsewhere`, for a container with a network of its own, whose /proc/net/tcp and tcp6 say this."""
+    found = sorted(set(_listening_inside(tables)))
+    if not found or any(at == port and not ip_address(address).is_loopback for address, at in found):
+        return ""
+    return f"; inside its container it listens on {_shown(found)}, and not on 0.0.0.0:{port}: {_ADVICE}"
+
+
+def tables_of(pid: int) -> str:
+    """What the kernel says of all TCP sockets in the network that the process has; empty if it does not say."""
+    tables = ""
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            tables += Path(f"/proc/{pid}/net/{name}").read_text(encoding="ascii")
+    return tables
+
+
+def _listening_inside(tables: str) -> Iterator[tuple[str, int]]:
+    for line in tables.splitlines():
+        parts = line.split()
+        if len(parts) > 3 and parts[3] == _LISTENS:
+            words, _, at = parts[1].partition(":")
+            numbers = (int(words[i : i + 8], 16) for i in range(0, len(words), 8))
+            address = ip_address(b"".join(number.to_bytes(4, sys.byteorder) for number in numbers))
+            plain = str(getattr(address, "ipv4_mapped", None) or address)
+            if plain != _ENGINES_NAMES:
+                yield plain, int(at, 16)
+
+
+def _shown(found: list[tuple[str, int]]) -> str:
     pairs = ((f"[{address}]" if ":" in address else address, at) for address, at in found[:_MAX_SHOWN])
-    shown = ", ".join(f"{address}:{at}" for address, at in pairs)
-    return f"; it listens on {shown}, and not on 127.0.0.1:{port}: pass it {{host}} and {{port}}"
+    return ", ".join(f"{address}:{at}" for address, at in pairs)
 
 
 def _ephemeral() -> tuple[int, int]:

@@ -16,6 +16,7 @@ from kubernetes.utils.quantity import parse_quantity
 
 from runners.kubernetes.cluster import ANSWER_S, MOST_WORDS, Cluster
 from runners.protocol import Infeasible, RunnerUnavailable, ServerFailed
+from runners.readiness import exited
 
 _ROUND_S = 30  # a watch that is no longer wanted ends with its round
 _PAUSE_S = 0.5
@@ -178,7 +179,7 @@ def judge_state(status: Any) -> None:
         if ended.reason in _NEVER_RAN:
             raise ServerFailed(f"{ended.reason}: {_line(ended.message)}")
         # A Deployment would start it again, and wait longer each time.
-        raise ServerFailed(f"CrashLoopBackOff: the server exited with code {ended.exit_code}")
+        raise ServerFailed(f"CrashLoopBackOff: the server {exited(ended.exit_code)}")
     if waiting is None:
         return
     message = (waiting.message or "").lower()

@@ -16,6 +16,7 @@ from kubernetes import client
 from kubernetes.stream import stream
 
 from runners.host.gpu import ask_dcgm
+from runners.host.ports import elsewhere_inside
 from runners.host.samples import Samples, sampling
 from runners.kubernetes import manifest, objects
 from runners.kubernetes.cluster import Cluster
@@ -51,7 +52,7 @@ from runners.protocol import (
     ServerFailed,
     Usage,
 )
-from runners.readiness import await_server
+from runners.readiness import await_server, with_last_words
 from runners.starting import CONTAINER_FILES, opened_private, write_files
 from search_spaces.masking import masked
 
@@ -129,7 +130,7 @@ class KubernetesRunner:
             stack.callback(server.write_log)
             server.url = stack.enter_context(server.way())
             stack.enter_context(sampling(server.samples, server.looker(), _SAMPLE_S, container.folder / "usage.csv"))
-            server.notes += await_server(server.url, container, server.check, server.log_tail)
+            server.notes += await_server(server.url, container, server.check, server.log_tail, server.elsewhere)
             server.cold_start_s = time.monotonic() - launched
             if self._options.load_job:
                 # Straight to the pod: it takes a moment until every node routes a new service's address.
@@ -172,7 +173,7 @@ class KubernetesRunner:
                 pod = running_pod(seen, self._container)
             except ServerFailed as error:
                 name = next(iter(seen.pods), "")
-                raise ServerFailed(error.reason, log_tail(self._cluster, name, self._container)) from error
+                raise with_last_words(error.reason, log_tail(self._cluster, name, self._container)) from error
             except NoImage as error:
                 if not own_image:
                     raise  # every trial would lack it
@@ -255,13 +256,19 @@ class _Server:
         try:
             judge_state(state)
         except ServerFailed as error:
-            raise ServerFailed(error.reason, self.log_tail()) from error
+            raise with_last_words(error.reason, self.log_tail()) from error
 
     def resize(self, resources: Resources) -> None:
         """See `runners.protocol.Resizable`."""
         given = objects.resource_section(resources, self.runner.options)
         wanted = {name: given["limits"][name] for name in ("cpu", "memory") if name in given.get("limits", {})}
         resize(self.runner.cluster, self.pod.metadata.name, self.name, wanted)
+
+    def elsewhere(self) -> str:
+        """The end of a message that says where the server listens, if nobody outside its pod reaches it there."""
+        with contextlib.suppress(Exception):  # the pod may be gone, or have no `cat`; the failure itself is known
+            return elsewhere_inside(self._printed(self._core(), ("cat", "/proc/net/tcp", "/proc/net/tcp6")), self.port)
+        return ""
 
     def usage(self, start: float, end: float) -> Usage:
         return self.samples.usage(start, end)
@@ -280,19 +287,12 @@ class _Server:
         """Adds a sample each time it is called, by a command in the container that reads the container's own cgroup.
         Where it has no `cat`, its use stays unknown.
         """
-        cluster = self.runner.cluster
-        core = client.CoreV1Api(client.ApiClient(cluster.api.configuration))  # a stream changes it while it opens
-        left = list(commands())
+        core, left = self._core(), list(commands())
 
         def look() -> None:
             if not left:
                 return
-            text = stream(
-                core.connect_get_namespaced_pod_exec, self.pod.metadata.name, cluster.namespace,
-                container=self.name, command=list(left[0]), stdout=True, stderr=False, stdin=False, tty=False,
-                _request_timeout=5,
-            )  # fmt: skip
-            found = as_sample(text, time.monotonic())
+            found = as_sample(self._printed(core, left[0]), time.monotonic())
             if found is None:
                 left.pop(0)  # the other version of cgroups
             else:
@@ -302,3 +302,16 @@ class _Server:
                 self.oom_kills = found.oom_kills
 
         return look
+
+    def _core(self) -> client.CoreV1Api:
+        """One of its own, since a stream changes it while it opens."""
+        return client.CoreV1Api(client.ApiClient(self.runner.cluster.api.configuration))
+
+    def _printed(self, core: client.CoreV1Api, command: tuple[str, ...]) -> str:
+        """What a command prints in the server's container."""
+        printed: str = stream(
+            core.connect_get_namespaced_pod_exec, self.pod.metadata.name, self.runner.cluster.namespace,
+            container=self.name, command=list(command), stdout=True, stderr=False, stdin=False, tty=False,
+            _request_timeout=5,
+        )  # fmt: skip
+        return printed

@@ -40,7 +40,7 @@ from runners.protocol import (
     ServerFailed,
     Usage,
 )
-from runners.readiness import await_server, last_words
+from runners.readiness import await_server, exited, with_last_words
 from runners.starting import environment, start, take_leftovers, write_files, yield_cores
 
 _GRACE_S = 0.3  # a measured server has nothing to save, and the wait is part of every trial
@@ -211,9 +211,11 @@ class _Server:
             return
         if code in (-signal.SIGKILL, 128 + signal.SIGKILL) and Cgroups().oom_kills() > self.oom_kills_before:
             raise Infeasible("out of memory: the kernel ended the server")
-        tail = self.log_tail()
-        said = last_words(tail)
-        raise ServerFailed(f"the server {_how_it_ended(code)}" + (f": {said}" if said else ""), tail)
+        raise with_last_words(f"the server {_how_it_ended(code)}", self.log_tail())
+
+    def elsewhere(self) -> str:
+        """The end of a message that says where the server listens, if not where it should."""
+        return elsewhere(self.tree.search(), self.container.placement.port)
 
     def usage(self, start: float, end: float) -> Usage:
         return self.watch.samples.usage(start, end)
@@ -244,7 +246,7 @@ def _running(container: Container, cores: Allotment, gpus: tuple[str, ...]) -> I
         held.name_session(process.pid)
         watch = stack.enter_context(_watched(container, tree, process.pid, gpus, log))
         server = _Server(container, tree, watch, cores, process.pid, oom_kills, marks)
-        doubts = _await(server)
+        doubts = await_server(server.url, container, server.check, server.log_tail, server.elsewhere)
         server.cold_start_s = time.monotonic() - launched
         server.notes = (*_slice_notes(container), *_core_notes(container, cores), *doubts)
         _refuse_a_stranger(server)
@@ -312,15 +314,6 @@ def _temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _await(server: _Server) -> tuple[str, ...]:
-    """Wait until the server answers. If it does not because it listens elsewhere, the error says where."""
-    try:
-        return await_server(server.url, server.container, server.check, server.log_tail)
-    except ServerFailed as error:
-        where = elsewhere(server.tree.search(), server.container.placement.port)
-        raise ServerFailed(f"{error.reason}{where}", error.log_tail) from error
-
-
 def _refuse_a_stranger(server: _Server) -> None:
     """Raises ServerFailed if somebody else's server took the port first, and answered in place of ours."""
     port = server.container.placement.port
@@ -342,10 +335,8 @@ def _exit_code(pid: int) -> int | None:
 
 
 def _how_it_ended(code: int) -> str:
-    if code == 0:
-        return "exited with code 0, as if it had finished; its command has to run for as long as it serves"
-    if code > 0:
-        return f"exited with code {code}"
+    if code >= 0:
+        return exited(code)
     with contextlib.suppress(ValueError):
         return f"was ended by {signal.Signals(-code).name}"
     return f"was ended by signal {-code}"

@@ -182,11 +182,25 @@ def test_a_command_takes_the_place_of_the_images_own(tmp_path: Path, client: doc
 def test_a_server_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(ServerFailed) as caught, launched(tmp_path, "exit"):
         pass
-    assert caught.value.reason == "the server exited with code 3"
+    assert caught.value.reason == "the server exited with code 3: error: no model here"
     assert "no model here" in caught.value.log_tail
     with pytest.raises(ServerFailed) as caught, launched(tmp_path, command=("no-such-program",)):
         pass
     assert "cannot run 'no-such-program'" in caught.value.reason
+    with pytest.raises(ServerFailed, match="code 0, as if it had finished"), launched(tmp_path, command=("true",)):
+        pass
+
+
+def test_a_server_that_nobody_outside_reaches_is_told_where_it_listens(tmp_path: Path) -> None:
+    words = tuple(word.replace("{host}", "127.0.0.1").replace("{port}", "8000") for word in SERVER)
+    with pytest.raises(ServerFailed) as caught, launched(tmp_path, command=(*words, "ok"), timeout_s=3.0):
+        pass
+    assert caught.value.reason == (
+        "not ready within 3 s: /healthz connection refused; inside its container it listens on 127.0.0.1:8000, "
+        "and not on 0.0.0.0:8000: pass it {host} and {port}"
+    )
+    with pytest.raises(ServerFailed, match=r"/healthz answered 503 \(loading\)$"):  # it listens where it should
+        launched(tmp_path, "never-ready", timeout_s=3.0).__enter__()
 
 
 def test_too_much_memory_is_told_apart_from_a_crash(tmp_path: Path, client: docker.DockerClient) -> None:

@@ -135,10 +135,20 @@ def test_a_pod_is_as_the_configuration_says(
 def test_a_server_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(ServerFailed) as caught, launched(tmp_path, "exit"):
         pass
-    assert "the server exited with code 3" in caught.value.reason
+    assert caught.value.reason.endswith("the server exited with code 3: error: no model here")
     assert "no model here" in caught.value.log_tail
     with pytest.raises(ServerFailed, match="no-such-program"), launched(tmp_path, command=("no-such-program",)):
         pass
+
+
+def test_a_server_that_nobody_outside_reaches_is_told_where_it_listens(tmp_path: Path) -> None:
+    words = tuple(word.replace("{host}", "127.0.0.1").replace("{port}", "8000") for word in SERVER)
+    with pytest.raises(ServerFailed) as caught, launched(tmp_path, command=(*words, "ok"), timeout_s=3.0):
+        pass
+    assert (
+        "/healthz connection refused; inside its container it listens on 127.0.0.1:8000, and not on"
+        in caught.value.reason
+    )
 
 
 def test_no_image_ends_the_study_with_the_clusters_words(tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def test_a_server_that_exits_at_start_fails_at_once_with_its_last_words(tmp_path
     assert "no model here" in failed.log_tail
 
 
+def test_a_launcher_that_passes_on_a_signal_is_told_with_its_name(tmp_path: Path) -> None:
+    failed = launch_fails(tmp_path, "ok", command=("sh", "-c", "echo 'error: bad kernel'; exit 139"))
+    assert failed.reason == "the server exited with code 139 (SIGSEGV): error: bad kernel"
+
+
 def test_a_server_that_ends_as_if_it_were_done_is_told_to_keep_running(tmp_path: Path) -> None:
     failed = launch_fails(tmp_path, "ok", command=(sys.executable, "-c", "print('loaded')"))
     assert failed.reason.startswith("the server exited with code 0, as if it had finished; its command has to run")
