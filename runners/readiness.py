@@ -225,12 +225,12 @@ def last_words(log: str) -> str:
 
 
 def exited(code: int) -> str:
-    """How a program ended by itself, in words; it should not have ended at all."""
+    """How a server ended by itself, in words; it should not have ended at all."""
     if code == 0:
-        return "exited with code 0, as if it had finished; its command has to run for as long as it serves"
+        return "the server exited with code 0, as if it had finished; its command has to run for as long as it serves"
     # Engines and shells count the signal that ended it from 128.
     named = {one + 128: one.name for one in signal.Signals}
-    return f"exited with code {code}" + (f" ({named[code]})" if code in named else "")
+    return f"the server exited with code {code}" + (f" ({named[code]})" if code in named else "")
 
 
 def with_last_words(reason: str, log_tail: str) -> ServerFailed:

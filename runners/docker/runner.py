@@ -284,9 +284,9 @@ class _Server:
             raise Infeasible(f"out of memory: the kernel ended a process of the container{allowed}")
         if not state["Running"]:
             code = state["ExitCode"]
-            how = "was killed" if code == _KILLED else exited(code)
+            how = "the server was killed" if code == _KILLED else exited(code)
             said = f": {state['Error']}" if state["Error"] else ""
-            raise with_last_words(f"the server {how}{said}", self.log_tail())
+            raise with_last_words(f"{how}{said}", self.log_tail())
 
     def elsewhere(self) -> str:
         """The end of a message that says where the server listens, if nobody outside its container reaches it there."""

@@ -110,8 +110,9 @@ class LoadJobs:
             try:
                 pod = running_pod(seen, CONTAINER)
             except (RunnerUnavailable, ServerFailed, Infeasible) as error:
+                why = str(error).partition("\n")[0]  # what to do is said of the server's image
                 raise LoadJobUnavailable(
-                    f"the load test's image {self.options.load_image} does not run: {error}"
+                    f"the load test's image {self.options.load_image} does not run: {why}"
                 ) from error
             if pod is not None:
                 return pod

@@ -27,6 +27,7 @@ _NEVER_PULLED = (
     "not found", "manifest unknown", "does not exist", "access denied", "access to the resource is denied",
     "unauthorized", "authorization failed", "forbidden", "invalid reference format",
 )  # fmt: skip
+_HAVE_IT = "Put it where the cluster's nodes pull images from, or name another (service.image, or the manifest's)."
 _NEVER_RAN = ("StartError", "ContainerCannotRun")
 _NOT_CREATED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 # Said of a pod by what admits it: time does not change it. The last is a quota of what the pod says nothing of.
@@ -37,7 +38,11 @@ _IN_TURN = ("PodInitializing", "ContainerCreating")
 
 
 class NoImage(RunnerUnavailable):
-    """The cluster will never have the server's image."""
+    """The cluster will never have the server's image: why, and what to do."""
+
+    def __init__(self, reason: str, to_do: str) -> None:
+        super().__init__(f"{reason}\n{to_do}")
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -179,14 +184,14 @@ def judge_state(status: Any) -> None:
         if ended.reason in _NEVER_RAN:
             raise ServerFailed(f"{ended.reason}: {_line(ended.message)}")
         # A Deployment would start it again, and wait longer each time.
-        raise ServerFailed(f"CrashLoopBackOff: the server {exited(ended.exit_code)}")
+        raise ServerFailed(f"CrashLoopBackOff: {exited(ended.exit_code)}")
     if waiting is None:
         return
     message = (waiting.message or "").lower()
     if waiting.reason in _NO_IMAGE or (
         waiting.reason in _PULLS and any(one in message.replace(status.image.lower(), "") for one in _NEVER_PULLED)
     ):
-        raise NoImage(f"{waiting.reason}: the cluster has no image {status.image}: {_line(waiting.message)}")
+        raise NoImage(f"{waiting.reason}: the cluster has no image {status.image}: {_line(waiting.message)}", _HAVE_IT)
     if waiting.reason in _NOT_CREATED:
         raise ServerFailed(f"{waiting.reason}: {_line(waiting.message)}")
 
@@ -196,7 +201,7 @@ def too_late(seen: Seen, container: str, limit_s: float, *, own_image: bool) -> 
     cost every trial as long.
     """
     said = f"did not start within {limit_s:g} s: {why_waiting(seen)}"
-    return RunnerUnavailable(said) if pull_fails(seen, container) and not own_image else ServerFailed(said)
+    return NoImage(said, _HAVE_IT) if pull_fails(seen, container) and not own_image else ServerFailed(said)
 
 
 def pull_fails(seen: Seen, container: str) -> bool:

@@ -119,6 +119,7 @@ class KubernetesRunner:
                 stack.callback(self._cluster.delete, self._cluster.core.delete_namespaced_secret,
                                objects.secrets_name(name))  # fmt: skip
             stack.callback(self._remove, name, watcher)  # before anything exists, lest an interrupt falls between
+            stack.callback(self._write_log, watcher, container.folder / "server.log")
             launched = time.monotonic()
             create_objects(
                 self._cluster, self._workload, self._options, self._port, name, container, labels, lease.reference
@@ -127,7 +128,6 @@ class KubernetesRunner:
             server = _Server(self, container, watcher, pod, self._container, self._port)
             state = container_state(pod, self._container)
             server.image = None if state is None else state.image_id or None
-            stack.callback(server.write_log)
             server.url = stack.enter_context(server.way())
             stack.enter_context(sampling(server.samples, server.looker(), _SAMPLE_S, container.folder / "usage.csv"))
             server.notes += await_server(server.url, container, server.check, server.log_tail, server.elsewhere)
@@ -177,7 +177,7 @@ class KubernetesRunner:
             except NoImage as error:
                 if not own_image:
                     raise  # every trial would lack it
-                raise ServerFailed(str(error)) from error
+                raise ServerFailed(error.reason) from error
             if pod is not None:
                 return pod
             if (why := refused(seen)) is not None:
@@ -193,6 +193,13 @@ class KubernetesRunner:
             if now - since > limit:
                 raise too_late(seen, self._container, limit, own_image=own_image)
             watcher.await_change(_LOOK_S)
+
+    def _write_log(self, watcher: Watcher, path: Path) -> None:
+        """Keep what the server printed, also where it ended before it was ready."""
+        printed = [log_tail(self._cluster, pod, self._container, lines=20_000) for pod in watcher.seen().pods]
+        if any(printed):
+            with os.fdopen(opened_private(path), "w", encoding="utf-8") as log:
+                log.write(masked("".join(printed)))
 
     def _remove(self, name: str, watcher: Watcher) -> None:
         """Delete all objects of the launch, and wait until nothing runs. An interrupt waits for that."""
@@ -276,12 +283,6 @@ class _Server:
     def log_tail(self) -> str:
         """The end of what the server printed."""
         return log_tail(self.runner.cluster, self.pod.metadata.name, self.name)[-_LOG_TAIL:]
-
-    def write_log(self) -> None:
-        """Keep what the server printed."""
-        text = log_tail(self.runner.cluster, self.pod.metadata.name, self.name, lines=20_000)
-        with os.fdopen(opened_private(self.container.folder / "server.log"), "w", encoding="utf-8") as log:
-            log.write(masked(text))
 
     def looker(self) -> Callable[[], None]:
         """Adds a sample each time it is called, by a command in the container that reads the container's own cgroup.

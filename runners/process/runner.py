@@ -211,7 +211,7 @@ class _Server:
             return
         if code in (-signal.SIGKILL, 128 + signal.SIGKILL) and Cgroups().oom_kills() > self.oom_kills_before:
             raise Infeasible("out of memory: the kernel ended the server")
-        raise with_last_words(f"the server {_how_it_ended(code)}", self.log_tail())
+        raise with_last_words(_how_it_ended(code), self.log_tail())
 
     def elsewhere(self) -> str:
         """The end of a message that says where the server listens, if not where it should."""
@@ -338,5 +338,5 @@ def _how_it_ended(code: int) -> str:
     if code >= 0:
         return exited(code)
     with contextlib.suppress(ValueError):
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"was ended by signal {-code}"
+        return f"the server was ended by {signal.Signals(-code).name}"
+    return f"the server was ended by signal {-code}"

@@ -137,6 +137,7 @@ def test_a_server_that_fails_says_why(tmp_path: Path) -> None:
         pass
     assert caught.value.reason.endswith("the server exited with code 3: error: no model here")
     assert "no model here" in caught.value.log_tail
+    assert "no model here" in (tmp_path / "server.log").read_text(encoding="utf-8")
     with pytest.raises(ServerFailed, match="no-such-program"), launched(tmp_path, command=("no-such-program",)):
         pass
 
@@ -153,7 +154,7 @@ def test_a_server_that_nobody_outside_reaches_is_told_where_it_listens(tmp_path:
 
 def test_no_image_ends_the_study_with_the_clusters_words(tmp_path: Path) -> None:
     one = runner(image="docker.io/library/there-is-none:1", image_pull_policy="Never")
-    with pytest.raises(RunnerUnavailable, match="ErrImageNeverPull"):
+    with pytest.raises(RunnerUnavailable, match=r"ErrImageNeverPull.*\n.*service\.image"):
         one.launch(container(one.place(tmp_path), tmp_path)).__enter__()
 
 
