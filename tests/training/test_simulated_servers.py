@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.truth.queues import capacity_qps, quantile_s
+from benchmarks.truth.queues import QUICK, capacity_qps, quantile_s
 from loadtest.judge import features
 from loadtest.judge.features import Query
 from loadtest.judge.network import WEIGHTS, ServerNetwork, load
@@ -51,7 +51,9 @@ def test_the_true_capacity_is_that_of_theory(kind: str, limit_s: float) -> None:
     random = np.random.default_rng(3)
     found = curve(QUEUES[kind], Pattern(), "latency", random)
     assert found is not None
-    assert long_run_qps(found, limit_s, 0.01, random) == pytest.approx(capacity_qps(kind, 0.004, limit_s), rel=0.04)
+    assert long_run_qps(found, limit_s, 0.01, random) == pytest.approx(
+        capacity_qps(kind, 0.004, limit_s, count=QUICK), rel=0.04
+    )
 
 
 def test_processor_sharing_with_one_slot_is_a_queue() -> None:

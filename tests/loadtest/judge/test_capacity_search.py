@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from benchmarks.truth.queues import capacity_qps
+from benchmarks.truth.queues import QUICK, capacity_qps
 from benchmarks.truth.sequential import SimulatedProber
 from loadtest.judge.capacity import CapacityResult, CapacitySearch, Probed, missed_by
 from loadtest.judge.changed import changed
@@ -27,7 +27,7 @@ def search(
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("kind", "off"), [("M/D/1", 0.03), ("M/D/4", 0.04), ("M/M/1", 0.2), ("batch", 0.2)])
 def test_the_capacity_is_found_and_its_interval_covers_the_truth(kind: str, off: float) -> None:
-    truth = capacity_qps(kind, SERVICE_S, LIMIT_S)
+    truth = capacity_qps(kind, SERVICE_S, LIMIT_S, count=QUICK)
     capacities = [found.capacity for found in (search(seed, kind=kind) for seed in range(10)) if found.capacity]
     assert len(capacities) == 10
     assert all(abs(one.value / truth - 1) < off for one in capacities)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from benchmarks.truth.queues import capacity_qps, quantile_s
+from benchmarks.truth.queues import QUICK, capacity_qps, quantile_s
 from loadtest.judge import network
 from loadtest.judge.burst import BurstResult, longest_s, next_users
 from loadtest.judge.capacity import CapacityResult, Opinion, Probed
@@ -56,7 +56,7 @@ def setting(kind: str = "M/D/1", *, seconds: float = 30.0, seed: int = 0, limit_
 
 
 def truth(kind: str) -> float:
-    return capacity_qps(kind, SERVICE_S, LIMITS_S[kind])
+    return capacity_qps(kind, SERVICE_S, LIMITS_S[kind], count=QUICK)
 
 
 @pytest.mark.parametrize(("kind", "off"), [("M/D/1", 0.06), ("M/D/4", 0.08), ("M/M/1", 0.2), ("batch", 0.2)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.truth.queues import capacity_qps
+from benchmarks.truth.queues import QUICK, capacity_qps
 from benchmarks.truth.sequential import simulated_probe
 from loadtest.judge.tail import share_beyond
 from loadtest.judge.verdict import Evidence, Failures, Stretch, verdict_of, verdict_of_all
@@ -63,7 +63,7 @@ def test_a_hiccup_that_few_requests_see_is_not_smoothed_away() -> None:
 
 @pytest.mark.parametrize("kind", ["M/D/1", "M/D/4", "M/M/1", "batch"])
 def test_wrong_verdicts_on_a_correlated_queue_are_rare(kind: str) -> None:
-    capacity = capacity_qps(kind, SERVICE_S, LIMIT_S)
+    capacity = capacity_qps(kind, SERVICE_S, LIMIT_S, count=QUICK)
     found: dict[float, Counter[Verdict]] = {}
     for off in (0.97, 1.03):
         runs = (simulated_probe(kind, SERVICE_S, LIMIT_S, off * capacity, 8.0, seed) for seed in range(100))
