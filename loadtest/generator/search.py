@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -33,6 +34,7 @@ _CLOSED_S = 30.0
 _SLOW_QPS = 1.0
 _PROBES_SHARE = 0.5  # of the time, which is left for probes before there are further bursts with more users
 _ANSWERS = 3.0  # lone ones: as long as a whole answer may take where only the times of its tokens are limited
+_SLOW_SHARE = 0.01  # of the time, from which on a request is long: warm-up and bursts are many of them, in turns
 _EDGE = 0.85  # of what it can do: where a server's limit usually is, as long as nothing is known
 
 
@@ -57,6 +59,8 @@ def measure(plan: LoadPlan, endpoint: ServerUnderTest, reporter: ProgressReporte
         saturated_qps = posterior.scale_qps
         attentive = QuietProber(prober.probe, prober.remaining_s, quiet, prober.drain)
         found = ServerSearch(attentive, posterior, plan.precision, plan.first_rate_qps).run()
+        if not found.probes and base_s > _SLOW_SHARE * plan.max_s:
+            found = replace(found, reason=f"{found.reason}, since a lone request takes {base_s:.2g} s")
     return quiet.said(describe(plan, found, saturated_qps, reporter.started, begun, warm))
 
 

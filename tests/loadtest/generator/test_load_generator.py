@@ -124,6 +124,13 @@ def test_a_server_that_is_not_there_is_named() -> None:
     assert "connection refused" in found.reason
 
 
+def test_a_trial_that_slow_answers_used_up_says_how_slow_they_were() -> None:
+    with serving(service_ms=400) as url:
+        found = measure(plan(url, 2000, max_s=4))
+    said = "too short to tell: the time was over before the first probe, since a lone request takes 0.4 s"
+    assert (found.outcome, found.reason) == ("invalid", said)
+
+
 def test_progress_is_reported_and_what_it_raises_ends_the_test() -> None:
     seen: list[Progress] = []
 

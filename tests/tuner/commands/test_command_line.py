@@ -24,6 +24,8 @@ slo: {p99: 50ms}
 space: {parameters: {cpu_cores: [1]}}
 prices: {cpu_core_hour: 0.04}
 """
+SLO = "slo: {p99: 50ms}\n"
+STREAM = "request: {path: /v1/completions, stream: openai, json: {max_tokens: 128}}\nslo: {ttft: {p99: 300ms}}\n"
 
 
 @pytest.fixture
@@ -209,6 +211,13 @@ def test_the_main_job_starts_without_its_option(tmp_path: Path, tune: Tune, argu
         ("slo:", "load: {max_trial: 16s}\nslo:", "in 16 s a p99 is decided of servers"),
         ("slo:", "load: {max_trial: 14s}\nslo:", "server under 60 requests/s cannot show its p99"),
         ("p99: 50ms", "p99: 30s", "load.max_trial: 90 s is too short to decide"),
+        (
+            SLO,
+            f"{STREAM}load: {{max_trial: 15s}}\n",
+            "streams of about 128 tokens take some 2.6 s each (at 50 tokens/s)",
+        ),
+        (SLO, f"{STREAM}load: {{max_trial: 15s}}\n", "warm-up and bursts of them 15 s; write 41s or more"),
+        (SLO, f"{STREAM}load: {{max_warmup: 2s}}\n", "max_warmup: 2 s may be over before an answer is complete"),
         ("slo:", "slo:", "request.check is not set"),
     ],
 )

@@ -18,7 +18,7 @@ from tuner.launch.adapter import Serving, check_serving, serving
 from tuner.launch.chain import check_chain, unmeasured
 from tuner.launch.checks.advice import blind_image, idle_limits, listens_locally, unchecked, unpriced_gpus
 from tuner.launch.checks.files import check_environment, check_script
-from tuner.launch.checks.times import check_times, slow_servers, too_short
+from tuner.launch.checks.times import check_times, no_probe, slow_servers, too_short
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
 from tuner.launch.render import (
@@ -117,7 +117,7 @@ def hints(loaded: LoadedSpec) -> Iterator[str]:
 def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     used, found = _used(loaded), serving(loaded)
     if not loaded.is_called:
-        yield from list(too_short(loaded)) or slow_servers(loaded)
+        yield from list(no_probe(loaded)) or list(too_short(loaded)) or slow_servers(loaded)
     yield from listens_locally(loaded, used)
     yield from unpriced_gpus(loaded)
     shares = loaded.space.with_role("gpu_compute")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from loadtest.judge.burst import longest_s
 from tuner.spec.load import MAX_WARMUP_SHARE
 from tuner.spec.reading import LoadedSpec
 
@@ -13,6 +14,12 @@ _LIMITS_PER_PROBE = 5.0  # a probe that is shorter sees the server's queue begin
 _BURSTS_S = 2.0  # both, with what leads to them
 _MIN_WARMUP_S = 1.0  # a shorter one is no advice
 _REQUESTS_PER_MISS = 3.0  # the rule of three: so many requests without a miss show, at 95%, that misses are rarer
+
+# Of answers that are streams of known length: how they come where no limit asks for more, and what precedes a probe.
+_TOKEN_S = 0.02
+_BURSTS, _ROUNDS, _LONE, _LONE_S, _DRAIN_SHARE = 2, 3.0, 8, 2.0, 1 / 8
+_LONGEST_TRIAL_S = 3600
+_LATER, _WARMUP_ANSWERS = 1.2, 3  # an answer that comes so much later; lone answers that the warm-up has time for
 
 _DECIDED_BY, _PROBED_SHARE = 3.0, 0.5  # requests beyond the percentile, in that share of a trial
 _MODEST_QPS = 25.0  # a server that carries no more is usual
@@ -74,3 +81,49 @@ def slow_servers(loaded: LoadedSpec) -> Iterator[str]:
             f"load.max_trial: in {spec.load.max_trial:g} s a p{100 * (1 - tail):g} is decided of servers that answer "
             f"about {slowest_qps:.2g} requests/s or more; trials of slower ones end uncertain: lengthen it"
         )
+
+
+def no_probe(loaded: LoadedSpec) -> Iterator[str]:
+    """A stream takes its tokens' time on a fast server, too, and warm-up and bursts of streams come before a probe."""
+    load, tokens = loaded.spec.load, _output_tokens(loaded)
+    if tokens is None or load.users is not None:
+        return
+    answer_s = tokens * _TOKEN_S
+    takes = f"streams of about {tokens:.3g} tokens take some {answer_s:.2g} s each (at {1 / _TOKEN_S:.0f} tokens/s)"
+    if load.max_warmup < _LATER * answer_s:
+        yield (
+            f"load.max_warmup: {load.max_warmup:g} s may be over before an answer is complete, and then the server "
+            f"counts as one that does not answer: {takes}; write {math.ceil(_WARMUP_ANSWERS * answer_s)}s or more"
+        )
+        return
+    before_s = _before_probes_s(answer_s, load.max_trial, load.max_warmup)
+    if load.max_trial - before_s >= _MIN_PROBE_S:
+        return
+    enough = (
+        one
+        for one in range(math.ceil(load.max_trial), _LONGEST_TRIAL_S)
+        if one - _before_probes_s(answer_s, one, load.max_warmup) >= _MIN_PROBES * _MIN_PROBE_S
+    )
+    yield (
+        f"load.max_trial: {load.max_trial:g} s may be over before the first probe: {takes}, and warm-up and bursts of "
+        f"them {min(before_s, load.max_trial):.2g} s; write {next(enough, _LONGEST_TRIAL_S)}s or more"
+    )
+
+
+def _before_probes_s(answer_s: float, trial_s: float, max_warmup_s: float) -> float:
+    """How long warm-up and bursts take where a lone answer takes so long, as the load test bounds them."""
+    warmup_s = min(max_warmup_s, MAX_WARMUP_SHARE * trial_s)
+    drain_s = min(answer_s, _DRAIN_SHARE * trial_s)
+    burst_s = min(longest_s(trial_s, answer_s), _ROUNDS * answer_s)
+    return warmup_s + drain_s + min(_LONE * answer_s, _LONE_S) + _BURSTS * (burst_s + drain_s)
+
+
+def _output_tokens(loaded: LoadedSpec) -> float | None:
+    """How many tokens a streamed answer has in the middle; None where the spec does not say."""
+    request = loaded.spec.request
+    if request.llm is not None:
+        lengths = request.llm.output_tokens
+        return None if request.llm.sizes is not None else lengths.median or sum(lengths.range) / 2
+    body = request.json_body if request.stream is not None else None
+    asked = (body.get("max_tokens"), body.get("max_completion_tokens")) if isinstance(body, Mapping) else ()
+    return next((float(one) for one in asked if isinstance(one, int) and one > 0), None)
