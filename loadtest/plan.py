@@ -58,12 +58,15 @@ class AnswerCheck(Document):
 
 
 class OtherRequest(Document):
-    """A request of another path for `share` of all arrivals, with one body or those of a file of JSON lines."""
+    """A request of another path for `share` of all arrivals, with one body or those of a file of JSON lines. What a
+    good answer is, says the request's own `check` where this has none.
+    """
 
     path: str
     share: float = Field(gt=0, lt=1)
     body: str | None = None
     dataset: str | None = None
+    check: AnswerCheck | None = None
 
 
 class RequestPlan(Document):

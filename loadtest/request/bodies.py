@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from loadtest.plan import FormField, RequestPlan
 from loadtest.request.prompts import Prompts
 from loadtest.request.request_check import PlanError
 from search_spaces.reading import InputError, is_folder, read_bytes, shown
 
+T = TypeVar("T")
 _MAX_BYTES = 1 << 30  # they are held in memory, so that reading them costs the generator nothing
 _UNKNOWN = "application/octet-stream"
 
@@ -152,7 +153,7 @@ def _type(path: Path) -> str:
     return mimetypes.guess_type(path.name)[0] or _UNKNOWN
 
 
-def in_turn(messages: Sequence[bytes], request: RequestPlan, seed: int) -> Callable[[], bytes]:
+def in_turn(messages: Sequence[T], request: RequestPlan, seed: int) -> Callable[[], T]:
     """Says which message a request takes: the next one, or one that is drawn."""
     if len(messages) == 1 or request.order == "sequential":
         return cycle(messages).__next__
@@ -161,15 +162,15 @@ def in_turn(messages: Sequence[bytes], request: RequestPlan, seed: int) -> Calla
 
 
 def by_share(
-    first: Callable[[], bytes], others: Sequence[Callable[[], bytes]], shares: Sequence[float], seed: int
-) -> Callable[[], bytes]:
+    first: Callable[[], T], others: Sequence[Callable[[], T]], shares: Sequence[float], seed: int
+) -> Callable[[], T]:
     """Says which request an arrival is: each of the others with the probability of its share."""
     if not others:
         return first
     every, weights = [first, *others], [1 - sum(shares), *shares]
     choose = random.Random(seed + 1).choices  # noqa: S311 (not for secrets)
 
-    def message() -> bytes:
+    def message() -> T:
         return choose(every, weights)[0]()
 
     return message

@@ -23,6 +23,8 @@ def _check_others(request: RequestPlan) -> None:
             raise PlanError(f"request.others: {one.path!r} has to start with / and hold visible ASCII only")
     if sum(one.share for one in request.others) >= 1:
         raise PlanError("request.others: their shares leave nothing for the request itself")
+    if request.stream is not None and any(one.check is not None for one in request.others):
+        raise PlanError("request.others: beside stream they are streams too, which are checked as such; remove check")
     if request.others and (request.protocol != "http" or request.llm is not None or request.multipart):
         raise PlanError("request.others: go with plain requests over http; remove others, or llm and multipart")
 

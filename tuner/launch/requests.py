@@ -31,7 +31,7 @@ from search_spaces.reading import InputError, is_file, is_folder, read_json, sho
 from tuner.launch.adapter import serving
 from tuner.launch.prompts import completed, llm_plan
 from tuner.spec.reading import LoadedSpec
-from tuner.spec.request import AuthSpec, TlsSpec
+from tuner.spec.request import AuthSpec, CheckSpec, TlsSpec
 
 
 @dataclass(frozen=True)
@@ -160,10 +160,12 @@ def _plan(loaded: LoadedSpec) -> RequestPlan:
             OtherRequest(
                 path=one.path, share=one.share, body=None if one.json_body is None else json.dumps(one.json_body),
                 dataset=None if one.dataset is None else str(folder / one.dataset),
+                check=_check(loaded, one.check, ("request", "others", number, "check")),
             )
-            for one in spec.others
+            for number, one in enumerate(spec.others)
         ),
-        auth=_auth(spec.auth), check=_check(loaded), stream=spec.stream, llm=llm_plan(loaded), verify_tls=tls.verify,
+        auth=_auth(spec.auth), check=_check(loaded, spec.check, ("request", "check")), stream=spec.stream,
+        llm=llm_plan(loaded), verify_tls=tls.verify,
         ca_file=None if tls.ca is None else str(folder / tls.ca),
     )  # fmt: skip
 
@@ -175,8 +177,7 @@ def _auth(spec: AuthSpec | None) -> Auth | None:
     return Auth(bearer=spec.bearer, user=user, password=password, header=spec.header, env=spec.env)
 
 
-def _check(loaded: LoadedSpec) -> AnswerCheck | None:
-    spec, key = loaded.spec.request.check, ("request", "check")
+def _check(loaded: LoadedSpec, spec: CheckSpec | None, key: tuple[str | int, ...]) -> AnswerCheck | None:
     if spec is None:
         return None
     schema: Any = spec.json_schema

@@ -90,6 +90,7 @@ class OtherRequestSpec(Section):
     share: Share = Field(gt=0, lt=1)
     json_body: Any = Field(default=None, alias="json")
     dataset: str | None = None
+    check: CheckSpec | None = Field(default=None, description="what a good answer of it is; default: as the request's")
 
     @model_validator(mode="after")
     def _one_body(self) -> OtherRequestSpec:
@@ -161,6 +162,11 @@ class RequestSpec(Section):
             raise ValueError("the shares of others leave nothing for the request itself; make them less than 100%")
         if self.others and (self.protocol == "grpc" or self.llm is not None or self.multipart is not None):
             raise ValueError("others go with plain requests by http; remove others, or llm, multipart and grpc")
+        if self.stream is not None and any(one.check is not None for one in self.others):
+            raise ValueError(
+                "others beside stream are read as streams too, and what a stream must hold is known; remove check from "
+                "others, or measure paths that do not stream by themselves"
+            )
         if self.llm is not None and (given not in ([], ["json"]) or self.protocol == "grpc" or self.method != "POST"):
             raise ValueError(
                 "llm makes prompts of POST requests by HTTP; only json goes with it, for what else they say"

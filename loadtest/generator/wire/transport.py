@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import gevent
@@ -24,7 +24,7 @@ from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPResponse, HTTPSocketPoolResponse
 
 from loadtest.plan import LoadPlan, RequestPlan
-from loadtest.request.answers import checker
+from loadtest.request.answers import Check, checker
 from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, by_share, in_turn, read_others
 from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, decoded_body, too_large
@@ -62,6 +62,14 @@ class _SecurePool(SSLConnectionPool):
         return _is_open(sock)
 
 
+class _Asked(NamedTuple):
+    """A request as it is sent, where to, and what its answer has to hold."""
+
+    message: bytes
+    target: str
+    check: Check | None
+
+
 class Transport:
     """Sends the plan's request, with the next of its bodies. Raises PlanError for what cannot be sent."""
 
@@ -88,15 +96,16 @@ class Transport:
         # No two processes that load one server may send the same words.
         self._prompts = None if request.llm is None else Prompts(request.llm, plan.seed, secrets.token_hex(8))
         # Made once: to build the head anew for every request would cost more than to send it.
-        messages = [self._message(body) for body in bodies]
+        self._check = None if request.check is None else checker(request.check)
+        messages = [_Asked(self._message(body), target, self._check) for body in bodies]
         others = []
         for number, (other, found) in enumerate(zip(request.others, read_others(request), strict=True)):
             there = parts.path.rstrip("/") + other.path
-            own = [_message(request, secret, there, parts.netloc, body) for body in found]
+            check = self._check if other.check is None else checker(other.check)
+            own = [_Asked(_message(request, secret, there, parts.netloc, body), there, check) for body in found]
             others.append(in_turn(own, request, plan.seed + 2 + number))
         shares = [one.share for one in request.others]
         self._next = by_share(in_turn(messages, request, plan.seed), others, shares, plan.seed)
-        self._check = None if request.check is None else checker(request.check)
         self._streamed = request.stream is not None
         self._several = bool(request.others)  # paths, so that a failure says at which
 
@@ -104,11 +113,11 @@ class Transport:
         """Block this greenlet until the answer is complete, at most `request_timeout_s`; what came of it."""
         if self._prompts is not None:
             return self._in_time(partial(self._prompted, self._prompts))
-        message = self._next()
-        reply = self._in_time(partial(self._exchange, message))
+        asked = self._next()
+        reply = self._in_time(partial(self._exchange, asked.message, asked.check))
         if not self._several or reply.failure in (None, NO_PORT):
             return reply
-        return replace(reply, failure=f"{reply.failure} at {message.split(b' ', 2)[1].decode()}")
+        return replace(reply, failure=f"{reply.failure} at {asked.target}")
 
     def _in_time(self, exchange: Send) -> Reply:
         timeout = gevent.Timeout.start_new(self._timeout_s)
@@ -130,12 +139,12 @@ class Transport:
     def _prompted(self, prompts: Prompts) -> Reply:
         """A prompt that nobody has sent before, or the next turn of a conversation."""
         prompt = prompts.take()
-        reply = self._exchange(self._message(Body(prompt.body, "application/json")))
+        reply = self._exchange(self._message(Body(prompt.body, "application/json")), self._check)
         if reply.failure is None:
             prompts.answered(prompt)
         return reply
 
-    def _exchange(self, message: bytes) -> Reply:
+    def _exchange(self, message: bytes, check: Check | None) -> Reply:
         begun = time.perf_counter()  # a connection that has to be made is a part of what a user waits
         sock = self._pool.get_socket()
         try:
@@ -150,8 +159,8 @@ class Transport:
         if self._streamed and 200 <= status < 300:
             encoding = answer.encoding
             return read_stream(DecodedLines(answer, encoding) if encoding else answer, begun)
-        if self._check is not None:
-            failure = self._check(status, decoded_body(answer, answer.encoding))
+        if check is not None:
+            failure = check(status, decoded_body(answer, answer.encoding))
             return GOOD if failure is None else Reply(failure)
         _to_the_end(answer)
         return GOOD if 200 <= status < 300 else Reply(f"http {status}")

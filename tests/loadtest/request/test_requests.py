@@ -86,6 +86,17 @@ def test_a_failure_says_at_which_of_several_paths(api: Api) -> None:
     }  # fmt: skip
 
 
+def test_other_requests_have_checks_of_their_own_or_the_requests(api: Api) -> None:
+    def failures(check: AnswerCheck | None) -> set[str | None]:
+        others = (OtherRequest(path="/404", share=0.5, body="{}", check=check),)
+        own = AnswerCheck(json_paths={"$.missing": 1})
+        return {one.failure for one in send(api, 40, path="/a", body="{}", check=own, others=others)}
+
+    fails = "the answer fails the check of $.missing at /a"
+    assert failures(None) == {fails, "http 404 at /404"}
+    assert failures(AnswerCheck(status=(404,))) == {fails, None}
+
+
 def test_a_bundle_takes_the_files_of_other_requests_along(tmp_path: Path) -> None:
     lines = tmp_path / "b.jsonl"
     lines.write_text('{"b": 1}\n', encoding="utf-8")
