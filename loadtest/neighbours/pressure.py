@@ -35,20 +35,26 @@ def quota_periods(root: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> Quot
 
     Such a quota is shared with others: a container's, for example, in which the server and the tuner run too.
     """
-    unified = root / "unified" if (root / "unified").is_dir() else root
-    bases = {"": unified, "cpu": root / "cpu", "cpu,cpuacct": root / "cpu,cpuacct", "cpuacct,cpu": root / "cpu"}
+    groups = cgroups_of(membership)
     found: list[QuotaPeriods] = []
-    for line in _lines(membership):
-        _, controllers, place = line.split(":", 2)
-        if controllers not in bases:
-            continue
-        base = bases[controllers]
-        folder = base / place.strip("/")
-        for one in (folder, *folder.parents):
+    for base, controller in ((unified(root), ""), (root / "cpu", "cpu"), (root / "cpu,cpuacct", "cpu")):
+        folder = base / groups.get(controller, "").strip("/")
+        for one in (folder, *folder.parents) if controller in groups else ():
             counted = _table(one / "cpu.stat") if one.is_relative_to(base) else {}
             if counted.get("nr_periods"):
                 found.append(QuotaPeriods(counted["nr_periods"], counted.get("nr_throttled", 0)))
     return max(found, key=lambda one: one.throttled, default=None)
+
+
+def cgroups_of(membership: Path) -> dict[str, str]:
+    """A process's cgroup by each controller of version 1, and that of version 2 by the empty name; see cgroups(7)."""
+    lines = [line.split(":", 2) for line in _lines(membership)]
+    return {name: line[2] for line in lines if len(line) == 3 for name in line[1].split(",")}
+
+
+def unified(root: Path) -> Path:
+    """Where the cgroups of version 2 are, which those of version 1 may have beside them."""
+    return root / "unified" if (root / "unified").is_dir() else root
 
 
 def _table(path: Path) -> dict[str, int]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest.neighbours.pressure import memory_stalled_s
+from loadtest.neighbours.pressure import cgroups_of, memory_stalled_s, unified
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
@@ -180,8 +180,7 @@ class CgroupTimes:
         own, ours = _cpu_group(proc / str(pid) / "cgroup"), _cpu_group(proc / "self" / "cgroup")
         if own is None or own == ours or not (place := own.strip("/")):
             return None
-        unified = root / "unified" if (root / "unified").is_dir() else root
-        found = cls((root / "cpuacct" / place, root / "cpu,cpuacct" / place, unified / place))
+        found = cls((root / "cpuacct" / place, root / "cpu,cpuacct" / place, unified(root) / place))
         return None if found.cpu_s() is None else found
 
     def cpu_s(self) -> float | None:
@@ -202,9 +201,5 @@ class CgroupTimes:
 
 def _cpu_group(membership: Path) -> str | None:
     """The cgroup that counts a process's CPU time: version 1's where there is one."""
-    try:
-        lines = [line.split(":", 2) for line in membership.read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        return None
-    by_controller = {name: line[2] for line in lines if len(line) == 3 for name in line[1].split(",")}
-    return by_controller.get("cpuacct", by_controller.get(""))
+    groups = cgroups_of(membership)
+    return groups.get("cpuacct", groups.get(""))
