@@ -38,7 +38,7 @@ from loadtest.plan import (
 from loadtest.request.answers import checker
 from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, read_bodies, read_others
-from loadtest.request.failures import may_be_load
+from loadtest.request.reply import may_be_load
 from loadtest.request.request_check import PlanError
 from loadtest.request.v2 import infer_request
 from loadtest.slo import LatencyLimit, Slo

@@ -18,7 +18,7 @@ from loadtest.neighbours.calibration import MachineClock
 from loadtest.neighbours.documents import Neighbours
 from loadtest.neighbours.watch import CounterSample, NeighbourWatch
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Probe
-from loadtest.request.failures import is_refusal
+from loadtest.request.reply import is_refusal
 
 _MAX_REPEATS = 2  # of one stretch
 _MAX_SHARE = 0.3  # of the load test's time, for waits and for what was thrown away

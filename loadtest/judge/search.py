@@ -167,11 +167,10 @@ class ServerSearch:
             return self._found("invalid", reason=why_not(self._probes, client_limited=self._client_limited))
         low, value, high = self.posterior.quantile(0.025, 0.5, 0.975)
         fastest = max(found.probe.rate_qps for found in held)
-        if self._client_limited and len(held) == len(valid):
+        self._client_limited &= len(held) == len(valid)
+        if self._client_limited:
             # Nothing was missed, but the generator could send no more: the highest rate that held is a lower bound.
             low, value, high = min(low, fastest), fastest, max(high, fastest)
-        else:
-            self._client_limited = False
         best = self._decided(nearest(held, value))
         capacity = Interval(value=value, low=low, high=high)
         return self._bounded(self._found("measured", capacity=capacity, best=best), low, high)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from loadtest.plan import LoadPlan, RequestPlan
-from loadtest.request.http_syntax import HEADER_VALUE, TARGET, TOKEN
-from loadtest.request.metadata import as_metadata
+from loadtest.request.http_syntax import HEADER_VALUE, TARGET, TOKEN, as_metadata
 
 
 class PlanError(Exception):

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from loadtest.request.http_syntax import HEADER_VALUE, TARGET, TOKEN
-from loadtest.request.metadata import as_metadata
+from loadtest.request.http_syntax import HEADER_VALUE, TARGET, TOKEN, as_metadata
 from search_spaces.reading import odd_value, quoted
 from tuner.spec.llm import LlmSpec
 from tuner.spec.quantities import Seconds, Share

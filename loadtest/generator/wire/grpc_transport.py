@@ -14,7 +14,7 @@ from grpc.experimental import gevent as grpc_gevent
 from loadtest.plan import LoadPlan
 from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, in_turn
-from loadtest.request.metadata import as_metadata
+from loadtest.request.http_syntax import as_metadata
 from loadtest.request.reply import GOOD, Reply
 from loadtest.request.request_check import PlanError
 from loadtest.request.v2 import METHOD, infer_request

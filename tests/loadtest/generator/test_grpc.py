@@ -14,7 +14,7 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, PlanError, RequestPlan, Slo, infer_request
-from loadtest.request.metadata import as_metadata
+from loadtest.request.http_syntax import as_metadata
 from loadtest.request.request_check import check_request
 from runners.host.ports import Ports
 

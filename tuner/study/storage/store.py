@@ -70,10 +70,9 @@ class StudyStore:
 
     def _records(self, trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
         """Read once each, since a record never changes."""
-        new = [trial for trial in trials if trial.number not in self._known and trial.state.is_finished()]
-        for trial in new:
-            for record in records_of([trial]):
-                self._known[trial.number] = record
+        for trial in trials:
+            if trial.number not in self._known and trial.state.is_finished():
+                self._known.update((trial.number, record) for record in records_of([trial]))
         return [self._known[number] for number in sorted(self._known)]
 
     def enqueue(self, configuration: Configuration) -> None:
@@ -100,8 +99,7 @@ class StudyStore:
                 known = self._study.get_trials(deepcopy=False)
                 # Another process may have taken what waited: then Optuna has drawn this one, heeding no constraint.
                 drawn = "fixed_params" not in known[trial.number].system_attrs
-                earlier = known[: trial.number]
-                counted = [one for one in earlier if _counts(one)]
+                counted = [one for one in known[: trial.number] if _counts(one)]
                 repeated = any(configuration_of(one) == trial.params for one in counted)
                 if not drawn and not repeated and len(counted) < budget:
                     break
@@ -124,8 +122,7 @@ class StudyStore:
                 if record.evidence is not None:
                     _retried(self._url, trial.set_user_attr, EVIDENCE, record.evidence.model_dump(mode="json"))
                 _retried(self._url, trial.set_user_attr, RECORD, record.model_dump(mode="json"))
-                objectives = values if state is TrialState.COMPLETE else None
-                _retried(self._url, self._study.tell, trial, values=objectives, state=state)
+                _retried(self._url, self._study.tell, trial, values=values, state=state)
                 _retried(self._url, self._study.set_user_attr, ENDED, _now())
             except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
                 return False
