@@ -109,6 +109,18 @@ class TrialCounts(Record):
             return "Nothing could be measured: every trial failed"
         return "No configuration met the SLO"
 
+    def nothing_to(self, do: str, service: str) -> str:
+        """That nothing was found which could be exported or planned with (`do`), and what to do."""
+        if not self.complete + self.pruned + self.infeasible:
+            return (
+                f"nothing of {service} could be measured, so there is nothing to {do}\n"
+                "report.md says what went wrong; mend that, and run it again"
+            )
+        return (
+            f"no configuration of {service} held its SLO, so there is nothing to {do}\n"
+            "report.md says what was found; a longer run (`budget`) or a wider SLO may find one"
+        )
+
 
 class Choice(Record):
     """One configuration as it is offered to the user: the recommendation itself, or an alternative to it.

@@ -90,7 +90,9 @@ def helm_values(one: Deployable) -> dict[str, str]:
     if one.program.env or one.program.secrets:
         values["env"] = env_entries(one)
     server = container(one)
-    values |= {"readinessProbe": server["readinessProbe"], "livenessProbe": server["livenessProbe"]}
+    # Such a chart has no start-up probe, without which a liveness probe would end a server that still loads.
+    late = {"initialDelaySeconds": math.ceil(one.listens.ready_timeout_s)}
+    values |= {"readinessProbe": server["readinessProbe"], "livenessProbe": late | server["livenessProbe"]}
     values |= {"volumeMounts": server["volumeMounts"]} if "volumeMounts" in server else {}
     values |= _volumes(one)
     if one.target_cpu_percent is not None:

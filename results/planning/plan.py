@@ -180,10 +180,7 @@ def make_plan(
     usable = [one for one in records if one.state == "complete" and one.capacity_qps and one.capacity_qps.low > 0]
     chosen = [one for one in usable if one.number == study.recommendation.trial]
     if not usable or not chosen:
-        raise ResultsError(
-            f"no trial of {study.service} held its SLO, so there is nothing to plan with\n"
-            "report.md says what was found; a longer run (`budget`) or a wider SLO may find one"
-        )
+        raise ResultsError(study.recommendation.trials.nothing_to("plan with", study.service))
     groups: dict[str, list[TrialRecord]] = {}
     for record in usable if every else chosen:
         groups.setdefault(_group(study, record), []).append(record)

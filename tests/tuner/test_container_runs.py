@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,18 @@ SERVICE = """\
     slo: {p99: 80ms}
     space: {parameters: {cpu_cores: [0.5], memory: [128Mi], service_ms: [5]}}
 """
+
+
+def test_services_that_need_more_whole_cores_than_there_are_are_told_so(tmp_path: Path, tune: Tune) -> None:
+    docker_with("small:1")
+    names = [f"s{number}" for number in range((os.cpu_count() or 1) + 1)]
+    text = "version: 1\nservices:\n" + "".join(SERVICE.replace("NAME", name) for name in names)
+    text += "prices: {cpu_core_hour: 0.04}\nload: {max_trial: 10s, max_warmup: 3s}\n"
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    done = tune("validate", "spec.yaml", "--runner", "docker")
+    assert done.returncode == 4
+    said = f"all services together, each on whole cores of its own: it asks for {len(names)} CPU cores"
+    assert said in done.stderr, "half a core each is less"
 
 
 @pytest.mark.slow

@@ -84,8 +84,8 @@ def result_lines(recommendation: Recommendation, output: Path, noticed: Collecti
     reasons = [f"  {one_line(one)}" for one in recommendation.reasons if one not in noticed]
     files = f"  files: {one_line(str(output))}"
     if recommendation.configuration is None:
-        logs = any(output.glob("trials/*/server.log"))
-        also = [f"  the servers' logs: {one_line(str(output / 'trials'))}/*/server.log"] if logs else []
+        kept = next((one for one in ("*/server.log", "*/*/server.log") if any(output.glob(f"trials/{one}"))), None)
+        also = [f"  the servers' logs: {one_line(str(output / 'trials'))}/{kept}"] if kept else []
         return [f"{recommendation.trials.why_nothing}.", *reasons, files, *also]
     start = {"keep": "Keep what you have", "uncertain": "Recommended, though uncertain"}.get(
         recommendation.decision or "", "Recommended"

@@ -80,10 +80,7 @@ def _chosen(study: StudySummary, trial: int | None) -> tuple[TrialRecord, Estima
     """
     number = study.recommendation.trial if trial is None else trial
     if number is None:
-        raise UsageError(
-            f"no configuration of {study.service} held its SLO, so there is nothing to export\n"
-            "report.md says what was found; a longer run (`budget`) or a wider SLO may find one"
-        )
+        raise UsageError(study.recommendation.trials.nothing_to("export", study.service))
     found = next((study.latest(one) for one in study.records if one.number == number), None)
     if found is None or found.state != "complete" or found.capacity_qps is None:
         held = [str(one.number) for one in study.records if study.latest(one).state == "complete"]

@@ -250,8 +250,9 @@ def _untried(of: Grounds) -> list[str]:
     expected = of.outlook.untried_improvement
     if expected is None or expected < _WORTH_A_WORD:
         return []
+    tried = "1 was" if len(of.records) == 1 else f"{len(of.records)} were"
     return [
-        f"Of {of.loaded.space.size} configurations {len(of.records)} were tried; the best of the others is expected to "
+        f"Of {of.loaded.space.size} configurations {tried} tried; the best of the others is expected to "
         f"be better by {expected:.1%}: a longer run may find it."
     ]
 

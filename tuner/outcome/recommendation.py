@@ -161,7 +161,8 @@ def _why_nothing(records: Sequence[TrialRecord], confirmations: Launches, counts
         if not lost
         else f"{counted(lost, 'configuration')} met the SLO at first, but not when measured again."
     ]
-    said += most_frequent(records)
+    # What held at first may have been refuted by a server that died.
+    said += most_frequent([*records, *(one for many in confirmations.values() for one in many)])
     if any(undecided(one) for one in records):
         said.append("A trial that was too short to tell needs more time (load.max_trial) or a quieter machine.")
     if any(WARMUP_FAILED in (one.reason or "") for one in records):

@@ -289,6 +289,7 @@ def test_knative_is_given_the_name_of_a_port_that_it_knows_and_no_probe_that_end
 
 def test_a_chart_scales_by_cores_only_where_their_use_was_measured() -> None:
     [found] = documents(FORMATS["helm-values"](example())["values.yaml"])
+    assert found["livenessProbe"]["initialDelaySeconds"] == 120, "a server that loads for that long is let alone"
     assert (found["autoscaling"]["enabled"], found["autoscaling"]["targetCPUUtilizationPercentage"]) == (True, 56)
     [found] = documents(FORMATS["helm-values"](example(cores_used=None))["values.yaml"])
     assert found["autoscaling"]["enabled"] is False

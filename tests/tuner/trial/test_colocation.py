@@ -181,9 +181,16 @@ def test_they_are_tuned_together_and_their_interference_is_measured(tmp_path: Pa
 def test_the_one_that_fails_is_named(tmp_path: Path, tune: Tune) -> None:
     text = SPEC.replace("ready:", "env: {X: y}\n      ready:", 1)
     broken = text.replace(f"{SERVER}", f"{SERVER}, --mode, exit", 2).replace(f"{SERVER}, --mode, exit", f"{SERVER}", 1)
-    done = tune("--service", write(tmp_path, broken), "--budget", "1", "--json")
+    done = tune("--service", write(tmp_path, broken), "--budget", "1")
     assert done.returncode == 3
-    path = tmp_path / "tuning" / "embed-rank" / "trials" / "0000" / "trial.json"
+    assert "/trials/*/*/server.log\n" in done.stdout, "each service has a log of its own"
+    folder = tmp_path / "tuning" / "embed-rank"
+    for command in (("export", folder, "--format", "compose"), ("plan", folder, "--qps", "5")):
+        done = tune(*command)
+        assert done.returncode == 2
+        assert "nothing of embed-rank could be measured" in done.stderr
+        assert "a wider SLO" not in done.stderr
+    path = folder / "trials" / "0000" / "trial.json"
     assert json.loads(path.read_text(encoding="utf-8"))["reason"].startswith("rank: the server exited with code 3")
 
 

@@ -28,10 +28,12 @@ def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration
             return f"{service.name} {reason}" if service.name else reason
     if len(asked) == 1 or not loaded.spec.runner.on_this_machine:
         return None
-    cores = float(sum(math.ceil(one.cpu_cores or 0.0) for one in asked))  # each gets whole ones of its own
+    shares = [one.cpu_cores or 0.0 for one in asked]
+    cores = float(sum(map(math.ceil, shares)))
+    whole = ", each on whole cores of its own" if cores != sum(shares) else ""
     memory = sum(one.memory_bytes or 0 for one in asked)
     reason = runner.refuses(Resources(cores or None, memory or None))
-    return f"all services together: it {reason}" if reason else None
+    return f"all services together{whole}: it {reason}" if reason else None
 
 
 @dataclass(frozen=True)
