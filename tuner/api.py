@@ -278,8 +278,7 @@ def run_study(request: TuningRequest, make_display: Callable[[], Display]) -> St
         if request.storage is not None:
             aside = prepare_output(folder, resume=request.resume)
         with _environment_errors():
-            anew = request.resume and not store.records()
-            notes = [*filter(None, (aside, *said, _NOTHING_KEPT if anew else "")), *(one.note for one in warm)]
+            notes = [*filter(None, (aside, *said)), *(one.note for one in warm)]
             _announce(display, runner, loaded, study_outline(loaded, store, folder, fit, request.parallel), notes)
             setup = trial_setup(loaded, sources, runner, folder, store.plan.seed)
         objective, proposer = Objective.of(loaded.spec.objective), make_proposer(loaded, runner, store.plan)
@@ -317,6 +316,7 @@ def _open(
                 f"the folder holds a study of {', '.join(others)}, and none of {loaded.spec.service.name}\n"
                 "Name the service as it was, another `output`, or leave out `resume` to start anew."
             )
+        notes.append(_NOTHING_KEPT)
     seed = request.seed or 0
     plan = StudyPlan(loaded.content, seed, request.budget, warm_start, provenance(loaded, seed), request.limits)
     return create_study(url, loaded, plan)
@@ -337,11 +337,13 @@ def _tuned(loop: TuningLoop, loaded: LoadedSpec, folder: Path, url: str) -> Stud
     except KeyboardInterrupt:
         interrupted = True
     except RunnerUnavailable as error:
-        write_outputs(folder, loaded, archive)
-        raise UnfitEnvironmentError(f"{error}\nWhat was measured is kept; `resume` goes on.") from error
+        kept = "\nWhat was measured is kept; `resume` goes on."
+        measured = write_outputs(folder, loaded, archive).records
+        raise UnfitEnvironmentError(f"{error}{kept if measured else ''}") from error
     study = Study(write_outputs(folder, loaded, archive), loaded, folder)
     if interrupted:
-        loop.display.notice(f"interrupted: {_kept(study)}; the same again with `resume` goes on")
+        again = "with `resume` goes on" if study.summary.records else "begins anew"
+        loop.display.notice(f"interrupted: {_kept(study)}; the same again {again}")
         raise StudyInterrupted(study)
     loop.display.recommended(study.recommendation, folder)
     return study

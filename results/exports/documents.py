@@ -89,8 +89,10 @@ def _any_text(content: Any, found: Callable[[str], Any]) -> bool:
     return isinstance(content, str) and found(content) is not None
 
 
-def header(one: Deployable) -> str:
-    """What was measured, for a comment: one line that nothing can break out of."""
+def header(one: Deployable, *, replicas: bool = True) -> str:
+    """What was measured, for a comment: one line that nothing can break out of. `replicas`: the file has a number of
+    them.
+    """
     sure = interval(one.measured.capacity)
     text = f"tune: {one.service}: {assigned(one.configuration)} holds {figure(one.measured.capacity.value)} requests/s"
     text += f" within {one.measured.limit}"
@@ -98,7 +100,7 @@ def header(one: Deployable) -> str:
     text += f", {good} at that rate" if (good := goodput(one.measured.good, one.measured.good_of)) else ""
     text += f", {energy(one.measured.energy_wh)}" if one.measured.energy_wh is not None else ""
     text += "" if one.measured.confirmed else "; measured once only"
-    if one.qps is not None:
+    if one.qps is not None and replicas:
         text += f"; replicas for {figure(one.qps)} requests/s"
     text += "".join(f"; {note}" for note in one.notes)
     if one.program.secrets:

@@ -59,10 +59,11 @@ def patch(one: Deployable) -> dict[str, str]:
     files = {
         "patch.yaml": to_yaml(
             [target | {"spec": {"template": {"spec": pod}}}],
-            f"{header(one)}\nkubectl patch deployment {one.name} --patch-file patch.yaml, or kubectl apply -k . with "
-            "your own deployment.yaml here.\nWrite your Deployment's name, and its container's, in place of these.",
+            f"{header(one, replicas=False)}\nkubectl patch deployment {one.name} --patch-file patch.yaml, or "
+            "kubectl apply -k . with your own deployment.yaml here.\n"
+            "Write your Deployment's name, and its container's, in place of these.",
         ),
-        "kustomization.yaml": to_yaml([kustomization], header(one)),
+        "kustomization.yaml": to_yaml([kustomization], header(one, replicas=False)),
     }
     return files | _file_of(beside(one), one)
 
@@ -115,7 +116,7 @@ def claims(one: Deployable) -> list[Document]:
 
 
 def _file_of(documents: list[Document], one: Deployable) -> dict[str, str]:
-    return {"files.yaml": to_yaml(documents, header(one))} if documents else {}
+    return {"files.yaml": to_yaml(documents, header(one, replicas=False))} if documents else {}
 
 
 def _claim_name(one: Deployable) -> str:
@@ -141,6 +142,8 @@ def pod(one: Deployable) -> Document:
     return {
         "containers": [container(one)],
         "automountServiceAccountToken": False,
+        # Else a Service called `vllm` sets VLLM_PORT in it, which vLLM takes for its own setting.
+        "enableServiceLinks": False,
         **_placement(one),
         **_volumes(one),
     }

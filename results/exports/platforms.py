@@ -154,7 +154,7 @@ def compose_together(services: Mapping[str, Deployable]) -> dict[str, str]:
             taken.append(max(one.listens.port, *(port + 1 for port in taken), 1))
             service["ports"] = [f"127.0.0.1:{taken[-1]}:{one.listens.port}"]
         files |= {f"{beside}/{path}": text for path, text in one.program.files.items()}
-    head = "\n".join(map(header, services.values()))
+    head = "\n".join(header(one, replicas=False) for one in services.values())
     return {"compose.yaml": to_yaml([{"services": project}], head), **files}
 
 

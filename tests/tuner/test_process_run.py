@@ -226,6 +226,26 @@ def test_an_interrupted_run_keeps_what_it_measured_and_goes_on(
     assert after.iloc[0].equals(before.iloc[0])
 
 
+def test_an_interrupted_first_trial_leaves_nothing_to_go_on_with_and_resume_does_not_doubt_the_folder(
+    tmp_path: Path, tune: Tune
+) -> None:
+    write_spec(tmp_path, WITHOUT_FINAL, service_ms="{low: 1, high: 20}")
+    process = start(tmp_path, "--service", "spec.yaml", "--budget", 1)
+    assert process.stderr is not None
+    while "trial" not in process.stderr.readline():  # how many are to go: the first one begins
+        pass
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "interrupted: 0 trials are kept; the same again begins anew\n" in errors
+    done = tune("--service", "spec.yaml", "--budget", 1, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "is the folder the right one?" not in done.stderr
+    done = tune("--service", "spec.yaml", "--budget", 1, "--resume", "--output", "another")
+    assert "--resume: no finished trial is there to go on with; is the folder the right one?" in done.stderr
+
+
 def test_kill_9_loses_no_finished_trial_and_clean_removes_the_server(tmp_path: Path, tune: Tune) -> None:
     write_spec(tmp_path, WITHOUT_FINAL, service_ms="{low: 1, high: 20}")
     process = start(tmp_path, "--service", "spec.yaml", "--budget", 3)

@@ -287,6 +287,21 @@ def test_knative_is_given_the_name_of_a_port_that_it_knows_and_no_probe_that_end
     assert "podspec" not in FORMATS["kserve"](example(node_selector={}, tolerations=()))["mini-lm-v2.yaml"]
 
 
+def test_replicas_are_told_of_where_the_file_has_them() -> None:
+    one = example()
+    assert one.qps == 450
+    assert "replicas for 450 requests/s" in FORMATS["kubernetes"](one)["mini-lm-v2.yaml"]
+    assert not [text for name in ("compose", "patch") for text in FORMATS[name](one).values() if "replicas for" in text]
+
+
+def test_a_service_beside_it_sets_no_variables_of_the_server() -> None:
+    [pod] = [
+        one["spec"]["template"]["spec"] for one in documents(FORMATS["kubernetes"](example())["mini-lm-v2.yaml"])
+        if one["kind"] == "Deployment"
+    ]  # fmt: skip
+    assert pod["enableServiceLinks"] is False
+
+
 def test_a_chart_scales_by_cores_only_where_their_use_was_measured() -> None:
     [found] = documents(FORMATS["helm-values"](example())["values.yaml"])
     assert found["livenessProbe"]["initialDelaySeconds"] == 120, "a server that loads for that long is let alone"

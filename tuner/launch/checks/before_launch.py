@@ -6,6 +6,7 @@ import difflib
 import os
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,8 +93,12 @@ def warnings(loaded: LoadedSpec) -> Iterator[str]:
     if loaded.spec.runner.launches:
         if loaded.spec.load.trace is not None:
             yield from _unseen(loaded, loaded.folder / loaded.spec.load.trace)
+        said: defaultdict[str, list[str]] = defaultdict(list)
         for service in loaded.services:
-            yield from _warnings(service.loaded)
+            for text in _warnings(service.loaded):
+                said[text].append(service.name)
+        for text, names in said.items():
+            yield text if len(names) == len(loaded.services) else f"{', '.join(names)}: {text}"
         yield from unmeasured(loaded)
 
 
