@@ -16,7 +16,7 @@ from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.owned import AT_ONCE
 from runners.protocol import Container, Infeasible, RunnerUnavailable, ServerFailed
 
-_GONE_S = 90.0
+_GONE_S, _LOOK_S = 90.0, 1.0
 _AGAIN_S = 2.0
 
 
@@ -101,12 +101,7 @@ def delete_objects(
         group, version, plural = objects.CUSTOM[kind]
         with contextlib.suppress(ApiException):
             cluster.ask(cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, name)
-    # The cluster's garbage collector would do this, sooner or later: now and then after most of a minute.
-    for pod in watcher.seen().pods.values():
-        for owner in pod.metadata.owner_references or ():
-            if owner.kind == "ReplicaSet":
-                cluster.delete(cluster.apps.delete_namespaced_replica_set, owner.name, **AT_ONCE)
-        cluster.delete(cluster.core.delete_namespaced_pod, pod.metadata.name)
+    _delete_pods(cluster, watcher)
     cluster.delete(cluster.core.delete_namespaced_service, name)
     cluster.delete(cluster.core.delete_namespaced_config_map, objects.files_name(name))
     if claimed:
@@ -116,7 +111,23 @@ def delete_objects(
             cluster.ask(
                 cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, called
             )
-    if not watcher.await_end(_GONE_S):
-        raise RunnerUnavailable(f"the pod of {name} still runs {_GONE_S:g} s after it was deleted")
+    deadline = time.monotonic() + _GONE_S
+    while not watcher.await_end(_LOOK_S):
+        if time.monotonic() > deadline:
+            raise RunnerUnavailable(f"the pod of {name} still runs {_GONE_S:g} s after it was deleted")
+        _delete_pods(cluster, watcher)  # one that was made while a launch was refused is heard of late
     for pod in watcher.seen().pods:
         cluster.delete(cluster.core.delete_namespaced_pod, pod, grace_period_seconds=0)
+
+
+def _delete_pods(cluster: Cluster, watcher: Watcher) -> None:
+    """Delete the pods that are seen, with what would make them anew. The cluster's garbage collector would do so,
+    sooner or later: now and then after most of a minute.
+    """
+    for pod in watcher.seen().pods.values():
+        if pod.metadata.deletion_timestamp is not None:
+            continue
+        for owner in pod.metadata.owner_references or ():
+            if owner.kind == "ReplicaSet":
+                cluster.delete(cluster.apps.delete_namespaced_replica_set, owner.name, **AT_ONCE)
+        cluster.delete(cluster.core.delete_namespaced_pod, pod.metadata.name)
