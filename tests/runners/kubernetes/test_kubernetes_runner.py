@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -212,8 +213,8 @@ def gpus(core: client.CoreV1Api) -> Iterator[str]:
     """The node claims GPUs, which only the scheduler believes."""
     node = core.list_node().items[0].metadata.name
     claimed = {
-        "nvidia.com/gpu": "8",
-        "amd.com/gpu": "8",
+        "nvidia.com/gpu": "16",
+        "amd.com/gpu": "16",
         "nvidia.com/mig-1g.10gb": "3",
         "nvidia.com/gpu.shared": "4",
         "nvidia.com/gpumem": "40000",
@@ -228,45 +229,54 @@ def gpus(core: client.CoreV1Api) -> Iterator[str]:
 A100 = {"A100": ("NVIDIA-A100-SXM4-80GB",)}
 
 
-@pytest.mark.parametrize(
-    ("preset", "value", "resources", "env"),
-    [
-        ("mig", "1g.10gb", {"nvidia.com/mig-1g.10gb": "1"}, {}),
-        ("shared", 2, {"nvidia.com/gpu.shared": "2"}, {}),
-        ("hami-gpumem", "8Gi", {"nvidia.com/gpu": "1", "nvidia.com/gpumem": "8192"}, {}),
-        ("mps", "8Gi", {"nvidia.com/gpu.shared": "1"}, {"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": "0=8192M"}),
-        ("mig", None, {"nvidia.com/gpu": "1"}, {}),
-    ],
+SLICES: tuple[tuple[str, Any, dict[str, str], dict[str, str]], ...] = (
+    ("mig", "1g.10gb", {"nvidia.com/mig-1g.10gb": "1"}, {}),
+    ("shared", 2, {"nvidia.com/gpu.shared": "2"}, {}),
+    ("hami-gpumem", "8Gi", {"nvidia.com/gpu": "1", "nvidia.com/gpumem": "8192"}, {}),
+    ("mps", "8Gi", {"nvidia.com/gpu.shared": "1"}, {"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": "0=8192M"}),
+    ("mig", None, {"nvidia.com/gpu": "1"}, {}),
 )
-def test_gpu_types_and_slices_are_scheduled(
-    tmp_path: Path,
-    core: client.CoreV1Api,
-    gpus: str,
-    preset: str,
-    value: Any,
-    resources: dict[str, str],
-    env: dict[str, str],
-) -> None:
-    one = runner(gpus=ClusterGpus(types=A100, slices=PRESETS[preset]))
-    given = container(one.place(tmp_path), tmp_path, resources=Resources(gpu_type="A100", gpu_memory=value))
-    with one.launch(given):
-        [pod] = pods(core)
-        assert pod.spec.node_selector == {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}
-        assert {key: str(count) for key, count in pod.spec.containers[0].resources.limits.items()} == resources
-        assert {one.name: one.value for one in pod.spec.containers[0].env or ()} == env
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 8])
-@pytest.mark.parametrize("resource", ["nvidia.com/gpu", "amd.com/gpu"])
-def test_as_many_gpus_are_scheduled_as_a_replica_has(
-    tmp_path: Path, core: client.CoreV1Api, gpus: str, resource: str, count: int
-) -> None:
-    one = runner(gpus=ClusterGpus(types=A100, resources={"A100": resource}))
-    with one.launch(container(one.place(tmp_path), tmp_path, resources=Resources(gpu_type="A100", gpus=count))):
-        [pod] = pods(core)
-        limits = pod.spec.containers[0].resources.limits
-        assert {key: str(value) for key, value in limits.items()} == {resource: str(count)}
-    assert f"asks for 16 {resource}" in str(one.refuses(Resources(gpu_type="A100", gpus=16)))
+def pods_of(core: client.CoreV1Api, folder: Path, launches: list[tuple[KubernetesRunner, Resources]]) -> list[Any]:
+    """The pod of each, launched at the same time: nothing loads a server here."""
+
+    def pod_of(trial: int) -> Any:
+        one, resources = launches[trial]
+        (folder / str(trial)).mkdir()
+        given = container(one.place(folder / str(trial)), folder / str(trial), resources=resources)
+        with one.launch(dataclasses.replace(given, trial=trial)):
+            [pod] = pods(core, f"app.kubernetes.io/managed-by=tune,tune/trial={trial}")
+            return pod
+
+    with ThreadPoolExecutor(len(launches)) as pool:
+        return list(pool.map(pod_of, range(len(launches))))
+
+
+def limits(pod: Any) -> dict[str, str]:
+    return {key: str(value) for key, value in pod.spec.containers[0].resources.limits.items()}
+
+
+def test_gpu_types_and_slices_are_scheduled(tmp_path: Path, core: client.CoreV1Api, gpus: str) -> None:
+    runners = {preset: runner(gpus=ClusterGpus(types=A100, slices=PRESETS[preset])) for preset, *_ in SLICES}
+    asked = [(runners[preset], Resources(gpu_type="A100", gpu_memory=value)) for preset, value, *_ in SLICES]
+    for pod, (preset, value, resources, env) in zip(pods_of(core, tmp_path, asked), SLICES, strict=True):
+        assert pod.spec.node_selector == {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}, (preset, value)
+        assert limits(pod) == resources, (preset, value)
+        assert {one.name: one.value for one in pod.spec.containers[0].env or ()} == env, (preset, value)
+
+
+def test_as_many_gpus_are_scheduled_as_a_replica_has(tmp_path: Path, core: client.CoreV1Api, gpus: str) -> None:
+    runners = {
+        resource: runner(gpus=ClusterGpus(types=A100, resources={"A100": resource}))
+        for resource in ("nvidia.com/gpu", "amd.com/gpu")
+    }
+    asked = [(resource, count) for resource in runners for count in (1, 2, 4, 8)]
+    found = pods_of(core, tmp_path, [(runners[name], Resources(gpu_type="A100", gpus=count)) for name, count in asked])
+    for pod, (resource, count) in zip(found, asked, strict=True):
+        assert limits(pod) == {resource: str(count)}
+    for resource, one in runners.items():
+        assert f"asks for 32 {resource}" in str(one.refuses(Resources(gpu_type="A100", gpus=32)))
 
 
 def test_what_no_node_has_is_refused_before_any_launch(gpus: str) -> None:
