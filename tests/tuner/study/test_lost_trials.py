@@ -89,3 +89,18 @@ def test_what_was_lost_is_no_longer_shown_as_running(folder: Path) -> None:
     assert [len(lines) for lines in shown.shown] == [1, 1]  # the study's own line alone
     assert ["3/3" in lines[0] for lines in shown.shown] == [False, True]
     assert metrics._metrics.registry.get_sample_value("tune_trials_running") == 0
+
+
+def test_a_trial_that_others_gave_up_after_its_record_was_stored_counts(folder: Path) -> None:
+    tune(folder / "spec.yaml", budget=1, output=folder / "out")
+    url, loaded = sqlite_url(folder / "out"), load_spec(folder / "spec.yaml")
+    store = join_study(url, loaded)
+    asked = store.ask(3, lambda *_: {"name": "b"})
+    assert asked is not None
+    failed = {"number": asked[0], "configuration": asked[1], "state": "failed", "reason": "it ended"}
+    record = TrialRecord.model_validate(failed)
+    study = optuna.load_study(study_name="noisy", storage=url)
+    store.claims.trials[asked[0]].set_user_attr("record", record.model_dump(mode="json"))
+    study.tell(asked[0], state=optuna.trial.TrialState.FAIL)
+    assert store.tell(record)
+    assert store.records()[-1] == record

@@ -111,7 +111,7 @@ class StudyStore:
 
     def tell(self, record: TrialRecord) -> bool:
         """Store a finished trial: first its record, then its state, so that no state is without a record. False when
-        another process has taken it up meanwhile, so that this record does not count.
+        another process has taken it up before the record was there, so that it does not count.
         """
         trial = self.claims.trials.pop(record.number)
         values, state = self._objective.values(record), _OPTUNA_STATE[record.state]
@@ -125,7 +125,7 @@ class StudyStore:
                 _retried(self._url, self._study.tell, trial, values=values, state=state)
                 _retried(self._url, self._study.set_user_attr, ENDED, _now())
             except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
-                return False
+                return RECORD in self._study.get_trials(deepcopy=False)[record.number].user_attrs
         return True
 
     def withdraw(self, number: int) -> None:
