@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+from search_spaces.kernel import TICK_S
+
 _STAT, _CPUS = Path("/proc/stat"), Path("/sys/devices/system/cpu")
 
 
@@ -41,7 +41,7 @@ def read_core_times(cores: Iterable[int], stat: Path = _STAT) -> CoreTimes | Non
         return None
     at = time.perf_counter()
     found = [
-        [int(word) * _TICK_S for word in words[1:]]
+        [int(word) * TICK_S for word in words[1:]]
         for words in map(str.split, lines)
         if words[:1] and words[0] in wanted
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from search_spaces.kernel import cgroups_of, unified
+
 _PRESSURE, _CGROUPS, _MEMBERSHIP = Path("/proc/pressure/memory"), Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -44,17 +46,6 @@ def quota_periods(root: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> Quot
             if counted.get("nr_periods"):
                 found.append(QuotaPeriods(counted["nr_periods"], counted.get("nr_throttled", 0)))
     return max(found, key=lambda one: one.throttled, default=None)
-
-
-def cgroups_of(membership: Path) -> dict[str, str]:
-    """A process's cgroup by each controller of version 1, and that of version 2 by the empty name; see cgroups(7)."""
-    lines = [line.split(":", 2) for line in _lines(membership)]
-    return {name: line[2] for line in lines if len(line) == 3 for name in line[1].split(",")}
-
-
-def unified(root: Path) -> Path:
-    """Where the cgroups of version 2 are, which those of version 1 may have beside them."""
-    return root / "unified" if (root / "unified").is_dir() else root
 
 
 def _table(path: Path) -> dict[str, int]:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest.neighbours.pressure import cgroups_of, memory_stalled_s, unified
+from loadtest.neighbours.pressure import memory_stalled_s
+from search_spaces.kernel import TICK_S, cgroups_of, process_fields, unified
 
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _TOLERANCE_S = 0.03  # the kernel rounds the times of children that have ended to clock ticks
 
@@ -140,13 +140,10 @@ def own_cpu_s(pid: int) -> float | None:
 
 
 def _read(proc: Path, pid: int) -> _Process | None:
-    try:
-        text = (proc / str(pid) / "stat").read_bytes()
-    except OSError:
+    field = process_fields(pid, proc)
+    if field is None:
         return None
-    # The name, in parentheses, may itself hold spaces and parentheses. See proc_pid_stat(5); field 3 comes first here.
-    field = text[text.rindex(b")") + 2 :].split()
-    counted_s = (int(field[11]) + int(field[12])) * _TICK_S
+    counted_s = (int(field[11]) + int(field[12])) * TICK_S
     exact_s = _clock_s(pid) if proc == _PROC else None
     return _Process(
         pid,
@@ -154,7 +151,7 @@ def _read(proc: Path, pid: int) -> _Process | None:
         int(field[3]),
         int(field[19]),
         counted_s if exact_s is None else exact_s,
-        (int(field[13]) + int(field[14])) * _TICK_S,
+        (int(field[13]) + int(field[14])) * TICK_S,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from search_spaces.kernel import cgroups_of, unified
+
 _ROOT, _MEMBERSHIP, _VMSTAT = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/vmstat")
 
 
@@ -56,14 +58,9 @@ class Cgroups:
 
 def _folders(root: Path, membership: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """Our groups from the own one up: unified, memory (version 1), cpu (version 1)."""
-    places = {"": "/", "memory": "/", "cpu": "/"}
-    for line in _lines(membership):
-        _, _, rest = line.partition(":")
-        controllers, _, place = rest.partition(":")
-        places |= {name: place for name in controllers.split(",") if name in places}
-    unified = root / "unified" if (root / "unified").is_dir() else root
+    places = {"": "/", "memory": "/", "cpu": "/"} | cgroups_of(membership)
     return (
-        _upwards(unified, places[""]),
+        _upwards(unified(root), places[""]),
         _upwards(root / "memory", places["memory"]),
         _upwards(root / "cpu", places["cpu"]),
     )
