@@ -131,6 +131,7 @@ class KubernetesRunner:
             server.url = stack.enter_context(server.way())
             stack.enter_context(sampling(server.samples, server.looker(), _SAMPLE_S, container.folder / "usage.csv"))
             server.notes += await_server(server.url, container, server.check, server.log_tail, server.elsewhere)
+            server.refuse_what_nobody_reaches()
             server.cold_start_s = time.monotonic() - launched
             if self._options.load_job:
                 # Straight to the pod: it takes a moment until every node routes a new service's address.
@@ -270,6 +271,11 @@ class _Server:
         given = objects.resource_section(resources, self.runner.options)
         wanted = {name: given["limits"][name] for name in ("cpu", "memory") if name in given.get("limits", {})}
         resize(self.runner.cluster, self.pod.metadata.name, self.name, wanted)
+
+    def refuse_what_nobody_reaches(self) -> None:
+        """Raises ServerFailed for a server that only a port-forward reaches, which comes from inside its pod."""
+        if self.url != self.inner_url and (where := self.elsewhere()):
+            raise ServerFailed(f"only a port-forward reaches the server{where}", self.log_tail())
 
     def elsewhere(self) -> str:
         """The end of a message that says where the server listens, if nobody outside its pod reaches it there."""

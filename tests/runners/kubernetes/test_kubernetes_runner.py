@@ -153,6 +153,20 @@ def test_a_server_that_nobody_outside_reaches_is_told_where_it_listens(tmp_path:
     )
 
 
+def test_a_server_that_only_a_port_forward_reaches_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runners.kubernetes.runner.is_reachable", lambda *_: False)  # as from outside most clusters
+    with launched(tmp_path) as found:
+        assert httpx.get(f"{found.url}/healthz").status_code == 200
+        assert any("port-forward" in note for note in found.notes)
+    words = tuple(word.replace("{host}", "127.0.0.1").replace("{port}", "8000") for word in SERVER)
+    with pytest.raises(
+        ServerFailed, match="only a port-forward reaches the server; inside its container it listens on"
+    ):
+        launched(tmp_path, command=(*words, "ok")).__enter__()
+
+
 def test_no_image_ends_the_study_with_the_clusters_words(tmp_path: Path) -> None:
     one = runner(image="docker.io/library/there-is-none:1", image_pull_policy="Never")
     with pytest.raises(RunnerUnavailable, match=r"ErrImageNeverPull.*\n.*service\.image"):

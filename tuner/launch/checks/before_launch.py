@@ -98,7 +98,8 @@ def warnings(loaded: LoadedSpec) -> Iterator[str]:
             for text in _warnings(service.loaded):
                 said[text].append(service.name)
         for text, names in said.items():
-            yield text if len(names) == len(loaded.services) else f"{', '.join(names)}: {text}"
+            of_all = len(names) == len(loaded.services) or text.startswith("load.")
+            yield text if of_all else f"{', '.join(names)}: {text}"
         yield from unmeasured(loaded)
 
 
