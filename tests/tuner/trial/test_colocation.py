@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from tests.conftest import Tune, recommendation
 from tuner.errors import SpecError
-from tuner.launch.checks.before_launch import warnings
+from tuner.launch.checks.before_launch import hints, warnings
 from tuner.launch.price import price_of
 from tuner.spec.reading import load_spec
 
@@ -60,6 +60,7 @@ def test_what_is_warned_of_all_is_said_once_and_of_one_with_its_name(tmp_path: P
     loaded = load_spec(write(tmp_path, SPEC.replace("service_ms: [8]", "service_ms: [8], idle: [1, 2]")))
     found = list(warnings(loaded))
     assert sum(text.startswith("load.max_trial: ") for text in found) == 1
+    assert sum(text.startswith("request.check is not set") for text in hints(loaded)) == 1
     assert "rank: the parameter idle reaches nothing: {idle} is in no command, env or file" in found
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from loadtest import read_trace
@@ -93,14 +93,21 @@ def warnings(loaded: LoadedSpec) -> Iterator[str]:
     if loaded.spec.runner.launches:
         if loaded.spec.load.trace is not None:
             yield from _unseen(loaded, loaded.folder / loaded.spec.load.trace)
-        said: defaultdict[str, list[str]] = defaultdict(list)
-        for service in loaded.services:
-            for text in _warnings(service.loaded):
-                said[text].append(service.name)
-        for text, names in said.items():
-            of_all = len(names) == len(loaded.services) or text.startswith("load.")
-            yield text if of_all else f"{', '.join(names)}: {text}"
+        yield from _of_each(loaded, _warnings)
         yield from unmeasured(loaded)
+
+
+def _of_each(loaded: LoadedSpec, look: Callable[[LoadedSpec], Iterator[str]]) -> Iterator[str]:
+    """What is said of the services: once, with the names of those that it is said of if it is not said of all. `load`
+    is common to them.
+    """
+    said: defaultdict[str, list[str]] = defaultdict(list)
+    for service in loaded.services:
+        for text in look(service.loaded):
+            said[text].append(service.name)
+    for text, names in said.items():
+        of_all = len(names) == len(loaded.services) or text.startswith("load.")
+        yield text if of_all else f"{', '.join(names)}: {text}"
 
 
 def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
@@ -114,10 +121,9 @@ def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
 
 def hints(loaded: LoadedSpec) -> Iterator[str]:
     """Sentences about what a spec could add, or says in vain. Only `validate` shows them."""
-    for service in loaded.services:
-        yield from idle_limits(service.loaded)
-        if loaded.spec.runner.launches:
-            yield from unchecked(service.loaded)
+    yield from _of_each(loaded, idle_limits)
+    if loaded.spec.runner.launches:
+        yield from _of_each(loaded, unchecked)
 
 
 def _warnings(loaded: LoadedSpec) -> Iterator[str]:
