@@ -92,8 +92,8 @@ def no_probe(loaded: LoadedSpec) -> Iterator[str]:
     takes = f"streams of about {tokens:.3g} tokens take some {answer_s:.2g} s each (at {1 / _TOKEN_S:.0f} tokens/s)"
     if load.max_warmup < _LATER * answer_s:
         yield (
-            f"load.max_warmup: {load.max_warmup:g} s may be over before an answer is complete, and then the server "
-            f"counts as one that does not answer: {takes}; write {math.ceil(_WARMUP_ANSWERS * answer_s)}s or more"
+            f"load.max_warmup: {load.max_warmup:g} s may be over before an answer is complete, and nothing is warm: "
+            f"{takes}; write {math.ceil(_WARMUP_ANSWERS * answer_s)}s or more"
         )
         return
     before_s = _before_probes_s(answer_s, load.max_trial, load.max_warmup)
