@@ -65,7 +65,8 @@ class RunLease:
             made = cluster.ask(cluster.leases.read_namespaced_lease, self.name, cluster.namespace)
         except ApiException as error:
             raise RunnerUnavailable(
-                f"the cluster refuses a Lease in the namespace {cluster.namespace}: {words(error)}"
+                f"the cluster refuses a Lease in the namespace {cluster.namespace}: {words(error)}\n"
+                "Name a namespace that is there, and in which you may create objects (runner.kubernetes.namespace)."
             ) from error
         self.reference = {
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": self.name, "uid": made.metadata.uid
@@ -128,7 +129,9 @@ def remove_everywhere() -> tuple[list[Leftover], list[str]]:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         except RunnerUnavailable as error:
-            unreachable.append(f"namespace {place['namespace']}: {str(error).splitlines()[0]}")
+            why = str(error).splitlines()[0]
+            gone = f"if that cluster is gone for good, delete {path}"
+            unreachable.append(f"namespace {place['namespace']}: {why}; {gone}")
     return removed, unreachable
 
 

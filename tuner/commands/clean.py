@@ -36,6 +36,6 @@ def clean() -> ExitCode:
         click.echo(f"could not look there: {place}", err=True)
     for reason in stuck:
         click.echo(reason, err=True)
-    if not (removed or found or stuck):
+    if not (removed or found or stuck or unreachable):
         click.echo("nothing was left behind")
     return ExitCode.ENVIRONMENT if unreachable or stuck else ExitCode.DONE
