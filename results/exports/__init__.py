@@ -15,6 +15,10 @@ from results.exports.platforms import compose, compose_together, kserve, kubedl,
 from results.exports.scaling import inference_pool, keda, leader_worker_set
 from results.exports.servers import MARKS, SERVERS, uses
 
+# Where services of a chain are called at the port that they listen on: as Compose's containers, and as the Services of
+# charts that `helm create` made, whose port is also the container's. Elsewhere a Service of its own stands before each.
+CALLED_DIRECTLY = ("compose", "helm-values")
+
 FORMATS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
     "kubernetes": kubernetes,
     "patch": patch,
@@ -67,4 +71,4 @@ def _having(services: Mapping[str, Deployable], name: str) -> dict[str, Deployab
     return {service: one for service, one in services.items() if name not in SERVERS or uses(one, name)}
 
 
-__all__ = ["FORMATS", "MARKS", "SERVERS", "Deployable", "NotExportable", "exported", "offered"]
+__all__ = ["CALLED_DIRECTLY", "FORMATS", "MARKS", "SERVERS", "Deployable", "NotExportable", "exported", "offered"]

@@ -28,11 +28,11 @@ _SERVICE_PORT = 80  # of the Services that are exported
 
 def deployables(
     study: StudySummary, loaded: LoadedSpec, qps: float | None = None, trial: int | None = None, *,
-    in_compose: bool = False,
+    called_directly: bool = False,
 ) -> dict[str, Deployable]:  # fmt: skip
     """Every service by its name; the only one has none. `qps` is the traffic that replicas are for, that of all
     services together; without it the objective's, where it has one. `trial` is another than the recommended one.
-    `in_compose`: services of a chain call each other's containers, for want of Kubernetes' Services.
+    `called_directly`: services of a chain call each other at the port that they listen on (`results.exports`).
 
     Raises UsageError where no configuration held the SLO, or that trial's did not, SpecError where a template is not
     beside the spec any more.
@@ -61,7 +61,7 @@ def deployables(
         own_qps = None if qps is None else qps * service.share
         found[service.name] = _deployable(
             service.loaded, service.own(best.configuration), used, own_qps,
-            called_port=None if in_compose else _SERVICE_PORT,
+            called_port=None if called_directly else _SERVICE_PORT,
         )  # fmt: skip
     return found
 

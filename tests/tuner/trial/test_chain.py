@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from loadtest import StageTimes
 from results import ChainRecord, Estimate, StageRecord
-from results.exports import exported
+from results.exports import CALLED_DIRECTLY, exported
 from results.report.chain import chain_picture
 from runners import Placement
 from tests.conftest import Tune, recommendation
@@ -94,6 +94,19 @@ def test_an_exported_chain_is_one_project_of_compose_whose_entry_alone_is_publis
     }  # fmt: skip
     assert services["decode"]["entrypoint"][-1] == "http://detect:8000", "where it listens"
     assert set(files) == {"compose.yaml"}
+
+
+def test_a_charts_values_call_the_next_stage_at_the_port_of_its_charts_service(tmp_path: Path) -> None:
+    loaded = load_spec(write(tmp_path))
+    seen = _AtCapacity(Estimate.exactly(10.0), None, None, confirmed=False)
+    assert "helm-values" in CALLED_DIRECTLY
+    stages = {
+        one.name: _deployable(one.loaded, {"workers": 4}, seen, None, called_port=None) for one in loaded.colocated
+    }
+    files = exported(stages, "helm-values")
+    read = YAML(typ="safe", pure=True).load
+    caller, called = read(files["decode/values.yaml"]), read(files["detect/values.yaml"])
+    assert caller["command"][-1] == f"http://{called['fullnameOverride']}:{called['service']['port']}"
 
 
 def test_an_address_is_with_and_without_its_scheme_and_plain_text_outside_a_chain() -> None:
