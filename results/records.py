@@ -105,8 +105,8 @@ class TrialCounts(Record):
     @property
     def why_nothing(self) -> str:
         """The headline where no configuration is recommended."""
-        if self.failed and not self.complete + self.pruned + self.infeasible:
-            return "Nothing could be measured: every trial failed"
+        if not self.complete + self.pruned + self.infeasible:
+            return "Nothing could be measured: every trial failed" if self.failed else "Nothing has been measured yet"
         return "No configuration met the SLO"
 
     def nothing_to(self, do: str, service: str) -> str:

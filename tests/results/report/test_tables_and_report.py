@@ -109,6 +109,18 @@ def test_an_empty_study_has_empty_tables_and_a_report(tmp_path: Path) -> None:
     assert "No configuration met the SLO" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        (TrialCounts(), "Nothing has been measured yet"),
+        (TrialCounts(failed=2), "Nothing could be measured: every trial failed"),
+        (TrialCounts(failed=2, infeasible=1), "No configuration met the SLO"),
+    ],
+)
+def test_why_nothing_is_recommended_is_said_as_it_is(counts: TrialCounts, said: str) -> None:
+    assert counts.why_nothing == said
+
+
 def test_the_report_shows_hostile_text_as_text(tmp_path: Path) -> None:
     write_report(tmp_path, summary())
     html, markdown = ((tmp_path / f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))
