@@ -32,7 +32,7 @@ request: {path: /predict, json: {x: 1}}
 slo: {p99: 200ms}
 objective: {maximize: capacity_qps}
 space: {parameters: {cpu_cores: [0.5], service_ms: [5, 20]}}
-load: {max_trial: 12s, max_warmup: 2s}
+load: {max_trial: 6s, max_warmup: 1s}
 runner: {type: kubernetes, kubernetes: {load_cpu: 0.3}}
 """
 
