@@ -184,10 +184,13 @@ def _queued_s() -> float:
         return 0.0
 
 
-def lone(send: Send, count: int, until: float, brief_s: float = 2.0) -> tuple[list[float], Counter[str]]:
+def lone(
+    send: Send, count: int, until: float, brief_s: float = 2.0, *, has_answered: bool = False
+) -> tuple[list[float], Counter[str]]:
     """Requests one after the other: their latencies in seconds, and what went wrong with those that failed.
 
-    A slow server is asked for less than `count`: no more are begun after `brief_s`, once two have ended.
+    A slow server is asked for less than `count`: no more are begun after `brief_s`, once two have ended. One that is
+    cut off at `until` failed if none was answered before, here or (`has_answered`) earlier.
     """
     enough = time.perf_counter() + brief_s
     latencies: list[float] = []
@@ -203,6 +206,6 @@ def lone(send: Send, count: int, until: float, brief_s: float = 2.0) -> tuple[li
                 kinds[kind] += 1
                 gevent.sleep(_FAILED_PAUSE_S)
             continue
-        if not latencies:  # else it is our time that was short, not the server that was slow
+        if not (latencies or has_answered):  # else it is our time that was short, not the server that was slow
             kinds["timeout"] += 1
     return latencies, kinds

@@ -66,17 +66,16 @@ def warm_up(endpoint: ServerUnderTest, plan: LoadPlan, reporter: ProgressReporte
 
 
 def _lone(endpoint: ServerUnderTest, first_until: float, until: float) -> tuple[float | None, Counter[str]]:
-    """The median latency of a few requests, when more of them are answered than fail."""
-    first, failed = endpoint.lone(1, first_until)
-    if first and time.perf_counter() >= until:
-        return first[0], failed
-    while True:
-        latencies, kinds = endpoint.lone(_LONE, until)
-        failed += kinds
+    """The median latency of a few requests, when more of them are answered than fail. The first one, in which a server
+    may still prepare something, counts where the time allows no other.
+    """
+    answered, failed = endpoint.lone(1, first_until)
+    while time.perf_counter() < until and failed.total() < _LONE_FAILED:
+        latencies, kinds = endpoint.lone(_LONE, until, has_answered=bool(answered))
+        answered, failed = answered + latencies, failed + kinds
         if len(latencies) > kinds.total():
             return statistics.median(latencies), failed
-        if time.perf_counter() >= until or failed.total() >= _LONE_FAILED:
-            return None, failed
+    return statistics.median(answered) if len(answered) > failed.total() else None, failed
 
 
 def _until_settled(endpoint: ServerUnderTest, begun: float, until: float) -> tuple[bool, tuple[WarmupPoint, ...]]:

@@ -46,9 +46,11 @@ class ServerUnderTest:
         """Time left for the whole search."""
         return self.reporter.remaining_s()
 
-    def lone(self, count: int, until: float) -> tuple[list[float], Counter[str]]:
-        """Requests one after the other: their latencies, and what went wrong with those that failed."""
-        return lone(self.send, count, until)
+    def lone(self, count: int, until: float, *, has_answered: bool = False) -> tuple[list[float], Counter[str]]:
+        """Requests one after the other: their latencies, and what went wrong with those that failed. Of a server that
+        `has_answered`, a request that is cut off at the end did not fail.
+        """
+        return lone(self.send, count, until, has_answered=has_answered)
 
     def recover(self, base_s: float, at_most_s: float) -> None:
         """Wait until a lone request takes about as long as it does, `base_s`, on a server that nobody else asks."""
