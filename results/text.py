@@ -31,6 +31,7 @@ _PASSING = re.compile(
     r"\btune-[\w-]+|\b0x[0-9a-f]+|\b\d+(?:[-:/T]\d+)+(?:[.,]\d+)?Z?|\b(?:pid|port)[ =:]*\d+|(?<=:)\d{4,5}\b",
     re.IGNORECASE,
 )
+_MEASURED = re.compile(r"\b\d[\d,.]*(?= (?:of|requests|ms|s|MiB|GiB)\b)")
 _METRICS = {
     "cost_per_million_requests": "cost per million requests",
     "cost_per_hour": "cost per hour",
@@ -65,6 +66,11 @@ def in_common(reason: str, configuration: Mapping[str, object]) -> str:
     """What is left of a trial's reason in every other launch that ends alike; values of its configuration stay."""
     own = {str(value) for value in configuration.values()}
     return _PASSING.sub(lambda found: found[0] if found[0] in own else "", reason)
+
+
+def without_figures(reason: str, configuration: Mapping[str, object]) -> str:
+    """As `in_common`, and without what was measured: what is left is alike in all trials that end for one reason."""
+    return _MEASURED.sub("", in_common(reason, configuration))
 
 
 def markdown(text: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from results.machine import machine_speeds, memory_speeds
 from results.records import TrialRecord
 from results.summary import StudySummary
-from results.text import assigned, figure, given, in_common, money, share, size
+from results.text import assigned, figure, given, money, share, size, without_figures
 from results.trial_parts import ParameterValue
 from search_spaces import mig_memory, quantity
 
@@ -183,11 +183,12 @@ def _same_failure(study: StudySummary) -> Iterator[Finding]:
     alike: dict[str, list[TrialRecord]] = {}
     for one in study.records:
         if one.state == "failed" and one.reason:
-            alike.setdefault(in_common(one.reason, one.configuration), []).append(one)
+            alike.setdefault(without_figures(one.reason, one.configuration), []).append(one)
     for failed in sorted(alike.values(), key=len, reverse=True)[:2]:
         if len(failed) > 1:
+            example = "" if len({one.reason for one in failed}) == 1 else ", for example"
             yield Finding(
-                "Servers failed for one reason", f"{len(failed)} trials: {failed[-1].reason}", _numbers(failed)
+                "Servers failed for one reason", f"{len(failed)} trials{example}: {failed[-1].reason}", _numbers(failed)
             )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from loadtest import WARMUP_FAILED
 from results import Choice, Recommendation, State, TrialCounts, TrialRecord
-from results.text import counted, in_common
+from results.text import counted, without_figures
 from search_spaces.reading import foreign
 from tuner.errors import as_asked
 from tuner.outcome.reasons import Grounds, reasons
@@ -21,7 +20,6 @@ from tuner.spec.reading import LoadedSpec
 from tuner.study.outlook import Outlook
 
 _REASONS = 3  # that are shown where nothing is recommended
-_MEASURED = re.compile(r"\b\d[\d,.]*(?= (?:of|requests|ms|MiB|GiB)\b)")
 
 Launches = Mapping[int, Sequence[TrialRecord]]
 
@@ -177,7 +175,7 @@ def most_frequent(records: Sequence[TrialRecord]) -> list[str]:
     kinds: defaultdict[str, list[str]] = defaultdict(list)
     for record in records:
         if record.reason:
-            kinds[_MEASURED.sub("", in_common(record.reason, record.configuration))].append(foreign(record.reason))
+            kinds[without_figures(record.reason, record.configuration)].append(foreign(record.reason))
     ranked = sorted(kinds.values(), key=len, reverse=True)
     said = []
     for alike in ranked[:_REASONS]:

@@ -156,7 +156,10 @@ def test_failures_that_differ_by_a_time_and_a_process_are_one_reason() -> None:
     failed = [trial(n, state="failed", reason=f"pid={n}123 ERROR 11-28 12:01:0{n} no such file") for n in (1, 2)]
     [found] = findings(study(trial(0), *failed))
     assert found.title == "Servers failed for one reason"
-    assert found.words == "2 trials: pid=2123 ERROR 11-28 12:01:02 no such file"
+    assert found.words == "2 trials, for example: pid=2123 ERROR 11-28 12:01:02 no such file"
+    slow = [trial(n, state="failed", reason=f"too short to tell: a lone request takes {n}.5 s") for n in (1, 2)]
+    [found] = findings(study(trial(0), *slow))
+    assert found.words == "2 trials, for example: too short to tell: a lone request takes 2.5 s"
 
 
 def test_measurements_that_disagree_are_said() -> None:

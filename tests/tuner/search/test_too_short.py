@@ -38,6 +38,13 @@ def test_a_final_launch_that_was_too_short_refutes_nothing() -> None:
     assert refuted(served, [short, lost])
 
 
+def test_trials_that_were_too_short_are_one_reason_however_slow_each_server_was() -> None:
+    said = [f"{TOO_SHORT}: the time was over, since a lone request takes {seconds} s" for seconds in ("0.41", "12")]
+    assert most_frequent([_record(number, "failed", one) for number, one in enumerate(said)]) == [
+        f"2 of 2, for example: {said[1]}"
+    ]
+
+
 def test_reasons_that_differ_in_what_was_measured_alone_are_counted_together() -> None:
     late, later = "at 26.3 requests/s 1 of 63 requests missed", "at 1,240 requests/s 3 of 145 requests missed"
     crashed, busy = "the server exited with code 1", "answered 503"
