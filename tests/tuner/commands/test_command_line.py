@@ -214,10 +214,18 @@ def test_the_main_job_starts_without_its_option(tmp_path: Path, tune: Tune, argu
         (
             SLO,
             f"{STREAM}load: {{max_trial: 15s}}\n",
-            "streams of about 128 tokens take some 2.6 s each (at 50 tokens/s)",
+            "streams of up to 128 tokens take up to 2.56 s each (at 50 tokens/s)",
         ),
         (SLO, f"{STREAM}load: {{max_trial: 15s}}\n", "warm-up and bursts of them 15 s; write 41s or more"),
         (SLO, f"{STREAM}load: {{max_warmup: 2s}}\n", "max_warmup: 2 s may be over before an answer is complete"),
+        (SLO, f"{STREAM}load: {{max_trial: 8s}}\n", "8 s is too short to decide: after up to 4 s of warm-up"),
+        (SLO, f"{STREAM}load: {{max_trial: 16s}}\n", "in 16 s a p99 is decided of servers"),
+        (
+            SLO,
+            STREAM.replace("128", "51200"),
+            "warning: request.timeout: 10 s may be over before an answer is complete, which is then an error: streams "
+            "of up to 51,200 tokens take up to 1,020 s each (at 50 tokens/s); write 1229s or more\n",
+        ),
         ("slo:", "slo:", "request.check is not set"),
     ],
 )

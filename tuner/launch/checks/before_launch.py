@@ -129,7 +129,8 @@ def hints(loaded: LoadedSpec) -> Iterator[str]:
 def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     used, found = _used(loaded), serving(loaded)
     if not loaded.is_called:
-        yield from list(no_probe(loaded)) or list(too_short(loaded)) or slow_servers(loaded)
+        yield from no_probe(loaded)
+        yield from list(too_short(loaded)) or slow_servers(loaded)
     yield from listens_locally(loaded, used)
     yield from unpriced_gpus(loaded)
     shares = loaded.space.with_role("gpu_compute")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from loadtest.judge.burst import longest_s
+from loadtest.judge.capacity import digits
 from tuner.spec.load import MAX_WARMUP_SHARE
 from tuner.spec.reading import LoadedSpec
 
@@ -53,8 +54,8 @@ def too_short(loaded: LoadedSpec) -> Iterator[str]:
     left_s = max(0.0, load.max_trial - warmup_s - _BURSTS_S)
     wanted_s = math.ceil(min(load.max_warmup + needed_s, needed_s / (1 - MAX_WARMUP_SHARE)))
     yield (
-        f"load.max_trial: {load.max_trial:g} s is too short to decide: after up to {warmup_s:.3g} s of warm-up "
-        f"{left_s:.3g} s are left for probes{_needed(loaded, left_s)}; write {wanted_s}s or more"
+        f"load.max_trial: {load.max_trial:g} s is too short to decide: after up to {digits(warmup_s)} s of warm-up "
+        f"{digits(left_s)} s are left for probes{_needed(loaded, left_s)}; write {wanted_s}s or more"
         + (", or a shorter load.max_warmup" if load.max_trial - needed_s >= _MIN_WARMUP_S else "")
     )
 
@@ -65,7 +66,7 @@ def _needed(loaded: LoadedSpec, left_s: float) -> str:
     if tail is None or left_s <= 0:
         return ""
     requests = _REQUESTS_PER_MISS / (1 - tail.percentile / 100)
-    return f", in which a server under {requests / left_s:.3g} requests/s cannot show its p{tail.percentile:g}"
+    return f", in which a server under {digits(requests / left_s)} requests/s cannot show its p{tail.percentile:g}"
 
 
 def slow_servers(loaded: LoadedSpec) -> Iterator[str]:
@@ -79,17 +80,27 @@ def slow_servers(loaded: LoadedSpec) -> Iterator[str]:
     if slowest_qps > (_MODEST_QPS if expected_qps is None else expected_qps):
         yield (
             f"load.max_trial: in {spec.load.max_trial:g} s a p{100 * (1 - tail):g} is decided of servers that answer "
-            f"about {slowest_qps:.2g} requests/s or more; trials of slower ones end uncertain: lengthen it"
+            f"about {digits(slowest_qps)} requests/s or more; trials of slower ones end uncertain: lengthen it"
         )
 
 
 def no_probe(loaded: LoadedSpec) -> Iterator[str]:
     """A stream takes its tokens' time on a fast server, too, and warm-up and bursts of streams come before a probe."""
-    load, tokens = loaded.spec.load, _output_tokens(loaded)
-    if tokens is None or load.users is not None:
+    load, (tokens, so_many) = loaded.spec.load, _output_tokens(loaded)
+    if tokens is None:
         return
     answer_s = tokens * _TOKEN_S
-    takes = f"streams of about {tokens:.3g} tokens take some {answer_s:.2g} s each (at {1 / _TOKEN_S:.0f} tokens/s)"
+    takes = (
+        f"streams of {so_many} {round(tokens):,} tokens take {so_many} {digits(answer_s)} s each "
+        f"(at {1 / _TOKEN_S:.0f} tokens/s)"
+    )
+    if loaded.spec.request_timeout_s < answer_s:
+        yield (
+            f"request.timeout: {loaded.spec.request_timeout_s:g} s may be over before an answer is complete, which is "
+            f"then an error: {takes}; write {math.ceil(_LATER * answer_s)}s or more"
+        )
+    if load.users is not None:
+        return
     if load.max_warmup < _LATER * answer_s:
         yield (
             f"load.max_warmup: {load.max_warmup:g} s may be over before an answer is complete, and nothing is warm: "
@@ -106,7 +117,7 @@ def no_probe(loaded: LoadedSpec) -> Iterator[str]:
     )
     yield (
         f"load.max_trial: {load.max_trial:g} s may be over before the first probe: {takes}, and warm-up and bursts of "
-        f"them {min(before_s, load.max_trial):.2g} s; write {next(enough, _LONGEST_TRIAL_S)}s or more"
+        f"them {digits(min(before_s, load.max_trial))} s; write {next(enough, _LONGEST_TRIAL_S)}s or more"
     )
 
 
@@ -118,12 +129,14 @@ def _before_probes_s(answer_s: float, trial_s: float, max_warmup_s: float) -> fl
     return warmup_s + drain_s + min(_LONE * answer_s, _LONE_S) + _BURSTS * (burst_s + drain_s)
 
 
-def _output_tokens(loaded: LoadedSpec) -> float | None:
-    """How many tokens a streamed answer has in the middle; None where the spec does not say."""
+def _output_tokens(loaded: LoadedSpec) -> tuple[float | None, str]:
+    """How many tokens a streamed answer has, and whether that is the middle (`about`) or the most (`up to`); None where
+    the spec does not say.
+    """
     request = loaded.spec.request
     if request.llm is not None:
         lengths = request.llm.output_tokens
-        return None if request.llm.sizes is not None else lengths.median or sum(lengths.range) / 2
+        return None if request.llm.sizes is not None else lengths.median or sum(lengths.range) / 2, "about"
     body = request.json_body if request.stream is not None else None
     asked = (body.get("max_tokens"), body.get("max_completion_tokens")) if isinstance(body, Mapping) else ()
-    return next((float(one) for one in asked if isinstance(one, int) and one > 0), None)
+    return next((float(one) for one in asked if isinstance(one, int) and one > 0), None), "up to"
