@@ -23,6 +23,8 @@ _MAX_SHOWN = 3
 _LISTENS = "0A"  # TCP_LISTEN in the kernel's tables
 _ENGINES_NAMES = "127.0.0.11"  # where Docker answers questions for names, in a container's own network
 _ADVICE = "pass it {host} and {port}"
+# An engine that loads has sockets of its own (of its workers, say), and a pod may have a proxy.
+_OR_LOADS = f"if it still loads, lengthen service.ready.timeout; if it serves there, {_ADVICE}"
 
 
 class Ports:
@@ -84,7 +86,7 @@ def elsewhere(entries: Iterable[Entry], port: int) -> str:
         return ""
     if not found or any(at == port and address in _REACHED for address, at in found):
         return ""
-    return f"; it listens on {_shown(found)}, and not on 127.0.0.1:{port}: {_ADVICE}"
+    return f"; it listens on {_shown(found)}, and not on 127.0.0.1:{port}: {_advice(found, port)}"
 
 
 def elsewhere_inside(tables: str, port: int) -> str:
@@ -92,7 +94,7 @@ def elsewhere_inside(tables: str, port: int) -> str:
     found = sorted(set(_listening_inside(tables)))
     if not found or any(at == port and not ip_address(address).is_loopback for address, at in found):
         return ""
-    return f"; inside its container it listens on {_shown(found)}, and not on 0.0.0.0:{port}: {_ADVICE}"
+    return f"; inside its container it listens on {_shown(found)}, and not on 0.0.0.0:{port}: {_advice(found, port)}"
 
 
 def tables_of(pid: int) -> str:
@@ -114,6 +116,11 @@ def _listening_inside(tables: str) -> Iterator[tuple[str, int]]:
             plain = str(getattr(address, "ipv4_mapped", None) or address)
             if plain != _ENGINES_NAMES:
                 yield plain, int(at, 16)
+
+
+def _advice(found: list[tuple[str, int]], port: int) -> str:
+    """What to do. Only who has the very port at another address is surely the server."""
+    return _ADVICE if any(at == port for _, at in found) else _OR_LOADS
 
 
 def _shown(found: list[tuple[str, int]]) -> str:

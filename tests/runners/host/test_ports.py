@@ -26,8 +26,12 @@ def test_a_server_on_the_loopback_of_its_container_is_reached_by_nobody(sockets:
     )
 
 
-def test_another_port_is_named() -> None:
-    assert "listens on 0.0.0.0:8000, and not on 0.0.0.0:9000" in elsewhere_inside(table(_ANYWHERE), 9000)
+@pytest.mark.parametrize(("at", "shown"), [(_ANYWHERE, "0.0.0.0:8000"), ("0100007F:A8E1", "127.0.0.1:43233")])
+def test_another_port_may_be_the_servers_or_one_that_it_opens_while_it_loads(at: str, shown: str) -> None:
+    assert elsewhere_inside(table(at), 9000) == (
+        f"; inside its container it listens on {shown}, and not on 0.0.0.0:9000: if it still loads, lengthen "
+        "service.ready.timeout; if it serves there, pass it {host} and {port}"
+    )
 
 
 @pytest.mark.parametrize("tables", ["", table(), table(_ENGINES_OWN), table(_LOOPBACK, state="01")])

@@ -111,7 +111,16 @@ def test_where_a_server_listens_instead_is_named(tmp_path: Path) -> None:
     code = "import socket, time; s = socket.create_server(('127.0.0.2', 0)); time.sleep(60)"
     failed = launch_fails(tmp_path, "ok", command=(sys.executable, "-c", code), timeout_s=1.5)
     assert "it listens on 127.0.0.2:" in failed.reason
-    assert "pass it {host} and {port}" in failed.reason
+    assert "if it still loads, lengthen service.ready.timeout; if it serves there, pass it {host}" in failed.reason
+    runner = ProcessRunner()
+    placement = runner.place(tmp_path)
+    own = (sys.executable, "-c", code.replace("', 0)", f"', {placement.port})"))
+    said = rf"it listens on 127\.0\.0\.2:{placement.port}, and not on [0-9.:]+: pass it \{{host\}} and \{{port\}}$"
+    with (
+        pytest.raises(ServerFailed, match=said),
+        runner.launch(container(placement, tmp_path, command=own, timeout_s=1.5)),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("mode", ["ignore-sigterm", "orphan-child", "daemon"])
