@@ -287,6 +287,12 @@ def log_tail(cluster: Cluster, pod: str, container: str, lines: int = 30) -> str
     return ""
 
 
+def is_alone(pod: Any) -> bool:
+    """Whether nothing but the server runs in its pod for as long as the pod does: no sidecar, in either form."""
+    stays = [one for one in pod.spec.init_containers or () if one.restart_policy == "Always"]
+    return len(pod.spec.containers) == 1 and not stays
+
+
 def _is_over(pod: Any) -> bool:
     """Whether no container of a pod that is being deleted runs, or will."""
     if pod.status.phase in ("Succeeded", "Failed"):

@@ -30,6 +30,7 @@ from runners.kubernetes.observed import (
     container_state,
     does_not_fit,
     has_room,
+    is_alone,
     judge_state,
     log_tail,
     refused,
@@ -273,8 +274,10 @@ class _Server:
         resize(self.runner.cluster, self.pod.metadata.name, self.name, wanted)
 
     def refuse_what_nobody_reaches(self) -> None:
-        """Raises ServerFailed for a server that only a port-forward reaches, which comes from inside its pod."""
-        if self.url != self.inner_url and (where := self.elsewhere()):
+        """Raises ServerFailed for a server that only a port-forward reaches, which comes from inside its pod. Beside
+        others in its pod it may be meant to: one of them may be its proxy.
+        """
+        if self.url != self.inner_url and is_alone(self.pod) and (where := self.elsewhere()):
             raise ServerFailed(f"only a port-forward reaches the server{where}", self.log_tail())
 
     def elsewhere(self) -> str:

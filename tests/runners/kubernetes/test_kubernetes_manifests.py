@@ -23,7 +23,7 @@ from runners.kubernetes.manifest import (
     workload_port,
 )
 from runners.kubernetes.objects import LAUNCH, claim_template, laid_over, patched
-from runners.kubernetes.observed import Seen, refused, why_waiting
+from runners.kubernetes.observed import Seen, is_alone, refused, why_waiting
 from runners.kubernetes.options import PRESETS, ClusterGpus, KubernetesOptions
 from runners.kubernetes.owned import _is_dead
 from runners.leftovers.ownership import state_folder, this_place
@@ -35,6 +35,18 @@ HERE = Placement("0.0.0.0", 8000, "/f")
 def deployment(name: str = "llm", **server: Any) -> dict[str, Any]:
     pod = {"containers": [{"name": "s", "image": "i:1", **server}]}
     return {"kind": "Deployment", "metadata": {"name": name}, "spec": {"template": {"spec": pod}}}
+
+
+def test_a_server_beside_a_sidecar_is_not_alone_in_its_pod() -> None:
+    def pod(*names: str, before: str | None = None) -> client.V1Pod:
+        init = client.V1Container(name="init", restart_policy=before)
+        spec = client.V1PodSpec(containers=[client.V1Container(name=name) for name in names], init_containers=[init])
+        return client.V1Pod(spec=spec)
+
+    assert is_alone(pod("server"))
+    assert is_alone(client.V1Pod(spec=client.V1PodSpec(containers=[client.V1Container(name="server")])))
+    assert not is_alone(pod("server", "proxy"))
+    assert not is_alone(pod("server", before="Always")), "a sidecar since Kubernetes 1.28"
 
 
 def made(workload: dict[str, Any], resources: Resources | None = None, **options: Any) -> dict[str, Any]:

@@ -165,6 +165,16 @@ def test_a_server_that_only_a_port_forward_reaches_is_not_measured(
         ServerFailed, match="only a port-forward reaches the server; inside its container it listens on"
     ):
         launched(tmp_path, command=(*words, "ok")).__enter__()
+    image = f"docker.io/library/{IMAGE}"
+    both = [{"name": "s", "image": image}, {"name": "proxy", "image": image, "command": ["sleep", "600"]}]
+    pod = {"metadata": {"labels": {"app": "theirs"}}, "spec": {"containers": both}}
+    document = {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "theirs"},
+        "spec": {"selector": {"matchLabels": {"app": "theirs"}}, "template": pod},
+    }  # fmt: skip
+    one = runner(manifest=(document,), container="s", image=None)
+    with one.launch(container(one.place(tmp_path), tmp_path, command=(*words, "ok"))) as found:
+        assert httpx.get(f"{found.url}/healthz").status_code == 200, "what is beside it may be its proxy"
 
 
 def test_no_image_ends_the_study_with_the_clusters_words(tmp_path: Path) -> None:
