@@ -22,6 +22,7 @@ import httpx
 
 from runners.host.bounded_http import bounded_client
 from runners.protocol import Container, Readiness, SampleRequest, ServerFailed, Tls
+from search_spaces.masking import masked
 from search_spaces.reading import foreign
 
 _POLL_S, _SLOWEST_POLL_S = 0.02, 0.25
@@ -30,7 +31,7 @@ _GRACE_S = 10.0  # for a real request that is answered with errors after the hea
 _MAX_REDIRECTS = 5
 _FOR_GOOD = (301, 308)
 _LASTING_S, _LASTING_TRIES = 3.0, 3
-_EXCERPT_BYTES = 160
+_EXCERPT, _READ_BYTES = 160, 4096  # letters that a message shows; of a body, more is read, lest a secret is cut in two
 _ERROR = re.compile(r"error|exception|fatal|fail|cannot|denied|in use|no such|not found|invalid", re.IGNORECASE)
 # A client that went away; Python's servers print that as an error, and go on.
 _CLIENT_LEFT = re.compile(r"(BrokenPipe|ConnectionReset|ConnectionAborted)Error:")
@@ -163,10 +164,10 @@ def _ask(
         asked = client.build_request(
             request.method, request.path, headers=encoded(request.headers), content=request.body, timeout=timeout_s
         )
-        response, excerpt = _received(client, asked)
+        response, begins = _received(client, asked)
         while redirects and (following := response.next_request) and _server_of(following) == _server_of(asked):
             redirects -= 1
-            response, excerpt = _received(client, following)
+            response, begins = _received(client, following)
     except httpx.TimeoutException:
         return Seen(f"no answer within {timeout_s:.3g} s", answered=False)
     except httpx.ConnectError as error:
@@ -177,10 +178,10 @@ def _ask(
         said = printable(str(error).encode()) or type(error).__name__
         return Seen(f"no proper HTTP answer: {said}", answered=False, lasting=isinstance(error, httpx.DecodingError))
     if response.status_code in request.good if request.good else response.is_success:
-        if doubts is not None and not request.checked and _SAYS_ERROR.match(excerpt):
-            doubts.append(_NO_CHECK.format(status=response.status_code, body=foreign(printable(excerpt))))
+        if doubts is not None and not request.checked and _SAYS_ERROR.match(begins[:_EXCERPT]):
+            doubts.append(_NO_CHECK.format(status=response.status_code, body=foreign(excerpt(begins))))
         return Seen(None, answered=True)
-    said, lasting = printable(excerpt), False
+    said, lasting = excerpt(begins), False
     if (following := response.next_request) is not None:
         said = _redirect(asked, following, key)
         same_path = following.url.path.rstrip("/") == asked.url.path.rstrip("/")
@@ -193,16 +194,16 @@ def _redirect(asked: httpx.Request, following: httpx.Request, key: str) -> str:
     to = following.url.raw_path.decode("ascii")
     if _server_of(following) != _server_of(asked):
         to = f"another server, {_server_of(following)}{to}"
-    return f"a redirect to {printable(to.encode())[:_EXCERPT_BYTES]}, which is not followed: {key} must answer itself"
+    return f"a redirect to {excerpt(to.encode())}, which is not followed: {key} must answer itself"
 
 
 def _received(client: httpx.Client, request: httpx.Request) -> tuple[httpx.Response, bytes]:
     """One answer, read to its end, and how its body begins."""
-    excerpt = b""
+    begins = b""
     with contextlib.closing(client.send(request, stream=True, follow_redirects=False)) as response:
         for chunk in response.iter_bytes():
-            excerpt += chunk[: _EXCERPT_BYTES - len(excerpt)]
-    return response, excerpt
+            begins += chunk[: _READ_BYTES - len(begins)]
+    return response, begins
 
 
 def _server_of(request: httpx.Request) -> str:
@@ -221,7 +222,7 @@ def last_words(log: str) -> str:
     because a client left.
     """
     lines = (printable(line.encode()) for line in reversed(log.splitlines()))
-    return next((line[:_EXCERPT_BYTES] for line in lines if _ERROR.search(line) and not _CLIENT_LEFT.match(line)), "")
+    return next((line[:_EXCERPT] for line in lines if _ERROR.search(line) and not _CLIENT_LEFT.match(line)), "")
 
 
 def exited(code: int) -> str:
@@ -245,10 +246,17 @@ def out_of_memory(log: str) -> str:
     """
     lines = (printable(line.encode()) for line in reversed(log.splitlines()[-_LAST_LINES:]))
     named = (line for line in lines if _MEMORY.search(line) and (_ERROR.search(line) or "bad_alloc" in line))
-    return next((line[:_EXCERPT_BYTES] for line in named), "")
+    return next((line[:_EXCERPT] for line in named), "")
 
 
 def printable(text: bytes) -> str:
-    """Text that is safe in a message: a server's body may hold anything, even a terminal's control sequences."""
-    printable = (letter if letter.isprintable() else " " for letter in text.decode("utf-8", errors="replace"))
-    return " ".join("".join(printable).split())
+    """Text that is safe in a message: a server's body may hold anything, even a terminal's control sequences. Secrets
+    are masked here, since who cuts the text afterwards might leave half of one.
+    """
+    plain = masked(text.decode("utf-8", errors="replace"))
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in plain).split())
+
+
+def excerpt(text: bytes) -> str:
+    """How a text begins, as a message shows it."""
+    return printable(text[:_READ_BYTES])[:_EXCERPT]

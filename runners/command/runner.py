@@ -14,7 +14,7 @@ from pathlib import Path
 from runners.command.commands import CommandFailed, Commands, CommandSetting, CommandTimes
 from runners.command.teardown import HeldPending, pending_of, remove_commands
 from runners.host.ports import Ports
-from runners.host.server_log import BoundedLog, bounded_log
+from runners.host.server_log import BoundedLog, bounded_log, end_of_file
 from runners.leftovers.cleanup import remove_leftovers
 from runners.protocol import (
     Container,
@@ -34,7 +34,6 @@ _DOWN_TRIES = 2  # a second interrupt leaves the rest to `tune clean`
 _ASK_EVERY_S = 1.0
 _ONE_ANSWER_S = 30.0
 _FIRST_LINE_BYTES = 4096
-_LOG_TAIL_BYTES = 2000
 _MAX_ID = 40
 
 
@@ -76,7 +75,7 @@ class CommandRunner:
             with bounded_log(log_path) as log, self._ended(held, program, commands):
                 address = self._begun(container, held, program, commands, log)
                 server = RemoteServer(address, 0.0, (_note(address),))
-                server.notes += await_server(address.url, container, _nothing, lambda: _tail(log_path))
+                server.notes += await_server(address.url, container, _nothing, lambda: end_of_file(log_path))
                 server.cold_start_s = time.monotonic() - launched
                 yield server
         finally:
@@ -109,7 +108,7 @@ class CommandRunner:
             check_scheme(address, container.readiness)
         except (CommandFailed, WrongUrl) as error:
             raise ServerFailed(f"runner.url: {error}" if isinstance(error, WrongUrl) else str(error),
-                               _tail(program.log)) from error  # fmt: skip
+                               end_of_file(program.log)) from error  # fmt: skip
         return address
 
     @contextlib.contextmanager
@@ -187,12 +186,3 @@ def _note(address: Address) -> str:
         f"Commands of the spec started the server at {address.url}; that it has the cores, memory and GPUs that the "
         "spec names was not checked."
     )
-
-
-def _tail(log: Path) -> str:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -23,7 +23,7 @@ from runners.host.cores import Allotment, Cores
 from runners.host.gpu import Nvml, nvml
 from runners.host.ports import elsewhere_inside, tables_of
 from runners.host.samples import Sample, Samples, sampling
-from runners.host.server_log import bounded
+from runners.host.server_log import bounded, end_of
 from runners.leftovers.ownership import LAUNCH, OWNER, PLACE, STATE, STUDY, TRIAL, is_abandoned, ownership_labels
 from runners.protocol import (
     GIB,
@@ -45,7 +45,6 @@ from runners.readiness import await_server, exited, with_last_words
 from runners.starting import CONTAINER_FILES, CONTAINER_PORT, opened_private, write_files
 
 _INTERVAL_S = 0.5
-_LOG_TAIL_BYTES = 2000
 _LOG_TAIL_LINES = 30
 _LOG_LIMITS = {"max-size": "20m", "max-file": "2"}  # a server that prints for ever must not fill the disk
 _LEAST_SHARES = 2  # of the processor, where others have 1024 each
@@ -301,8 +300,7 @@ class _Server:
     def log_tail(self) -> str:
         """The end of what the server printed."""
         with contextlib.suppress(APIError):
-            tail = b"".join(_log(self.engine, self.name, tail=_LOG_TAIL_LINES))
-            return tail[-_LOG_TAIL_BYTES:].decode("utf-8", errors="replace")
+            return end_of(b"".join(_log(self.engine, self.name, tail=_LOG_TAIL_LINES)))
         return ""
 
     def sample(self) -> None:

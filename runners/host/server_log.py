@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from search_spaces.masking import masked_bytes
 
 MAX_HEAD_BYTES, MAX_TAIL_BYTES = 256 << 10, 4 << 20
 _SLACK_BYTES = 16 << 20  # how much more than that may lie there before something is done
+_END_BYTES = 2000  # of a log, that a failure carries
+_LOOK_BYTES = 2 * _END_BYTES  # of which that is the end, lest a secret is cut in two
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # fallocate(2)
 
 
@@ -73,6 +76,21 @@ def bounded(pieces: Iterable[bytes]) -> bytes:
             del tail[:-MAX_TAIL_BYTES]
     between = f"\n[{left_out} bytes are left out here]\n".encode() if left_out else b""
     return masked_bytes(bytes(head) + between + bytes(tail))
+
+
+def end_of(log: bytes) -> str:
+    """The end of a log, as a failure carries it: secrets are masked before it is cut."""
+    return masked_bytes(log)[-_END_BYTES:].decode("utf-8", errors="replace")
+
+
+def end_of_file(path: Path) -> str:
+    """As `end_of`, of the file that a server prints to; empty where there is none."""
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOOK_BYTES))
+            return end_of(log.read())
+    except OSError:
+        return ""
 
 
 @contextlib.contextmanager

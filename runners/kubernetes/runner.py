@@ -18,6 +18,7 @@ from kubernetes.stream import stream
 from runners.host.gpu import ask_dcgm
 from runners.host.ports import elsewhere_inside
 from runners.host.samples import Samples, sampling
+from runners.host.server_log import end_of
 from runners.kubernetes import manifest, objects
 from runners.kubernetes.cluster import Cluster
 from runners.kubernetes.forward import forwarded, is_reachable, url_of
@@ -58,7 +59,6 @@ from runners.starting import CONTAINER_FILES, opened_private, write_files
 from search_spaces.masking import masked
 
 _LOOK_S, _SAMPLE_S = 0.5, 1.0
-_LOG_TAIL = 2000  # characters, as of the other runners
 
 
 class KubernetesRunner:
@@ -291,7 +291,7 @@ class _Server:
 
     def log_tail(self) -> str:
         """The end of what the server printed."""
-        return log_tail(self.runner.cluster, self.pod.metadata.name, self.name)[-_LOG_TAIL:]
+        return end_of(log_tail(self.runner.cluster, self.pod.metadata.name, self.name).encode())
 
     def looker(self) -> Callable[[], None]:
         """Adds a sample each time it is called, by a command in the container that reads the container's own cgroup.

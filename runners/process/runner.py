@@ -21,7 +21,7 @@ from runners.host.gpu import gpu_names, is_of_type, usable_gpus
 from runners.host.machine import has_gpu, usable_cores, usable_memory_bytes
 from runners.host.mps import is_kept, mps_limits, mps_refusal
 from runners.host.ports import Ports, elsewhere, listens
-from runners.host.server_log import BoundedLog, bounded_log
+from runners.host.server_log import BoundedLog, bounded_log, end_of_file
 from runners.leftovers.cleanup import remove_leftovers
 from runners.leftovers.ownership import TEMPORARY_PREFIX, lease, ownership_environment
 from runners.leftovers.process_tree import ProcessTree
@@ -44,7 +44,6 @@ from runners.readiness import await_server, exited, with_last_words
 from runners.starting import environment, start, take_leftovers, write_files, yield_cores
 
 _GRACE_S = 0.3  # a measured server has nothing to save, and the wait is part of every trial
-_LOG_TAIL_BYTES = 2000
 _MORE_PORTS = 2  # beside the one that is loaded: management or gRPC, and metrics
 
 
@@ -222,12 +221,7 @@ class _Server:
 
     def log_tail(self) -> str:
         """The end of what the server printed."""
-        try:
-            with (self.container.folder / "server.log").open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-                return log.read().decode("utf-8", errors="replace")
-        except OSError:
-            return ""
+        return end_of_file(self.container.folder / "server.log")
 
 
 @contextlib.contextmanager

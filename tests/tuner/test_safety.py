@@ -14,9 +14,10 @@ import yaml  # type: ignore[import-untyped]
 from ruamel.yaml import YAML
 
 from results.exports.documents import to_yaml
-from runners.host.server_log import MAX_HEAD_BYTES, MAX_TAIL_BYTES, bounded, bounded_log
+from runners.host.server_log import MAX_HEAD_BYTES, MAX_TAIL_BYTES, bounded, bounded_log, end_of_file
 from runners.leftovers.cleanup import remove_leftovers
 from runners.leftovers.ownership import Lease, this_place
+from runners.readiness import excerpt, last_words, out_of_memory
 from search_spaces import masking
 from search_spaces.reading import why_outside
 from tests.conftest import Tune
@@ -116,6 +117,17 @@ def test_secrets_are_masked_in_every_form_in_which_they_are_written() -> None:
     assert masking.masked(masking.masked("a secret")) == "a [secret]"
     masking.remember("abc")  # which would stand in any text
     assert masking.masked("abc") == "abc"
+
+
+def test_no_secret_is_cut_in_two_where_a_text_is_cut(tmp_path: Path) -> None:
+    token = "hf_" + "ABCDEFGH" * 8
+    masking.remember(token)
+    long = f"{'x' * 120} error: {token} is not allowed"
+    for said in (last_words(f"loading\n{long}\n"), excerpt(long.encode()), out_of_memory(f"out of memory {long}")):
+        assert "hf_" not in said
+        assert said.startswith(("x" * 120, "out of memory"))
+    (tmp_path / "server.log").write_text("y" * 5000 + token + "z" * 1970, encoding="utf-8")
+    assert "H" not in end_of_file(tmp_path / "server.log")
 
 
 @pytest.mark.parametrize(

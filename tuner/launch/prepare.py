@@ -10,7 +10,7 @@ import httpx
 
 from runners import Container, SampleRequest, ServerFailed, Tls
 from runners.host.bounded_http import bounded_client
-from runners.readiness import encoded, printable, trust
+from runners.readiness import encoded, excerpt, trust
 from runners.servers import AdapterError, ServerAddress, Statistics
 from search_spaces import Configuration
 from tuner.launch.adapter import serving
@@ -87,5 +87,5 @@ def _manage(url: str, request: SampleRequest, tls: Tls | None) -> None:
     except httpx.HTTPError as error:
         raise ServerFailed(f"no answer to {request.method} {request.path}: {error or type(error).__name__}") from error
     if not answer.is_success:
-        said = printable(answer.content[:200])
+        said = excerpt(answer.content)
         raise ServerFailed(f"{request.method} {request.path} was answered with {answer.status_code} ({said})")
