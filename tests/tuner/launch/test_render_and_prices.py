@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from runners import Placement
+from runners import Placement, ProcessRunner, Resources
 from search_spaces import ParameterValue
 from tests.tuner.spec.test_spec_file import GOOD, load
 from tuner.errors import SpecError
 from tuner.launch.checks.before_launch import check, warnings
+from tuner.launch.checks.runnable import why_refused
 from tuner.launch.price import gpu_share, price_of, price_per_hour
 from tuner.launch.render import TrialLaunch, placeholders, render, resources, substitute
 from tuner.launch.requests import request_source
@@ -55,6 +56,33 @@ def test_a_container_is_rendered_from_command_environment_and_files(tmp_path: Pa
     assert container.readiness.request is not None
     assert container.readiness.request.body == b'{"text": "hello"}'
     assert container.readiness.request.headers == {"Content-Type": "application/json"}
+
+
+def test_services_are_told_of_whole_cores_only_where_cores_are_what_lacks(tmp_path: Path) -> None:
+    """Refused by a machine of so many cores and so much memory, as Docker's runner does it."""
+
+    class Machine(ProcessRunner):
+        def __init__(self, cores: float, memory_gib: float) -> None:
+            super().__init__()
+            self.cores, self.memory_gib = cores, memory_gib
+
+        def refuses(self, resources: Resources) -> str | None:
+            if (resources.cpu_cores or 0) > self.cores:
+                return "asks for cores"
+            return "asks for memory" if (resources.memory_bytes or 0) > self.memory_gib * 2**30 else None
+
+    one = """\
+  - service: {name: NAME, image: "x:1", command: [serve, "{port}", "{host}"]}
+    slo: {p99: 50ms}
+    space: {parameters: {cpu_cores: [0.5], memory: [3Gi]}}
+"""
+    text = "version: 1\nservices:\n" + one.replace("NAME", "a") + one.replace("NAME", "b")
+    loaded = load(tmp_path, text + "prices: {cpu_core_hour: 0.04}\nrunner: {type: docker}\n")
+    [configuration] = loaded.space.sample(1, seed=0)
+    assert why_refused(loaded, Machine(2, 4), configuration) == "all services together: it asks for memory"
+    whole = "all services together, each on whole cores of its own: it asks for cores"
+    assert why_refused(loaded, Machine(1, 9), configuration) == whole
+    assert why_refused(loaded, Machine(2, 6), configuration) is None
 
 
 def test_an_unknown_placeholder_in_a_file_names_the_file(tmp_path: Path) -> None:

@@ -31,9 +31,11 @@ def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration
     shares = [one.cpu_cores or 0.0 for one in asked]
     cores = float(sum(map(math.ceil, shares)))
     whole = ", each on whole cores of its own" if cores != sum(shares) else ""
+    if reason := runner.refuses(Resources(cpu_cores=cores or None)):
+        return f"all services together{whole}: it {reason}"
     memory = sum(one.memory_bytes or 0 for one in asked)
-    reason = runner.refuses(Resources(cores or None, memory or None))
-    return f"all services together{whole}: it {reason}" if reason else None
+    reason = runner.refuses(Resources(memory_bytes=memory or None))
+    return f"all services together: it {reason}" if reason else None
 
 
 @dataclass(frozen=True)
