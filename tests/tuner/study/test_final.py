@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +11,7 @@ import pytest
 from loadtest import TOO_SHORT
 from results import TrialRecord
 from tests.conftest import Tune, recommendation
-from tuner import Observer, load_spec, load_study
+from tuner import load_spec
 from tuner import tune as tune_from_python
 from tuner.outcome.surer import how_to_be_surer
 from tuner.search.final import FinalRules
@@ -164,39 +159,6 @@ def test_an_uncertain_decision_says_what_would_make_it_surer() -> None:
     assert "load.max_trial, 90 s, show its capacity to within 41% only" in said(launch(71, 141))
     disturbed = launch(97, 103, machine={"server_cores": 2, "others_cores": 0.9, "disturbed": "others used 0.9"})
     assert "Other programs disturbed 1 of its 2 launches" in said(launch(97, 103), disturbed)
-
-
-class Slow(Observer):
-    """A final that takes a second more than the trials."""
-
-    def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
-        time.sleep(1.1)
-
-
-@pytest.fixture
-def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.usefixtures("in_tokyo")
-def test_a_run_ended_with_the_last_launch_of_its_final_in_utc(tmp_path: Path) -> None:
-    write(tmp_path, {"a": 100, "b": 101, "c": 102}, noise="0%")
-    begun = datetime.now(UTC)
-    study = tune_from_python(tmp_path / "spec.yaml", budget=3, output=tmp_path / "out", observer=Slow())
-    ended = study.summary.progress.ended
-    assert ended is not None
-    assert ended.endswith("+00:00")
-    assert begun + timedelta(seconds=0.1) < datetime.fromisoformat(ended) <= datetime.now(UTC)
-    assert ended in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    with contextlib.closing(sqlite3.connect(tmp_path / "out" / "study.db")) as database, database:
-        database.execute("DELETE FROM study_user_attributes WHERE key = 'tune:ended'")  # as of an earlier version
-    ended = load_study(tmp_path / "out").summary.progress.ended
-    assert ended is not None
-    assert ended.endswith("+00:00")
 
 
 def test_an_exact_table_needs_one_more_launch_of_the_best_alone(tmp_path: Path, tune: Tune) -> None:

@@ -69,8 +69,8 @@ _LAST = "SELECT max(datetime_complete) FROM trials WHERE study_id = :study"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A study at one moment. `ended` is when the last launch was over, an ISO time in UTC. `damaged` says what of it
-    cannot be read, with its field, and was left out.
+    """A study at one moment. `ended` is when the last launch was over, an ISO time (in UTC, or of an unknown zone).
+    `damaged` says what of it cannot be read, with its field, and was left out.
     """
 
     records: tuple[TrialRecord, ...]
@@ -134,16 +134,17 @@ class Archive:
         plan = self._known_plan(found)
         confirmations = known_confirmations(found, problems)
         explanation, stopped = known_explanation(found, problems), known_end(found, problems)
+        origin: Mapping[str, str] = {} if plan is None else plan.provenance
         return Snapshot(
             records=tuple(self._records[number] for number in sorted(self._records)),
             confirmations=confirmations,
             outlook=known_outlook(found, problems),
-            provenance={} if plan is None else plan.provenance,
+            provenance=origin,
             explanation=explanation,
             stopped=stopped,
             budget=None if plan is None else plan.budget,
             running=running,
-            ended=known_ended(found, last),
+            ended=known_ended(found, last, origin.get("optuna", "")),
             damaged=(*(self._damaged[key] for key in sorted(self._damaged)), *problems),
         )
 

@@ -93,13 +93,18 @@ def known_end(attributes: Mapping[str, Any], problems: list[str]) -> str | None:
     return None
 
 
-def known_ended(attributes: Mapping[str, Any], last: object) -> str | None:
+def known_ended(attributes: Mapping[str, Any], last: object, optuna: str) -> str | None:
     """When the last launch was over, an ISO time in UTC. A study of an earlier version does not say it; then it is the
-    `last` trial's end, as Optuna 5 keeps it: in UTC, without saying so.
+    `last` trial's end, as Optuna keeps it, without a zone: from version 5 on in UTC, before that in the machine's own
+    zone, which nobody knows here. `optuna` is the version that the study was begun with.
     """
+    major = optuna.partition(".")[0]
+    in_utc = major.isdecimal() and int(major) >= 5
     for moment in (attributes.get(ENDED), last):
         with contextlib.suppress(ValueError, OverflowError):
             at = datetime.datetime.fromisoformat(str(moment))
+            if at.tzinfo is None and not in_utc:
+                return at.isoformat(timespec="seconds")
             at = at if at.tzinfo else at.replace(tzinfo=datetime.UTC)
             return at.astimezone(datetime.UTC).isoformat(timespec="seconds")
     return None

@@ -122,8 +122,9 @@ class StudyStore:
                 if record.evidence is not None:
                     _retried(self._url, trial.set_user_attr, EVIDENCE, record.evidence.model_dump(mode="json"))
                 _retried(self._url, trial.set_user_attr, RECORD, record.model_dump(mode="json"))
-                _retried(self._url, self._study.tell, trial, values=values, state=state)
+                # Before what changes the study's version, by which others see that there is something to read.
                 _retried(self._url, self._study.set_user_attr, ENDED, _now())
+                _retried(self._url, self._study.tell, trial, values=values, state=state)
             except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
                 return RECORD in self._study.get_trials(deepcopy=False)[record.number].user_attrs
         return True
@@ -191,8 +192,8 @@ class StudyStore:
         if record.evidence is not None:
             key = confirmation_key(CONFIRMATION_EVIDENCE, number, place)
             self._remember(key, record.evidence.model_dump(mode="json"))
-        self._remember(confirmation_key(CONFIRMATION, number, place), record.model_dump(mode="json"))
         self._remember(ENDED, _now())
+        self._remember(confirmation_key(CONFIRMATION, number, place), record.model_dump(mode="json"))
 
     def _remember(self, key: str, value: Any) -> None:
         with reaching_study(self._url):
