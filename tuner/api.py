@@ -342,7 +342,8 @@ def _tuned(loop: TuningLoop, loaded: LoadedSpec, folder: Path, url: str) -> Stud
         raise UnfitEnvironmentError(f"{error}{kept if measured else ''}") from error
     study = Study(write_outputs(folder, loaded, archive), loaded, folder)
     if interrupted:
-        again = "with `resume` goes on" if study.summary.records else "begins anew"
+        anew = not study.summary.records and url == sqlite_url(folder)  # a database keeps a study without trials, too
+        again = "begins anew" if anew else "with `resume` goes on"
         loop.display.notice(f"interrupted: {_kept(study)}; the same again {again}")
         raise StudyInterrupted(study)
     loop.display.recommended(study.recommendation, folder)
