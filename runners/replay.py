@@ -7,9 +7,10 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import contains
 from pathlib import Path
 
 from runners.protocol import (
@@ -54,6 +55,10 @@ class _Row:
     price_per_hour: float | None
     trial_s: float | None
 
+    @property
+    def serves(self) -> bool:
+        return self.status == "ok" and self.capacity_qps > 0
+
 
 @dataclass(frozen=True)
 class _Content:
@@ -96,13 +101,13 @@ class ReplayRunner:
 
     def has_prices(self) -> bool:
         """Whether every row that serves has a price of its own."""
-        serving = [row.price_per_hour for row in self._rows.values() if row.status == "ok" and row.capacity_qps > 0]
+        serving = [row.price_per_hour for row in self._rows.values() if row.serves]
         return bool(serving) and None not in serving
 
     @property
     def unpriced(self) -> int:
         """How many rows that serve have no price, where others have one."""
-        prices = [row.price_per_hour for row in self._rows.values() if row.status == "ok" and row.capacity_qps > 0]
+        prices = [row.price_per_hour for row in self._rows.values() if row.serves]
         return prices.count(None) if any(one is not None for one in prices) else 0
 
     @property
@@ -115,10 +120,13 @@ class ReplayRunner:
         """The highest of any row; None where none has one."""
         return max((row.p99_ms for row in self._rows.values() if row.p99_ms is not None), default=None)
 
-    @property
-    def longest_trial_s(self) -> float:
-        """The longest time that a row says its trial took; 0 where none does."""
-        return max((row.trial_s or 0.0 for row in self._rows.values()), default=0.0)
+    def longest_trial_s(self, choices: Sequence[Sequence[ParameterValue]]) -> float:
+        """The longest time that a row says its trial took, of those that serve and whose values are among the `choices`
+        of each parameter; 0 where none says so. Others are never run for that long.
+        """
+        known = [_among(written, allowed) for written, allowed in zip(self._values, choices, strict=True)]
+        serving = ((key, row.trial_s or 0.0) for key, row in self._rows.items() if row.serves)
+        return max((took for key, took in serving if all(map(contains, known, key))), default=0.0)
 
     def compared(
         self, parameter: str, choices: Sequence[ParameterValue]
@@ -266,6 +274,18 @@ def _number(text: str | None, place: str, line: int) -> float | None:
     if number > _MAX_NUMBER:
         raise TableError(f"{place} is {number:g}, which nothing has", line)
     return number
+
+
+def _among(cells: Iterable[str], choices: Sequence[ParameterValue]) -> set[str]:
+    """The cells, as compared, that are among the choices."""
+    if not isinstance(choices, range):
+        return set(map(_normal, choices)).intersection(cells)
+    found = set()
+    for cell in cells:
+        with contextlib.suppress(ValueError):
+            number = float(cell)
+            found |= {cell} if number.is_integer() and int(number) in choices else set()
+    return found
 
 
 def _key(values: Mapping[str, ParameterValue], parameters: tuple[str, ...]) -> tuple[str, ...]:

@@ -156,3 +156,12 @@ def test_what_table_and_space_write_otherwise_is_told(tmp_path: Path) -> None:
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="cannot read"):
         ReplayRunner(tmp_path / "none.csv", ("cores",))
+
+
+def test_the_longest_trial_is_that_of_a_row_that_is_run(tmp_path: Path) -> None:
+    rows = "1,fast,100,20,ok,,90\n2,slow,100,20,ok,,70\n3,fast,,,failed,,600\n4,fast,0,,ok,,600\n5,fast,,,oom,,600\n"
+    replayed = runner(tmp_path, TABLE.splitlines()[0] + "\n" + rows)
+    assert replayed.longest_trial_s((range(1, 6), ("fast", "slow"))) == 90
+    assert replayed.longest_trial_s((range(2, 10**9), ("fast", "slow"))) == 70
+    assert replayed.longest_trial_s(((1.0, 2.5, "2"), ("slow",))) == 70
+    assert replayed.longest_trial_s(((7,), ("fast",))) == 0

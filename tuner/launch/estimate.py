@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from runners import ReplayRunner, Runner
-from search_spaces import Configuration
+from search_spaces import Configuration, ParameterValue
 from tuner.launch.price import price_of
 from tuner.spec.model import FINAL_OVERTIME, final_launches
 from tuner.spec.reading import LoadedSpec
@@ -41,7 +42,12 @@ def estimate_run(
 
 
 def longest_load_s(loaded: LoadedSpec, runner: Runner, *, confirmation: bool) -> float:
-    """The most that one trial loads its servers; in a replay, as long as the longest trial of its table did."""
+    """The most that one trial loads its servers; in a replay, as long as the longest of its table did."""
     if isinstance(runner, ReplayRunner):
-        return runner.longest_trial_s
+        return _longest_of_table(runner, tuple(one.choices for one in loaded.space.parameters))
     return loaded.max_load_s(confirmation=confirmation)
+
+
+@lru_cache(maxsize=4)  # asked before every trial, and the same for all
+def _longest_of_table(table: ReplayRunner, choices: tuple[Sequence[ParameterValue], ...]) -> float:
+    return table.longest_trial_s(choices)

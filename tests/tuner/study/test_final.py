@@ -238,6 +238,17 @@ def test_the_first_trial_of_a_table_stays_within_the_limits_too(
     assert done.stderr.rstrip().endswith(("Give more time.", "Give more money."))
 
 
+def test_what_a_table_never_runs_takes_no_time_of_the_limits(tmp_path: Path, tune: Tune) -> None:
+    write(tmp_path, {"a": 100})
+    rows = "a,100,ok,30\nb,,failed,600\nc,0,ok,600\nof-another-space,100,ok,600\n"
+    (tmp_path / "table.csv").write_text(f"name,capacity_qps,status,trial_s\n{rows}", encoding="utf-8")
+    text = (tmp_path / "spec.yaml").read_text(encoding="utf-8").replace("prices: {cpu_core_hour: 1}\n", "")
+    (tmp_path / "spec.yaml").write_text(f"{text}objective: {{maximize: capacity_qps}}\n", encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", "10m")
+    assert done.returncode == 0, done.stderr
+    assert recommendation(tmp_path / "tuning/noisy")["confirmed"]
+
+
 def test_a_budget_that_buys_nothing_is_refused(tmp_path: Path, tune: Tune) -> None:
     write(tmp_path, {"a": 100})
     done = tune("--service", "spec.yaml", "--budget", "soon")
