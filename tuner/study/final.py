@@ -64,18 +64,16 @@ class Final:
             chosen = self._next_round(records, confirmations, outlook, left, rules)
             if not chosen:
                 return
-            this_round, why_spent, launched = _last_round(confirmations) + 1, "", False
-            for number in chosen:
-                if reason := self._why_spent(records, confirmations, number):
-                    why_spent = why_spent or reason
-                    if left > 0:
-                        continue  # what follows may be cheaper
-                    break  # it would only have been compared with this one
-                self._launch(records, confirmations, number, max_launches, this_round)
-                launched = True
-            if not launched:
-                self.display.notice(f"the final ends: {why_spent}")
+            reasons = {one: self._why_spent(records, confirmations, one) for one in chosen}
+            unfit = [reason for reason in reasons.values() if reason is not None]
+            best = chosen[0]  # as is believed so far: without it, launches of others can decide nothing
+            if reasons[best] or (unfit and len(unfit) == len(chosen) - 1 and best in confirmations):
+                self.display.notice(f"the final ends: {unfit[0]}")
                 return
+            this_round = _last_round(confirmations) + 1
+            for number in chosen:
+                if self._why_spent(records, confirmations, number) is None:
+                    self._launch(records, confirmations, number, max_launches, this_round)
 
     def _look_ahead(self, records: Sequence[TrialRecord]) -> Outlook:
         outlook = Outlook(self.proposer.expected(records))
@@ -109,8 +107,7 @@ class Final:
         if left <= 0 and not self._anything_holds(confirmations):
             # What did not hold the SLO again is no recommendation: the next best follows, each of them once.
             unseen = [one for one in beliefs.measured if one not in confirmations]
-            fitting = [one for one in unseen if self._why_spent(records, confirmations, one) is None]
-            return (beliefs.best(fitting or unseen),) if unseen else ()
+            return (beliefs.best(unseen),) if unseen else ()
         loaded = self.setup.loaded
         today = find_current(loaded, records)
         current = today.number if today is not None and today.number in beliefs else None

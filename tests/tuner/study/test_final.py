@@ -209,19 +209,53 @@ def test_a_budget_of_time_or_money_is_never_overrun_and_has_room_for_the_final(t
     assert sum(recommendation(tmp_path / "trials")["trials"].values()) == 3
 
 
-def test_the_final_goes_on_with_what_still_fits_into_the_money(tmp_path: Path, tune: Tune) -> None:
-    write(tmp_path, {}, noise="3%")
-    table = "name,capacity_qps,price_per_hour,trial_s\na,210,1,360\nb,2300,10,360\nc,200,1,360\n"
-    (tmp_path / "table.csv").write_text(table, encoding="utf-8")
+PRICED = "name,capacity_qps,price_per_hour,trial_s\n"
+
+
+def of_trials(folder: Path, names: list[str]) -> list[str]:
+    """The `name` that each of those launches had."""
+    files = (folder / "tuning/noisy/trials" / one / "trial.json" for one in names)
+    return [json.loads(file.read_text(encoding="utf-8"))["configuration"]["name"] for file in files]
+
+
+@pytest.mark.parametrize(("current", "a", "c"), [("", 210, 200), ("current: {name: a}\n", 100, 90)])
+def test_the_final_ends_where_the_expected_best_does_not_fit_into_the_money_and_recommends_no_other(
+    tmp_path: Path, tune: Tune, current: str, a: int, c: int
+) -> None:
+    write(tmp_path, {}, noise="3%", more=current)
+    (tmp_path / "table.csv").write_text(f"{PRICED}a,{a},1,360\nb,2300,10,360\nc,{c},1,360\n", encoding="utf-8")
     # The search takes $1.20 of the $1.28 that are its own; then $0.60 are left, and b, the best, takes $1 more.
     done = tune("--service", "spec.yaml", "--budget", 3, "--max-cost", "1.8")
     assert done.returncode == 0, done.stderr
-    again = {name[:4] for name in launches(tmp_path)}
-    trials = tmp_path / "tuning/noisy/trials"
-    files = [json.loads((trials / one / "trial.json").read_text(encoding="utf-8")) for one in sorted(again)]
-    assert {one["configuration"]["name"] for one in files} == {"a", "c"}
+    assert launches(tmp_path) == []
+    found = recommendation(tmp_path / "tuning/noisy")
+    assert (found["configuration"], found["decision"], found["confirmed"]) == ({"name": "b"}, "uncertain", False)
+    assert found["probability_best"] > 0.5
+    assert done.stderr.count("the final ends: ") == 1
+
+
+def test_the_final_leaves_out_others_than_the_best_that_do_not_fit_into_the_money(tmp_path: Path, tune: Tune) -> None:
+    write(tmp_path, {}, noise="3%")
+    (tmp_path / "table.csv").write_text(f"{PRICED}a,220,1,360\nb,2100,10,360\nc,215,1,360\n", encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", 3, "--max-cost", "1.8")
+    assert done.returncode == 0, done.stderr
+    assert set(of_trials(tmp_path, launches(tmp_path))) == {"a", "c"}
     assert spent(tmp_path / "tuning/noisy")[1] <= 1.8
-    assert "the final ends: " in done.stderr
+    found = recommendation(tmp_path / "tuning/noisy")
+    assert (found["configuration"], found["confirmed"]) == ({"name": "a"}, True)
+
+
+def test_the_best_is_launched_once_more_only_where_nothing_fits_that_it_is_compared_with(
+    tmp_path: Path, tune: Tune
+) -> None:
+    write(tmp_path, {}, noise="3%", more="current: {name: b}\n")
+    (tmp_path / "table.csv").write_text(f"{PRICED}a,220,1,360\nb,500,10,360\nc,50,1,360\n", encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", 3, "--max-cost", "1.8")
+    assert done.returncode == 0, done.stderr
+    assert of_trials(tmp_path, launches(tmp_path)) == ["a"]
+    found = recommendation(tmp_path / "tuning/noisy")
+    assert (found["configuration"], found["decision"]) == ({"name": "a"}, "deploy")
+    assert done.stderr.count("the final ends: ") == 1
 
 
 @pytest.mark.parametrize("limit", [("--budget", "50s"), ("--max-cost", "0.015")])
