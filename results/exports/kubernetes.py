@@ -13,6 +13,8 @@ from results.text import figure
 _PERIOD_S = 2
 _TIMEOUT_S = 5  # of a probe's request; Kubernetes' own is 1 s, which a busy server misses
 _CLAIM = "gpu"
+# Of Services beside it: one called `vllm` sets VLLM_PORT in a pod, which vLLM takes for its own setting.
+_NO_VARIABLES: Document = {"enableServiceLinks": False}
 _HANGS_AFTER = 6  # probes without an answer, 10 s apart
 
 
@@ -48,7 +50,7 @@ def patch(one: Deployable) -> dict[str, str]:
     server = container(one)
     keys = ("name", *(["image"] if one.program.image else []), "command", "env", "resources", "volumeMounts")
     kept = {key: server[key] for key in keys if key in server}
-    pod: Document = {"containers": [kept], **_placement(one), **_volumes(one)}
+    pod: Document = {"containers": [kept], **_NO_VARIABLES, **_placement(one), **_volumes(one)}
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": one.name}}
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -98,7 +100,12 @@ def helm_values(one: Deployable) -> dict[str, str]:
     values |= _volumes(one)
     if one.target_cpu_percent is not None:
         values["autoscaling"]["targetCPUUtilizationPercentage"] = one.target_cpu_percent
-    return {"values.yaml": to_yaml([values], header(one)), **_file_of(beside(one), one)}
+    variable = f"{one.name.upper().replace('-', '_')}_PORT"
+    head = (
+        f"{header(one)}\nWrite enableServiceLinks: false into the chart's pod spec, for which it has no value:\n"
+        f"else its Service sets {variable} in the server, which was measured without."
+    )
+    return {"values.yaml": to_yaml([values], head), **_file_of(beside(one), one)}
 
 
 def beside(one: Deployable) -> list[Document]:
@@ -142,8 +149,7 @@ def pod(one: Deployable) -> Document:
     return {
         "containers": [container(one)],
         "automountServiceAccountToken": False,
-        # Else a Service called `vllm` sets VLLM_PORT in it, which vLLM takes for its own setting.
-        "enableServiceLinks": False,
+        **_NO_VARIABLES,
         **_placement(one),
         **_volumes(one),
     }

@@ -300,6 +300,11 @@ def test_a_service_beside_it_sets_no_variables_of_the_server() -> None:
         if one["kind"] == "Deployment"
     ]  # fmt: skip
     assert pod["enableServiceLinks"] is False
+    [patch] = documents(FORMATS["patch"](example())["patch.yaml"])
+    assert patch["spec"]["template"]["spec"]["enableServiceLinks"] is False
+    values = FORMATS["helm-values"](example())["values.yaml"]
+    assert "enableServiceLinks: false" in values
+    assert "MINI_LM_V2_PORT" in values
 
 
 def test_a_chart_scales_by_cores_only_where_their_use_was_measured() -> None:
