@@ -111,6 +111,11 @@ class TrialCounts(Record):
 
     def nothing_to(self, do: str, service: str) -> str:
         """That nothing was found which could be exported or planned with (`do`), and what to do."""
+        if not self.complete + self.pruned + self.infeasible + self.failed:
+            return (
+                f"nothing of {service} has been measured yet, so there is nothing to {do}\n"
+                "Wait for its first trials; a run that was interrupted goes on with `resume`."
+            )
         if not self.complete + self.pruned + self.infeasible:
             return (
                 f"nothing of {service} could be measured, so there is nothing to {do}\n"

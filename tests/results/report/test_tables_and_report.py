@@ -121,6 +121,12 @@ def test_why_nothing_is_recommended_is_said_as_it_is(counts: TrialCounts, said: 
     assert counts.why_nothing == said
 
 
+def test_why_there_is_nothing_to_export_is_said_as_it_is() -> None:
+    assert "has been measured yet" in TrialCounts().nothing_to("export", "x")
+    assert "went wrong" not in TrialCounts().nothing_to("export", "x")
+    assert "could be measured" in TrialCounts(failed=2).nothing_to("export", "x")
+
+
 def test_the_report_shows_hostile_text_as_text(tmp_path: Path) -> None:
     write_report(tmp_path, summary())
     html, markdown = ((tmp_path / f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))
