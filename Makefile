@@ -13,11 +13,13 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(INSTALLED)
 	PATH="$(BIN):$$PATH" $(BIN)/tune --service examples/minilm/spec.yaml --budget 14
 
-# mypy has one core and a minute; beside the tests it costs half of that. What it says comes last.
+# mypy has one core and a minute; beside the tests it costs half of that. What it says comes last. A shell lets what it has in the
+# background ignore Ctrl-C, so that is ended by hand.
 check: style
-	@said=$$(mktemp); $(MAKE) --no-print-directory types >$$said 2>&1 & types=$$!; \
+	@job=; said=$$(mktemp); trap 'rm -f $$said' EXIT; trap '{ pkill -P $$job; kill $$job; } 2>/dev/null; exit 130' INT TERM; \
+	  { $(TYPES); } >$$said 2>&1 & job=$$!; \
 	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not machine and not engine"; tests=$$?; \
-	  wait $$types; types=$$?; cat $$said; rm $$said; exit $$((tests | types))
+	  wait $$job; types=$$?; cat $$said; exit $$((tests | types))
 
 test: check machine engines
 
@@ -45,10 +47,10 @@ style: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+TYPES = $(BIN)/mypy && $(BIN)/lint-imports && cd examples/minilm && \
+  $(BIN)/mypy --config-file ../../pyproject.toml server.py make_sentences.py
 types: $(INSTALLED)
-	$(BIN)/mypy
-	cd examples/minilm && $(BIN)/mypy --config-file ../../pyproject.toml server.py make_sentences.py
-	$(BIN)/lint-imports
+	$(TYPES)
 
 # Known vulnerabilities of what constraints.txt names, by PyPI's own answers (not a mirror's). 2.9: fails where one could not be looked up.
 AUDIT := .venv-audit
