@@ -232,8 +232,8 @@ def test_an_interrupted_first_trial_leaves_nothing_to_go_on_with_and_resume_does
     write_spec(tmp_path, WITHOUT_FINAL, service_ms="{low: 1, high: 20}")
     process = start(tmp_path, "--service", "spec.yaml", "--budget", 1)
     assert process.stderr is not None
-    while "trial" not in process.stderr.readline():  # how many are to go: the first one begins
-        pass
+    while "trial" not in (line := process.stderr.readline()):  # how many are to go: the first one begins
+        assert line, "the run ended too early"
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
