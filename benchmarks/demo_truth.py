@@ -197,9 +197,8 @@ def judge(folder: Path) -> None:
     truth = known(folder)
     capacities = {one: served for one, (_, served) in truth.items()}
 
-    def least(one: Knobs) -> dict[str, Any]:  # the least memory that it starts in
-        named = dict(zip(KNOBS, one, strict=True))
-        return named | {"memory": "768Mi" if named["workers"] == 1 else "1Gi"}
+    def least(one: Knobs) -> dict[str, Any]:  # all start in the least memory
+        return dict(zip(KNOBS, one, strict=True)) | {"memory": "1Gi"}
 
     costs = {one: cost(least(one), capacities, loaded) for one in truth}
     best, today = min(costs.values()), cost(loaded.spec.current, capacities, loaded)

@@ -27,7 +27,7 @@ from tuner.trial.pool import TrialPool
 from tuner.trial.setup import TrialRequest, TrialSetup
 from tuner.trial.trial import NotRemovedError
 
-_DOUBT = 0.5  # the trust below which the Gaussian process decides
+_DOUBT = 0.5  # the trust below which the Gaussian processes decide
 _LOOK_S = 1.0
 
 
@@ -159,7 +159,7 @@ class TuningLoop:
             self.display.notice("the service is as predicted again: the search trusts what it knows of services")
         else:
             self.display.notice(
-                "the service is unlike those that the search has learned from: it goes on with a Gaussian process"
+                "the service is unlike those that the search has learned from: it goes on with Gaussian processes"
             )
         return not doubted
 

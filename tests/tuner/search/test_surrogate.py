@@ -65,7 +65,9 @@ def test_it_takes_any_space(name: str, priced: bool) -> None:
     candidates = candidates_of(space, configurations, lambda _: 1.5 if priced else None)
     for part in vars(encode(space_of(candidates))).values():
         assert np.isfinite(part).all()
-    for model in (Predictor(candidates), GaussianProcess(candidates)):
+    models: list[Predictor | GaussianProcess] = [Predictor(candidates)]
+    models += [GaussianProcess(candidates, by_price=by_price) for by_price in (True, False)]
+    for model in models:
         for known in (Trials.none(), trials([0], [3.0]), trials([0, 1, 2], [3.0, 3.5, 2.5])):
             check(model.predict(known), len(configurations))
 
@@ -130,8 +132,18 @@ def test_what_a_trial_shows_counts_the_less_the_more_it_may_be_wrong() -> None:
     doubted = Trials(sure.index, sure.state, sure.log_capacity, sure.log_saturated, sure.measured,
                      np.array([0.0, 0.0, 1.0, 0.0, 0.0]))  # fmt: skip
     here = np.array([6])
-    believed, shrunk = (GaussianProcess(candidates).predict(each, here).middle()[0] for each in (sure, doubted))
+    process = GaussianProcess(candidates, by_price=False)
+    believed, shrunk = (process.predict(each, here).middle()[0] for each in (sure, doubted))
     assert abs(shrunk - 3.4) < abs(believed - 3.4)
+
+
+def test_what_is_cheap_and_unknown_is_no_bargain_by_price() -> None:
+    _, candidates = grid((1, 2, 4, 8, 16, 32))  # with 1, 2 and 4 cores each
+    tried, far = trials([2, 5], [3.0, 3.2]), np.array([15])  # 4 cores; one core and the largest batch
+    by_price, whatever = (
+        GaussianProcess(candidates, by_price=one).predict(tried, far).middle()[0] for one in (True, False)
+    )
+    assert whatever - by_price == pytest.approx(np.log(4), abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """The model to fall back on: scikit-learn's Gaussian process of the log capacity over the choices' ranks.
 
 It expects nothing of services but smoothness. Outcomes are predicted by those of the trials nearby.
+
+Of what is far from all trials it expects what they showed on average: the same capacity, or, `by_price`, as much for
+the money, so that what costs half holds half and not everything cheap that nobody tried looks like a bargain.
 """
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,28 +33,39 @@ _FIT_AT = (2, 4, 6, 8, 11, 15, 20, 27, 36, 48, 64, 85, 113, 150)  # numbers of t
 class GaussianProcess:
     """Predictions from the trials alone. What was fitted depends only on the trials, not on what was asked before."""
 
-    def __init__(self, candidates: Candidates) -> None:
+    def __init__(self, candidates: Candidates, *, by_price: bool) -> None:
         self._places = places(candidates)
+        known = by_price and not np.isnan(candidates.log_price).any()
+        self._log_price = candidates.log_price if known else np.zeros(len(candidates))
         self._kernels: dict[tuple[int, ...], Any] = {}
 
     def predict(self, trials: Trials, which: Ints | None = None, fitted_to: Trials | None = None) -> Prediction:
         """For some configurations, or all. `fitted_to`: trials whose length scales are used; these trials' own else."""
         at = self._places if which is None else self._places[which]
-        known = trials.only(trials.state <= 1)
         outcome = self._outcomes(trials, at)
+        known = self._for_the_money(trials)
         if len(known) < _MIN:
             mean, spread = np.full(len(at), known.log_capacity.mean() if len(known) else 0.0), np.ones(len(at))
         else:
-            others = known if fitted_to is None else fitted_to.only(fitted_to.state <= 1)
+            others = known if fitted_to is None else self._for_the_money(fitted_to)
             fit_at = max(one for one in _FIT_AT if one <= len(others))
             kernel = self._kernel(others.only(np.arange(fit_at)))
             model = self._regression(known, self._values(known, kernel), kernel)
             mean, spread = model.predict(at, return_std=True)
+        mean = mean + (self._log_price if which is None else self._log_price[which])
         seen = trials.measured[:, 0][~np.isnan(trials.measured[:, 0])]
         p99_mean, p99_spread = (seen.mean(), max(0.1, seen.std())) if len(seen) else (0.0, 1.0)
         ones = np.ones(len(at))
         return Prediction(
             mean[:, None], np.maximum(spread, 1e-3)[:, None], ones[:, None], p99_mean * ones, p99_spread * ones, outcome
+        )
+
+    def _for_the_money(self, trials: Trials) -> Trials:
+        """Those that served or were pruned, with log capacities over the price."""
+        known = trials.only(trials.state <= 1)
+        log_price = self._log_price[known.index]
+        return replace(
+            known, log_capacity=known.log_capacity - log_price, log_saturated=known.log_saturated - log_price
         )
 
     def _kernel(self, known: Trials) -> Any:

@@ -1,6 +1,7 @@
 """Experts, each weighted by how well it has predicted the trials so far: the network, the network with its doubts
-doubled, the network without being told what parameters mean, a Gaussian process that knows nothing of services, and
-after a warm start the network that is shown the trials of other studies too.
+doubled, the network without being told what parameters mean, two Gaussian processes that know nothing of services (one
+expects what costs half to hold half, the other what is cheap to hold as much as anything), and after a warm start the
+network that is shown the trials of other studies too.
 
 The weights are those of Bayes' rule with a fixed share (Herbster and Warmuth, Tracking the Best Expert, 1998): some of
 each is returned with every trial, so that an expert that was wrong early is heard again.
@@ -22,8 +23,8 @@ from tuner.search.surrogate.gaussian_process import GaussianProcess
 from tuner.search.surrogate.inference import SurrogateNetwork
 from tuner.search.surrogate.predict import Prediction, Predictor, load_network
 
-_NETWORK, _DOUBTED, _ROLELESS, _PROCESS, _CARRIED = range(5)
-_AT_FIRST = (0.45, 0.3, 0.15, 0.1, 0.0)
+_NETWORK, _DOUBTED, _ROLELESS, _BY_PRICE, _WHATEVER_PRICE, _CARRIED = range(6)
+_AT_FIRST = (0.45, 0.3, 0.15, 0.07, 0.03, 0.0)
 _CARRIED_FIRST = 0.3  # of the weight, where there are trials of other studies
 _DOUBLED = 2.0
 _SHARE = 0.03
@@ -71,7 +72,10 @@ class Surrogate:
         self, candidates: Candidates, earlier: tuple[Candidates, Trials] | None = None, weights: Path | None = None
     ) -> None:
         self._candidates, self._earlier, self._file = candidates, earlier, weights
-        self._gaussian_process = GaussianProcess(candidates)
+        self._processes = {
+            _BY_PRICE: GaussianProcess(candidates, by_price=True),
+            _WHATEVER_PRICE: GaussianProcess(candidates, by_price=False),
+        }
         share = _CARRIED_FIRST if earlier is not None else 0.0
         self._at_first: Weights = (*(one * (1 - share) for one in _AT_FIRST[:-1]), share)
         self._judged: dict[tuple[tuple[int, int], ...], Judgement] = {}
@@ -115,9 +119,10 @@ class Surrogate:
         if self.carried is not None and weights[_CARRIED] > _HEARD:
             carried = self.carried.predict(self._with_pending(self.carried, trials, pending))
             found.append((weights[_CARRIED], carried))
-        if weights[_PROCESS] > _HEARD:
-            known = self._with_pending(self._gaussian_process, trials, pending)
-            found.append((weights[_PROCESS], self._gaussian_process.predict(known)))
+        for expert, process in self._processes.items():
+            if weights[expert] > _HEARD:
+                known = self._with_pending(process, trials, pending)
+                found.append((weights[expert], process.predict(known)))
         return found
 
     def expected(self, trials: Trials, number: int) -> tuple[float, float]:
@@ -133,8 +138,9 @@ class Surrogate:
             experts.append((weights[_ROLELESS], self.roleless.predict(others, at)))
         if self.carried is not None and weights[_CARRIED] > _HEARD:
             experts.append((weights[_CARRIED], self.carried.predict(others, at)))
-        if weights[_PROCESS] > _HEARD:
-            experts.append((weights[_PROCESS], self._gaussian_process.predict(others, at, fitted_to=trials)))
+        for expert, process in self._processes.items():
+            if weights[expert] > _HEARD:
+                experts.append((weights[expert], process.predict(others, at, fitted_to=trials)))
         means = [one.middle() for _, one in experts]
         squares = [((one.mean**2 + one.spread**2) * one.weight).sum(axis=1) for _, one in experts]
         mean = float(mixed(experts, means)[0])
@@ -168,7 +174,8 @@ class Surrogate:
     def _judge(self, before: Trials, trial: Trials, weights: Weights) -> Judgement:
         network = self.network.predict(before, trial.index)
         roleless = self.roleless.predict(before, trial.index) if self._has_roles else network
-        experts = [network, _doubted(network), roleless, self._gaussian_process.predict(before, trial.index)]
+        experts = [network, _doubted(network), roleless]
+        experts += [process.predict(before, trial.index) for process in self._processes.values()]
         experts.append(network if self.carried is None else self.carried.predict(before, trial.index))
         level_known = len(before.throughputs) > 0
         density = np.array([_log_density(one, trial, level_known=level_known) for one in experts])
@@ -207,7 +214,7 @@ def narrowed(predictions: Sequence[tuple[float, Prediction]], share: float) -> l
 
 
 def _in_network(weights: Weights) -> float:
-    return 1.0 - weights[_PROCESS]
+    return 1.0 - weights[_BY_PRICE] - weights[_WHATEVER_PRICE]
 
 
 def _doubted(prediction: Prediction) -> Prediction:
