@@ -142,8 +142,17 @@ def _shown(record: TrialRecord, objective: Objective, *, by_latency: bool) -> La
     estimate = record.latency.p99_ms if by_latency else objective.modelled(record).capacity_qps
     if estimate is None or estimate.value <= 0:
         return None
-    sign = -1.0 if by_latency else 1.0
-    return LaunchFigure(sign * math.log(estimate.value), _error(estimate), False, shared, *work)
+    if by_latency:
+        return LaunchFigure(-math.log(estimate.value), _error(estimate), False, shared, *work)
+    return LaunchFigure(_middle(record, estimate), _error(estimate), False, shared, *work)
+
+
+def _middle(record: TrialRecord, capacity: Estimate) -> float:
+    """The logarithm of the capacity. Where neighbours disturbed the launch that is the middle of its interval, whose
+    upper end allows for what they took: what was measured is more likely too low than too high.
+    """
+    disturbed = record.machine is not None and bool(record.machine.disturbed) and _error(capacity) > 0
+    return math.log(capacity.low * capacity.high) / 2 if disturbed else math.log(capacity.value)
 
 
 def _error(estimate: Estimate) -> float:

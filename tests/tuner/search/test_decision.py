@@ -60,6 +60,22 @@ def test_one_halved_launch_of_four_hardly_moves_what_is_believed() -> None:
     assert beliefs.probability_better(0, 1) > 0.8
 
 
+def test_what_neighbours_may_have_cost_a_launch_is_not_held_against_it() -> None:
+    alone = trial(1, 60)
+    wide = {"capacity_qps": Estimate(value=45, low=36, high=118)}
+    beside = [
+        trial(0, 45, machine={"server_cores": 2, "others_cores": 0.5, "disturbed": said}).model_copy(update=wide)
+        for said in ("", "others used 0.5 of the server's 2 cores")
+    ]
+    chances = []
+    for today in beside:
+        beliefs = believed(COST, [today, alone], {})
+        assert beliefs is not None
+        chances.append(beliefs.probability_better(1, 0))
+    assert chances[0] > 0.7
+    assert chances[1] < 0.5
+
+
 def test_the_spread_between_launches_is_learned_from_repeats() -> None:
     g = random.Random(1)
     spreads = {}
