@@ -107,13 +107,13 @@ class Study:
         Raises UsageError for a format that there is not, where the spec does not run that server, and where a format
         would have to guess.
         """
-        from results.exports import CALLED_DIRECTLY, FORMATS, MARKS, NotExportable, exported, offered
+        from results.exports import FORMATS, MARKS, NotExportable, exported, offered
         from tuner.outcome.deployable import deployables
 
         if format not in FORMATS:
             raise UsageError(f"there is no format {format}; there are {', '.join(FORMATS)}")
         self.refuse_damaged()
-        services = deployables(self.summary, self.spec, qps, trial, called_directly=format in CALLED_DIRECTLY)
+        services = deployables(self.summary, self.spec, qps, trial, format_name=format)
         try:
             files = exported(services, format)
         except NotExportable as error:

@@ -6,6 +6,7 @@ where the spec runs that server. A format raises NotExportable where it would ha
 
 from collections.abc import Callable, Mapping
 
+from results.exports.addresses import called_at, to_replace
 from results.exports.deployable import Deployable
 from results.exports.documents import NotExportable
 from results.exports.engines import llm_inference_service, sglang, vllm
@@ -14,10 +15,6 @@ from results.exports.plain import plain_json
 from results.exports.platforms import compose, compose_together, kserve, kubedl, ray_serve, seldon
 from results.exports.scaling import inference_pool, keda, leader_worker_set
 from results.exports.servers import MARKS, SERVERS, uses
-
-# Where services of a chain are called at the port that they listen on: as Compose's containers, and as the Services of
-# charts that `helm create` made, whose port is also the container's. Elsewhere a Service of its own stands before each.
-CALLED_DIRECTLY = ("compose", "helm-values")
 
 FORMATS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
     "kubernetes": kubernetes,
@@ -71,4 +68,6 @@ def _having(services: Mapping[str, Deployable], name: str) -> dict[str, Deployab
     return {service: one for service, one in services.items() if name not in SERVERS or uses(one, name)}
 
 
-__all__ = ["CALLED_DIRECTLY", "FORMATS", "MARKS", "SERVERS", "Deployable", "NotExportable", "exported", "offered"]
+__all__ = [
+    "FORMATS", "MARKS", "SERVERS", "Deployable", "NotExportable", "called_at", "exported", "offered", "to_replace",
+]  # fmt: skip

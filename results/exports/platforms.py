@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from results.exports.addresses import SELDON_PREDICTOR
 from results.exports.deployable import Deployable
 from results.exports.documents import NO_IMAGE, Document, NotExportable, header, to_yaml
-from results.exports.kubernetes import claims, metadata, pod
+from results.exports.kubernetes import beside, metadata, pod
 from results.exports.servers import uses
 
 _KUBEDL = {"Triton": "triton", "TFServing": "tf-serving"}
@@ -41,7 +42,7 @@ def kserve(one: Deployable) -> dict[str, str]:
     placed = ("nodeSelector", "affinity", "tolerations")
     needed = [f"kubernetes.podspec-{key.lower()}" for key in placed if key in predictor]
     head += f"\nKnative's config-features has to enable {' and '.join(needed)}." if needed else ""
-    return {f"{one.name}.yaml": to_yaml([*claims(one), document], head)}
+    return {f"{one.name}.yaml": to_yaml([*beside(one), document], head)}
 
 
 def kubedl(one: Deployable) -> dict[str, str]:
@@ -71,7 +72,7 @@ def kubedl(one: Deployable) -> dict[str, str]:
         "metadata": metadata(one),
         "spec": {"framework": framework, "predictors": [predictor]},
     }
-    return {f"{one.name}.yaml": to_yaml([*claims(one), document], header(one))}
+    return {f"{one.name}.yaml": to_yaml([*beside(one), document], header(one))}
 
 
 def seldon(one: Deployable) -> dict[str, str]:
@@ -81,7 +82,7 @@ def seldon(one: Deployable) -> dict[str, str]:
         metric = {"type": "Resource", "resource": {"name": "cpu", "targetAverageUtilization": one.target_cpu_percent}}
         component["hpaSpec"] = {"minReplicas": one.min_replicas, "maxReplicas": one.max_replicas, "metrics": [metric]}
     predictor = {
-        "name": "tuned",
+        "name": SELDON_PREDICTOR,
         "replicas": one.replicas,
         "graph": {"name": one.name, "type": "MODEL", "endpoint": {"type": "REST", "service_port": one.listens.port}},
         "componentSpecs": [component],
@@ -92,7 +93,7 @@ def seldon(one: Deployable) -> dict[str, str]:
         "metadata": metadata(one),
         "spec": {"name": one.name, "predictors": [predictor]},
     }
-    return {f"{one.name}.yaml": to_yaml([*claims(one), document], header(one))}
+    return {f"{one.name}.yaml": to_yaml([*beside(one), document], header(one))}
 
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")

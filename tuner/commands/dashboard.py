@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from results import ResultsError, StudySummary, TrialEvidence
-from results.exports import CALLED_DIRECTLY, Deployable, exported, offered
+from results.exports import Deployable, exported, offered
 from results.text import visible
 from search_spaces.masking import remember
 from tuner.commands.options.stored import open_archive
@@ -109,13 +109,11 @@ class Studies:
 
     def export(self, name: str, format_name: str, qps: float | None) -> Mapping[str, str]:
         """The files that `tune export` writes."""
-        return exported(self._deployables(name, qps, called_directly=format_name in CALLED_DIRECTLY), format_name)
+        return exported(self._deployables(name, qps, format_name), format_name)
 
-    def _deployables(self, name: str, qps: float | None, *, called_directly: bool = False) -> Mapping[str, Deployable]:
+    def _deployables(self, name: str, qps: float | None, format_name: str = "kubernetes") -> Mapping[str, Deployable]:
         study = self.summary(name)
-        return self._safely(
-            name, lambda archive: deployables(study, archive.loaded, qps, called_directly=called_directly)
-        )
+        return self._safely(name, lambda archive: deployables(study, archive.loaded, qps, format_name=format_name))
 
     def raw(self, name: str) -> str | None:  # noqa: ARG002 (one storage for all)
         """Optuna's own dashboard."""

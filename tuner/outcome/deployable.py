@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from results import Estimate, LanguageRecord, Recommendation, StageRecord, StudySummary, TrialRecord
-from results.exports import Deployable
-from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs, kubernetes_name
+from results.exports import Deployable, called_at, to_replace
+from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs
 from results.series import latency_curve
 from runners import Placement, Resources
 from search_spaces import Configuration
@@ -23,16 +23,15 @@ if TYPE_CHECKING:
 
 _UNSEEN = StageRecord(name="")
 _PORT, _FILES = 8000, "/etc/tune"
-_SERVICE_PORT = 80  # of the Services that are exported
 
 
 def deployables(
     study: StudySummary, loaded: LoadedSpec, qps: float | None = None, trial: int | None = None, *,
-    called_directly: bool = False,
+    format_name: str = "kubernetes",
 ) -> dict[str, Deployable]:  # fmt: skip
     """Every service by its name; the only one has none. `qps` is the traffic that replicas are for, that of all
     services together; without it the objective's, where it has one. `trial` is another than the recommended one.
-    `called_directly`: services of a chain call each other at the port that they listen on (`results.exports`).
+    Services of a chain call each other where they are reached in the format of that name.
 
     Raises UsageError where no configuration held the SLO, or that trial's did not, SpecError where a template is not
     beside the spec any more.
@@ -61,7 +60,7 @@ def deployables(
         own_qps = None if qps is None else qps * service.share
         found[service.name] = _deployable(
             service.loaded, service.own(best.configuration), used, own_qps,
-            called_port=None if called_directly else _SERVICE_PORT,
+            format_name=format_name,
         )  # fmt: skip
     return found
 
@@ -145,11 +144,9 @@ def _gpu_labels(asked: Resources, options: KubernetesOptions) -> tuple[str, ...]
 
 def _deployable(
     loaded: LoadedSpec, configuration: Configuration, measured: _AtCapacity, qps: float | None, *,
-    called_port: int | None = _SERVICE_PORT,
+    format_name: str = "kubernetes",
 ) -> Deployable:  # fmt: skip
-    """One service with that configuration, as it would be launched in a container. It calls others of its chain at
-    that port; None: at the one that they listen on.
-    """
+    """One service with that configuration, as it would be launched in a container and exported in that format."""
     from runners.kubernetes.objects import resource_section
     from tuner.launch.runner import kubernetes_options
 
@@ -161,9 +158,9 @@ def _deployable(
     options = kubernetes_options(loaded)
     port = options.port or _PORT
     placement = Placement("0.0.0.0", port, _FILES)  # noqa: S104 (in a container)
-    called = {name: f"http://{kubernetes_name(name)}:{called_port or port}" for name in loaded.calls}
+    called = {name: f"http://{called_at(format_name, name, port)}" for name in loaded.calls}
     texts = rendered_texts(loaded, configuration, placement, called)
-    notes = [measured.doubt, texts.note, _model_note(loaded)]
+    notes = [measured.doubt, texts.note, _model_note(loaded), to_replace(format_name) if called else ""]
     if asked.shares_compute and not options.gpus.slices.grants_compute:
         notes.append(f"it had {asked.compute_percent}% of its GPU's compute, which nothing here asks for")
         asked = replace(asked, gpu_compute=None)

@@ -112,7 +112,7 @@ def test_a_replica_that_claims_its_gpus_is_exported_with_the_template() -> None:
     assert pod["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": found[1]["metadata"]["name"]}]
     assert pod["containers"][0]["resources"]["claims"] == [{"name": "gpu"}]
     kept = documents(FORMATS["kserve"](one)["mini-lm-v2.yaml"])
-    assert [document["kind"] for document in kept] == ["ResourceClaimTemplate", "InferenceService"]
+    assert [document["kind"] for document in kept] == ["ConfigMap", "ResourceClaimTemplate", "InferenceService"]
     assert "resourceClaimTemplateName" in FORMATS["patch"](one)["patch.yaml"]
 
 
@@ -280,7 +280,7 @@ def _affinities(part: Any) -> list[Any]:
 
 def test_knative_is_given_the_name_of_a_port_that_it_knows_and_no_probe_that_ends_a_server_that_loads() -> None:
     text = FORMATS["kserve"](example())["mini-lm-v2.yaml"]
-    [server] = documents(text)[0]["spec"]["predictor"]["containers"]
+    [server] = documents(text)[-1]["spec"]["predictor"]["containers"]
     assert (server["name"], server["ports"]) == ("kserve-container", [{"name": "http1", "containerPort": 8000}])
     assert {key for key in server if key.endswith("Probe")} == {"readinessProbe"}
     assert "enable kubernetes.podspec-nodeselector and kubernetes.podspec-tolerations" in text
@@ -380,7 +380,16 @@ SCHEMAS = Path(__file__).parent / "schemas"
 )
 def test_the_platforms_own_schemas_accept_it(name: str) -> None:
     [text] = FORMATS[name](runs_it(name)).values()
-    accepts(json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8")), documents(text)[0])
+    [document] = [one for one in documents(text) if one["kind"] not in ("ConfigMap", "Service")]
+    accepts(json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8")), document)
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "kserve", "kubedl", "seldon"])
+def test_the_files_that_a_pod_mounts_come_with_it(name: str) -> None:
+    [text] = FORMATS[name](runs_it(name)).values()
+    [kept] = [one for one in documents(text) if one["kind"] == "ConfigMap"]
+    assert "configMap:\n" in text
+    assert text.count(f"name: {kept['metadata']['name']}\n") == 2
 
 
 def test_a_schema_refuses_what_its_platform_does_not_know() -> None:

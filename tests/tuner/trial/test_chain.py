@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ruamel.yaml import YAML
 
 from loadtest import StageTimes
 from results import ChainRecord, Estimate, StageRecord
-from results.exports import CALLED_DIRECTLY, exported
+from results.exports import exported
 from results.report.chain import chain_picture
 from runners import Placement
 from tests.conftest import Tune, recommendation
@@ -20,7 +21,7 @@ from tuner.launch.checks.before_launch import check, warnings
 from tuner.launch.render import rendered_texts, substitute
 from tuner.outcome.deployable import _AtCapacity, _deployable
 from tuner.spec.chain import Chain
-from tuner.spec.reading import load_spec
+from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.trial.chain import bottleneck_of, own_time
 
 STAGE = Path(__file__).parent.parent.parent / "servers" / "stage.py"
@@ -81,13 +82,18 @@ def test_an_exported_stage_is_told_the_name_that_the_next_one_has_in_a_cluster(t
     assert caller.program.command[-1] == f"http://{called.name}:80"
 
 
-def test_an_exported_chain_is_one_project_of_compose_whose_entry_alone_is_published(tmp_path: Path) -> None:
-    loaded = load_spec(write(tmp_path))
+def exported_chain(loaded: LoadedSpec, format_name: str) -> dict[str, str]:
     seen = _AtCapacity(Estimate.exactly(10.0), None, None, confirmed=False)
     stages = {
-        one.name: _deployable(one.loaded, {"workers": 4}, seen, None, called_port=None) for one in loaded.colocated
+        one.name: _deployable(one.loaded, {"workers": 4}, seen, None, format_name=format_name)
+        for one in loaded.colocated
     }
-    files = exported(stages, "compose")
+    return exported(stages, format_name)
+
+
+def test_an_exported_chain_is_one_project_of_compose_whose_entry_alone_is_published(tmp_path: Path) -> None:
+    loaded = load_spec(write(tmp_path))
+    files = exported_chain(loaded, "compose")
     services = YAML(typ="safe", pure=True).load(files["compose.yaml"])["services"]
     assert {name: one.get("ports") for name, one in services.items()} == {
         "decode": ["127.0.0.1:8000:8000"], "detect": None, "rank": None
@@ -98,15 +104,44 @@ def test_an_exported_chain_is_one_project_of_compose_whose_entry_alone_is_publis
 
 def test_a_charts_values_call_the_next_stage_at_the_port_of_its_charts_service(tmp_path: Path) -> None:
     loaded = load_spec(write(tmp_path))
-    seen = _AtCapacity(Estimate.exactly(10.0), None, None, confirmed=False)
-    assert "helm-values" in CALLED_DIRECTLY
-    stages = {
-        one.name: _deployable(one.loaded, {"workers": 4}, seen, None, called_port=None) for one in loaded.colocated
-    }
-    files = exported(stages, "helm-values")
+    files = exported_chain(loaded, "helm-values")
     read = YAML(typ="safe", pure=True).load
     caller, called = read(files["decode/values.yaml"]), read(files["detect/values.yaml"])
     assert caller["command"][-1] == f"http://{called['fullnameOverride']}:{called['service']['port']}"
+
+
+def test_a_stage_in_knative_calls_the_next_by_a_host_that_its_gateway_knows(tmp_path: Path) -> None:
+    files = exported_chain(load_spec(write(tmp_path)), "kserve")
+    text = files["decode/decode.yaml"]
+    [caller], [called] = (
+        YAML(typ="safe", pure=True).load_all(files[f"{one}/{one}.yaml"]) for one in ("decode", "detect")
+    )
+    [server] = caller["spec"]["predictor"]["containers"]
+    assert server["command"][-1] == f"http://{called['metadata']['name']}-predictor.NAMESPACE:80"
+    assert "NAMESPACE in the addresses of what it calls stands for the namespace" in text.splitlines()[0]
+    assert "NAMESPACE" not in files["rank/rank.yaml"], "it calls nothing"
+
+
+@pytest.mark.parametrize(
+    ("name", "service"),
+    [
+        ("detect", "detect-tuned-detect"),
+        ("detect-every-face-in-the-picture", "seldon-e0fcfa3db943159a35ccaa389670d157"),  # of 71 letters
+    ],
+)
+def test_a_stage_in_seldon_calls_the_service_of_the_next_ones_container(
+    tmp_path: Path, name: str, service: str
+) -> None:
+    files = exported_chain(load_spec(write(tmp_path, SPEC.replace("detect", name))), "seldon")
+    [caller], [called] = (YAML(typ="safe", pure=True).load_all(files[f"{one}/{one}.yaml"]) for one in ("decode", name))
+    [predictor] = called["spec"]["predictors"]
+    [pod] = predictor["componentSpecs"]
+    [container] = pod["spec"]["containers"]
+    whole = f"{called['metadata']['name']}-{predictor['name']}-{container['name']}"  # as Seldon's operator names it
+    assert service in (whole, f"seldon-{hashlib.md5(whole.encode()).hexdigest()}")
+    [port] = container["ports"]
+    [server] = caller["spec"]["predictors"][0]["componentSpecs"][0]["spec"]["containers"]
+    assert server["command"][-1] == f"http://{service}:{port['containerPort']}"
 
 
 def test_an_address_is_with_and_without_its_scheme_and_plain_text_outside_a_chain() -> None:
