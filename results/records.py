@@ -110,7 +110,7 @@ class TrialCounts(Record):
         return "No configuration met the SLO"
 
     def nothing_to(self, do: str, service: str) -> str:
-        """That nothing was found which could be exported or planned with (`do`), and what to do."""
+        """That nothing was found which could be exported, planned with or verified (`do`), and what to do."""
         if not self.complete + self.pruned + self.infeasible + self.failed:
             return (
                 f"nothing of {service} has been measured yet, so there is nothing to {do}\n"

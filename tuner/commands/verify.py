@@ -7,17 +7,18 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from results import StudySummary
+from results import Estimate, StudySummary
 from results.files import write_text
 from results.gate import Expected, LiveStep, Setting, Verification, expected_curve, verified
 from results.text import figure, milliseconds, share, visible
+from results.trial_parts import ProbeRecord
 from tuner.commands.options.stored import read_study
 from tuner.errors import ExitCode, UsageError, with_options
 from tuner.outcome.prometheus import Prometheus, Series
@@ -82,8 +83,9 @@ def verify(options: VerifyOptions) -> ExitCode:
         raise UsageError("verify compares one service's latency curve; several services have one each, together")
     queries = queries_of(options)
     server = Prometheus(options.prometheus)
+    probes, capacity = _measured(summary)
     bounds = [] if queries.buckets is None else list(bounds_of(server, queries, options.window.end_s))
-    expected, capacity = _expected(summary, bounds)
+    expected = _expected(summary, probes, capacity, bounds)
     steps = live_steps(server, queries, options)
     found = verified(steps, expected, capacity, summary.question.slo_p99_ms, options.setting)
     folder = options.output or options.folder / "verify"
@@ -124,17 +126,27 @@ def bounds_of(server: Prometheus, queries: Queries, at_s: float) -> Iterator[flo
                 yield bound * queries.to_ms
 
 
-def _expected(summary: StudySummary, bounds: list[float]) -> tuple[Expected, Any]:
-    number = summary.recommendation.trial
-    capacity = summary.recommendation.capacity_qps
-    evidence = None if number is None else summary.evidence.get(number)
-    found = None if evidence is None or capacity is None else expected_curve(evidence.probes, capacity, bounds)
+def _measured(summary: StudySummary) -> tuple[Sequence[ProbeRecord], Estimate]:
+    """The recommendation's probes and its capacity. Raises UsageError, before Prometheus is asked for anything."""
+    best = summary.recommendation
+    if best.trial is None or best.capacity_qps is None:
+        raise UsageError(best.trials.nothing_to("verify", summary.service))
+    evidence = summary.evidence.get(best.trial)
+    probes = () if evidence is None else evidence.probes
+    _expected(summary, probes, best.capacity_qps)
+    return probes, best.capacity_qps
+
+
+def _expected(
+    summary: StudySummary, probes: Sequence[ProbeRecord], capacity: Estimate, bounds: Sequence[float] = ()
+) -> Expected:
+    found = expected_curve(probes, capacity, bounds)
     if found is None:
         raise UsageError(
-            f"{summary.service} has no latency curve: no recommendation, or the probes of its trial are not stored\n"
+            f"{summary.service} has no latency curve: the probes of its recommendation's trial are not stored\n"
             "A replayed table has none either; run tune on the real service."
         )
-    return found, capacity
+    return found
 
 
 def live_steps(server: Prometheus, queries: Queries, options: VerifyOptions) -> list[LiveStep]:

@@ -183,3 +183,28 @@ def test_what_is_missing_is_said(
     done = tune_in_process("verify", "out", *arguments)
     assert done.returncode == 2
     assert reason in done.stderr
+
+
+NOBODY = ("--prometheus", "http://127.0.0.1:1", "--metric", "request_seconds")
+
+
+def test_a_study_without_anything_to_compare_with_is_refused_before_prometheus_is_asked(
+    tmp_path: Path, tune_in_process: Tune
+) -> None:
+    (tmp_path / "table.csv").write_text("cpu_cores,capacity_qps,p99_ms\n1,,900\n", encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    done = tune_in_process("--service", "spec.yaml", "--budget", "1", "--output", "out")
+    refused = tune_in_process("verify", "out", *NOBODY)
+    assert refused.returncode == 2, done.stderr + refused.stderr
+    assert "no configuration of metered held its SLO, so there is nothing to verify" in refused.stderr
+
+
+def test_a_replayed_study_has_no_curve_and_says_so_before_prometheus_is_asked(
+    tmp_path: Path, tune_in_process: Tune
+) -> None:
+    (tmp_path / "table.csv").write_text("cpu_cores,capacity_qps\n1,60\n", encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    assert tune_in_process("--service", "spec.yaml", "--budget", "1", "--output", "out").returncode == 0
+    refused = tune_in_process("verify", "out", *NOBODY)
+    assert refused.returncode == 2, refused.stderr
+    assert "metered has no latency curve: the probes of its recommendation's trial are not stored" in refused.stderr
