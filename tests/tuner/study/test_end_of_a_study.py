@@ -16,7 +16,7 @@ from results import TrialRecord
 from search_spaces import Configuration
 from tuner import Observer, StudyInterrupted, load_study
 from tuner import tune as tune_from_python
-from tuner.study.storage.archive import Archive
+from tuner.study.storage.archive import Archive, Snapshot
 from tuner.study.storage.connection import sqlite_url
 from tuner.study.storage.keys import PLAN
 
@@ -84,7 +84,7 @@ class Watched(Slow):
     def __init__(self, url: str) -> None:
         self.url = url
         self.archive: Archive | None = None
-        self.kept: dict[str, str | None] = {}
+        self.kept: dict[str, Snapshot] = {}
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
         super().confirmation_started(first, position, count)
@@ -92,23 +92,26 @@ class Watched(Slow):
             self.archive = Archive(self.url)
             event.listen(Engine, "commit", self.read)
 
-    def read(self, _connection: object = None) -> str | None:
+    def read(self, _connection: object = None) -> Snapshot:
         assert self.archive is not None
         version, _ = self.archive.version()
         if version not in self.kept:
-            self.kept[version] = self.archive.snapshot().ended
+            self.kept[version] = self.archive.snapshot()
         return self.kept[version]
 
     def close(self) -> None:
         event.remove(Engine, "commit", self.read)
 
 
-def test_who_reads_a_study_as_its_version_changes_hears_when_it_ended(tmp_path: Path) -> None:
+def test_who_reads_a_study_as_its_version_changes_hears_when_it_ended_and_what_is_expected(tmp_path: Path) -> None:
     write(tmp_path)
     watched = Watched(sqlite_url(tmp_path / "out"))
     study = tune_from_python(tmp_path / "spec.yaml", budget=3, output=tmp_path / "out", observer=watched)
     assert len(watched.kept) > 2
-    assert watched.read() == study.summary.progress.ended
+    last = watched.read()
+    assert last.ended == study.summary.progress.ended
+    assert last.outlook.untried_improvement is not None
+    assert last == Archive(watched.url).snapshot()
 
 
 class Interrupting(Observer):

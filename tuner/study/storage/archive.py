@@ -6,6 +6,7 @@ with plain SQL, only what is new, and what a trial's figures rest on only when i
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +32,16 @@ from tuner.study.storage.damage import (
     known_outlook,
     known_plan,
 )
-from tuner.study.storage.keys import CONFIRMATION_EVIDENCE, EVIDENCE, PLAN, PROVENANCE, RECORD
+from tuner.study.storage.keys import (
+    CONFIRMATION_EVIDENCE,
+    EVIDENCE,
+    EXPLANATION,
+    OUTLOOK,
+    PLAN,
+    PROVENANCE,
+    RECORD,
+    STOPPED,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -62,6 +72,7 @@ _VERSION = """
     SELECT count(*), sum(CASE WHEN state = 'RUNNING' THEN 1 ELSE 0 END), max(datetime_complete),
     (SELECT count(*) FROM study_user_attributes WHERE study_id = :study) FROM trials WHERE study_id = :study
 """
+_REWRITTEN = (OUTLOOK, EXPLANATION, STOPPED)  # attributes that may change while none is added
 _SCHEMA = 12  # the version of the tables that these statements read
 _NO_PATH = "spec of the stored study"
 _LAST = "SELECT max(datetime_complete) FROM trials WHERE study_id = :study"
@@ -149,14 +160,16 @@ class Archive:
         )
 
     def version(self) -> tuple[str, str]:
-        """Two values to compare with those of an earlier call. The first one changes whenever a trial begins or
-        ends, or the best are measured again; the second when another run has put its study here. Raises
-        UnfitEnvironmentError.
+        """Two short values to compare with those of an earlier call. The first one changes whenever a snapshot would;
+        the second when another run has put its study here. Raises UnfitEnvironmentError.
         """
         with reaching(self.url), _engine(self.url).connect() as connection:
             row = connection.execute(_text(_VERSION), {"study": self._study}).one()
-            run = [_scalar(connection, _ATTRIBUTE, study=self._study, key=key) for key in (PLAN, PROVENANCE)]
-        return " ".join(map(str, row)), str(run)
+            kept, run = (
+                [_scalar(connection, _ATTRIBUTE, study=self._study, key=key) for key in keys]
+                for keys in (_REWRITTEN, (PLAN, PROVENANCE))
+            )
+        return _digest(*row, *kept), _digest(*run)
 
     def evidence(self, number: int, launch: int | None = None) -> TrialEvidence:
         """What a launch of a trial rests on: 0 is its own, 1 the first further one, None the latest."""
@@ -267,6 +280,10 @@ def _engine(url: str) -> Any:
         else:
             _ENGINES[url] = create_engine(known, pool_pre_ping=True)
     return _ENGINES[url]
+
+
+def _digest(*values: Any) -> str:
+    return hashlib.blake2b(repr(values).encode(), digest_size=16).hexdigest()
 
 
 def _scalar(connection: Connection, statement: str, **values: Any) -> Any:
