@@ -213,10 +213,11 @@ def _spread_weights(shown: Sequence[Floats]) -> Floats:
     whatever is expected of them.
     """
     log_weight = log_prior(LAUNCH_SPREAD, SPREAD_DOUBT)
-    for likelihood in shown:
+    if shown:
         from scipy.special import logsumexp  # a third of a second, and only where something was launched again
 
-        log_weight = log_weight + logsumexp(likelihood, axis=1)
+        for likelihood in shown:
+            log_weight = log_weight + logsumexp(likelihood, axis=1)
     weight = np.exp(log_weight - log_weight.max())
     return np.asarray(weight / weight.sum())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -174,6 +175,18 @@ def test_the_network_learns_from_what_was_measured() -> None:
 def unlike_any_server(space: SearchSpace) -> dict[tuple[int, ...], float]:
     """Log capacities that alternate wildly along every parameter, in the way of no server."""
     return {space.ranks(one): 5.0 + 2.0 * (-1) ** sum(space.ranks(one)) for one in space}
+
+
+def test_what_is_asked_of_the_processes_takes_no_second_core_from_what_is_measured_beside_it() -> None:
+    space = SearchSpace(tuple(Parameter(name, (1, 2, 3, 4, 5, 6), None) for name in "abcd"))
+    candidates = candidates_of(space, list(space), lambda _: None)
+    index = np.random.default_rng(0).permutation(len(candidates))[:64].tolist()
+    known = trials(index, [float(np.sin(number)) for number in index])
+    process = GaussianProcess(candidates, by_price=False)
+    everywhere, here = time.process_time(), time.thread_time()
+    process.predict(known)
+    elsewhere = (time.process_time() - everywhere) - (time.thread_time() - here)
+    assert elsewhere < 0.1 * (time.thread_time() - here)
 
 
 def test_trust_moves_to_the_gaussian_process_where_predictions_fail() -> None:

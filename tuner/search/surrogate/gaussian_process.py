@@ -19,7 +19,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from tuner.search.surrogate.features import OUTCOMES, Candidates, Floats, Ints, Trials
-from tuner.search.surrogate.predict import Prediction
+from tuner.search.surrogate.predict import Prediction, one_thread
 
 _OPTIMIZER = "fmin_l_bfgs_b"  # scikit-learn's own; None where the kernel is not to be fitted
 _JITTER, _MIN_VARIANCE = 1e-10, 1e-4
@@ -49,9 +49,10 @@ class GaussianProcess:
         else:
             others = known if fitted_to is None else self._for_the_money(fitted_to)
             fit_at = max(one for one in _FIT_AT if one <= len(others))
-            kernel = self._kernel(others.only(np.arange(fit_at)))
-            model = self._regression(known, self._values(known, kernel), kernel)
-            mean, spread = model.predict(at, return_std=True)
+            with one_thread():
+                kernel = self._kernel(others.only(np.arange(fit_at)))
+                model = self._regression(known, self._values(known, kernel), kernel)
+                mean, spread = model.predict(at, return_std=True)
         mean = mean + (self._log_price if which is None else self._log_price[which])
         seen = trials.measured[:, 0][~np.isnan(trials.measured[:, 0])]
         p99_mean, p99_spread = (seen.mean(), max(0.1, seen.std())) if len(seen) else (0.0, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
@@ -72,12 +73,16 @@ class Prediction:
         return np.asarray((low + high) / 2)
 
 
+def one_thread() -> AbstractContextManager[object]:
+    """Linear algebra on one thread. The work is small: several would only wait for each other, and take cores from
+    what is measured beside it.
+    """
+    return _threads().limit(limits=1, user_api="blas")
+
+
 @cache
 def _threads() -> ThreadpoolController:
-    """Of the linear algebra. The work is small: more than one would only wait for each other, and take cores from what
-    is measured beside it.
-    """
-    return ThreadpoolController()
+    return ThreadpoolController()  # looks through all libraries that are loaded
 
 
 class Predictor:
@@ -99,7 +104,7 @@ class Predictor:
         """For some configurations, or all."""
         rows, middle = trial_rows(trials, self._log_price[trials.index])
         tried = self._encoded.only(trials.index)
-        with _threads().limit(limits=1, user_api="blas"):
+        with one_thread():
             known = self._network.known(tried, rows)
             asked = self._everything if which is None else self._parts(self._encoded.only(which), len(which))
             parts = [self._network.predict(known, tried, some, tokens) for some, tokens in asked]
