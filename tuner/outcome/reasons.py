@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from loadtest import ONE_LAUNCH
 from results import ChainRecord, LanguageRecord, TrialRecord
 from results.text import assigned, better_by, between, energy, figure, goodput, metric_name, money, money_between
+from search_spaces.parameter import text_of
 from search_spaces.reading import foreign
 from tuner.outcome.surer import how_to_be_surer
 from tuner.search.beliefs import FEW_LAUNCHES, Beliefs
@@ -194,7 +195,17 @@ def _how_sure(of: Grounds) -> str:
     text += f"; launches of one configuration differ by {spread:.1%} here." if spread else "."
     if spread > _UNSTEADY:
         text += " That is much: the machine or the server is unsteady, so leave headroom."
-    return text
+    return text + _same_server(of)
+
+
+def _same_server(of: Grounds) -> str:
+    """What else counts: launches that had more or less memory than this one, and enough."""
+    same = [of.records[number].configuration for number in of.beliefs.same_server(of.best.number)]
+    if not same:
+        return ""
+    name = next(name for name, value in of.best.configuration.items() if value != same[0][name])
+    shown = " and ".join(sorted(f"{name}={text_of(one[name])}" for one in same))
+    return f" Launches with {shown} count too: none came near its limit of memory, so it is the same server."
 
 
 def _hardly(decision: Decision) -> bool:
@@ -229,7 +240,7 @@ def _against_next(of: Grounds) -> list[str]:
     """The next best, and how it compares."""
     metric = of.objective.metrics[0]
     others = [one for one in of.objective.ranked(of.records.values()) if one.number in of.beliefs]
-    others = [one for one in others if one.number != of.best.number]
+    others = [one for one in others if one.number not in (of.best.number, *of.beliefs.same_server(of.best.number))]
     if not others or len(of.objective.metrics) > 1:
         return []
     following = min(others, key=lambda one: of.beliefs.loss(one.number))

@@ -17,6 +17,7 @@ from tuner.search.contenders import believed, find_current, pooled_record, refut
 from tuner.search.decision import Decision, decide_deployment
 from tuner.search.objective import Objective, pareto_front, undecided
 from tuner.spec.reading import LoadedSpec
+from tuner.study.memory_limit import memory_limit
 from tuner.study.outlook import Outlook
 
 _REASONS = 3  # that are shown where nothing is recommended
@@ -32,9 +33,10 @@ class Weighed:
     pooled: Sequence[TrialRecord]
 
 
-def weigh(objective: Objective, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook) -> Weighed:
+def weigh(loaded: LoadedSpec, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook) -> Weighed:
     """Weigh a study's records. This takes most of the time of a look at a study, so it is done once and passed on."""
-    beliefs = believed(objective, records, confirmations, outlook.expected)
+    objective = Objective.of(loaded.spec.objective)
+    beliefs = believed(objective, records, confirmations, outlook.expected, memory_limit(loaded))
     return Weighed(beliefs, pooled_records(objective, records, confirmations, beliefs))
 
 
@@ -49,7 +51,7 @@ def recommend(
     the further launches by the number of their trial; `stopped` says why the search ended early.
     """
     objective, outlook = Objective.of(loaded.spec.objective), outlook or Outlook()
-    weighed = weighed or weigh(objective, records, confirmations, outlook)
+    weighed = weighed or weigh(loaded, records, confirmations, outlook)
     beliefs, pooled = weighed.beliefs, {one.number: one for one in weighed.pooled}
     serving = [one.number for one in objective.ranked(pooled.values()) if beliefs and one.number in beliefs]
     counts = _count(records)

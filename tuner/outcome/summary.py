@@ -32,7 +32,7 @@ def summarise(loaded: LoadedSpec, archive: Archive) -> StudySummary:
     """
     found = _of_this_space(loaded, archive.snapshot())
     objective = Objective.of(loaded.spec.objective)
-    weighed = weigh(objective, found.records, found.confirmations, found.outlook)
+    weighed = weigh(loaded, found.records, found.confirmations, found.outlook)
     recommendation = recommend(loaded, found.records, found.confirmations, found.stopped, found.outlook, weighed)
     shown = (recommendation.trial, *(one.trial for one in recommendation.alternatives))
     return StudySummary(

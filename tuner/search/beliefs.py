@@ -57,7 +57,8 @@ class Beliefs:
     `losses` are logarithms of the first metric of which lower is better; infinite where a configuration cannot be good.
     `launch_spread` is the standard deviation between launches of one configuration, in logs (0: all is exact).
     `launches` counts those that were measured. `machine` is what the machine's speed did to figures, and for which they
-    are; None where it was not timed, or where figures are no capacities.
+    are; None where it was not timed, or where figures are no capacities. `servers` has one number for all that are the
+    same server, whose launches were counted together; empty where each is another.
     """
 
     numbers: tuple[int, ...]
@@ -66,6 +67,7 @@ class Beliefs:
     launch_spread: float
     launches: tuple[int, ...]
     machine: MachineEffect | None = None
+    servers: tuple[int, ...] = ()
 
     @cached_property
     def _rows(self) -> Mapping[int, int]:
@@ -126,6 +128,25 @@ class Beliefs:
         if maximised:
             return Estimate(value=math.expm1(-middle), low=math.expm1(-high), high=math.expm1(-low))
         return Estimate(value=-math.expm1(middle), low=-math.expm1(high), high=-math.expm1(low))
+
+    def of_trials(
+        self, numbers: Sequence[int], servers: Sequence[int], losses: Callable[[Floats], Floats]
+    ) -> Beliefs:  # fmt: skip
+        """A row per trial, of which several may be one server: `servers` has the number of each one's among these."""
+        rows = [self._rows[server] for server in servers]
+        figures, launches = self.figures[rows], tuple(self.launches[row] for row in rows)
+        known = losses(np.where(np.isfinite(figures), figures, 0.0))
+        found = np.where(np.isfinite(figures), known, np.inf)
+        return Beliefs(tuple(numbers), figures, found, self.launch_spread, launches, self.machine, tuple(servers))
+
+    def same_server(self, number: int) -> tuple[int, ...]:
+        """The other numbers of that server."""
+        mine = dict(zip(self.numbers, self.servers, strict=False)).get(number, number)
+        return tuple(
+            other
+            for other, server in zip(self.numbers, self.servers, strict=False)
+            if server == mine and other != number
+        )
 
     def figure(self, number: int) -> Estimate:
         """Its capacity (or one over its p99) with the 95% interval of all launches together."""

@@ -13,6 +13,7 @@ from results.machine import TimedWork
 from tuner.search.beliefs import Beliefs, believe
 from tuner.search.launches import LAUNCH_SPREAD, Contender, Expectation, Floats, LaunchFigure
 from tuner.search.machine_speed import contenders_at_mean_speed
+from tuner.search.memory import MemoryLimit
 from tuner.search.objective import Objective, cost_per_million_requests, undecided
 from tuner.spec.reading import LoadedSpec
 
@@ -40,15 +41,17 @@ def refuted(record: TrialRecord, confirmations: Sequence[TrialRecord]) -> bool:
 
 def believed(
     objective: Objective, records: Sequence[TrialRecord], confirmations: Mapping[int, Sequence[TrialRecord]],
-    expected: Mapping[int, Expectation] | None = None,
+    expected: Mapping[int, Expectation] | None = None, memory: MemoryLimit | None = None,
 ) -> Beliefs | None:  # fmt: skip
     """What is believed of every configuration that served, or was pruned; None where none served.
 
     `confirmations` are further launches by the number of their trial, `expected` what the other trials make one expect
-    of a trial's log capacity. Where the machine's speed was timed, launches are compared at its mean.
+    of a trial's log capacity. Where the machine's speed was timed, launches are compared at its mean. Configurations
+    that differ in more `memory` alone than was used are one server, of which all launches count.
     """
+    same = {} if memory is None else memory.servers(records, confirmations)
     by_latency, by_cost = objective.metrics[0] == "p99_ms", objective.metrics[0].startswith(("cost", "energy"))
-    found, prices, p99s = [], [], []
+    found, numbers, prices, p99s = [], [], [], []
     for record in records:
         launches = [record, *confirmations.get(record.number, ())]
         shown = [one for launch in launches if (one := _shown(launch, objective, by_latency=by_latency))]
@@ -58,7 +61,9 @@ def believed(
         hourly = objective.hourly(record)
         price = math.nan if hourly is None else math.log(max(hourly, 1e-12))
         scale = price if by_cost and not math.isnan(price) else 0.0
-        found.append(Contender(record.number, tuple(shown), expectation, scale))
+        server = same.get(record.number, record.number)
+        found.append(Contender(server, tuple(shown), expectation, scale))
+        numbers.append(record.number)
         prices.append(price)
         p99s.append(next((one.latency.p99_ms.value for one in launches if one.latency.p99_ms), math.nan))
     if all(launch.below for one in found for launch in one.launches):
@@ -70,9 +75,21 @@ def believed(
             return -figures
         return objective.losses_at(figures, np.array(p99s)[:, None], log_price)[0]
 
-    at_mean, effect = contenders_at_mean_speed(found)
+    servers = _together(found)
+    at_mean, effect = contenders_at_mean_speed(servers)
+    beliefs = believe(at_mean, np.negative).of_trials(numbers, [one.number for one in found], losses)
     by_capacity = not by_latency and objective.metrics[0] != "best_effort_qps"
-    return replace(believe(at_mean, losses), machine=effect if by_capacity else None)
+    return replace(beliefs, machine=effect if by_capacity else None)
+
+
+def _together(contenders: Sequence[Contender]) -> list[Contender]:
+    """One for each server, with all of its launches, in the order of the first."""
+    servers: dict[int, Contender] = {}
+    for one in contenders:
+        before = servers.get(one.number)
+        launches = one.launches if before is None else (*before.launches, *one.launches)
+        servers[one.number] = replace(before or one, launches=launches)
+    return list(servers.values())
 
 
 def pooled_record(

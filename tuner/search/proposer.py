@@ -19,6 +19,7 @@ from results import Explanation, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
 from tuner.search.candidates import Bools, CandidatePool, SpaceExhausted, TooDearError
 from tuner.search.launches import Expectation
+from tuner.search.memory import MemoryLimit
 from tuner.search.objective import Objective
 from tuner.search.space_model import SpaceModel
 from tuner.search.stopping import MIN_SHARE
@@ -48,9 +49,9 @@ class Proposal:
 
 
 class Proposer:
-    """Proposes, predicts, judges and explains. What the runner `refuses` is proposed only when nothing else is left.
-    `price` is per hour, `limit_ms` the p99's. `warm_start` are records of other studies, which say what to expect at
-    first.
+    """Proposes, predicts, judges and explains. What the runner `refuses` is proposed only when nothing else is left; so
+    is what differs from a trial in nothing but more `memory`, of which that one had enough. `price` is per hour,
+    `limit_ms` the p99's. `warm_start` are records of other studies, which say what to expect at first.
     """
 
     def __init__(
@@ -58,9 +59,10 @@ class Proposer:
         refuses: Callable[[Configuration], bool] | None = None,
         price: Callable[[Configuration], float | None] | None = None,
         limit_ms: float | None = None, warm_start: Sequence[TrialRecord] = (), weights: Path | None = None,
+        memory: MemoryLimit | None = None,
     ) -> None:  # fmt: skip
         self.space, self.objective, self.price, self._seed = space, objective, price or _no_price, seed
-        self.pool = CandidatePool(space, seed, refuses)
+        self.pool, self.memory = CandidatePool(space, seed, refuses), memory
         self._model = SpaceModel(self.pool, self.price, limit_ms, warm_start, weights)
 
     def propose(
@@ -79,6 +81,8 @@ class Proposer:
         free = self.pool.free((record.configuration for record in records), waiting, spent)
         if most_per_hour is not None:
             free = self._affordable(free, most_per_hour)
+        known = self._known(records)[free]
+        free = free if known.all() else free[~known]
         trials = self._trials(records)
         predictions = self._model.surrogate.predict(trials, np.array(waiting, dtype=np.int64))
         losses = self._model.losses(self.objective, records)
@@ -108,6 +112,12 @@ class Proposer:
             loss = mixed(predictions, [expected_loss(one, losses, scale) for _, one in predictions])
             chosen = free[loss[free].argmin()]
         return Proposal(self.pool.configuration(chosen), float(possible[free].max()))
+
+    def _known(self, records: Sequence[TrialRecord]) -> Bools:
+        """Which candidates would show what a trial has shown, for at least as much money."""
+        if self.memory is None:
+            return np.zeros(len(self.pool), dtype=bool)
+        return self.memory.known(self.pool, self._model.candidates.log_price, records)
 
     def _affordable(self, free: Ints, most_per_hour: float) -> Ints:
         """Those of them that cost no more, and those without a price. Raises TooDearError where there is none."""
@@ -148,8 +158,9 @@ class Proposer:
             free = self.pool.free((record.configuration for record in records), [], None)
         except SpaceExhausted:
             return 0.0
+        free = free[~self._known(records)[free]]
         predictions, losses = self.predict(records), self._model.losses(self.objective, records)
-        return float(self._improvement(predictions, losses, best, _first)[free].max())
+        return float(self._improvement(predictions, losses, best, _first)[free].max(initial=0.0))
 
     def _improvement(
         self, predictions: list[tuple[float, Prediction]], losses: Losses, best: float, scale: Scale
@@ -178,10 +189,13 @@ class Proposer:
         trials = self._trials(ordered)
         if sum(one.state == "complete" for one in known) < _MIN_EXPECTED or len(known) != len(trials):
             return {}
+        servers = {} if self.memory is None else self.memory.servers(known, {})
+        same = np.array([servers.get(one.number, one.number) for one in known])
         found = {}
         for number, record in enumerate(known):
             if record.state in ("complete", "pruned"):
-                found[record.number] = Expectation(*self._model.surrogate.expected(trials, number))
+                others = trials.only(same != same[number])
+                found[record.number] = Expectation(*self._model.surrogate.expected(trials, number, others))
         return found
 
     def _trials(self, records: Sequence[TrialRecord]) -> Trials:

@@ -12,8 +12,10 @@ from itertools import chain
 
 from results import TrialRecord
 from tuner.display import Display
+from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import believed, find_current
 from tuner.search.final import FinalRules, next_round
+from tuner.search.memory import MemoryLimit
 from tuner.search.objective import Objective, undecided
 from tuner.search.proposer import Proposer
 from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
@@ -29,7 +31,7 @@ _TODAY_AGAIN = 2  # launches of today's configuration whose trial was too short 
 @dataclass(frozen=True)
 class Final:
     """What the final works with. Its launches are longer than trials, one at a time, and never pruned. `limits` are
-    those of the whole run, in which `parallel` trials ran at once.
+    those of the whole run, in which `parallel` trials ran at once; `memory` is the parameter that only limits it.
     """
 
     setup: TrialSetup
@@ -39,6 +41,7 @@ class Final:
     display: Display
     limits: Limits = UNLIMITED
     parallel: int = 1
+    memory: MemoryLimit | None = None
 
     def run(self) -> None:
         """Blocks until the answer is sure, or the final's share of the budget is spent. Raises as `run_trial`."""
@@ -75,6 +78,9 @@ class Final:
                 if self._why_spent(records, confirmations, number) is None:
                     self._launch(records, confirmations, number, max_launches, this_round)
 
+    def _believed(self, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook) -> Beliefs | None:
+        return believed(self.objective, records, confirmations, outlook.expected, self.memory)
+
     def _look_ahead(self, records: Sequence[TrialRecord]) -> Outlook:
         outlook = Outlook(self.proposer.expected(records))
         self.store.keep_outlook(outlook)
@@ -84,7 +90,7 @@ class Final:
         """Store how much better an untried configuration is expected to be than the best one, by what is believed of
         the best after all its launches. (The lowest figure that the search saw was a lucky one.)
         """
-        beliefs = believed(self.objective, records, confirmations, outlook.expected)
+        beliefs = self._believed(records, confirmations, outlook)
         if beliefs is not None:
             best = beliefs.best([one for one in beliefs.numbers if one in confirmations] or None)
             untried = self.proposer.untried_improvement(records, beliefs.loss(best))
@@ -101,7 +107,7 @@ class Final:
     def _next_round(
         self, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook, left: int, rules: FinalRules
     ) -> tuple[int, ...]:
-        beliefs = believed(self.objective, records, confirmations, outlook.expected)
+        beliefs = self._believed(records, confirmations, outlook)
         if beliefs is None:
             return ()
         if left <= 0 and not self._anything_holds(confirmations):

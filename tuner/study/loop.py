@@ -170,7 +170,8 @@ class TuningLoop:
     def confirm(self) -> None:
         """The final: the best few, and today's configuration, on fresh launches."""
         Final(
-            self.setup, self.store, self.proposer, self.objective, self.display, self.limits, self.parallel
+            self.setup, self.store, self.proposer, self.objective, self.display, self.limits, self.parallel,
+            self.proposer.memory,
         ).run()  # fmt: skip
 
     def _best(self, records: list[TrialRecord]) -> TrialRecord | None:

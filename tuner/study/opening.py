@@ -22,6 +22,7 @@ from tuner.search.objective import Objective
 from tuner.search.proposer import Proposer
 from tuner.spec.reading import LoadedSpec, Service
 from tuner.study.budget import Limits
+from tuner.study.memory_limit import memory_limit
 from tuner.study.plan import StudyPlan
 from tuner.trial.load import ClusterMeasurer
 from tuner.trial.server import ServiceSetup
@@ -78,6 +79,7 @@ def make_proposer(loaded: LoadedSpec, runner: Runner, plan: StudyPlan) -> Propos
         price=partial(known_price, loaded, runner),
         limit_ms=loaded.p99_limit_ms,
         warm_start=plan.warm_start,
+        memory=memory_limit(loaded),
     )
 
 

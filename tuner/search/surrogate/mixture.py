@@ -125,9 +125,8 @@ class Surrogate:
                 found.append((weights[expert], process.predict(known)))
         return found
 
-    def expected(self, trials: Trials, number: int) -> tuple[float, float]:
-        """Mean and standard deviation of the log capacity that the other trials make one expect of one of them."""
-        others = trials.only(np.arange(len(trials)) != number)
+    def expected(self, trials: Trials, number: int, others: Trials) -> tuple[float, float]:
+        """Mean and standard deviation of the log capacity that the `others` of the trials make one expect of one."""
         others, at = others.only(others.index != trials.index[number]), trials.index[[number]]
         weights = self.weights(trials)
         experts: list[tuple[float, Prediction]] = []
