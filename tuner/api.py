@@ -19,6 +19,7 @@ from runners import Runner, RunnerUnavailable
 from tuner.display import Display, Observer, StudyOutline
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.launch.checks.before_launch import check, warnings
+from tuner.launch.checks.images import absent_images
 from tuner.launch.checks.runnable import runnable
 from tuner.launch.checks.table import doubts
 from tuner.outcome.folder import held, prepare_output, provenance, write_outputs
@@ -363,7 +364,7 @@ def _announce(
     display: Display, runner: Runner, loaded: LoadedSpec, outline: StudyOutline, notes: Sequence[str]
 ) -> None:
     display.study_started(outline)
-    for text in (*notes, *doubts(loaded, runner), *warnings(loaded)):
+    for text in (*notes, *doubts(loaded, runner), *absent_images(loaded, runner), *warnings(loaded)):
         display.notice(text)
     if not writes_parquet():
         display.notice("pyarrow is not installed: trials.csv is written, trials.parquet is not")

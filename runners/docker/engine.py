@@ -20,7 +20,7 @@ _ANSWER_S, _GIVE_UP_S = 60, 60.0
 # What Docker says of its cgroups' controllers. Podman (which alone names a version of Buildah) says it of version 1's.
 _SAYS = {"cpu": "CpuCfsQuota", "cpuset": "CPUSet", "memory": "MemoryLimit"}
 _USERS_CGROUP = "/sys/fs/cgroup/user.slice/user-{0}.slice/user@{0}.service/cgroup.controllers"
-_LOST = (requests.exceptions.ConnectionError, requests.exceptions.ReadTimeout)
+LOST = (requests.exceptions.ConnectionError, requests.exceptions.ReadTimeout)
 
 Controller = Literal["cpu", "cpuset", "memory"]
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ class Engine:
         try:
             self.client = docker.from_env(timeout=_ANSWER_S)
             self._info: dict[str, Any] = self.client.info()
-        except (DockerException, *_LOST) as error:
+        except (DockerException, *LOST) as error:
             raise RunnerUnavailable(
                 "no Docker engine answers; start it, or set DOCKER_HOST to where it is (Podman's socket does too)"
             ) from error
@@ -101,8 +101,8 @@ class Engine:
         Raises APIError for what the engine refuses, RunnerUnavailable when it stays away.
         """
         try:
-            return retry(lambda error: isinstance(error, _LOST), _GIVE_UP_S, call, *args, **kwargs)
-        except _LOST as error:
+            return retry(lambda error: isinstance(error, LOST), _GIVE_UP_S, call, *args, **kwargs)
+        except LOST as error:
             raise RunnerUnavailable(f"the Docker engine has not answered for {_GIVE_UP_S:g} s") from error
 
 

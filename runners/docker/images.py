@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
 from docker.errors import APIError, BuildError, NotFound
 
-from runners.docker.engine import Engine, engine_message
+from runners.docker.engine import LOST, Engine, engine_message
 from runners.protocol import RunnerUnavailable
 
 
@@ -37,6 +38,17 @@ class Images:
                     "Build it, name another (service.image), or name a folder to build it from (runner.docker.build)."
                 ) from error
             return self._ids[name]
+
+    def lacks(self, name: str) -> bool:
+        """Whether the engine has to pull it first. What it does not answer is seen at the first launch."""
+        if self._build is not None and name == self._built:
+            return False
+        with contextlib.suppress(APIError, *LOST):
+            try:
+                self._engine.client.images.get(name)
+            except NotFound:
+                return True
+        return False
 
     def _find(self, name: str) -> str:
         images = self._engine.client.images

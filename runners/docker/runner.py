@@ -98,6 +98,10 @@ class DockerRunner:
             return f"asks for {resources.memory_bytes / GIB:.3g} GiB of memory, {_UNCONTROLLED.format('memory')}"
         return self._devices.refuses(resources)
 
+    def lacks(self, image: str) -> bool:
+        """Whether the engine has to pull that image before it can launch it."""
+        return self._images.lacks(image)
+
     def place(self, folder: Path) -> Placement:  # noqa: ARG002
         """Every container has a network of its own, so all listen on the same port."""
         more = (CONTAINER_PORT + 1, CONTAINER_PORT + 2)

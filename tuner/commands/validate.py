@@ -11,6 +11,7 @@ from results.text import counted, duration, money
 from search_spaces import load_preset, preset_names
 from tuner.errors import ExitCode
 from tuner.launch.checks.before_launch import check, hints, warnings, widest
+from tuner.launch.checks.images import absent_images
 from tuner.launch.checks.runnable import Runnable, runnable
 from tuner.launch.checks.table import doubts
 from tuner.launch.estimate import estimate_run
@@ -45,7 +46,7 @@ def validate(path: Path, budget: int | float | None, runner_name: str | None) ->
         click.echo(f"{fit.refused_share:.0%} of them cannot run here, for example: {fit.refusals[0]}")
     if (text := _takes(loaded, fit, budget)) is not None:
         click.echo(text)
-    for text in (*doubts(loaded, runner), *warnings(loaded)):
+    for text in (*doubts(loaded, runner), *absent_images(loaded, runner), *warnings(loaded)):
         click.echo(f"warning: {text}")
     for text in hints(loaded):
         click.echo(f"hint: {text}")

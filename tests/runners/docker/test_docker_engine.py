@@ -16,17 +16,22 @@ import pytest
 from runners import Resources, RunnerUnavailable
 from runners.docker.engine import Controller, Engine
 from runners.docker.runner import DockerOptions, DockerRunner, _let_read
+from tests.conftest import Tune
 
 
 @contextmanager
 def engine(name: str, **more: Any) -> Iterator[int]:
-    """The port of an engine that says of itself what Docker's says, and that it runs on that machine."""
+    """The port of an engine that says of itself what Docker's says, and that it runs on that machine. Of images it has
+    `here:1`.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             about = {"Name": name, "NCPU": 2, "MemTotal": 2**30, **more}
-            body = json.dumps({"ApiVersion": "1.44"} if self.path.endswith("/version") else about).encode()
-            self.send_response(200)
+            known = "/images/" not in self.path or self.path.endswith("/images/here:1/json")
+            said = about if known else {"message": "No such image"}
+            body = json.dumps({"ApiVersion": "1.44"} if self.path.endswith("/version") else said).encode()
+            self.send_response(200 if known else 404)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -58,6 +63,29 @@ def test_an_engine_that_publishes_ports_here_is_taken(monkeypatch: pytest.Monkey
         with closing(Engine()) as found:
             assert found.is_here is (name == platform.node())
             assert found.cores == (0, 1)
+
+
+SPEC = """\
+version: 1
+service: {name: embedder, image: "IMAGE", command: [serve]}
+request: {json: {text: hello}}
+slo: {p99: 50ms}
+objective: {maximize: capacity_qps}
+space: {parameters: {cpu_cores: [1, 2]}}
+runner: {type: docker}
+"""
+
+
+@pytest.mark.parametrize(("image", "lacking"), [("here:1", False), ("elsewhere:1", True)])
+def test_validate_says_that_docker_has_no_such_image(
+    tmp_path: Path, tune_in_process: Tune, monkeypatch: pytest.MonkeyPatch, image: str, *, lacking: bool
+) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("IMAGE", image), encoding="utf-8")
+    with engine(platform.node(), **DOCKER) as port:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+        done = tune_in_process("validate", tmp_path / "spec.yaml")
+    assert done.returncode == 0, done.stderr
+    assert (f"warning: service.image: Docker has no image {image}, so the first trial waits" in done.stdout) is lacking
 
 
 ROOTLESS = {"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]}
