@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Tune, recommendation
 from tuner.errors import SpecError
-from tuner.launch.checks.before_launch import check
+from tuner.launch.checks.before_launch import check, warnings
 from tuner.launch.requests import request_source
 from tuner.spec.reading import load_spec
 
@@ -98,6 +98,50 @@ def test_a_mistake_is_found_before_anything_runs(
     assert 1 <= len(message.splitlines()) <= 3
     if "stream: openai" not in said:  # that one is about two sections
         assert f"spec.yaml:{line}" in message
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ("json: {prompt: a}", ["request.json"]),
+        ("json: {prompt: a, stream: true}", []),
+        ("dataset: prompts.jsonl", []),
+        (
+            "json: {prompt: a, stream: true}, others: [{path: /v1/chat/completions, share: 30%, json: {messages: []}}]",
+            ["request.others.0.json"],
+        ),
+    ],
+)
+def test_a_request_that_asks_for_no_stream_is_named(tmp_path: Path, request_: str, said: list[str]) -> None:
+    path = write_spec(tmp_path, f"path: /v1/completions, stream: openai, {request_}")
+    found = [text for text in warnings(load_spec(path)) if "write stream: true" in text]
+    assert [text.split()[0] for text in found] == said
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (
+            "json: {stream: true}, stream: openai, others: [{path: '/v1/embeddings?a=1', share: 30%, json: {}}]",
+            r"request\.others\.0\.path: /v1/embeddings\?a=1 does not stream its answers.*spec\.yaml:5",
+        ),
+        ("path: /v1/rerank, stream: openai", r"request\.stream: /v1/rerank does not stream .*; remove stream"),
+    ],
+)
+def test_what_does_not_stream_is_refused_where_answers_are_read_as_streams(
+    tmp_path: Path, request_: str, said: str
+) -> None:
+    with pytest.raises(SpecError, match=said):
+        check(load_spec(write_spec(tmp_path, request_)))
+
+
+def test_what_is_embedded_beside_what_a_known_server_streams_is_refused(tmp_path: Path) -> None:
+    path = write_spec(tmp_path, "others: [{path: /v1/embeddings, share: 30%, json: {}}]")
+    text = path.read_text(encoding="utf-8")
+    command = next(line for line in text.splitlines() if "command:" in line)
+    path.write_text(text.replace(command, "  server: vllm\n  model: {name: a/b}"), encoding="utf-8")
+    with pytest.raises(SpecError, match=r"request\.others\.0\.path: /v1/embeddings does not stream .*spec\.yaml:6"):
+        check(load_spec(path))
 
 
 @pytest.mark.parametrize(

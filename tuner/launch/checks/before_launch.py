@@ -19,6 +19,7 @@ from tuner.launch.adapter import Serving, check_serving, serving
 from tuner.launch.chain import check_chain, unmeasured
 from tuner.launch.checks.advice import blind_image, idle_limits, listens_locally, unchecked, unpriced_gpus
 from tuner.launch.checks.files import check_environment, check_script
+from tuner.launch.checks.streams import check_streams, unstreamed
 from tuner.launch.checks.times import check_times, no_probe, slow_servers, too_short
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
@@ -68,6 +69,7 @@ def _check_service(loaded: LoadedSpec, *, best_effort: bool) -> None:
     _check_secrets(loaded)
     _check_reference(loaded)
     check_quality(loaded)
+    check_streams(loaded)
     found = serving(loaded)
     if found is not None:
         check_serving(loaded, found, _used(loaded))
@@ -131,6 +133,7 @@ def _warnings(loaded: LoadedSpec) -> Iterator[str]:
     if not loaded.is_called:
         yield from no_probe(loaded)
         yield from list(too_short(loaded)) or slow_servers(loaded)
+    yield from unstreamed(loaded)
     yield from listens_locally(loaded, used)
     yield from unpriced_gpus(loaded)
     shares = loaded.space.with_role("gpu_compute")

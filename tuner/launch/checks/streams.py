@@ -1,0 +1,56 @@
+"""Requests whose answers would be read as streams, and are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tuner.launch.requests import adapter_request, lacks_bodies
+from tuner.spec.reading import LoadedSpec
+from tuner.spec.yaml_file import KeyPath
+
+# The last words of paths at which OpenAI's interface, and those of servers that speak it, answer at once.
+_AT_ONCE = (
+    "embeddings", "embed", "rerank", "score", "classify", "pooling", "moderations", "tokenize", "detokenize", "models",
+)  # fmt: skip
+_COMPLETIONS = "completions"
+
+
+def check_streams(loaded: LoadedSpec) -> None:
+    """Raises SpecError for a path that does not stream, since each of its answers would be an error."""
+    request, asked = loaded.spec.request, adapter_request(loaded)
+    if request.stream is not None and _last(request.path) in _AT_ONCE:
+        raise loaded.error(("request", "stream"), f"{request.path} does not stream its answers; remove stream")
+    by_server = asked is not None and asked.stream is not None and lacks_bodies(loaded)
+    if request.stream is None and not by_server:
+        return
+    for key, path, _ in _others(loaded):
+        if _last(path) in _AT_ONCE:
+            raise loaded.error(
+                (*key, "path"),
+                f"{path} does not stream its answers, and beside a request that streams all are read as streams; "
+                "measure it by itself, in a spec of its own",
+            )
+
+
+def unstreamed(loaded: LoadedSpec) -> Iterator[str]:
+    """A sentence for each request that does not ask for the stream as which its answer is read."""
+    request = loaded.spec.request
+    if request.stream is None or request.llm is not None:
+        return
+    for key, path, body in ((("request",), request.path, request.json_body), *_others(loaded)):
+        asks = not isinstance(body, Mapping) or body.get("stream") is True
+        if not asks and _last(path) == _COMPLETIONS:
+            yield (
+                f"{'.'.join(map(str, key))}.json does not ask {path} for the stream as which its answers are read, so "
+                "that all may count as errors; write stream: true in it"
+            )
+
+
+def _others(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str, Any]]:
+    for number, one in enumerate(loaded.spec.request.others):
+        yield ("request", "others", number), one.path, one.json_body
+
+
+def _last(path: str) -> str:
+    return path.partition("?")[0].rstrip("/").rpartition("/")[2]
