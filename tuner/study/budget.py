@@ -2,7 +2,8 @@
 
 Time is that of the trials, from launch to stop, as their records tell it (a replayed trial takes as long as it would
 have taken); of several at once each counts its part. Money is that time at the price of what was launched. Both are
-hard limits: nothing is begun that might go beyond, and the final has its own part of them.
+hard limits: nothing is begun that might go beyond, a trial whose servers take too long to start ends there, and the
+final has its own part of them.
 """
 
 from __future__ import annotations
@@ -80,6 +81,19 @@ def most_per_hour(cost: float, spent: Spent, load_s: float, beside_per_hour: flo
     """
     took_s = next_s(spent, load_s)
     return (cost - spent.cost) * _HOUR_S / took_s - beside_per_hour if took_s else math.inf
+
+
+def launch_s(
+    limits: Limits, spent: Spent, load_s: float, price_per_hour: float | None, beside_per_hour: float = 0.0
+) -> float:
+    """How long the servers of another trial may take to start, lest its load goes beyond the limits. Before the first
+    trial nobody knows how long that is, and `why_not` goes by those before.
+    """
+    left = [math.inf if limits.seconds is None else limits.seconds - spent.seconds]
+    if limits.cost is not None and price_per_hour:
+        beside = beside_per_hour * next_s(spent, load_s)
+        left.append(((limits.cost - spent.cost) * _HOUR_S - beside) / price_per_hour)
+    return min(left) - load_s
 
 
 def why_not(

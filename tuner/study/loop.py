@@ -119,7 +119,8 @@ class TuningLoop:
                 return False
             break_even = partial(self.objective.break_even_qps, best=to_beat(self.objective, records))
             self.display.trial_started(number, configuration, len(records) + pool.running + 1, self.budget)
-            pool.start(TrialRequest(number, configuration, break_even))
+            launch_s = self.spending.launch_s(records, number, configuration)
+            pool.start(TrialRequest(number, configuration, break_even, launch_s=launch_s))
         return False
 
     def _propose(self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int) -> Configuration:

@@ -9,7 +9,7 @@ from itertools import chain
 
 from results import TrialRecord
 from search_spaces import Configuration
-from tuner.study.budget import Limits, Spent, most_per_hour, why_not, why_too_dear
+from tuner.study.budget import Limits, Spent, launch_s, most_per_hour, why_not, why_too_dear
 from tuner.study.storage.store import StudyStore
 from tuner.trial.setup import TrialSetup
 
@@ -36,6 +36,15 @@ class SearchSpending:
         spent = Spent.by(records, self.parallel)
         return why_not(self._limits, spent, self._load_s, price, currency=self._currency, beside_per_hour=beside)
 
+    def launch_s(self, records: Sequence[TrialRecord], number: int, configuration: Configuration) -> float:
+        """How long the servers of trial `number` may take to start: the whole run's limits hold then. (That there is
+        nothing left for the final is better than nothing measured.)
+        """
+        spent = Spent.by(records, self.parallel) + self._by_final
+        return launch_s(
+            self.limits, spent, self._load_s, self.setup.price(configuration), self._beside_per_hour(number)
+        )
+
     def most_per_hour(self, records: Sequence[TrialRecord]) -> float | None:
         """The highest price at which a configuration's trial fits into what is left; None where money is no limit."""
         cost = self._limits.cost
@@ -50,9 +59,12 @@ class SearchSpending:
         return f"Stopped: {why_too_dear(spent, self._load_s, cheapest_per_hour, self._currency, what)}"
 
     @cached_property
+    def _by_final(self) -> Spent:
+        return Spent.by(chain.from_iterable(self.store.confirmations().values()))
+
+    @cached_property
     def _limits(self) -> Limits:
-        final = Spent.by(chain.from_iterable(self.store.confirmations().values()))
-        return self.limits.for_search(self.setup.loaded.spec.objective.final, final)
+        return self.limits.for_search(self.setup.loaded.spec.objective.final, self._by_final)
 
     @property
     def _load_s(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ def _never(_price: float | None) -> None:
 class TrialRequest:
     """What one trial is to find out. `break_even_qps` is the rate that a configuration of a price must hold, or it is
     pruned. `confirmation` counts the further launches of a trial's configuration (0: the trial itself): they are
-    longer, and never pruned. `final_round` is the round of the final that it belongs to.
+    longer, and never pruned. `final_round` is the round of the final that it belongs to. `launch_s` is how long its
+    servers may take to start, by what is left of a run's time and money.
     """
 
     number: int
@@ -64,6 +66,7 @@ class TrialRequest:
     break_even_qps: Callable[[float | None], float | None] = _never
     confirmation: int = 0
     final_round: int | None = None
+    launch_s: float = math.inf
 
     @property
     def folder_name(self) -> str:

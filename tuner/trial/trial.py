@@ -26,6 +26,7 @@ from results import (
     TrialRecord,
     Use,
 )
+from results.text import duration
 from runners import Infeasible, RunnerUnavailable, ServerFailed, out_of_memory
 from search_spaces.masking import masked_values
 from search_spaces.reading import foreign
@@ -37,6 +38,8 @@ from tuner.trial.evidence import gather, memory_growth
 from tuner.trial.findings import Findings
 from tuner.trial.server import TrialServer
 from tuner.trial.setup import OnPhase, TrialJob, TrialRequest, TrialSetup, naming
+
+_NOTHING_LEFT = "with a longer start its load might go beyond the time or the money of the run"
 
 
 class NotRemovedError(RunnerUnavailable):
@@ -71,9 +74,14 @@ def _job(setup: TrialSetup, request: TrialRequest, folder: Path, on_phase: OnPha
     cache = folder / "cache" if request.confirmation else setup.cache
     if request.confirmation:
         shutil.rmtree(cache, ignore_errors=True)  # of a measurement that was interrupted
-    launch = TrialLaunch(
-        study, request.number, folder, cache, bool(request.confirmation), group, lambda: on_phase("launch", 0.0)
-    )
+    begun = time.monotonic()
+
+    def go_on() -> None:
+        on_phase("launch", 0.0)
+        if time.monotonic() - begun > request.launch_s:
+            raise ServerFailed(f"not ready after {duration(request.launch_s)}; {_NOTHING_LEFT}")
+
+    launch = TrialLaunch(study, request.number, folder, cache, bool(request.confirmation), group, go_on)
     servers = [TrialServer(one, request.configuration, launch) for one in setup.services]
     return TrialJob(setup, request, folder, servers, on_phase)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from tests.conftest import Tune, recommendation
 from tests.tuner.test_replay_run import write_table
 from tuner import Observer, Study, UsageError, load_spec, load_study, tune
 from tuner.search.stopping import max_trials, why_give_up, why_no_more
-from tuner.study.budget import Limits, Spent, why_not
+from tuner.study.budget import Limits, Spent, launch_s, why_not
 from tuner.study.plan import StudyPlan
 from tuner.study.storage.begin import create_study, join_study
 
@@ -35,6 +36,34 @@ def test_trials_at_once_take_time_together_and_money_each() -> None:
     assert why_not(Limits(seconds=75.0), spent, 20.0, None, currency="USD") is not None
     assert why_not(Limits(cost=1.02), spent, 20.0, 1.2, currency="USD") is None
     assert why_not(Limits(cost=1.02), spent, 20.0, 1.2, currency="USD", beside_per_hour=2.4) is not None
+
+
+def test_a_start_may_take_what_the_load_leaves_of_time_and_money() -> None:
+    spent = Spent(seconds=50.0, cost=1.0, longest_s=30.0)
+    assert launch_s(Limits(), spent, 20.0, 1.2) == math.inf
+    assert launch_s(Limits(seconds=85.0), spent, 20.0, None) == pytest.approx(15)
+    assert launch_s(Limits(seconds=85.0, cost=1.01), spent, 20.0, 1.2) == pytest.approx(10)  # 30 s of 1.2 an hour
+    assert launch_s(Limits(cost=1.03), spent, 20.0, 1.2, beside_per_hour=1.2) == pytest.approx(40)  # 30 s beside it
+    assert launch_s(Limits(cost=1.03), spent, 20.0, None) == math.inf
+
+
+@pytest.mark.usefixtures("needs_machine")
+def test_a_start_that_takes_too_long_for_the_money_ends_the_trial(tmp_path: Path) -> None:
+    text = SPEC.replace("20s", "6s, max_warmup: 2s").replace("[1, 2]", "[1]")
+    sleeps = '[python3, -c, "import time; time.sleep(60)", "{port}"]'
+    (tmp_path / "spec.yaml").write_text(
+        text.replace('[python3, -m, http.server, "{port}"]', sleeps) + "objective: {maximize: capacity_qps}\n",
+        encoding="utf-8",
+    )
+    money = 0.04 * 10 / 3600  # of one core: 6 s of load, and 4 s before it
+    study = tune(tmp_path / "spec.yaml", max_cost=money, output=tmp_path / "out")
+    [record] = study.summary.records
+    assert record.state == "failed"
+    assert "not ready after 4.0 s; with a longer start its load might go beyond the time or the money" in (
+        record.reason or ""
+    )
+    assert 4 < record.timing.took_s < 6
+    assert spent_by_the_search(study) < money
 
 
 def test_a_budget_of_time_is_used_by_trials_at_once_and_leaves_the_final_its_part(
