@@ -77,7 +77,8 @@ def one_thread() -> AbstractContextManager[object]:
     """Linear algebra on one thread. The work is small: several would only wait for each other, and take cores from
     what is measured beside it.
     """
-    return _threads().limit(limits=1, user_api="blas")
+    limit: AbstractContextManager[object] = _threads().limit(limits=1, user_api="blas")
+    return limit
 
 
 @cache
