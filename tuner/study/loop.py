@@ -67,7 +67,7 @@ class TuningLoop:
         doubted = exhausted = stopped = held = False
         earlier = {record.number for record in self.store.records()}
         while True:
-            records, others = self.store.records(), self.store.others()
+            records, others = self.store.look()
             wanted = len(records) + pool.running + others < most and not stopped
             if wanted and pool.has_room and not held and (not exhausted or self.store.waiting()):
                 try:

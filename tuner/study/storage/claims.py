@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -32,10 +32,18 @@ class Claims:
         self._heart: Heart | None = None
 
     @staticmethod
-    def sign(trial: optuna.Trial) -> None:
-        """Write into a trial which process, on which machine, measures it."""
-        trial.set_user_attr(_OWNER, this_owner())
-        trial.set_user_attr(_PLACE, this_place())
+    def signature() -> dict[str, str]:
+        """A trial's attributes that say which process, on which machine, measures it."""
+        return {_OWNER: this_owner(), _PLACE: this_place()}
+
+    def sign(self, trial: optuna.Trial) -> None:
+        """Write into a trial that it is measured here."""
+        for key, value in self.signature().items():
+            trial.set_user_attr(key, value)
+
+    def of_others(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Those of the trials that other processes have under way."""
+        return [one for one in trials if one.state == TrialState.RUNNING and one.number not in self.trials]
 
     def hold(self, trial: optuna.Trial) -> None:
         """It is ours until it is told. Machines that share a database cannot see each other's processes: heartbeats
@@ -53,23 +61,27 @@ class Claims:
         for number in list(self.trials):
             self._reopen(self.trials.pop(number).number)
 
-    def retake(self, *, resumed: bool = False) -> None:
+    def retake(self, *, resumed: bool = False) -> list[FrozenTrial]:
         """Close the trials whose owner has ended without a word, and let somebody have them. Where a run that lies on a
         file is `resumed`, a trial that ran on another machine, or in a container before, is nobody's any more.
+
+        Returns all trials, as they are then.
         """
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if not running:
-            return
-        if not self._on_file:
+        trials = self._study.get_trials(deepcopy=False)
+        running = self.of_others(trials)
+        if running and not self._on_file:
             optuna.storages.fail_stale_trials(self._study)
-        states = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
+            trials = self._study.get_trials(deepcopy=False)
+        ended = []
         for trial in running:
-            now = states[trial.number]
+            now = trials[trial.number]
             silent = now.state == TrialState.FAIL and RECORD not in now.user_attrs
             moved = resumed and self._on_file and now.user_attrs.get(_PLACE) != this_place()
-            left = now.state == TrialState.RUNNING and (moved or _is_left(now))
-            if now.number not in self.trials and (silent or left):
-                self._reopen(now.number)
+            if silent or (now.state == TrialState.RUNNING and (moved or _is_left(now))):
+                ended.append(now.number)
+        for number in ended:
+            self._reopen(number)
+        return self._study.get_trials(deepcopy=False) if ended else trials
 
     def _reopen(self, number: int) -> None:
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):

@@ -68,6 +68,14 @@ class StudyStore:
         with reaching_study(self._url):
             return self._records(self._study.get_trials(deepcopy=False))
 
+    def look(self) -> tuple[list[TrialRecord], int]:
+        """Every finished trial, by number, and how many trials other processes have under way. Trials of dead processes
+        are first given back to everybody.
+        """
+        with reaching_study(self._url):
+            trials = self.claims.retake()
+        return self._records(trials), len(self.claims.of_others(trials))
+
     def _records(self, trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
         """Read once each, since a record never changes."""
         for trial in trials:
@@ -91,14 +99,16 @@ class StudyStore:
         with reaching_study(self._url):
             while True:
                 trials = self._study.get_trials(deepcopy=False)
-                if not any(trial.state == TrialState.WAITING for trial in trials):
+                waiting = any(trial.state == TrialState.WAITING for trial in trials)
+                if waiting:
+                    trial = self._study.ask(self._distributions)
+                    self.claims.sign(trial)
+                else:
                     pending = [configuration_of(one) for one in trials if not one.state.is_finished()]
-                    self._study.enqueue_trial(dict(propose(self._records(trials), pending, len(trials))))
-                trial = self._study.ask(self._distributions)
-                self.claims.sign(trial)
+                    trial = self._begin(propose(self._records(trials), pending, len(trials)))
                 known = self._study.get_trials(deepcopy=False)
                 # Another process may have taken what waited: then Optuna has drawn this one, heeding no constraint.
-                drawn = "fixed_params" not in known[trial.number].system_attrs
+                drawn = waiting and "fixed_params" not in known[trial.number].system_attrs
                 counted = [one for one in known[: trial.number] if _counts(one)]
                 repeated = any(configuration_of(one) == trial.params for one in counted)
                 if not drawn and not repeated and len(counted) < budget:
@@ -108,6 +118,14 @@ class StudyStore:
                     return None
             self.claims.hold(trial)
         return trial.number, dict(trial.params)
+
+    def _begin(self, configuration: Configuration) -> optuna.Trial:
+        """A trial of that configuration, signed, in one transaction; Optuna's own way to it takes eight."""
+        begun = optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=dict(configuration), distributions=self._distributions,
+            user_attrs=self.claims.signature(),
+        )  # fmt: skip
+        return optuna.Trial(self._study, self._study._storage.create_new_trial(self._study._study_id, begun))
 
     def tell(self, record: TrialRecord) -> bool:
         """Store a finished trial: first its record, then its state, so that no state is without a record. False when
@@ -139,15 +157,6 @@ class StudyStore:
         """What was asked and not told is left for the next process, or the next run."""
         with reaching_study(self._url):
             self.claims.give_up()
-
-    def others(self) -> int:
-        """How many trials other processes have under way. Trials of dead processes are first given back to
-        everybody.
-        """
-        with reaching_study(self._url):
-            self.claims.retake()
-            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return sum(trial.number not in self.claims.trials for trial in running)
 
     def under_way(self, but: int | None) -> list[Configuration]:
         """The configurations that all processes measure now, without that of trial `but`."""
