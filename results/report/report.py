@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +108,9 @@ def write_report(folder: Path, summary: StudySummary) -> None:
         write_text(folder / name, text, private=True)  # the ends of servers' logs stand in it
 
 
+@cache
 def template_environment(*, html: bool) -> Environment:
-    """Templates whose every text is made harmless: for HTML and SVG, or for Markdown."""
+    """Templates whose every text is made harmless: for HTML and SVG, or for Markdown. Each is compiled once."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 

@@ -78,6 +78,10 @@ class Trials:
         """Some of them, by number or by mask."""
         return Trials(*(array[which] for array in self._arrays()))
 
+    def content(self) -> bytes:
+        """All that they hold: the same for the same trials."""
+        return b"".join(array.tobytes() for array in self._arrays())
+
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         return (self.index, self.state, self.log_capacity, self.log_saturated, self.measured, self.error)
 

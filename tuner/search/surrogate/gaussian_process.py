@@ -38,6 +38,7 @@ class GaussianProcess:
         known = by_price and not np.isnan(candidates.log_price).any()
         self._log_price = candidates.log_price if known else np.zeros(len(candidates))
         self._kernels: dict[tuple[int, ...], Any] = {}
+        self._fitted: tuple[Any, bytes, GaussianProcessRegressor] | None = None
 
     def predict(self, trials: Trials, which: Ints | None = None, fitted_to: Trials | None = None) -> Prediction:
         """For some configurations, or all. `fitted_to`: trials whose length scales are used; these trials' own else."""
@@ -51,8 +52,7 @@ class GaussianProcess:
             fit_at = max(one for one in _FIT_AT if one <= len(others))
             with one_thread():
                 kernel = self._kernel(others.only(np.arange(fit_at)))
-                model = self._regression(known, self._values(known, kernel), kernel)
-                mean, spread = model.predict(at, return_std=True)
+                mean, spread = self._model(known, kernel).predict(at, return_std=True)
         mean = mean + (self._log_price if which is None else self._log_price[which])
         seen = trials.measured[:, 0][~np.isnan(trials.measured[:, 0])]
         p99_mean, p99_spread = (seen.mean(), max(0.1, seen.std())) if len(seen) else (0.0, 1.0)
@@ -60,6 +60,13 @@ class GaussianProcess:
         return Prediction(
             mean[:, None], np.maximum(spread, 1e-3)[:, None], ones[:, None], p99_mean * ones, p99_spread * ones, outcome
         )
+
+    def _model(self, known: Trials, kernel: Any) -> GaussianProcessRegressor:
+        """The latest is kept: a trial is judged by those that it was proposed after."""
+        shown = known.content()
+        if self._fitted is None or self._fitted[0] is not kernel or self._fitted[1] != shown:
+            self._fitted = kernel, shown, self._regression(known, self._values(known, kernel), kernel)
+        return self._fitted[2]
 
     def _for_the_money(self, trials: Trials) -> Trials:
         """Those that served or were pruned, with log capacities over the price."""

@@ -100,19 +100,27 @@ class Predictor:
         self._log_price = np.nan_to_num(space.log_price)
         self._count = len(candidates)
         self._encoded = encode(space)
+        self._read: tuple[tuple[bytes, bytes], tuple[list[F32], F32]] | None = None
 
     def predict(self, trials: Trials, which: Ints | None = None) -> Prediction:
         """For some configurations, or all."""
         rows, middle = trial_rows(trials, self._log_price[trials.index])
         tried = self._encoded.only(trials.index)
         with one_thread():
-            known = self._network.known(tried, rows)
+            known = self._known(trials.index, tried, rows)
             asked = self._everything if which is None else self._parts(self._encoded.only(which), len(which))
             parts = [self._network.predict(known, tried, some, tokens) for some, tokens in asked]
         mean, spread, weight, p99_mean, p99_spread, outcome, best = (
             np.concatenate(figures).astype(np.float64) for figures in zip(*parts, strict=True)
         )
         return Prediction(mean + middle, spread, np.exp(weight), p99_mean, p99_spread, np.exp(outcome), best)
+
+    def _known(self, index: Ints, tried: Encoded, rows: F32) -> tuple[list[F32], F32]:
+        """What the trials say. The latest is kept: a trial is judged by those that it was proposed after."""
+        asked = index.tobytes(), rows.tobytes()
+        if self._read is None or self._read[0] != asked:
+            self._read = asked, self._network.known(tried, rows)
+        return self._read[1]
 
     @cached_property
     def _everything(self) -> list[tuple[Encoded, F32]]:
