@@ -144,7 +144,7 @@ class DockerRunner:
             self._create(name, container, image, cores, devices, labels)
             launched, since = time.monotonic(), int(time.time())
             self._start(name, container)
-            stack.callback(self._write_log, name, container.folder / "server.log")
+            stack.callback(_write_log, self._engine, name, container.folder / "server.log")
             server = _Server(
                 self._engine, name, container, cores, self._engine.is_here, since, devices,
                 nvml() if devices and self._engine.is_here else None, image=image,
@@ -216,12 +216,6 @@ class DockerRunner:
         except KeyboardInterrupt:
             _remove(self._engine, name)
             raise
-
-    def _write_log(self, name: str, path: Path) -> None:
-        with contextlib.suppress(APIError):
-            content = bounded(_log(self._engine, name))
-            with os.fdopen(opened_private(path), "wb") as log:
-                log.write(content)
 
 
 @dataclass
@@ -343,6 +337,13 @@ def _is_of_container(pid: int, container_id: str) -> bool:
         return container_id in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
     except OSError:
         return False
+
+
+def _write_log(engine: Engine, name: str, path: Path) -> None:
+    with contextlib.suppress(APIError):
+        content = bounded(_log(engine, name))
+        with os.fdopen(opened_private(path), "wb") as log:
+            log.write(content)
 
 
 def _log(engine: Engine, name: str, **more: Any) -> Iterator[bytes]:

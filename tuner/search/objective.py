@@ -98,7 +98,7 @@ class Objective:
         """The metrics of a complete trial; None for any other, and where a metric was not measured."""
         if record.state != "complete" or record.capacity_qps is None:
             return None
-        found = [self._metric(metric, record, record.capacity_qps.value) for metric in self.metrics]
+        found = [_measured(metric, record, record.capacity_qps.value, self.target_qps) for metric in self.metrics]
         return None if None in found else tuple(value for value in found if value is not None)
 
     def losses(self, record: TrialRecord) -> tuple[float, ...] | None:
@@ -184,20 +184,21 @@ class Objective:
         """The same objective, of requests in place of their tokens."""
         return Objective(tuple(_PER_REQUEST.get(metric, metric) for metric in self.metrics), self.target_qps)
 
-    def _metric(self, metric: Metric, record: TrialRecord, capacity_qps: float) -> float | None:
-        if metric == "capacity_qps":
-            return capacity_qps
-        if metric == "p99_ms":
-            return record.latency.p99_ms.value if record.latency.p99_ms else None
-        if metric == "cost_per_million_requests":
-            return record.cost_per_million_requests
-        if metric == "best_effort_qps":
-            return record.best_effort_qps.value if record.best_effort_qps else None
-        if metric in _PER_REQUEST or metric in _ENERGY:
-            return None if record.language is None else getattr(record.language, metric)
-        if record.cost_per_hour is None or self.target_qps is None:
-            return None
-        return record.cost_per_hour * replicas_for(self.target_qps, capacity_qps)
+
+def _measured(metric: Metric, record: TrialRecord, capacity_qps: float, target_qps: float | None) -> float | None:
+    if metric == "capacity_qps":
+        return capacity_qps
+    if metric == "p99_ms":
+        return record.latency.p99_ms.value if record.latency.p99_ms else None
+    if metric == "cost_per_million_requests":
+        return record.cost_per_million_requests
+    if metric == "best_effort_qps":
+        return record.best_effort_qps.value if record.best_effort_qps else None
+    if metric in _PER_REQUEST or metric in _ENERGY:
+        return None if record.language is None else getattr(record.language, metric)
+    if record.cost_per_hour is None or target_qps is None:
+        return None
+    return record.cost_per_hour * replicas_for(target_qps, capacity_qps)
 
 
 def undecided(record: TrialRecord) -> bool:

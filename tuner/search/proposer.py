@@ -7,7 +7,6 @@ records alone, so that a second process can go on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from results import Explanation, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
-from tuner.search.candidates import Bools, CandidatePool, SpaceExhausted, TooDearError
+from tuner.search.candidates import Bools, CandidatePool, SpaceExhausted
 from tuner.search.launches import Expectation
 from tuner.search.memory import MemoryLimit
 from tuner.search.objective import Objective
@@ -34,7 +33,6 @@ _MIN_EXPECTED = 4  # complete trials, for an expectation of each from the others
 # Of the spread of predictions: there are hundreds of configurations for some twenty trials, and what is little known is
 # mostly dear. Chosen on made-up services and measured tables that nothing is reported on.
 _NARROWED = 0.4
-_NOTHING, _ROUNDING = 1e-300, 1e-9  # a price that nothing has; in logs of prices
 _SPREAD_START = 0.3  # where the first trials are several, each is the one least like the others of so large a share
 
 
@@ -74,25 +72,20 @@ class Proposer:
 
         Raises SpaceExhausted when there is none left, TooDearError when all that are left cost more.
         """
-        from tuner.search.surrogate.acquisition import believed_best, chebyshev, expected_loss
+        from tuner.search.surrogate.acquisition import believed_best, expected_loss
         from tuner.search.surrogate.mixture import mixed, narrowed
 
         waiting = self.pool.numbers_of(pending)
         free = self.pool.free((record.configuration for record in records), waiting, spent)
         if most_per_hour is not None:
-            free = self._affordable(free, most_per_hour)
+            free = self._model.affordable(free, most_per_hour)
         known = self._known(records)[free]
         free = free if known.all() else free[~known]
         trials = self._trials(records)
         predictions = self._model.surrogate.predict(trials, np.array(waiting, dtype=np.int64))
         losses = self._model.losses(self.objective, records)
         seen = np.array([found for record in records if (found := self.objective.losses(record)) is not None])
-        metrics = len(self.objective.metrics)
-        if metrics == 1 or len(seen) == 0:
-            scale: Scale = _first
-        else:
-            weights = np.random.default_rng([self._seed, turn]).dirichlet(np.ones(metrics))
-            scale = chebyshev(weights, seen.min(axis=0), seen.max(axis=0))
+        scale = self._scale(seen, turn)
         before = self._model.best_before(losses)
         if before is not None and before in free:  # even after `current`, which is tried first
             return Proposal(self.pool.configuration(before), None)
@@ -104,8 +97,8 @@ class Proposer:
         if len(self.objective.metrics) == 1 and len(served) == len(seen) and (served.error > 0).any():
             best = believed_best(predictions, losses, served)
         # First what is probably better; where nothing is, what may be, by all that is not known of it.
-        possible = self._improvement(predictions, losses, best, scale)
-        probable = self._improvement(narrowed(predictions, _NARROWED), losses, best, scale)
+        possible = _improvement(predictions, losses, best, scale)
+        probable = _improvement(narrowed(predictions, _NARROWED), losses, best, scale)
         score = probable if probable[free].max() >= MIN_SHARE else possible
         chosen = free[score[free].argmax()]
         if score[chosen] <= 1e-9:
@@ -113,19 +106,21 @@ class Proposer:
             chosen = free[loss[free].argmin()]
         return Proposal(self.pool.configuration(chosen), float(possible[free].max()))
 
+    def _scale(self, seen: Floats, turn: int) -> Scale:
+        """How several metrics become one: each turn with other weights, by what was seen of them."""
+        from tuner.search.surrogate.acquisition import chebyshev
+
+        metrics = len(self.objective.metrics)
+        if metrics == 1 or len(seen) == 0:
+            return _first
+        weights = np.random.default_rng([self._seed, turn]).dirichlet(np.ones(metrics))
+        return chebyshev(weights, seen.min(axis=0), seen.max(axis=0))
+
     def _known(self, records: Sequence[TrialRecord]) -> Bools:
         """Which candidates would show what a trial has shown, for at least as much money."""
         if self.memory is None:
             return np.zeros(len(self.pool), dtype=bool)
         return self.memory.known(self.pool, self._model.candidates.log_price, records)
-
-    def _affordable(self, free: Ints, most_per_hour: float) -> Ints:
-        """Those of them that cost no more, and those without a price. Raises TooDearError where there is none."""
-        log_price = self._model.candidates.log_price[free]
-        dear = log_price > math.log(max(most_per_hour, _NOTHING)) - _ROUNDING
-        if dear.all():
-            raise TooDearError(math.exp(log_price.min()))
-        return free[~dear]
 
     def _first(
         self, predictions: list[tuple[float, Prediction]], losses: Losses, scale: Scale, free: Ints,
@@ -160,16 +155,7 @@ class Proposer:
             return 0.0
         free = free[~self._known(records)[free]]
         predictions, losses = self.predict(records), self._model.losses(self.objective, records)
-        return float(self._improvement(predictions, losses, best, _first)[free].max(initial=0.0))
-
-    def _improvement(
-        self, predictions: list[tuple[float, Prediction]], losses: Losses, best: float, scale: Scale
-    ) -> Floats:
-        """Per candidate: by how much it is expected to be better than `best`."""
-        from tuner.search.surrogate.acquisition import expected_improvement
-        from tuner.search.surrogate.mixture import mixed
-
-        return mixed(predictions, [expected_improvement(one, losses, best, scale) for _, one in predictions])
+        return float(_improvement(predictions, losses, best, _first)[free].max(initial=0.0))
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all candidates of the pool, in their order, with its weight."""
@@ -210,6 +196,14 @@ class Proposer:
         trust = self._model.surrogate.trust(self._trials(records))
         losses = self._model.losses(self.objective, records)
         return explained(self.pool, self.objective, self.predict(records), losses, trust)
+
+
+def _improvement(predictions: list[tuple[float, Prediction]], losses: Losses, best: float, scale: Scale) -> Floats:
+    """Per candidate: by how much it is expected to be better than `best`."""
+    from tuner.search.surrogate.acquisition import expected_improvement
+    from tuner.search.surrogate.mixture import mixed
+
+    return mixed(predictions, [expected_improvement(one, losses, best, scale) for _, one in predictions])
 
 
 def _no_price(_configuration: Configuration) -> None:

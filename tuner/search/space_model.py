@@ -17,14 +17,15 @@ import numpy as np
 
 from results import TrialRecord
 from search_spaces import Configuration
-from tuner.search.candidates import CandidatePool
+from tuner.search.candidates import CandidatePool, TooDearError
 from tuner.search.objective import Objective
 
 if TYPE_CHECKING:
     from tuner.search.surrogate.acquisition import Losses
-    from tuner.search.surrogate.features import Candidates, Floats, Trials
+    from tuner.search.surrogate.features import Candidates, Floats, Ints, Trials
     from tuner.search.surrogate.mixture import Surrogate
 
+_NOTHING, _ROUNDING = 1e-300, 1e-9  # a price that nothing has; in logs of prices
 _GPU_ROLES = ("gpu_type", "gpu_memory", "gpu_compute", "gpus", "instance_type")
 
 
@@ -62,6 +63,14 @@ class SpaceModel:
         from tuner.search.surrogate.space import candidates_of
 
         return candidates_of(self.pool.space, self.pool.configurations, self.price)
+
+    def affordable(self, free: Ints, most_per_hour: float) -> Ints:
+        """Those of them that cost no more, and those without a price. Raises TooDearError where there is none."""
+        log_price = self.candidates.log_price[free]
+        dear = log_price > math.log(max(most_per_hour, _NOTHING)) - _ROUNDING
+        if dear.all():
+            raise TooDearError(math.exp(log_price.min()))
+        return free[~dear]
 
     def trials(self, records: Sequence[TrialRecord]) -> Trials:
         """The records that proved something, in the order of their numbers."""

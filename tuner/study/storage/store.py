@@ -132,9 +132,8 @@ class StudyStore:
         another process has taken it up before the record was there, so that it does not count.
         """
         trial = self.claims.trials.pop(record.number)
-        values, state = self._objective.values(record), _OPTUNA_STATE[record.state]
-        if values is None and state is TrialState.COMPLETE:
-            state = TrialState.FAIL  # complete, but without the metric that the study ranks by
+        values = self._objective.values(record)
+        state = _optuna_state(record, values)
         with reaching_study(self._url):
             try:
                 if record.evidence is not None:
@@ -211,6 +210,12 @@ class StudyStore:
     def _remembered(self) -> dict[str, Any]:
         with reaching_study(self._url):
             return self._study.user_attrs
+
+
+def _optuna_state(record: TrialRecord, values: tuple[float, ...] | None) -> TrialState:
+    """Optuna calls nothing complete that lacks the metric by which the study ranks."""
+    state = _OPTUNA_STATE[record.state]
+    return TrialState.FAIL if values is None and state is TrialState.COMPLETE else state
 
 
 def _now() -> str:
