@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import Recommendation, ResultsError, StudySummary, TrialRecord, write_report, writes_parquet
-from results.text import counted
+from results.text import assigned, counted
 from runners import Runner, RunnerUnavailable
+from tuner.arguments import number, path_of, paths_of, refuse_no_observer, whole_number
 from tuner.display import Display, Observer, StudyOutline
 from tuner.errors import UnfitEnvironmentError, UsageError
 from tuner.launch.checks.before_launch import check, warnings
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 
 _NOTHING_KEPT = "`resume`: no finished trial is there to go on with; is the folder the right one?"
+_TIME_OR_MONEY = "\nTime is limited by `max_time_s`, and money by `max_cost`."
 _MAX_SEED = 2**32 - 1  # of NumPy, as the command line has it
 
 
@@ -65,7 +67,7 @@ class StudyInterrupted(KeyboardInterrupt):
         self.study = study
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     """A study that was run or is stored: what it measured and what it recommends. It is read, never changed.
 
@@ -145,7 +147,8 @@ class Study:
             raise UsageError("which traffic? Give either qps or traffic")
         self.refuse_damaged()
         try:
-            wanted = read_traffic(traffic) if traffic is not None else planning.pattern(pattern, qps or 0.0)
+            peak_qps = number("qps", qps, "a number of requests/s above 0, such as 500") or 0.0
+            wanted = read_traffic(traffic) if traffic is not None else planning.pattern(pattern, peak_qps)
             wishes = planning.Wishes(misses=self.summary.question.slo_late)
             return planning.make_plan(self.summary, wanted, wishes, every=not recommended_only)
         except ResultsError as error:
@@ -155,6 +158,12 @@ class Study:
         """Write `report.html` and `report.md` into the folder again; the path of the page."""
         write_report(self.folder, self.summary)
         return self.folder / "report.html"
+
+    def __repr__(self) -> str:
+        """One line: what a console shows of it, and a debugger."""
+        trials, found = counted(len(self.summary.records), "trial"), self.recommendation.configuration
+        decided = "nothing" if found is None else f"{self.recommendation.decision} {assigned(found)}"
+        return f"<Study {self.summary.service} in {self.folder}: {trials}, {decided}>"
 
     def _repr_html_(self) -> str:
         """A short table for notebooks; text of the spec is escaped."""
@@ -193,7 +202,7 @@ def tune(
     runner: str | None = None,
     seed: int | None = None,
     resume: bool = False,
-    warm_start: Sequence[str | Path] = (),
+    warm_start: str | Path | Sequence[str | Path] = (),
     parallel: int = 1,
     observer: Display | None = None,
 ) -> Study:
@@ -209,18 +218,23 @@ def tune(
     Raises SpecError and UsageError for what is wrong with the spec or the arguments, UnfitEnvironmentError where this
     machine cannot run it, and StudyInterrupted (a KeyboardInterrupt) after what was measured is written.
     """
+    if observer is not None:
+        refuse_no_observer(observer)
     request = TuningRequest(
-        spec=Path(spec),
-        budget=budget,
+        spec=path_of(spec),
+        budget=whole_number("budget", budget, "a number of trials, at least 1", _TIME_OR_MONEY),
         budget_given=any(one is not None for one in (budget, max_time_s, max_cost)),
         output=None if output is None else Path(output),
         storage=storage,
         runner=runner,
-        seed=seed,
+        seed=whole_number("seed", seed, f"a whole number from 0 to {_MAX_SEED}"),
         resume=resume,
-        warm_start=tuple(map(Path, warm_start)),
-        parallel=parallel,
-        limits=Limits(max_time_s, max_cost),
+        warm_start=paths_of(warm_start),
+        parallel=whole_number("parallel", parallel, "a number of trials, at least 1") or 0,
+        limits=Limits(
+            number("max_time_s", max_time_s, "a number of seconds, such as 1800"),
+            number("max_cost", max_cost, "an amount of money, such as 2.50"),
+        ),
     )
     return run_study(request, lambda: Observer() if observer is None else observer)
 

@@ -69,8 +69,12 @@ def pattern(kind: Pattern, peak_qps: float, valley_qps: float | None = None) -> 
 
     Raises ResultsError for rates that cannot be.
     """
+    if kind not in PATTERNS:
+        raise ResultsError(f"there is no pattern {visible(str(kind))}; there are {', '.join(PATTERNS)}")
+    if not 0 < peak_qps < math.inf:
+        raise ResultsError(f"traffic with a peak of {peak_qps:g} requests/s: a peak is above 0")
     low = peak_qps / 5 if valley_qps is None else valley_qps
-    if not (0 < peak_qps < math.inf and 0 <= low <= peak_qps):
+    if not 0 <= low <= peak_qps:
         raise ResultsError(
             f"traffic between {low:g} and {peak_qps:g} requests/s: the valley must not be above the peak"
         )

@@ -7,10 +7,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -99,6 +101,63 @@ def test_what_a_study_cannot_do_says_what_it_can(tuned: Study) -> None:
         tuned.export("nonsense")
     with pytest.raises(UsageError, match="either qps or traffic"):
         tuned.plan()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"budget": "2h"}, "`budget` is a number of trials, at least 1, not '2h'\nTime is limited by `max_time_s`"),
+        ({"budget": 2.5}, "`budget` is a number of trials, at least 1, not 2.5"),
+        ({"budget": True}, "`budget` is a number of trials, at least 1, not True"),
+        ({"parallel": "2"}, "`parallel` is a number of trials, at least 1, not '2'"),
+        ({"seed": "a"}, "`seed` is a whole number from 0 to 4294967295, not 'a'"),
+        ({"max_time_s": "30m"}, "`max_time_s` is a number of seconds, such as 1800, not '30m'"),
+        ({"max_cost": float("nan")}, "`max_cost` is an amount of money, such as 2.50, not nan"),
+        ({"observer": Observer}, "derived from tuner.Observer, not the class Observer"),
+        ({"observer": print}, "derived from tuner.Observer, not a builtin"),
+        ({"warm_start": "earlier"}, "earlier: there is no such file"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_before_anything_is_made(
+    tmp_path: Path, arguments: dict[str, Any], said: str
+) -> None:
+    write_table(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        tune(tmp_path / "spec.yaml", **{"budget": 2, "output": tmp_path / "out", **arguments})
+    assert said in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("read", [tune, load_spec])
+def test_a_spec_is_a_path(read: Callable[[Any], object]) -> None:
+    with pytest.raises(UsageError, match=r"path of a spec's file, and not a dict\nWrite it into a file first"):
+        read({"version": 1})
+
+
+def test_numbers_of_numpy_and_one_path_by_itself_are_taken(tuned: Study, tmp_path: Path) -> None:
+    write_table(tmp_path)
+    numbers: dict[str, Any] = {"budget": np.int64(2), "seed": np.uint32(1), "max_cost": np.float32(50)}
+    found = tune(tmp_path / "spec.yaml", **numbers, warm_start=str(tuned.folder), output=tmp_path / "out")
+    assert len(found.trials) == 2
+
+
+def test_a_study_is_one_line_in_a_console(tuned: Study) -> None:
+    assert repr(tuned).startswith(f"<Study recorded in {tuned.folder}: 6 trials, deploy cpu_cores=")
+    assert len(repr(tuned)) < 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"qps": 40, "pattern": "dayly"}, "there is no pattern dayly; there are steady, daily, burst, periodic"),
+        ({"qps": -5}, "traffic with a peak of -5 requests/s: a peak is above 0"),
+        ({"qps": "40"}, "`qps` is a number of requests/s above 0, such as 500, not '40'"),
+    ],
+)
+def test_traffic_that_cannot_be_is_refused(tuned: Study, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        tuned.plan(**arguments)
+    assert said in str(caught.value)
 
 
 def test_text_of_the_spec_is_escaped_in_a_notebook(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from search_spaces import (
 )
 from search_spaces.masking import remember, remember_pair
 from search_spaces.reading import is_file, shown
+from tuner.arguments import path_of
 from tuner.errors import SpecError, UsageError
 from tuner.spec.chain import Chain, chain_of
 from tuner.spec.colocation import ColocationError, ServiceSpace, check_best_effort, common_space, prefix_of, shares_of
@@ -174,14 +175,13 @@ class Service:
         return {name: configuration[self.prefix + name] for name in self.loaded.space.names}
 
 
-def load_spec(path: Path) -> LoadedSpec:
+def load_spec(path: str | Path) -> LoadedSpec:
     """Raises SpecError of at most three problems, one a line."""
-    file = YamlFile.read(path, missing="\n`tune init` writes a spec to start from.")
+    file = YamlFile.read(path_of(path), missing="\n`tune init` writes a spec to start from.")
     if not isinstance(file.content, dict):
         empty = "the file is empty; " if file.content is None else ""
         raise SpecError(f"{empty}a spec is a mapping that begins with `version: 1` ({shown(path)}:1)")
-    content = dict(file.content)
-    content["prices"] = _prices(file, content.get("prices"))
+    content = {**file.content, "prices": _prices(file, file.content.get("prices"))}
     if content["prices"] is None:
         del content["prices"]
     return check_content(file, content)
