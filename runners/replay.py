@@ -7,8 +7,8 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import contains
 from pathlib import Path
@@ -32,9 +32,14 @@ _SEPARATORS = {"\t": "tabs", ";": "semicolons"}
 _STATES = ("ok", "oom", "failed")
 _MAX_NUMBER = 1e15  # what is stored of a trial is held to that too
 _NUMBERS = ("capacity_qps", "saturated_qps", "p99_ms", "price_per_hour", "trial_s")
+_NUMBER_ADVICE = "; write it as in 1400 or 0.5, and leave the cell empty where there is none"
 # Further than these no cost per million requests can be told.
 _MIN_CAPACITY_QPS, _MAX_PRICE = 1e-5, 1e7
 _KNOWN = {*_NUMBERS, "status", "capacity_low_qps", "capacity_high_qps"}  # of a table that `tune share` wrote
+NOT_IN_TABLE = "this configuration is not in the table"
+_CAPACITY = re.compile(  # a heading of letters alone: max_rps, Requests/s, throughput
+    r"(max)?(capacity|throughput|rate)?(qps|rps|req(uest)?s?(per)?s(ec(ond)?)?)|(max)?(capacity|throughput)"
+)
 _FIGURE = re.compile(r"p\d|latency|cost|price|error|fail|qps|rps|throughput", re.IGNORECASE)
 
 
@@ -48,6 +53,7 @@ class TableError(Exception):
 
 @dataclass(frozen=True)
 class _Row:
+    line: int = field(compare=False)
     status: str
     capacity_qps: float
     saturated_qps: float | None
@@ -92,11 +98,13 @@ class _Replayed:
 
 
 class ReplayRunner:
-    """`parameters` are the columns that identify a row. Raises TableError for a table that is not what it should be."""
+    """`parameters` are the columns that identify a row; in those of `texts`, 1.1 and 1.10 are two values. Raises
+    TableError for a table that is not what it should be.
+    """
 
-    def __init__(self, table: Path, parameters: Sequence[str]) -> None:
-        self._table, self._parameters = table, tuple(parameters)
-        content = _read(table, self._parameters)
+    def __init__(self, table: Path, parameters: Sequence[str], texts: Collection[str] = ()) -> None:
+        self._table, self._parameters, self._texts = table, tuple(parameters), frozenset(texts)
+        content = _read(table, self._parameters, self._texts)
         self._rows, self._values, self.unread = content.rows, content.values, content.unread
 
     def has_prices(self) -> bool:
@@ -124,7 +132,10 @@ class ReplayRunner:
         """The longest time that a row says its trial took, of those that serve and whose values are among the `choices`
         of each parameter; 0 where none says so. Others are never run for that long.
         """
-        known = [_among(written, allowed) for written, allowed in zip(self._values, choices, strict=True)]
+        known = [
+            _among(written, allowed, exact=name in self._texts)
+            for name, written, allowed in zip(self._parameters, self._values, choices, strict=True)
+        ]
         serving = ((key, row.trial_s or 0.0) for key, row in self._rows.items() if row.serves)
         return max((took for key, took in serving if all(map(contains, known, key))), default=0.0)
 
@@ -133,13 +144,26 @@ class ReplayRunner:
     ) -> tuple[list[ParameterValue], list[ParameterValue]]:
         """The choices that no row has, and values of rows, as they are written, that are not among the choices."""
         written = self._values[self._parameters.index(parameter)]
-        known = {_normal(choice): choice for choice in choices}
+        known = {_compared(choice, exact=parameter in self._texts): choice for choice in choices}
         absent = [choice for text, choice in known.items() if text not in written]
         return absent, [text for value, text in written.items() if value not in known]
 
     def has(self, parameters: Mapping[str, ParameterValue]) -> bool:
         """Whether a row is of this configuration."""
-        return _key(parameters, self._parameters) in self._rows
+        return self._key(parameters) in self._rows
+
+    def beyond(self, space: Iterable[Mapping[str, ParameterValue]]) -> list[int]:
+        """The lines of the rows that are none of these configurations."""
+        known = set(map(self._key, space))
+        return [row.line for key, row in self._rows.items() if key not in known]
+
+    @property
+    def size(self) -> int:
+        """How many configurations have a row."""
+        return len(self._rows)
+
+    def _key(self, parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
+        return _key(parameters, self._parameters, self._texts)
 
     def slower_than(self, limit_ms: float) -> int:
         """How many rows that serve say a p99 above that."""
@@ -147,7 +171,7 @@ class ReplayRunner:
 
     def price_per_hour(self, parameters: Mapping[str, ParameterValue]) -> float | None:
         """A recorded price is known before the trial, as a price always is."""
-        row = self._rows.get(_key(parameters, self._parameters))
+        row = self._rows.get(self._key(parameters))
         return None if row is None else row.price_per_hour
 
     @property
@@ -173,9 +197,9 @@ class ReplayRunner:
     @contextlib.contextmanager
     def launch(self, container: Container) -> Iterator[Endpoint]:
         """Yields the row's measurement; a row that failed, ran out of memory or is absent raises."""
-        row = self._rows.get(_key(container.parameters, self._parameters))
+        row = self._rows.get(self._key(container.parameters))
         if row is None:
-            raise Infeasible(f"this configuration is not in the table {self._table.name}")
+            raise Infeasible(f"{NOT_IN_TABLE} {self._table.name}")
         if row.status == "failed":
             raise ServerFailed("the table records a failure")
         if row.status == "oom":
@@ -187,7 +211,7 @@ class ReplayRunner:
         yield _Replayed(Recorded(row.capacity_qps, saturated_qps, row.p99_ms, row.price_per_hour, row.trial_s))
 
 
-def _read(table: Path, parameters: tuple[str, ...]) -> _Content:
+def _read(table: Path, parameters: tuple[str, ...], texts: frozenset[str]) -> _Content:
     try:
         with io.StringIO(read_text(table), newline="") as file:
             reader = csv.DictReader((_without_comment(line) for line in file), strict=True)
@@ -196,7 +220,7 @@ def _read(table: Path, parameters: tuple[str, ...]) -> _Content:
             columns = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
             _check_columns(f"{table}:{max(reader.line_num, 1)}", columns, parameters, max(reader.line_num, 1))
-            return _content(table, reader, parameters)
+            return _content(table, reader, parameters, texts)
     except InputError as error:
         raise TableError(f"cannot read {error}") from error
     except csv.Error as error:
@@ -216,10 +240,15 @@ def _check_columns(place: str, columns: Sequence[str], parameters: tuple[str, ..
         if name not in columns:
             there = ", ".join(columns) or "none"
             other = "" if len(columns) > 1 else next((one for one in _SEPARATORS if one in there), "")
-            near = next((one for one in columns if _bare(one) == _bare(name)), None)
+            near = next((one for one in columns if _is_meant(one, name)), None)
             advice = f"; separate the columns by commas, not by {_SEPARATORS[other]}" if other else ""
             advice = f"; is it {near}? rename that" if near else advice
             raise TableError(f"{place} has no column {name}; there are {quoted(there, 200)[1:-1]}{advice}", line)
+
+
+def _is_meant(column: str, name: str) -> bool:
+    """Whether a heading is that column in another spelling, or the capacity by another name."""
+    return _bare(column) == _bare(name) or (name == "capacity_qps" and bool(_CAPACITY.fullmatch(_bare(column))))
 
 
 def _bare(name: str) -> str:
@@ -227,7 +256,7 @@ def _bare(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def _content(table: Path, reader: csv.DictReader[str], parameters: tuple[str, ...]) -> _Content:
+def _content(table: Path, reader: csv.DictReader[str], parameters: tuple[str, ...], texts: frozenset[str]) -> _Content:
     rows: dict[tuple[str, ...], _Row] = {}
     values: tuple[dict[str, str], ...] = tuple({} for _ in parameters)
     for cells in reader:
@@ -236,12 +265,21 @@ def _content(table: Path, reader: csv.DictReader[str], parameters: tuple[str, ..
         if not any(one and one.strip() for one in (*cells.values(), *beyond)):
             continue
         if any(beyond) or any(cell is None and name for name, cell in cells.items()):
-            raise TableError(f"{place} does not have as many cells as the first line", reader.line_num)
-        key, row = _key(cells, parameters), _row(cells, place, reader.line_num)
+            there = sum(cell is not None for cell in (*cells.values(), *beyond))
+            raise TableError(
+                f"{place} does not have as many cells as the first line, but {there}; "
+                "write numbers without commas in them, and text with commas in quotes",
+                reader.line_num,
+            )
+        key, row = _key(cells, parameters, texts), _row(cells, place, reader.line_num)
         for written, cell, name in zip(values, key, parameters, strict=True):
             written.setdefault(cell, cells[name].strip())
-        if rows.setdefault(key, row) != row:
-            raise TableError(f"{place} gives this configuration a second time, with other values", reader.line_num)
+        if (first := rows.setdefault(key, row)) != row:
+            raise TableError(
+                f"{place} gives the configuration of line {first.line} a second time, with other values; "
+                "keep one row of each configuration, such as the median of its measurements",
+                reader.line_num,
+            )
     if not rows:
         raise TableError(f"{table} has no rows")
     unread = (name for name in reader.fieldnames or () if _FIGURE.search(name) and name not in {*_KNOWN, *parameters})
@@ -257,7 +295,8 @@ def _row(cells: Mapping[str, str], place: str, line: int) -> _Row:
     if 0 < capacity_qps < _MIN_CAPACITY_QPS or price > _MAX_PRICE:
         name, value = ("price_per_hour", price) if price > _MAX_PRICE else ("capacity_qps", capacity_qps)
         raise TableError(f"{place} {name} is {value:g}, which nothing has", line)
-    return _Row(status, capacity_qps, numbers["saturated_qps"], numbers["p99_ms"], price or None, numbers["trial_s"])
+    figures = (capacity_qps, numbers["saturated_qps"], numbers["p99_ms"], price or None, numbers["trial_s"])
+    return _Row(line, status, *figures)
 
 
 def _number(text: str | None, place: str, line: int) -> float | None:
@@ -266,9 +305,9 @@ def _number(text: str | None, place: str, line: int) -> float | None:
     try:
         number = math.nan if "_" in text else float(text)  # Python alone reads 1_000
     except ValueError as error:
-        raise TableError(
-            f"{place}: {text!r} is not a number; leave the cell empty where there is none", line
-        ) from error
+        raise TableError(f"{place}: {text!r} is not a number{_NUMBER_ADVICE}", line) from error
+    if math.isnan(number):
+        raise TableError(f"{place}: {text!r} is not a number of at least 0{_NUMBER_ADVICE}", line)
     if not math.isfinite(number) or number < 0:
         raise TableError(f"{place}: {text!r} is not a number of at least 0", line)
     if number > _MAX_NUMBER:
@@ -276,10 +315,10 @@ def _number(text: str | None, place: str, line: int) -> float | None:
     return number
 
 
-def _among(cells: Iterable[str], choices: Sequence[ParameterValue]) -> set[str]:
+def _among(cells: Iterable[str], choices: Sequence[ParameterValue], *, exact: bool) -> set[str]:
     """The cells, as compared, that are among the choices."""
     if not isinstance(choices, range):
-        return set(map(_normal, choices)).intersection(cells)
+        return {_compared(one, exact=exact) for one in choices}.intersection(cells)
     found = set()
     for cell in cells:
         with contextlib.suppress(ValueError):
@@ -288,9 +327,18 @@ def _among(cells: Iterable[str], choices: Sequence[ParameterValue]) -> set[str]:
     return found
 
 
-def _key(values: Mapping[str, ParameterValue], parameters: tuple[str, ...]) -> tuple[str, ...]:
-    """1, 1.0 and "1" are the same cell of a table, and so are True and "true"."""
-    return tuple(_normal(values[name]) for name in parameters)
+def same_numbers(choices: Sequence[ParameterValue]) -> bool:
+    """Whether two of them are one number, as the versions 1.1 and 1.10 are; they can only be compared as text."""
+    return not isinstance(choices, range) and len(set(map(_normal, choices))) < len(choices)
+
+
+def _key(values: Mapping[str, ParameterValue], parameters: tuple[str, ...], texts: frozenset[str]) -> tuple[str, ...]:
+    """1, 1.0 and "1" are the same cell of a table, and so are True and "true", except in a column of `texts`."""
+    return tuple(_compared(values[name], exact=name in texts) for name in parameters)
+
+
+def _compared(value: ParameterValue, *, exact: bool) -> str:
+    return str(value).strip() if exact else _normal(value)
 
 
 @lru_cache(maxsize=4096, typed=True)  # most values stand in many rows; 1 and True are told apart

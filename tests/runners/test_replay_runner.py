@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runners import Container, Infeasible, Placement, ReplayRunner, ServerFailed, TableError
+from runners.replay import same_numbers
 from runners.testing import RunnerCase, RunnerContract
 from tests.runners.support import container
 
@@ -102,12 +103,19 @@ def test_what_did_not_work_is_replayed_as_such(
         ("cores,engine,p99_ms\n1,a,2\n", "has no column capacity_qps"),
         ("cores,engine,capacity_qps\n1,a,fast\n", "table.csv:2 capacity_qps: 'fast' is not a number"),
         ("cores,engine,capacity_qps\n1,a,-5\n", "at least 0"),
-        ("cores,engine,capacity_qps\n1,a,nan\n", "at least 0"),
+        ("cores,engine,capacity_qps\n1,a,nan\n", "leave the cell empty where there is none"),
         ("cores,cores,engine,capacity_qps\n1,2,a,3\n", "table.csv:1 has the column cores more than once"),
         ("cores,engine,capacity_qps\n1,a,1e31\n", "table.csv:2 capacity_qps is 1e+31, which nothing has"),
-        ("cores,engine,capacity_qps\n1,a\n", "table.csv:2 does not have as many cells"),
+        ("cores,engine,capacity_qps\n1,a\n", "table.csv:2 does not have as many cells as the first line, but 2; write"),
+        ("cores,engine,capacity_qps\n1,a,1,400\n", "table.csv:2 does not have as many cells as the first line, but 4"),
+        ('cores,engine,capacity_qps\n1,a,"1,400"\n', "'1,400' is not a number; write it as in 1400 or 0.5, and leave"),
+        ("cores,engine,max_rps\n1,a,2\n", "there are cores, engine, max_rps; is it max_rps? rename that"),
+        ("cores,engine,Requests/s\n1,a,2\n", "is it Requests/s? rename that"),
         ("cores,engine,capacity_qps,status\n1,a,5,great\n", "'great' is none of ok, oom, failed"),
-        ("cores,engine,capacity_qps\n1,a,5\n1.0,a,6\n", "table.csv:3 gives this configuration a second time"),
+        (
+            "cores,engine,capacity_qps\n1,a,5\n1.0,a,6\n",
+            "table.csv:3 gives the configuration of line 2 a second time, with other values; keep one row of each",
+        ),
         ("cores,engine,capacity_qps\n1,a,1e-300\n", "table.csv:2 capacity_qps is 1e-300, which nothing has"),
         ("cores,engine,capacity_qps,price_per_hour\n1,a,5,1e9\n", "table.csv:2 price_per_hour is 1e+09, which nothing"),
         ("# ours\n\nCores,engine,capacity_qps\n1,a,5\n", "table.csv:3 has no column cores; there are Cores, engine"),
@@ -151,6 +159,23 @@ def test_what_table_and_space_write_otherwise_is_told(tmp_path: Path) -> None:
     assert replayed.compared("engine", ["fast", "slow"]) == (["fast", "slow"], ["Fast", "Slow"])
     assert replayed.compared("cores", [2, 4]) == ([4], ["1"])
     assert replayed.unread == ("p99_s",)
+
+
+def test_texts_that_are_the_same_number_are_told_apart(tmp_path: Path) -> None:
+    path = write(tmp_path, "cores,engine,capacity_qps\n1,1.1,5\n1.0,1.10,6\n")
+    assert same_numbers(["1.1", "1.10"])
+    assert not same_numbers([1, 2, "fast"])
+    replayed = ReplayRunner(path, ("cores", "engine"), texts=["engine"])
+    assert replayed.compared("engine", ["1.1", "1.10", "1.100"]) == (["1.100"], [])
+    with replayed.launch(with_values(replayed.place(tmp_path), tmp_path, 1, "1.10")) as endpoint:
+        assert endpoint.recorded is not None
+        assert endpoint.recorded.capacity_qps == 6
+
+
+def test_rows_of_no_configuration_are_counted_with_their_lines(tmp_path: Path) -> None:
+    replayed = runner(tmp_path, "cores,engine,capacity_qps\n1,a,5\n,a,6\n2,a,7\n")
+    assert replayed.beyond([{"cores": 1, "engine": "a"}, {"cores": 4, "engine": "a"}]) == [3, 4]
+    assert replayed.size == 3
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:

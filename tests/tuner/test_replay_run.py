@@ -186,6 +186,26 @@ def test_a_table_has_prices_row_by_row_and_else_those_of_the_spec(tmp_path: Path
         assert recommendation(tmp_path / "tuning" / "priced")["cost_per_hour"] == 0.4
 
 
+def test_what_of_a_table_is_replayed_is_said_before_the_first_trial(tmp_path: Path, tune: Tune) -> None:
+    (tmp_path / "table.csv").write_text(
+        "cpu_cores,engine,capacity_qps\n1,'1.1',100\n1,1.1,100\n1,1.10,180\n2,,300\n4,1.1,300\n", encoding="utf-8"
+    )
+    (tmp_path / "spec.yaml").write_text(
+        "version: 1\nservice: {name: recorded}\n"
+        "space: {parameters: {cpu_cores: [1, 2], engine: {choices: ['1.1', '1.10'], role: engine}}}\n"
+        "prices: {cpu_core_hour: 0.04}\nrunner: {type: replay, table: table.csv}\n"
+        "current: {cpu_cores: 2, engine: '1.1'}\n",
+        encoding="utf-8",
+    )
+    done = tune("--service", "spec.yaml", "--budget", 4)
+    assert done.returncode == 0, done.stderr
+    assert "runner.table: table.csv has rows for 2 of 4 configurations; the others count as infeasible" in done.stderr
+    assert "runner.table: lines 2, 5, 6 of table.csv are no configurations of the space, and not read" in done.stderr
+    assert "current, cpu_cores=2 engine=1.1, has no row in table.csv, so nothing is compared with it" in done.stderr
+    assert "Recommended: cpu_cores=1 engine=1.10" in done.stdout
+    assert "Nothing is known of the current configuration (cpu_cores=2 engine=1.1): this configuration" in done.stdout
+
+
 def test_an_objective_that_a_table_has_no_figures_for_is_refused(tmp_path: Path, tune: Tune) -> None:
     (tmp_path / "t.csv").write_text("n,capacity_qps\n1,100\n2,50\n", encoding="utf-8")
     text = "version: 1\nservice: {name: bare}\nobjective: {pareto: [capacity_qps, p99_ms]}\n"

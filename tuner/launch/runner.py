@@ -12,6 +12,7 @@ from runners import ProcessRunner, ReplayRunner, Runner, RunnerUnavailable, Tabl
 from runners.attach import AttachRunner
 from runners.command import CommandRunner, CommandTimes
 from runners.remote import WrongUrl, address_of
+from runners.replay import same_numbers
 from search_spaces.reading import is_file, is_folder, read_text
 from tuner.errors import SpecError, UnfitEnvironmentError, needing_packages
 from tuner.launch.adapter import image_of, mounted_model
@@ -51,7 +52,8 @@ def make_runner(loaded: LoadedSpec) -> Runner:
     if runner.type == "replay":
         assert runner.table is not None  # noqa: S101 (the model's validator)
         try:
-            table = ReplayRunner(loaded.folder / runner.table, loaded.space.names)
+            texts = [one.name for one in loaded.space.parameters if same_numbers(one.choices)]
+            table = ReplayRunner(loaded.folder / runner.table, loaded.space.names, texts)
         except TableError as error:
             raise SpecError(f"runner.table: {error} ({loaded.file.place(('runner', 'table'))})") from error
         if "p99_ms" in loaded.spec.objective.metrics and not table.has_p99:

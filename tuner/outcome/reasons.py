@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from loadtest import ONE_LAUNCH
 from results import ChainRecord, LanguageRecord, TrialRecord
 from results.text import assigned, better_by, between, energy, figure, goodput, metric_name, money, money_between
+from runners.replay import NOT_IN_TABLE
 from search_spaces.parameter import text_of
 from search_spaces.reading import foreign
 from tuner.outcome.surer import how_to_be_surer
@@ -231,6 +232,8 @@ def _current_missing(of: Grounds) -> list[str]:
     if today is None:
         return [f"The current configuration ({shown}) was not measured."]
     why = foreign(today.reason or today.state)
+    if why.startswith(NOT_IN_TABLE):
+        return [f"Nothing is known of the current configuration ({shown}): {why}."]
     if undecided(today):
         return [f"Whether the current configuration ({shown}) serves within the SLO is not known: {why}."]
     return [f"The current configuration ({shown}) does not serve within the SLO: {why}."]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from results.text import counted, given, milliseconds
+from results.text import assigned, counted, given, milliseconds
 from runners import ReplayRunner, Runner
 from search_spaces import Parameter
 from search_spaces.reading import quoted
@@ -19,9 +19,8 @@ def doubts(loaded: LoadedSpec, runner: Runner) -> Iterator[str]:
     """A sentence for each sign that the table does not fit the spec; nothing where no table is replayed."""
     if not isinstance(runner, ReplayRunner):
         return
-    name, size = loaded.spec.runner.table, loaded.space.size
-    if size.exact and size.count <= _MAX_LOOKED_UP and not any(runner.has(one) for one in loaded.space):
-        yield f"runner.table: no row of {name} is a configuration of the space, so nothing can be replayed"
+    name = loaded.spec.runner.table
+    yield from _coverage(loaded, runner)
     for parameter in loaded.space.parameters:
         yield from _absent(parameter, runner)
     if runner.unread:
@@ -33,6 +32,24 @@ def doubts(loaded: LoadedSpec, runner: Runner) -> Iterator[str]:
         unpriced = counted(runner.unpriced, "row")
         yield f"runner.table: {unpriced} of {name} without a price_per_hour: the spec's prices are taken"
     yield from _other_limits(loaded, runner)
+
+
+def _coverage(loaded: LoadedSpec, runner: ReplayRunner) -> Iterator[str]:
+    """What of the table and of the space is left over, where each is compared with the other."""
+    name, size, today = loaded.spec.runner.table, loaded.space.size, loaded.spec.current
+    listed = size.exact and size.count <= _MAX_LOOKED_UP
+    beyond = runner.beyond(loaded.space) if listed else []
+    found = runner.size - len(beyond)
+    if not found:
+        yield f"runner.table: no row of {name} is a configuration of the space, so nothing can be replayed"
+        return
+    if found < size.count:
+        yield f"runner.table: {name} has rows for {found:,} of {size} configurations; the others count as infeasible"
+    if beyond:
+        lines = "line {} of {} is no configuration" if len(beyond) == 1 else "lines {} of {} are no configurations"
+        yield f"runner.table: {lines.format(_some(beyond), name)} of the space, and not read"
+    if today is not None and not runner.has(today):
+        yield f"runner.table: current, {assigned(today)}, has no row in {name}, so nothing is compared with it"
 
 
 def _absent(parameter: Parameter, runner: ReplayRunner) -> Iterator[str]:
