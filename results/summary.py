@@ -13,9 +13,9 @@ from results.trial_parts import TrialEvidence
 @dataclass(frozen=True)
 class StudyQuestion:
     """What was asked. `slo` and `objective` are sentences for people, `slo_p99_ms` is the limit on the p99, or the
-    percentile nearest to it, where there is one, `slo_ttft_ms` the one on the first token of a streamed answer, and
-    `slo_late` the share of requests that may be later than the first of them. `metrics` are
-    the objective's; the first one ranks, and `maximised` says whether more of it is better. `gpu_parameters` ask for a
+    percentile nearest to it (`slo_percentile`), where there is one, `slo_ttft_ms` the one on the first token of a
+    streamed answer, and `slo_late` the share of requests that may be later than the first of them. `metrics` are the
+    objective's; the first one ranks, and `maximised` says whether more of it is better. `gpu_parameters` ask for a
     GPU or a share of one. `currency` is a sign (`$`, written before) or a code (`EUR`, written after).
     """
 
@@ -25,11 +25,22 @@ class StudyQuestion:
     space_size: str
     gpu_parameters: tuple[str, ...] = ()
     slo_p99_ms: float | None = None
+    slo_percentile: float = 99.0
     slo_late: float = 0.01
     slo_ttft_ms: float | None = None
     metrics: tuple[str, ...] = ("cost_per_million_requests",)
     maximised: bool = False
     currency: str = "$"
+
+    @property
+    def limit_on_p99_ms(self) -> float | None:
+        """`slo_p99_ms` where it is a limit on the p99 itself, which a p99 may be compared with."""
+        return self.slo_p99_ms if self.slo_percentile == 99 else None
+
+    @property
+    def limit_name(self) -> str:
+        """What a line at `slo_p99_ms` is called, where p99s are drawn: a limit on another percentile says so."""
+        return "SLO" if self.slo_percentile == 99 else f"SLO p{self.slo_percentile:g}"
 
 
 @dataclass(frozen=True)

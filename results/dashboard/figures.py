@@ -77,8 +77,9 @@ def cost_over(study: StudySummary, x: str) -> Figure:
     )  # fmt: skip
     if x == "p99_ms" and limit_ms:
         found["layout"]["shapes"] = [_rule("x", limit_ms, ORANGE)]
-        words = _note(math.log10(limit_ms), 1, f"SLO {milliseconds(limit_ms)} ", "x", "y domain")
-        found["layout"]["annotations"] = [words | {"xanchor": "right", "yanchor": "top"}]
+        words = f"{study.question.limit_name} {milliseconds(limit_ms)} "
+        note = _note(math.log10(limit_ms), 1, words, "x", "y domain")
+        found["layout"]["annotations"] = [note | {"xanchor": "right", "yanchor": "top"}]
     return found
 
 

@@ -57,7 +57,7 @@ def _scatter(
     marks, notes = [], []
     if limit:
         marks.append(Mark(f"M{x(limit)} {Frame.top - 8}V{Frame.bottom}", "limit", "the SLO's limit"))
-        notes.append(Note(x(limit) - 6, Frame.top + 4, f"SLO {milliseconds(limit)}", "end"))
+        notes.append(Note(x(limit) - 6, Frame.top + 4, f"{study.question.limit_name} {milliseconds(limit)}", "end"))
     if len(front) > 1:
         marks.append(Mark(steps([(x(at), y(cost)) for at, cost in front]), "front-line", "nothing is better in both"))
     for one in shown:

@@ -63,6 +63,17 @@ def test_a_study_has_its_recommendation_trials_exports_plan_and_report(tuned: St
     assert "<table>" in tuned._repr_html_()
 
 
+@pytest.mark.parametrize(("slo", "name", "limit_ms"), [("p99", "SLO", 40), ("p95", "SLO p95", None)])
+def test_a_limit_on_the_p95_is_not_compared_with_a_p99(
+    tmp_path: Path, slo: str, name: str, limit_ms: float | None
+) -> None:
+    write_table(tmp_path)
+    with (tmp_path / "spec.yaml").open("a", encoding="utf-8") as spec:
+        spec.write(f"slo: {{{slo}: 40ms}}\n")
+    asked = tune(tmp_path / "spec.yaml", budget=1, output=tmp_path / "out").summary.question
+    assert (asked.limit_name, asked.limit_on_p99_ms) == (name, limit_ms)
+
+
 def test_it_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_table(tmp_path)
     tune(tmp_path / "spec.yaml", budget=2, output=tmp_path / "out")

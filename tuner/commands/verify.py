@@ -87,7 +87,7 @@ def verify(options: VerifyOptions) -> ExitCode:
     bounds = [] if queries.buckets is None else list(bounds_of(server, queries, options.window.end_s))
     expected = _expected(summary, probes, capacity, bounds)
     steps = live_steps(server, queries, options)
-    found = verified(steps, expected, capacity, summary.question.slo_p99_ms, options.setting)
+    found = verified(steps, expected, capacity, summary.question.limit_on_p99_ms, options.setting)
     folder = options.output or options.folder / "verify"
     folder.mkdir(parents=True, exist_ok=True)
     document = verify_document(summary.service, found)

@@ -17,6 +17,7 @@ from results.text import currency_sign
 from tuner.outcome.recommendation import recommend, weigh
 from tuner.search.contenders import find_current
 from tuner.search.objective import Objective
+from tuner.spec.load import SloLimit
 from tuner.spec.reading import LoadedSpec
 from tuner.study.storage.archive import Archive, Snapshot
 from tuner.study.storage.damage import misfits
@@ -72,6 +73,7 @@ def _question(loaded: LoadedSpec, objective: Objective) -> StudyQuestion:
         space_size=str(loaded.space.size),
         slo=loaded.slo_texts,
         slo_p99_ms=loaded.p99_limit_ms,
+        slo_percentile=max((one.percentile for one in _tail_limits(loaded)), default=99.0),
         slo_late=_late(loaded),
         slo_ttft_ms=None if loaded.ttft_limit is None else loaded.ttft_limit[0],
         objective=str(objective),
@@ -79,6 +81,11 @@ def _question(loaded: LoadedSpec, objective: Objective) -> StudyQuestion:
         maximised=objective.maximised[0],
         currency=currency_sign(loaded.spec.prices.currency),
     )
+
+
+def _tail_limits(loaded: LoadedSpec) -> list[SloLimit]:
+    found = (one.loaded.tail_limit for one in loaded.services if not one.best_effort)
+    return [one for one in found if one is not None]
 
 
 def _late(loaded: LoadedSpec) -> float:

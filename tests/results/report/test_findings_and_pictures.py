@@ -205,6 +205,17 @@ def test_the_curve_has_a_knee_and_leaves_spoiled_probes_out() -> None:
     assert latency_curve(study(trial(0)), 0, TrialEvidence()) is None
 
 
+def test_a_limit_on_another_percentile_is_drawn_by_its_name_where_p99s_are() -> None:
+    one = study(trial(0, 100, 40), trial(1, 80, 20))
+    of_p95 = replace(one, question=replace(one.question, slo_percentile=95.0))
+    for asked, name in ((one, "SLO"), (of_p95, "SLO p95")):
+        chart, curve = cost_over_p99(asked), latency_curve(asked, 0, EVIDENCE)
+        assert chart is not None
+        assert curve is not None
+        assert f"{name} 50.0 ms" in [note.words for note in chart.notes]
+        assert f"{name}: 50.0 ms" in [note.words for note in latency_picture(curve).notes]
+
+
 def test_the_search_and_what_it_spent() -> None:
     one = study(trial(0, 50), trial(1, 100), trial(2, 80))
     assert [step.best for step in progress(one)] == [2.0, 1.0, 1.0]
