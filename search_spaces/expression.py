@@ -53,7 +53,9 @@ class Constraint:
         try:
             body = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise ExpressionError(f"{text!r} is not an expression such as 'threads <= 2 * cpu_cores'") from error
+            raise ExpressionError(
+                f"{text!r} is not an expression such as 'threads <= 2 * cpu_cores'{_other_language(text)}"
+            ) from error
         names = {
             node.id for node in ast.walk(body) if isinstance(node, ast.Name) and node.id not in _FUNCTIONS
         }  # functions are names too
@@ -80,6 +82,13 @@ class Constraint:
             shown = ", ".join(f"{name}={values[name]}" for name in sorted(self.names))
             place = f" for {shown}" if shown else ""
             raise ExpressionError(f"{quoted(self.text)} cannot be evaluated{place}: {error}") from error
+
+
+def _other_language(text: str) -> str:
+    """What to write for an operator that other languages have."""
+    if re.search(r"&&|\|\||!(?!=)", text):
+        return "; write and, or, not"
+    return "; write == for equal" if re.search(r"(?<![<>=!])=(?!=)", text) else ""
 
 
 def _number(value: Value) -> float:

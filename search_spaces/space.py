@@ -103,9 +103,11 @@ class SearchSpace:
         if unknown := [name for name in configuration if name not in self.names]:
             return f"{unknown[0]} is not a parameter; there are {', '.join(self.names)}"
         for parameter in self.parameters:
-            if self.rank(parameter, configuration[parameter.name]) is None:
+            value = configuration[parameter.name]
+            if self.rank(parameter, value) is None:
                 allowed = ", ".join(text_of(value) for value in parameter.choices[:12])
-                return f"{parameter.name}={text_of(configuration[parameter.name])} is not among its choices: {allowed}"
+                quotes = _quotes_meant(parameter.choices, value)
+                return f"{parameter.name}={text_of(value)} is not among its choices: {allowed}{quotes}"
         values = quantities(configuration)
         try:
             broken = next((constraint for constraint in self.constraints if not constraint.holds(values)), None)
@@ -147,6 +149,18 @@ class SearchSpace:
         # Where constraints leave so little that chance meets hardly any of it, the first ones stand for all.
         first = list(itertools.islice(_walk(self.parameters, self.constraints, _Steps(_MAX_STEPS)), few))
         return [*found, *(one for one in first if one not in found)][: max(few, len(found))]
+
+
+def _quotes_meant(choices: Sequence[ParameterValue], value: ParameterValue) -> str:
+    """What to do where a choice is written like the value, and only one of the two is text; or nothing."""
+    if isinstance(choices, range):
+        alike = isinstance(value, str) and value.isdecimal() and int(value) in choices
+    else:
+        alike = text_of(value) in map(text_of, choices)
+    if not alike:
+        return ""
+    as_choices = f"{text_of(value)} without quotes" if isinstance(value, str) else f"'{text_of(value)}' in quotes"
+    return f"; write {as_choices}, as its choices are"
 
 
 def quantities(configuration: Configuration) -> dict[str, float | str]:

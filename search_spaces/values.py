@@ -66,7 +66,8 @@ def parse_percentage(text: object) -> float:
     if number == 0 and not unit:
         return 0.0
     if unit != "%":
-        raise QuantityError(f'no % in "{text}"; write {number:g}% or {number * 100:g}%, whichever is meant')
+        whole = f" or {number * 100:g}%, whichever is meant" if number <= 1 else ""  # 0.5 may be a half
+        raise QuantityError(f'no % in "{text}"; write {number:g}%{whole}')
     if number > 100:
         raise QuantityError(f'"{text}" is more than 100%')
     return number / 100

@@ -73,12 +73,23 @@ def test_sampling_a_huge_space_keeps_to_its_constraints() -> None:
     [
         ({"cpu_cores": 1, "threads": 1, "memory": "1Gi"}, "it gives no engine"),
         ({"cpu_cores": 3, "threads": 1, "memory": "1Gi", "engine": "eager"}, "cpu_cores=3 is not among its choices"),
+        (
+            {"cpu_cores": "1", "threads": 1, "memory": "1Gi", "engine": "eager"},
+            "cpu_cores=1 is not among its choices: 1, 2, 4; write 1 without quotes, as its choices are",
+        ),
         ({"cpu_cores": 1, "threads": 8, "memory": "1Gi", "engine": "eager"}, "it breaks the constraint"),
         ({"cpu_cores": 1, "threads": 1, "memory": "1Gi", "engine": "eager", "x": 1}, "x is not a parameter"),
     ],
 )
 def test_what_is_wrong_with_a_configuration_is_said(configuration: dict[str, int | str], problem: str) -> None:
     assert problem in str(space("threads <= 2 * cpu_cores").why_invalid(configuration))
+
+
+def test_quotes_that_a_choice_has_or_has_not_are_told() -> None:
+    versions, batches = SearchSpace((Parameter("version", ("1", "2")),)), SearchSpace((Parameter("n", range(1, 9)),))
+    assert str(versions.why_invalid({"version": 1})).endswith("1, 2; write '1' in quotes, as its choices are")
+    assert str(batches.why_invalid({"n": "8"})).endswith("write 8 without quotes, as its choices are")
+    assert str(batches.why_invalid({"n": "9"})).endswith("is not among its choices: 1, 2, 3, 4, 5, 6, 7, 8")
 
 
 def test_true_is_not_one() -> None:

@@ -70,9 +70,13 @@ def describe(problem: ErrorDetails) -> str:
     """One problem; an unknown key with the nearest known one."""
     if problem["type"] == "extra_forbidden":
         name, known = str(problem["loc"][-1]), _keys_at(problem["loc"][:-1])
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.55)  # port is not path
         return f"unknown key; did you mean {close[0]}?" if close else f"unknown key; there are {', '.join(known)}"
     if problem["type"] == "model_type" and (known := _keys_at(problem["loc"])):
+        if problem["loc"][-2:-1] == ("parameters",):
+            return (
+                f"is a list of choices, as in [1, 2, 4], or a mapping with choices, or with low and high{_not(problem)}"
+            )
         return f"holds keys of its own: {', '.join(known)}{_not(problem)}"
     return message(problem)
 
@@ -102,7 +106,7 @@ def _meant(problem: ErrorDetails) -> str:
         return ""
     names = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
     close = (
-        [one for one in names if given.lower() in one]
+        [one for one in names if given.lower() in one.lower()]
         or [one for one in names if re.search(_OTHER_NAMES.get(one, "$^"), given.lower())]
         or difflib.get_close_matches(given.lower(), names, 1, 0.5)
     )
