@@ -66,7 +66,7 @@ lowest:
 	$(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/lowest.py $(KEEP) >$(LOWEST)/constraints.txt
 	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[postgresql,optuna-dashboard,mlflow,otel,wandb,llm,controller]" \
-	  "tritonclient[grpc]" pytest pytest-timeout pytest-xdist hypothesis torch mpmath matplotlib playwright kubernetes-validate \
+	  "tritonclient[grpc]" pytest pytest-timeout pytest-xdist hypothesis torch mpmath matplotlib playwright scikit-learn kubernetes-validate \
 	  check-jsonschema hatchling
 	$(LOWEST)/bin/python -m pytest -n 2 -m "not machine and not engine"
 

@@ -24,7 +24,7 @@ _EVERYWHERE = (
     "_distutils_hack",
     "distutils-precedence.pth",
 )
-_TESTS = ("pandas", "pyarrow", "scipy", "sklearn", "greenlet", "gevent", "psutil")
+_TESTS = ("pandas", "pyarrow", "scipy", "greenlet", "gevent", "psutil")
 _UNUSED = {
     "pyarrow": ("include", "src", "libarrow_flight*", "libarrow_python_flight*", "_flight*", "libarrow_s3*", "_s3fs*"),
     "kubernetes": ("aio", "e2e_test", "docs"),  # `aio` is the same client once more, for asyncio

@@ -1,6 +1,6 @@
 """A search space and its records in the surrogate's terms: what it predicts from, and the losses that follow.
 
-scikit-learn takes a second to import, so nothing of the surrogate is imported before the first question.
+SciPy takes half a second to import, so nothing of the surrogate is imported before the first question.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The model to fall back on: scikit-learn's Gaussian process of the log capacity over the choices' ranks.
+"""The model to fall back on: a Gaussian process of the log capacity over the choices' ranks.
 
 It expects nothing of services but smoothness. Outcomes are predicted by those of the trials nearby.
 
@@ -8,21 +8,17 @@ the money, so that what costs half holds half and not everything cheap that nobo
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from scipy.stats import norm
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from scipy.special import log_ndtr
 
 from tuner.search.surrogate.features import OUTCOMES, Candidates, Floats, Ints, Trials
 from tuner.search.surrogate.predict import Prediction, one_thread
+from tuner.search.surrogate.regression import Kernel, Regression, fitted
 
-_OPTIMIZER = "fmin_l_bfgs_b"  # scikit-learn's own; None where the kernel is not to be fitted
 _JITTER, _MIN_VARIANCE = 1e-10, 1e-4
+_LOG_ROOT_2_PI = 0.5 * np.log(2 * np.pi)
 _MIN = 2  # trials with a capacity, for a regression
 _PRUNED_BELOW = 0.3  # in logs: so much below its bound a pruned trial is taken to be while nothing says better
 # What a trial's outcome counts within _NEAR ranges of it, what anywhere, and the counts before any trial.
@@ -37,8 +33,8 @@ class GaussianProcess:
         self._places = places(candidates)
         known = by_price and not np.isnan(candidates.log_price).any()
         self._log_price = candidates.log_price if known else np.zeros(len(candidates))
-        self._kernels: dict[tuple[int, ...], Any] = {}
-        self._fitted: tuple[Any, bytes, GaussianProcessRegressor] | None = None
+        self._kernels: dict[tuple[int, ...], Kernel] = {}
+        self._fitted: tuple[Kernel, bytes, Regression] | None = None
 
     def predict(self, trials: Trials, which: Ints | None = None, fitted_to: Trials | None = None) -> Prediction:
         """For some configurations, or all. `fitted_to`: trials whose length scales are used; these trials' own else."""
@@ -52,7 +48,7 @@ class GaussianProcess:
             fit_at = max(one for one in _FIT_AT if one <= len(others))
             with one_thread():
                 kernel = self._kernel(others.only(np.arange(fit_at)))
-                mean, spread = self._model(known, kernel).predict(at, return_std=True)
+                mean, spread = self._model(known, kernel).predict(at)
         mean = mean + (self._log_price if which is None else self._log_price[which])
         seen = trials.measured[:, 0][~np.isnan(trials.measured[:, 0])]
         p99_mean, p99_spread = (seen.mean(), max(0.1, seen.std())) if len(seen) else (0.0, 1.0)
@@ -61,11 +57,11 @@ class GaussianProcess:
             mean[:, None], np.maximum(spread, 1e-3)[:, None], ones[:, None], p99_mean * ones, p99_spread * ones, outcome
         )
 
-    def _model(self, known: Trials, kernel: Any) -> GaussianProcessRegressor:
+    def _model(self, known: Trials, kernel: Kernel) -> Regression:
         """The latest is kept: a trial is judged by those that it was proposed after."""
         shown = known.content()
         if self._fitted is None or self._fitted[0] is not kernel or self._fitted[1] != shown:
-            self._fitted = kernel, shown, self._regression(known, self._values(known, kernel), kernel)
+            self._fitted = kernel, shown, Regression(*self._observed(known, self._values(known, kernel)), kernel)
         return self._fitted[2]
 
     def _for_the_money(self, trials: Trials) -> Trials:
@@ -76,20 +72,18 @@ class GaussianProcess:
             known, log_capacity=known.log_capacity - log_price, log_saturated=known.log_saturated - log_price
         )
 
-    def _kernel(self, known: Trials) -> Any:
+    def _kernel(self, known: Trials) -> Kernel:
         """Fitted twice where trials were pruned: once on guesses of what they would have shown, once on better ones."""
         key = tuple(known.index.tolist())
         if key not in self._kernels:
-            kernel: Any = ConstantKernel(1.0, (0.05, 20)) * Matern(
-                np.ones(self._places.shape[1]), (0.1, 20), nu=2.5
-            ) + WhiteKernel(1e-3, (1e-5, 0.1))
-            kernel = self._regression(known, _guessed(known), kernel, _OPTIMIZER).kernel_
+            kernel = Kernel.first(self._places.shape[1])
+            kernel = fitted(*self._observed(known, _guessed(known)), kernel)
             if (known.state == 1).any():
-                kernel = self._regression(known, self._values(known, kernel), kernel, _OPTIMIZER).kernel_
+                kernel = fitted(*self._observed(known, self._values(known, kernel)), kernel)
             self._kernels[key] = kernel
         return self._kernels[key]
 
-    def _values(self, known: Trials, kernel: Any) -> Floats:
+    def _values(self, known: Trials, kernel: Kernel) -> Floats:
         """Log capacities; of a pruned trial what the complete ones make one expect of it, below the bound it proved:
         from its own throughput at full load, else from theirs (the mean of a normal distribution that ends there).
         """
@@ -97,24 +91,19 @@ class GaussianProcess:
         complete = known.only(~pruned)
         values = _guessed(known)
         if len(complete) >= _MIN and pruned.any():
-            model = self._regression(complete, complete.log_capacity, kernel)
-            mean, spread = model.predict(self._places[known.index[pruned]], return_std=True)
+            model = Regression(*self._observed(complete, complete.log_capacity), kernel)
+            mean, spread = model.predict(self._places[known.index[pruned]])
             z = (known.log_capacity[pruned] - mean) / spread
-            values[pruned] = mean - spread * np.exp(norm.logpdf(z) - norm.logcdf(z))
+            values[pruned] = mean - spread * np.exp(-(z**2) / 2 - _LOG_ROOT_2_PI - log_ndtr(z))
         usable = complete.log_capacity - complete.log_saturated
         usable = usable[~np.isnan(usable)]
         shown = known.log_saturated + (usable.mean() if len(usable) else 0.0)
         return np.where(pruned & ~np.isnan(shown), np.minimum(known.log_capacity, shown), values)
 
-    def _regression(
-        self, known: Trials, values: Floats, kernel: Any, optimizer: str | None = None
-    ) -> GaussianProcessRegressor:
-        """Each trial counts by its own error, which the model takes relative to the spread of the values."""
+    def _observed(self, known: Trials, values: Floats) -> tuple[Floats, Floats, Floats]:
+        """Places, values and variances. Each trial counts by its own error, relative to the spread of the values."""
         variance = np.nan_to_num(known.error) ** 2 / max(float(np.var(values)), _MIN_VARIANCE)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model = GaussianProcessRegressor(kernel, alpha=_JITTER + variance, optimizer=optimizer, normalize_y=True)
-            return model.fit(self._places[known.index], values)
+        return self._places[known.index], values, _JITTER + variance
 
     def _outcomes(self, trials: Trials, at: Floats) -> Floats:
         """Shares of the outcomes of trials, those nearby counting most; before any, most serve."""
