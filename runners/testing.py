@@ -13,8 +13,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from subprocess import Popen
 
 import psutil
 import pytest
@@ -30,6 +32,8 @@ class RunnerCase:
 
     `reachable` says whether something of the container is still there: asked after a launch has ended. `folder` is
     empty and writable. `stays`: the server was there before and must be there afterwards, whatever happened.
+    `lost_run` is another process that has launched such a container in that folder, and will be killed; None for a
+    runner that starts nothing.
     """
 
     runner: Runner
@@ -39,6 +43,7 @@ class RunnerCase:
     reachable: Callable[[Placement], bool]
     folder: Path
     stays: bool = False
+    lost_run: Callable[[Path], AbstractContextManager[Popen[str]]] | None = None
 
 
 class RunnerContract:
@@ -63,6 +68,29 @@ class RunnerContract:
         with pytest.raises(KeyboardInterrupt), case.runner.launch(container):
             raise KeyboardInterrupt
         assert case.reachable(container.placement) == case.stays
+
+    def test_a_launch_that_is_called_off_leaves_nothing_behind(self, case: RunnerCase) -> None:
+        def enough() -> None:
+            raise KeyboardInterrupt
+
+        container = replace(_make(case, case.good), go_on=enough)
+        with pytest.raises(KeyboardInterrupt), case.runner.launch(container) as endpoint:
+            enough() if endpoint.recorded is not None else pytest.fail("it started a server without asking to go on")
+        assert case.reachable(container.placement) == case.stays
+
+    def test_what_a_dead_run_left_is_removed_and_nothing_else(self, case: RunnerCase) -> None:
+        if case.lost_run is None:
+            pytest.skip("the case has no other run")
+        living = _make(case, case.good, "living")
+        (case.folder / "lost").mkdir()
+        with case.lost_run(case.folder / "lost") as lost, case.runner.launch(living) as endpoint:
+            assert case.runner.remove_leftovers() == []
+            lost.kill()
+            lost.wait()
+            removed = case.runner.remove_leftovers()
+            assert [(one.study, one.trial) for one in removed] == [(living.study, str(living.trial))]
+            assert case.runner.remove_leftovers() == []
+            endpoint.check()
 
     def test_a_runner_launches_again_and_again(self, case: RunnerCase) -> None:
         for number in range(2):

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,7 @@ class TestCommandRunnerContract(RunnerContract):
             impossible=cannot,
             reachable=listens,
             folder=tmp_path,
+            lost_run=partial(lost_run, "tests.runners.command.lost"),
         )
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ class TestDockerRunnerContract(RunnerContract):
             impossible=lambda placement, folder: container(placement, folder, resources=Resources(cpu_cores=4096)),
             reachable=lambda _: bool(ours(client)),
             folder=tmp_path,
+            lost_run=partial(support.lost_run, "tests.runners.docker.test_docker_runner"),
         )
 
 
@@ -293,33 +295,10 @@ def test_an_image_is_built_from_its_folder(tmp_path: Path, client: docker.Docker
         client.images.remove("tune-test-built:1", force=True)
 
 
-def test_what_a_dead_run_left_is_removed_and_nothing_else(tmp_path: Path, client: docker.DockerClient) -> None:
-    (tmp_path / "living").mkdir()
-    with support.lost_run("tests.runners.docker.test_docker_runner", tmp_path) as lost, launched(tmp_path / "living"):
-        assert runner().remove_leftovers() == []
-        lost.kill()
-        lost.wait()
-        removed = runner().remove_leftovers()
-        assert [(one.study, one.trial) for one in removed] == [("tests", "7")]
-        assert len(ours(client)) == 1
-    assert not [one for one in client.containers.list(all=True) if one.labels.get(OWNER, "").startswith(f"{lost.pid}-")]
-
-
 def test_somebody_who_removes_the_container_is_noticed(tmp_path: Path, client: docker.DockerClient) -> None:
     with pytest.raises(ServerFailed, match="somebody removed"), launched(tmp_path) as found:
         ours(client)[0].remove(force=True)
         found.check()
-
-
-def test_a_launch_that_is_no_longer_wanted_ends(tmp_path: Path, client: docker.DockerClient) -> None:
-    def enough() -> None:
-        raise KeyboardInterrupt
-
-    one = runner()
-    given = container(one.place(tmp_path), tmp_path, "never-ready")
-    with pytest.raises(KeyboardInterrupt), one.launch(Container(**{**vars(given), "go_on": enough})):
-        pass
-    assert not ours(client)
 
 
 def test_no_engine_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

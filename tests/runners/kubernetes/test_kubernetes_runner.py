@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ class TestKubernetesRunnerContract(RunnerContract):
             impossible=lambda placement, folder: container(placement, folder, resources=Resources(cpu_cores=4096)),
             reachable=lambda _: bool(pods(core)),
             folder=tmp_path,
+            lost_run=partial(support.lost_run, "tests.runners.kubernetes.test_kubernetes_runner"),
         )
 
 
@@ -460,20 +462,6 @@ def test_a_program_runs_beside_the_server_and_its_lines_come_back(
         assert not core.list_namespaced_secret(NAMESPACE, label_selector="tune/trial=7").items
         with pytest.raises(LoadJobUnavailable, match="more than"):
             list(place.run(Program("x", (), b"x" * 80_000_000, (), 30.0), found.check))
-
-
-def test_what_a_dead_run_left_is_removed_and_nothing_else(tmp_path: Path, core: client.CoreV1Api) -> None:
-    (tmp_path / "living").mkdir()
-    with (
-        support.lost_run("tests.runners.kubernetes.test_kubernetes_runner", tmp_path) as lost,
-        launched(tmp_path / "living"),
-    ):
-        assert runner().remove_leftovers() == []
-        lost.kill()
-        lost.wait()
-        removed = runner().remove_leftovers()
-        assert [(one.study, one.trial) for one in removed] == [("tests", "7")]
-        assert len(pods(core)) == 1
 
 
 def test_no_cluster_is_said_in_two_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

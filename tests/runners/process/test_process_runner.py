@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,7 +18,7 @@ import pytest
 
 from runners import Endpoint, Infeasible, Placement, ProcessRunner, Resources, RunsHere, ServerFailed, remove_leftovers
 from runners.testing import RunnerCase, RunnerContract
-from tests.runners.support import container, listens, marked
+from tests.runners.support import container, listens, lost_run, marked
 
 pytestmark = pytest.mark.usefixtures("needs_machine")
 
@@ -31,7 +33,15 @@ class TestProcessRunnerContract(RunnerContract):
             impossible=lambda placement, folder: container(placement, folder, resources=Resources(cpu_cores=4096)),
             reachable=listens,
             folder=tmp_path,
+            lost_run=partial(lost_run, "tests.runners.process.test_process_runner"),
         )
+
+
+@contextlib.contextmanager
+def launched(folder: Path) -> Iterator[Endpoint]:
+    runner = ProcessRunner()
+    with runner.launch(container(runner.place(folder), folder)) as endpoint:
+        yield endpoint
 
 
 def launch_fails(folder: Path, mode: str, **options: object) -> ServerFailed:
