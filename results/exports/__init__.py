@@ -6,7 +6,7 @@ where the spec runs that server. A format raises NotExportable where it would ha
 
 from collections.abc import Callable, Mapping
 
-from results.exports.addresses import called_at, to_replace
+from results.exports.addresses import called_at, listens_at, to_replace
 from results.exports.deployable import Deployable
 from results.exports.documents import NotExportable
 from results.exports.engines import llm_inference_service, sglang, vllm
@@ -69,5 +69,6 @@ def _having(services: Mapping[str, Deployable], name: str) -> dict[str, Deployab
 
 
 __all__ = [
-    "FORMATS", "MARKS", "SERVERS", "Deployable", "NotExportable", "called_at", "exported", "offered", "to_replace",
+    "FORMATS", "MARKS", "SERVERS", "Deployable", "NotExportable", "called_at", "exported", "listens_at", "offered",
+    "to_replace",
 ]  # fmt: skip

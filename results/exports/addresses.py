@@ -1,4 +1,6 @@
-"""Where the services of an exported chain reach one another: at the address that each format's platform gives them."""
+"""Where an exported service listens, and where the services of a chain reach one another: at the address that each
+format's platform gives them.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,23 @@ from results.exports.deployable import kubernetes_name
 
 SELDON_PREDICTOR = "tuned"
 _NAMESPACE = "NAMESPACE"
-_SERVICE_PORT = 80
+_PORT, _SERVICE_PORT = 8000, 80
+_KUBEDL_PORT = 8080  # to which KubeDL's Services lead, whatever the container says
 _MAX_SERVICE = 63  # letters of a Service's name
+
+
+def listens_at(format_name: str) -> int:
+    """The port of the server in its container, where the spec names none."""
+    return _KUBEDL_PORT if format_name == "kubedl" else _PORT
 
 
 def called_at(format_name: str, service: str, port: int) -> str:
     """Host and port of a service that listens on that port, for the services that call it."""
     name = kubernetes_name(service)
-    if format_name in ("compose", "helm-values"):  # the container itself; a chart's Service, whose port is the same
+    if format_name in ("compose", "helm-values", "ray-serve"):  # itself; a chart's Service has the same port
         return f"{name}:{port}"
+    if format_name == "kubedl":
+        return f"{name}:{_KUBEDL_PORT}"
     if format_name == "kserve":  # Knative's gateway tells services apart by their host, which needs the namespace
         return f"{name}-predictor.{_NAMESPACE}:{_SERVICE_PORT}"
     if format_name == "seldon":  # the container's own Service: the predictor's answers Seldon's own paths alone
@@ -28,6 +38,8 @@ def to_replace(format_name: str) -> str:
     """What a reader has to write into those addresses; empty if nothing."""
     if format_name == "kserve":
         return f"{_NAMESPACE} in the addresses of what it calls stands for the namespace that these are deployed into"
+    if format_name == "ray-serve":
+        return "the hosts in the addresses of what it calls stand for those of their Ray clusters"
     return ""
 
 

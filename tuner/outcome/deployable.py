@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from results import Estimate, LanguageRecord, Recommendation, StageRecord, StudySummary, TrialRecord
-from results.exports import Deployable, called_at, to_replace
+from results.exports import Deployable, called_at, listens_at, to_replace
 from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs
 from results.series import latency_curve
 from runners import Placement, Resources
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from runners.kubernetes.options import KubernetesOptions
 
 _UNSEEN = StageRecord(name="")
-_PORT, _FILES = 8000, "/etc/tune"
+_FILES = "/etc/tune"
 
 
 def deployables(
@@ -156,7 +156,7 @@ def _deployable(
         loaded = loaded.with_runner("docker")
     spec, asked = loaded.spec, resources(loaded.space, configuration)
     options = kubernetes_options(loaded)
-    port = options.port or _PORT
+    port = options.port or listens_at(format_name)
     placement = Placement("0.0.0.0", port, _FILES)  # noqa: S104 (in a container)
     called = {name: f"http://{called_at(format_name, name, port)}" for name in loaded.calls}
     texts = rendered_texts(loaded, configuration, placement, called)

@@ -122,6 +122,25 @@ def test_a_stage_in_knative_calls_the_next_by_a_host_that_its_gateway_knows(tmp_
     assert "NAMESPACE" not in files["rank/rank.yaml"], "it calls nothing"
 
 
+def test_a_stage_in_kubedl_listens_where_its_service_leads(tmp_path: Path) -> None:
+    text = SPEC.replace("service:\n", "service:\n      image: nvcr.io/nvidia/tritonserver:24.01-py3\n")
+    files = exported_chain(load_spec(write(tmp_path, text)), "kubedl")
+    [caller], [called] = (
+        YAML(typ="safe", pure=True).load_all(files[f"{one}/{one}.yaml"]) for one in ("decode", "detect")
+    )
+    [server], [next_one] = (one["spec"]["predictors"][0]["template"]["spec"]["containers"] for one in (caller, called))
+    assert server["command"][-1] == "http://detect:8080"
+    assert next_one["ports"][0]["containerPort"] == 8080
+    assert next_one["command"][3] == "8080", "as its command says"
+
+
+def test_a_stage_of_a_ray_cluster_is_called_at_its_port_by_a_host_that_is_for_the_reader(tmp_path: Path) -> None:
+    text = SPEC.replace(f"{sys.executable}, {STAGE}", "serve, run, app:app").replace('--next, "{url', '"next={url')
+    read = exported_chain(load_spec(write(tmp_path, text)), "ray-serve")["decode/serve.yaml"]
+    assert YAML(typ="safe", pure=True).load(read)["applications"][0]["args"] == {"next": "http://detect:8000"}
+    assert "the hosts in the addresses of what it calls stand for those of their Ray clusters" in read.splitlines()[0]
+
+
 @pytest.mark.parametrize(
     ("name", "service"),
     [
