@@ -13,9 +13,8 @@ from typing import Any, TextIO, cast
 import click
 
 from search_spaces.masking import MaskedStream
-from search_spaces.reading import shown
 from tuner import __version__
-from tuner.commands.options.front import FrontDoor, open_closed_streams, refuse_misplaced, usage_message
+from tuner.commands.options.front import FrontDoor, open_closed_streams, refuse_misplaced, system_message, usage_message
 from tuner.commands.options.groups import (
     gate_options,
     plan_options,
@@ -373,8 +372,7 @@ def _run(arguments: list[str]) -> None:
     except TuneError as error:
         _fail(with_options(str(error)), error.exit_code, arguments)
     except OSError as error:
-        what = f"{shown(str(error.filename))}: " if error.filename else ""
-        _fail(f"{what}{error.strerror or error}", ExitCode.ENVIRONMENT, arguments)
+        _fail(system_message(error), ExitCode.ENVIRONMENT, arguments)
     except Exception as error:  # noqa: BLE001 (a user can do nothing with a traceback; --debug shows it)
         _fail(f"internal error: {type(error).__name__}: {error}\n--debug shows where; please report it.", 1, arguments)
 

@@ -186,6 +186,16 @@ def test_a_table_has_prices_row_by_row_and_else_those_of_the_spec(tmp_path: Path
         assert recommendation(tmp_path / "tuning" / "priced")["cost_per_hour"] == 0.4
 
 
+def test_a_table_without_prices_is_told_where_they_may_stand(tmp_path: Path, tune: Tune) -> None:
+    (tmp_path / "t.csv").write_text("n,capacity_qps\n1,100\n2,50\n", encoding="utf-8")
+    text = "version: 1\nservice: {name: bare}\nspace: {parameters: {n: [1, 2]}}\nrunner: {type: replay, table: t.csv}\n"
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    done = tune("--service", "spec.yaml", "--budget", 2)
+    assert done.returncode == 2
+    assert "nothing in the space has a price" in done.stderr
+    assert "or give the table a price_per_hour" in done.stderr
+
+
 def test_what_of_a_table_is_replayed_is_said_before_the_first_trial(tmp_path: Path, tune: Tune) -> None:
     (tmp_path / "table.csv").write_text(
         "cpu_cores,engine,capacity_qps\n1,'1.1',100\n1,1.1,100\n1,1.10,180\n2,,300\n4,1.1,300\n", encoding="utf-8"

@@ -98,10 +98,12 @@ def check_prices(loaded: LoadedSpec) -> None:
         if needs_cost or loaded.spec.prices.gpu_hour:
             _check_gpu_prices(service.loaded)
     if needs_cost and not any(price_of(loaded, found) for found in loaded.space.sample(100, seed=0)):
+        replayed = loaded.spec.runner.type == "replay"
+        more = ", in every service" if loaded.colocated else "; or give the table a price_per_hour" if replayed else ""
         raise loaded.error(
             ("prices",),
             "nothing in the space has a price: set cpu_core_hour, memory_gib_hour or gpu_hour, and give a parameter "
-            "the role cpu_cores, memory, gpu_type or gpus" + (", in every service" if loaded.colocated else ""),
+            f"the role cpu_cores, memory, gpu_type or gpus{more}",
         )
 
 

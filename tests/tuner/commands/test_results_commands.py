@@ -104,6 +104,8 @@ def test_a_plan_is_made_of_a_finished_directory(finished: Path, tune: Tune) -> N
         (("--qps", "0"), "--qps"),
         (("--qps", "10", "--valley", "20", "--pattern", "daily"), "the valley must not be above the peak"),
         (("--qps", "10", "--misses", "5"), "no % in"),
+        (("--qps", "40k"), "'40k' is not a number, such as 500 or 0.5."),
+        (("--qps", "4", "--zones", "two"), "'two' is not a whole number."),
         (("--traffic", "table.csv", "--pattern", "burst"), "brings its own pattern"),
     ],
 )
@@ -112,6 +114,17 @@ def test_a_plan_that_cannot_be_made_says_why(finished: Path, tune: Tune, argumen
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("plan", "--qps", "4"), ("export",), ("gate", "--baseline", "out/recommendation.json")]
+)
+def test_a_file_in_place_of_a_folder_for_what_is_written_is_told(
+    finished: Path, tune: Tune, command: tuple[str, ...]
+) -> None:
+    done = tune(command[0], finished, *command[1:], "--output", "spec.yaml")
+    assert done.returncode == 4
+    assert done.stderr == "tune: spec.yaml: is a file; name a folder by --output\n"
 
 
 def test_a_plan_allows_as_many_late_requests_as_the_slo(tmp_path: Path, tune: Tune) -> None:

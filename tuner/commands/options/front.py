@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from search_spaces.reading import shown
+
 
 class FrontDoor(click.Group):
     """Takes a spec where a command's name stands: `tune spec.yaml --budget 20` is `tune --service spec.yaml ...`."""
@@ -66,7 +68,24 @@ def open_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
 
 
+_NUMBERS = {  # how click calls a number that is held to limits
+    "is not a valid integer range.": "is not a whole number.", "is not a valid float range.": "is not a number.",
+    "is not a valid N.": "is not a number, such as 500 or 0.5.",
+}  # fmt: skip
+
+
 def usage_message(error: click.ClickException) -> str:
     """What is wrong, in a line, though click lists choices in one each; and where to look."""
     path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "tune"
-    return f"{' '.join(error.format_message().split())}\n`{path} --help` says what there is."
+    said = " ".join(error.format_message().split())
+    for theirs, ours in _NUMBERS.items():
+        said = said.replace(theirs, ours)
+    return f"{said}\n`{path} --help` says what there is."
+
+
+def system_message(error: OSError) -> str:
+    """What the system refused, with the file; and what to do where a file has the name of a folder."""
+    what = f"{shown(str(error.filename))}: " if error.filename else ""
+    if isinstance(error, FileExistsError) and Path(str(error.filename)).is_file():
+        return f"{what}is a file; name a folder by --output"
+    return f"{what}{error.strerror or error}"
