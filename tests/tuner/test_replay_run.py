@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import Tune, recommendation
+from tests.conftest import Tune, call_tune, recommendation
 from tuner.outcome.folder import held
 
 SPEC = """\
@@ -60,14 +60,25 @@ def write_table(folder: Path) -> dict[tuple[int, ...], float]:
     return costs
 
 
-def test_a_table_of_700_configurations_is_searched_and_everything_is_written(tmp_path: Path, tune: Tune) -> None:
-    costs = write_table(tmp_path)
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[int, ...], float]]:
+    """The folder of a finished run of 20 trials, and what each configuration of its table costs."""
+    folder = tmp_path_factory.mktemp("searched")
+    costs = write_table(folder)
     begun = time.process_time()
-    done = tune("--service", "spec.yaml", "--budget", 20)
+    done = call_tune(
+        folder, "--service", "spec.yaml", "--budget", 20, "--seed", 3
+    )  # prunes, and finds what cannot serve
     took = time.process_time() - begun
     assert done.returncode == 0, done.stderr
     assert took < 60  # the goal of 15 s is measured in benchmarks/startup.py; this only catches a runaway
-    folder = tmp_path / "tuning" / "recorded"
+    return folder / "tuning" / "recorded", costs
+
+
+def test_a_table_of_700_configurations_is_searched_and_everything_is_written(
+    searched: tuple[Path, dict[tuple[int, ...], float]],
+) -> None:
+    folder, costs = searched
     found = recommendation(folder)
     chosen = tuple(found["configuration"][name] for name in COLUMNS)
     assert found["schema"] == 1
@@ -86,11 +97,12 @@ def test_a_table_of_700_configurations_is_searched_and_everything_is_written(tmp
         assert (folder / name).exists()
 
 
-def test_a_pruned_or_infeasible_trial_never_becomes_the_recommendation(tmp_path: Path, tune: Tune) -> None:
-    write_table(tmp_path)
-    assert tune("--service", "spec.yaml", "--budget", 40, "--seed", 3).returncode == 0
-    folder = tmp_path / "tuning" / "recorded"
+def test_a_pruned_or_infeasible_trial_never_becomes_the_recommendation(
+    searched: tuple[Path, dict[tuple[int, ...], float]],
+) -> None:
+    folder, _ = searched
     table = pd.read_csv(folder / "trials.csv").set_index("number")
+    assert {"pruned", "infeasible"} <= set(table["state"])
     found = recommendation(folder)
     assert table.loc[found["trial"], "state"] == "complete"
     for alternative in found["alternatives"]:
@@ -102,16 +114,16 @@ def test_a_pruned_or_infeasible_trial_never_becomes_the_recommendation(tmp_path:
 def test_a_seed_repeats_the_search(tmp_path: Path, tune: Tune) -> None:
     write_table(tmp_path)
     for output in ("a", "b"):
-        assert tune("--service", "spec.yaml", "--budget", 12, "--seed", 7, "--output", output).returncode == 0
+        assert tune("--service", "spec.yaml", "--budget", 8, "--seed", 7, "--output", output).returncode == 0
     first, second = (pd.read_csv(tmp_path / output / "trials.csv")[list(COLUMNS)] for output in ("a", "b"))
     assert first.equals(second)
 
 
 def test_resume_goes_on_to_the_budget_and_asks_what_one_run_would_have_asked(tmp_path: Path, tune: Tune) -> None:
     write_table(tmp_path)
-    assert tune("--service", "spec.yaml", "--budget", 12, "--output", "whole").returncode == 0
-    assert tune("--service", "spec.yaml", "--budget", 5, "--output", "parts").returncode == 0
-    done = tune("--service", "spec.yaml", "--budget", 12, "--output", "parts", "--resume")
+    assert tune("--service", "spec.yaml", "--budget", 8, "--output", "whole").returncode == 0
+    assert tune("--service", "spec.yaml", "--budget", 4, "--output", "parts").returncode == 0
+    done = tune("--service", "spec.yaml", "--budget", 8, "--output", "parts", "--resume")
     assert done.returncode == 0, done.stderr
     whole, parts = (pd.read_csv(tmp_path / name / "trials.csv")[list(COLUMNS)] for name in ("whole", "parts"))
     assert whole.equals(parts)
@@ -275,7 +287,7 @@ def test_the_current_configuration_is_measured_first_and_compared_with(tmp_path:
     write_table(tmp_path)
     current = "current: {cpu_cores: 16, batch_size: 1, threads: 1, workers: 1}\n"
     (tmp_path / "spec.yaml").write_text(SPEC + current, encoding="utf-8")
-    assert tune("--service", "spec.yaml", "--budget", 10).returncode == 0
+    assert tune("--service", "spec.yaml", "--budget", 6).returncode == 0
     first = pd.read_csv(tmp_path / "tuning" / "recorded" / "trials.csv").iloc[0]
     assert (first["cpu_cores"], first["batch_size"], first["threads"], first["workers"]) == (16, 1, 1, 1)
     reasons = recommendation(tmp_path / "tuning" / "recorded")["reasons"]
@@ -293,7 +305,7 @@ def test_the_current_configuration_is_measured_first_and_compared_with(tmp_path:
 def test_every_objective_ends_with_a_recommendation(tmp_path: Path, tune: Tune, objective: str) -> None:
     write_table(tmp_path)
     (tmp_path / "spec.yaml").write_text(SPEC + f"objective: {objective}\n", encoding="utf-8")
-    done = tune("--service", "spec.yaml", "--budget", 12)
+    done = tune("--service", "spec.yaml", "--budget", 8)
     assert done.returncode == 0, done.stderr
     assert recommendation(tmp_path / "tuning" / "recorded")["confirmed"]
 
@@ -330,11 +342,13 @@ def test_a_report_can_be_written_again(tmp_path: Path, tune: Tune) -> None:
     assert (folder / "report.html").is_file()
 
 
-def test_an_earlier_run_says_where_to_begin(tmp_path: Path, tune: Tune) -> None:
-    costs = write_table(tmp_path)
-    assert tune("--service", "spec.yaml", "--budget", 15).returncode == 0
+def test_an_earlier_run_says_where_to_begin(
+    tmp_path: Path, tune: Tune, searched: tuple[Path, dict[tuple[int, ...], float]]
+) -> None:
+    earlier, costs = searched
+    write_table(tmp_path)
     (tmp_path / "next.yaml").write_text(SPEC.replace("recorded", "another"), encoding="utf-8")
-    done = tune("--service", "next.yaml", "--budget", 3, "--seed", 5, "--warm-start", "tuning/recorded")
+    done = tune("--service", "next.yaml", "--budget", 3, "--seed", 5, "--warm-start", earlier)
     assert done.returncode == 0, done.stderr
     first = pd.read_csv(tmp_path / "tuning" / "another" / "trials.csv").iloc[0]
     assert costs[tuple(first[list(COLUMNS)])] <= sorted(costs.values())[len(costs) // 20]

@@ -85,7 +85,7 @@ def test_a_budget_of_time_or_money_makes_more_trials_than_none_and_says_its_boun
     (tmp_path / "spec.yaml").write_text(
         text.replace("[1, 2, 3, 4, 5]", "[1]").replace("[1, 2, 4, 8]", "[1]"), encoding="utf-8"
     )
-    done = tune_in_process("spec.yaml", "--budget", "20m", "--output", "new")
+    done = tune_in_process("spec.yaml", "--budget", "6m", "--output", "new")
     assert done.returncode == 0, done.stderr
     assert "up to 300 trials to go" in done.stderr
     assert "[  1 done]" in done.stderr
