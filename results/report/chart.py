@@ -80,6 +80,12 @@ class Frame:
     bottom: int = 292
 
 
+def abbreviated(text: str, most: int) -> str:
+    """At most so many letters: long names differ at their ends as often as at their beginnings."""
+    begin, end = most // 2, (most - 1) // 2
+    return text if len(text) <= most else f"{text[:begin]}\N{HORIZONTAL ELLIPSIS}{text[-end:]}"
+
+
 @dataclass(frozen=True)
 class Chart:
     """Everything that the template draws. `label` says for a screen reader what is to be seen."""

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from results.report.chart import Axis, Chart, Frame, Mark, Note, area, box, dot, line, steps
+from results.report.chart import Axis, Chart, Frame, Mark, Note, abbreviated, area, box, dot, line, steps
 from results.series import LatencyCurve, Point, front_of_cost_and_p99, points, progress
 from results.summary import StudySummary
 from results.text import NONE, duration, figure, given, metric_name, milliseconds, money
 
 _SHADES = 8
+_LETTER = 11  # how wide one of a tick is on a phone, in units of the drawing
+_Y_TICK, _MIN_TICK = 8, 5  # letters, for which there is room beside the axis and below it
 
 
 def metric_text(study: StudySummary, metric: str) -> Callable[[float], str]:
@@ -231,17 +233,21 @@ def surface_picture(study: StudySummary) -> Chart | None:
                 css = "strong" if shade != "none" and int(shade) >= _SHADES // 2 else "weak"
                 shown = NONE if value is None else text(value)
                 notes.append(Note(left + width / 2, top + height / 2 + 5, shown, "middle", f"cell-{css}"))
+    skipped = max(1, len(surface.x_values) // 10)
+    room = max(_MIN_TICK, int(skipped * width / _LETTER))
     x_ticks = tuple(
-        (round(Frame.left + (at + 0.5) * width, 1), given(value)) for at, value in enumerate(surface.x_values)
+        (round(Frame.left + (at + 0.5) * width, 1), abbreviated(given(value), room))
+        for at, value in enumerate(surface.x_values)
     )
     y_ticks = tuple(
-        (round(Frame.bottom - (at + 0.5) * height, 1), given(value)) for at, value in enumerate(surface.y_values)
+        (round(Frame.bottom - (at + 0.5) * height, 1), abbreviated(given(value), _Y_TICK))
+        for at, value in enumerate(surface.y_values)
     )
     return Chart(
         label=f"Predicted {metric_name(metric)} over {surface.x} and {surface.y}, the others at their best",
         x_name=surface.x,
         y_name=surface.y,
-        x_ticks=x_ticks[:: max(1, len(x_ticks) // 10)],
+        x_ticks=x_ticks[::skipped],
         y_ticks=y_ticks[:: max(1, len(y_ticks) // 10)],
         marks=tuple(marks),
         notes=tuple(notes),

@@ -29,6 +29,7 @@ from results import (
     write_report,
 )
 from results.dashboard import figures, parts
+from results.report.chart import abbreviated
 from results.report.findings import findings
 from results.report.notebook import study_html
 from results.report.pictures import cost_over_p99, importance_bars, latency_picture, search_picture, surface_picture
@@ -214,6 +215,14 @@ def test_a_limit_on_another_percentile_is_drawn_by_its_name_where_p99s_are() -> 
         assert curve is not None
         assert f"{name} 50.0 ms" in [note.words for note in chart.notes]
         assert f"{name}: 50.0 ms" in [note.words for note in latency_picture(curve).notes]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("16", "16"), ("123456789", "123456789"), ("g5.12xlarge", "g5.1…arge"), ("engine-v0.10", "engi…0.10")],
+)
+def test_a_long_name_is_shortened_to_what_tells_it_from_others(text: str, shown: str) -> None:
+    assert abbreviated(text, 9) == shown
 
 
 def test_the_search_and_what_it_spent() -> None:
