@@ -5,6 +5,7 @@ python3 -m venv .venv-mlflow && .venv-mlflow/bin/pip install mlflow
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -24,7 +25,10 @@ from runners.host.ports import Ports
 from tests.conftest import Tune, recommendation
 from tests.tuner.tracking.test_otel import demo
 
-pytest.importorskip("mlflow", reason="the extra is not installed: pip install '.[mlflow]'")
+# It is looked for, and not imported: that takes two seconds, for which every selection of tests would wait.
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("mlflow") is None, reason="the extra is not installed: pip install '.[mlflow]'"
+)
 ROOT = Path(__file__).parent.parent.parent.parent
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import struct
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ import pytest
 from tests.conftest import Tune, recommendation
 from tests.tuner.tracking.test_otel import demo
 
-pytest.importorskip("wandb", reason="the extra is not installed: pip install '.[wandb]'")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("wandb") is None, reason="the extra is not installed: pip install '.[wandb]'"
+)
 
 
 def stored(content: bytes) -> Iterator[bytes]:
