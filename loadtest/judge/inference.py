@@ -29,6 +29,10 @@ Floats = NDArray[np.float64]
 SURE = 0.98  # a rate holds, or does not, with this probability: then its verdict is sure
 _NEAR = 0.03  # of the capacity: the error rate of a verdict is that of rates further from it
 _LOWEST, _HIGHEST, _GRID = 0.01, 3.0, 1000  # of the bursts' throughput
+_STEP = (math.log(_HIGHEST) - math.log(_LOWEST)) / (_GRID - 1)
+# The log of high over low up to which counts may know more than the network: an interval that is wider than that rests
+# on what was taken to be likely before any request. Chosen on VALIDATION families (`benchmarks.truth.validate`).
+_COUNTS_KNOW = 1.2
 _TRUSTED = 0.98  # weight of the network before anything was predicted
 _WORST = math.log(0.02)  # no single prediction counts more against its model
 _MIN_PREDICTED = 30  # requests, for a prediction of quantiles to be judged
@@ -197,8 +201,8 @@ class ServerPosterior:
         network = np.max([one.below(self._grid.rates, widen) for one in inferred], axis=0)
         counted = counts.below_all(self._grid.rates)
         trust = self.trust
-        if _width(counted) < _width(network):
-            trust = min(1 - trust, 0.005)  # many requests: then counts know more, and their errors are known
+        if _width(counted) < min(_width(network), _COUNTS_KNOW / _STEP):
+            trust = min(1 - trust, 0.005)  # many requests: their errors are known
         mixed = trust * network + (1 - trust) * counted
         for rate, left in self._refused:
             density = np.diff(mixed, prepend=0.0) * np.where(self._grid.rates > rate, left, 1.0)
