@@ -208,7 +208,7 @@ def test_the_tuner_runs_in_the_cluster_with_these_rights_alone(tmp_path: Path) -
             deadline = time.monotonic() + 240
             job = batch.read_namespaced_job("tune-tune", namespace)
             while not (job.status.succeeded or job.status.failed) and time.monotonic() < deadline:
-                time.sleep(2)
+                time.sleep(0.5)
                 job = batch.read_namespaced_job("tune-tune", namespace)
             [pod] = core.list_namespaced_pod(namespace, label_selector="app.kubernetes.io/name=tune").items
             log = core.read_namespaced_pod_log(pod.metadata.name, namespace)

@@ -39,7 +39,7 @@ def test_the_exported_deployment_answers_a_request(tmp_path: Path) -> None:
             [found] = apps.list_namespaced_deployment(NAMESPACE).items
             deadline = time.monotonic() + 120
             while not found.status.ready_replicas and time.monotonic() < deadline:
-                time.sleep(1)
+                time.sleep(0.2)
                 found = apps.read_namespaced_deployment(found.metadata.name, NAMESPACE)
             pods = core.list_namespaced_pod(NAMESPACE).items
             assert found.status.ready_replicas, [one.status for one in pods]

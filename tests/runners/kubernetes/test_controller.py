@@ -172,7 +172,7 @@ def until(true: Callable[[], Any], seconds: float, say: Callable[[], object]) ->
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, say()
-        time.sleep(1)
+        time.sleep(0.5)
 
 
 @pytest.fixture
