@@ -65,7 +65,7 @@ class Prediction:
         """Of the log capacity, by bisection over the mixture."""
         low = (self.mean - 9 * self.spread)[which].min(axis=1)
         high = (self.mean + 9 * self.spread)[which].max(axis=1)
-        for _ in range(50):
+        for _ in range(32):  # to a billionth
             middle = (low + high) / 2
             everywhere = np.zeros(len(which), dtype=bool)
             below = np.exp(self.log_density(which, middle, below=~everywhere)) < probability

@@ -143,7 +143,11 @@ def _planned(study: optuna.Study) -> StudyPlan:
 def _storage(url: str) -> optuna.storages.RDBStorage:
     """Optuna's storage, with heartbeats if machines share it, and connections that are tested before they are used."""
     if url.startswith("sqlite"):
-        return optuna.storages.RDBStorage(url)
+        from sqlalchemy import make_url
+
+        # The tables of a file that is yet to be made are of our version; to look takes as long as to make them.
+        new = not Path(make_url(url).database or "").exists()
+        return optuna.storages.RDBStorage(url, skip_compatibility_check=new)
     return optuna.storages.RDBStorage(
         with_driver(url), engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=BEAT_S, grace_period=SILENT_S
     )
