@@ -32,19 +32,25 @@ class Kernel:
         return cls(np.log(_of_each(_START, dimensions)))
 
     def between(self, left: Floats, right: Floats) -> Floats:
-        """How much alike the values at two lists of places are, without their noise."""
-        alike, _, _ = self._alike(_squares(left, right))
+        """How much alike the values at two lists of places are, without their noise. Of many places at once, so no
+        array has all three: left, right and dimension.
+        """
+        scale = np.exp(-self.theta[1:-1])
+        left, right = left * scale, right * scale
+        squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
+        alike, _, _ = self._alike(np.maximum(squares, 0.0))
         return alike
 
     def within(self, squares: Floats) -> tuple[Floats, Floats]:
         """How much alike the noisy values at places with these squared distances are, and the derivatives of that."""
-        alike, distance, decay = self._alike(squares)
+        alike, distance, decay = self._alike(squares @ np.exp(-2 * self.theta[1:-1]))
         by_length = squares / np.exp(2 * self.theta[1:-1]) * (5 / 3 * (distance + 1) * decay)[:, :, None]
         noise = np.exp(self.theta[-1]) * np.eye(len(squares))
         return alike + noise, np.concatenate([alike[:, :, None], by_length, noise[:, :, None]], axis=2)
 
     def _alike(self, squares: Floats) -> tuple[Floats, Floats, Floats]:
-        distance = np.sqrt(5 * (squares @ np.exp(-2 * self.theta[1:-1])))
+        """Of squared distances in length scales; the distances times the root of 5 and what they leave, besides."""
+        distance = np.sqrt(5 * squares)
         decay = np.exp(self.theta[0] - distance)
         return (1 + distance + distance**2 / 3) * decay, distance, decay
 
@@ -55,7 +61,7 @@ class Regression:
     def __init__(self, places: Floats, values: Floats, variance: Floats, kernel: Kernel) -> None:
         self._places, self._kernel = places, kernel
         self._middle, self._spread = _scale(values)
-        alike, _ = kernel.within(_squares(places, places))
+        alike, _ = kernel.within(_squares(places))
         self._lower, self._weights = _solved(alike, variance, (values - self._middle) / self._spread)
 
     def predict(self, places: Floats) -> tuple[Floats, Floats]:
@@ -69,7 +75,7 @@ class Regression:
 def fitted(places: Floats, values: Floats, variance: Floats, kernel: Kernel) -> Kernel:
     """The kernel that makes the values likeliest, searched for from `kernel` on."""
     middle, spread = _scale(values)
-    scaled, squares, every = (values - middle) / spread, _squares(places, places), np.eye(len(places))
+    scaled, squares, every = (values - middle) / spread, _squares(places), np.eye(len(places))
 
     def unlikely(theta: Floats) -> tuple[float, Floats]:
         alike, derivatives = Kernel(theta).within(squares)
@@ -95,8 +101,8 @@ def _scale(values: Floats) -> tuple[float, float]:
     return float(values.mean()), float(values.std()) or 1.0
 
 
-def _squares(left: Floats, right: Floats) -> Floats:
-    return np.asarray((left[:, None, :] - right[None]) ** 2)
+def _squares(places: Floats) -> Floats:
+    return np.asarray((places[:, None, :] - places[None]) ** 2)
 
 
 def _solved(alike: Floats, variance: Floats, scaled: Floats) -> tuple[Floats, Floats]:
