@@ -63,7 +63,7 @@ class Comparison:
 @dataclass(frozen=True)
 class GateDecision:
     """What the gate says after so many measurements; `currency` is that of all money, a code or a sign. `machine` is
-    None where its speed was not timed.
+    None where its speed was not timed. `moved` says it where the run recommends another configuration.
     """
 
     outcome: Outcome
@@ -74,6 +74,7 @@ class GateDecision:
     energy: tuple[float, ...] = ()
     currency: str = "$"
     machine: MachineNow | None = None
+    moved: str | None = None
 
 
 class MachineNow(NamedTuple):

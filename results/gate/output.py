@@ -45,6 +45,7 @@ def gate_text(service: str, decision: GateDecision, named: Named = str) -> str:
     lines += [f"  {_good(decision)}"] if decision.goodput else []
     lines += [f"  {_energy(decision)}"] if decision.energy else []
     lines += [f"  {_machine(decision)}"] if _machine(decision) else []
+    lines += [f"  {visible(decision.moved)}"] if decision.moved else []
     reason = decision.reason or named(_surer(decision))
     return "\n".join([*lines, *([f"  {visible(reason)}"] if reason else [])])
 
@@ -81,6 +82,7 @@ def gate_document(service: str, decision: GateDecision, setting: Setting) -> dic
         "service": service,
         "outcome": decision.outcome,
         "reason": decision.reason,
+        "moved": decision.moved,
         "currency": decision.currency,
         "measurements": decision.measurements,
         "false_alarm_rate": setting.false_alarms,
@@ -119,6 +121,8 @@ def gate_markdown(service: str, decision: GateDecision, setting: Setting, named:
         ]
     if machine := _machine(decision):
         lines += ["", machine]
+    if decision.moved:
+        lines += ["", markdown(decision.moved)]
     if decision.goodput:
         lines += ["", f"{_good(decision)}."]
     if decision.energy:

@@ -94,7 +94,15 @@ def _finished(
         return GateDecision("regressed", (), 1, "no configuration holds the SLO any more")
     once = Setting(setting.false_alarms, setting.detect, looks=1)
     decision = decide_gate(baseline, [found], once, last=True, pairs=_pairs(summary))
-    return replace(decision, currency=loaded.spec.prices.currency)
+    return replace(decision, currency=loaded.spec.prices.currency, moved=_moved(before, summary.recommendation))
+
+
+def _moved(before: Recommendation, now: Recommendation) -> str | None:
+    """Where two configurations are compared, and not one with itself."""
+    if before.configuration is None or now.configuration is None or before.configuration == now.configuration:
+        return None
+    was, found = assigned(before.configuration), assigned(now.configuration)
+    return f"The run recommends {found}, and the baseline is of {was}: each figure is of its own."
 
 
 def _measured(
