@@ -209,7 +209,7 @@ def test_the_gate_judges_a_finished_directory(finished: Path, tune: Tune) -> Non
         "The run recommends cpu_cores=1 batch=4, and the baseline is of cpu_cores=1 batch=1: each figure is of its own."
     )
     assert said in tune("gate", finished, "--baseline", baseline).stdout
-    assert json.loads((finished / "gate" / "gate.json").read_text(encoding="utf-8"))["moved"] == f"{said}."
+    assert json.loads((finished / "gate" / "gate.json").read_text(encoding="utf-8"))["moved"] == said
     better: dict[str, Any] = content | {"capacity_qps": dict.fromkeys(("value", "low", "high"), 100.0)}
     baseline.write_text(json.dumps(better), encoding="utf-8")
     failed = tune("gate", finished, "--baseline", baseline)
