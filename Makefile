@@ -48,7 +48,7 @@ style: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 TYPES = $(BIN)/mypy && $(BIN)/lint-imports && cd examples/minilm && \
-  $(BIN)/mypy --config-file ../../pyproject.toml server.py make_sentences.py
+  $(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache server.py make_sentences.py
 types: $(INSTALLED)
 	$(TYPES)
 
