@@ -39,6 +39,7 @@ class Api:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body would wait for 40 ms until the client has acknowledged the headers
     api: Api
 
     def setup(self) -> None:
