@@ -42,7 +42,8 @@ class Slow(Observer):
     """A final that takes a second more than the trials."""
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
-        time.sleep(1.1)
+        if position == 1:
+            time.sleep(1.1)
 
 
 @pytest.fixture
@@ -78,8 +79,10 @@ def as_of_an_earlier_version(folder: Path, optuna: str) -> str:
     return ended
 
 
-class Watched(Slow):
-    """A final whose study somebody reads before each commit, anew whenever its version is another one."""
+class Watched(Observer):
+    """A final whose study somebody reads before each commit, anew whenever its version is another one. Each launch ends
+    in another second than the one before.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -87,7 +90,7 @@ class Watched(Slow):
         self.kept: dict[str, Snapshot] = {}
 
     def confirmation_started(self, first: TrialRecord, position: int, count: int) -> None:
-        super().confirmation_started(first, position, count)
+        time.sleep(1.1)
         if self.archive is None:
             self.archive = Archive(self.url)
             event.listen(Engine, "commit", self.read)
