@@ -169,7 +169,7 @@ SIBLINGS: tuple[Case, ...] = (
         2,
         r"spec.yaml:\d",
     ),
-    spec("spec-internal", "3,000 brackets", replay(new="quality: " + "[" * 3_000 + "\n"), 2, r"spec.yaml:\d"),
+    spec("spec-internal", "10,000 brackets", replay(new="quality: " + "[" * 10_000 + "\n"), 2, r"spec.yaml:\d"),
     spec("spec-internal", "a key twice", replay(new="slo: {p99: 9s}\n"), 2, r"spec.yaml:8"),
     spec("spec-internal", "two documents", REPLAY + "---\n" + REPLAY, 2, r"spec.yaml"),
     spec("spec-internal", "UTF-16", REPLAY.encode("utf-16"), 0, "is valid"),
