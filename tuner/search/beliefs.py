@@ -95,8 +95,9 @@ class Beliefs:
         return float(self._mean_losses[self._rows[number]])
 
     def best(self, among: Sequence[int] | None = None) -> int:
-        """The number of the one whose loss is expected to be lowest."""
-        return min(self.numbers if among is None else among, key=self.loss)
+        """The number of the one whose loss is expected to be lowest; of one server's, that with the least memory."""
+        least = set(self.servers)
+        return min(self.numbers if among is None else among, key=lambda one: (self.loss(one), one not in least))
 
     def probability_best(self, number: int, margin: float = 0.0) -> float:
         """The probability that no other is better by more than `margin` (in logs: about a share)."""

@@ -47,9 +47,10 @@ def believed(
 
     `confirmations` are further launches by the number of their trial, `expected` what the other trials make one expect
     of a trial's log capacity. Where the machine's speed was timed, launches are compared at its mean. Configurations
-    that differ in more `memory` alone than was used are one server, of which all launches count.
+    that differ in more `memory` alone than was used are one server, of which all launches count; but each has the
+    energy that it was measured with.
     """
-    same = {} if memory is None else memory.servers(records, confirmations)
+    same = {} if memory is None or objective.by_energy else memory.servers(records, confirmations)
     by_latency, by_cost = objective.metrics[0] == "p99_ms", objective.metrics[0].startswith(("cost", "energy"))
     found, numbers, prices, p99s = [], [], [], []
     for record in records:

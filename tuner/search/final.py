@@ -51,8 +51,11 @@ def next_round(
     if measured and is_sure(beliefs, best, current, rules.confidence):
         return ()
     chances = {number: beliefs.probability_best(number) for number in beliefs.numbers}
-    ranked = sorted((one for one in chances if one != best), key=lambda one: (-chances[one], one))
-    chosen = [best, *(one for one in ranked if chances[one] >= _HOPE)][:_AT_ONCE]
+    chosen = [best]
+    for one in sorted(chances, key=lambda one: (-chances[one], one)):
+        told = any(one in (other, *beliefs.same_server(other)) for other in chosen)  # one of a server speaks for all
+        if chances[one] >= _HOPE and not told and len(chosen) < _AT_ONCE:
+            chosen.append(one)
     beaten = current is not None and current in confirmations and beliefs.probability_better(best, current) >= _SURELY
     if current is not None and current not in chosen and not beaten:
         chosen.insert(1, current)

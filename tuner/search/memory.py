@@ -6,19 +6,29 @@ as one: their launches count together, and where only the price is left to tell 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from results import TrialRecord
 from search_spaces import Configuration, Parameter, SearchSpace, parse_size
 from tuner.search.candidates import Bools, CandidatePool
-from tuner.search.launches import Floats
+from tuner.search.launches import LAUNCH_SPREAD, Floats
+
+Launches: TypeAlias = tuple[TrialRecord, ...]
 
 _NEAR = 0.95  # of its limit: a server that used more may have felt it
+_STALLED = 0.01  # of the time in which a task waited for memory, as for pages that the limit leaves no room for
+_MORE = (
+    2.0  # times the memory of the other: shared pages may be counted once or for each process, but no more than that
+)
+_UNLIKE = 2.0  # standard deviations between capacities: then memory does something, whatever was used
 _ROUNDING = 1e-9  # of logarithms of prices
+_WIDTH = 2 * 1.96  # of a 95% interval, in standard deviations
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,9 @@ class MemoryLimit:
         """Whether these launches of one configuration all stayed below their limit, as far as is known of any."""
         used = [one.use.memory_peak_bytes for one in launches if one.use.memory_peak_bytes is not None]
         served = all(one.state in ("complete", "pruned") for one in launches)
-        return served and bool(used) and max(used) <= _NEAR * self.size(launches[0].configuration)
+        waited = max((one.machine.memory_stalled or 0.0 for one in launches if one.machine), default=0.0)
+        near = not used or max(used) > _NEAR * self.size(launches[0].configuration)
+        return served and not near and waited < _STALLED
 
     def known(self, pool: CandidatePool, log_price: Floats, records: Sequence[TrialRecord]) -> Bools:
         """Which candidates are the same server as that of one of these trials, for at least as much money."""
@@ -60,14 +72,29 @@ class MemoryLimit:
         self, records: Sequence[TrialRecord], confirmations: Mapping[int, Sequence[TrialRecord]]
     ) -> dict[int, int]:
         """For each trial's number, that of the trial with the least memory that is the same server: often its own."""
-        alike: defaultdict[tuple[int | None, ...], list[TrialRecord]] = defaultdict(list)
+        found = {record.number: record.number for record in records}
+        alike: defaultdict[tuple[int | None, ...], list[Launches]] = defaultdict(list)
         for record in records:
-            alike[self.others(record.configuration)].append(record)
-        found = {}
+            launches = (record, *confirmations.get(record.number, ()))
+            if self.unfelt(*launches) and all(one.state == "complete" for one in launches):
+                alike[self.others(record.configuration)].append(launches)
         for group in alike.values():
-            first: int | None = None
-            for record in sorted(group, key=lambda one: self.size(one.configuration)):
-                if first is None and self.unfelt(record, *confirmations.get(record.number, ())):
-                    first = record.number
-                found[record.number] = record.number if first is None else first
+            smallest, *larger = sorted(group, key=lambda launches: self.size(launches[0].configuration))
+            found |= {one[0].number: smallest[0].number for one in larger if _same(smallest, one)}
         return found
+
+
+def _same(smaller: Launches, larger: Launches) -> bool:
+    """Whether the two used about as much memory, and held about as much."""
+    used = [max(one.use.memory_peak_bytes or 0 for one in launches) for launches in (smaller, larger)]
+    (log, variance), (other, other_variance) = map(_capacity, (smaller, larger))
+    return used[1] <= _MORE * used[0] and abs(log - other) <= _UNLIKE * math.sqrt(variance + other_variance)
+
+
+def _capacity(launches: Launches) -> tuple[float, float]:
+    """The mean logarithm of the capacities, and its variance; not a number where there is none."""
+    known = [one.capacity_qps for one in launches if one.capacity_qps is not None and one.capacity_qps.low > 0]
+    if not known:
+        return math.nan, 0.0
+    variances = [LAUNCH_SPREAD**2 + (math.log(one.high / one.low) / _WIDTH) ** 2 for one in known]
+    return sum(math.log(one.value) for one in known) / len(known), sum(variances) / len(known) ** 2

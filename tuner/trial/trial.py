@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtest import LoadTestError, WrongLocustfile
+from loadtest import TOO_SHORT, LoadTestError, WrongLocustfile
 from results import (
     Costs,
     Estimate,
@@ -39,7 +39,10 @@ from tuner.trial.findings import Findings
 from tuner.trial.server import TrialServer
 from tuner.trial.setup import OnPhase, TrialJob, TrialRequest, TrialSetup, naming
 
-_NOTHING_LEFT = "with a longer start its load might go beyond the time or the money of the run"
+_NOTHING_LEFT = (
+    "and with a longer start its load might go beyond the time or the money of the run: allow more, or shorten "
+    "load.max_trial"
+)
 
 
 class NotRemovedError(RunnerUnavailable):
@@ -79,7 +82,7 @@ def _job(setup: TrialSetup, request: TrialRequest, folder: Path, on_phase: OnPha
     def go_on() -> None:
         on_phase("launch", 0.0)
         if time.monotonic() - begun > request.launch_s:
-            raise ServerFailed(f"not ready after {duration(request.launch_s)}; {_NOTHING_LEFT}")
+            raise ServerFailed(f"{TOO_SHORT}: not ready after {duration(request.launch_s)}, {_NOTHING_LEFT}")
 
     launch = TrialLaunch(study, request.number, folder, cache, bool(request.confirmation), group, go_on)
     servers = [TrialServer(one, request.configuration, launch) for one in setup.services]

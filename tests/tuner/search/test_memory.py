@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from results import Estimate, TrialRecord
+from results import Estimate, LanguageRecord, TrialRecord
 from search_spaces import Configuration, Parameter, ParameterValue, SearchSpace
 from tuner.outcome.recommendation import recommend
 from tuner.search.contenders import believed
+from tuner.search.final import FinalRules, next_round
 from tuner.search.memory import MemoryLimit
 from tuner.search.objective import Objective, cost_per_million_requests
 from tuner.search.proposer import Proposer
@@ -65,13 +66,41 @@ def test_launches_of_one_server_count_together_and_the_cheaper_limit_is_better()
         launch(1, "1Gi", 58, 0.97),  # it may have felt its limit
         launch(1, "1Gi", 58, 0.6, memory_peak_bytes=None),  # nobody knows
         launch(1, "1Gi", 58, 0.6, cores=2),  # another server
+        launch(1, "1Gi", 58, 0.5),  # the larger used much more
+        launch(1, "1Gi", 20, 0.7),  # and here it was much faster: a JVM may be, with a larger heap
+        launch(1, "1Gi", 58, 0.7, machine={"server_cores": 1, "others_cores": 0.0, "memory_stalled": 0.2}),
+        launch(
+            1, "1Gi", 58, 0.7, state="pruned", reason="dearer", capacity_bound_qps=58.0
+        ),  # was never measured to its end
     ],
 )
 def test_others_are_believed_to_be_servers_of_their_own(small: TrialRecord) -> None:
     beliefs = believed(COST, [launch(0, "2Gi", 67, 1.2), small], {}, memory=LIMIT)
     assert beliefs is not None
-    assert beliefs.launches == (1, 1)
+    assert beliefs.same_server(0) == ()
     assert beliefs.figure(0) != beliefs.figure(1)
+
+
+def test_where_the_price_says_nothing_the_least_memory_is_named_and_one_of_a_server_launched_again() -> None:
+    records = [launch(0, "2Gi", 66, 0.7), launch(1, "1Gi", 64, 0.6), launch(2, "4Gi", 65, 0.7)]
+    records.append(launch(3, "1Gi", 65, 0.6, cores=2))
+    beliefs = believed(Objective(("capacity_qps",)), records, {}, memory=LIMIT)
+    assert beliefs is not None
+    assert beliefs.loss(0) == beliefs.loss(1) == beliefs.loss(2)
+    assert beliefs.best((0, 1, 2)) == 1
+    chosen = next_round(beliefs, None, {}, 9, FinalRules())
+    assert len([one for one in chosen if one != 3]) == 1
+
+
+def test_energy_is_that_of_each_configuration() -> None:
+    spent = LanguageRecord(output_tokens=100.0, energy_per_million_output_tokens=500.0)
+    records = [
+        launch(0, "2Gi", 66, 0.7).model_copy(update={"language": spent}),
+        launch(1, "1Gi", 50, 0.6).model_copy(update={"language": spent}),
+    ]
+    beliefs = believed(Objective(("energy_per_million_output_tokens",)), records, {}, memory=LIMIT)
+    assert beliefs is not None
+    assert not beliefs.surely_better(1, 0, 0.95)  # 50 of 66 requests/s at as much energy each is no saving
 
 
 def test_a_limit_that_a_later_launch_came_near_is_one_that_is_felt() -> None:

@@ -19,13 +19,13 @@ _COMPLETIONS = "completions"
 def check_streams(loaded: LoadedSpec) -> None:
     """Raises SpecError for a path that does not stream, since each of its answers would be an error."""
     request, asked = loaded.spec.request, adapter_request(loaded)
-    if request.stream is not None and _last(request.path) in _AT_ONCE:
+    if request.stream is not None and _at_once(loaded, request.path):
         raise loaded.error(("request", "stream"), f"{request.path} does not stream its answers; remove stream")
     by_server = asked is not None and asked.stream is not None and lacks_bodies(loaded)
     if request.stream is None and not by_server:
         return
     for key, path, _ in _others(loaded):
-        if _last(path) in _AT_ONCE:
+        if _at_once(loaded, path):
             raise loaded.error(
                 (*key, "path"),
                 f"{path} does not stream its answers, and beside a request that streams all are read as streams; "
@@ -39,12 +39,19 @@ def unstreamed(loaded: LoadedSpec) -> Iterator[str]:
     if request.stream is None or request.llm is not None:
         return
     for key, path, body in ((("request",), request.path, request.json_body), *_others(loaded)):
+        if _last(path) in _AT_ONCE:
+            yield f"{'.'.join(map(str, key))}: {path} may not stream its answers, and all are read as streams"
         asks = not isinstance(body, Mapping) or body.get("stream") is True
         if not asks and _last(path) == _COMPLETIONS:
             yield (
                 f"{'.'.join(map(str, key))}.json does not ask {path} for the stream as which its answers are read, so "
                 "that all may count as errors; write stream: true in it"
             )
+
+
+def _at_once(loaded: LoadedSpec, path: str) -> bool:
+    """Whether a path surely does not stream: one's own server may do as it likes outside of OpenAI's interface."""
+    return _last(path) in _AT_ONCE and (loaded.spec.service.server != "custom" or path.startswith("/v1/"))
 
 
 def _others(loaded: LoadedSpec) -> Iterator[tuple[KeyPath, str, Any]]:
