@@ -48,12 +48,17 @@ class MemoryLimit:
         return tuple(self.space.rank(one, configuration[one.name]) for one in parameters)
 
     def unfelt(self, *launches: TrialRecord) -> bool:
-        """Whether these launches of one configuration all stayed below their limit, as far as is known of any."""
-        used = [one.use.memory_peak_bytes for one in launches if one.use.memory_peak_bytes is not None]
-        served = all(one.state in ("complete", "pruned") for one in launches)
-        waited = max((one.machine.memory_stalled or 0.0 for one in launches if one.machine), default=0.0)
-        near = not used or max(used) > _NEAR * self.size(launches[0].configuration)
-        return served and not near and waited < _STALLED
+        """Whether these launches of one configuration all stayed below their limit. What is not known is doubted: a
+        container whose weights are mapped from a file thrashes at its limit, and seems to use half of it.
+        """
+        limit = self.size(launches[0].configuration)
+        for one in launches:
+            used, waited = one.use.memory_peak_bytes, one.machine.memory_stalled if one.machine else None
+            if one.state not in ("complete", "pruned") or used is None or waited is None:
+                return False
+            if used > _NEAR * limit or waited >= _STALLED:
+                return False
+        return True
 
     def known(self, pool: CandidatePool, log_price: Floats, records: Sequence[TrialRecord]) -> Bools:
         """Which candidates are the same server as that of one of these trials, for at least as much money."""

@@ -39,7 +39,8 @@ def launch(
             "number": number, "state": "complete", "configuration": configuration,
             "cost_per_hour": price(configuration), "memory_peak_bytes": int(used_gib * GIB),
             "capacity_qps": Estimate(value=capacity, low=low, high=high),
-            "cost_per_million_requests": cost_per_million_requests(price(configuration), capacity), **fields,
+            "cost_per_million_requests": cost_per_million_requests(price(configuration), capacity),
+            "machine": {"server_cores": cores, "others_cores": 0.0, "memory_stalled": 0.0}, **fields,
         }
     )  # fmt: skip
 
@@ -65,6 +66,7 @@ def test_launches_of_one_server_count_together_and_the_cheaper_limit_is_better()
     [
         launch(1, "1Gi", 58, 0.97),  # it may have felt its limit
         launch(1, "1Gi", 58, 0.6, memory_peak_bytes=None),  # nobody knows
+        launch(1, "1Gi", 58, 0.6, machine=None),  # nor whether it waited, as in a cluster
         launch(1, "1Gi", 58, 0.6, cores=2),  # another server
         launch(1, "1Gi", 58, 0.5),  # the larger used much more
         launch(1, "1Gi", 20, 0.7),  # and here it was much faster: a JVM may be, with a larger heap
