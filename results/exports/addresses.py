@@ -11,13 +11,13 @@ from results.exports.deployable import kubernetes_name
 SELDON_PREDICTOR = "tuned"
 _NAMESPACE = "NAMESPACE"
 _PORT, _SERVICE_PORT = 8000, 80
-_KUBEDL_PORT = 8080  # to which KubeDL's Services lead, whatever the container says
+KUBEDL_PORT = 8080  # to which KubeDL's Services lead, whatever the container says
 _MAX_SERVICE = 63  # letters of a Service's name
 
 
-def listens_at(format_name: str) -> int:
-    """The port of the server in its container, where the spec names none."""
-    return _KUBEDL_PORT if format_name == "kubedl" else _PORT
+def listens_at(format_name: str, given: int | None, *, told: bool) -> int:
+    """The port of the server in its container: `given` by the spec, or one that it is `told` for the format."""
+    return KUBEDL_PORT if told and format_name == "kubedl" else given or _PORT
 
 
 def called_at(format_name: str, service: str, port: int) -> str:
@@ -26,7 +26,7 @@ def called_at(format_name: str, service: str, port: int) -> str:
     if format_name in ("compose", "helm-values", "ray-serve"):  # itself; a chart's Service has the same port
         return f"{name}:{port}"
     if format_name == "kubedl":
-        return f"{name}:{_KUBEDL_PORT}"
+        return f"{name}:{KUBEDL_PORT}"
     if format_name == "kserve":  # Knative's gateway tells services apart by their host, which needs the namespace
         return f"{name}-predictor.{_NAMESPACE}:{_SERVICE_PORT}"
     if format_name == "seldon":  # the container's own Service: the predictor's answers Seldon's own paths alone

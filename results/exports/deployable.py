@@ -39,12 +39,15 @@ class DeployedProgram:
 
 @dataclass(frozen=True)
 class Listening:
-    """Where the server answers, and how it says that it is ready."""
+    """Where the server answers, and how it says that it is ready. It is told its port, or listens on one that is
+    `fixed` by its image.
+    """
 
     port: int
     https: bool
     ready_path: str | None
     ready_timeout_s: float
+    fixed: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from results.exports.addresses import SELDON_PREDICTOR
+from results.exports.addresses import KUBEDL_PORT, SELDON_PREDICTOR
 from results.exports.deployable import Deployable
 from results.exports.documents import NO_IMAGE, Document, NotExportable, header, to_yaml
 from results.exports.kubernetes import beside, metadata, pod
@@ -65,6 +65,12 @@ def kubedl(one: Deployable) -> dict[str, str]:
         raise NotExportable(
             f"kubedl runs TFServing and Triton; nothing in the image, command or files of {one.service} says either\n"
             "Export kubernetes or kserve instead, or name the server's image in the spec's service.image."
+        )
+    if one.listens.fixed and one.listens.port != KUBEDL_PORT:
+        raise NotExportable(
+            f"kubedl's Services lead to port {KUBEDL_PORT}, and {one.service} listens on {one.listens.port}: it is not "
+            "told another\nWrite {port} into service.command, env or files where the server reads its port, or export "
+            "kubernetes or kserve instead."
         )
     document = {
         "apiVersion": "serving.kubedl.io/v1alpha1",

@@ -142,6 +142,13 @@ def _gpu_labels(asked: Resources, options: KubernetesOptions) -> tuple[str, ...]
     return tuple(one.replace(" ", "-") for one in options.gpus.label_values(asked.gpu_type))
 
 
+def _is_told_its_port(loaded: LoadedSpec, configuration: Configuration) -> bool:
+    """Whether its command, environment or files change with it."""
+    at = (Placement("127.0.0.1", port, _FILES, more=(3, 4)) for port in (1, 2))
+    one, other = (rendered_texts(loaded, configuration, placement) for placement in at)
+    return one != other
+
+
 def _deployable(
     loaded: LoadedSpec, configuration: Configuration, measured: _AtCapacity, qps: float | None, *,
     format_name: str = "kubernetes",
@@ -156,7 +163,8 @@ def _deployable(
         loaded = loaded.with_runner("docker")
     spec, asked = loaded.spec, resources(loaded.space, configuration)
     options = kubernetes_options(loaded)
-    port = options.port or listens_at(format_name)
+    told = _is_told_its_port(loaded, configuration)
+    port = listens_at(format_name, options.port, told=told)
     placement = Placement("0.0.0.0", port, _FILES)  # noqa: S104 (in a container)
     called = {name: f"http://{called_at(format_name, name, port)}" for name in loaded.calls}
     texts = rendered_texts(loaded, configuration, placement, called)
@@ -177,7 +185,9 @@ def _deployable(
             image_of(loaded), texts.command, {**options.gpus.asked(asked)[1], **texts.env}, spec.service.secrets,
             texts.files, _FILES,
         ),
-        listens=Listening(port, spec.request.tls is not None, ready_path(loaded), ready_timeout_s(loaded)),
+        listens=Listening(
+            port, spec.request.tls is not None, ready_path(loaded), ready_timeout_s(loaded), fixed=not told
+        ),
         needs=Needs(
             requests=resource_section(asked, options).get("requests", {}), cpu_cores=asked.cpu_cores,
             memory_bytes=asked.memory_bytes, gpu_type=asked.gpu_type, gpus=asked.gpu_count,

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from loadtest import StageTimes
 from results import ChainRecord, Estimate, StageRecord
-from results.exports import exported
+from results.exports import NotExportable, exported
 from results.report.chain import chain_picture
 from runners import Placement
 from tests.conftest import Tune, recommendation
@@ -132,6 +132,22 @@ def test_a_stage_in_kubedl_listens_where_its_service_leads(tmp_path: Path) -> No
     assert server["command"][-1] == "http://detect:8080"
     assert next_one["ports"][0]["containerPort"] == 8080
     assert next_one["command"][3] == "8080", "as its command says"
+
+
+def test_a_port_of_the_specs_is_not_kubedls_and_one_that_the_image_fixed_is_refused(tmp_path: Path) -> None:
+    text = SPEC.replace("service:\n", "service:\n      image: nvcr.io/nvidia/tritonserver:24.01-py3\n")
+    text = text.replace("services:\n", "runner: {type: kubernetes, kubernetes: {port: 9000}}\nservices:\n", 1)
+    files = exported_chain(load_spec(write(tmp_path, text)), "kubedl")
+    [called] = YAML(typ="safe", pure=True).load_all(files["detect/detect.yaml"])
+    [server] = called["spec"]["predictors"][0]["template"]["spec"]["containers"]
+    assert (server["command"][3], server["ports"][0]["containerPort"]) == ("8080", 8080)
+    assert "containerPort: 9000" in exported_chain(load_spec(write(tmp_path, text)), "kubernetes")["detect/detect.yaml"]
+    fixed = load_spec(write(tmp_path, text.replace("{port}", "9000")))
+    assert "containerPort: 9000" in exported_chain(fixed, "kubernetes")["detect/detect.yaml"]
+    with pytest.raises(NotExportable, match="lead to port 8080, and decode listens on 9000: it is not told another"):
+        exported_chain(fixed, "kubedl")
+    same = load_spec(write(tmp_path, text.replace("{port}", "8080").replace("9000", "8080")))
+    assert "containerPort: 8080" in exported_chain(same, "kubedl")["detect/detect.yaml"]
 
 
 def test_a_stage_of_a_ray_cluster_is_called_at_its_port_by_a_host_that_is_for_the_reader(tmp_path: Path) -> None:
