@@ -20,6 +20,7 @@ from tuner.spec.model import Metric, ObjectiveSpec
 
 Floats = NDArray[np.float64]
 
+UNREADY = f"{TOO_SHORT}: not ready"  # how the reason begins where a run's limits left no time for a longer start
 _SECONDS_PER_HOUR = 3600.0
 _MAXIMISED: tuple[Metric, ...] = ("capacity_qps", "tokens_per_second", "best_effort_qps")
 # A search compares configurations under the same requests, so tokens per request are the same for all of them, and what
@@ -203,9 +204,14 @@ def _measured(metric: Metric, record: TrialRecord, capacity_qps: float, target_q
 
 def undecided(record: TrialRecord) -> bool:
     """Whether a trial ended before its server had shown a rate that holds or one that does not. That is no fault of the
-    server's: it launched, and answered.
+    server's: it launched, and answered, or the run's limits left it no time to start.
     """
     return record.state == "failed" and (record.reason or "").startswith(TOO_SHORT)
+
+
+def unready(record: TrialRecord) -> bool:
+    """Whether a trial ended because the run's limits left its server no time to start."""
+    return record.state == "failed" and (record.reason or "").startswith(UNREADY)
 
 
 def replicas_for(target_qps: float, capacity_qps: float) -> int:

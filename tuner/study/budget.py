@@ -3,7 +3,7 @@
 Time is that of the trials, from launch to stop, as their records tell it (a replayed trial takes as long as it would
 have taken); of several at once each counts its part. Money is that time at the price of what was launched. Both are
 hard limits: nothing is begun that might go beyond, a trial of the search whose servers take too long to start ends
-there (of several at once each by itself), and the final has its own part of them.
+there (see `starts`, of several at once), and the final has its own part of them.
 """
 
 from __future__ import annotations

@@ -84,10 +84,12 @@ class TuningLoop:
                 except NotRemovedError as error:
                     self.store.tell(error.record)
                     raise
-                if not self.store.tell(record):
+                counts = self.store.tell(record)
+                records = self.store.records()
+                self.spending.end(records, record.number)
+                if not counts:
                     self.display.trial_lost(record.number)
                     continue
-                records = self.store.records()
                 self.display.trial_finished(record, self._best(records))
                 doubted = self._say_trust(records, doubted)
             elif others and len(records) < most:
@@ -119,8 +121,11 @@ class TuningLoop:
                 return False
             break_even = partial(self.objective.break_even_qps, best=to_beat(self.objective, records))
             self.display.trial_started(number, configuration, len(records) + pool.running + 1, self.budget)
-            launch_s = self.spending.launch_s(records, number, configuration)
-            pool.start(TrialRequest(number, configuration, break_even, launch_s=launch_s))
+            pool.start(
+                TrialRequest(
+                    number, configuration, break_even, launch_s=self.spending.begin(records, number, configuration)
+                )
+            )
         return False
 
     def _propose(self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int) -> Configuration:

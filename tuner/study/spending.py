@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
 from results import TrialRecord
 from search_spaces import Configuration
-from tuner.study.budget import Limits, Spent, launch_s, most_per_hour, why_not, why_too_dear
+from tuner.study.budget import Limits, Spent, most_per_hour, why_not, why_too_dear
+from tuner.study.starts import Starts
 from tuner.study.storage.store import StudyStore
 from tuner.trial.setup import TrialSetup
 
@@ -32,25 +33,30 @@ class SearchSpending:
         """Why trial `number`, which was asked for and is of that configuration, may not begin; None if it may."""
         if self.limits.cost is None:
             return None
-        price, beside = self.setup.price(configuration), self._beside_per_hour(number)
         spent = Spent.by(records, self.parallel)
+        price, beside = self.setup.price(configuration), self._beside_per_hour(number, spent)
         return why_not(self._limits, spent, self._load_s, price, currency=self._currency, beside_per_hour=beside)
 
-    def launch_s(self, records: Sequence[TrialRecord], number: int, configuration: Configuration) -> float:
-        """How long the servers of trial `number` may take to start: the whole run's limits hold then. (That there is
-        nothing left for the final is better than nothing measured.)
+    def begin(
+        self, records: Sequence[TrialRecord], number: int, configuration: Configuration
+    ) -> Callable[[float], float]:
+        """Trial `number` begins: a function that says how long its servers may take to start, by how long they have.
+        The whole run's limits hold then. (That there is nothing left for the final is better than nothing measured.)
         """
         spent = Spent.by(records, self.parallel) + self._by_final
-        return launch_s(
-            self.limits, spent, self._load_s, self.setup.price(configuration), self._beside_per_hour(number)
-        )
+        return self._starts.begin(number, self.setup.price(configuration), spent, self._elsewhere_per_hour(number))
+
+    def end(self, records: Sequence[TrialRecord], number: int) -> None:
+        """Trial `number` is over, and among the records if it counts."""
+        self._starts.end(number, Spent.by(records, self.parallel) + self._by_final)
 
     def most_per_hour(self, records: Sequence[TrialRecord]) -> float | None:
         """The highest price at which a configuration's trial fits into what is left; None where money is no limit."""
         cost = self._limits.cost
         if cost is None:
             return None
-        return most_per_hour(cost, Spent.by(records, self.parallel), self._load_s, self._beside_per_hour(None))
+        spent = Spent.by(records, self.parallel)
+        return most_per_hour(cost, spent, self._load_s, self._beside_per_hour(None, spent))
 
     def why_too_dear(self, records: Sequence[TrialRecord], cheapest_per_hour: float) -> str:
         """Why the search ends where even the cheapest configuration does not fit, as a sentence."""
@@ -74,6 +80,14 @@ class SearchSpending:
     def _currency(self) -> str:
         return self.setup.loaded.spec.prices.currency
 
-    def _beside_per_hour(self, number: int | None) -> float:
+    @cached_property
+    def _starts(self) -> Starts:
+        return Starts(self.limits, self._load_s)
+
+    def _beside_per_hour(self, number: int | None, spent: Spent) -> float:
         """What the trials that run now cost, without trial `number`."""
-        return sum(self.setup.price(one) or 0.0 for one in self.store.under_way(number))
+        return self._starts.beside_per_hour(number, spent) + self._elsewhere_per_hour(number)
+
+    def _elsewhere_per_hour(self, number: int | None) -> float:
+        ours = self._starts.numbers if number is None else self._starts.numbers | {number}
+        return sum(self.setup.price(one) or 0.0 for one in self.store.under_way(ours))

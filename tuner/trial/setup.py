@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from loadtest import LoadGenerator
+from loadtest import TOO_SHORT, LoadGenerator
 from runners import Infeasible, Runner, ServerFailed
 from search_spaces import Configuration
 from tuner.launch.estimate import longest_load_s
@@ -49,6 +49,10 @@ class TrialSetup:
         return self.trials.parent / "cache"
 
 
+def _without_end(_seconds: float) -> float:
+    return math.inf
+
+
 def _never(_price: float | None) -> None:
     """Nothing is pruned."""
 
@@ -57,8 +61,9 @@ def _never(_price: float | None) -> None:
 class TrialRequest:
     """What one trial is to find out. `break_even_qps` is the rate that a configuration of a price must hold, or it is
     pruned. `confirmation` counts the further launches of a trial's configuration (0: the trial itself): they are
-    longer, and never pruned. `final_round` is the round of the final that it belongs to. `launch_s` is how long its
-    servers may take to start, by what is left of a run's time and money.
+    longer, and never pruned. `final_round` is the round of the final that it belongs to. `launch_s` says how long its
+    servers may take to start, by what is left of a run's time and money; it is asked while they do, with how long they
+    have taken.
     """
 
     number: int
@@ -66,7 +71,7 @@ class TrialRequest:
     break_even_qps: Callable[[float | None], float | None] = _never
     confirmation: int = 0
     final_round: int | None = None
-    launch_s: float = math.inf
+    launch_s: Callable[[float], float] = _without_end
 
     @property
     def folder_name(self) -> str:
@@ -132,6 +137,6 @@ def naming(server: TrialServer) -> Iterator[None]:
             raise
         raise Infeasible(f"{name}: {error}", error.p99_ms) from error
     except ServerFailed as error:
-        if not name:
+        if not name or error.reason.startswith(TOO_SHORT):  # that is the trial's, and no fault of this server's
             raise
         raise ServerFailed(f"{name}: {error.reason}", error.log_tail) from error

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtest import TOO_SHORT, LoadTestError, WrongLocustfile
+from loadtest import LoadTestError, WrongLocustfile
 from results import (
     Costs,
     Estimate,
@@ -32,7 +32,7 @@ from search_spaces.masking import masked_values
 from search_spaces.reading import foreign
 from tuner.launch.checks.runnable import why_refused
 from tuner.launch.render import TrialLaunch
-from tuner.search.objective import cost_per_million_requests
+from tuner.search.objective import UNREADY, cost_per_million_requests
 from tuner.trial.chain import UNREACHABLE, inner_url, reachable
 from tuner.trial.evidence import gather, memory_growth
 from tuner.trial.findings import Findings
@@ -81,8 +81,9 @@ def _job(setup: TrialSetup, request: TrialRequest, folder: Path, on_phase: OnPha
 
     def go_on() -> None:
         on_phase("launch", 0.0)
-        if time.monotonic() - begun > request.launch_s:
-            raise ServerFailed(f"{TOO_SHORT}: not ready after {duration(request.launch_s)}, {_NOTHING_LEFT}")
+        took_s = time.monotonic() - begun
+        if took_s > request.launch_s(took_s):
+            raise ServerFailed(f"{UNREADY} after {duration(took_s)}, {_NOTHING_LEFT}")
 
     launch = TrialLaunch(study, request.number, folder, cache, bool(request.confirmation), group, go_on)
     servers = [TrialServer(one, request.configuration, launch) for one in setup.services]

@@ -14,9 +14,11 @@ from search_spaces import Parameter
 from tests.conftest import Tune, recommendation
 from tests.tuner.test_replay_run import write_table
 from tuner import Observer, Study, UsageError, load_spec, load_study, tune
+from tuner.search.objective import unready
 from tuner.search.stopping import max_trials, why_give_up, why_no_more
 from tuner.study.budget import Limits, Spent, launch_s, why_not
 from tuner.study.plan import StudyPlan
+from tuner.study.starts import Starts
 from tuner.study.storage.begin import create_study, join_study
 
 SPEC = """\
@@ -47,6 +49,38 @@ def test_a_start_may_take_what_the_load_leaves_of_time_and_money() -> None:
     assert launch_s(Limits(cost=1.03), spent, 20.0, None) == math.inf
 
 
+def test_trials_that_start_at_once_spend_no_more_together_than_is_left() -> None:
+    """Of $1 at $1 an hour, two trials with 600 s of load each have 2,400 s to start between them."""
+    starts = Starts(Limits(cost=1.0), 600.0)
+    first, second = (starts.begin(number, 1.0, Spent()) for number in range(2))
+    assert first(100.0) == 2400  # the other may be ready at once
+    assert second(100.0) == 2300
+    assert second(1100.0) == 2300
+    assert first(1200.0) == 1300
+    assert first(1301.0) == 1300  # it ends, and has no load any more
+    assert second(1200.0) == 3600 - 1301 - 600
+    starts.end(0, Spent(cost=1301 / 3600, longest_s=1301, around_s=1301))
+    assert second(1600.0) == pytest.approx(3600 - 1301 - 600)
+    assert starts.beside_per_hour(2, Spent(longest_s=1100.0)) == 2  # it takes 2,200 s: as if it cost twice as much
+
+
+def test_a_server_that_starts_in_the_usual_time_does_not_end_for_anothers_that_is_slow() -> None:
+    usual = Spent(seconds=700.0, cost=0.2, longest_s=700.0, around_s=100.0)
+    starts = Starts(Limits(cost=0.6), 600.0)
+    slow, fast = (starts.begin(number, 1.0, usual) for number in range(2))
+    assert fast(10.0) > 10
+    assert slow(200.0) < 200
+    assert fast(11.0) > 130, "the slow one costs nothing more"
+    assert Starts(Limits(cost=0.3), 600.0).begin(0, 1.0, usual)(99.0) == 100, "whatever is left"
+
+
+def test_time_that_passes_for_all_at_once_is_not_taken_from_a_start_again() -> None:
+    starts = Starts(Limits(seconds=1000.0), 100.0)
+    most_s = starts.begin(0, 1.0, Spent())
+    starts.end(1, Spent(seconds=300.0))
+    assert most_s(600.0) == 900
+
+
 @pytest.mark.usefixtures("needs_machine")
 def test_a_start_that_takes_too_long_for_the_money_ends_the_trial(tmp_path: Path) -> None:
     text = SPEC.replace("20s", "6s, max_warmup: 2s").replace("[1, 2]", "[1]")
@@ -59,8 +93,8 @@ def test_a_start_that_takes_too_long_for_the_money_ends_the_trial(tmp_path: Path
     study = tune(tmp_path / "spec.yaml", max_cost=money, output=tmp_path / "out")
     [record] = study.summary.records
     assert record.state == "failed"
-    said = "too short to tell: not ready after 4.0 s, and with a longer start its load might go beyond the time"
-    assert (record.reason or "").startswith(said)
+    assert unready(record)
+    assert "s, and with a longer start its load might go beyond the time or the money" in (record.reason or "")
     assert 4 < record.timing.took_s < 6
     assert spent_by_the_search(study) < money
 
@@ -158,7 +192,7 @@ def test_who_comes_second_to_what_waits_gets_nothing_that_was_drawn_blindly(
     assert asked is not None
     assert asked[1] == second
     assert ours.claims.trials.keys() == {asked[0]}
-    assert ours.under_way(asked[0]) == [first]
+    assert ours.under_way({asked[0]}) == [first]
 
 
 def test_what_a_resumed_run_says_anew_is_what_is_looked_at_later(tmp_path: Path) -> None:

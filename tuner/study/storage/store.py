@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -157,11 +157,11 @@ class StudyStore:
         with reaching_study(self._url):
             self.claims.give_up()
 
-    def under_way(self, but: int | None) -> list[Configuration]:
-        """The configurations that all processes measure now, without that of trial `but`."""
+    def under_way(self, but: Collection[int]) -> list[Configuration]:
+        """The configurations that all processes measure now, without those of the trials `but`."""
         with reaching_study(self._url):
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [configuration_of(one) for one in running if one.number != but]
+        return [configuration_of(one) for one in running if one.number not in but]
 
     def waiting(self) -> bool:
         """Whether there is a trial that somebody left, or that was asked for in advance."""
