@@ -97,12 +97,13 @@ def pooled_record(
     objective: Objective, record: TrialRecord, confirmations: Sequence[TrialRecord], beliefs: Beliefs | None
 ) -> TrialRecord:
     """One record for all launches of a configuration: the latest that served, with the capacity (and so the cost), or
-    the p99 where that is the objective, that is believed of them together. The latest of all where it is refuted.
+    the p99 where that is the objective, that is believed of them together. Where it is refuted, the latest of all that
+    were not too short to tell.
     """
     launches = [record, *confirmations]
     served = [one for one in launches if one.state == "complete"]
     if not served or refuted(record, confirmations) or beliefs is None or record.number not in beliefs:
-        return launches[-1]
+        return ([one for one in launches if not undecided(one)] or launches)[-1]
     latest = served[-1]
     if beliefs.launch_spread == 0:
         return latest

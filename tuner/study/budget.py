@@ -2,8 +2,8 @@
 
 Time is that of the trials, from launch to stop, as their records tell it (a replayed trial takes as long as it would
 have taken); of several at once each counts its part. Money is that time at the price of what was launched. Both are
-hard limits: nothing is begun that might go beyond, a trial of the search whose servers take too long to start ends
-there (see `starts`, of several at once), and the final has its own part of them.
+hard limits: nothing is begun that might go beyond, a launch whose servers take too long to start ends there (see
+`starts` for several at once), and the final has its own part of them.
 """
 
 from __future__ import annotations

@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
+from loadtest import TOO_SHORT
 from results import TrialRecord
+from results.text import assigned
 from tuner.display import Display
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import believed, find_current
 from tuner.search.final import FinalRules, next_round
 from tuner.search.memory import MemoryLimit
-from tuner.search.objective import Objective, undecided
+from tuner.search.objective import Objective, undecided, unready
 from tuner.search.proposer import Proposer
-from tuner.study.budget import UNLIMITED, Limits, Spent, why_not
+from tuner.study.budget import UNLIMITED, Limits, Spent, launch_s, why_not
 from tuner.study.outlook import Outlook
 from tuner.study.storage.store import StudyStore
 from tuner.trial.setup import TrialRequest, TrialSetup
@@ -63,7 +65,7 @@ class Final:
         rules: FinalRules,
     ) -> None:
         while max_launches:
-            left = max_launches - sum(map(len, confirmations.values()))
+            left = max_launches - sum(not unready(one) for one in chain.from_iterable(confirmations.values()))
             chosen = self._next_round(records, confirmations, outlook, left, rules)
             if not chosen:
                 return
@@ -75,8 +77,13 @@ class Final:
                 return
             this_round = _last_round(confirmations) + 1
             for number in chosen:
-                if self._why_spent(records, confirmations, number) is None:
-                    self._launch(records, confirmations, number, max_launches, this_round)
+                if self._why_spent(records, confirmations, number) is not None:
+                    continue
+                record = self._launch(records, confirmations, number, max_launches, this_round)
+                if unready(record):
+                    why = (record.reason or "").removeprefix(f"{TOO_SHORT}: ")
+                    self.display.notice(f"the final ends: {assigned(record.configuration)} was {why}")
+                    return
 
     def _believed(self, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook) -> Beliefs | None:
         return believed(self.objective, records, confirmations, outlook.expected, self.memory)
@@ -100,9 +107,11 @@ class Final:
         if not self.limits:
             return None
         price = next(one.cost_per_hour for one in records if one.number == number)
-        spent = Spent.by(records, self.parallel) + Spent.by(chain.from_iterable(confirmations.values()))
-        load_s = self.setup.longest_load_s(confirmation=True)
+        spent, load_s = self._spent(records, confirmations), self.setup.longest_load_s(confirmation=True)
         return why_not(self.limits, spent, load_s, price, currency=self.setup.loaded.spec.prices.currency)
+
+    def _spent(self, records: Sequence[TrialRecord], confirmations: Launches) -> Spent:
+        return Spent.by(records, self.parallel) + Spent.by(chain.from_iterable(confirmations.values()))
 
     def _next_round(
         self, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook, left: int, rules: FinalRules
@@ -117,7 +126,7 @@ class Final:
         loaded = self.setup.loaded
         today = find_current(loaded, records)
         current = today.number if today is not None and today.number in beliefs else None
-        counts = {number: len(found) for number, found in confirmations.items()}
+        counts = {number: sum(not undecided(one) for one in found) for number, found in confirmations.items()}
         chosen = next_round(beliefs, current, counts, left, rules)
         if today is not None and current is None and left > 0 and _untold(today, confirmations):
             return (*chosen[:1], today.number, *chosen[1:])[:left]
@@ -128,16 +137,22 @@ class Final:
 
     def _launch(
         self, records: Sequence[TrialRecord], confirmations: Launches, number: int, max_launches: int, this_round: int
-    ) -> None:
+    ) -> TrialRecord:
         first = next(record for record in records if record.number == number)
         position = sum(map(len, confirmations.values())) + 1
         self.display.confirmation_started(first, position, max(position, max_launches))
         again = len(confirmations.get(number, ())) + 1
-        request = TrialRequest(number, first.configuration, confirmation=again, final_round=this_round)
+        # Nothing is compiled yet, so it may start more slowly than the trials did.
+        load_s = self.setup.longest_load_s(confirmation=True)
+        most_s = launch_s(self.limits, self._spent(records, confirmations), load_s, first.cost_per_hour)
+        request = TrialRequest(
+            number, first.configuration, confirmation=again, final_round=this_round, launch_s=lambda _seconds: most_s
+        )
         record = run_trial(self.setup, request, partial(self.display.phase, number))
         self.store.confirm(number, record)
         confirmations[number] = (*confirmations.get(number, ()), record)
         self.display.confirmation_finished(first, record)
+        return record
 
 
 def _untold(today: TrialRecord, confirmations: Launches) -> bool:

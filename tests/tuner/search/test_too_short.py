@@ -6,7 +6,8 @@ from loadtest import TOO_SHORT
 from results import Estimate, TrialRecord
 from search_spaces import Parameter, SearchSpace
 from tuner.outcome.recommendation import most_frequent
-from tuner.search.contenders import refuted
+from tuner.search.contenders import pooled_record, refuted
+from tuner.search.objective import Objective
 from tuner.search.surrogate.encoder import STATES
 from tuner.search.surrogate.space import trials_of
 
@@ -36,6 +37,15 @@ def test_a_final_launch_that_was_too_short_refutes_nothing() -> None:
     assert not refuted(served, [short, short])
     assert refuted(served, [lost])
     assert refuted(served, [short, lost])
+
+
+def test_a_final_launch_that_was_too_short_hides_nothing_that_was_known() -> None:
+    objective = Objective(("cost_per_million_requests",))
+    pruned, lost = _record(0, "pruned", "it costs more", capacity_bound_qps=40.0), _record(0, "failed", "it ended")
+    short = _record(0, "failed", f"{TOO_SHORT}: not ready after 3.0 s")
+    assert pooled_record(objective, pruned, [short], None) == pruned
+    assert pooled_record(objective, pruned, [lost, short], None) == lost
+    assert pooled_record(objective, short, [short], None) == short
 
 
 def test_trials_that_were_too_short_are_one_reason_however_slow_each_server_was() -> None:

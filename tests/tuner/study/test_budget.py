@@ -99,6 +99,32 @@ def test_a_start_that_takes_too_long_for_the_money_ends_the_trial(tmp_path: Path
     assert spent_by_the_search(study) < money
 
 
+@pytest.mark.usefixtures("needs_machine")
+def test_a_launch_of_the_final_that_starts_too_slowly_for_the_time_ends_and_refutes_nothing(tmp_path: Path) -> None:
+    text = SPEC.replace("20s", "6s, max_warmup: 2s").replace("[1, 2]", "[1]")
+    sleeps = '[python3, -c, "import time; time.sleep(60)", "{port}"]'
+    (tmp_path / "spec.yaml").write_text(text.replace('[python3, -m, http.server, "{port}"]', sleeps), encoding="utf-8")
+    loaded, output, told = load_spec(tmp_path / "spec.yaml"), tmp_path / "out", Told()
+    output.mkdir()
+    store = create_study(f"sqlite:///{output / 'study.db'}", loaded, StudyPlan(loaded.content, budget=1))
+    assert store.ask(1, lambda *_: {"cpu_cores": 1, "backlog": 1}) is not None
+    store.tell(TrialRecord.model_validate(
+        {"number": 0, "state": "complete", "configuration": {"cpu_cores": 1, "backlog": 1}, "cost_per_hour": 0.04,
+         "capacity_qps": {"value": 100, "low": 95, "high": 105}, "cost_per_million_requests": 0.11, "load_s": 6,
+         "wall_s": 7}
+    ))  # fmt: skip
+    store.close()
+    # 7 s are spent, and a launch of the final has 9 s of load: it may take 3 s to start.
+    study = tune(tmp_path / "spec.yaml", max_time_s=19, budget=1, resume=True, output=output, observer=told)
+    [again] = study.summary.launches.confirmations[0]
+    assert unready(again)
+    assert 3 < again.timing.took_s < 5
+    [said] = [one for one in told.texts if one.startswith("the final ends: ")]
+    assert said.startswith("the final ends: cpu_cores=1 backlog=1 was not ready after 3.")
+    assert study.recommendation.trial == 0
+    assert not study.recommendation.confirmed
+
+
 def test_a_budget_of_time_is_used_by_trials_at_once_and_leaves_the_final_its_part(
     tmp_path: Path, tune_in_process: Tune
 ) -> None:

@@ -316,6 +316,19 @@ def test_todays_configuration_is_launched_again_where_its_trial_was_too_short_to
     assert 0 not in final._next_round([slow, *records[1:]], {}, Outlook(), 4, FinalRules())
 
 
+def test_what_was_too_short_to_tell_in_the_final_is_launched_again_however_sure_it_looks(tmp_path: Path) -> None:
+    write(tmp_path, {"a": 100, "b": 110, "c": 90})
+    setup = SimpleNamespace(loaded=load_spec(tmp_path / "spec.yaml"))
+    final = Final(setup, None, None, Objective(("cost_per_million_requests",)), None)  # type: ignore[arg-type]
+    best = launch(0, **HELD, configuration={"name": "a"})
+    slow = HELD | {"capacity_qps": {"value": 10, "low": 9, "high": 11}, "cost_per_million_requests": 30}
+    records = [best, launch(1, **slow, configuration={"name": "b"})]
+    short = launch(0, state="failed", reason=f"{TOO_SHORT}: not ready after 3.0 s", configuration={"name": "a"})
+    assert final._next_round(records, {0: (best,)}, Outlook(), 3, FinalRules()) == ()
+    assert final._next_round(records, {0: (short,)}, Outlook(), 3, FinalRules()) == (0,)
+    assert final._next_round(records, {0: (short, short)}, Outlook(), 0, FinalRules()) == (1,)
+
+
 def test_what_is_too_short_to_tell_is_not_launched_for_ever() -> None:
     """Where nothing has held the SLO again, each that was measured is launched once more at most."""
     short = launch(0, state="failed", reason=f"{TOO_SHORT}: no rate was seen to hold")
