@@ -17,6 +17,7 @@ from results.text import given
 from search_spaces.masking import masked
 from tuner.errors import UsageError
 from tuner.outcome.anonymous import Pseudonyms
+from tuner.search.objective import undecided
 from tuner.spec.reading import LoadedSpec
 
 FORMAT = "tune-table/1"
@@ -97,10 +98,10 @@ def share(summary: StudySummary, loaded: LoadedSpec, sharing: Sharing) -> Shared
 
 
 def _is_known(record: TrialRecord, loaded: LoadedSpec) -> bool:
-    """Whether a trial's result can stand in a table. A pruned trial has only a bound, for which a table has no place; a
-    configuration that this machine refused to launch has nothing.
+    """Whether a trial's result can stand in a table. A pruned trial has only a bound, for which a table has no place;
+    one that was too short to tell, or that this machine refused to launch, has nothing.
     """
-    if record.state == "pruned" or loaded.space.why_invalid(record.configuration) is not None:
+    if record.state == "pruned" or undecided(record) or loaded.space.why_invalid(record.configuration) is not None:
         return False
     tried = (
         record.timing.launch_s is not None or _out_of_memory(record) or "as the table records" in (record.reason or "")
@@ -151,7 +152,7 @@ def _changes(
         found.append("prices and their currency: the cheapest configuration costs 1 per hour, the others in proportion")
     if gone := len(summary.records) - len(records):
         trials = "1 trial that was" if gone == 1 else f"{gone} trials that were"
-        found.append(f"{trials} pruned or not launched, of which too little is known")
+        found.append(f"{trials} pruned, too short to tell or not launched, of which too little is known")
     return found
 
 

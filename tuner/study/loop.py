@@ -16,7 +16,7 @@ from search_spaces import Configuration
 from tuner.display import Display
 from tuner.search.candidates import SpaceExhausted, TooDearError
 from tuner.search.contenders import find_current, to_beat
-from tuner.search.objective import Objective
+from tuner.search.objective import Objective, unready
 from tuner.search.proposer import Proposer
 from tuner.search.stopping import max_trials, why_give_up, why_no_more, why_stop
 from tuner.study.budget import UNLIMITED, Limits
@@ -48,9 +48,11 @@ class TuningLoop:
 
     def search(self) -> None:
         """Run trials until the budget is spent. Every finished trial is stored before another one takes its place."""
-        spec = self.setup.loaded.spec
-        if spec.current is not None and find_current(self.setup.loaded, self.store.records()) is None:
+        spec, records = self.setup.loaded.spec, self.store.records()
+        if spec.current is not None and find_current(self.setup.loaded, records) is None:
             self.store.enqueue(spec.current)
+        for one in filter(unready, records):  # there may be time or money now for what an earlier run had too little of
+            self.store.enqueue(one.configuration)
         if self.store.stopped:
             self.store.stop(None)  # an earlier run's own end; whether it still holds is seen anew
         self.help()
@@ -121,11 +123,8 @@ class TuningLoop:
                 return False
             break_even = partial(self.objective.break_even_qps, best=to_beat(self.objective, records))
             self.display.trial_started(number, configuration, len(records) + pool.running + 1, self.budget)
-            pool.start(
-                TrialRequest(
-                    number, configuration, break_even, launch_s=self.spending.begin(records, number, configuration)
-                )
-            )
+            launch_s = self.spending.begin(records, number, configuration)
+            pool.start(TrialRequest(number, configuration, break_even, launch_s=launch_s))
         return False
 
     def _propose(self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int) -> Configuration:

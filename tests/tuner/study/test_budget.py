@@ -14,7 +14,8 @@ from search_spaces import Parameter
 from tests.conftest import Tune, recommendation
 from tests.tuner.test_replay_run import write_table
 from tuner import Observer, Study, UsageError, load_spec, load_study, tune
-from tuner.search.objective import unready
+from tuner.outcome.shared_table import Sharing, share
+from tuner.search.objective import UNREADY, unready
 from tuner.search.stopping import max_trials, why_give_up, why_no_more
 from tuner.study.budget import Limits, Spent, launch_s, why_not
 from tuner.study.plan import StudyPlan
@@ -362,6 +363,31 @@ def test_today_is_passed_over_while_it_is_too_dear_and_tried_when_there_is_more(
     assert max(float(one["cpu_cores"]) for one in new) < 16
     more = tune(spec, max_cost=money + 0.01, resume=True, output=output)
     assert today in [one.configuration for one in more.summary.records]
+
+
+def test_what_had_too_little_time_to_start_is_tried_again_by_a_resume(tmp_path: Path) -> None:
+    write_table(tmp_path)
+    today = {"cpu_cores": 1, "batch_size": 1, "threads": 1, "workers": 1}
+    with (tmp_path / "spec.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"current: {json.dumps(today)}\n")
+    loaded, output = load_spec(tmp_path / "spec.yaml"), tmp_path / "out"
+    output.mkdir()
+    store = create_study(f"sqlite:///{output / 'study.db'}", loaded, StudyPlan(loaded.content, budget=1))
+    assert store.ask(1, lambda *_: today) is not None
+    store.tell(TrialRecord.model_validate(
+        {"number": 0, "state": "failed", "configuration": today, "reason": f"{UNREADY} after 9.0 s", "wall_s": 9}
+    ))  # fmt: skip
+    store.close()
+    study = tune(tmp_path / "spec.yaml", budget=3, resume=True, output=output)
+    first, second, third = study.summary.records
+    assert second.configuration == first.configuration == today
+    assert not unready(second)
+    assert third.configuration != today
+    assert study.summary.current == second
+    more = tune(tmp_path / "spec.yaml", budget=4, resume=True, output=output)
+    assert [one.configuration for one in more.summary.records].count(today) == 2
+    shared = share(more.summary, more.spec, Sharing("CC0-1.0"))
+    assert "1 trial that was pruned, too short to tell or not launched" in " ".join(shared.left_out)
 
 
 def test_what_an_earlier_final_took_is_not_spent_again(tmp_path: Path) -> None:
