@@ -35,7 +35,7 @@ from loadtest.plan import (
     TargetMeasurement,
     Verdict,
 )
-from loadtest.request.answers import checker
+from loadtest.request.answers import WrongCheck, checker
 from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import Body, read_bodies, read_others
 from loadtest.request.reply import may_be_load
@@ -84,6 +84,7 @@ __all__ = [
     "TraceError",
     "Verdict",
     "WarmupPoint",
+    "WrongCheck",
     "WrongLocustfile",
     "check_locustfile",
     "checker",

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from loadtest.plan import AnswerCheck
 from loadtest.request.request_check import PlanError
 from search_spaces.reading import quoted
 
+if TYPE_CHECKING:
+    from jsonschema import SchemaError
+
 _METASCHEMAS = ("http://json-schema.org/", "https://json-schema.org/")
+
+_TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
 Check = Callable[[int, bytes], str | None]  # of a status and a body: what is wrong, or None
 
 
+class WrongCheck(PlanError):
+    """A JSON path or a schema that is none. `at` is its key within the check, `said` what is wrong with it."""
+
+    def __init__(self, at: tuple[str | int, ...], said: str) -> None:
+        super().__init__(f"request.check.{'.'.join(map(str, at))}: {said}")
+        self.at, self.said = at, said
+
+
 def checker(asked: AnswerCheck) -> Check:
-    """The checks as one function. Raises PlanError for a path or schema that is none."""
-    paths = [(path, _finder(path), _validator(_as_schema(wanted), path)) for path, wanted in asked.json_paths.items()]
-    whole = None if asked.json_schema is None else _validator(asked.json_schema, "schema")
+    """The checks as one function. Raises WrongCheck for a path or schema that is none."""
+    paths = [
+        (path, _finder(path), _validator(_as_schema(wanted), ("json", path)))
+        for path, wanted in asked.json_paths.items()
+    ]
+    whole = None if asked.json_schema is None else _validator(asked.json_schema, ("schema",))
 
     def check(status: int, body: bytes) -> str | None:
         if not (status in asked.status if asked.status else 200 <= status < 300):
@@ -52,11 +69,11 @@ def _finder(path: str) -> Callable[[Any], list[Any]]:
     try:
         query = jsonpath_rfc9535.compile(path)
     except jsonpath_rfc9535.JSONPathError as error:
-        raise PlanError(f"request.check.json: {path!r} is not a JSON path: {error}") from error
+        raise WrongCheck(("json",), f"{path!r} is not a JSON path: {error}") from error
     return lambda document: list(query.find(document).values())
 
 
-def _validator(schema: Any, where: str) -> Callable[[Any], bool]:
+def _validator(schema: Any, at: tuple[str, ...]) -> Callable[[Any], bool]:
     from jsonschema import SchemaError
     from jsonschema.validators import validator_for
 
@@ -64,14 +81,23 @@ def _validator(schema: Any, where: str) -> Callable[[Any], bool]:
     try:
         made.check_schema(schema)
     except SchemaError as error:
-        raise PlanError(f"request.check: {where}: not a JSON schema: {error.message}") from error
+        raise WrongCheck((*at, *error.absolute_path), _why_no_schema(error)) from error
     if (lost := next(_unresolved(schema, schema), None)) is not None:
-        raise PlanError(
-            f"request.check: {where}: $ref {quoted(lost)} leads out of the schema, and nothing is fetched; "
-            "copy what it means into $defs"
+        raise WrongCheck(
+            at,
+            f"$ref {quoted(lost)} leads out of the schema, and nothing is fetched; copy what it means into $defs",
         )
     valid: Callable[[Any], bool] = made(schema).is_valid
     return valid
+
+
+def _why_no_schema(error: SchemaError) -> str:
+    given = error.instance
+    if not isinstance(given, str) or error.validator != "anyOf" or list(error.absolute_path)[-1:] != ["type"]:
+        return f"not a JSON schema: {quoted(error.message, 160)[1:-1]}"
+    close = difflib.get_close_matches(given.lower(), _TYPES, n=1, cutoff=0.5)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return f"not a JSON schema: {quoted(given)} is no type; there are {', '.join(_TYPES)}{meant}"
 
 
 def _unresolved(node: Any, root: Any) -> Iterator[str]:

@@ -17,6 +17,7 @@ from loadtest import (
     PlanError,
     RequestPlan,
     TraceError,
+    WrongCheck,
     WrongLocustfile,
     check_locustfile,
     checker,
@@ -190,8 +191,12 @@ def _check(loaded: LoadedSpec, spec: CheckSpec | None, key: tuple[str | int, ...
     check = AnswerCheck(status=spec.status, json_paths=dict(spec.json_paths), json_schema=schema)
     try:
         checker(check)
-    except PlanError as error:
-        raise loaded.error(key, str(error).removeprefix("request.check: ").removeprefix("request.check.")) from error
+    except WrongCheck as error:
+        if isinstance(spec.json_schema, str) and error.at[0] == "schema":  # its keys stand in a file of their own
+            inside = ".".join(map(str, error.at[1:]))
+            said = ": ".join(filter(None, (shown(loaded.folder / spec.json_schema), inside, error.said)))
+            raise loaded.error((*key, "schema"), said) from error
+        raise loaded.error((*key, *error.at), error.said) from error
     return check
 
 

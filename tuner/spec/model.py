@@ -23,7 +23,7 @@ from tuner.spec.quality import QualitySpec
 from tuner.spec.quantities import Bytes, Choice, Money, Seconds, Share
 from tuner.spec.request import EnvironmentName, RequestSpec
 from tuner.spec.runner import RunnerSpec
-from tuner.spec.section import Section, Text
+from tuner.spec.section import Section, Text, Variables
 
 Metric = Literal["cost_per_million_requests", "cost_per_hour", "capacity_qps", "p99_ms",
                  "cost_per_million_output_tokens", "cost_per_million_tokens", "tokens_per_second",
@@ -94,7 +94,7 @@ class ServiceSpec(Section):
     secrets: tuple[EnvironmentName, ...] = Field(default=(), description="variables of tune's that the server needs")
     image: str | None = None
     command: tuple[Text, ...] = ()
-    env: Mapping[str, Text] = Field(default_factory=dict)
+    env: Variables = Field(default_factory=dict)
     files: Mapping[str, str] = Field(default_factory=dict, description="file to render -> its template")
     ready: ReadySpec = ReadySpec()
     manage: tuple[ManageSpec, ...] = ()
@@ -105,14 +105,6 @@ class ServiceSpec(Section):
         if name != "custom":
             adapter_named(name)  # AdapterError is a ValueError
         return name
-
-    @field_validator("env", mode="after")
-    @classmethod
-    def _are_variables(cls, env: Mapping[str, str]) -> Mapping[str, str]:
-        for name in env:
-            if not name or "=" in name or "\0" in name:
-                raise ValueError(f"{quoted(name)} is not the name of a variable")
-        return env
 
     @field_validator("files", mode="after")
     @classmethod

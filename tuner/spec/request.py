@@ -72,6 +72,8 @@ class CheckSpec(Section):
     @field_validator("status", mode="before")
     @classmethod
     def _one_or_more(cls, value: object) -> object:
+        if not isinstance(value, int | list | tuple):
+            raise ValueError(f"is a status, as in 200, or a list of those, not {quoted(value)}")
         return (value,) if isinstance(value, int) else value
 
 

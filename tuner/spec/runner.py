@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from tuner.spec.quantities import Bytes, Seconds, Share
-from tuner.spec.section import Section, Text
+from tuner.spec.section import Section, Text, Variables
 
 SlicePreset = Literal["mig", "shared", "aliyun-gpu-mem", "hami-gpumem", "mps", "dra"]
 
@@ -53,7 +53,7 @@ class SliceSpec(Section):
     """
 
     resources: Mapping[str, Text] = Field(default_factory=dict, description="extended resource -> how many")
-    env: Mapping[str, Text] = Field(default_factory=dict)
+    env: Variables = Field(default_factory=dict)
 
 
 class ClusterGpuSpec(Section):

@@ -58,8 +58,23 @@ def write_spec(folder: Path, request: str, arguments: str = "--port, '{port}'", 
         ("auth: {header: X-Key}", {}, 5, "needs one of bearer"),
         ("check: {json: {'$.[': 1}}", {}, 5, "is not a JSON path"),
         ("check: {schema: none.json}", {}, 5, "request.check.schema"),
-        ("check: {schema: {type: numbr}}", {}, 5, "not a JSON schema"),
+        ("check: {schema: {type: numbr}}", {}, 5, "request.check.schema.type: not a JSON schema: 'numbr' is no type; "),
+        (
+            "check: {json: {$.ok: {type: bool}}}",
+            {},
+            5,
+            "request.check.json.$.ok.type: not a JSON schema: 'bool' is no "
+            "type; there are array, boolean, integer, null, number, object, string; did you mean boolean?",
+        ),
+        (
+            "check: {schema: {required: outputs}}",
+            {},
+            5,
+            "request.check.schema.required: not a JSON schema: 'outputs' is not of type 'array'",
+        ),
+        ("check: {schema: wrong.json}", {}, 5, "wrong.json: properties.n.type: not a JSON schema: 'int' is no type"),
         ("check: {status: 99}", {}, 5, "request.check.status"),
+        ("check: {status: ok}", {}, 5, "request.check.status: is a status, as in 200, or a list of those, not 'ok'"),
         ("tls: {ca: spec.yaml}", {}, 5, "holds no certificates"),
         ("stream: openai, check: {status: 200}", {}, 5, "exclude each other"),
         (
@@ -90,6 +105,7 @@ def test_a_mistake_is_found_before_anything_runs(
     tmp_path: Path, request_: str, sections: dict[str, str], line: int, said: str
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "wrong.json").write_text('{"properties": {"n": {"type": "int"}}}', encoding="utf-8")
     path = write_spec(tmp_path, request_, **sections)
     with pytest.raises(SpecError) as raised:
         request_source(load_spec(path))

@@ -97,6 +97,9 @@ def test_a_parameter_named_like_a_role_has_it(tmp_path: Path) -> None:
         ("service:\n", "sevice:\n", 2, "sevice: unknown key; did you mean service?"),
         ("timeout: 2m", "timout: 2m", 6, "service.ready.timout: unknown key; did you mean timeout?"),
         ("version: 1", "version: 2", 1, "version: "),
+        ("{OMP_NUM_THREADS: 4}", "{OMP THREADS: 4}", 5, "service.env: 'OMP THREADS' is not the name of a variable: "
+         "letters, digits, '_', '-' and '.', no digit first"),
+        ("{OMP_NUM_THREADS: 4}", "{A=B: 4}", 5, "service.env: 'A=B' is not the name of a variable"),
         ("  name: example\n", "", 2, "service.name: is missing"),
         ("[python, server.py, --port, \"{port}\", --batch, \"{batch_size}\"]", "python server.py", 4,
          "a command is a list, since no shell reads it: [python, server.py]"),
