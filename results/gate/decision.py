@@ -48,7 +48,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric: before and after, the change (0.1: a tenth more) with its 95% interval, what is to be said of it."""
+    """One metric: before and after, the change (0.1: a tenth more) with its 95% interval, what is to be said of it. A
+    change `fails_beyond` that, and one that `matters` has to be ruled out.
+    """
 
     metric: Literal["capacity_qps", "p99_ms", "cost_per_million_requests"]
     before: float
@@ -58,6 +60,8 @@ class Comparison:
     high: float
     outcome: Outcome
     floor: float
+    fails_beyond: float
+    matters: float
 
 
 @dataclass(frozen=True)
@@ -244,7 +248,8 @@ class _Test:
             outcome = "inconclusive"
         half = float(t.ppf(0.975, self.weight)) * error
         ends = (math.expm1(change - half), math.expm1(change + half))
-        return Comparison(metric, before, after, math.expm1(change), *ends, outcome, self.floor)
+        limits = (math.expm1(worse * bound), math.expm1(worse * matters))
+        return Comparison(metric, before, after, math.expm1(change), *ends, outcome, self.floor, *limits)
 
     def _sight(self, error: float, confidence: float) -> float:
         """By how much the true change may be worse than the one that was found."""

@@ -176,7 +176,6 @@ def _energy(decision: GateDecision) -> str:
 
 
 def _cells(one: Comparison, currency: str) -> tuple[str, ...]:
-    mark = {"passed": "", "regressed": "**worse**", "undecided": "not sure", "inconclusive": "cannot tell"}[one.outcome]
     between = NONE if one.low == one.high else f"{one.low:+.1%} to {one.high:+.1%}"
     return (
         _NAMES[one.metric],
@@ -184,17 +183,25 @@ def _cells(one: Comparison, currency: str) -> tuple[str, ...]:
         _value(one, one.after, currency),
         _percent(one.change),
         between,
-        mark,
+        f"**{_verdict(one)}**" if one.outcome == "regressed" else _verdict(one),
     )
 
 
 def _line(one: Comparison, currency: str) -> str:
     name, before, after, change, between, _ = _cells(one, currency)
     sure = "" if between == NONE else f" ({between})"
-    worse = {"passed": "", "regressed": ", worse", "undecided": ", not sure", "inconclusive": ", cannot tell"}[
-        one.outcome
-    ]
-    return f"{name}: {after} after {before}, {change}{sure}{worse}"
+    verdict = f", {_verdict(one)}" if _verdict(one) else ""
+    return f"{name}: {after} after {before}, {change}{sure}{verdict}"
+
+
+def _verdict(one: Comparison) -> str:
+    """Nothing where it passed. The interval is of one comparison alone, so what lies in it need not be sure enough."""
+    if one.outcome != "inconclusive":
+        return {"passed": "", "regressed": "worse", "undecided": "not sure"}[one.outcome]
+    return (
+        f"cannot tell: {one.matters:+.1%} is not ruled out, and worse is only what lies beyond "
+        f"{one.fails_beyond:+.1%}, since all looks and metrics share the false alarms"
+    )
 
 
 def _percent(change: float) -> str:

@@ -65,6 +65,19 @@ def test_more_is_no_regression() -> None:
     assert all(one.outcome == "passed" for one in gates(1.2, 0.015, 50))
 
 
+def test_what_looks_worse_and_is_not_sure_enough_says_why() -> None:
+    noisy = [measurement(capacity) for capacity in (26, 68, 38)]
+    found = decide_gate(measurement(100), noisy, Setting(), last=True)
+    one = found.findings[0]
+    assert found.outcome == one.outcome == "inconclusive"
+    assert one.high < 0
+    assert one.fails_beyond < one.change < one.matters == pytest.approx(-0.1)
+    said = f"cannot tell: -10.0% is not ruled out, and worse is only what lies beyond {one.fails_beyond:+.1%}, since"
+    assert said in gate_text("s", found)
+    assert said in gate_markdown("s", found, Setting())
+    assert decide_gate(measurement(100), noisy[:1] * 3, Setting(), last=True).findings[0].outcome == "regressed"
+
+
 def on_machines(sensitivity: float, doubt: float, slower: float, capacity: float) -> GateDecision:
     """The baseline held 100 requests/s where fixed work took 3 ms; now it takes `slower` times that."""
     effect = MachineEffect(work_ms=3.0, sensitivity=sensitivity, doubt=doubt)
