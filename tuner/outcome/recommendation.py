@@ -15,7 +15,7 @@ from tuner.outcome.reasons import Grounds, reasons
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import believed, find_current, pooled_record, refuted
 from tuner.search.decision import Decision, decide_deployment
-from tuner.search.objective import Objective, pareto_front, undecided
+from tuner.search.objective import Objective, pareto_front, undecided, unready
 from tuner.spec.reading import LoadedSpec
 from tuner.study.memory_limit import memory_limit
 from tuner.study.outlook import Outlook
@@ -163,7 +163,7 @@ def _why_nothing(records: Sequence[TrialRecord], confirmations: Launches, counts
     ]
     # What held at first may have been refuted by a server that died.
     said += most_frequent([*records, *(one for many in confirmations.values() for one in many)])
-    if any(undecided(one) for one in records):
+    if any(undecided(one) and not unready(one) for one in records):
         said.append("A trial that was too short to tell needs more time (load.max_trial) or a quieter machine.")
     if any(WARMUP_FAILED in (one.reason or "") for one in records):
         said.append("Ask the server by hand: are request.path, the request's body and request.check right?")

@@ -75,6 +75,7 @@ def test_a_start_that_takes_too_long_for_the_money_ends_the_trial(tmp_path: Path
     assert record.state == "failed"
     assert unready(record)
     assert "s, and with a longer start its load might go beyond the time or the money" in (record.reason or "")
+    assert not any("needs more time (load.max_trial)" in one for one in study.recommendation.reasons)
     assert 4 < record.timing.took_s < 6
     assert spent_by_the_search(study) < money
 
