@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from loadtest.document import Document
 
 
@@ -17,8 +19,10 @@ class Percentiles(Document):
     """Percentiles of a time that a streamed answer has besides its latency."""
 
     p50_ms: float
+    p90_ms: float | None = None
     p95_ms: float
     p99_ms: float
+    p999_ms: float | None = Field(default=None, description="the 99.9th percentile")
 
 
 class WarmupPoint(Document):

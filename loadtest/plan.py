@@ -344,7 +344,7 @@ class Measurement(Document):
     p99_ms: Interval | None = None
     error_rate: float | None = None
     base_latency_ms: float | None = Field(default=None, description="median latency of lone requests after warm-up")
-    best_qps: float | None = Field(default=None, description="the rate at which p50, p95 and p99 were seen")
+    best_qps: float | None = Field(default=None, description="the rate at which the percentiles were seen")
     best_requests: int | None = Field(default=None, description="from how many requests they are")
     streaming: dict[Metric, Percentiles] = Field(default_factory=dict, description="of streamed answers at that rate")
     tokens: Tokens | None = None

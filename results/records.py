@@ -130,13 +130,17 @@ class TrialCounts(Record):
 class Choice(Record):
     """One configuration as it is offered to the user: the recommendation itself, or an alternative to it.
 
-    `capacity_qps` and the costs are those of all its `launches` together. `p99_ms` and `error_rate` are those of the
-    last launch that served, seen at the rate `latencies_at_qps` on so many requests: the highest that held.
+    `capacity_qps` and the costs are those of all its `launches` together. The latencies and `error_rate` are those of
+    the last launch that served, seen at the rate `latencies_at_qps` on so many requests: the highest that held.
     """
 
     configuration: dict[str, ParameterValue]
     capacity_qps: Estimate
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p95_ms: float | None = None
     p99_ms: Estimate | None
+    p999_ms: float | None = None
     latencies_at_qps: float | None = None
     latencies_from_requests: int | None = None
     error_rate: float | None
@@ -159,7 +163,8 @@ class Choice(Record):
 
 def _latencies(of: Choice | Recommendation) -> Latencies:
     return Latencies(
-        p99_ms=of.p99_ms, latencies_at_qps=of.latencies_at_qps, latencies_from_requests=of.latencies_from_requests,
+        p50_ms=of.p50_ms, p90_ms=of.p90_ms, p95_ms=of.p95_ms, p99_ms=of.p99_ms, p999_ms=of.p999_ms,
+        latencies_at_qps=of.latencies_at_qps, latencies_from_requests=of.latencies_from_requests,
         error_rate=of.error_rate,
     )  # fmt: skip
 
@@ -174,13 +179,14 @@ class Recommendation(Record):
     false, and `reasons` says what was found instead.
 
     All money is in `currency` (`EUR`; None in a file of an earlier version, which did not say it).
-    The capacity and the costs rest on all `launches` of the configuration together, `p99_ms` and `error_rate` on the
-    last that served, at the rate `latencies_at_qps`. `decision` is what to do with it: deploy it, keep it since it is
-    today's and nothing is surely cheaper, or neither with the `confidence` that was asked for.
-    `probability_best` is that nothing else of what was measured is better, `probability_near_best` that nothing is by
-    more than 2%. Against today's configuration, where the spec names another: `probability_cheaper` is that it is
-    better by the objective, `saving` the share by which it is, with the interval of the difference (negative: worse).
-    `untried_improvement` is the share by which the best configuration that was not tried is expected to be better.
+    The capacity and the costs rest on all `launches` of the configuration together, the latencies and `error_rate` on
+    the last that served, at the rate `latencies_at_qps`. `decision` is what to do with it: deploy it, keep it since
+    it is today's and nothing is surely cheaper, or neither with the `confidence` that was asked for.
+    `probability_best` is that nothing else of what was measured is better, `probability_near_best` that nothing is
+    by more than 2%. Against today's configuration, where the spec names another: `probability_cheaper` is that it
+    is better by the objective, `saving` the share by which it is, with the interval of the difference (negative:
+    worse). `untried_improvement` is the share by which the best configuration that was not tried is expected to be
+    better.
     `machine` says for which speed of the machine the capacities are, where that was timed.
     """
 
@@ -189,7 +195,11 @@ class Recommendation(Record):
     currency: str | None = None
     configuration: dict[str, ParameterValue] | None
     capacity_qps: Estimate | None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p95_ms: float | None = None
     p99_ms: Estimate | None
+    p999_ms: float | None = None
     latencies_at_qps: float | None = None
     latencies_from_requests: int | None = None
     error_rate: float | None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from results.explanation import Explanation
+from results.percentiles import Percentile, shown_percentiles
 from results.records import Choice, Recommendation, TrialRecord
 from results.trial_parts import TrialEvidence
 
@@ -14,9 +16,10 @@ from results.trial_parts import TrialEvidence
 class StudyQuestion:
     """What was asked. `slo` and `objective` are sentences for people, `slo_p99_ms` is the limit on the p99, or the
     percentile nearest to it (`slo_percentile`), where there is one, `slo_ttft_ms` the one on the first token of a
-    streamed answer, and `slo_late` the share of requests that may be later than the first of them. `metrics` are the
-    objective's; the first one ranks, and `maximised` says whether more of it is better. `gpu_parameters` ask for a
-    GPU or a share of one. `currency` is a sign (`$`, written before) or a code (`EUR`, written after).
+    streamed answer, and `slo_late` the share of requests that may be later than the first of them. `limited` are
+    all percentiles with a limit. `metrics` are the objective's; the first one ranks, and `maximised` says whether
+    more of it is better. `gpu_parameters` ask for a GPU or a share of one. `currency` is a sign (`$`, written
+    before) or a code (`EUR`, written after).
     """
 
     parameters: tuple[str, ...]
@@ -28,6 +31,7 @@ class StudyQuestion:
     slo_percentile: float = 99.0
     slo_late: float = 0.01
     slo_ttft_ms: float | None = None
+    limited: tuple[Percentile, ...] = ()
     metrics: tuple[str, ...] = ("cost_per_million_requests",)
     maximised: bool = False
     currency: str = "$"
@@ -93,6 +97,11 @@ class StudySummary:
         """
         confirmations = self.launches.confirmations.get(record.number)
         return self.launches.pooled.get(record.number) or (confirmations[-1] if confirmations else record)
+
+    @cached_property
+    def percentiles(self) -> tuple[Percentile, ...]:
+        """What is shown of the times of each trial's requests."""
+        return shown_percentiles(self.question.limited, self.records)
 
     @property
     def chosen(self) -> Choice | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FIGURES = (
     "capacity_qps", "capacity_low_qps", "capacity_high_qps", "capacity_bound_qps", "saturated_qps", "base_latency_ms",
     "at_least_qps", "at_most_qps", "latencies_at_qps", "latencies_from_requests",
-    "p50_ms", "p95_ms", "p99_ms", "p99_low_ms", "p99_high_ms", "error_rate", "cost_per_hour",
+    "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99_low_ms", "p99_high_ms", "p999_ms", "error_rate", "cost_per_hour",
     "cost_per_million_requests", "cold_start_s", "launch_s", "warmup_s", "load_s", "teardown_s", "wall_s",
     "cpu_cores_used", "gpu_utilization", "throttled_share", "memory_growth_bytes_per_s",
     "server_batch_size", "server_queue_ms", "gpu_power_w", "gpu_clock_mhz", "interference", "best_effort_qps",
@@ -27,7 +27,7 @@ _FIGURES = (
 _MACHINE = ("others_cores", "stolen_cores", "elsewhere_cores", "generator_cores_shared")
 _TIMES = ("ttft", "tpot", "itl")
 _LANGUAGE = (
-    *(f"{name}_{percentile}_ms" for name in _TIMES for percentile in ("p50", "p99")),
+    *(f"{name}_{percentile}_ms" for name in _TIMES for percentile in ("p50", "p90", "p95", "p99", "p999")),
     *(name for name in LanguageRecord.model_fields if name not in _TIMES),
 )
 _BYTES = ("memory_peak_bytes", "gpu_memory_peak_bytes")

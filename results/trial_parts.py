@@ -56,8 +56,10 @@ class ProbeRecord(Record):
     misses: int
     errors: int
     p50_ms: float | None = None
+    p90_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: Estimate | None = None
+    p999_ms: float | None = None
     disturbed: str = Field(default="", description="what neighbours on the machine did meanwhile")
     histogram: tuple[tuple[float, int], ...] = ()
 
@@ -89,8 +91,10 @@ class ServiceRecord(Record):
     capacity_qps: float | None = None
     alone_qps: Estimate | None = None
     p50_ms: float | None = None
+    p90_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: Estimate | None = None
+    p999_ms: float | None = None
     error_rate: float | None = None
     base_latency_ms: float | None = None
     cpu_cores_used: float | None = None
@@ -201,13 +205,15 @@ class Rates(Record):
 
 class Latencies(Record):
     """Latencies, seen at the rate `latencies_at_qps` on so many requests; `base_latency_ms` is the median latency of
-    lone requests.
+    lone requests, `p999_ms` the 99.9th percentile.
     """
 
     base_latency_ms: float | None = None
     p50_ms: float | None = None
+    p90_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: Estimate | None = None
+    p999_ms: float | None = None
     latencies_at_qps: float | None = None
     latencies_from_requests: int | None = None
     error_rate: float | None = None
@@ -268,10 +274,13 @@ class ServerFacts(Record):
 
 
 class TokenTimes(Record):
-    """One time of streamed answers."""
+    """One time of streamed answers; `p999_ms` is the 99.9th percentile."""
 
     p50_ms: float
+    p90_ms: float | None = None
+    p95_ms: float | None = None
     p99_ms: float
+    p999_ms: float | None = None
 
 
 class LanguageRecord(Record):

@@ -9,12 +9,14 @@ from typing import Any
 
 from dash import html
 
+from results.percentiles import Percentile, seen
 from results.records import TrialRecord
 from results.summary import StudySummary
 from results.tables import trials_csv
-from results.text import assigned, figure, interval, milliseconds, money, seen_at, share, visible
+from results.text import NONE, assigned, figure, interval, money, share, visible
 from results.trial_parts import Estimate, LanguageRecord
 
+_TTFT = Percentile("ttft", 99)
 _MAX = 60  # cards; a phone shows the best of more
 
 
@@ -45,18 +47,19 @@ def _loss(study: StudySummary, one: TrialRecord) -> float:
 
 def _card(study: StudySummary, one: TrialRecord) -> html.Article:
     best = one.number == study.recommendation.trial
-    seen = seen_at(one.latency.latencies_at_qps, one.latency.latencies_from_requests) or ""
+    shown = study.percentiles
+    times = shown if _TTFT in shown else (*shown, _TTFT)
+    where = seen(one, shown) or ""
     cost, tokens = one.cost_per_million_requests, one.language
     figures = [
         ("requests/s", figure(one.capacity_qps.value) if one.capacity_qps else None),
         ("95% interval", interval(one.capacity_qps)),
-        (f"p99 {seen}".rstrip(), milliseconds(one.latency.p99_ms.value) if one.latency.p99_ms else None),
-        ("first token p99", milliseconds(tokens.ttft.p99_ms) if tokens and tokens.ttft else None),
+        *((f"{time.name} {where}".rstrip() if time in shown else time.name, time.text(one)) for time in times),
         ("good", share(tokens.good) if tokens and tokens.good is not None else None),
         ("Wh per million output tokens", _energy(tokens)),
         ("per million", money(cost, study.question.currency) if cost else None),
     ]  # fmt: skip
-    items = [html.Div([html.Dd(name), html.Dt(text)]) for name, text in figures if text]
+    items = [html.Div([html.Dd(name), html.Dt(text)]) for name, text in figures if text and text != NONE]
     return html.Article(
         [
             html.H3(f"Trial {one.number}: {one.state}" + (", recommended" if best else "")),

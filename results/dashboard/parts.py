@@ -9,8 +9,9 @@ from dash import dcc, html
 
 from results.dashboard import figures
 from results.dashboard.page import GRAPH_SIZE, STATES
+from results.percentiles import high_percentiles, names, seen
 from results.planning import Plan, plan_money
-from results.records import TrialRecord
+from results.records import Recommendation, TrialRecord
 from results.report.findings import findings
 from results.report.listing import comparison_table, services_table
 from results.report.report import highlights, question, sentence, verdict
@@ -27,7 +28,6 @@ from results.text import (
     milliseconds,
     money,
     money_between,
-    seen_at,
     share,
     size,
     visible,
@@ -97,9 +97,11 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> html.Div:
 def columns(study: StudySummary) -> list[dict[str, Any]]:
     """The columns of the grid of trials; numbers sort as numbers."""
     numeric = {"type": "numericColumn", "filter": "agNumberColumnFilter"}
-    names = {
-        "capacity_qps": "requests/s", "p99_ms": "p99, ms",
-        "p99_at_qps": "p99 at, requests/s", "p99_requests": "p99 of requests", "cost_per_hour": "per hour",
+    times = names(study.percentiles)
+    titles = {
+        "capacity_qps": "requests/s", **{one.column: f"{one.name}, ms" for one in study.percentiles},
+        "latencies_at_qps": f"{times} at, requests/s", "latencies_from_requests": f"{times} of requests",
+        "cost_per_hour": "per hour",
         "cost_per_million_requests": "per million", "error_rate": "errors, %", "cpu_cores_used": "cores used",
         "memory_mib": "memory, MiB", "gpu_percent": "GPU, %", "wall_s": "took, s",
     }  # fmt: skip
@@ -111,7 +113,7 @@ def columns(study: StudySummary) -> list[dict[str, Any]]:
     cells = rows(study, STATES)
     found += [
         {"field": field, "headerName": title, "width": 108, **numeric, **rounded}
-        for field, title in names.items()
+        for field, title in titles.items()
         if any(row[field] is not None for row in cells)
     ]
     for name in study.question.parameters:
@@ -141,15 +143,17 @@ def rows(study: StudySummary, states: Sequence[str]) -> list[dict[str, Any]]:
 
 def _row(study: StudySummary, record: TrialRecord) -> dict[str, Any]:
     best = record.number == study.recommendation.trial
+    times = {one.column: time.value if (time := one.of(record)) else None for one in study.percentiles}
+    is_seen = any(value is not None for value in times.values())
     return {
         "id": str(record.number),
         "number": record.number,
         "state": f"{record.state}, recommended" if best else record.state,
         **{f"parameter:{name}": _cell(value) for name, value in record.configuration.items()},
         "capacity_qps": record.capacity_qps.value if record.capacity_qps else None,
-        "p99_ms": record.latency.p99_ms.value if record.latency.p99_ms else None,
-        "p99_at_qps": record.latency.latencies_at_qps if record.latency.p99_ms else None,
-        "p99_requests": record.latency.latencies_from_requests if record.latency.p99_ms else None,
+        **times,
+        "latencies_at_qps": record.latency.latencies_at_qps if is_seen else None,
+        "latencies_from_requests": record.latency.latencies_from_requests if is_seen else None,
         "cost_per_hour": record.cost_per_hour,
         "cost_per_million_requests": record.cost_per_million_requests,
         "error_rate": None if record.latency.error_rate is None else 100 * record.latency.error_rate,
@@ -169,13 +173,11 @@ def _cell(value: object) -> object:
 def trial(study: StudySummary, record: TrialRecord, evidence: TrialEvidence) -> list[Any]:
     """One trial: what it was, its probes, its log's end, its use of resources."""
     latest = study.latest(record)
+    where = seen(latest, study.percentiles) or ""
     facts = [
         ("capacity", f"{figure(latest.capacity_qps.value)} requests/s" if latest.capacity_qps else NONE),
         ("95% interval", interval(latest.capacity_qps) or NONE),
-        (
-            f"p99 {seen_at(latest.latency.latencies_at_qps, latest.latency.latencies_from_requests) or ''}".rstrip(),
-            milliseconds(latest.latency.p99_ms.value if latest.latency.p99_ms else None),
-        ),
+        *((f"{one.name} {where}".rstrip(), one.text(latest)) for one in study.percentiles),
         ("cold start", duration(latest.timing.cold_start_s)),
         ("memory at most", size(latest.use.memory_peak_bytes)),
         ("throttled", share(latest.use.throttled_share)),
@@ -185,10 +187,11 @@ def trial(study: StudySummary, record: TrialRecord, evidence: TrialEvidence) -> 
             NONE if latest.machine is None else f"{figure(latest.machine.others_cores)} cores",
         ),
     ]
+    times = high_percentiles(study.question.limited, evidence.probes)
     probes = [
         (
             figure(one.rate_qps), one.verdict, str(one.requests), str(one.misses), str(one.errors),
-            milliseconds(one.p50_ms), milliseconds(one.p99_ms.value if one.p99_ms else None), duration(one.duration_s),
+            milliseconds(one.p50_ms), *(time.text_among(one) for time in times), duration(one.duration_s),
             one.reason or one.disturbed,
         )
         for one in evidence.probes
@@ -199,10 +202,11 @@ def trial(study: StudySummary, record: TrialRecord, evidence: TrialEvidence) -> 
         html.Dl([html.Div([html.Dt(value), html.Dd(name)]) for name, value in facts], className="figures small"),
         html.Div(_pictures(study, latest, evidence), className="pictures"),
     ]
-    if (services := services_table(latest.services)) is not None:
+    if (services := services_table(latest.services, study.question.limited)) is not None:
         shown += [html.H3("The services beside each other"), table(services.headings, [r.cells for r in services.rows])]
     if probes:
-        headings = ("requests/s", "verdict", "requests", "missed", "failed", "p50", "p99", "took", "")
+        shown_times = (time.name for time in times)
+        headings = ("requests/s", "verdict", "requests", "missed", "failed", "p50", *shown_times, "took", "")
         shown += [html.H3("Probes"), table(headings, probes)]
     if latest.log_tail:
         shown += [html.H3("The end of its log"), html.Pre(visible(latest.log_tail), tabIndex="0")]
@@ -244,14 +248,15 @@ def compared(one: tuple[str, StudySummary], two: tuple[str, StudySummary]) -> ht
     first, second = one[1].recommendation, two[1].recommendation
     mine, theirs = first.configuration or {}, second.configuration or {}
     cells = [(name, given(mine.get(name)), given(theirs.get(name)), "") for name in dict.fromkeys([*mine, *theirs])]
-    lines: tuple[tuple[str, Callable[[float | None, str], str], str], ...] = (
-        ("requests/s", lambda value, _: figure(value), "capacity_qps"),
-        ("p99", lambda value, _: milliseconds(value), "p99_ms"),
-        ("per hour", money, "cost_per_hour"),
-        ("per million requests", money, "cost_per_million_requests"),
+    times = dict.fromkeys((*one[1].percentiles, *two[1].percentiles))
+    lines: tuple[tuple[str, Callable[[float | None, str], str], Callable[[Recommendation], Any]], ...] = (
+        ("requests/s", lambda value, _: figure(value), lambda best: best.capacity_qps),
+        *((time.name, lambda value, _: milliseconds(value), time.of) for time in times),
+        ("per hour", money, lambda best: best.cost_per_hour),
+        ("per million requests", money, lambda best: best.cost_per_million_requests),
     )
-    for title, text, field in lines:
-        values = [getattr(best, field) for best in (first, second)]
+    for title, text, figure_of in lines:
+        values = [figure_of(best) for best in (first, second)]
         before, after = (getattr(value, "value", value) for value in values)
         currencies = [study.question.currency for _, study in (one, two)]
         comparable = text is not money or currencies[0] == currencies[1]

@@ -26,7 +26,7 @@ from results.records import TrialRecord
 from results.report.pictures import metric_text
 from results.series import Point, points
 from results.summary import StudySummary
-from results.text import assigned, given, metric_name, milliseconds, money, one_line, seen_at
+from results.text import assigned, given, metric_name, money, one_line, seen_at
 from search_spaces import ParameterValue
 
 _MAX_STEPS = 200  # trials up to which each is a step of the replay
@@ -97,11 +97,9 @@ def _came_of(study: StudySummary, record: TrialRecord) -> str:
     if record.state != "complete":
         return f"trial {record.number}: {record.state}" + (f", {record.reason}" if record.reason else "")
     cost = money(record.cost_per_million_requests, study.question.currency)
-    late = ""
-    if record.latency.p99_ms is not None:
-        seen = seen_at(record.latency.latencies_at_qps, None)
-        late = f", p99 {milliseconds(record.latency.p99_ms.value)}{f' {seen}' if seen else ''}"
-    return f"trial {record.number}: {cost} per million{late}"
+    shown = [f", {one.name} {one.text(record)}" for one in study.percentiles if one.of(record) is not None]
+    where = seen_at(record.latency.latencies_at_qps, None) if shown else None
+    return f"trial {record.number}: {cost} per million{''.join(shown)}{f' {where}' if where else ''}"
 
 
 def _wrapped(text: str) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
+from results.percentiles import Percentile, Timed, high_percentiles, names, seen
 from results.records import Choice, TrialRecord
 from results.summary import StudySummary
 from results.text import (
@@ -28,8 +29,6 @@ from results.text import (
 )
 from results.trial_parts import (
     Estimate,
-    LanguageRecord,
-    Latencies,
     ParameterValue,
     ServiceRecord,
 )
@@ -41,7 +40,7 @@ _SAME_RATE = 1.1  # latencies at rates that differ by no more can be compared
 Mark = Literal["", "recommended", "current"]
 
 
-class TrialOrChoice(Protocol):
+class TrialOrChoice(Timed, Protocol):
     """What a trial and a choice have in common."""
 
     @property
@@ -51,10 +50,6 @@ class TrialOrChoice(Protocol):
     @property
     def capacity_qps(self) -> Estimate | None:
         """Requests per second within the SLO."""
-
-    @property
-    def latency(self) -> Latencies:
-        """Its latencies at the highest rate that held, with the error rate."""
 
     @property
     def cost_per_hour(self) -> float | None:
@@ -104,6 +99,7 @@ class Table:
 def trials_table(study: StudySummary) -> Table:
     """Every trial, as it was first measured; beside its capacity that which all launches make one believe of it."""
     best, current = study.recommendation.trial, study.current.number if study.current else None
+    shown = study.percentiles
     columns: list[Column[TrialRecord]] = [
         Column("trial", lambda one: str(one.number)),
         Column("state", lambda one: _state(one, best, current), numeric=False),
@@ -119,17 +115,18 @@ def trials_table(study: StudySummary) -> Table:
         columns, study.records,
         mark=lambda one: "recommended" if one.number == best else "current" if one.number == current else "",
         detail=lambda one: one.log_tail, reason=lambda one: one.reason or " ".join(one.notes) or None,
-        facts=_facts,
+        facts=lambda one: _facts(one, shown),
     )  # fmt: skip
 
 
-def _of_tokens(one: LanguageRecord | None) -> list[tuple[str, str]]:
+def _of_tokens(trial: TrialRecord, shown: Sequence[Percentile]) -> list[tuple[str, str]]:
+    """The times of tokens that have no column, and the rest."""
+    one = trial.language
     if one is None:
         return []
+    times = (Percentile("ttft", 99), Percentile("tpot", 99), Percentile("itl", 99))
     return [
-        ("first token p99 {}", milliseconds(one.ttft.p99_ms if one.ttft else None)),
-        ("per token p99 {}", milliseconds(one.tpot.p99_ms if one.tpot else None)),
-        ("gaps p99 {}", milliseconds(one.itl.p99_ms if one.itl else None)),
+        *((f"{time.name} {{}}", time.text(trial)) for time in times if time not in shown),
         ("{} output tokens/s", figure(one.output_tokens_per_second)),
         ("{} of them per user", figure(one.tokens_per_second_per_user)),
         ("{}", goodput(one.good, one.good_of) or NONE),
@@ -138,25 +135,20 @@ def _of_tokens(one: LanguageRecord | None) -> list[tuple[str, str]]:
     ]
 
 
-def _facts(one: TrialRecord) -> str | None:
+def _facts(one: TrialRecord, percentiles: Sequence[Percentile]) -> str | None:
     """Further figures of a trial, for the line under its row."""
     shown = [
-        ("p99 {}", _seen(one) or NONE),
+        (f"{names(percentiles)} {{}}", seen(one, percentiles) or NONE),
         ("bottleneck {}", one.bottleneck or NONE),
         ("{} cores used", figure(one.use.cpu_cores_used, 2)),
         ("{} of memory", size(one.use.memory_peak_bytes)),
         ("GPU {} busy", share(one.use.gpu_utilization)),
         ("{} of GPU memory", size(one.use.gpu_memory_peak_bytes)),
-        *_of_tokens(one.language),
+        *_of_tokens(one, percentiles),
         ("ready after {}", _lasted(one.timing.cold_start_s)),
         ("took {}", _lasted(one.timing.wall_s)),
     ]
     return " \N{MIDDLE DOT} ".join(words.format(text) for words, text in shown if text != NONE) or None
-
-
-def _seen(one: TrialRecord) -> str | None:
-    """The rate of its p99, and the number of requests that it rests on."""
-    return seen_at(one.latency.latencies_at_qps, one.latency.latencies_from_requests) if one.latency.p99_ms else None
 
 
 def _lasted(seconds: float | None) -> str:
@@ -195,7 +187,7 @@ def confirmations_table(study: StudySummary) -> Table | None:
         Column("requests/s at first", lambda one: _capacity(firsts.get(one.number))),
         Column("again", _capacity),
         Column("95% interval", lambda one: interval(one.capacity_qps) or NONE),
-        Column("p99", _p99),
+        *_times(study),
         Column("errors", lambda one: share(one.latency.error_rate)),
         Column("reason", lambda one: one.reason or " ".join(one.notes) or NONE, numeric=False),
     ]
@@ -204,8 +196,10 @@ def confirmations_table(study: StudySummary) -> Table | None:
     return _table(columns, launches, mark=lambda one: "recommended" if one.number == best else "")
 
 
-def services_table(services: Sequence[ServiceRecord]) -> Table | None:
-    """Each of several services at the rate that all hold together; None where there is one."""
+def services_table(services: Sequence[ServiceRecord], limited: Sequence[Percentile]) -> Table | None:
+    """Each of several services at the rate that all hold together; None where there is one. The p50 is shown, and what
+    the SLO of any of them limits.
+    """
     columns: list[Column[ServiceRecord]] = [
         Column("service", lambda one: one.name, numeric=False),
         Column("share", lambda one: "best effort" if one.best_effort else share(one.share)),
@@ -213,7 +207,7 @@ def services_table(services: Sequence[ServiceRecord]) -> Table | None:
         Column("alone", lambda one: figure(one.alone_qps.value if one.alone_qps else None)),
         Column("95% interval", lambda one: interval(one.alone_qps) or NONE),
         Column("p50", lambda one: milliseconds(one.p50_ms)),
-        Column("p99", lambda one: milliseconds(one.p99_ms.value if one.p99_ms else None)),
+        *(Column(one.name, one.text_among) for one in high_percentiles(limited, services)),
         Column("errors", lambda one: share(one.error_rate)),
         Column("cores used", lambda one: figure(one.cpu_cores_used, 2)),
         Column("memory", lambda one: size(one.memory_peak_bytes)),
@@ -247,8 +241,11 @@ def comparison_table(study: StudySummary) -> Table | None:
             rows.append((title, text(before), text(after), change(before, after)))
 
     number("requests/s", figure, lambda one: one.capacity_qps.value if one.capacity_qps else None)
-    if today.latency.p99_ms is not None or chosen.latency.p99_ms is not None:
-        rows.append(("p99 at the highest rate that held", *_p99s(today, chosen)))
+    rows += [
+        (f"{time.name} at the highest rate that held", *_both(time, today, chosen))
+        for time in study.percentiles
+        if time.of(today) is not None or time.of(chosen) is not None
+    ]
     number("errors", share, lambda one: one.latency.error_rate)
     number("cost per hour", lambda value: money(value, study.question.currency), lambda one: one.cost_per_hour)
     number(
@@ -258,9 +255,12 @@ def comparison_table(study: StudySummary) -> Table | None:
     return Table(("", "today", "recommended", "change"), (False, True, True, True), tuple(Row(row) for row in rows))
 
 
-def _p99s(today: TrialOrChoice, chosen: TrialOrChoice) -> tuple[str, str, str]:
-    """Both and their difference. A p99 at a much higher rate is no worse for being longer, so they are not compared."""
-    ends = [one.latency.p99_ms.value if one.latency.p99_ms else None for one in (today, chosen)]
+def _both(time: Percentile, today: TrialOrChoice, chosen: TrialOrChoice) -> tuple[str, str, str]:
+    """Both and their difference. A latency at a much higher rate is no worse for being longer, so they are not
+    compared.
+    """
+    found = [time.of(one) for one in (today, chosen)]
+    ends = [None if one is None else one.value for one in found]
     rates = [one.latency.latencies_at_qps for one in (today, chosen)]
     shown = [
         " ".join(filter(None, (milliseconds(end), None if end is None else seen_at(rate, None))))
@@ -282,10 +282,14 @@ def _parameters(study: StudySummary) -> list[Column[TrialOrChoice]]:
 
 def _latency_and_money(study: StudySummary) -> list[Column[TrialOrChoice]]:
     return [
-        Column("p99", _p99),
+        *_times(study),
         Column("per hour", lambda one: money(one.cost_per_hour, study.question.currency)),
         Column("per million", lambda one: money(one.cost_per_million_requests, study.question.currency)),
     ]
+
+
+def _times(study: StudySummary) -> list[Column[TrialOrChoice]]:
+    return [Column(one.name, one.text) for one in study.percentiles]
 
 
 def _table(
@@ -330,8 +334,3 @@ def _capacity_or_bound(record: TrialRecord) -> str:
     if record.capacity_qps is None and record.capacity_bound_qps is not None:
         return f"under {figure(record.capacity_bound_qps)}"
     return _capacity(record)
-
-
-def _p99(one: TrialOrChoice) -> str:
-    p99_ms = one.latency.p99_ms
-    return milliseconds(p99_ms.value if p99_ms else None)

@@ -85,7 +85,7 @@ def write_report(folder: Path, summary: StudySummary) -> None:
         "comparison": comparison_table(summary),
         "today": _today(summary),
         "alternatives": alternatives_table(summary),
-        "services": services_table(summary.recommendation.services),
+        "services": services_table(summary.recommendation.services, summary.question.limited),
         "chain": chain_picture(summary.recommendation.chain),
         "sentence": sentence(summary),
         "findings": findings(summary),
@@ -205,9 +205,13 @@ def highlights(study: StudySummary) -> list[Highlight]:
     best = study.recommendation
     if best.configuration is None:
         return []
-    shown = [Highlight(_value(best.capacity_qps, figure), "requests/s within the SLO", _sure(best.capacity_qps))]
-    if best.p99_ms is not None:
-        shown.append(Highlight(_value(best.p99_ms, milliseconds), f"p99 {_at_rate(study)}", _sure(best.p99_ms)))
+    held_qps = best.capacity_qps.value if best.capacity_qps else None
+    shown = [Highlight(figure(held_qps), "requests/s within the SLO", _sure(best.capacity_qps))]
+    shown += [
+        Highlight(milliseconds(found.value), f"{time.name} {_at_rate(study)}", _sure(found))
+        for time in study.percentiles
+        if (found := time.of(best)) is not None
+    ]
     if best.error_rate is not None:
         shown.append(Highlight(share(best.error_rate), "of requests failed"))
     if best.cost_per_hour is not None:
@@ -219,7 +223,7 @@ def highlights(study: StudySummary) -> list[Highlight]:
 
 
 def _at_rate(study: StudySummary) -> str:
-    """At which rate, and from how many requests, the p99 was measured: the highest rate that held, below the
+    """At which rate, and from how many requests, the latencies were measured: the highest rate that held, below the
     capacity.
     """
     number, latency = study.recommendation.trial, study.recommendation.latency
@@ -242,10 +246,6 @@ def _cost_sure(study: StudySummary) -> str | None:
     low, high = (cost * capacity.value / end for end in (capacity.high, capacity.low))
     ends = money_between(low, high, study.question.currency)
     return f"95% interval {ends}" if ends else None
-
-
-def _value(estimate: Estimate | None, text: Any) -> str:
-    return str(text(estimate.value if estimate else None))
 
 
 def _sure(estimate: Estimate | None) -> str | None:

@@ -72,6 +72,7 @@ def test_a_limit_on_the_p95_is_not_compared_with_a_p99(
         spec.write(f"slo: {{{slo}: 40ms}}\n")
     asked = tune(tmp_path / "spec.yaml", budget=1, output=tmp_path / "out").summary.question
     assert (asked.limit_name, asked.limit_on_p99_ms) == (name, limit_ms)
+    assert [one.name for one in asked.limited] == [slo]
 
 
 def test_it_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

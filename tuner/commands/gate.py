@@ -31,6 +31,7 @@ from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError, with_optio
 from tuner.launch.checks.before_launch import check
 from tuner.launch.render import resources
 from tuner.launch.runner import make_runner
+from tuner.spec.limited import limited_percentiles
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.opening import has_prices, request_sources, trial_setup
 from tuner.study.remeasure import GateRun
@@ -122,7 +123,9 @@ def _measured(
                 "Run the gate on a machine like the baseline's."
             )
     sources = request_sources(loaded)
-    display = make_display(as_json=options.as_json, currency=loaded.spec.prices.currency)
+    display = make_display(
+        as_json=options.as_json, currency=loaded.spec.prices.currency, limited=limited_percentiles(loaded)
+    )
     try:
         for leftover in runner.remove_leftovers():
             display.notice(f"removed what a crashed run left: {leftover}")

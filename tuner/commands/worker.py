@@ -14,6 +14,7 @@ from tuner.display import make_display
 from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError
 from tuner.launch.checks.before_launch import check
 from tuner.search.objective import Objective
+from tuner.spec.limited import limited_percentiles
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.loop import TuningLoop
 from tuner.study.opening import (
@@ -64,7 +65,9 @@ def worker(options: WorkerOptions) -> ExitCode:
     folder.mkdir(mode=0o700, exist_ok=True)  # as that of a run: logs lie in it
     sources = request_sources(loaded)
     store = join_study(options.storage, loaded)
-    display = make_display(as_json=options.as_json, currency=loaded.spec.prices.currency)
+    display = make_display(
+        as_json=options.as_json, currency=loaded.spec.prices.currency, limited=limited_percentiles(loaded)
+    )
     objective, proposer = Objective.of(loaded.spec.objective), make_proposer(loaded, runner, store.plan)
     try:
         for leftover in runner.remove_leftovers():

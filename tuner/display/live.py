@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from results import Recommendation, TrialRecord
+from results.percentiles import Percentile
 from results.text import one_line
 from search_spaces import Configuration
 from tuner.display.progress import Running, Whole, running_lines, study_line
@@ -27,8 +28,11 @@ _PER_SECOND = 8
 class LiveDisplay:
     """Progress on standard error; the result on standard output. `phase` comes from the trials' threads."""
 
-    def __init__(self, console: Console | None = None, result: Console | None = None, *, currency: str = "") -> None:
-        self._currency = currency
+    def __init__(
+        self, console: Console | None = None, result: Console | None = None, *, currency: str = "",
+        limited: tuple[Percentile, ...] = (),
+    ) -> None:  # fmt: skip
+        self._currency, self._limited = currency, limited
         self._noticed: set[str] = set()
         self._console = console or Console(stderr=True, highlight=False)
         self._result = result or Console(highlight=False)
@@ -55,7 +59,7 @@ class LiveDisplay:
             f"results in {escape(str(outline.output))}"
         )
         self._console.print(Panel.fit(text, title=escape(f"tune {outline.service}")))
-        self._currency = outline.currency
+        self._currency, self._limited = outline.currency, outline.limited
         self._whole = Whole(outline, outline.finished, outline.spent, best=outline.best)
         self._live.start()
 
@@ -79,7 +83,7 @@ class LiveDisplay:
         seconds = self._end(record.number)
         if self._whole is not None:
             self._whole.add(record, best, seconds)
-        self._say(trial_line(record, self._currency), style)
+        self._say(trial_line(record, self._currency, self._limited), style)
 
     def trial_lost(self, number: int) -> None:
         """It runs no more."""
@@ -99,7 +103,7 @@ class LiveDisplay:
         if self._whole is not None:
             self._whole.spent += spent_on(confirmation)
         style = "green" if confirmation.state == "complete" else "red"
-        self._say(confirmation_line(first, confirmation, self._currency), style)
+        self._say(confirmation_line(first, confirmation, self._currency, self._limited), style)
 
     def notice(self, text: str) -> None:
         """A dim line above the live part."""

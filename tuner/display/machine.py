@@ -18,7 +18,9 @@ class JsonDisplay:
 
     def study_started(self, outline: StudyOutline) -> None:
         """`{"event": "study", ...}`"""
-        told = {name: value for name, value in vars(outline).items() if name not in ("space", "money", "best")}
+        told = {
+            name: value for name, value in vars(outline).items() if name not in ("space", "money", "limited", "best")
+        }
         parts = {"parameters": outline.parameters, "space_size": outline.space_size, **vars(outline.money)}
         best = outline.best.number if outline.best else None
         _emit("study", **(told | parts | {"output": str(outline.output), "best": best}))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from results import Recommendation, TrialRecord
+from results.percentiles import Percentile
 from results.text import one_line
 from search_spaces import Configuration
 from tuner.display.protocol import StudyOutline
@@ -16,15 +17,15 @@ from tuner.errors import as_asked, with_options
 class PlainDisplay:
     """Lines on standard error; the result on standard output."""
 
-    def __init__(self, currency: str = "") -> None:
-        self._currency = currency
+    def __init__(self, currency: str = "", limited: tuple[Percentile, ...] = ()) -> None:
+        self._currency, self._limited = currency, limited
         self._noticed: set[str] = set()
         self._finished, self._running = 0, 0
         self._budget: int | None = None
 
     def study_started(self, outline: StudyOutline) -> None:
         """Two lines of what is to come."""
-        self._currency, self._finished = outline.currency, outline.finished
+        self._currency, self._limited, self._finished = outline.currency, outline.limited, outline.finished
         _say(f"{outline.service}: {outline.objective}, {outline.slo}")
         _say(f"{space_line(outline)}; {ahead(outline)}; results in {outline.output}")
 
@@ -43,7 +44,7 @@ class PlainDisplay:
         self._finished, self._running = self._finished + 1, self._running - 1
         goal = "" if self._budget is None else str(self._budget)
         done = f"{self._finished:>{len(goal) or 3}}{goal and '/'}{goal} done"
-        _say(f"{trial_line(record, self._currency)}  [{done}]{mark}")
+        _say(f"{trial_line(record, self._currency, self._limited)}  [{done}]{mark}")
 
     def trial_lost(self, number: int) -> None:
         """It is no longer under way here, and whoever has taken it up finishes it."""
@@ -59,7 +60,7 @@ class PlainDisplay:
 
     def confirmation_finished(self, first: TrialRecord, confirmation: TrialRecord) -> None:
         """Both measurements."""
-        _say(confirmation_line(first, confirmation, self._currency))
+        _say(confirmation_line(first, confirmation, self._currency, self._limited))
 
     def notice(self, text: str) -> None:
         """A sentence on a line of its own."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from results import Recommendation, TrialRecord
+from results.percentiles import Percentile
 from search_spaces import Configuration
 
 
@@ -31,8 +32,9 @@ class MoneyOutline:
 class StudyOutline:
     """What is known before the first trial. `seconds_at_most` leaves out the servers' own start; `parallel` trials run
     at once. `study` is the same in every run that goes on with the study, and in no other. `open_ended`: no number of
-    trials was asked for; `budget` is the most. `time_left_s` is what earlier runs left of a budget of time. `states`
-    says of the `finished` trials how many ended in each state, and `best` is the best of them.
+    trials was asked for; `budget` is the most. `time_left_s` is what earlier runs left of a budget of time. `limited`
+    are the percentiles that the SLO limits. `states` says of the `finished` trials how many ended in each state, and
+    `best` is the best of them.
     """
 
     service: str
@@ -48,6 +50,7 @@ class StudyOutline:
     study: str = ""
     open_ended: bool = False
     time_left_s: float | None = None
+    limited: tuple[Percentile, ...] = ()
     states: Mapping[str, int] = field(default_factory=dict)
     best: TrialRecord | None = None
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from results import Estimate, Recommendation, TrialRecord
-from results.text import assigned, counted, duration, figure, interval, money, one_line, seen_at
+from results.percentiles import Percentile, seen, shown_percentiles
+from results.text import assigned, counted, duration, figure, interval, money, one_line
 from tuner.display.protocol import StudyOutline
 
 
-def outcome(record: TrialRecord, currency: str) -> str:
-    """What a trial found, each figure with its 95% interval: cost, capacity, p99 and bottleneck; or its reason."""
+def outcome(record: TrialRecord, currency: str, limited: Sequence[Percentile]) -> str:
+    """What a trial found, each figure with its 95% interval: cost, capacity, the percentiles that the SLO limits (or
+    the p99) and bottleneck; or its reason.
+    """
     if record.state != "complete" or record.capacity_qps is None:
         return one_line(record.reason or "")
     parts = [paid(record, currency)] if record.cost_per_million_requests is not None else []
     parts.append(measured(record.capacity_qps, "req/s"))
-    if record.latency.p99_ms is not None:
-        seen = seen_at(record.latency.latencies_at_qps, record.latency.latencies_from_requests)
-        parts.append(f"p99 {measured(record.latency.p99_ms, 'ms')}" + (f" {seen}" if seen else ""))
+    shown = shown_percentiles(limited, [record])
+    parts += [f"{one.name} {measured(found, 'ms')}" for one in shown if (found := one.of(record)) is not None]
+    if where := seen(record, shown):
+        parts[-1] += f" {where}"
     if record.bottleneck:
         parts.append(f"bottleneck {record.bottleneck}")
     return ", ".join(parts)
@@ -59,10 +63,10 @@ def space_line(outline: StudyOutline) -> str:
     return f"{counted(outline.space_size, 'valid configuration')} of {counted(outline.parameters, 'parameter')}"
 
 
-def trial_line(record: TrialRecord, currency: str) -> str:
+def trial_line(record: TrialRecord, currency: str, limited: Sequence[Percentile] = ()) -> str:
     """One line per finished trial, by the number that every table and folder has for it."""
     shown = one_line(assigned(record.configuration))
-    return f"#{record.number:<3} {record.state:<10} {shown}: {outcome(record, currency)}"
+    return f"#{record.number:<3} {record.state:<10} {shown}: {outcome(record, currency, limited)}"
 
 
 def lost_line(number: int) -> str:
@@ -70,11 +74,13 @@ def lost_line(number: int) -> str:
     return f"trial {number} does not count: another process has taken it up meanwhile"
 
 
-def confirmation_line(first: TrialRecord, confirmation: TrialRecord, currency: str) -> str:
+def confirmation_line(
+    first: TrialRecord, confirmation: TrialRecord, currency: str, limited: Sequence[Percentile] = ()
+) -> str:
     """Both measurements of one configuration in one line."""
     shown = one_line(assigned(first.configuration))
     before = f" (at first {measured(first.capacity_qps, 'req/s')})" if first.capacity_qps else ""
-    return f"#{first.number:<3} again      {shown}: {outcome(confirmation, currency)}{before}"
+    return f"#{first.number:<3} again      {shown}: {outcome(confirmation, currency, limited)}{before}"
 
 
 def result_lines(recommendation: Recommendation, output: Path, noticed: Collection[str] = ()) -> list[str]:

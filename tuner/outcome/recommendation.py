@@ -126,7 +126,11 @@ def _choice(record: TrialRecord, records: Sequence[TrialRecord], confirmations: 
     return Choice(
         configuration=record.configuration,
         capacity_qps=record.capacity_qps,
+        p50_ms=record.latency.p50_ms,
+        p90_ms=record.latency.p90_ms,
+        p95_ms=record.latency.p95_ms,
         p99_ms=record.latency.p99_ms,
+        p999_ms=record.latency.p999_ms,
         latencies_at_qps=record.latency.latencies_at_qps,
         latencies_from_requests=record.latency.latencies_from_requests,
         error_rate=record.latency.error_rate,

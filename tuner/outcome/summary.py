@@ -17,6 +17,7 @@ from results.text import currency_sign
 from tuner.outcome.recommendation import recommend, weigh
 from tuner.search.contenders import find_current
 from tuner.search.objective import Objective
+from tuner.spec.limited import limited_percentiles
 from tuner.spec.load import SloLimit
 from tuner.spec.reading import LoadedSpec
 from tuner.study.storage.archive import Archive, Snapshot
@@ -76,6 +77,7 @@ def _question(loaded: LoadedSpec, objective: Objective) -> StudyQuestion:
         slo_percentile=max((one.percentile for one in _tail_limits(loaded)), default=99.0),
         slo_late=_late(loaded),
         slo_ttft_ms=None if loaded.ttft_limit is None else loaded.ttft_limit[0],
+        limited=limited_percentiles(loaded),
         objective=str(objective),
         metrics=objective.metrics,
         maximised=objective.maximised[0],

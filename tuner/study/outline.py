@@ -14,6 +14,7 @@ from tuner.launch.checks.runnable import Runnable
 from tuner.launch.estimate import estimate_run
 from tuner.search.objective import Objective
 from tuner.search.stopping import max_trials
+from tuner.spec.limited import limited_percentiles
 from tuner.spec.reading import LoadedSpec
 from tuner.study.budget import Spent
 from tuner.study.plan import StudyPlan
@@ -45,6 +46,7 @@ def study_outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runn
         study=_identity(store.plan),
         open_ended=store.plan.budget is None,
         time_left_s=None if math.isinf(left_s) else left_s,
+        limited=limited_percentiles(loaded),
         states=Counter(record.state for record in finished),
         best=next(iter(objective.ranked(finished)), None),
     )

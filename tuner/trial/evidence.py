@@ -60,6 +60,7 @@ def memory_growth(samples: Sequence[UsageSample], since_s: float) -> float | Non
 
 
 def _probe(probe: Probe) -> ProbeRecord:
+    histogram = LatencyHistogram.decode(probe.histogram)
     return ProbeRecord(
         rate_qps=probe.rate_qps,
         verdict=probe.verdict,
@@ -70,10 +71,12 @@ def _probe(probe: Probe) -> ProbeRecord:
         misses=probe.misses,
         errors=probe.errors,
         p50_ms=probe.p50_ms,
+        p90_ms=histogram.percentile_ms(90),
         p95_ms=probe.p95_ms,
         p99_ms=estimate(probe.p99_ms),
+        p999_ms=histogram.percentile_ms(99.9),
         disturbed="" if probe.neighbours is None else probe.neighbours.reason,
-        histogram=tuple(LatencyHistogram.decode(probe.histogram).counts_ms(_STEP)),
+        histogram=tuple(histogram.counts_ms(_STEP)),
     )
 
 

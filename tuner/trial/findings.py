@@ -14,7 +14,16 @@ from tuner.trial.bottleneck import name_bottleneck
 from tuner.trial.chain import chain_record, narrowest
 from tuner.trial.machine import machine_record
 from tuner.trial.server import TrialServer
-from tuner.trial.services import best_effort_qps, estimate, interference, service_records, tightest, used_by_all
+from tuner.trial.services import (
+    best_effort_qps,
+    estimate,
+    histogram_of,
+    interference,
+    reported_probe,
+    service_records,
+    tightest,
+    used_by_all,
+)
 
 NOT_AS_CHEAP = "it cannot hold the rate at which it would equal the best"
 
@@ -84,11 +93,14 @@ def _rates(measurement: Measurement, state: State, held_qps: float | None) -> Ra
 
 
 def _latencies(measurement: Measurement) -> Latencies:
+    seen = histogram_of(measurement.probes, reported_probe(measurement))
     return Latencies(
         base_latency_ms=measurement.base_latency_ms,
         p50_ms=measurement.p50_ms,
+        p90_ms=seen.percentile_ms(90),
         p95_ms=measurement.p95_ms,
         p99_ms=estimate(measurement.p99_ms),
+        p999_ms=seen.percentile_ms(99.9),
         latencies_at_qps=measurement.best_qps,
         latencies_from_requests=measurement.best_requests,
         error_rate=measurement.error_rate,

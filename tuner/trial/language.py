@@ -27,7 +27,7 @@ def language_record(measurement: Measurement, prefix_cache_hit_rate: float | Non
 
 def _times(measurement: Measurement, name: Literal["ttft", "tpot", "itl"]) -> TokenTimes | None:
     known = measurement.streaming.get(name)
-    return None if known is None else TokenTimes(p50_ms=known.p50_ms, p99_ms=known.p99_ms)
+    return None if known is None else TokenTimes(**known.model_dump())
 
 
 def cached_share(measurement: Measurement, whole: float | None) -> float | None:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from loadtest import BackgroundMeasurement, Interval, Measurement, TargetMeasurement
+from loadtest import BackgroundMeasurement, Interval, Measurement, Probe, TargetMeasurement
+from loadtest.histogram import LatencyHistogram
 from results import Estimate, ServiceRecord
 from runners import Usage
 from tuner.trial.server import TrialServer
@@ -15,6 +16,21 @@ from tuner.trial.server import TrialServer
 def estimate(interval: Interval | None) -> Estimate | None:
     """A load test's interval as a record has it."""
     return None if interval is None else Estimate(value=interval.value, low=interval.low, high=interval.high)
+
+
+def reported_probe(measurement: Measurement) -> int | None:
+    """The place of the probe whose latencies are the measurement's."""
+    seen = (measurement.best_qps, measurement.best_requests, measurement.p50_ms)
+    return next(
+        (n for n, one in enumerate(measurement.probes) if (one.rate_qps, one.requests, one.p50_ms) == seen), None
+    )
+
+
+def histogram_of(probes: Sequence[Probe], place: int | None) -> LatencyHistogram:
+    """All latencies of one of the probes, which any percentile can be read from; empty where there is no such probe."""
+    if place is None or place >= len(probes):
+        return LatencyHistogram()
+    return LatencyHistogram.decode(probes[place].histogram)
 
 
 def service_records(
@@ -26,13 +42,14 @@ def service_records(
         return ()
     targets = {one.name: one for one in measurement.targets}
     background = {one.name: one for one in measurement.background}
+    reported = reported_probe(measurement)
     found = []
     for server, usage, bottleneck in zip(servers, usages, bottlenecks, strict=True):
         name = server.service.name
         if server.service.best_effort:
             figures = _best_effort(background.get(name))
         else:
-            figures = _judged(targets[name], measurement.capacity_qps)
+            figures = _judged(targets[name], measurement.capacity_qps, reported)
         found.append(
             ServiceRecord(
                 name=name, cpu_cores_used=usage.cpu_cores_mean, memory_peak_bytes=usage.memory_peak_bytes,
@@ -42,14 +59,17 @@ def service_records(
     return tuple(found)
 
 
-def _judged(target: TargetMeasurement, capacity: Interval | None) -> dict[str, Any]:
+def _judged(target: TargetMeasurement, capacity: Interval | None, reported: int | None) -> dict[str, Any]:
+    latencies = histogram_of(target.probes, reported)
     return {
         "share": target.share,
         "capacity_qps": None if capacity is None else capacity.value * target.share,
         "alone_qps": estimate(target.alone_qps),
         "p50_ms": target.p50_ms,
+        "p90_ms": latencies.percentile_ms(90),
         "p95_ms": target.p95_ms,
         "p99_ms": estimate(target.p99_ms),
+        "p999_ms": latencies.percentile_ms(99.9),
         "error_rate": target.error_rate,
         "base_latency_ms": target.base_latency_ms,
     }

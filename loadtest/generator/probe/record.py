@@ -128,8 +128,8 @@ def _streaming(sent: RequestLog, counted: Numbers) -> dict[Metric, Percentiles]:
     for metric, seconds in values.items():
         known = seconds[np.isfinite(seconds)]
         if len(known):
-            p50, p95, p99 = (float(value) * 1e3 for value in np.quantile(known, (0.5, 0.95, 0.99)))
-            found[metric] = Percentiles(p50_ms=p50, p95_ms=p95, p99_ms=p99)
+            at = [float(value) * 1e3 for value in np.quantile(known, (0.5, 0.9, 0.95, 0.99, 0.999))]
+            found[metric] = Percentiles(p50_ms=at[0], p90_ms=at[1], p95_ms=at[2], p99_ms=at[3], p999_ms=at[4])
     return found
 
 

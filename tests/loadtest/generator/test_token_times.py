@@ -59,7 +59,9 @@ def test_the_mean_and_every_gap_are_told_apart() -> None:
     if probe.streaming:  # a machine so busy that the generator waited tells none
         assert probe.streaming["tpot"].p50_ms == pytest.approx(30, rel=0.1)
         assert probe.streaming["itl"].p50_ms == pytest.approx(20, rel=0.1)
-        assert probe.streaming["itl"].p99_ms == pytest.approx(220, rel=0.1)
+        itl = probe.streaming["itl"]
+        assert itl.p99_ms == pytest.approx(220, rel=0.1)
+        assert itl.p50_ms <= (itl.p90_ms or 0) <= itl.p95_ms <= itl.p99_ms <= (itl.p999_ms or 0)
     assert probe.tokens is not None
     assert (probe.tokens.output_mean, probe.tokens.input_mean) == (21, 3)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import SpecError
+from tuner.spec.limited import limited_percentiles
 from tuner.spec.load import SloLimit
 from tuner.spec.reading import LoadedSpec, load_spec
 
@@ -50,6 +51,19 @@ def problem(folder: Path, text: str) -> str:
 )
 def test_the_limit_that_a_p99_is_held_against(tmp_path: Path, slo: str, limit_ms: float | None) -> None:
     assert load(tmp_path, GOOD.replace("p99: 50ms", slo)).p99_limit_ms == limit_ms
+
+
+@pytest.mark.parametrize(
+    ("slo", "names"),
+    [
+        ("p99.9: 90ms, p95: 20ms", ["p95", "p99.9"]),
+        ("e2e: {p90: 1s}, ttft: {p95: 1s}, tpot: {p50: 9ms}", ["p90", "first token p95", "per token p50"]),
+        ("goodput: {ttft: 1s}, tokens_per_second: {p95: 20}", []),
+    ],
+)
+def test_the_percentiles_that_are_shown_of_every_trial(tmp_path: Path, slo: str, names: list[str]) -> None:
+    text = GOOD.replace("json: {text: hello}}", "json: {text: hello, stream: true}, stream: openai}")
+    assert [one.name for one in limited_percentiles(load(tmp_path, text.replace("p99: 50ms", slo)))] == names
 
 
 def test_a_good_spec_has_its_quantities_in_units(tmp_path: Path) -> None:

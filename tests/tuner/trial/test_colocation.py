@@ -175,6 +175,7 @@ def test_they_are_tuned_together_and_their_interference_is_measured(tmp_path: Pa
     assert 0.15 < best["interference"] < 0.45
     assert [one["name"] for one in best["services"]] == ["embed", "rank"]
     assert sum(one["capacity_qps"] for one in best["services"]) == pytest.approx(best["capacity_qps"]["value"])
+    assert all(one["p50_ms"] <= one["p90_ms"] <= one["p95_ms"] <= one["p999_ms"] for one in best["services"])
     assert any(text.startswith("Together: embed ") for text in best["reasons"])
     table = pd.read_csv(folder / "trials.csv")
     assert {"interference", "embed.p99_ms", "rank.alone_qps"} <= set(table.columns)
