@@ -14,7 +14,7 @@ from tuner.search.beliefs import Beliefs, believe
 from tuner.search.launches import LAUNCH_SPREAD, Contender, Expectation, Floats, LaunchFigure
 from tuner.search.machine_speed import contenders_at_mean_speed
 from tuner.search.memory import MemoryLimit
-from tuner.search.objective import Objective, cost_per_million_requests, undecided, unready
+from tuner.search.objective import Objective, cost_per_million_requests, undecided
 from tuner.spec.reading import LoadedSpec
 
 _WIDTH = 2 * 1.96  # of a 95% interval, in standard deviations
@@ -22,15 +22,12 @@ _REFUTED = 0.5  # of its launches did not hold the SLO: so it does not
 
 
 def find_current(loaded: LoadedSpec, records: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The trial of the configuration that the spec names as the one deployed today: of several the first whose server
-    had the time to start.
-    """
+    """The trial of the configuration that the spec names as the one deployed today."""
     current = loaded.spec.current
     if current is None:
         return None
     ranks = loaded.space.ranks(current)
-    found = (record for record in records if loaded.space.ranks(record.configuration) == ranks)
-    return min(found, key=unready, default=None)
+    return next((record for record in records if loaded.space.ranks(record.configuration) == ranks), None)
 
 
 def refuted(record: TrialRecord, confirmations: Sequence[TrialRecord]) -> bool:

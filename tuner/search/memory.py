@@ -18,6 +18,7 @@ from results import TrialRecord
 from search_spaces import Configuration, Parameter, SearchSpace, parse_size
 from tuner.search.candidates import Bools, CandidatePool
 from tuner.search.launches import LAUNCH_SPREAD, Floats
+from tuner.search.objective import undecided
 
 Launches: TypeAlias = tuple[TrialRecord, ...]
 
@@ -80,8 +81,8 @@ class MemoryLimit:
         found = {record.number: record.number for record in records}
         alike: defaultdict[tuple[int | None, ...], list[Launches]] = defaultdict(list)
         for record in records:
-            launches = (record, *confirmations.get(record.number, ()))
-            if self.unfelt(*launches) and all(one.state == "complete" for one in launches):
+            launches = tuple(one for one in (record, *confirmations.get(record.number, ())) if not undecided(one))
+            if launches and self.unfelt(*launches) and all(one.state == "complete" for one in launches):
                 alike[self.others(record.configuration)].append(launches)
         for group in alike.values():
             smallest, *larger = sorted(group, key=lambda launches: self.size(launches[0].configuration))

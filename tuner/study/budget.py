@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from results import TrialRecord
 from results.text import duration, money
+from tuner.search.objective import unready
 
 _HOUR_S = 3600.0
 
@@ -59,8 +60,9 @@ class Spent:
         seconds = cost = longest = around = 0.0
         for one in records:
             took = one.timing.took_s
-            seconds, longest = seconds + took / parallel, max(longest, took)
-            around = max(around, took - (one.timing.load_s or 0.0))
+            seconds += took / parallel
+            if not unready(one):  # what ended for want of time does not say how long others take
+                longest, around = max(longest, took), max(around, took - (one.timing.load_s or 0.0))
             cost += took * (one.cost_per_hour or 0.0) / _HOUR_S
         return cls(seconds, cost, longest, around)
 

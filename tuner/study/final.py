@@ -72,7 +72,7 @@ class Final:
             reasons = {one: self._why_spent(records, confirmations, one) for one in chosen}
             unfit = [reason for reason in reasons.values() if reason is not None]
             best = chosen[0]  # as is believed so far: without it, launches of others can decide nothing
-            if reasons[best] or (unfit and len(unfit) == len(chosen) - 1 and best in confirmations):
+            if reasons[best] or (unfit and len(unfit) == len(chosen) - 1 and best in _started(confirmations)):
                 self.display.notice(f"the final ends: {unfit[0]}")
                 return
             this_round = _last_round(confirmations) + 1
@@ -121,12 +121,12 @@ class Final:
             return ()
         if left <= 0 and not self._anything_holds(confirmations):
             # What did not hold the SLO again is no recommendation: the next best follows, each of them once.
-            unseen = [one for one in beliefs.measured if one not in confirmations]
+            unseen = [one for one in beliefs.measured if one not in _started(confirmations)]
             return (beliefs.best(unseen),) if unseen else ()
         loaded = self.setup.loaded
         today = find_current(loaded, records)
         current = today.number if today is not None and today.number in beliefs else None
-        counts = {number: sum(not undecided(one) for one in found) for number, found in confirmations.items()}
+        counts = {number: sum(not undecided(one) for one in found) for number, found in _started(confirmations).items()}
         chosen = next_round(beliefs, current, counts, left, rules)
         if today is not None and current is None and left > 0 and _untold(today, confirmations):
             return (*chosen[:1], today.number, *chosen[1:])[:left]
@@ -153,6 +153,12 @@ class Final:
         confirmations[number] = (*confirmations.get(number, ()), record)
         self.display.confirmation_finished(first, record)
         return record
+
+
+def _started(confirmations: Launches) -> Launches:
+    """The further launches whose server had the time to start, of those trials that have any."""
+    found = {number: tuple(one for one in launches if not unready(one)) for number, launches in confirmations.items()}
+    return {number: launches for number, launches in found.items() if launches}
 
 
 def _untold(today: TrialRecord, confirmations: Launches) -> bool:

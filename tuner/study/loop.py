@@ -16,7 +16,7 @@ from search_spaces import Configuration
 from tuner.display import Display
 from tuner.search.candidates import SpaceExhausted, TooDearError
 from tuner.search.contenders import find_current, to_beat
-from tuner.search.objective import Objective, unready
+from tuner.search.objective import Objective
 from tuner.search.proposer import Proposer
 from tuner.search.stopping import max_trials, why_give_up, why_no_more, why_stop
 from tuner.study.budget import UNLIMITED, Limits
@@ -48,11 +48,9 @@ class TuningLoop:
 
     def search(self) -> None:
         """Run trials until the budget is spent. Every finished trial is stored before another one takes its place."""
-        spec, records = self.setup.loaded.spec, self.store.records()
-        if spec.current is not None and find_current(self.setup.loaded, records) is None:
+        spec = self.setup.loaded.spec
+        if spec.current is not None and find_current(self.setup.loaded, self.store.records()) is None:
             self.store.enqueue(spec.current)
-        for one in filter(unready, records):  # there may be time or money now for what an earlier run had too little of
-            self.store.enqueue(one.configuration)
         if self.store.stopped:
             self.store.stop(None)  # an earlier run's own end; whether it still holds is seen anew
         self.help()

@@ -13,7 +13,7 @@ from tuner.outcome.recommendation import recommend
 from tuner.search.contenders import believed
 from tuner.search.final import FinalRules, next_round
 from tuner.search.memory import MemoryLimit
-from tuner.search.objective import Objective, cost_per_million_requests
+from tuner.search.objective import UNREADY, Objective, cost_per_million_requests
 from tuner.search.proposer import Proposer
 from tuner.spec.reading import load_spec
 from tuner.study.memory_limit import memory_limit
@@ -109,6 +109,8 @@ def test_a_limit_that_a_later_launch_came_near_is_one_that_is_felt() -> None:
     records = [launch(0, "2Gi", 67, 0.7), launch(1, "1Gi", 58, 0.6)]
     assert LIMIT.servers(records, {}) == {0: 1, 1: 1}
     assert LIMIT.servers(records, {1: [launch(1, "1Gi", 40, 0.98)]}) == {0: 0, 1: 1}
+    short = TrialRecord(number=1, state="failed", reason=f"{UNREADY} 20 min", configuration=records[1].configuration)
+    assert LIMIT.servers(records, {1: [short]}) == {0: 1, 1: 1}  # which tells nothing
 
 
 def test_more_memory_than_was_used_is_tried_when_nothing_else_is_left() -> None:

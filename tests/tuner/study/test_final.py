@@ -326,7 +326,7 @@ def test_what_was_too_short_to_tell_in_the_final_is_launched_again_however_sure_
     short = launch(0, state="failed", reason=f"{TOO_SHORT}: not ready after 3.0 s", configuration={"name": "a"})
     assert final._next_round(records, {0: (best,)}, Outlook(), 3, FinalRules()) == ()
     assert final._next_round(records, {0: (short,)}, Outlook(), 3, FinalRules()) == (0,)
-    assert final._next_round(records, {0: (short, short)}, Outlook(), 0, FinalRules()) == (1,)
+    assert final._next_round(records, {0: (short, short)}, Outlook(), 0, FinalRules()) == (0,)
 
 
 def test_what_is_too_short_to_tell_is_not_launched_for_ever() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -10,10 +9,8 @@ import pytest
 
 from results import TrialRecord
 from tests.tuner.study.test_budget import SPEC, Told, spent_by_the_search
-from tests.tuner.test_replay_run import write_table
 from tuner import load_spec, tune
-from tuner.outcome.shared_table import Sharing, share
-from tuner.search.objective import UNREADY, unready
+from tuner.search.objective import unready
 from tuner.study.budget import Limits, Spent, launch_s
 from tuner.study.plan import StudyPlan
 from tuner.study.starts import Starts
@@ -104,28 +101,3 @@ def test_a_launch_of_the_final_that_starts_too_slowly_for_the_time_ends_and_refu
     assert said.startswith("the final ends: cpu_cores=1 backlog=1 was not ready after 3.")
     assert study.recommendation.trial == 0
     assert not study.recommendation.confirmed
-
-
-def test_what_had_too_little_time_to_start_is_tried_again_by_a_resume(tmp_path: Path) -> None:
-    write_table(tmp_path)
-    today = {"cpu_cores": 1, "batch_size": 1, "threads": 1, "workers": 1}
-    with (tmp_path / "spec.yaml").open("a", encoding="utf-8") as file:
-        file.write(f"current: {json.dumps(today)}\n")
-    loaded, output = load_spec(tmp_path / "spec.yaml"), tmp_path / "out"
-    output.mkdir()
-    store = create_study(f"sqlite:///{output / 'study.db'}", loaded, StudyPlan(loaded.content, budget=1))
-    assert store.ask(1, lambda *_: today) is not None
-    store.tell(TrialRecord.model_validate(
-        {"number": 0, "state": "failed", "configuration": today, "reason": f"{UNREADY} after 9.0 s", "wall_s": 9}
-    ))  # fmt: skip
-    store.close()
-    study = tune(tmp_path / "spec.yaml", budget=3, resume=True, output=output)
-    first, second, third = study.summary.records
-    assert second.configuration == first.configuration == today
-    assert not unready(second)
-    assert third.configuration != today
-    assert study.summary.current == second
-    more = tune(tmp_path / "spec.yaml", budget=4, resume=True, output=output)
-    assert sum(one.configuration == today for one in more.summary.records) == 2
-    shared = share(more.summary, more.spec, Sharing("CC0-1.0"))
-    assert "1 trial that was pruned, too short to tell or not launched" in " ".join(shared.left_out)

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from results import Explanation, TrialRecord
 from runners import retry
 from search_spaces import Configuration, ParameterValue
-from tuner.search.objective import Objective, unready
+from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec
 from tuner.study.outlook import Outlook
 from tuner.study.plan import StudyPlan
@@ -86,8 +86,8 @@ class StudyStore:
     def enqueue(self, configuration: Configuration) -> None:
         """Have a configuration asked next, before the sampler's own choice, unless it was measured, or is to be."""
         with reaching_study(self._url):
-            trials = self._study.get_trials(deepcopy=False)
-            if not any(configuration_of(one) == dict(configuration) and _measures(one) for one in trials):
+            trials = [one for one in self._study.get_trials(deepcopy=False) if _counts(one)]
+            if not any(configuration_of(one) == dict(configuration) for one in trials):
                 self._study.enqueue_trial(dict(configuration))
 
     def ask(self, budget: int, propose: Propose) -> tuple[int, dict[str, ParameterValue]] | None:
@@ -110,7 +110,7 @@ class StudyStore:
                 # Another process may have taken what waited: then Optuna has drawn this one, heeding no constraint.
                 drawn = waiting and "fixed_params" not in known[trial.number].system_attrs
                 counted = [one for one in known[: trial.number] if _counts(one)]
-                repeated = any(configuration_of(one) == trial.params and _measures(one) for one in counted)
+                repeated = any(configuration_of(one) == trial.params for one in counted)
                 if not drawn and not repeated and len(counted) < budget:
                     break
                 self._study.tell(trial, state=TrialState.FAIL)
@@ -223,15 +223,8 @@ def _now() -> str:
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    """Whether the trial is one of the study's, or is to be: one that was withdrawn or lost is not."""
+    """Whether the trial measured its configuration, or is to: one that was withdrawn or lost did neither."""
     return not trial.state.is_finished() or RECORD in trial.user_attrs
-
-
-def _measures(trial: FrozenTrial) -> bool:
-    """Whether the trial measured its configuration, or is to. One whose server had too little time to start did not: it
-    may be tried again.
-    """
-    return _counts(trial) and not any(map(unready, records_of([trial])))
 
 
 def _retried(url: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
