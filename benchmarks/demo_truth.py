@@ -9,7 +9,8 @@
 a run recommended or launched twice, and others at random, up to the number asked. Memory changes the price and not the
 capacity, so it is measured with the most there is. `judge` prints both: what was recommended truly costs, over the best
 that was measured and over today's. What was not measured long is judged by all launches of all runs together, where
-there are three at least. All three go on with what the folder holds: `runs.jsonl` and `truth.csv`.
+there are three at least, less what the machine added to all launches of a run. All three go on with what the folder
+holds: `runs.jsonl` and `truth.csv`.
 
 Goals: within 5% of the best in nine runs of ten, and never dearer than today's. A run of 14 trials took 8.7
 to 9.8 minutes. Measure where nothing else runs.
@@ -43,6 +44,7 @@ from tuner.spec.reading import LoadedSpec
 EXAMPLE = Path(__file__).parent.parent / "examples" / "minilm"
 BUDGET = 14  # as `make demo`
 KNOBS = ("cpu_cores", "workers", "threads", "batch_size", "batch_delay_ms")
+SWEEPS = 30
 FEWEST = 3  # launches in runs, for a configuration that was not measured long
 COLUMNS = (*KNOBS, "launch", "state", "capacity_qps", "low", "high", "disturbed")
 Knobs = tuple[Any, ...]
@@ -172,14 +174,36 @@ def capacity(launches: Sequence[Mapping[str, str]]) -> float:
     return statistics.median(float(one["capacity_qps"] or 0) for one in launches)
 
 
+def shown_in(runs: Sequence[Mapping[str, Any]]) -> list[tuple[int, Knobs, float]]:
+    """Of each launch: its run, its configuration, and the logarithm of what it served."""
+    return [
+        (number, tuple(knob), math.log(served)) for number, one in enumerate(runs) for *knob, served in one["served"]
+    ]
+
+
 def known(folder: Path) -> dict[Knobs, tuple[int, float]]:
     """The launches and the capacity of every configuration of which that is known."""
-    launches: dict[Knobs, list[float]] = defaultdict(list)
-    for one in kept_runs(folder):
-        for *knob, served in one["served"]:
-            launches[tuple(knob)].append(served)
-    found = {one: (len(all_of), statistics.median(all_of)) for one, all_of in launches.items() if len(all_of) >= FEWEST}
+    shown = shown_in(kept_runs(folder))
+    launches = Counter(knob for _, knob, _ in shown)
+    levels, _ = polished(shown)
+    found = {one: (count, math.exp(levels[one])) for one, count in launches.items() if count >= FEWEST}
     return found | {one: (len(all_of), capacity(all_of)) for one, all_of in measured(folder).items()}
+
+
+def polished(shown: Sequence[tuple[int, Knobs, float]]) -> tuple[dict[Knobs, float], dict[int, float]]:
+    """Of the logarithms that launches showed: what is each configuration's, and what the machine added to all of a run,
+    which may be fast one day and slow on another (the median polish: Tukey, Exploratory Data Analysis, 1977).
+    """
+    levels = {knob: 0.0 for _, knob, _ in shown}
+    runs = {number: 0.0 for number, _, _ in shown}
+    for _ in range(SWEEPS):
+        for knob in levels:
+            levels[knob] = statistics.median(log - runs[run] for run, one, log in shown if one == knob)
+        for number in runs:
+            runs[number] = statistics.median(log - levels[one] for run, one, log in shown if run == number)
+        middle = statistics.median(runs.values())
+        runs = {number: added - middle for number, added in runs.items()}
+    return levels, runs
 
 
 def cost(configuration: Mapping[str, Any], capacities: Mapping[Knobs, float], loaded: LoadedSpec) -> float:
@@ -225,6 +249,8 @@ def judge(folder: Path) -> None:
         ]  # fmt: skip
         print(f"| {' | '.join(row)} |")
     print(f"\nWithin 5% of the best: {within} of {len(runs)}; dearer than today's: {dearer}.\n")
+    added = polished(shown_in(runs))[1].values()
+    print(f"The slowest and the fastest run are a factor of {math.exp(max(added) - min(added)):.2f} apart.\n")
     print(f"| {' | '.join(KNOBS)} | launches | capacity, req/s | least cost per million |\n|" + " --- |" * 8)
     for knob, true in sorted(costs.items(), key=lambda pair: pair[1]):
         print(f"| {' | '.join(map(str, knob))} | {truth[knob][0]} | {capacities[knob]:.1f} | {true:.4f} |")
