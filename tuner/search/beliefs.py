@@ -142,12 +142,8 @@ class Beliefs:
 
     def same_server(self, number: int) -> tuple[int, ...]:
         """The other numbers of that server."""
-        mine = dict(zip(self.numbers, self.servers, strict=False)).get(number, number)
-        return tuple(
-            other
-            for other, server in zip(self.numbers, self.servers, strict=False)
-            if server == mine and other != number
-        )
+        servers = dict(zip(self.numbers, self.servers, strict=False))
+        return tuple(one for one, server in servers.items() if server == servers.get(number) and one != number)
 
     def figure(self, number: int) -> Estimate:
         """Its capacity (or one over its p99) with the 95% interval of all launches together."""
