@@ -27,6 +27,7 @@ from search_spaces.reading import foreign
 
 _POLL_S, _SLOWEST_POLL_S = 0.02, 0.25
 _HEALTH_TIMEOUT_S = 2.0
+_REFUSED = "connection refused"
 _GRACE_S = 10.0  # for a real request that is answered with errors after the health path was fine
 _MAX_REDIRECTS = 5
 _FOR_GOOD = (301, 308)
@@ -51,11 +52,15 @@ _NO_CHECK = (
 
 
 class Seen(NamedTuple):
-    """What is wrong with an answer (None: nothing), whether there was one, and whether no later one will be better."""
+    """What is wrong with an answer (None: nothing), whether there was one, and whether no later one will be better.
+
+    `silent`: somebody took the connection, and said nothing in time.
+    """
 
     wrong: str | None
     answered: bool
     lasting: bool = False
+    silent: bool = False
 
 
 def await_server(
@@ -91,12 +96,12 @@ def wait_until_ready(
         if path is not None:
             seen = _poll(lambda left: _health(client, path, left), deadline, deadline, check)
             if seen is not None:
-                within = f" within {readiness.timeout_s:g} s" if time.monotonic() >= deadline else ""
-                raise ServerFailed(f"not ready{within}: {path} {seen}")
+                within = f" within {_limit(readiness)}" if time.monotonic() >= deadline else ""
+                raise ServerFailed(f"not ready{within}: {path}: {seen}")
         request = readiness.request if prepare is None else prepare()
         if request is None:
             if path is None and (seen := _poll(lambda left: _any(client, left), deadline, deadline, check)):
-                raise ServerFailed(f"not ready within {readiness.timeout_s:g} s: {seen}")
+                raise ServerFailed(f"not ready within {_limit(readiness)}: {seen}")
             return ()
         error_deadline = min(deadline, time.monotonic() + _GRACE_S) if path is not None else deadline
         # The first request may compile or load something, so it may take all the time that is left. No redirect is
@@ -105,6 +110,11 @@ def wait_until_ready(
         if seen is not None:
             raise ServerFailed(f"did not answer the real request {request.method} {request.path}: {seen}")
     return tuple(doubts)
+
+
+def _limit(readiness: Readiness) -> str:
+    """How long was waited, by which key of the spec."""
+    return f"{readiness.timeout_s:g} s (service.ready.timeout)"
 
 
 def trust(tls: Tls | None) -> ssl.SSLContext | bool:
@@ -125,12 +135,15 @@ def _poll(
     Errors that the server itself answers are waited out until `error_deadline`, silence until `deadline`; what lasts is
     waited out for as long as it takes to see that it does.
     """
-    pause, before, since, tries = _POLL_S, None, 0.0, 0
+    pause, before, since, tries = _POLL_S, Seen(None, answered=False), 0.0, 0
     while True:
         check()
-        seen = ask(max(0.1, deadline - time.monotonic()))
+        left = max(0.1, deadline - time.monotonic())
+        seen = ask(left)
         check()
         now = time.monotonic()
+        if seen.silent and left < _HEALTH_TIMEOUT_S and before.wrong not in (None, _REFUSED):
+            seen = before  # the deadline cut this try short: the ones before say more
         if seen != before:
             before, since, tries = seen, now, 0
         tries += 1
@@ -169,9 +182,9 @@ def _ask(
             redirects -= 1
             response, begins = _received(client, following)
     except httpx.TimeoutException:
-        return Seen(f"no answer within {timeout_s:.3g} s", answered=False)
+        return Seen(f"no answer within {timeout_s:.3g} s", answered=False, silent=True)
     except httpx.ConnectError as error:
-        return Seen(f"no TLS connection ({error})" if "SSL" in str(error) else "connection refused", answered=False)
+        return Seen(f"no TLS connection ({error})" if "SSL" in str(error) else _REFUSED, answered=False)
     except httpx.InvalidURL as error:
         raise ServerFailed(f"{request.path!r} is not a path that can be requested: {error}") from error
     except httpx.HTTPError as error:

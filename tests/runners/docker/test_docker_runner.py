@@ -198,10 +198,10 @@ def test_a_server_that_nobody_outside_reaches_is_told_where_it_listens(tmp_path:
     with pytest.raises(ServerFailed) as caught, launched(tmp_path, command=(*words, "ok"), timeout_s=3.0):
         pass
     assert caught.value.reason == (
-        "not ready within 3 s: /healthz connection refused; inside its container it listens on 127.0.0.1:8000, "
-        "and not on 0.0.0.0:8000: pass it {host} and {port}"
+        "not ready within 3 s (service.ready.timeout): /healthz: connection refused; inside its container it listens "
+        "on 127.0.0.1:8000, and not on 0.0.0.0:8000: pass it {host} and {port}"
     )
-    with pytest.raises(ServerFailed, match=r"/healthz answered 503 \(loading\)$"):  # it listens where it should
+    with pytest.raises(ServerFailed, match=r"/healthz: answered 503 \(loading\)$"):  # it listens where it should
         launched(tmp_path, "never-ready", timeout_s=3.0).__enter__()
 
 

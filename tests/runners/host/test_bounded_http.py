@@ -74,6 +74,19 @@ def test_a_server_that_is_never_ready_says_what_it_answered(answer: bytes, says:
         wait_until_ready(url, asked, lambda: None)
 
 
+def test_what_a_server_answered_is_said_though_the_last_try_was_cut_short() -> None:
+    """The try that the deadline cuts off hears nothing, and is no reason to look for a server that hangs."""
+    answers = iter([head(b"404 Not Found", b"Content-Length: 9") + b"no /helth"])
+
+    def once_only(client: socket.socket) -> None:
+        client.sendall(next(answers, b""))
+        time.sleep(1)
+
+    said = r"not ready within 1.5 s \(service.ready.timeout\): /helth: answered 404 \(no /helth\)"
+    with serving(once_only) as url, pytest.raises(ServerFailed, match=said):
+        wait_until_ready(url, Readiness("/helth", 1.5, None), lambda: None)
+
+
 UNREADABLE = head(b"200 OK", b"Content-Encoding: gzip", b"Content-Length: 5") + b"hello"
 
 

@@ -150,7 +150,7 @@ def test_a_server_that_nobody_outside_reaches_is_told_where_it_listens(tmp_path:
     with pytest.raises(ServerFailed) as caught, launched(tmp_path, command=(*words, "ok"), timeout_s=3.0):
         pass
     assert (
-        "/healthz connection refused; inside its container it listens on 127.0.0.1:8000, and not on"
+        "/healthz: connection refused; inside its container it listens on 127.0.0.1:8000, and not on"
         in caught.value.reason
     )
 

@@ -80,7 +80,7 @@ def test_a_client_that_left_is_not_why_a_server_ended(tmp_path: Path) -> None:
 
 def test_a_server_that_never_becomes_ready_fails_with_what_was_seen(tmp_path: Path) -> None:
     failed = launch_fails(tmp_path, "never-ready", timeout_s=1.0)
-    assert "not ready within 1 s: /healthz answered 503 (loading)" in failed.reason
+    assert "not ready within 1 s (service.ready.timeout): /healthz: answered 503 (loading)" in failed.reason
 
 
 def test_a_server_that_reports_ready_but_cannot_answer_is_not_waited_for_until_the_end(tmp_path: Path) -> None:
