@@ -130,16 +130,6 @@ class Beliefs:
             return Estimate(value=math.expm1(-middle), low=math.expm1(-high), high=math.expm1(-low))
         return Estimate(value=-math.expm1(middle), low=-math.expm1(high), high=-math.expm1(low))
 
-    def of_trials(
-        self, numbers: Sequence[int], servers: Sequence[int], losses: Callable[[Floats], Floats]
-    ) -> Beliefs:  # fmt: skip
-        """A row per trial, of which several may be one server: `servers` has the number of each one's among these."""
-        rows = [self._rows[server] for server in servers]
-        figures, launches = self.figures[rows], tuple(self.launches[row] for row in rows)
-        known = losses(np.where(np.isfinite(figures), figures, 0.0))
-        found = np.where(np.isfinite(figures), known, np.inf)
-        return Beliefs(tuple(numbers), figures, found, self.launch_spread, launches, self.machine, tuple(servers))
-
     def same_server(self, number: int) -> tuple[int, ...]:
         """The other numbers of that server."""
         servers = dict(zip(self.numbers, self.servers, strict=False))
@@ -151,13 +141,27 @@ class Beliefs:
         return Estimate(value=float(middle), low=float(low), high=float(high))
 
 
-def believe(contenders: Sequence[Contender], losses: Callable[[Floats], Floats]) -> Beliefs:
-    """`losses` turns figures (contenders, draws) into losses of the same shape, as each one's price has it."""
-    numbers, counts = tuple(one.number for one in contenders), tuple(len(one.measured) for one in contenders)
+def believe(
+    contenders: Sequence[Contender], losses: Callable[[Floats], Floats], servers: Mapping[int, int] | None = None
+) -> Beliefs:  # fmt: skip
+    """`servers` has, by the number of each trial, that of the contender whose launches are its own; None: a trial for
+    each contender. `losses` turns figures (trials, draws) into losses of the same shape, as each one's price has it.
+    """
+    rows = {one.number: row for row, one in enumerate(contenders)}
+    trials = servers or {number: number for number in rows}
+    places = [rows[server] for server in trials.values()]
+    of_contenders, spread = _draw_figures(contenders)
+    figures = of_contenders[places]
+    known = np.isfinite(figures)
+    found = np.where(known, losses(np.where(known, figures, 0.0)), np.inf)
+    launches = tuple(len(contenders[place].measured) for place in places)
+    return Beliefs(tuple(trials), figures, found, spread, launches, servers=tuple((servers or {}).values()))
+
+
+def _draw_figures(contenders: Sequence[Contender]) -> tuple[Floats, float]:
+    """Joint draws of the contenders' figures, and the spread between launches."""
     if all(one.exact for one in contenders):
-        figures = np.array([[_exactly(one)] for one in contenders])
-        known = losses(np.where(np.isfinite(figures), figures, 0.0))
-        return Beliefs(numbers, figures, np.where(np.isfinite(figures), known, np.inf), 0.0, counts)
+        return np.array([[_exactly(one)] for one in contenders]), 0.0
     many = len(contenders) > _MANY
     grids = {
         place: _grid(one, _MANY_GRID if many and len(one.launches) == 1 else _GRID)
@@ -183,7 +187,7 @@ def believe(contenders: Sequence[Contender], losses: Callable[[Floats], Floats])
             figures[row] = _draw(grids[row], posterior, which, random.random(draws))
         else:
             figures[row] = mixtures.draw(row, which, random)
-    return Beliefs(numbers, figures, losses(figures), float(weight @ SPREADS), counts)
+    return figures, float(weight @ SPREADS)
 
 
 def _in_rounds(contenders: Sequence[Contender]) -> list[int]:

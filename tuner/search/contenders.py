@@ -52,7 +52,8 @@ def believed(
     """
     same = {} if memory is None or objective.by_energy else memory.servers(records, confirmations)
     by_latency, by_cost = objective.metrics[0] == "p99_ms", objective.metrics[0].startswith(("cost", "energy"))
-    found, numbers, prices, p99s = [], [], [], []
+    found: dict[int, Contender] = {}
+    prices, p99s = [], []
     for record in records:
         launches = [record, *confirmations.get(record.number, ())]
         shown = [one for launch in launches if (one := _shown(launch, objective, by_latency=by_latency))]
@@ -63,11 +64,10 @@ def believed(
         price = math.nan if hourly is None else math.log(max(hourly, 1e-12))
         scale = price if by_cost and not math.isnan(price) else 0.0
         server = same.get(record.number, record.number)
-        found.append(Contender(server, tuple(shown), expectation, scale))
-        numbers.append(record.number)
+        found[record.number] = Contender(server, tuple(shown), expectation, scale)
         prices.append(price)
         p99s.append(next((one.latency.p99_ms.value for one in launches if one.latency.p99_ms), math.nan))
-    if all(launch.below for one in found for launch in one.launches):
+    if all(launch.below for one in found.values() for launch in one.launches):
         return None
     log_price = np.array(prices)[:, None]
 
@@ -76,20 +76,22 @@ def believed(
             return -figures
         return objective.losses_at(figures, np.array(p99s)[:, None], log_price)[0]
 
-    servers = _together(found)
-    at_mean, effect = contenders_at_mean_speed(servers)
-    beliefs = believe(at_mean, np.negative).of_trials(numbers, [one.number for one in found], losses)
+    at_mean, effect = contenders_at_mean_speed(_together(found))
+    beliefs = believe(at_mean, losses, {number: one.number for number, one in found.items()})
     by_capacity = not by_latency and objective.metrics[0] != "best_effort_qps"
     return replace(beliefs, machine=effect if by_capacity else None)
 
 
-def _together(contenders: Sequence[Contender]) -> list[Contender]:
-    """One for each server, with all of its launches, in the order of the first."""
+def _together(trials: Mapping[int, Contender]) -> list[Contender]:
+    """One for each server, with all of its launches, in the order of the first. What is expected of it goes by the
+    trial that it has its number from, whichever came first: memory that no launch came near has a price, and holds
+    nothing.
+    """
     servers: dict[int, Contender] = {}
-    for one in contenders:
+    for one in trials.values():
         before = servers.get(one.number)
         launches = one.launches if before is None else (*before.launches, *one.launches)
-        servers[one.number] = replace(before or one, launches=launches)
+        servers[one.number] = replace(trials.get(one.number, one), launches=launches)
     return list(servers.values())
 
 

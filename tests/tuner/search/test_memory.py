@@ -61,6 +61,17 @@ def test_launches_of_one_server_count_together_and_the_cheaper_limit_is_better()
     assert together.launches == (4, 4, 1)
 
 
+def test_what_is_believed_of_a_server_does_not_depend_on_which_of_its_trials_came_first() -> None:
+    small, large, other = launch(0, "1Gi", 58, 0.6), launch(1, "4Gi", 67, 0.7), launch(2, "1Gi", 150, 0.6, cores=2)
+    one, another = (
+        believed(COST, records, {}, memory=LIMIT) for records in ([small, large, other], [large, small, other])
+    )
+    assert one is not None
+    assert another is not None
+    for number in (0, 2):
+        assert one.figure(number).value == pytest.approx(another.figure(number).value, rel=1e-9)
+
+
 @pytest.mark.parametrize(
     "small",
     [
