@@ -31,6 +31,7 @@ from results import (
     Latencies,
     Recommendation,
     StudyQuestion,
+    StudySlo,
     StudySummary,
     Timing,
     TrialCounts,
@@ -65,7 +66,7 @@ def study(path: Path, spread: str) -> StudySummary:
     )  # fmt: skip
     return StudySummary(
         service=path.stem, recommendation=chosen, records=records,
-        question=StudyQuestion((), (), "", space_size=str(len(records)), slo_p99_ms=SLO_MS),
+        question=StudyQuestion((), StudySlo(tail_ms=SLO_MS), "", space_size=str(len(records))),
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from results import (
     Latencies,
     Recommendation,
     StudyQuestion,
+    StudySlo,
     StudySummary,
     Timing,
     TrialCounts,
@@ -124,7 +125,7 @@ def study(server: Server, cold_start_s: float) -> StudySummary:
     )  # fmt: skip
     return StudySummary(
         service=server.name, recommendation=best, records=(record,),
-        question=StudyQuestion(("server",), (), "", space_size="1", slo_p99_ms=1e3 * LIMIT_S),
+        question=StudyQuestion(("server",), StudySlo(tail_ms=1e3 * LIMIT_S), "", space_size="1"),
     )  # fmt: skip
 
 

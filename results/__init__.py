@@ -13,7 +13,7 @@ from results.records import (
     TrialRecord,
 )
 from results.report.report import write_report
-from results.summary import FurtherLaunches, StudyProgress, StudyQuestion, StudySummary
+from results.summary import FurtherLaunches, StudyProgress, StudyQuestion, StudySlo, StudySummary
 from results.tables import RESERVED_COLUMNS, trials_frame, write_trials, writes_parquet
 from results.trial_parts import (
     ChainRecord,
@@ -63,6 +63,7 @@ __all__ = [
     "State",
     "StudyProgress",
     "StudyQuestion",
+    "StudySlo",
     "StudySummary",
     "Surface",
     "Timing",

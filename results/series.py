@@ -112,9 +112,9 @@ def latency_curve(study: StudySummary, number: int, evidence: TrialEvidence) -> 
     shown = tuple(found[rate] for rate in sorted(found))
     powers = [(one.rate_qps / one.p99_ms.value, one.rate_qps) for one in shown if one.p99_ms.value > 0]
     knee = max(powers)[1] if powers else None
-    limit_ms, name = study.question.slo_p99_ms, study.question.limit_name
-    if limit_ms is None and study.question.slo_ttft_ms is not None:
-        limit_ms, name = study.question.slo_ttft_ms, "SLO for the first token"
+    limit_ms, name = study.question.slo.tail_ms, study.question.slo.tail_name
+    if limit_ms is None and study.question.slo.ttft_ms is not None:
+        limit_ms, name = study.question.slo.ttft_ms, "SLO for the first token"
     return LatencyCurve(number, shown, knee, limit_ms, record.capacity_qps if record else None, name)
 
 

@@ -13,38 +13,46 @@ from results.trial_parts import TrialEvidence
 
 
 @dataclass(frozen=True)
+class StudySlo:
+    """The SLO that was asked for, as sentences for people (`texts`) and as numbers. `tail_ms` is the limit on the p99,
+    or the percentile nearest to it (`percentile`), where there is one, `ttft_ms` the one on the first token of a
+    streamed answer, and `late` the share of requests that may be later than the first of them. `limited` are all
+    percentiles with a limit.
+    """
+
+    texts: tuple[str, ...] = ()
+    tail_ms: float | None = None
+    percentile: float = 99.0
+    late: float = 0.01
+    ttft_ms: float | None = None
+    limited: tuple[Percentile, ...] = ()
+
+    @property
+    def p99_ms(self) -> float | None:
+        """`tail_ms` where it is a limit on the p99 itself, which a p99 may be compared with."""
+        return self.tail_ms if self.percentile == 99 else None
+
+    @property
+    def tail_name(self) -> str:
+        """What a line at `tail_ms` is called, where p99s are drawn: a limit on another percentile says so."""
+        return "SLO" if self.percentile == 99 else f"SLO p{self.percentile:g}"
+
+
+@dataclass(frozen=True)
 class StudyQuestion:
-    """What was asked. `slo` and `objective` are sentences for people, `slo_p99_ms` is the limit on the p99, or the
-    percentile nearest to it (`slo_percentile`), where there is one, `slo_ttft_ms` the one on the first token of a
-    streamed answer, and `slo_late` the share of requests that may be later than the first of them. `limited` are
-    all percentiles with a limit. `metrics` are the objective's; the first one ranks, and `maximised` says whether
-    more of it is better. `gpu_parameters` ask for a GPU or a share of one. `currency` is a sign (`$`, written
-    before) or a code (`EUR`, written after).
+    """What was asked. `objective` is a sentence for people. `metrics` are the objective's; the first one ranks, and
+    `maximised` says whether more of it is better. `gpu_parameters` ask for a GPU or a share of one. `currency` is a
+    sign (`$`, written before) or a code (`EUR`, written after).
     """
 
     parameters: tuple[str, ...]
-    slo: tuple[str, ...]
+    slo: StudySlo
     objective: str
     space_size: str
     gpu_parameters: tuple[str, ...] = ()
-    slo_p99_ms: float | None = None
-    slo_percentile: float = 99.0
-    slo_late: float = 0.01
-    slo_ttft_ms: float | None = None
-    limited: tuple[Percentile, ...] = ()
     metrics: tuple[str, ...] = ("cost_per_million_requests",)
     maximised: bool = False
     currency: str = "$"
-
-    @property
-    def limit_on_p99_ms(self) -> float | None:
-        """`slo_p99_ms` where it is a limit on the p99 itself, which a p99 may be compared with."""
-        return self.slo_p99_ms if self.slo_percentile == 99 else None
-
-    @property
-    def limit_name(self) -> str:
-        """What a line at `slo_p99_ms` is called, where p99s are drawn: a limit on another percentile says so."""
-        return "SLO" if self.slo_percentile == 99 else f"SLO p{self.slo_percentile:g}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class StudySummary:
     @cached_property
     def percentiles(self) -> tuple[Percentile, ...]:
         """What is shown of the times of each trial's requests."""
-        return shown_percentiles(self.question.limited, self.records)
+        return shown_percentiles(self.question.slo.limited, self.records)
 
     @property
     def chosen(self) -> Choice | None:

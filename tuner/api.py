@@ -149,7 +149,7 @@ class Study:
         try:
             peak_qps = number("qps", qps, "a number of requests/s above 0, such as 500") or 0.0
             wanted = read_traffic(traffic) if traffic is not None else planning.pattern(pattern, peak_qps)
-            wishes = planning.Wishes(misses=self.summary.question.slo_late)
+            wishes = planning.Wishes(misses=self.summary.question.slo.late)
             return planning.make_plan(self.summary, wanted, wishes, every=not recommended_only)
         except ResultsError as error:
             raise UsageError(str(error)) from error

@@ -66,7 +66,7 @@ def cost_over(study: StudySummary, x: str) -> Figure:
         })  # fmt: skip
     name = "p99 at the highest rate that held, ms" if x == "p99_ms" else "capacity, requests/s"
     bars = every if len(every) <= _MAX_BARS else []
-    limit_ms = study.question.slo_p99_ms or 0.0
+    limit_ms = study.question.slo.tail_ms or 0.0
     reach = {
         "x": [end for one in bars for end in _ends(one, x)] + [limit_ms if x == "p99_ms" else 0.0],
         "y": [end for one in bars for end in cost_ends(one)],
@@ -77,7 +77,7 @@ def cost_over(study: StudySummary, x: str) -> Figure:
     )  # fmt: skip
     if x == "p99_ms" and limit_ms:
         found["layout"]["shapes"] = [_rule("x", limit_ms, ORANGE)]
-        words = f"{study.question.limit_name} {milliseconds(limit_ms)} "
+        words = f"{study.question.slo.tail_name} {milliseconds(limit_ms)} "
         note = _note(math.log10(limit_ms), 1, words, "x", "y domain")
         found["layout"]["annotations"] = [note | {"xanchor": "right", "yanchor": "top"}]
     return found

@@ -145,7 +145,7 @@ def _plan(app: Dash, source: Source) -> None:
         capacity, late = None, 1.0
         with suppress(ResultsError):
             study = source.summary(name)
-            capacity, late = study.recommendation.capacity_qps, round(100 * study.question.slo_late, 6)
+            capacity, late = study.recommendation.capacity_qps, round(100 * study.question.slo.late, 6)
         max_qps = 20 * capacity.value if capacity else 100.0
         step = 10.0 ** math.floor(math.log10(max_qps) - 2)
         least = min(_LATE_STEP, late)  # a goodput of 99.95% is finer than the slider is

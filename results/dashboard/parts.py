@@ -187,7 +187,7 @@ def trial(study: StudySummary, record: TrialRecord, evidence: TrialEvidence) -> 
             NONE if latest.machine is None else f"{figure(latest.machine.others_cores)} cores",
         ),
     ]
-    times = high_percentiles(study.question.limited, evidence.probes)
+    times = high_percentiles(study.question.slo.limited, evidence.probes)
     probes = [
         (
             figure(one.rate_qps), one.verdict, str(one.requests), str(one.misses), str(one.errors),
@@ -202,7 +202,7 @@ def trial(study: StudySummary, record: TrialRecord, evidence: TrialEvidence) -> 
         html.Dl([html.Div([html.Dt(value), html.Dd(name)]) for name, value in facts], className="figures small"),
         html.Div(_pictures(study, latest, evidence), className="pictures"),
     ]
-    if (services := services_table(latest.services, study.question.limited)) is not None:
+    if (services := services_table(latest.services, study.question.slo.limited)) is not None:
         shown += [html.H3("The services beside each other"), table(services.headings, [r.cells for r in services.rows])]
     if probes:
         shown_times = (time.name for time in times)
@@ -273,7 +273,7 @@ def _pictures(study: StudySummary, record: TrialRecord, evidence: TrialEvidence)
     if evidence.probes:
         is_any_met = any(one.verdict == "met" for one in evidence.probes)
         title = "Latencies of the fastest probe that held" if is_any_met else "Latencies of the fastest probe"
-        shown.append(_picture(title, figures.histogram(_held(evidence), study.question.slo_p99_ms)))
+        shown.append(_picture(title, figures.histogram(_held(evidence), study.question.slo.tail_ms)))
     if evidence.usage:
         shown.append(_picture("Use over time", figures.usage(record, evidence)))
     return shown

@@ -133,11 +133,11 @@ class _Task:
         question, wished_s = self.study.question, self.wishes.cold_start_s
         cold_s = record.timing.cold_start_s if wished_s is None else wished_s
         capacity = float(getattr(record.capacity_qps, end))
-        limit_ms, base_ms = question.slo_p99_ms, record.latency.base_latency_ms
+        limit_ms, base_ms = question.slo.tail_ms, record.latency.base_latency_ms
         if limit_ms is None and record.language is not None and record.language.ttft is not None:
             # A request may wait for its first token until that is late; under load it takes no less than at rest.
-            limit_ms, base_ms = question.slo_ttft_ms, record.language.ttft.p50_ms
-        return Replica.measured(capacity, record.saturated_qps, limit_ms, base_ms, cold_s, question.slo_late)
+            limit_ms, base_ms = question.slo.ttft_ms, record.language.ttft.p50_ms
+        return Replica.measured(capacity, record.saturated_qps, limit_ms, base_ms, cold_s, question.slo.late)
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,8 @@ def make_plan(
     solver_time = UNHURRIED if mixing_s is None else SolverTime.together(mixing_s)
     mixed = _mixed(task, usable, options[0], solver_time) if every else None
     notes = (*_notes(study, options[0], wishes), *((_CUT,) if solver_time.is_over else ()))
-    return Plan(
-        study.service, traffic, wishes, tuple(options), notes, study.question.currency, mixed, study.question.slo
-    )
+    asked = study.question
+    return Plan(study.service, traffic, wishes, tuple(options), notes, asked.currency, mixed, asked.slo.texts)
 
 
 def _mixed(task: _Task, records: Sequence[TrialRecord], single: Option, solver_time: SolverTime) -> Mixed | None:

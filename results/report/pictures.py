@@ -35,7 +35,7 @@ def cost_over_p99(study: StudySummary) -> Chart | None:
         sane = found is not None and 0 < found.low <= found.value <= found.high < math.inf
         return (found.low, found.high) if found is not None and sane else (p99(one), p99(one))
 
-    return _scatter(study, shown, p99, ends, "p99 at the highest rate that held, ms", front, study.question.slo_p99_ms)
+    return _scatter(study, shown, p99, ends, "p99 at the highest rate that held, ms", front, study.question.slo.tail_ms)
 
 
 def cost_over_capacity(study: StudySummary) -> Chart | None:
@@ -59,7 +59,7 @@ def _scatter(
     marks, notes = [], []
     if limit:
         marks.append(Mark(f"M{x(limit)} {Frame.top - 8}V{Frame.bottom}", "limit", "the SLO's limit"))
-        notes.append(Note(x(limit) - 6, Frame.top + 4, f"{study.question.limit_name} {milliseconds(limit)}", "end"))
+        notes.append(Note(x(limit) - 6, Frame.top + 4, f"{study.question.slo.tail_name} {milliseconds(limit)}", "end"))
     if len(front) > 1:
         marks.append(Mark(steps([(x(at), y(cost)) for at, cost in front]), "front-line", "nothing is better in both"))
     for one in shown:

@@ -85,7 +85,7 @@ def write_report(folder: Path, summary: StudySummary) -> None:
         "comparison": comparison_table(summary),
         "today": _today(summary),
         "alternatives": alternatives_table(summary),
-        "services": services_table(summary.recommendation.services, summary.question.limited),
+        "services": services_table(summary.recommendation.services, summary.question.slo.limited),
         "chain": chain_picture(summary.recommendation.chain),
         "sentence": sentence(summary),
         "findings": findings(summary),
@@ -137,7 +137,8 @@ def sentence(study: StudySummary) -> str | None:
     if best.configuration is None or best.capacity_qps is None:
         return None
     sure = interval(best.capacity_qps)
-    within = f" within {' and '.join(study.question.slo)}" if study.question.slo else ""
+    slo = study.question.slo.texts
+    within = f" within {' and '.join(slo)}" if slo else ""
     start = {"keep": "Keep", "uncertain": "Perhaps"}.get(best.decision or "", "Deploy")
     parts = [f"{start} {assigned(best.configuration)}: it holds {figure(best.capacity_qps.value)} requests/s{within}"]
     if sure:
@@ -169,7 +170,7 @@ def _search(study: StudySummary) -> str:
 def question(study: StudySummary) -> str:
     """What was asked, in one line."""
     question = study.question
-    within = f", within {' and '.join(question.slo)}" if question.slo else ""
+    within = f", within {' and '.join(question.slo.texts)}" if question.slo.texts else ""
     space = counted(question.space_size, "valid configuration")
     return f"{question.objective}{within}; {counted(len(study.records), 'trial')} of {space}"
 

@@ -137,7 +137,8 @@ class Allowing(OneStudy):
 
     def summary(self, name: str) -> StudySummary:
         found = super().summary(name)
-        return replace(found, question=replace(found.question, slo_late=self._late))
+        question = found.question
+        return replace(found, question=replace(question, slo=replace(question.slo, late=self._late)))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from results import Estimate, Latencies, StudyQuestion, StudySummary, TrialRecord
+from results import Estimate, Latencies, StudyQuestion, StudySlo, StudySummary, TrialRecord
 from results.dashboard import live, search_views
 from results.records import Recommendation, TrialCounts
 
@@ -31,7 +31,7 @@ def large(count: int, maximised: bool = False) -> StudySummary:
         service="large", recommendation=nothing, records=records,
         values={one.number: one.cost_per_million_requests or 0.0 for one in records},
         question=StudyQuestion(
-            ("threads", "batch"), (), "", "77", slo_p99_ms=50.0, metrics=("cost_per_million_requests",),
+            ("threads", "batch"), StudySlo(tail_ms=50.0), "", "77", metrics=("cost_per_million_requests",),
             maximised=maximised,
         ),
     )  # fmt: skip

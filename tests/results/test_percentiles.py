@@ -14,6 +14,7 @@ from results import (
     Recommendation,
     ServiceRecord,
     StudyQuestion,
+    StudySlo,
     StudySummary,
     TrialCounts,
     TrialEvidence,
@@ -52,7 +53,9 @@ def study(*limited: Percentile, records: tuple[TrialRecord, ...] = (trial(0), tr
         service="s", trials=TrialCounts(complete=3), alternatives=(other,),
         **{name: getattr(best, name) for name in Choice.model_fields},
     )  # fmt: skip
-    question = StudyQuestion(("cores",), ("p95 <= 60 ms",), "minimize cost_per_million_requests", "9", limited=limited)
+    question = StudyQuestion(
+        ("cores",), StudySlo(("p95 <= 60 ms",), limited=limited), "minimize cost_per_million_requests", "9"
+    )
     return StudySummary(
         service="s", recommendation=found, records=records, question=question, current=records[0],
         values={one.number: one.cost_per_million_requests or 0.0 for one in records},
@@ -63,7 +66,7 @@ def outputs(one: StudySummary, folder: Path) -> dict[str, str]:
     """Each display's text, by its name."""
     write_report(folder, one)
     return {
-        "terminal": trial_line(one.records[2], "USD", one.question.limited),
+        "terminal": trial_line(one.records[2], "USD", one.question.slo.limited),
         "notebook": study_html(one),
         "report.md": (folder / "report.md").read_text(encoding="utf-8"),
         "report.html": (folder / "report.html").read_text(encoding="utf-8"),

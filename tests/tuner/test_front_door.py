@@ -70,8 +70,8 @@ def test_a_limit_on_the_p95_is_not_compared_with_a_p99(
     write_table(tmp_path)
     with (tmp_path / "spec.yaml").open("a", encoding="utf-8") as spec:
         spec.write(f"slo: {{{slo}: 40ms}}\n")
-    asked = tune(tmp_path / "spec.yaml", budget=1, output=tmp_path / "out").summary.question
-    assert (asked.limit_name, asked.limit_on_p99_ms) == (name, limit_ms)
+    asked = tune(tmp_path / "spec.yaml", budget=1, output=tmp_path / "out").summary.question.slo
+    assert (asked.tail_name, asked.p99_ms) == (name, limit_ms)
     assert [one.name for one in asked.limited] == [slo]
 
 

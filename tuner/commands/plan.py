@@ -62,7 +62,7 @@ class PlanOptions:
 def plan(options: PlanOptions) -> ExitCode:
     """Raises UsageError for traffic that cannot be read, and where no trial held the SLO."""
     summary, _ = read_study(options.folder, options.storage, options.study)
-    misses = summary.question.slo_late if options.misses is None else options.misses
+    misses = summary.question.slo.late if options.misses is None else options.misses
     wishes = replace(options.wishes, misses=misses)
     try:
         found = make_plan(summary, _traffic(options), wishes, every=not options.recommended_only)

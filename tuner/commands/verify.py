@@ -87,7 +87,7 @@ def verify(options: VerifyOptions) -> ExitCode:
     bounds = [] if queries.buckets is None else list(bounds_of(server, queries, options.window.end_s))
     expected = _expected(summary, probes, capacity, bounds)
     steps = live_steps(server, queries, options)
-    found = verified(steps, expected, capacity, summary.question.limit_on_p99_ms, options.setting)
+    found = verified(steps, expected, capacity, summary.question.slo.p99_ms, options.setting)
     folder = options.output or options.folder / "verify"
     folder.mkdir(parents=True, exist_ok=True)
     document = verify_document(summary.service, found)
@@ -240,6 +240,6 @@ def _lines(summary: StudySummary, found: Verification) -> Iterator[str]:
         probed = " to ".join(map(figure, live.probed_qps))
         yield f"  compared        {live.compared} of {live.steps} stretches; {probed} requests/s were probed"
     if live.over_limit is not None and live.steps:
-        limit = milliseconds(summary.question.slo_p99_ms or 0)
+        limit = milliseconds(summary.question.slo.tail_ms or 0)
         yield f"  over the limit  the p99 was above {limit} for {share(live.over_limit)} of the time"
     yield from (f"\n{with_options(text)}" for text in found.advice)

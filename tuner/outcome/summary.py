@@ -10,6 +10,7 @@ from results import (
     FurtherLaunches,
     StudyProgress,
     StudyQuestion,
+    StudySlo,
     StudySummary,
     TrialRecord,
 )
@@ -72,12 +73,14 @@ def _question(loaded: LoadedSpec, objective: Objective) -> StudyQuestion:
             if one.role in ("gpu_type", "gpu_memory", "gpu_compute", "gpus")
         ),
         space_size=str(loaded.space.size),
-        slo=loaded.slo_texts,
-        slo_p99_ms=loaded.p99_limit_ms,
-        slo_percentile=max((one.percentile for one in _tail_limits(loaded)), default=99.0),
-        slo_late=_late(loaded),
-        slo_ttft_ms=None if loaded.ttft_limit is None else loaded.ttft_limit[0],
-        limited=limited_percentiles(loaded),
+        slo=StudySlo(
+            texts=loaded.slo_texts,
+            tail_ms=loaded.p99_limit_ms,
+            percentile=max((one.percentile for one in _tail_limits(loaded)), default=99.0),
+            late=_late(loaded),
+            ttft_ms=None if loaded.ttft_limit is None else loaded.ttft_limit[0],
+            limited=limited_percentiles(loaded),
+        ),
         objective=str(objective),
         metrics=objective.metrics,
         maximised=objective.maximised[0],

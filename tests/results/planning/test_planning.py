@@ -17,6 +17,7 @@ from results import (
     Recommendation,
     ResultsError,
     StudyQuestion,
+    StudySlo,
     StudySummary,
     Timing,
     TrialCounts,
@@ -64,7 +65,7 @@ def study(*records: TrialRecord, best: int = 0) -> StudySummary:
     )  # fmt: skip
     return StudySummary(
         service="planned", recommendation=found, records=records,
-        question=StudyQuestion(("cores",), (), "", "3", slo_p99_ms=50.0, gpu_parameters=("gpu",)),
+        question=StudyQuestion(("cores",), StudySlo(tail_ms=50.0), "", "3", gpu_parameters=("gpu",)),
     )  # fmt: skip
 
 
@@ -400,7 +401,8 @@ def test_a_limit_on_the_first_token_alone_is_the_one_that_a_plan_counts_waiting_
     streamed = trial(0, 100, 0.08, cores=1).model_copy(
         update={"language": LanguageRecord(ttft=times, output_tokens=32.0)}
     )
-    asked = StudyQuestion(("cores",), (), "", "3", slo_ttft_ms=400.0, slo_late=0.05, gpu_parameters=("gpu",))
+    slo = StudySlo(ttft_ms=400.0, late=0.05)
+    asked = StudyQuestion(("cores",), slo, "", "3", gpu_parameters=("gpu",))
     whole = study(streamed)
 
     def slack_s(one: StudySummary) -> float:
@@ -408,5 +410,7 @@ def test_a_limit_on_the_first_token_alone_is_the_one_that_a_plan_counts_waiting_
         return make_plan(one, traffic, Wishes()).option.replica.slack_s
 
     assert slack_s(replace(whole, question=asked)) == pytest.approx(0.28)
-    assert slack_s(replace(whole, question=replace(asked, slo_ttft_ms=None))) == 0.0, "no limit, no waiting"
+    assert slack_s(replace(whole, question=replace(asked, slo=replace(slo, ttft_ms=None)))) == 0.0, (
+        "no limit, no waiting"
+    )
     assert slack_s(whole) == pytest.approx((50 - 8.0) / 1e3)

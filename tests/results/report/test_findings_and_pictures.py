@@ -18,6 +18,7 @@ from results import (
     ProbeRecord,
     Recommendation,
     StudyQuestion,
+    StudySlo,
     StudySummary,
     Surface,
     TrialCounts,
@@ -62,7 +63,7 @@ def study(*records: TrialRecord, confirmations: Mapping[int, TrialRecord] | None
     )  # fmt: skip
     return StudySummary(
         service="s", recommendation=found, records=records,
-        question=StudyQuestion(("cores",), ("p99 <= 50 ms",), "", "9", slo_p99_ms=50.0, gpu_parameters=("gpu",)),
+        question=StudyQuestion(("cores",), StudySlo(("p99 <= 50 ms",), 50.0), "", "9", gpu_parameters=("gpu",)),
         launches=FurtherLaunches({number: (one,) for number, one in (confirmations or {}).items()}),
         values={one.number: one.cost_per_million_requests or 0.0 for one in records},
     )  # fmt: skip
@@ -208,7 +209,7 @@ def test_the_curve_has_a_knee_and_leaves_spoiled_probes_out() -> None:
 
 def test_a_limit_on_another_percentile_is_drawn_by_its_name_where_p99s_are() -> None:
     one = study(trial(0, 100, 40), trial(1, 80, 20))
-    of_p95 = replace(one, question=replace(one.question, slo_percentile=95.0))
+    of_p95 = replace(one, question=replace(one.question, slo=replace(one.question.slo, percentile=95.0)))
     for asked, name in ((one, "SLO"), (of_p95, "SLO p95")):
         chart, curve = cost_over_p99(asked), latency_curve(asked, 0, EVIDENCE)
         assert chart is not None

@@ -17,6 +17,7 @@ from results import (
     Recommendation,
     ResultsError,
     StudyQuestion,
+    StudySlo,
     StudySummary,
     Timing,
     TrialCounts,
@@ -62,7 +63,7 @@ def summary(records: tuple[TrialRecord, ...] = RECORDS) -> StudySummary:
     return StudySummary(
         service="example", recommendation=found, records=records,
         question=StudyQuestion(
-            ("cpu_cores", "engine"), ("p99 <= 50 ms",), "minimize cost_per_million_requests", space_size="12"
+            ("cpu_cores", "engine"), StudySlo(("p99 <= 50 ms",)), "minimize cost_per_million_requests", space_size="12"
         ),
         provenance={"host": HOSTILE},
     )  # fmt: skip
