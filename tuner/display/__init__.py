@@ -4,8 +4,16 @@ The loop tells a `Display` what happens; no display decides anything. Progress g
 output holds the result alone. An `Observer` says nothing: programs that call `tune` derive their own from it.
 """
 
-from tuner.display.protocol import Display, MoneyOutline, SpaceOutline, StudyOutline
+from tuner.display.protocol import BudgetOutline, Display, EarlierTrials, SpaceOutline, StudyOutline
 from tuner.display.select import make_display
 from tuner.display.silent import Observer
 
-__all__ = ["Display", "MoneyOutline", "Observer", "SpaceOutline", "StudyOutline", "make_display"]
+__all__ = [
+    "BudgetOutline",
+    "Display",
+    "EarlierTrials",
+    "Observer",
+    "SpaceOutline",
+    "StudyOutline",
+    "make_display",
+]

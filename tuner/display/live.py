@@ -59,8 +59,8 @@ class LiveDisplay:
             f"results in {escape(str(outline.output))}"
         )
         self._console.print(Panel.fit(text, title=escape(f"tune {outline.service}")))
-        self._currency, self._limited = outline.currency, outline.limited
-        self._whole = Whole(outline, outline.finished, outline.spent, best=outline.best)
+        self._currency, self._limited, earlier = outline.currency, outline.limited, outline.earlier
+        self._whole = Whole(outline, earlier.count, earlier.spent, best=earlier.best)
         self._live.start()
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:  # noqa: ARG002

@@ -18,12 +18,14 @@ class JsonDisplay:
 
     def study_started(self, outline: StudyOutline) -> None:
         """`{"event": "study", ...}`"""
-        told = {
-            name: value for name, value in vars(outline).items() if name not in ("space", "money", "limited", "best")
-        }
-        parts = {"parameters": outline.parameters, "space_size": outline.space_size, **vars(outline.money)}
-        best = outline.best.number if outline.best else None
-        _emit("study", **(told | parts | {"output": str(outline.output), "best": best}))
+        space, budget, earlier = outline.space, outline.budget, outline.earlier
+        _emit(
+            "study", service=outline.service, objective=outline.objective, slo=outline.slo,
+            budget=budget.trials, finished=earlier.count, seconds_at_most=budget.max_load_s, output=str(outline.output),
+            parallel=outline.parallel, study=outline.study, open_ended=budget.open_ended,
+            time_left_s=budget.time_left_s, states=earlier.states, parameters=space.parameters, space_size=space.size,
+            currency=outline.currency, spent=earlier.spent, best=earlier.best.number if earlier.best else None,
+        )  # fmt: skip
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:
         """`{"event": "trial_started", ...}`"""

@@ -55,10 +55,10 @@ class MetricsDisplay:
 
     def study_started(self, outline: StudyOutline) -> None:
         """Shows the budget, and the trials of earlier runs with their best."""
-        self._metrics.budget.set(outline.budget)
-        for state, count in outline.states.items():
+        self._metrics.budget.set(outline.budget.trials)
+        for state, count in outline.earlier.states.items():
             self._metrics.trials.labels(state).set(count)
-        self._show_best(outline.best)
+        self._show_best(outline.earlier.best)
         self._inner.study_started(outline)
 
     def trial_started(self, number: int, configuration: Configuration, position: int, budget: int | None) -> None:

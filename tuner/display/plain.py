@@ -25,7 +25,7 @@ class PlainDisplay:
 
     def study_started(self, outline: StudyOutline) -> None:
         """Two lines of what is to come."""
-        self._currency, self._limited, self._finished = outline.currency, outline.limited, outline.finished
+        self._currency, self._limited, self._finished = outline.currency, outline.limited, outline.earlier.count
         _say(f"{outline.service}: {outline.objective}, {outline.slo}")
         _say(f"{space_line(outline)}; {ahead(outline)}; results in {outline.output}")
 

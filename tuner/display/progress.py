@@ -56,17 +56,18 @@ class Whole:
 
     def left_s(self) -> float | None:
         """How long it may still take, going by the trials so far; the estimate before the first is over."""
-        trials = max(0, self.outline.budget - self.finished)
+        budget = self.outline.budget
         if not self.seconds:
-            return self.outline.seconds_at_most
-        by_trials = self._used_s / len(self.seconds) * trials
-        time_left_s = self.outline.time_left_s
+            return budget.max_load_s
+        by_trials = self._used_s / len(self.seconds) * max(0, budget.trials - self.finished)
+        time_left_s = budget.time_left_s
         return by_trials if time_left_s is None else min(by_trials, max(0.0, time_left_s - self._used_s))
 
     def done(self) -> float:
         """How much of the budget is used, from 0 to 1: of the trials or the time, whichever is nearer its end."""
-        by_trials = self.finished / max(1, self.outline.budget)
-        return max(by_trials, self._used_s / self.outline.time_left_s if self.outline.time_left_s else 0.0)
+        budget = self.outline.budget
+        by_trials = self.finished / max(1, budget.trials)
+        return max(by_trials, self._used_s / budget.time_left_s if budget.time_left_s else 0.0)
 
     @property
     def _used_s(self) -> float:
@@ -93,18 +94,18 @@ def _running_line(one: Running, width: int) -> Text:
 
 def study_line(whole: Whole, width: int) -> Text:
     """Trials, time left, money so far, and the best with its interval; in fewer words on a narrow terminal."""
-    outline, narrow = whole.outline, width < _WORDS_FROM
+    budget, currency, narrow = whole.outline.budget, whole.outline.currency, width < _WORDS_FROM
     line = Text("  ", no_wrap=True)
     line.append(bar(whole.done(), width), style="green")
-    trials = f"{whole.finished}/{outline.budget}" + ("" if narrow else " trials")
-    line.append(" " + (counted(whole.finished, "trial") if outline.open_ended else trials), style="bold")
+    trials = f"{whole.finished}/{budget.trials}" + ("" if narrow else " trials")
+    line.append(" " + (counted(whole.finished, "trial") if budget.open_ended else trials), style="bold")
     left_s = whole.left_s()
-    if left_s is not None and whole.finished < outline.budget:
-        about = "" if narrow else "about " if whole.seconds and not outline.open_ended else "at most "
+    if left_s is not None and whole.finished < budget.trials:
+        about = "" if narrow else "about " if whole.seconds and not budget.open_ended else "at most "
         line.append(f", {about}{duration(left_s)} left")
     if whole.spent > 0:
-        line.append(f", {money(whole.spent, outline.currency)}" + ("" if narrow else " so far"))
-    line.append(", " + _best(whole.best, outline.currency, width), style="green" if whole.best else "dim")
+        line.append(f", {money(whole.spent, currency)}" + ("" if narrow else " so far"))
+    line.append(", " + _best(whole.best, currency, width), style="green" if whole.best else "dim")
     return _cut(line, width)
 
 

@@ -21,58 +21,52 @@ class SpaceOutline:
 
 
 @dataclass(frozen=True)
-class MoneyOutline:
-    """What earlier trials of the study cost, in the currency of its prices."""
+class BudgetOutline:
+    """What a study may use. `trials` is the most of them; `open_ended`: no number of trials was asked for. At most
+    `max_load_s` of load is still to come, the servers' own start left out; `time_left_s` is what earlier runs left of a
+    budget of time.
+    """
 
-    currency: str = ""
+    trials: int
+    open_ended: bool = False
+    max_load_s: float | None = None
+    time_left_s: float | None = None
+
+
+@dataclass(frozen=True)
+class EarlierTrials:
+    """What earlier runs of the study did: how many trials ended in each state, the best of them, and what all launches
+    cost.
+    """
+
+    states: Mapping[str, int] = field(default_factory=dict)
+    best: TrialRecord | None = None
     spent: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many trials there are."""
+        return sum(self.states.values())
 
 
 @dataclass(frozen=True)
 class StudyOutline:
-    """What is known before the first trial. `seconds_at_most` leaves out the servers' own start; `parallel` trials run
-    at once. `study` is the same in every run that goes on with the study, and in no other. `open_ended`: no number of
-    trials was asked for; `budget` is the most. `time_left_s` is what earlier runs left of a budget of time. `limited`
-    are the percentiles that the SLO limits. `states` says of the `finished` trials how many ended in each state, and
-    `best` is the best of them.
+    """What is known before the first trial. `parallel` trials run at once. `study` is the same in every run that goes
+    on with the study, and in no other. `limited` are the percentiles that the SLO limits. `currency` is that of all
+    prices.
     """
 
     service: str
     objective: str
     slo: str
     space: SpaceOutline
-    budget: int
-    finished: int
-    seconds_at_most: float | None
+    budget: BudgetOutline
     output: Path
-    money: MoneyOutline = MoneyOutline()
+    earlier: EarlierTrials = EarlierTrials()
     parallel: int = 1
     study: str = ""
-    open_ended: bool = False
-    time_left_s: float | None = None
     limited: tuple[Percentile, ...] = ()
-    states: Mapping[str, int] = field(default_factory=dict)
-    best: TrialRecord | None = None
-
-    @property
-    def parameters(self) -> int:
-        """How many parameters the space has."""
-        return self.space.parameters
-
-    @property
-    def space_size(self) -> str:
-        """How many valid configurations the space has."""
-        return self.space.size
-
-    @property
-    def currency(self) -> str:
-        """That of all prices."""
-        return self.money.currency
-
-    @property
-    def spent(self) -> float:
-        """What earlier trials of the study cost."""
-        return self.money.spent
+    currency: str = ""
 
 
 class Display(Protocol):

@@ -53,14 +53,16 @@ def ahead(outline: StudyOutline) -> str:
     """`20 trials to go, at most 8 min of load`; `up to 100 trials to go` where no number of trials was asked for;
     `0 trials to go` where a study that is resumed has spent its budget.
     """
-    at_most = "" if outline.seconds_at_most is None else f", at most {duration(outline.seconds_at_most)} of load"
-    up_to = "up to " if outline.open_ended else ""
-    return f"{up_to}{counted(max(0, outline.budget - outline.finished), 'trial')} to go{at_most}"
+    budget = outline.budget
+    at_most = "" if budget.max_load_s is None else f", at most {duration(budget.max_load_s)} of load"
+    up_to = "up to " if budget.open_ended else ""
+    return f"{up_to}{counted(max(0, budget.trials - outline.earlier.count), 'trial')} to go{at_most}"
 
 
 def space_line(outline: StudyOutline) -> str:
     """`20 valid configurations of 4 parameters`."""
-    return f"{counted(outline.space_size, 'valid configuration')} of {counted(outline.parameters, 'parameter')}"
+    space = outline.space
+    return f"{counted(space.size, 'valid configuration')} of {counted(space.parameters, 'parameter')}"
 
 
 def trial_line(record: TrialRecord, currency: str, limited: Sequence[Percentile] = ()) -> str:

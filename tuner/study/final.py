@@ -48,7 +48,7 @@ class Final:
     def run(self) -> None:
         """Blocks until the answer is sure, or the final's share of the budget is spent. Raises as `run_trial`."""
         records = self.store.records()
-        confirmations: Launches = self.store.confirmations()
+        confirmations: Launches = self.store.attributes.confirmations()
         aim = self.setup.loaded.spec.objective
         rules = FinalRules(aim.confidence, aim.final)
         max_launches = rules.launches(len(records))
@@ -90,7 +90,7 @@ class Final:
 
     def _look_ahead(self, records: Sequence[TrialRecord]) -> Outlook:
         outlook = Outlook(self.proposer.expected(records))
-        self.store.keep_outlook(outlook)
+        self.store.attributes.keep_outlook(outlook)
         return outlook
 
     def _keep_untried(self, records: Sequence[TrialRecord], confirmations: Launches, outlook: Outlook) -> None:
@@ -101,7 +101,7 @@ class Final:
         if beliefs is not None:
             best = beliefs.best([one for one in beliefs.numbers if one in confirmations] or None)
             untried = self.proposer.untried_improvement(records, beliefs.loss(best))
-            self.store.keep_outlook(replace(outlook, untried_improvement=untried))
+            self.store.attributes.keep_outlook(replace(outlook, untried_improvement=untried))
 
     def _why_spent(self, records: Sequence[TrialRecord], confirmations: Launches, number: int) -> str | None:
         if not self.limits:
@@ -149,7 +149,7 @@ class Final:
             number, first.configuration, confirmation=again, final_round=this_round, launch_s=lambda _seconds: most_s
         )
         record = run_trial(self.setup, request, partial(self.display.phase, number))
-        self.store.confirm(number, record)
+        self.store.attributes.confirm(number, record)
         confirmations[number] = (*confirmations.get(number, ()), record)
         self.display.confirmation_finished(first, record)
         return record

@@ -51,8 +51,8 @@ class TuningLoop:
         spec = self.setup.loaded.spec
         if spec.current is not None and find_current(self.setup.loaded, self.store.records()) is None:
             self.store.enqueue(spec.current)
-        if self.store.stopped:
-            self.store.stop(None)  # an earlier run's own end; whether it still holds is seen anew
+        if self.store.attributes.stopped:
+            self.store.attributes.stop(None)  # an earlier run's own end; whether it still holds is seen anew
         self.help()
 
     def help(self) -> None:
@@ -109,7 +109,7 @@ class TuningLoop:
         hopeless = why_give_up(records, earlier, parameters) if self.setup.measurer.launches else None
         reason = hopeless or self.spending.why_none(records)
         if reason is None and self.budget is None and not self.limits:
-            reason = self.store.stopped or self._why_stop(records)
+            reason = self.store.attributes.stopped or self._why_stop(records)
         if reason:
             return self._stop(reason)
         asked = self.store.ask(most, self._propose)
@@ -142,7 +142,7 @@ class TuningLoop:
         return self._stop(self.spending.why_too_dear(records, error.per_hour))
 
     def _stop(self, reason: str) -> bool:
-        self.store.stop(reason)
+        self.store.attributes.stop(reason)
         self.display.notice(reason)
         return True
 
@@ -168,7 +168,7 @@ class TuningLoop:
 
     def explain(self) -> None:
         """Keep what was learned about the parameters."""
-        self.store.keep_explanation(self.proposer.explain(self.store.records()))
+        self.store.attributes.keep_explanation(self.proposer.explain(self.store.records()))
 
     def confirm(self) -> None:
         """The final: the best few, and today's configuration, on fresh launches."""

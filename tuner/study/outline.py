@@ -9,7 +9,7 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
-from tuner.display import MoneyOutline, SpaceOutline, StudyOutline
+from tuner.display import BudgetOutline, EarlierTrials, SpaceOutline, StudyOutline
 from tuner.launch.checks.runnable import Runnable
 from tuner.launch.estimate import estimate_run
 from tuner.search.objective import Objective
@@ -24,7 +24,7 @@ from tuner.study.storage.store import StudyStore
 def study_outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runnable, parallel: int) -> StudyOutline:
     """The outline of a run of the study in `store`, in which `fit` can run, `parallel` trials at once."""
     finished, limits, objective = store.records(), store.plan.limits, Objective.of(loaded.spec.objective)
-    final = list(chain.from_iterable(store.confirmations().values()))
+    final = list(chain.from_iterable(store.attributes.confirmations().values()))
     spent = Spent.by(finished, parallel) + Spent.by(final)
     left_s = math.inf if limits.seconds is None else max(0.0, limits.seconds - spent.seconds)
     most = max_trials(store.plan.budget, limited=bool(limits))
@@ -37,18 +37,20 @@ def study_outline(loaded: LoadedSpec, store: StudyStore, folder: Path, fit: Runn
         objective=str(objective),
         slo=", ".join(loaded.slo_texts) or "the table's SLO",
         space=SpaceOutline(len(loaded.space.parameters), str(loaded.space.size)),
-        budget=most,
-        finished=len(finished),
-        seconds_at_most=min(expected.seconds, left_s) if expected else None,
+        budget=BudgetOutline(
+            most,
+            open_ended=store.plan.budget is None,
+            max_load_s=min(expected.seconds, left_s) if expected else None,
+            time_left_s=None if math.isinf(left_s) else left_s,
+        ),
         output=folder,
-        money=MoneyOutline(loaded.spec.prices.currency, spent.cost),
+        earlier=EarlierTrials(
+            Counter(record.state for record in finished), next(iter(objective.ranked(finished)), None), spent.cost
+        ),
         parallel=parallel,
         study=_identity(store.plan),
-        open_ended=store.plan.budget is None,
-        time_left_s=None if math.isinf(left_s) else left_s,
         limited=limited_percentiles(loaded),
-        states=Counter(record.state for record in finished),
-        best=next(iter(objective.ranked(finished)), None),
+        currency=loaded.spec.prices.currency,
     )
 
 

@@ -66,7 +66,7 @@ class SearchSpending:
 
     @cached_property
     def _by_final(self) -> Spent:
-        return Spent.by(chain.from_iterable(self.store.confirmations().values()))
+        return Spent.by(chain.from_iterable(self.store.attributes.confirmations().values()))
 
     @cached_property
     def _limits(self) -> Limits:

@@ -58,7 +58,7 @@ class MlflowTracker:
         """Opens the parent run, or goes on with that of the run that is resumed."""
         self._client = self._make_client(tracking_uri=self._uri)
         self._experiment = self._experiment_id(os.environ.get("MLFLOW_EXPERIMENT_NAME") or outline.service)
-        self._finished = outline.finished
+        self._finished = outline.earlier.count
         if outline.study and (parent := self._earlier(outline.study)) is not None:
             self._parent = parent
             self._client.update_run(parent, status="RUNNING")
@@ -68,7 +68,7 @@ class MlflowTracker:
             _STUDY: outline.study,
             "tune.objective": outline.objective,
             "tune.slo": outline.slo,
-            "tune.earlier_trials": outline.finished,
+            "tune.earlier_trials": outline.earlier.count,
         }
         run = self._client.create_run(
             self._experiment, run_name=outline.service, tags={name: text(value) for name, value in tags.items()}

@@ -111,7 +111,7 @@ class OtelTracker:
         self._service = outline.service
         about: dict[str, Any] = {
             "tune.service": outline.service, "tune.objective": outline.objective, "tune.slo": outline.slo,
-            "tune.study": outline.study, "tune.earlier_trials": outline.finished,
+            "tune.study": outline.study, "tune.earlier_trials": outline.earlier.count,
         }  # fmt: skip
         self._study = self._tracer.start_span(f"tune {outline.service}", attributes=about)
 

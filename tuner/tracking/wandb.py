@@ -61,7 +61,7 @@ class WandbTracker:
             config={"objective": self._outline.objective, "slo": self._outline.slo}, settings=settings,
         )  # fmt: skip
         try:
-            for step, trial in enumerate(self._trials, self._outline.finished):
+            for step, trial in enumerate(self._trials, self._outline.earlier.count):
                 best = figures(trial.best) if trial.best is not None else {}
                 values = {f"trial/{name}": value for name, value in figures(trial.record).items()}
                 run.log(values | {f"best/{name}": value for name, value in best.items()}, step=step)

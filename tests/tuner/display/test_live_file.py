@@ -11,14 +11,14 @@ import pytest
 
 from loadtest.plan import Progress
 from results import TrialRecord
-from tuner.display import Observer, SpaceOutline, StudyOutline
+from tuner.display import BudgetOutline, Observer, SpaceOutline, StudyOutline
 from tuner.display.live_file import LIVE_FILE, LiveFile, read_live
 from tuner.trial.load import phase_of
 
 
 def begun(folder: Path) -> LiveFile:
     display = LiveFile(Observer(), every_s=0.0)
-    display.study_started(StudyOutline("shown", "cost", "p99", SpaceOutline(1, "4"), 4, 0, None, folder))
+    display.study_started(StudyOutline("shown", "cost", "p99", SpaceOutline(1, "4"), BudgetOutline(4), folder))
     display.trial_started(3, {"cpu_cores": 2}, 1, 4)
     return display
 

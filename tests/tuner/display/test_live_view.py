@@ -15,7 +15,7 @@ from results import Estimate, TrialRecord
 from tuner.display.live import LiveDisplay
 from tuner.display.machine import JsonDisplay
 from tuner.display.progress import Whole, study_line
-from tuner.display.protocol import MoneyOutline, SpaceOutline, StudyOutline
+from tuner.display.protocol import BudgetOutline, EarlierTrials, SpaceOutline, StudyOutline
 from tuner.display.wording import ahead
 
 CONFIGURATION: dict[str, bool | int | float | str] = {
@@ -32,8 +32,8 @@ def outline(**fields: Any) -> StudyOutline:
     return StudyOutline(
         **{
             "service": "api", "objective": "minimize cost_per_million_requests", "slo": "p99 <= 300 ms",
-            "space": SpaceOutline(6, "408"), "budget": 20, "finished": 0, "seconds_at_most": 490.0,
-            "output": Path("tuning/api"), "money": MoneyOutline("USD"), **fields,
+            "space": SpaceOutline(6, "408"), "budget": BudgetOutline(20, max_load_s=490.0),
+            "output": Path("tuning/api"), "currency": "USD", **fields,
         }
     )  # fmt: skip
 
@@ -135,7 +135,7 @@ def test_the_event_of_a_study_has_the_keys_that_programs_read(capsys: pytest.Cap
 
 
 def test_a_run_that_goes_on_shows_the_best_of_earlier_runs_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    earlier = outline(finished=4, best=record(2))
+    earlier = outline(earlier=EarlierTrials({"complete": 4}, record(2)))
     shown, _ = display(160)
     shown.study_started(earlier)
     assert "best #2 $0.00733" in live_lines(shown, 160)[-1]
@@ -157,11 +157,12 @@ def test_trials_that_other_processes_finished_are_counted() -> None:
 
 def test_without_a_number_of_trials_the_most_is_said_to_be_the_most() -> None:
     assert ahead(outline()) == "20 trials to go, at most 8 min of load"
-    assert ahead(outline(budget=100, open_ended=True)) == "up to 100 trials to go, at most 8 min of load"
+    open_ended = outline(budget=BudgetOutline(100, open_ended=True, max_load_s=490.0))
+    assert ahead(open_ended) == "up to 100 trials to go, at most 8 min of load"
 
 
 def test_a_budget_of_time_is_shown_by_its_time() -> None:
-    whole = Whole(outline(budget=300, open_ended=True, time_left_s=3600.0), 0, 0.0)
+    whole = Whole(outline(budget=BudgetOutline(300, open_ended=True, time_left_s=3600.0)), 0, 0.0)
     whole.add(record(0, state="infeasible"), None, 900.0)
     assert whole.done() == 0.25
     assert "1 trial, at most 45 min left" in study_line(whole, 140).plain

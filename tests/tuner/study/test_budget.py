@@ -286,7 +286,7 @@ def test_what_an_earlier_final_took_is_not_spent_again(tmp_path: Path) -> None:
     record = TrialRecord.model_validate({"number": 0, "state": "infeasible", "configuration": asked[1], "load_s": 30.0})
     store.tell(record)
     for _ in range(8):
-        store.confirm(0, record)
+        store.attributes.confirm(0, record)
     store.close()
     study = tune(
         tmp_path / "spec.yaml", max_time_s=390, resume=True, output=output

@@ -66,11 +66,11 @@ def test_metrics_after_a_resume_have_the_trials_of_earlier_runs(tmp_path: Path) 
     best = min(first.summary.records, key=cost)
     assert f"tune_best_cost_per_million_requests {best.cost_per_million_requests}" in kept.metrics
     assert kept.outline is not None
-    assert kept.outline.best == best
-    assert kept.outline.states == dict(found)
+    assert kept.outline.earlier.best == best
+    assert kept.outline.earlier.states == dict(found)
     launches = [one for again in first.summary.launches.confirmations.values() for one in again]
     paid = sum((one.cost_per_hour or 0) * one.timing.took_s / 3600 for one in (*first.summary.records, *launches))
-    assert abs(kept.outline.spent - paid) < 1e-9
+    assert abs(kept.outline.earlier.spent - paid) < 1e-9
 
 
 def test_of_a_time_a_resume_says_what_is_left(tmp_path: Path) -> None:
@@ -83,17 +83,21 @@ def test_of_a_time_a_resume_says_what_is_left(tmp_path: Path) -> None:
     def outline() -> StudyOutline:
         return study_outline(loaded, store, tmp_path, fit, parallel=2)
 
-    assert outline().seconds_at_most == outline().time_left_s == 600.0
+    def left() -> tuple[float | None, float | None]:
+        budget = outline().budget
+        return budget.max_load_s, budget.time_left_s
+
+    assert left() == (600.0, 600.0)
     asked = store.ask(9, lambda *_: {"cpu_cores": 1, "backlog": 1})
     assert asked is not None
     record = TrialRecord.model_validate(
         {"number": 0, "state": "infeasible", "configuration": asked[1], "cost_per_hour": 36.0, "wall_s": 200.0}
     )
     assert store.tell(record)
-    assert outline().seconds_at_most == outline().time_left_s == 500.0  # two ran at once
-    store.confirm(0, record)
-    assert outline().seconds_at_most == outline().time_left_s == 300.0  # the final's run one at a time
-    assert outline().spent == 4.0
+    assert left() == (500.0, 500.0)  # two ran at once
+    store.attributes.confirm(0, record)
+    assert left() == (300.0, 300.0)  # the final's run one at a time
+    assert outline().earlier.spent == 4.0
     store.close()
 
 
@@ -107,7 +111,7 @@ def test_the_final_that_is_still_to_come_is_that_of_all_trials(tmp_path: Path) -
         assert asked is not None
         record = TrialRecord.model_validate({"number": number, "state": "infeasible", "configuration": asked[1]})
         store.tell(record)
-    assert study_outline(loaded, store, tmp_path, fit, 1).seconds_at_most == (8 + 2) * 30.0
-    store.confirm(0, record)
-    assert study_outline(loaded, store, tmp_path, fit, 1).seconds_at_most == (7 + 2) * 30.0
+    assert study_outline(loaded, store, tmp_path, fit, 1).budget.max_load_s == (8 + 2) * 30.0
+    store.attributes.confirm(0, record)
+    assert study_outline(loaded, store, tmp_path, fit, 1).budget.max_load_s == (7 + 2) * 30.0
     store.close()

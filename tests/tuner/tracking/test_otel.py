@@ -19,7 +19,7 @@ import pytest
 import tuner
 from results import TrialRecord
 from tests.conftest import Tune, recommendation
-from tuner.display import Observer, SpaceOutline, StudyOutline
+from tuner.display import BudgetOutline, Observer, SpaceOutline, StudyOutline
 from tuner.tracking import Tracked
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra is not installed: pip install '.[otel]'")
@@ -170,7 +170,8 @@ class Listener(Observer):
 def test_a_receiver_that_never_answers_holds_up_neither_a_trial_nor_the_end(tmp_path: Path) -> None:
     from tuner.tracking.otel import OtelTracker
 
-    outline = StudyOutline("hung", "minimize cost_per_hour", "p99 <= 50 ms", SpaceOutline(1, "3"), 3, 0, None, tmp_path)
+    space, budget = SpaceOutline(1, "3"), BudgetOutline(3)
+    outline = StudyOutline("hung", "minimize cost_per_hour", "p99 <= 50 ms", space, budget, tmp_path)
     with silent_server() as url:
         listener = Listener()
         display = Tracked(listener, [OtelTracker(url)], close_s=0.3)

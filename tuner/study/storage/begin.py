@@ -22,10 +22,10 @@ from tuner.spec.yaml_file import YamlFile
 from tuner.study.plan import StudyPlan
 from tuner.study.storage.archive import Archive
 from tuner.study.storage.claims import BEAT_S, SILENT_S
-from tuner.study.storage.connection import with_driver
+from tuner.study.storage.connection import reaching_study, with_driver
 from tuner.study.storage.damage import damaged, known_plan, misfits
 from tuner.study.storage.keys import PLAN
-from tuner.study.storage.store import StudyStore, reaching_study
+from tuner.study.storage.store import StudyStore
 
 _PLAN_S = 10.0  # how long after a study its plan may come
 

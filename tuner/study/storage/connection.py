@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,22 @@ def reaching(url: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, ImportError, UnicodeDecodeError) as error:
+        raise unreachable(url, error) from error
+
+
+@contextmanager
+def reaching_study(url: str) -> Iterator[None]:
+    """Map what Optuna says of a study's database to our error, as `reaching` does of the database itself."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # Heartbeats are marked as experimental, and as made for another loop than ours.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", message="Heartbeat of storage")
+    try:
+        with reaching(url):
+            yield
+    except optuna.exceptions.StorageInternalError as error:
         raise unreachable(url, error) from error
 
 

@@ -9,37 +9,23 @@ other, so the lowest of several trials of one configuration is the one that coun
 
 from __future__ import annotations
 
-import datetime
-import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from results import Explanation, TrialRecord
+from results import TrialRecord
 from runners import retry
 from search_spaces import Configuration, ParameterValue
 from tuner.search.objective import Objective
 from tuner.spec.reading import LoadedSpec
-from tuner.study.outlook import Outlook
 from tuner.study.plan import StudyPlan
-from tuner.study.storage.archive import confirmation_key
+from tuner.study.storage.attributes import StudyAttributes, now
 from tuner.study.storage.claims import Claims, configuration_of
-from tuner.study.storage.connection import reaching, unreachable
-from tuner.study.storage.damage import known_confirmations
+from tuner.study.storage.connection import reaching_study
 from tuner.study.storage.distributions import distributions, records_of
-from tuner.study.storage.keys import (
-    CONFIRMATION,
-    CONFIRMATION_EVIDENCE,
-    ENDED,
-    EVIDENCE,
-    EXPLANATION,
-    OUTLOOK,
-    RECORD,
-    STOPPED,
-)
+from tuner.study.storage.keys import ENDED, EVIDENCE, RECORD
 
 _AWAY_S = 60.0  # how long a database may be away before a finished trial is given up
 _OPTUNA_STATE = {
@@ -53,7 +39,8 @@ Propose: TypeAlias = Callable[[Sequence[TrialRecord], Sequence[Configuration], i
 
 class StudyStore:
     """One study, open for asking and telling. `plan` is what it was begun with, `claims` what this process has under
-    way. Everything here raises UnfitEnvironmentError when the storage is lost.
+    way, `attributes` what is kept of the study as a whole. Everything here raises UnfitEnvironmentError when the
+    storage is lost.
     """
 
     def __init__(self, study: optuna.Study, plan: StudyPlan, loaded: LoadedSpec, url: str) -> None:
@@ -61,6 +48,7 @@ class StudyStore:
         self._distributions = distributions(loaded.space)
         self._objective = Objective.of(loaded.spec.objective)
         self.claims = Claims(study, on_file=url.startswith("sqlite"))
+        self.attributes = StudyAttributes(study, url)
         self._known: dict[int, TrialRecord] = {}
 
     def records(self) -> list[TrialRecord]:
@@ -140,7 +128,7 @@ class StudyStore:
                     _retried(self._url, trial.set_user_attr, EVIDENCE, record.evidence.model_dump(mode="json"))
                 _retried(self._url, trial.set_user_attr, RECORD, record.model_dump(mode="json"))
                 # Before what changes the study's version, by which others see that there is something to read.
-                _retried(self._url, self._study.set_user_attr, ENDED, _now())
+                _retried(self._url, self._study.set_user_attr, ENDED, now())
                 _retried(self._url, self._study.tell, trial, values=values, state=state)
             except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
                 return RECORD in self._study.get_trials(deepcopy=False)[record.number].user_attrs
@@ -172,54 +160,11 @@ class StudyStore:
         """The heartbeats end. May be called twice."""
         self.claims.close()
 
-    def keep_explanation(self, explanation: Explanation | None) -> None:
-        """Store what was learned about the parameters, if anything."""
-        if explanation is not None:
-            self._remember(EXPLANATION, explanation.model_dump(mode="json"))
-
-    def stop(self, reason: str | None) -> None:
-        """Remember why the search ended before its budget; None: it goes on."""
-        self._remember(STOPPED, reason)
-
-    @property
-    def stopped(self) -> str | None:
-        """The reason that `stop` stored."""
-        return self._remembered().get(STOPPED)
-
-    def keep_outlook(self, outlook: Outlook) -> None:
-        """Store what is expected of each trial by the others, and of what was not tried, for those who read it."""
-        self._remember(OUTLOOK, outlook.stored())
-
-    def confirmations(self) -> dict[int, tuple[TrialRecord, ...]]:
-        """What further launches of a trial's configuration gave, in their order, by the trial's number."""
-        return known_confirmations(self._remembered(), [])
-
-    def confirm(self, number: int, record: TrialRecord) -> None:
-        """Store a further launch of the configuration of trial `number`."""
-        place = len(self.confirmations().get(number, ())) + 1
-        if record.evidence is not None:
-            key = confirmation_key(CONFIRMATION_EVIDENCE, number, place)
-            self._remember(key, record.evidence.model_dump(mode="json"))
-        self._remember(ENDED, _now())
-        self._remember(confirmation_key(CONFIRMATION, number, place), record.model_dump(mode="json"))
-
-    def _remember(self, key: str, value: Any) -> None:
-        with reaching_study(self._url):
-            self._study.set_user_attr(key, value)
-
-    def _remembered(self) -> dict[str, Any]:
-        with reaching_study(self._url):
-            return self._study.user_attrs
-
 
 def _optuna_state(record: TrialRecord, values: tuple[float, ...] | None) -> TrialState:
     """Optuna calls nothing complete that lacks the metric by which the study ranks."""
     state = _OPTUNA_STATE[record.state]
     return TrialState.FAIL if values is None and state is TrialState.COMPLETE else state
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _counts(trial: FrozenTrial) -> bool:
@@ -236,17 +181,3 @@ def _retried(url: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> N
         return isinstance(cause, OperationalError) and not url.startswith("sqlite")
 
     retry(away, _AWAY_S, call, *args, **kwargs)
-
-
-@contextmanager
-def reaching_study(url: str) -> Iterator[None]:
-    """Map what Optuna says of a database to our error."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # Heartbeats are marked as experimental, and as made for another loop than ours.
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    warnings.filterwarnings("ignore", message="Heartbeat of storage")
-    try:
-        with reaching(url):
-            yield
-    except optuna.exceptions.StorageInternalError as error:
-        raise unreachable(url, error) from error
