@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -104,6 +105,13 @@ class Engine:
             return retry(lambda error: isinstance(error, LOST), _GIVE_UP_S, call, *args, **kwargs)
         except LOST as error:
             raise RunnerUnavailable(f"the Docker engine has not answered for {_GIVE_UP_S:g} s") from error
+
+    def ask_whole(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `ask`, for what makes something: an interrupt is heeded when the engine has answered. What it was still
+        making then would not be there yet when it is to be removed, and would stay.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="engine") as pool:  # leaving it waits
+            return pool.submit(self.ask, call, *args, **kwargs).result()
 
 
 def _is_delegated(controller: Controller) -> bool:

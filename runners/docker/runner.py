@@ -7,48 +7,39 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-from docker.errors import APIError, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount
 
 from runners.docker.devices import NamedDevices
 from runners.docker.engine import Engine, engine_message
 from runners.docker.images import Images
 from runners.docker.secret_file import give_secrets, with_secrets
+from runners.docker.server import Server, write_log
 from runners.host.cores import Allotment, Cores
-from runners.host.gpu import Nvml, nvml
-from runners.host.ports import elsewhere_inside, tables_of
-from runners.host.samples import Sample, Samples, sampling
-from runners.host.server_log import bounded, end_of
+from runners.host.gpu import nvml
+from runners.host.samples import sampling
 from runners.leftovers.ownership import LAUNCH, OWNER, PLACE, STATE, STUDY, TRIAL, is_abandoned, ownership_labels
 from runners.protocol import (
     GIB,
-    MIB,
     Container,
     Endpoint,
-    InClusterLoad,
     Infeasible,
     Leftover,
-    LocalProcesses,
     Placement,
-    Recorded,
     Resources,
     RunnerUnavailable,
     ServerFailed,
-    Usage,
 )
-from runners.readiness import await_server, exited, with_last_words
-from runners.starting import CONTAINER_FILES, CONTAINER_PORT, opened_private, write_files
+from runners.readiness import await_server
+from runners.starting import CONTAINER_FILES, CONTAINER_PORT, write_files
 
 _INTERVAL_S = 0.5
-_LOG_TAIL_LINES = 30
 _LOG_LIMITS = {"max-size": "20m", "max-file": "2"}  # a server that prints for ever must not fill the disk
 _LEAST_SHARES = 2  # of the processor, where others have 1024 each
-_KILLED = 137
 _UNCONTROLLED = (
     "and the engine can hold no container to that: it lacks the cgroup controller {0} (a rootless engine has it where "
     "systemd's user@.service says Delegate=cpu cpuset memory pids)"
@@ -133,7 +124,7 @@ class DockerRunner:
     @contextlib.contextmanager
     def _running(
         self, container: Container, image: str, cores: Allotment, devices: tuple[str, ...]
-    ) -> Iterator[_Server]:
+    ) -> Iterator[Server]:
         """Create, start, wait until ready, and leave nothing behind, however the block ends."""
         write_files(container.files, container.folder / "files")
         _let_read(container.folder / "files")
@@ -144,8 +135,8 @@ class DockerRunner:
             self._create(name, container, image, cores, devices, labels)
             launched, since = time.monotonic(), int(time.time())
             self._start(name, container)
-            stack.callback(_write_log, self._engine, name, container.folder / "server.log")
-            server = _Server(
+            stack.callback(write_log, self._engine, name, container.folder / "server.log")
+            server = Server(
                 self._engine, name, container, cores, self._engine.is_here, since, devices,
                 nvml() if devices and self._engine.is_here else None, image=image,
             )  # fmt: skip
@@ -175,9 +166,9 @@ class DockerRunner:
         }
         secrets = tuple(one for one in container.secrets if one not in container.env)
         shown, by_file = (secrets, ()) if options.secrets_in_environment else ((), secrets)
-        command = with_secrets(self._engine, image, container.command) if by_file else list(container.command)
         try:
-            self._engine.ask(
+            command = with_secrets(self._engine, image, container.command) if by_file else list(container.command)
+            self._engine.ask_whole(
                 self._engine.client.containers.create,
                 image,
                 command[1:] or None,
@@ -194,6 +185,11 @@ class DockerRunner:
                 log_config=LogConfig(type="json-file", config=_LOG_LIMITS),
                 **{key: value for key, value in given.items() if value is not None},
             )
+        except ImageNotFound as error:  # every trial would lack it
+            raise RunnerUnavailable(
+                f"somebody removed the image {container.image or self._options.image} while the study ran\n"
+                "Pull it or build it again: that very image was measured."
+            ) from error
         except APIError as error:
             if error.status_code != 409:  # it answered an earlier try of this call, whose answer was lost
                 raise ServerFailed(f"Docker cannot create the container: {engine_message(error)}") from error
@@ -202,7 +198,7 @@ class DockerRunner:
 
     def _start(self, name: str, container: Container) -> None:
         try:
-            self._engine.ask(self._engine.client.api.start, name)
+            self._engine.ask_whole(self._engine.client.api.start, name)
         except APIError as error:
             words = engine_message(error)
             program = container.command[0] if container.command else "the image's program"
@@ -218,155 +214,12 @@ class DockerRunner:
             raise
 
 
-@dataclass
-class _Server:
-    """A container that runs; an Endpoint once it is ready. `since` is when it began, in the engine's seconds."""
-
-    engine: Engine
-    name: str
-    container: Container
-    cores: Allotment
-    here: bool
-    since: int
-    devices: tuple[str, ...] = ()
-    gpus: Nvml | None = None
-    url: str = ""
-    cold_start_s: float = 0.0
-    image: str | None = None
-    samples: Samples = field(default_factory=Samples)
-    recorded: Recorded | None = None
-    reused_from: int | None = None
-    beside: InClusterLoad | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def client_cores(self) -> tuple[int, ...]:
-        return self.cores.client if self.here else ()
-
-    @property
-    def shares_cores(self) -> bool:
-        return self.here and (self.cores.shared or not self.engine.pins)
-
-    @property
-    def processes(self) -> LocalProcesses | None:
-        """The engine names its first process as its own machine counts, which may be another one than ours."""
-        found = self._inspect() if self.here else {}
-        pid = found.get("State", {}).get("Pid")
-        if not pid or not _is_of_container(pid, found["Id"]):
-            return None
-        return LocalProcesses(self.cores.server, (pid,))
-
-    def locate(self) -> None:
-        """Its own address where that can be reached from here, since Docker's proxy would be part of every answer;
-        else the port that is published on 127.0.0.1. A rootless engine's networks may have the addresses of ours.
-        """
-        network = self._inspect()["NetworkSettings"]
-        scheme = self.container.readiness.scheme
-        gateways = {one.address for many in psutil.net_if_addrs().values() for one in many}
-        for one in network["Networks"].values():
-            if one["IPAddress"] and one["Gateway"] in gateways and not self.engine.is_rootless:
-                self.url = f"{scheme}://{one['IPAddress']}:{CONTAINER_PORT}"
-                return
-        published = (network.get("Ports") or {}).get(f"{CONTAINER_PORT}/tcp")
-        self.url = f"{scheme}://127.0.0.1:{published[0]['HostPort'] if published else CONTAINER_PORT}"
-
-    def check(self) -> None:
-        try:
-            state = self._inspect()["State"]
-        except NotFound as error:
-            raise ServerFailed("somebody removed the container") from error
-        limit = self.container.resources.memory_bytes
-        allowed = "" if limit is None else f" with {limit / MIB:.0f} MiB allowed"
-        if state["OOMKilled"] or self._oom_events():
-            raise Infeasible(f"out of memory: the kernel ended a process of the container{allowed}")
-        if not state["Running"]:
-            code = state["ExitCode"]
-            how = "the server was killed" if code == _KILLED else exited(code)
-            said = f": {state['Error']}" if state["Error"] else ""
-            raise with_last_words(f"{how}{said}", self.log_tail())
-
-    def elsewhere(self) -> str:
-        """The end of a message that says where the server listens, if nobody outside its container reaches it there."""
-        with contextlib.suppress(NotFound):
-            if (found := self.processes) is not None:
-                return elsewhere_inside(tables_of(found.pids[0]), CONTAINER_PORT)
-        return ""
-
-    def usage(self, start: float, end: float) -> Usage:
-        return self.samples.usage(start, end)
-
-    def log_tail(self) -> str:
-        """The end of what the server printed."""
-        with contextlib.suppress(APIError):
-            return end_of(b"".join(_log(self.engine, self.name, tail=_LOG_TAIL_LINES)))
-        return ""
-
-    def sample(self) -> None:
-        """Add what the engine's statistics say now."""
-        found = self.engine.client.api.stats(self.name, stream=False, one_shot=True)
-        sample = as_sample(found, time.monotonic())
-        if sample is not None:
-            gpu = None if self.gpus is None else self.gpus.look((), self.devices)
-            self.samples.add(replace(sample, gpu=gpu))
-
-    def _inspect(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.engine.ask(self.engine.client.api.inspect_container, self.name)
-        return found
-
-    def _oom_events(self) -> bool:
-        """Whether the kernel has killed a process in it: a worker that dies so leaves its parent running."""
-        wanted = {"container": self.name, "event": "oom"}
-        events = self.engine.ask(
-            self.engine.client.api.events, since=self.since, until=int(time.time()), filters=wanted, decode=True
-        )
-        with contextlib.closing(events):
-            return next(iter(events), None) is not None
-
-
 def _let_read(folder: Path) -> None:
     """Whoever the image runs as may read its rendered files, whatever our umask is; nobody else gets into the folder
     of the trial that they lie in.
     """
     for path in (folder, *folder.rglob("*")) if folder.is_dir() else ():
         path.chmod(0o755 if path.is_dir() else 0o644)
-
-
-def _is_of_container(pid: int, container_id: str) -> bool:
-    """Whether the process that has this id here is in that container: its cgroup is named after it."""
-    try:
-        return container_id in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
-    except OSError:
-        return False
-
-
-def _write_log(engine: Engine, name: str, path: Path) -> None:
-    with contextlib.suppress(APIError):
-        content = bounded(_log(engine, name))
-        with os.fdopen(opened_private(path), "wb") as log:
-            log.write(content)
-
-
-def _log(engine: Engine, name: str, **more: Any) -> Iterator[bytes]:
-    with contextlib.closing(engine.ask(engine.client.api.logs, name, stream=True, follow=False, **more)) as parts:
-        yield from parts
-
-
-def as_sample(stats: Mapping[str, Any], at: float) -> Sample | None:
-    """The engine's statistics, of cgroup version 1 or 2; None of a container that has none (it does not run)."""
-    cpu, memory = stats.get("cpu_stats", {}), stats.get("memory_stats", {})
-    if "usage" not in memory or not cpu.get("cpu_usage", {}).get("total_usage"):
-        return None
-    detail, throttling = memory.get("stats", {}), cpu.get("throttling_data", {})
-    # Pages of files that were not used lately would be dropped before anything else.
-    cache = detail.get("total_inactive_file", detail.get("inactive_file", 0))
-    return Sample(
-        at=at,
-        cpu_s=cpu["cpu_usage"]["total_usage"] / 1e9,
-        memory_bytes=max(0, memory["usage"] - cache),
-        processes=stats.get("pids_stats", {}).get("current", 0),
-        periods=throttling.get("periods"),
-        throttled=throttling.get("throttled_periods"),
-    )
 
 
 def remove_containers(engine: Engine) -> list[Leftover]:

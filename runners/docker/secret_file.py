@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from docker.errors import NotFound
 
-from runners.docker.engine import Engine
-from runners.protocol import RunnerUnavailable
+from runners.docker.engine import Engine, engine_message
+from runners.protocol import RunnerUnavailable, ServerFailed
 
 _FOLDER, _FILE, _SHELL = "tune", "tune/secrets", "/bin/sh"
 _BEGIN = (_SHELL, "-c", f'. /{_FILE} && exec "$@"', "tune")
@@ -33,17 +33,19 @@ def with_secrets(engine: Engine, image: str, command: Sequence[str]) -> list[str
 
 def give_secrets(engine: Engine, container: str, names: Sequence[str]) -> None:
     """Lay the values into a container that was made and has not started. Raises RunnerUnavailable where its image has
-    no shell to read them.
+    no shell to read them, ServerFailed where the container is gone.
     """
     try:
         stream, _ = engine.ask(engine.client.api.get_archive, container, _SHELL)
         stream.close()
+        engine.ask(engine.client.api.put_archive, container, "/", _archive(names))
     except NotFound as error:
+        if "No such container" in engine_message(error):
+            raise ServerFailed("somebody removed the container") from error
         raise RunnerUnavailable(
             f"the image has no {_SHELL}, which would read the values of service.secrets from a file\n"
             "Set runner.docker.secrets: environment, which gives them where `docker inspect` shows them."
         ) from error
-    engine.ask(engine.client.api.put_archive, container, "/", _archive(names))
 
 
 def _archive(names: Sequence[str]) -> bytes:

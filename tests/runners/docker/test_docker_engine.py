@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,21 +20,40 @@ from runners import Resources, RunnerUnavailable
 from runners.docker.engine import Controller, Engine
 from runners.docker.runner import DockerOptions, DockerRunner, _let_read
 from tests.conftest import Tune
+from tests.runners import support
+
+MAKING_S = 1.0
 
 
 @contextmanager
-def engine(name: str, **more: Any) -> Iterator[int]:
+def engine(name: str, made: list[str] | None = None, **more: Any) -> Iterator[int]:
     """The port of an engine that says of itself what Docker's says, and that it runs on that machine. Of images it has
-    `here:1`.
+    `here:1`; the containers that are there stand in `made`, and it takes its time to make one.
     """
+    containers = [] if made is None else made
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             about = {"Name": name, "NCPU": 2, "MemTotal": 2**30, **more}
             known = "/images/" not in self.path or self.path.endswith("/images/here:1/json")
+            if "/containers/" in self.path:
+                known = bool(containers)
             said = about if known else {"message": "No such image"}
-            body = json.dumps({"ApiVersion": "1.44"} if self.path.endswith("/version") else said).encode()
-            self.send_response(200 if known else 404)
+            self.say(200 if known else 404, {"ApiVersion": "1.44"} if self.path.endswith("/version") else said)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(MAKING_S)
+            containers.append("it")
+            self.say(201, {"Id": "it", "Warnings": []})
+
+        def do_DELETE(self) -> None:
+            self.say(200 if containers else 404, {"message": "No such container"})
+            containers.clear()
+
+        def say(self, status: int, said: Any) -> None:
+            body = json.dumps(said).encode()
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -63,6 +85,28 @@ def test_an_engine_that_publishes_ports_here_is_taken(monkeypatch: pytest.Monkey
         with closing(Engine()) as found:
             assert found.is_here is (name == platform.node())
             assert found.cores == (0, 1)
+
+
+def test_an_interrupt_while_the_engine_makes_a_container_leaves_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Removed before it was there, it would have stayed."""
+    made: list[str] = []
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with engine(platform.node(), made, Id="sha256:1") as port:
+            monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+            with closing(DockerRunner(DockerOptions("here:1"))) as runner, pytest.raises(KeyboardInterrupt):
+                threading.Timer(MAKING_S / 2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+                runner.launch(support.container(runner.place(tmp_path), tmp_path, command=("serve",))).__enter__()
+            time.sleep(MAKING_S)
+            assert made == []
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 SPEC = """\

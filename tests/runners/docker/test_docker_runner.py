@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import threading
@@ -20,7 +21,8 @@ import pytest
 
 from runners import Container, Infeasible, Placement, Resources, RunnerUnavailable, ServerFailed
 from runners.docker.devices import NamedDevices
-from runners.docker.runner import DockerOptions, DockerRunner, as_sample
+from runners.docker.runner import DockerOptions, DockerRunner
+from runners.docker.server import as_sample
 from runners.leftovers.ownership import OWNER, TRIAL
 from runners.testing import RunnerCase, RunnerContract
 from tests.runners import support
@@ -295,10 +297,33 @@ def test_an_image_is_built_from_its_folder(tmp_path: Path, client: docker.Docker
         client.images.remove("tune-test-built:1", force=True)
 
 
+@pytest.mark.parametrize("given", [{}, {"command": (), "secrets": ("LICENCE_KEY",)}], ids=["plain", "with secrets"])
+def test_an_image_that_somebody_removes_between_launches_ends_the_study(
+    tmp_path: Path, client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    """Else every configuration from there on would fail for it."""
+    image = "tune-test-removed:1"
+    monkeypatch.setenv("LICENCE_KEY", "very-secret-4711")
+    client.images.build(fileobj=io.BytesIO(f"FROM {IMAGE}\nLABEL test=removed\n".encode()), tag=image)
+    one = runner(image=image)
+    try:
+        with one.launch(container(one.place(tmp_path), tmp_path)):
+            pass
+    finally:
+        client.images.remove(image, force=True)
+    with pytest.raises(RunnerUnavailable, match=f"somebody removed the image {image}"):
+        one.launch(replace(container(one.place(tmp_path), tmp_path), **given)).__enter__()
+    assert ours(client) == []
+
+
 def test_somebody_who_removes_the_container_is_noticed(tmp_path: Path, client: docker.DockerClient) -> None:
-    with pytest.raises(ServerFailed, match="somebody removed"), launched(tmp_path) as found:
-        ours(client)[0].remove(force=True)
-        found.check()
+    for asked in ("check", "locate", "processes"):
+        with pytest.raises(ServerFailed, match="somebody removed"), launched(tmp_path) as found:
+            ours(client)[0].remove(force=True)
+            if asked == "processes":
+                _ = found.processes
+            else:
+                getattr(found, asked)()
 
 
 def test_no_engine_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
