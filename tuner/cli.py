@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import traceback
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO, cast
 
 import click
@@ -26,6 +24,7 @@ from tuner.commands.options.groups import (
 )
 from tuner.commands.options.types import FORMATS, MAX_SEED, PATH, RUNNERS, Budget, Format, Rate
 from tuner.errors import ExitCode, TuneError, on_command_line, with_options
+from tuner.interrupts import interruptible
 
 
 @click.group(cls=FrontDoor, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -353,11 +352,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run, and turn every error into one to three lines and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     open_closed_streams()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     out, err = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
     streams = contextlib.redirect_stdout(cast("TextIO", out)), contextlib.redirect_stderr(cast("TextIO", err))
-    with streams[0], streams[1], on_command_line():
+    with interruptible(), streams[0], streams[1], on_command_line():
         _run(arguments)
 
 
@@ -384,13 +381,6 @@ def _fail(message: str, code: int, arguments: list[str]) -> None:
         traceback.print_exc()
     click.echo(f"tune: {visible(message)}", err=True)
     sys.exit(code)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """The first interrupt stops the run in good order. Later ones are ignored: they would leave servers running."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class Engine:
         making then would not be there yet when it is to be removed, and would stay.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="engine") as pool:  # leaving it waits
-            return pool.submit(self.ask, call, *args, **kwargs).result()
+            return pool.submit(lambda: self.ask(call, *args, **kwargs)).result()
 
 
 def _is_delegated(controller: Controller) -> bool:

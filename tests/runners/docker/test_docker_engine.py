@@ -134,7 +134,7 @@ def test_validate_says_that_docker_has_no_such_image(
 
 ROOTLESS = {"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]}
 BARE = {"CgroupDriver": "none", "MemoryLimit": True}
-DOCKER = {"CpuCfsQuota": True, "CPUSet": True, "MemoryLimit": True}
+DOCKER: dict[str, Any] = {"CpuCfsQuota": True, "CPUSet": True, "MemoryLimit": True}
 PODMAN = {"BuildahVersion": "1.33.7", "CgroupVersion": "2", "CpuCfsQuota": False, "CPUSet": False, "MemoryLimit": False}
 
 
