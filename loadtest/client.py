@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -95,7 +96,8 @@ class LoadGenerator:
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
             # -P: no folder of the caller's is searched for modules, so that none can shadow the generator's.
-            [sys.executable, "-P", "-m", "loadtest"],
+            # --parent: where the tuner dies while this one starts, it ends as soon as it can tell.
+            [sys.executable, "-P", "-m", "loadtest", "--parent", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
