@@ -109,6 +109,16 @@ class TrialCounts(Record):
             return "Nothing could be measured: every trial failed" if self.failed else "Nothing has been measured yet"
         return "No configuration met the SLO"
 
+    @property
+    def only_one(self) -> str | None:
+        """How the one is described that no other can be compared with; None where more than one was measured."""
+        if self.complete + self.pruned != 1:
+            return None
+        others = [f"{number} {state}" for state in ("infeasible", "failed") if (number := getattr(self, state))]
+        if not others:
+            return "the only one that was tried"
+        return f"the only one of {1 + self.infeasible + self.failed} tried that served ({', '.join(others)})"
+
     def nothing_to(self, do: str, service: str) -> str:
         """That nothing was found which could be exported, planned with or verified (`do`), and what to do."""
         if not self.complete + self.pruned + self.infeasible + self.failed:

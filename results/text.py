@@ -211,6 +211,21 @@ def interval(estimate: Estimate | None) -> str | None:
     return None if low == high else f"{low} to {high}"
 
 
+def estimated(estimate: Estimate) -> str:
+    """`127 (127 to 1,190)`: with its interval, if it has one."""
+    ends = interval(estimate)
+    return figure(estimate.value) + (f" ({ends})" if ends else "")
+
+
+def probability(value: float | None) -> str:
+    """As a percentage; never 100%, since it was estimated from draws."""
+    if value is None or math.isnan(value):
+        return NONE
+    if value > 0.999:
+        return "over 99.9%"
+    return f"{value:.1%}" if value > 0.99 else f"{value:.0%}"
+
+
 def change(before: float | None, after: float | None) -> str:
     """`38% less`, `12% more`, `4.2 times as much`, `the same`; a dash where there is nothing to compare."""
     if before is None or after is None or not before > 0 or not math.isfinite(after / before):

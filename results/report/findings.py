@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from results.machine import machine_speeds, memory_speeds
 from results.records import TrialRecord
 from results.summary import StudySummary
-from results.text import assigned, figure, given, money, share, size, without_figures
-from results.trial_parts import ParameterValue
+from results.text import assigned, estimated, given, money, share, size, without_figures
+from results.trial_parts import Estimate, ParameterValue
 from search_spaces import mig_memory, quantity
 
 _IDLE = 0.3  # of a GPU's time
@@ -151,22 +151,29 @@ def _disagreement(study: StudySummary) -> Iterator[Finding]:
         first = firsts.get(number)
         if first is None or first.capacity_qps is None:
             continue
-        held = [one.capacity_qps.value for one in (first, *confirmations) if one.capacity_qps is not None]
+        held = [one.capacity_qps for one in (first, *confirmations) if one.capacity_qps is not None]
         lost = next((one for one in confirmations if one.capacity_qps is None), None)
-        each = " and ".join([", ".join(map(figure, held[:-1])), figure(held[-1])]) if len(held) > 1 else figure(held[0])
+        shown = [*map(estimated, held)]
+        each = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
         if lost is not None:
             yield Finding(
                 "A second measurement failed",
                 f"Trial {number} held {each} requests/s; on another launch: {lost.reason or lost.state}.",
                 (number,),
             )
-        elif max(held) / min(held) - 1 > _AGREES:
+        elif _apart(held):
             yield Finding(
                 "Measurements disagree",
                 f"On {len(held)} launches trial {number} held {each} requests/s. On a shared machine none is exact; "
                 "the decision takes all of them together.",
                 (number,),
             )
+
+
+def _apart(held: Sequence[Estimate]) -> bool:
+    """Whether two differ by much, and each by its interval, which is wide where other programs disturbed a launch."""
+    least, most = min(held, key=lambda one: one.value), max(held, key=lambda one: one.value)
+    return most.value / least.value - 1 > _AGREES and most.low > least.high
 
 
 def _client(study: StudySummary) -> Iterator[Finding]:

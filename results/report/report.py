@@ -48,6 +48,7 @@ from results.text import (
     milliseconds,
     money,
     money_between,
+    probability,
     seen_at,
     share,
     visible,
@@ -186,18 +187,17 @@ def verdict(study: StudySummary) -> tuple[str, str]:
         return "fair", "Keep what you have: nothing measured is surely better"
     if not best.confirmed:
         return "fair", "Not confirmed: measured once only"
-    saving = best.saving
+    saving, near = best.saving, probability(best.probability_near_best)
+    among = "the best of what was measured, or within 2% of it"
     if best.decision == "deploy":
         if saving is not None:
             sure = f" ({between(metric, saving)})" if saving.low < saving.high else ""
             return "good", f"Deploy: {better_by(metric, saving.value)} than today{sure}"
-        near = share(best.probability_near_best)
-        return "good", f"Deploy: with a probability of {near} the best of what was measured, or within 2% of it"
+        return "good", f"Deploy: {best.trials.only_one or f'with a probability of {near} {among}'}"
     if best.decision == "uncertain":
         if saving is not None:
             return "fair", f"Uncertain: {between(metric, saving)} than today"
-        near = share(best.probability_near_best)
-        return "fair", f"Uncertain: the best of what was measured, or within 2% of it, with a probability of {near}"
+        return "fair", f"Uncertain: {best.trials.only_one or f'{among}, with a probability of {near}'}"
     return "fair", "Measured again on a fresh launch"
 
 

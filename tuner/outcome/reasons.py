@@ -5,12 +5,25 @@ Every figure that has an interval is shown with it. Differences are put in words
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtest import ONE_LAUNCH
-from results import ChainRecord, LanguageRecord, TrialRecord
-from results.text import assigned, better_by, between, energy, figure, goodput, metric_name, money, money_between
+from results import ChainRecord, LanguageRecord, TrialCounts, TrialRecord
+from results.text import (
+    assigned,
+    better_by,
+    between,
+    energy,
+    estimated,
+    figure,
+    goodput,
+    metric_name,
+    money,
+    money_between,
+    probability,
+)
 from runners.replay import NOT_IN_TABLE
 from search_spaces.parameter import text_of
 from search_spaces.reading import foreign
@@ -80,7 +93,9 @@ def reasons(of: Grounds) -> list[str]:
 def _decided(of: Grounds) -> str:
     decision, metric = of.decision, of.objective.metrics[0]
     asked = of.loaded.spec.objective.confidence
-    best = f"the best of {len(of.beliefs.numbers)} measured with a probability of {_percent(decision.probability_best)}"
+    alone = TrialCounts(**Counter[str](one.state for one in of.records.values())).only_one
+    of_measured = f"the best of {len(of.beliefs.numbers)} measured"
+    best = alone or f"{of_measured} with a probability of {probability(decision.probability_best)}"
     if _hardly(decision):
         return (
             "Keep what you have: nothing measured is surely better than the current configuration, though that "
@@ -89,18 +104,18 @@ def _decided(of: Grounds) -> str:
     if decision.action == "keep":
         return f"Keep what you have: nothing measured is surely better than the current configuration, which is {best}."
     if decision.saving is None:
-        alike = f"within {ALIKE:.0%} of it with {_percent(decision.probability_alike)}"
+        alike = "" if alone else f", and within {ALIKE:.0%} of it with {probability(decision.probability_alike)}"
         if decision.action == "deploy":
-            return f"Deploy it: it is {best}, and {alike}."
+            return f"Deploy it: it is {best}{alike}."
         if decision.probability_alike >= asked:  # and yet nothing is deployed on one launch
-            return f"Uncertain, since it was launched once only: it is {best}, and {alike}."
-        return f"Uncertain which is best: it is {best}, and {alike}; {_percent(asked)} was asked for."
+            return f"Uncertain, since it was launched once only: it is {best}{alike}."
+        return f"Uncertain which is best: it is {best}{alike}; {probability(asked)} was asked for."
     today = find_current(of.loaded, list(of.records.values()))
     shown = f"the current configuration ({assigned(today.configuration)})" if today else "the current configuration"
     saving = f"{better_by(metric, decision.saving.value)} than {shown} in {_in_words(metric)}"
     if decision.saving.low < decision.saving.high:
         saving += f" (95% interval: {between(metric, decision.saving)})"
-    sure = _percent(decision.probability_better or 0.0)
+    sure = probability(decision.probability_better or 0.0)
     if decision.action == "deploy":
         return f"Deploy it: {saving}, and better with a probability of {sure}; it is {best}."
     if len(of.launches) < 2:
@@ -190,7 +205,7 @@ def _how_sure(of: Grounds) -> str:
         if of.loaded.spec.objective.final == 0:
             why = "objective.final, 0%, asks for no other launch"
         return f"It was measured once only: {why}."
-    each = [figure(one.capacity_qps.value) for one in of.launches if one.capacity_qps is not None]
+    each = [estimated(one.capacity_qps) for one in of.launches if one.capacity_qps is not None]
     text = f"Measured on {len(each)} launches: {', '.join(each[:-1])} and {each[-1]} requests/s"
     spread = of.beliefs.launch_spread
     text += f"; launches of one configuration differ by {spread:.1%} here." if spread else "."
@@ -269,10 +284,3 @@ def _untried(of: Grounds) -> list[str]:
         f"Of {of.loaded.space.size} configurations {tried} tried; the best of the others is expected to "
         f"be better by {expected:.1%}: a longer run may find it."
     ]
-
-
-def _percent(probability: float) -> str:
-    """A probability as a percentage; never 100%, since it was estimated from draws."""
-    if probability > 0.999:
-        return "over 99.9%"
-    return f"{probability:.1%}" if probability > 0.99 else f"{probability:.0%}"

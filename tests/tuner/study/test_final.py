@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,6 +90,22 @@ def test_what_is_kept_for_want_of_knowledge_is_said_to_be_hardly_the_best(tmp_pa
     assert found["probability_best"] < 0.2
     assert "though that is the best of 10 measured with a probability of" in found["reasons"][0]
     assert any(one.startswith("To be surer, ") for one in found["reasons"])
+
+
+def test_one_that_nothing_can_be_compared_with_is_called_the_only_one(tmp_path: Path, tune: Tune) -> None:
+    write(tmp_path, {"a": 100, "b": 0, "c": 0})
+    assert tune("--service", "spec.yaml", "--budget", 3).returncode == 0
+    found = recommendation(tmp_path / "tuning" / "noisy")
+    assert found["reasons"][0] == "Deploy it: it is the only one of 3 tried that served (2 infeasible)."
+    assert re.fullmatch(
+        r"Measured on 2 launches: \S+ \(\S+ to \S+\) and \S+ \(\S+ to \S+\) requests/s.*", found["reasons"][2]
+    )
+    report = (tmp_path / "tuning" / "noisy" / "report.md").read_text("utf-8")
+    assert "## Deploy: the only one of 3 tried that served (2 infeasible)" in report
+    (tmp_path / "spec.yaml").write_text(
+        (tmp_path / "spec.yaml").read_text("utf-8").replace("[a, b, c]", "[a]"), encoding="utf-8"
+    )
+    assert "it is the only one that was tried." in tune("--service", "spec.yaml").stdout
 
 
 def test_a_final_goes_on_where_an_interrupted_one_was(tmp_path: Path, tune: Tune) -> None:
