@@ -55,7 +55,7 @@ def read_stream(answer: Lines, begun: float) -> Reply:
     if first is None or last is None:
         return Reply("the stream had no tokens")
     if not ended:
-        return Reply("the stream broke off")
+        return Reply("the stream ended without [DONE] or a finish_reason")
     return Reply(None, first, last, counted or tokens, prompt, gaps)
 
 

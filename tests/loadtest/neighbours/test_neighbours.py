@@ -589,7 +589,7 @@ def test_a_miss_by_more_than_neighbours_took_is_the_servers_own() -> None:
         ("http 503", "undecided"),
         ("grpc invalid argument", "missed"),
         ("grpc resource exhausted", "undecided"),
-        ("the stream broke off", "undecided"),
+        ("the stream ended without [DONE] or a finish_reason", "undecided"),
     ],
 )
 def test_no_neighbour_makes_a_server_refuse_requests_as_wrong(kind: str, verdict: str) -> None:

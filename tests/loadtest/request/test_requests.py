@@ -294,7 +294,7 @@ def test_the_server_knows_better_how_many_tokens_there_were(api: Api) -> None:
         ("/stream-fails", "an error in the stream"),
         ("/stream-rubbish", "a streamed event is not JSON"),
         ("/stream-breaks-off", "broken answer"),
-        ("/stream-ends-early", "the stream broke off"),
+        ("/stream-ends-early", "the stream ended without [DONE] or a finish_reason"),
         ("/ok", "the stream had no tokens"),
         ("/503", "http 503"),
     ],
