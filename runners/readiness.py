@@ -4,12 +4,16 @@ Both, because some servers report ready seconds before they serve, and some have
 
 What is wrong while a server starts is waited out: silence, errors, a redirect to a page that says so. What no server
 answers because it starts ends the wait as soon as it has lasted: a redirect that is for good, by its status (301, 308)
-or because it leads to the same path (`/predict/`, https), and an answer whose compression cannot be read.
+or because it leads to the same path (`/predict/`, https), an answer whose compression cannot be read, and a status that
+refuses the method (405, 501). One that refuses who asks, or what is sent, is waited for a little longer: a gateway may
+learn of its users late. Servers that load a model answer 400, 404 and 503, so these tell nothing for as long as there
+is no health path that has answered.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import signal
 import ssl
@@ -32,6 +36,7 @@ _GRACE_S = 10.0  # for a real request that is answered with errors after the hea
 _MAX_REDIRECTS = 5
 _FOR_GOOD = (301, 308)
 _LASTING_S, _LASTING_TRIES = 3.0, 3
+_NO_METHOD, _NO_ACCESS, _NOT_TAKEN = (405, 501), (401, 403), (411, 413, 414, 415, 422)
 _EXCERPT, _READ_BYTES = 160, 4096  # letters that a message shows; of a body, more is read, lest a secret is cut in two
 _ERROR = re.compile(r"error|exception|fatal|fail|cannot|denied|in use|no such|not found|invalid", re.IGNORECASE)
 # A client that went away; Python's servers print that as an error, and go on.
@@ -45,6 +50,7 @@ _SAYS_ERROR = re.compile(  # at the beginning of a JSON object; not of what is e
     rb'\s*\{[^{}\[\]]*?(?:"errors?"\s*:(?!\s*(?:null|false|0|""|\[\]|\{\}))|"success"\s*:\s*false|'
     rb'"status"\s*:\s*"(?:error|fail))', re.IGNORECASE
 )  # fmt: skip
+_TAGS = re.compile(rb"<(head|style|script)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _NO_CHECK = (
     "The real request was answered with {status} and {body}: if that is a failure, all are counted as good; "
     "request.check says what a good answer is."
@@ -52,15 +58,23 @@ _NO_CHECK = (
 
 
 class Seen(NamedTuple):
-    """What is wrong with an answer (None: nothing), whether there was one, and whether no later one will be better.
+    """What is wrong with an answer (None: nothing), whether there was one, and for how long it has to last until no
+    later one is expected to be better.
 
     `silent`: somebody took the connection, and said nothing in time.
     """
 
     wrong: str | None
     answered: bool
-    lasting: bool = False
+    final_s: float = math.inf
+    status: int | None = None
     silent: bool = False
+
+    def like(self, other: Seen) -> bool:
+        """Whether both say the same; a body may hold the time, or a number of the request."""
+        if self.status is None:
+            return self == other
+        return (self.status, self.final_s) == (other.status, other.final_s)
 
 
 def await_server(
@@ -144,10 +158,11 @@ def _poll(
         now = time.monotonic()
         if seen.silent and left < _HEALTH_TIMEOUT_S and before.wrong not in (None, _REFUSED):
             seen = before  # the deadline cut this try short: the ones before say more
-        if seen != before:
-            before, since, tries = seen, now, 0
+        if not tries or not seen.like(before):
+            since, tries = now, 0
+        before = seen
         tries += 1
-        lasted = seen.lasting and tries >= _LASTING_TRIES and now >= since + _LASTING_S
+        lasted = tries >= _LASTING_TRIES and now >= since + seen.final_s
         if seen.wrong is None or lasted or now >= (error_deadline if seen.answered else deadline):
             return seen.wrong
         time.sleep(pause)
@@ -189,17 +204,43 @@ def _ask(
         raise ServerFailed(f"{request.path!r} is not a path that can be requested: {error}") from error
     except httpx.HTTPError as error:
         said = printable(str(error).encode()) or type(error).__name__
-        return Seen(f"no proper HTTP answer: {said}", answered=False, lasting=isinstance(error, httpx.DecodingError))
+        final_s = _LASTING_S if isinstance(error, httpx.DecodingError) else math.inf
+        return Seen(f"no proper HTTP answer: {said}", answered=False, final_s=final_s)
     if response.status_code in request.good if request.good else response.is_success:
         if doubts is not None and not request.checked and _SAYS_ERROR.match(begins[:_EXCERPT]):
             doubts.append(_NO_CHECK.format(status=response.status_code, body=foreign(excerpt(begins))))
         return Seen(None, answered=True)
-    said, lasting = excerpt(begins), False
+    return _wrong(response, asked, begins, key)
+
+
+def _wrong(response: httpx.Response, asked: httpx.Request, begins: bytes, key: str) -> Seen:
+    """What is seen in an answer that is not good."""
+    status, said = response.status_code, excerpt(_of_page(begins))
+    final_s, advice = _refusal(status, asked.method, key)
     if (following := response.next_request) is not None:
         said = _redirect(asked, following, key)
         same_path = following.url.path.rstrip("/") == asked.url.path.rstrip("/")
-        lasting = response.status_code in _FOR_GOOD or same_path
-    return Seen(f"answered {response.status_code}" + (f" ({said})" if said else ""), answered=True, lasting=lasting)
+        final_s = _LASTING_S if status in _FOR_GOOD or same_path else math.inf
+    return Seen(f"answered {status}" + (f" ({said})" if said else "") + advice, True, final_s, status)
+
+
+def _of_page(body: bytes) -> bytes:
+    """The text of an HTML page, whose own words come after a page of tags; anything else as it is."""
+    return _TAGS.sub(b" ", body) if body.lstrip().startswith(b"<") else body
+
+
+def _refusal(status: int, method: str, key: str) -> tuple[float, str]:
+    """For how long such a status has to last until it is final, and what to do about it."""
+    where = "request" if key == "request.path" else key
+    if status in _NO_METHOD:
+        keys = "request.method or request.path" if where == "request" else key
+        return _LASTING_S, f"; it takes no {method} there: correct {keys}"
+    if status in _NO_ACCESS:
+        advice = "correct request.auth" if where == "request" else f"{key} is asked without request.auth"
+        return _GRACE_S, f"; {advice}"
+    if status in _NOT_TAKEN:
+        return _GRACE_S, f"; correct {where}"
+    return math.inf, f"; is {key} right?" if status == httpx.codes.NOT_FOUND else ""
 
 
 def _redirect(asked: httpx.Request, following: httpx.Request, key: str) -> str:

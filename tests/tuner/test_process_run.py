@@ -266,6 +266,24 @@ def test_kill_9_loses_no_finished_trial_and_clean_removes_the_server(tmp_path: P
     assert len(trials(tmp_path)) == 2
 
 
+def test_a_server_that_takes_no_such_request_ends_its_trials_soon_and_says_what_to_do(
+    tmp_path: Path, tune: Tune
+) -> None:
+    (tmp_path / "spec.yaml").write_text(
+        "version: 1\n"
+        f"service: {{name: small, command: [{sys.executable}, -m, http.server, '{{port}}', --bind, '{{host}}']}}\n"
+        "request: {path: /predict, json: {x: 1}}\n"
+        "slo: {p99: 200ms}\nspace: {parameters: {cpu_cores: [1], run: [1, 2]}}\nprices: {cpu_core_hour: 0.04}\n",
+        encoding="utf-8",
+    )
+    done = tune("--service", "spec.yaml", "--budget", 2, timeout=220)  # each would wait for 120 s
+    assert done.returncode == 3, done.stderr
+    said = "did not answer the real request POST /predict: answered 501 (Error response Error code: 501 Message: Unsup"
+    assert said in done.stderr
+    assert "it takes no POST there: correct request.method or request.path" in done.stdout + done.stderr
+    assert len(trials(tmp_path)) == 2
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""

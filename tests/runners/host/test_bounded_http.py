@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import re
 import socket
 import threading
@@ -87,27 +88,56 @@ def test_what_a_server_answered_is_said_though_the_last_try_was_cut_short() -> N
         wait_until_ready(url, Readiness("/helth", 1.5, None), lambda: None)
 
 
+def numbered(status: bytes) -> Callable[[socket.socket], None]:
+    """Answers that each say their number, as some say the time."""
+    numbers = itertools.count()
+
+    def answer(client: socket.socket) -> None:
+        body = b'{"id": %03d}' % next(numbers)
+        client.sendall(head(status, b"Content-Length: %d" % len(body)) + body)
+
+    return answer
+
+
 UNREADABLE = head(b"200 OK", b"Content-Encoding: gzip", b"Content-Length: 5") + b"hello"
 
 
 @pytest.mark.usefixtures("needs_machine")  # it is timed
 def test_what_no_later_answer_will_better_ends_the_wait() -> None:
+    moved = head(b"301 Moved Permanently", b"Location: /v2", b"Content-Length: 0")
+    elsewhere = head(b"308 Permanent Redirect", b"Location: https://else.where/", b"Content-Length: 0")
+    slash = head(b"307 Temporary Redirect", b"Location: /predict/", b"Content-Length: 0")
     ends = {
-        head(b"301 Moved Permanently", b"Location: /v2", b"Content-Length: 0"): "answered 301 (a redirect to /v2, wh",
-        head(b"308 Permanent Redirect", b"Location: https://else.where/", b"Content-Length: 0"): "another server, htt",
-        head(b"307 Temporary Redirect", b"Location: /predict/", b"Content-Length: 0"): "a redirect to /predict/, whi",
-        UNREADABLE: "no proper HTTP answer: the answer is not compressed as it says",
+        "answered 301 (a redirect to /v2, wh": once(moved),
+        "another server, htt": once(elsewhere),
+        "a redirect to /predict/, whi": once(slash),
+        "no proper HTTP answer: the answer is not compressed as it says": once(UNREADABLE),
+        "); it takes no POST there: correct request.method or request.path": numbered(b"405 Method Not Allowed"),
+        "answered 501; it takes no POST there: cor": once(head(b"501 Not Implemented", b"Content-Length: 0")),
+        "answered 401; correct request.auth": once(head(b"401 Unauthorized", b"Content-Length: 0")),
+        "); correct request": numbered(b"422 Unprocessable Content"),
     }
 
-    def lasted(answer: bytes, says: str) -> float:
+    def lasted(says: str, answer: Callable[[socket.socket], None]) -> float:
         begun = time.monotonic()
         asked = Readiness(path=None, timeout_s=60, request=SampleRequest("POST", "/predict"))
-        with serving(once(answer)) as url, pytest.raises(ServerFailed, match=re.escape(says)):
+        with serving(answer) as url, pytest.raises(ServerFailed, match=re.escape(says)):
             wait_until_ready(url, asked, lambda: None)
         return time.monotonic() - begun
 
-    with ThreadPoolExecutor(len(ends)) as pool:  # each takes three seconds, in which next to nothing happens
-        assert all(3 <= one < 20 for one in pool.map(lasted, ends.keys(), ends.values()))
+    with ThreadPoolExecutor(len(ends)) as pool:  # each takes three or ten seconds, in which next to nothing happens
+        assert all(3 <= one < 30 for one in pool.map(lasted, ends.keys(), ends.values()))
+
+
+@pytest.mark.usefixtures("needs_machine")  # it is timed
+def test_a_health_path_that_takes_no_get_ends_the_wait_too() -> None:
+    begun = time.monotonic()
+    with (
+        serving(once(head(b"405 Method Not Allowed", b"Content-Length: 0"))) as url,
+        pytest.raises(ServerFailed, match=r"/infer: answered 405; it takes no GET there: correct service\.ready\.path"),
+    ):
+        wait_until_ready(url, Readiness("/infer", 60, None), lambda: None)
+    assert time.monotonic() - begun < 20
 
 
 def test_what_a_server_answers_while_it_starts_is_waited_out() -> None:
@@ -123,6 +153,7 @@ def test_what_a_server_answers_while_it_starts_is_waited_out() -> None:
     answers = [
         head(b"302 Found", b"Location: /login", b"Content-Length: 0"),
         head(b"307 Temporary Redirect", b"Location: /loading", b"Content-Length: 0"),
+        head(b"400 Bad Request", b"Content-Length: 0"),
         head(b"404 Not Found", b"Content-Length: 0"),
         head(b"503 Service Unavailable", b"Content-Length: 0"),
     ]
