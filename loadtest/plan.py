@@ -371,6 +371,14 @@ class Measurement(Document):
     notes: tuple[str, ...] = ()
 
 
+class LimitedTime(Document):
+    """A percentile that the SLO limits, of the requests of a probe so far; None until one of them has that time."""
+
+    metric: Metric
+    percentile: float
+    ms: float | None = None
+
+
 class Progress(Document):
     """A line of progress, written about twice a second while the search runs."""
 
@@ -380,6 +388,7 @@ class Progress(Document):
     fraction: float = Field(ge=0, le=1, description="share of max_s that has passed")
     rate_qps: float | None = None
     p99_ms: float | None = None
+    limited: LimitedTime | None = Field(default=None, description="what to show of a probe where that is not the p99")
 
 
 class Answer(Document):

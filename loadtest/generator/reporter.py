@@ -8,7 +8,7 @@ from types import TracebackType
 
 import gevent
 
-from loadtest.plan import Phase, Progress
+from loadtest.plan import LimitedTime, Phase, Progress
 
 _EVERY_S = 0.5
 
@@ -37,10 +37,14 @@ class ProgressReporter:
         """Time left of what was given for everything."""
         return self.started + self._max_s - time.perf_counter()
 
-    def moved(self, phase: Phase, rate_qps: float | None = None, p99_ms: float | None = None) -> None:
+    def moved(
+        self, phase: Phase, rate_qps: float | None = None, p99_ms: float | None = None,
+        limited: LimitedTime | None = None,
+    ) -> None:  # fmt: skip
         """Say where we are; passed on about twice a second, and at once where the phase is new."""
         last, now = self._last, time.perf_counter()
-        self._last = self._at(now).model_copy(update={"phase": phase, "rate_qps": rate_qps, "p99_ms": p99_ms})
+        seen = {"phase": phase, "rate_qps": rate_qps, "p99_ms": p99_ms, "limited": limited}
+        self._last = self._at(now).model_copy(update=seen)
         if phase != last.phase or now - self._reported >= _EVERY_S:
             self._pass_on(now)
 

@@ -1,4 +1,4 @@
-"""What runs now: the rate that is sent and the p99 so far, second by second, of each trial under way."""
+"""What runs now: the rate that is sent and a percentile that the SLO limits, second by second, of each trial."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from results.dashboard.figures import BLUE, ORANGE, Figure, plain
 from results.dashboard.source import Source
 from results.files import ResultsError
+from results.percentiles import P99
 from results.text import visible
 
 # Hidden it keeps its width, so that the picture has the right one when it appears.
@@ -52,12 +53,14 @@ def _line(one: Mapping[str, Any]) -> str:
 
 
 def progress_of(trials: Sequence[Mapping[str, Any]]) -> Figure:
-    """Requests/s on the left, p99 in ms on the right, over the seconds of each trial."""
+    """Requests/s on the left, the limited percentile in ms on the right, over the seconds of each trial."""
     traces = []
+    right = plain(", ".join(sorted({f"{one.get('percentile', P99.name)}, ms" for one in trials})))
     for one in trials:
         seconds = [point[0] for point in one["points"]]
+        time = plain(f"{one.get('percentile', P99.name)}, ms")
         suffix = plain(f" of trial {one['number']}") if len(trials) > 1 else ""
-        for name, place, colour, axis in (("requests/s", 1, BLUE, "y"), ("p99, ms", 2, ORANGE, "y2")):
+        for name, place, colour, axis in (("requests/s", 1, BLUE, "y"), (time, 2, ORANGE, "y2")):
             traces.append({
                 "type": "scatter", "mode": "lines", "name": name + suffix, "x": seconds,
                 "y": [point[place] for point in one["points"]], "line": {"color": colour}, "yaxis": axis,
@@ -68,5 +71,5 @@ def progress_of(trials: Sequence[Mapping[str, Any]]) -> Figure:
         "plot_bgcolor": "rgba(0,0,0,0)", "font": {"family": "system-ui, sans-serif", "color": "#59636e"},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, "uirevision": "kept",
         "xaxis": grid | {"title": {"text": "seconds of the trial"}}, "yaxis": grid | {"title": {"text": "requests/s"}},
-        "yaxis2": grid | {"title": {"text": "p99, ms"}, "overlaying": "y", "side": "right", "showgrid": False},
+        "yaxis2": grid | {"title": {"text": right}, "overlaying": "y", "side": "right", "showgrid": False},
     }}  # fmt: skip

@@ -26,7 +26,8 @@ class Source(Protocol):
 
     def running(self, name: str) -> Sequence[Mapping[str, Any]]:
         """The trials under way: `number`, `about` (its configuration), `phase`, `fraction` of its time, and `points`
-        of seconds, requests/s and p99 in ms (None: not known yet). Cheap: it is asked every second.
+        of seconds, requests/s and the `percentile` ("p95") in ms (None: not known yet). Cheap: it is asked every
+        second.
         """
 
     def formats(self, name: str) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ from tuner.display.protocol import Display, StudyOutline
 
 LIVE_FILE = "live.json"
 _MAX_POINTS = 240
-# A phase is words for people; of a probe they end with its rate and, once there is one, its p99.
-_PROBE = re.compile(r"([\d,.]+) req/s(?:, p99 ([\d,.]+) ms)?$")
+# A phase is words for people; of a probe they end with its rate and, once there is one, the percentile that is shown.
+_PROBE = re.compile(r"([\d,.]+) req/s(?:, (\S.*) ([\d,.]+) ms)?$")
 
 
 class LiveFile:
@@ -48,10 +48,11 @@ class LiveFile:
             trial = self._trials.setdefault(number, _trial(number, ""))
             trial |= {"phase": name, "fraction": fraction}
             if (found := _PROBE.search(name)) is not None:
-                rate, p99 = (None if text is None else float(text.replace(",", "")) for text in found.groups())
+                rate, ms = (None if text is None else float(text.replace(",", "")) for text in found.group(1, 3))
+                trial["percentile"] = found[2] or trial["percentile"]
                 trial["points"] = [
                     *trial["points"][1 - _MAX_POINTS :],
-                    (round(time.monotonic() - trial["begun"], 1), rate, p99),
+                    (round(time.monotonic() - trial["begun"], 1), rate, ms),
                 ]
             self._write(hurry=False)
         self._inner.phase(number, name, fraction)
@@ -115,7 +116,7 @@ class LiveFile:
 
 def _trial(number: int, about: str) -> dict[str, Any]:
     return {"number": number, "about": about, "phase": "launch", "fraction": 0.0, "points": [],
-            "begun": time.monotonic()}  # fmt: skip
+            "percentile": "p99", "begun": time.monotonic()}  # fmt: skip
 
 
 def read_live(folder: Path) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from loadtest import (
     read_log,
     variables,
 )
+from results.percentiles import P99, Percentile
 from results.text import figure
 from runners import FoundRunning, InClusterLoad, LoadJobUnavailable, Program, Usage
 from search_spaces.masking import masked_values
@@ -214,8 +215,11 @@ def _usage_at_capacity(server: TrialServer, measurement: Measurement, begun: flo
 
 
 def phase_of(progress: Progress) -> str:
-    """`probe 86.1 req/s, p99 212 ms`."""
+    """`probe 86.1 req/s, p99 212 ms`; the percentile is one that the SLO limits."""
     if progress.rate_qps is None:
         return progress.phase
-    p99 = "" if progress.p99_ms is None else f", p99 {figure(progress.p99_ms)} ms"
-    return f"{progress.phase} {figure(progress.rate_qps)} req/s{p99}"
+    shown, ms, limited = P99, progress.p99_ms, progress.limited
+    if limited is not None and limited.metric in ("latency", "ttft", "tpot", "itl"):
+        shown, ms = Percentile(limited.metric, limited.percentile), limited.ms
+    time = "" if ms is None else f", {shown.name} {figure(ms)} ms"
+    return f"{progress.phase} {figure(progress.rate_qps)} req/s{time}"

@@ -16,7 +16,7 @@ from loadtest.generator.probe.running import RunningProbe
 from loadtest.generator.probe.server import ServerUnderTest
 from loadtest.judge.capacity import Opinion, Probed
 from loadtest.judge.settling import settle_s
-from loadtest.plan import Verdict
+from loadtest.plan import LimitedTime, Verdict
 
 _MIN_COUNTED_S = 1.5  # a hiccup at the start must not decide a probe
 _MIN_HOPELESS_S = 0.75  # except where most requests are late
@@ -97,7 +97,9 @@ class OpenLoopProber:
         """Look at the evidence until it decides. A look takes milliseconds, so a thread takes it: arrivals go on."""
         load, arrivals, closed_loop = self.endpoint.load, self.endpoint.arrivals, self.endpoint.plan.users is not None
         unsettled_s = settle_s(self._criteria.memory_s, longest_s, counts_alone=opinion is None)
-        since, looked, p99_ms = look.begun + unsettled_s, 0, None
+        since, looked = look.begun + unsettled_s, 0
+        p99_ms: float | None = None
+        limited: LimitedTime | None = None
         min_s = max(_MIN_COUNTED_S, min(arrivals.cycle_s, longest_s))
         while True:
             gevent.sleep(_LOOK_S)
@@ -116,8 +118,9 @@ class OpenLoopProber:
                 if over or (long_enough and stop.enough(look.verdict)):
                     return
                 if len(look.counted):
-                    p99_ms = float(np.quantile(look.sent.waited(look.counted, now), 0.99)) * 1e3
-            self.endpoint.reporter.moved("probe", None if closed_loop else look.rate_qps / self._share, p99_ms)
+                    p99_ms, limited = look.time_ms("latency", 99.0, now), look.limited(now)
+            shown_qps = None if closed_loop else look.rate_qps / self._share
+            self.endpoint.reporter.moved("probe", shown_qps, p99_ms, limited)
 
     def drain(self) -> None:
         """Let the server answer what it was sent, so that no backlog burdens the next probe; not for ever."""

@@ -16,9 +16,10 @@ from loadtest.generator.stalls import Stall, undisturbed
 from loadtest.judge.capacity import Opinion
 from loadtest.judge.features import Requests
 from loadtest.judge.verdict import Evidence, Failures, Stretch, judge
-from loadtest.plan import Verdict
+from loadtest.plan import LimitedTime, Verdict
 from loadtest.request.limits import Limit
 from loadtest.request.request_log import Numbers, RequestLog
+from loadtest.slo import Metric
 
 _LOW_PRIORITY, _FAST_QPS = 19, 2000.0
 
@@ -97,6 +98,28 @@ class RunningProbe:
         )
         if opinion is not None and len(self.counted):
             self.opinion = opinion(self.requests, self.evidence, self.failures)
+
+    def time_ms(self, metric: Metric, percentile: float, now: float) -> float | None:
+        """A percentile of a time of the requests that count; None where none has it. What has no answer yet has waited
+        until now; a time of tokens is that of those that were streamed.
+        """
+        if metric == "latency":
+            seconds = self.sent.waited(self.counted, now)
+        else:
+            seconds = self.sent.all_gaps(self.counted) if metric == "itl" else self.sent.values(metric)[self.counted]
+        known = seconds[np.isfinite(seconds)]
+        return float(np.quantile(known, percentile / 100)) * 1e3 if len(known) else None
+
+    def limited(self, now: float) -> LimitedTime | None:
+        """What the SLO limits so far: of its first time the percentile nearest to the 99th, as one that stays. None
+        where it limits no percentile of a time.
+        """
+        times = [one for one in self.criteria.plan.slo.latency if one.metric not in ("goodput", "per_token")]
+        if not times:
+            return None
+        metric = times[0].metric
+        percentile = min((one.percentile for one in times if one.metric == metric), key=lambda one: abs(one - 99))
+        return LimitedTime(metric=metric, percentile=percentile, ms=self.time_ms(metric, percentile, now))
 
     def late_by_s(self, now: float) -> float:
         """By how much more requests than are allowed were later than a latency limit; 0 where no more were."""

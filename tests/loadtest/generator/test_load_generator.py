@@ -153,6 +153,32 @@ def test_progress_is_reported_and_what_it_raises_ends_the_test() -> None:
     assert not [child for child in psutil.Process().children() if "loadtest" in " ".join(child.cmdline())]
 
 
+def shown(url: str, request: RequestPlan, *limits: LatencyLimit) -> Progress:
+    """The first progress of a probe that has a latency."""
+    seen: list[Progress] = []
+
+    def stop_at_the_first_latency(progress: Progress) -> None:
+        if progress.phase == "probe" and progress.p99_ms is not None:
+            seen.append(progress)
+            raise KeyboardInterrupt
+
+    asked = plan(url).model_copy(update={"slo": Slo(latency=limits), "request": request})
+    with pytest.raises(KeyboardInterrupt), LoadGenerator() as generator:
+        generator.measure(asked, stop_at_the_first_latency)
+    return seen[0]
+
+
+def test_progress_has_the_percentile_that_the_slo_limits_beside_the_p99() -> None:
+    limits = [LatencyLimit(percentile=percent, limit_ms=500) for percent in (50, 90)]
+    with serving(service_ms=20, workers=8) as url:
+        found = shown(url, RequestPlan(path="/predict", body="{}"), *limits)
+    assert found.limited is not None
+    assert found.p99_ms is not None
+    assert (found.limited.metric, found.limited.percentile) == ("latency", 90)
+    assert found.limited.ms is not None
+    assert 20 <= found.limited.ms <= found.p99_ms
+
+
 def run(document: str) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "loadtest"],

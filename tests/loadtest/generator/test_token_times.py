@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from loadtest import (
     LoadPlan,
     Measurement,
     PrefixCache,
+    Progress,
     RequestPlan,
     Slo,
 )
+from loadtest.plan import LimitedTime
 from runners.servers import Model, ServerAddress, adapter_named
 from tuner.launch.prepare import server_figures
 
@@ -41,14 +43,17 @@ def streaming(*options: str) -> Iterator[str]:
         process.communicate()
 
 
-def measured(url: str, *limits: LatencyLimit, tokens: int = 21, **options: Any) -> Measurement:
+def measured(
+    url: str, *limits: LatencyLimit, tokens: int = 21, on_progress: Callable[[Progress], None] = lambda _: None,
+    **options: Any,
+) -> Measurement:  # fmt: skip
     body = json.dumps({"prompt": "one two three", "max_tokens": tokens})
     plan = LoadPlan(
         url=url, request=RequestPlan(path="/v1/completions", body=body, stream="openai"), slo=Slo(latency=limits),
         max_s=12, max_warmup_s=2, shares_cores=True, **options,
     )  # fmt: skip
     with LoadGenerator() as generator:
-        return generator.measure(plan, lambda _: None)
+        return generator.measure(plan, on_progress)
 
 
 def test_the_mean_and_every_gap_are_told_apart() -> None:
@@ -64,6 +69,20 @@ def test_the_mean_and_every_gap_are_told_apart() -> None:
         assert itl.p50_ms <= (itl.p90_ms or 0) <= itl.p95_ms <= itl.p99_ms <= (itl.p999_ms or 0)
     assert probe.tokens is not None
     assert (probe.tokens.output_mean, probe.tokens.input_mean) == (21, 3)
+
+
+def test_progress_has_the_time_of_tokens_that_the_slo_limits() -> None:
+    seen: list[LimitedTime] = []
+
+    def note(progress: Progress) -> None:
+        if progress.limited is not None and progress.limited.ms is not None:
+            seen.append(progress.limited)
+
+    with streaming("--gap-ms", "10", "--ttft-ms", "50") as url:
+        limit = LatencyLimit(metric="ttft", percentile=95, limit_ms=1000)
+        measured(url, limit, on_progress=note, rates_qps=(20,), rate_s=4)
+    assert {(one.metric, one.percentile) for one in seen} == {("ttft", 95)}
+    assert all(50 <= (one.ms or 0) < 200 for one in seen), "an answer takes 250 ms"
 
 
 def test_a_goodput_that_one_of_its_limits_breaks_is_missed_and_named() -> None:

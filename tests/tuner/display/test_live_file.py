@@ -6,11 +6,13 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from loadtest.plan import Progress
+from loadtest.plan import LimitedTime, Progress
 from results import TrialRecord
+from results.dashboard.running import progress_of
 from tuner.display import BudgetOutline, Observer, SpaceOutline, StudyOutline
 from tuner.display.live_file import LIVE_FILE, LiveFile, read_live
 from tuner.trial.load import phase_of
@@ -35,6 +37,26 @@ def test_a_probe_leaves_its_rate_and_its_p99(tmp_path: Path) -> None:
     assert read_live(tmp_path) == []
     display.close()
     assert not (tmp_path / LIVE_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("metric", "percentile", "name"), [("latency", 95, "p95"), ("ttft", 99.9, "first token p99.9")]
+)
+def test_a_probe_shows_the_percentile_that_the_slo_limits(
+    tmp_path: Path, metric: Any, percentile: float, name: str
+) -> None:
+    display = begun(tmp_path)
+    for ms in (None, 1234.0):
+        limited = LimitedTime(metric=metric, percentile=percentile, ms=ms)
+        said = Progress(phase="probe", elapsed_s=1, fraction=0.4, rate_qps=80.0, p99_ms=99.0, limited=limited)
+        display.phase(3, phase_of(said), 0.4)
+    [trial] = read_live(tmp_path)
+    assert trial["phase"] == f"probe 80.0 req/s, {name} 1,230 ms"
+    assert trial["percentile"] == name
+    assert [point[1:] for point in trial["points"]] == [[80.0, None], [80.0, 1230.0]]
+    shown = progress_of([trial])
+    assert [one["name"] for one in shown["data"]] == ["requests/s", f"{name}, ms"]
+    assert shown["layout"]["yaxis2"]["title"]["text"] == f"{name}, ms"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"at": "x", "trials": []}', '{"at": 1e9, "trials": [{}]}'])
