@@ -78,6 +78,12 @@ def high_percentiles(limited: Sequence[Percentile], known: Sequence[Record]) -> 
     return tuple(one for one in high if any(one.among(each) is not None for each in known)) or (P99,)
 
 
+def standing_percentile(limited: Sequence[Percentile]) -> Percentile:
+    """The one that stands for the SLO where a single one is compared: of its first time, that nearest to the 99th."""
+    first = [one for one in limited if one.metric == limited[0].metric]
+    return min(first, key=lambda one: abs(one.percent - 99), default=P99)
+
+
 def names(percentiles: Sequence[Percentile]) -> str:
     """`p50 and p95`."""
     return " and ".join(one.name for one in percentiles)

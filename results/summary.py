@@ -28,11 +28,6 @@ class StudySlo:
     limited: tuple[Percentile, ...] = ()
 
     @property
-    def p99_ms(self) -> float | None:
-        """`tail_ms` where it is a limit on the p99 itself, which a p99 may be compared with."""
-        return self.tail_ms if self.percentile == 99 else None
-
-    @property
     def tail_name(self) -> str:
         """What a line at `tail_ms` is called, where p99s are drawn: a limit on another percentile says so."""
         return "SLO" if self.percentile == 99 else f"SLO p{self.percentile:g}"

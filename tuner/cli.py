@@ -213,7 +213,7 @@ def gate(context: click.Context, /, **options: Any) -> None:
     that.
 
     The gate judges what the run in DIR found. With --measure or --service it launches and measures the baseline's
-    configuration again, until capacity, p99 and cost are sure enough.
+    configuration again, until capacity, latency and cost are sure enough.
     """
     from tuner.commands.gate import GateOptions
     from tuner.commands.gate import gate as command
@@ -228,8 +228,8 @@ def gate(context: click.Context, /, **options: Any) -> None:
 def verify(context: click.Context, /, **options: Any) -> None:
     """Say whether a deployment is as fast as what was measured.
 
-    It compares the live rate and p99 in Prometheus with the latency curve of the recommendation. The exit code is 0 if
-    the deployment holds, 5 if it is slower, and 6 if noise or too little traffic hides that.
+    It compares the live rate and latency in Prometheus with the latency curve of the recommendation. The exit code is 0
+    if the deployment holds, 5 if it is slower, and 6 if noise or too little traffic hides that.
     """
     from tuner.commands.verify import VerifyOptions
     from tuner.commands.verify import verify as command

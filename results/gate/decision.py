@@ -1,4 +1,5 @@
-"""Has a service become worse? A sequential test of its capacity, p99 and cost against an earlier recommendation.
+"""Has a service become worse? A sequential test of its capacity, cost and latency (the percentile that the SLO limits)
+against an earlier recommendation.
 
 One measurement of a capacity is off by a few percent, and so is the baseline's: how much is the noise floor, estimated
 from measurements of one and the same configuration (A/A) together with a cautious guess, as the variance of their
@@ -21,6 +22,7 @@ from statistics import fmean
 from typing import Literal, NamedTuple
 
 from results.machine import NOT_TIMED, TimedWork
+from results.percentiles import P99, Percentile
 from results.records import Recommendation, TrialRecord
 from results.trial_parts import Estimate, MachineEffect
 
@@ -29,8 +31,8 @@ Outcome = Literal["passed", "regressed", "undecided", "inconclusive"]
 _GUESS = 0.02  # of one capacity on a shared machine: the standard deviation of its logarithm
 _GUESS_P99 = 0.08
 _GUESS_WEIGHT = 4.0  # measurements
-_P99_SHARE = 0.2  # of the false alarms: the p99 at the capacity is near the SLO anyway, and noisy
-_MIN_P99 = 0.25  # a rise that matters, since the rate at which it is taken moves, too
+_LATENCY_SHARE = 0.2  # of the false alarms: the latency at the capacity is near the SLO anyway, and noisy
+_MIN_LATENCY = 0.25  # a rise that matters, since the rate at which it is taken moves, too
 _MISSES = 0.05  # of changes of the size that matters that may pass
 _WIDTH = 2 * 1.96  # of a 95% interval, in standard deviations
 
@@ -38,21 +40,24 @@ _WIDTH = 2 * 1.96  # of a 95% interval, in standard deviations
 @dataclass(frozen=True)
 class Setting:
     """`false_alarms` is the share of runs without any change that fail all the same. `detect` is the relative change
-    that matters: where it is as improbable, the test is passed. `looks` is how often the test may decide.
+    that matters: where it is as improbable, the test is passed. `looks` is how often the test may decide,
+    `percentile` what is compared of the latency.
     """
 
     false_alarms: float = 0.05
     detect: float = 0.10
     looks: int = 3
+    percentile: Percentile = P99
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One metric: before and after, the change (0.1: a tenth more) with its 95% interval, what is to be said of it. A
-    change `fails_beyond` that, and one that `matters` has to be ruled out.
+    change `fails_beyond` that, and one that `matters` has to be ruled out. A latency's metric is its `percentile`'s
+    column of trials.csv (`p99_ms`).
     """
 
-    metric: Literal["capacity_qps", "p99_ms", "cost_per_million_requests"]
+    metric: str
     before: float
     after: float
     change: float
@@ -62,6 +67,7 @@ class Comparison:
     floor: float
     fails_beyond: float
     matters: float
+    percentile: Percentile | None = None
 
 
 @dataclass(frozen=True)
@@ -100,13 +106,14 @@ class Goodput(NamedTuple):
 
 @dataclass(frozen=True)
 class GateMeasurement:
-    """What one measurement of the configuration gave; `cost_per_hour` is the price of one container. `goodput` is None
+    """What one measurement of the configuration gave; `cost_per_hour` is the price of one container, `latency` the
+    percentile that is compared, in ms, where it was measured. `goodput` is None
     where the SLO asks for none. `work` is the time that fixed work took meanwhile, and `machine`, of a recommendation,
     what that does to the capacity.
     """
 
     capacity: Estimate
-    p99: Estimate | None
+    latency: Estimate | None
     cost_per_hour: float | None
     goodput: Goodput | None = None
     energy_wh: float | None = None
@@ -114,17 +121,17 @@ class GateMeasurement:
     machine: MachineEffect | None = None
 
     @classmethod
-    def of(cls, one: TrialRecord | Recommendation) -> GateMeasurement | None:
-        """None where it holds no capacity: it did not meet the SLO. Of several services the p99 is not compared: it is
-        that of the one nearest to its limit, now this and now another.
+    def of(cls, one: TrialRecord | Recommendation, percentile: Percentile = P99) -> GateMeasurement | None:
+        """None where it holds no capacity: it did not meet the SLO. Of several services the latency is not compared: it
+        is that of the one nearest to its limit, now this and now another.
         """
         if one.capacity_qps is None or one.capacity_qps.value <= 0:
             return None
         tokens = one.language
         good = None if tokens is None or tokens.good is None else Goodput(tokens.good, tokens.good_of)
         energy_wh = None if tokens is None else tokens.energy_per_million_output_tokens
-        p99 = None if one.services else one.latency.p99_ms
-        measured = cls(one.capacity_qps, p99, one.cost_per_hour, good, energy_wh)
+        latency = None if one.services else percentile.of(one)
+        measured = cls(one.capacity_qps, latency, one.cost_per_hour, good, energy_wh)
         if isinstance(one, TrialRecord):
             return replace(measured, work=TimedWork.of(one))
         if one.machine is None:
@@ -164,7 +171,7 @@ def decide_gate(
     alpha = setting.false_alarms / setting.looks
     # The baseline's interval may rest on several launches, and so tell more than two or three that happen to agree.
     test = _Test(
-        alpha * (1 - _P99_SHARE), floor, weight, len(measured), setting.detect, _own(baseline.capacity), last=last,
+        alpha * (1 - _LATENCY_SHARE), floor, weight, len(measured), setting.detect, _own(baseline.capacity), last=last,
         machine_doubt=doubt,
     )  # fmt: skip
     findings = [test.of("capacity_qps", baseline.capacity.value, _mean([one.value for one in capacities]), worse=-1)]
@@ -173,13 +180,7 @@ def decide_gate(
         before = baseline.cost_per_hour / baseline.capacity.value
         factor = 1e6 / 3600
         findings.append(test.of("cost_per_million_requests", before * factor, _mean(costs) * factor, worse=1))
-    latencies = [one.p99 for one in measured if one.p99 is not None and one.p99.value > 0]
-    if baseline.p99 is not None and baseline.p99.value > 0 and len(latencies) == len(measured):
-        spread = 0.0 if exact else max(
-            floor, _floor([one.value for one in latencies], _own(baseline.p99, *latencies), (), _GUESS_P99)
-        )  # fmt: skip
-        slower = _Test(alpha * _P99_SHARE, spread, weight, len(measured), max(_MIN_P99, setting.detect), 0.0, last=last)
-        findings.append(slower.of("p99_ms", baseline.p99.value, _mean([one.value for one in latencies]), worse=1))
+    findings += _latency(baseline, measured, setting, replace(test, alpha=alpha, floor=0.0 if exact else floor))
     # What each capacity was measured within: not compared, since a rate is held up to where the share just suffices.
     good = tuple(one.goodput for one in (baseline, *measured) if one.goodput is not None)
     energy = tuple(one.energy_wh for one in (baseline, *measured) if one.energy_wh is not None)
@@ -187,6 +188,37 @@ def decide_gate(
         _together(findings), tuple(findings), len(measured), goodput=good, energy=energy,
         machine=None if lag is None else MachineNow(math.exp(-lag.seen), doubt, raw_qps),
     )  # fmt: skip
+
+
+def _latency(
+    baseline: GateMeasurement, measured: Sequence[GateMeasurement], setting: Setting, test: _Test
+) -> list[Comparison]:
+    """The latency's comparison, where every measurement has it. `test` is the capacity's, with all the false alarms of
+    the look.
+    """
+    before, found = baseline.latency, [one.latency for one in measured if one.latency and one.latency.value > 0]
+    if before is None or before.value <= 0 or len(found) < len(measured):
+        return []
+    values, exact = [one.value for one in found], not test.floor
+    guess = _GUESS_P99 * max(1.0, noise_beside_p99(setting.percentile.percent))
+    spread = 0.0 if exact else max(test.floor, _floor(values, _own(before, *found), (), guess))
+    slower = _Test(
+        test.alpha * _LATENCY_SHARE, spread, test.weight, test.count, max(_MIN_LATENCY, setting.detect), 0.0,
+        last=test.last,
+    )  # fmt: skip
+    compared = slower.of(setting.percentile.column, before.value, _mean(values), worse=1)
+    return [replace(compared, percentile=setting.percentile)]
+
+
+def noise_beside_p99(percent: float) -> float:
+    """How many times as noisy that percentile is as the p99 of as many requests, where the tail is exponential: the
+    standard deviations of their logarithms.
+    """
+
+    def noise(share: float) -> float:
+        return math.sqrt(share / (1 - share)) / -math.log1p(-share)
+
+    return noise(percent / 100) / noise(0.99)
 
 
 def _lag(baseline: GateMeasurement, measured: Sequence[GateMeasurement]) -> _Lag | None:
@@ -200,10 +232,8 @@ def _lag(baseline: GateMeasurement, measured: Sequence[GateMeasurement]) -> _Lag
     return _Lag(seen, reliable * seen, math.sqrt(reliable * variance))
 
 
-def judged(
-    metric: Literal["p99_ms"], before: float, ratios: Sequence[float], baseline_error: float, setting: Setting
-) -> Comparison:
-    """One look at a metric of which each measurement has a reference of its own: `ratios` are to that, `before` is the
+def judged(before: float, ratios: Sequence[float], baseline_error: float, setting: Setting) -> Comparison:
+    """One look at a latency of which each measurement has a reference of its own: `ratios` are to that, `before` is the
     references' mean, `baseline_error` the standard deviation of their logarithm. A change of the size that matters is
     `setting.detect`.
     """
@@ -212,7 +242,8 @@ def judged(
         setting.false_alarms, floor, _GUESS_WEIGHT + len(ratios) - 1, len(ratios), setting.detect, baseline_error,
         last=True, reference_floor=0.0,
     )  # fmt: skip
-    return test.of(metric, before, before * _mean(ratios), worse=1)
+    compared = test.of(setting.percentile.column, before, before * _mean(ratios), worse=1)
+    return replace(compared, percentile=setting.percentile)
 
 
 @dataclass(frozen=True)
@@ -227,10 +258,7 @@ class _Test:
     reference_floor: float | None = None  # the noise of the baseline besides its error; None: that of one measurement
     machine_doubt: float = 0.0  # of what the machine's speed did, in logs
 
-    def of(
-        self, metric: Literal["capacity_qps", "p99_ms", "cost_per_million_requests"], before: float, after: float, *,
-        worse: int,
-    ) -> Comparison:  # fmt: skip
+    def of(self, metric: str, before: float, after: float, *, worse: int) -> Comparison:
         """`worse` is the sign of a change for the worse."""
         from scipy.stats import t
 

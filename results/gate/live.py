@@ -1,10 +1,10 @@
-"""Does a deployment do what its recommendation was measured to do? Its live rate and p99 beside the latency curve.
+"""Does a deployment do what its recommendation was measured to do? Its live rate and latency beside the latency curve.
 
-The curve is the p99 of the recommended configuration at each rate that was probed. Where the deployment's latencies
-come from a histogram, the probes' own histograms are put into the same buckets first and their p99 is read as
-Prometheus reads it, by a straight line within a bucket: so buckets are no difference between the two. Each stretch of
-live traffic is compared with the curve at its own rate, and the ratios are judged with the gate's statistics
-(`decision`).
+The curve is a percentile of the recommended configuration at each rate that was probed: the one that the SLO limits.
+Where the deployment's latencies come from a histogram, the probes' own histograms are put into the same buckets first
+and their percentile is read as Prometheus reads it, by a straight line within a bucket: so buckets are no difference
+between the two. Each stretch of live traffic is compared with the curve at its own rate, and the ratios are judged with
+the gate's statistics (`decision`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from results.gate.decision import Comparison, Setting, judged
+from results.gate.decision import Comparison, Setting, judged, noise_beside_p99
+from results.percentiles import P99, Percentile
 from results.trial_parts import Estimate, ProbeRecord
 
 Floats = NDArray[np.float64]
@@ -33,29 +34,29 @@ _DISTURBED = (
 
 @dataclass(frozen=True)
 class LiveStep:
-    """A stretch of live traffic: requests/s of one replica, and their p99."""
+    """A stretch of live traffic: requests/s of one replica, and the percentile of their latency that is compared."""
 
     at_s: float
     qps: float
-    p99_ms: float
+    latency_ms: float
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The p99 at each rate that was probed, rising with it, and the standard deviation of its logarithm. `disturbed`:
-    neighbours were at work in all the probes, so that the server itself may be faster.
+    """The percentile at each rate that was probed, rising with it, and the standard deviation of its logarithm.
+    `disturbed`: neighbours were at work in all the probes, so that the server itself may be faster.
     """
 
     rates_qps: Floats
-    p99_ms: Floats
+    latency_ms: Floats
     error: float
     disturbed: bool = False
 
     def at(self, qps: Floats) -> Floats:
-        """The p99, in ms, expected at a rate: interpolated by logarithms between probes, that of the nearest beyond
+        """The latency, in ms, expected at a rate: interpolated by logarithms between probes, that of the nearest beyond
         them.
         """
-        return np.asarray(np.exp(np.interp(qps, self.rates_qps, np.log(self.p99_ms))))
+        return np.asarray(np.exp(np.interp(qps, self.rates_qps, np.log(self.latency_ms))))
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Verification:
-    """`holds`: the p99 is not worse than was measured; `slower`: it surely is; `inconclusive`: the noise, or the
+    """`holds`: the latency is not worse than was measured; `slower`: it surely is; `inconclusive`: the noise, or the
     traffic, does not let it be told, for the `reason`. `advice` says whether to tune again is worth it.
     """
 
@@ -86,23 +87,24 @@ class Verification:
 
 
 def expected_curve(
-    probes: Sequence[ProbeRecord], capacity: Estimate, buckets_ms: Sequence[float] = ()
+    probes: Sequence[ProbeRecord], capacity: Estimate, buckets_ms: Sequence[float] = (), percentile: Percentile = P99
 ) -> Expected | None:
     """The curve from the probes up to the capacity; None if there are none. `buckets_ms` are the live histogram's
-    bounds.
+    bounds. The p99 alone has an interval, and another percentile's error is taken from its.
     """
     points: list[tuple[float, float, int]] = []
     errors: list[float] = []
     usable = [one for one in probes if one.verdict != "invalid" and one.rate_qps <= capacity.high * 1.02]
     quiet = [one for one in usable if not one.disturbed]
     for probe in quiet or usable:
-        if probe.p99_ms is None:
+        measured = percentile.among(probe)
+        if probe.p99_ms is None or measured is None:
             continue
-        p99 = probe.p99_ms.value
+        latency = measured.value
         if buckets_ms and probe.histogram:
-            p99 = quantile(probe.histogram, buckets_ms, 0.99)
-        if p99 > 0 and probe.requests:
-            points.append((probe.rate_qps, p99, probe.requests))
+            latency = quantile(probe.histogram, buckets_ms, percentile.percent / 100)
+        if latency > 0 and probe.requests:
+            points.append((probe.rate_qps, latency, probe.requests))
             if 0 < probe.p99_ms.low < probe.p99_ms.high:
                 errors.append(math.log(probe.p99_ms.high / probe.p99_ms.low) / (2 * 1.96))
     if not points:
@@ -110,7 +112,7 @@ def expected_curve(
     points.sort()
     logs = _rising([math.log(one) for _, one, _ in points], [float(count) for _, _, count in points])
     # Between two probes half of each counts, and at one that one alone: their errors hardly average out.
-    error = float(np.mean(errors)) if errors else 0.0
+    error = float(np.mean(errors)) * noise_beside_p99(percentile.percent) if errors else 0.0
     return Expected(np.array([one for one, _, _ in points]), np.exp(logs), error, not quiet)
 
 
@@ -136,20 +138,20 @@ def verified(
 ) -> Verification:
     """What the live traffic says of the recommendation."""
     rates = np.array([one.qps for one in steps])
-    p99s = np.array([one.p99_ms for one in steps])
+    latencies = np.array([one.latency_ms for one in steps])
     fit = (rates >= _BELOW * expected.rates_qps[0]) & (rates <= capacity.high)
     over = float((rates > capacity.high).mean()) if len(steps) else 0.0
     live = Live(
         len(steps), int(fit.sum()), float(rates.mean()) if len(steps) else 0.0, float(rates.max(initial=0.0)), capacity,
         (float(expected.rates_qps[0]), float(expected.rates_qps[-1])), over,
-        None if limit_ms is None or not len(steps) else float((p99s > limit_ms).mean()),
+        None if limit_ms is None or not len(steps) else float((latencies > limit_ms).mean()),
     )  # fmt: skip
     if fit.sum() < _MIN_STEPS:
         return Verification("inconclusive", None, live, _why_few(live), _advice(live, None))
-    ratios = np.log(p99s[fit] / expected.at(rates[fit]))
+    ratios = np.log(latencies[fit] / expected.at(rates[fit]))
     batches = [float(np.exp(part.mean())) for part in np.array_split(ratios, min(_MAX_BATCHES, len(ratios)))]
     before = float(np.exp(np.log(expected.at(rates[fit])).mean()))
-    comparison = judged("p99_ms", before, batches, expected.error, setting)
+    comparison = judged(before, batches, expected.error, setting)
     outcome: Literal["holds", "slower", "inconclusive"] = "inconclusive"
     if comparison.outcome != "inconclusive":
         outcome = "slower" if comparison.outcome == "regressed" else "holds"

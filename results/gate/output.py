@@ -15,7 +15,6 @@ from results.text import NONE, energy, figure, goodput, markdown, milliseconds, 
 
 _NAMES = {
     "capacity_qps": "requests/s within the SLO",
-    "p99_ms": "p99 at that rate",
     "cost_per_million_requests": "cost per million requests",
 }
 _HEADS = {
@@ -178,7 +177,7 @@ def _energy(decision: GateDecision) -> str:
 def _cells(one: Comparison, currency: str) -> tuple[str, ...]:
     between = NONE if one.low == one.high else f"{one.low:+.1%} to {one.high:+.1%}"
     return (
-        _NAMES[one.metric],
+        _NAMES[one.metric] if one.percentile is None else f"{one.percentile.name} at that rate",
         _value(one, one.before, currency),
         _value(one, one.after, currency),
         _percent(one.change),
@@ -211,7 +210,7 @@ def _percent(change: float) -> str:
 def _value(one: Comparison, value: float, currency: str) -> str:
     if one.metric == "cost_per_million_requests":
         return money(value, currency)
-    return milliseconds(value) if one.metric == "p99_ms" else figure(value)
+    return figure(value) if one.percentile is None else milliseconds(value)
 
 
 def _command(text: str) -> str:

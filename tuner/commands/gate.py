@@ -21,6 +21,7 @@ from results.gate import (
     github_annotations,
     write_gate,
 )
+from results.percentiles import P99, Percentile, standing_percentile
 from results.text import assigned
 from runners import ReplayRunner, RunnerUnavailable
 from search_spaces import Configuration
@@ -61,8 +62,7 @@ def gate(options: GateOptions) -> ExitCode:
         before = read_recommendation(options.baseline)
     except ResultsError as error:
         raise UsageError(f"--baseline: {error}") from error
-    baseline = GateMeasurement.of(before)
-    if baseline is None or before.configuration is None:
+    if GateMeasurement.of(before) is None or before.configuration is None:
         raise UsageError(
             f"--baseline {options.baseline} recommends nothing: no configuration held the SLO then\n"
             "Name the recommendation.json of a run that found one."
@@ -74,9 +74,9 @@ def gate(options: GateOptions) -> ExitCode:
     folder = options.output or options.folder / "gate"
     setting = Setting(options.false_alarms, options.detect)
     if options.service is not None or options.measure:
-        decision = _measured(options, before, baseline, setting, folder)
+        decision = _measured(options, before, setting, folder)
     else:
-        decision = _finished(options, before, baseline, setting)
+        decision = _finished(options, before, setting)
     write_gate(folder, before.service, decision, setting, with_options)
     _tell(options, before.service, decision, setting, folder)
     return {"regressed": ExitCode.GATE_FAILED, "inconclusive": ExitCode.GATE_INCONCLUSIVE}.get(
@@ -84,18 +84,23 @@ def gate(options: GateOptions) -> ExitCode:
     )
 
 
-def _finished(
-    options: GateOptions, before: Recommendation, baseline: GateMeasurement, setting: Setting
-) -> GateDecision:
+def _finished(options: GateOptions, before: Recommendation, setting: Setting) -> GateDecision:
     """Decide from what a run has already found: one measurement, and one look."""
     summary, loaded = read_study(options.folder, options.storage, options.study)
     _same_service(before, loaded)
-    found = GateMeasurement.of(summary.recommendation)
-    if found is None:
+    percentile = _percentile(before, loaded)
+    baseline, found = (GateMeasurement.of(one, percentile) for one in (before, summary.recommendation))
+    if found is None or baseline is None:
         return GateDecision("regressed", (), 1, "no configuration holds the SLO any more")
-    once = Setting(setting.false_alarms, setting.detect, looks=1)
+    once = replace(setting, looks=1, percentile=percentile)
     decision = decide_gate(baseline, [found], once, last=True, pairs=_pairs(summary))
     return replace(decision, currency=loaded.spec.prices.currency, moved=_moved(before, summary.recommendation))
+
+
+def _percentile(before: Recommendation, loaded: LoadedSpec) -> Percentile:
+    """What is compared of the latency: what the SLO limits, where the baseline has it (a table's has the p99 alone)."""
+    found = standing_percentile(limited_percentiles(loaded))
+    return P99 if found.of(before) is None else found
 
 
 def _moved(before: Recommendation, now: Recommendation) -> str | None:
@@ -106,9 +111,7 @@ def _moved(before: Recommendation, now: Recommendation) -> str | None:
     return f"The run recommends {found}, and the baseline is of {was}: each figure is of its own."
 
 
-def _measured(
-    options: GateOptions, before: Recommendation, baseline: GateMeasurement, setting: Setting, folder: Path
-) -> GateDecision:
+def _measured(options: GateOptions, before: Recommendation, setting: Setting, folder: Path) -> GateDecision:
     """Decide from fresh launches of the configuration that was recommended."""
     loaded, configuration, pairs = _what(options, before)
     loaded = loaded.with_runner(options.runner)
@@ -123,6 +126,9 @@ def _measured(
                 "Run the gate on a machine like the baseline's."
             )
     sources = request_sources(loaded)
+    setting = replace(setting, percentile=_percentile(before, loaded))
+    baseline = GateMeasurement.of(before, setting.percentile)
+    assert baseline is not None  # noqa: S101 (it has a capacity)
     display = make_display(
         as_json=options.as_json, currency=loaded.spec.prices.currency, limited=limited_percentiles(loaded)
     )

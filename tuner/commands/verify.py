@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ import click
 from results import Estimate, StudySummary
 from results.files import write_text
 from results.gate import Expected, LiveStep, Setting, Verification, expected_curve, verified
+from results.percentiles import P99, Percentile, standing_percentile
 from results.text import figure, milliseconds, share, visible
 from results.trial_parts import ProbeRecord
 from tuner.commands.options.stored import read_study
 from tuner.errors import ExitCode, UsageError, with_options
 from tuner.outcome.prometheus import Prometheus, Series
+from tuner.spec.limited import limited_percentiles
+from tuner.spec.reading import LoadedSpec
 
 _METRIC = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)\s*(\{.*\})?", re.DOTALL)
 _MAX_END_S = 1e11  # the year 5138
@@ -68,12 +71,15 @@ class VerifyOptions:
 
 @dataclass(frozen=True)
 class Queries:
-    """PromQL of a deployment's rate, of its p99, and of the bounds of its histogram (None: there is none)."""
+    """PromQL of a deployment's rate, of its latency's percentile, and of the bounds of its histogram (None: there is
+    none).
+    """
 
     rate: str
-    p99: str
+    latency: str
     buckets: str | None
     to_ms: float
+    percentile: Percentile = P99
 
 
 def verify(options: VerifyOptions) -> ExitCode:
@@ -81,23 +87,38 @@ def verify(options: VerifyOptions) -> ExitCode:
     summary, loaded = read_study(options.folder, options.storage, options.study)
     if loaded.colocated:
         raise UsageError("verify compares one service's latency curve; several services have one each, together")
-    queries = queries_of(options)
+    queries = queries_of(options, _limited(loaded))
     server = Prometheus(options.prometheus)
-    probes, capacity = _measured(summary)
+    probes, capacity = _measured(summary, queries.percentile)
     bounds = [] if queries.buckets is None else list(bounds_of(server, queries, options.window.end_s))
-    expected = _expected(summary, probes, capacity, bounds)
+    expected = _expected(summary, probes, capacity, queries.percentile, bounds)
     steps = live_steps(server, queries, options)
-    found = verified(steps, expected, capacity, summary.question.slo.p99_ms, options.setting)
+    limit_ms, setting = _limit_ms(loaded, queries.percentile), replace(options.setting, percentile=queries.percentile)
+    found = verified(steps, expected, capacity, limit_ms, setting)
     folder = options.output or options.folder / "verify"
     folder.mkdir(parents=True, exist_ok=True)
-    document = verify_document(summary.service, found)
+    document = verify_document(summary.service, found, queries.percentile)
     write_text(folder / "verify.json", json.dumps(document, indent=2) + "\n")
-    click.echo(json.dumps(document, indent=2) if options.as_json else "\n".join(_lines(summary, found)))
+    lines = _lines(summary.service, found, limit_ms, queries.percentile)
+    click.echo(json.dumps(document, indent=2) if options.as_json else "\n".join(lines))
     return _OUTCOMES[found.outcome]
 
 
-def queries_of(options: VerifyOptions) -> Queries:
-    """The queries that are given, or else those of the metric. Raises UsageError if there is neither."""
+def _limited(loaded: LoadedSpec) -> Percentile:
+    """The percentile of the whole answer's latency that is compared: what the SLO limits of it, or else the p99."""
+    return standing_percentile([one for one in limited_percentiles(loaded) if one.metric == "latency"])
+
+
+def _limit_ms(loaded: LoadedSpec, percentile: Percentile) -> float | None:
+    limits = loaded.spec.slo.limits if loaded.spec.slo else ()
+    same = (1e3 * one.limit_s for one in limits if (one.metric, one.percentile) == ("latency", percentile.percent))
+    return min(same, default=None)
+
+
+def queries_of(options: VerifyOptions, percentile: Percentile = P99) -> Queries:
+    """The queries that are given, or else those of the metric, for that percentile; a query of the p99 that is given
+    asks for no other. Raises UsageError if there is neither.
+    """
     if options.metric is None and not (options.rate and options.p99):
         raise UsageError(
             "which metric? --metric NAME{labels}, the histogram of the deployment's latencies, as in\n"
@@ -109,12 +130,13 @@ def queries_of(options: VerifyOptions) -> Queries:
     parts = _METRIC.fullmatch(options.metric.strip())
     if parts is None:
         raise UsageError(f'--metric {visible(options.metric)} is not NAME or NAME{{label="value"}}')
-    name, labels = parts[1].removesuffix("_bucket"), parts[2] or ""
+    name, labels, share_ = parts[1].removesuffix("_bucket"), parts[2] or "", percentile.percent / 100
     return Queries(
         options.rate or f"sum(rate({name}_count{labels}{window}))",
-        options.p99 or f"histogram_quantile(0.99, sum by (le) (rate({name}_bucket{labels}{window})))",
+        options.p99 or f"histogram_quantile({share_:g}, sum by (le) (rate({name}_bucket{labels}{window})))",
         None if options.p99 else f"group by (le) ({name}_bucket{labels})",
         1.0 if name.endswith(("_ms", "_milliseconds")) else 1e3,
+        P99 if options.p99 else percentile,
     )
 
 
@@ -126,21 +148,22 @@ def bounds_of(server: Prometheus, queries: Queries, at_s: float) -> Iterator[flo
                 yield bound * queries.to_ms
 
 
-def _measured(summary: StudySummary) -> tuple[Sequence[ProbeRecord], Estimate]:
+def _measured(summary: StudySummary, percentile: Percentile) -> tuple[Sequence[ProbeRecord], Estimate]:
     """The recommendation's probes and its capacity. Raises UsageError, before Prometheus is asked for anything."""
     best = summary.recommendation
     if best.trial is None or best.capacity_qps is None:
         raise UsageError(best.trials.nothing_to("verify", summary.service))
     evidence = summary.evidence.get(best.trial)
     probes = () if evidence is None else evidence.probes
-    _expected(summary, probes, best.capacity_qps)
+    _expected(summary, probes, best.capacity_qps, percentile)
     return probes, best.capacity_qps
 
 
 def _expected(
-    summary: StudySummary, probes: Sequence[ProbeRecord], capacity: Estimate, bounds: Sequence[float] = ()
-) -> Expected:
-    found = expected_curve(probes, capacity, bounds)
+    summary: StudySummary, probes: Sequence[ProbeRecord], capacity: Estimate, percentile: Percentile,
+    bounds: Sequence[float] = (),
+) -> Expected:  # fmt: skip
+    found = expected_curve(probes, capacity, bounds, percentile)
     if found is None:
         raise UsageError(
             f"{summary.service} has no latency curve: the probes of its recommendation's trial are not stored\n"
@@ -150,7 +173,7 @@ def _expected(
 
 
 def live_steps(server: Prometheus, queries: Queries, options: VerifyOptions) -> list[LiveStep]:
-    """Each stretch that has both a rate and a p99, of one replica; none where there was no traffic, which has no p99.
+    """Each stretch that has both a rate and a latency, of one replica; none where there was no traffic, which has none.
     Raises UsageError where there was some, and nothing to compare.
     """
     window = options.window
@@ -164,17 +187,17 @@ def live_steps(server: Prometheus, queries: Queries, options: VerifyOptions) -> 
     rates = asked(queries.rate)
     if not any(rate > 0 for rate in rates.values()):
         return []
-    p99s = asked(queries.p99)
+    latencies = asked(queries.latency)
     replicas = _replicas(options.replicas, asked)
     found = []
-    for at in sorted(rates.keys() & p99s.keys()):
+    for at in sorted(rates.keys() & latencies.keys()):
         count = replicas if isinstance(replicas, float) else replicas.get(at, 0.0)
-        if count > 0 and rates[at] > 0 and p99s[at] > 0:
-            found.append(LiveStep(at, rates[at] / count, p99s[at] * queries.to_ms))
+        if count > 0 and rates[at] > 0 and latencies[at] > 0:
+            found.append(LiveStep(at, rates[at] / count, latencies[at] * queries.to_ms))
     if not found:
         raise UsageError(
-            f"{visible(queries.rate)} gives traffic, and no moment of it has both a p99 ({visible(queries.p99)}) and a "
-            f"replica (--replicas {visible(options.replicas)})"
+            f"{visible(queries.rate)} gives traffic, and no moment of it has both a {queries.percentile.name} "
+            f"({visible(queries.latency)}) and a replica (--replicas {visible(options.replicas)})"
         )
     return found
 
@@ -202,18 +225,23 @@ def _one(query: str, series: list[Series]) -> dict[float, float]:
     return {at: value for at, value in pairs if math.isfinite(value)}
 
 
-def verify_document(service: str, found: Verification) -> dict[str, Any]:
-    """`verify.json`; changes are relative: 0.1 is a tenth more."""
+def verify_document(service: str, found: Verification, percentile: Percentile = P99) -> dict[str, Any]:
+    """`verify.json`; changes are relative: 0.1 is a tenth more. `p99_ms` is None where another percentile is compared,
+    which `latency_ms` is either way.
+    """
     one, live = found.comparison, found.live
+    compared = None if one is None else {
+        "expected": one.before, "live": one.after,
+        "change": {"value": one.change, "low": one.low, "high": one.high}, "noise_floor": one.floor,
+    }  # fmt: skip
     return {
         "schema": 1,
         "service": service,
         "outcome": found.outcome,
         "reason": None if found.reason is None else with_options(found.reason),
-        "p99_ms": None if one is None else {
-            "expected": one.before, "live": one.after,
-            "change": {"value": one.change, "low": one.low, "high": one.high}, "noise_floor": one.floor,
-        },
+        "percentile": percentile.percent,
+        "latency_ms": compared,
+        "p99_ms": compared if percentile == P99 else None,
         "traffic_per_replica": {
             **asdict(live), "capacity": live.capacity.model_dump(), "probed_qps": list(live.probed_qps),
         },
@@ -221,15 +249,15 @@ def verify_document(service: str, found: Verification) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _lines(summary: StudySummary, found: Verification) -> Iterator[str]:
+def _lines(service: str, found: Verification, limit_ms: float | None, percentile: Percentile) -> Iterator[str]:
     heads = {
         "holds": "holds: no slower than it was measured", "slower": "does not hold: it is slower than it was measured",
         "inconclusive": "cannot be told",
     }  # fmt: skip
     one, live = found.comparison, found.live
-    yield f"{visible(summary.service)} {heads[found.outcome]}"
+    yield f"{visible(service)} {heads[found.outcome]}"
     if one is not None:
-        yield f"  p99             {milliseconds(one.after)} where {milliseconds(one.before)} were measured"
+        yield f"  {percentile.name:<15} {milliseconds(one.after)} where {milliseconds(one.before)} were measured"
         yield f"  change          {one.change:+.1%} ({one.low:+.1%} to {one.high:+.1%})"
     if found.reason:
         yield f"  reason          {visible(with_options(found.reason))}"
@@ -239,7 +267,7 @@ def _lines(summary: StudySummary, found: Verification) -> Iterator[str]:
         yield f"  at the peak     {figure(live.peak_qps)} requests/s ({peak:.0%})"
         probed = " to ".join(map(figure, live.probed_qps))
         yield f"  compared        {live.compared} of {live.steps} stretches; {probed} requests/s were probed"
-    if live.over_limit is not None and live.steps:
-        limit = milliseconds(summary.question.slo.tail_ms or 0)
-        yield f"  over the limit  the p99 was above {limit} for {share(live.over_limit)} of the time"
+    if live.over_limit is not None and limit_ms is not None and live.steps:
+        above = f"the {percentile.name} was above {milliseconds(limit_ms)}"
+        yield f"  over the limit  {above} for {share(live.over_limit)} of the time"
     yield from (f"\n{with_options(text)}" for text in found.advice)

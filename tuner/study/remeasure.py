@@ -38,7 +38,7 @@ class GateRun:
         max_launches = self.setting.looks + _FEWEST - 1
         for number in range(max_launches):
             record = self._measure_well(number, max_launches)
-            one = GateMeasurement.of(record)
+            one = GateMeasurement.of(record, self.setting.percentile)
             if one is None:
                 if undecided(record):  # the server's fault as little as its merit
                     return GateDecision("inconclusive", (), number + 1, f"{record.reason}; lengthen load.max_trial")

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from results import Estimate, MachineEffect
+from results import Estimate, MachineEffect, TrialRecord
 from results.gate import (
     GateDecision,
     GateMeasurement,
@@ -22,6 +22,7 @@ from results.gate import (
 )
 from results.gate.output import gate_junit, gate_text
 from results.machine import TimedWork
+from results.percentiles import Percentile
 
 OWN = 0.015  # what a measurement's interval says of its own error
 
@@ -31,6 +32,35 @@ def measurement(capacity: float, p99_ms: float = 48.0, price: float = 0.1, own: 
     return GateMeasurement(
         Estimate(value=capacity, low=capacity / spread, high=capacity * spread), Estimate.exactly(p99_ms), price
     )
+
+
+def of_trial(p95_ms: float, p99_ms: float, percentile: Percentile) -> GateMeasurement:
+    found = TrialRecord.model_validate(
+        {"number": 0, "state": "complete", "configuration": {}, "capacity_qps": {"value": 100, "low": 99, "high": 101},
+         "p95_ms": p95_ms, "p99_ms": {"value": p99_ms, "low": p99_ms, "high": p99_ms}, "cost_per_hour": 0.1}
+    )  # fmt: skip
+    measured = GateMeasurement.of(found, percentile)
+    assert measured is not None
+    return measured
+
+
+@pytest.mark.parametrize(("percent", "regressed"), [(95, False), (99, True)])
+def test_the_percentile_that_the_slo_limits_is_compared_and_no_other(
+    tmp_path: Path, percent: float, *, regressed: bool
+) -> None:
+    """The p99 has doubled, the p95 is what it was."""
+    compared = Percentile("latency", percent)
+    setting = Setting(percentile=compared)
+    now = [of_trial(31, 100, compared), of_trial(29, 98, compared)]
+    found = decide_gate(of_trial(30, 48, compared), now, setting, last=True)
+    assert (found.outcome == "regressed") == regressed
+    [latency] = [one for one in found.findings if one.percentile is not None]
+    assert latency.metric == f"p{percent}_ms"
+    write_gate(tmp_path, "s", found, setting)
+    assert f"p{percent}_ms" in [one["metric"] for one in json.loads((tmp_path / "gate.json").read_text())["metrics"]]
+    assert f"p{percent} at that rate" in gate_text("s", found)
+    assert f"| p{percent} at that rate |" in gate_markdown("s", found, setting)
+    assert f'name="p{percent}_ms"' in gate_junit("s", found)
 
 
 def gates(change: float, noise: float, count: int, own: float = 0.01) -> list[GateDecision]:

@@ -88,7 +88,7 @@ def test_a_curve_rises_and_leaves_out_what_does_not_count() -> None:
     )  # fmt: skip
     assert found is not None
     assert found.rates_qps.tolist() == [40, 60, 80]
-    assert found.p99_ms.tolist() == pytest.approx([math.sqrt(16 * 14)] * 2 + [20])
+    assert found.latency_ms.tolist() == pytest.approx([math.sqrt(16 * 14)] * 2 + [20])
     assert expected_curve([probe(130, 400)], CAPACITY) is None
 
 
@@ -99,4 +99,4 @@ def test_a_probe_is_read_as_prometheus_reads_a_histogram() -> None:
     assert quantile(histogram, (50.0,), 0.99) == 50.0  # beyond the last bound, that
     coarse = expected_curve([probe(50, 99.0, histogram=histogram)], CAPACITY, (80.0, 200.0))
     assert coarse is not None
-    assert coarse.p99_ms[0] == pytest.approx(194.0)
+    assert coarse.latency_ms[0] == pytest.approx(194.0)

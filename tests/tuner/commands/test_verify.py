@@ -13,18 +13,22 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from results import Estimate
+from results.gate import LiveStep, Setting, expected_curve, verified
+from results.percentiles import P99, Percentile
 from results.trial_parts import (
     ProbeRecord,
     TrialEvidence,
 )
 from runners.host.ports import Ports
 from tests.conftest import Tune
+from tuner.commands.verify import VerifyOptions, Window, queries_of, verify_document
 from tuner.outcome.prometheus import read_recorded_rates
 from tuner.study.storage.keys import EVIDENCE
 
@@ -113,7 +117,7 @@ def measured_probe(rate_qps: float) -> ProbeRecord:
     counts, bounds = np.histogram(latencies, np.geomspace(1, 2000, 300))
     return ProbeRecord(
         rate_qps=rate_qps, verdict="met", started_s=0, duration_s=1, requests=len(arrivals), misses=0, errors=0,
-        p99_ms=Estimate(value=p99, low=0.96 * p99, high=1.04 * p99),
+        p90_ms=float(np.quantile(latencies, 0.9)), p99_ms=Estimate(value=p99, low=0.96 * p99, high=1.04 * p99),
         histogram=tuple(zip(bounds[1:].tolist(), counts.tolist(), strict=True)),
     )  # fmt: skip
 
@@ -130,6 +134,32 @@ def finished(folder: Path, tune: Tune) -> None:
             "INSERT OR REPLACE INTO trial_user_attributes (trial_id, key, value_json) VALUES (1, ?, ?)",
             (EVIDENCE, evidence.model_dump_json()),
         )
+
+
+def test_the_percentile_that_the_slo_limits_is_asked_for_and_named() -> None:
+    p90 = Percentile("latency", 90)
+    window = Window(14.0, 2.0, 1.0)
+    asked = VerifyOptions(
+        Path(), "http://127.0.0.1:1", "request_seconds{job='a'}", None, None, "1", window, Setting(), None,
+        as_json=False, storage=None, study=None,
+    )  # fmt: skip
+    queries = queries_of(asked, p90)
+    assert queries.latency.startswith("histogram_quantile(0.9, sum by (le) (rate(request_seconds_bucket{job='a'}")
+    assert queries.percentile == p90
+    given = queries_of(replace(asked, p99="my:p99"), p90)
+    assert (given.latency, given.percentile) == ("my:p99", P99), "a query for a p99 says nothing of a p90"
+    probes = [measured_probe(rate) for rate in (20.0, 30.0, 40.0, 50.0, 58.0)]
+    curve = expected_curve(probes, Estimate.exactly(60.0), [1.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0], p90)
+    other = expected_curve(probes, Estimate.exactly(60.0), [1.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0])
+    assert curve is not None
+    assert other is not None
+    assert (curve.latency_ms < other.latency_ms).all()
+    steps = [LiveStep(60.0 * n, 40.0, float(curve.at(np.array([40.0]))[0])) for n in range(20)]
+    found = verified(steps, curve, Estimate.exactly(60.0), 30.0, Setting(0.02, 0.15, looks=1, percentile=p90))
+    document = verify_document("s", found, p90)
+    assert (document["outcome"], document["percentile"], document["p99_ms"]) == ("holds", 90, None)
+    assert document["latency_ms"]["live"] == pytest.approx(document["latency_ms"]["expected"])
+    assert verify_document("s", found)["p99_ms"] == document["latency_ms"]
 
 
 @pytest.mark.usefixtures("needs_engine")

@@ -83,7 +83,7 @@ _VERIFY_OPTIONS = (
     ),
     click.option(
         "--detect", type=Change(), default="15%", show_default=True, metavar="SHARE",
-        help="The change of the p99 that matters.",
+        help="The change of the latency that matters.",
     ),
     click.option("--output", type=PATH, metavar="DIR", help="Where verify.json goes.  [default: DIR/verify]"),
     click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON to standard output."),
