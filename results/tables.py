@@ -137,6 +137,12 @@ def _of_language(one: LanguageRecord | None, name: str) -> float | None:
     return found
 
 
+def language_figures(one: LanguageRecord) -> dict[str, float]:
+    """Its figures by their columns in trials.csv, as far as they were measured."""
+    found = {name: _of_language(one, name) for name in _LANGUAGE}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _services(records: Sequence[TrialRecord]) -> dict[str, list[float | None]]:
     """Columns for each of several services, such as `rank.p99_ms`; no parameter's name has a dot."""
     names = dict.fromkeys(service.name for record in records for service in record.services)

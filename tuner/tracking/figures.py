@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from results import Estimate, TrialRecord
+from results import Estimate, LanguageRecord, TrialRecord
 from results.records import PARTS
+from results.tables import language_figures
 from results.text import given, one_line
 from search_spaces.masking import masked
 
@@ -23,7 +24,9 @@ def figures(record: BaseModel) -> dict[str, float]:
     """Its numbers by name; of one with an interval also the bounds, as `NAME_low` and `NAME_high`."""
     found: dict[str, float] = {}
     for name, value in _values(record):
-        if isinstance(value, Estimate):
+        if isinstance(value, LanguageRecord):
+            found |= language_figures(value)
+        elif isinstance(value, Estimate):
             found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
         elif isinstance(value, int | float) and not isinstance(value, bool) and name not in _NO_FIGURES:
             found[name] = float(value)

@@ -20,9 +20,25 @@ from tuner.tracking.protocol import FinishedTrial, TrackerDownError
 
 _TIMEOUT_S = 5.0  # for a sending with its retries; the SDK's own is 10 s
 # Metric: what of a trial it shows, its unit as UCUM writes it, and what it is.
+_PERCENTILES = {"p50": "50th", "p90": "90th", "p95": "95th", "p99": "99th", "p999": "99.9th"}
+_TIMES = {
+    "ttft": "time to the first token",
+    "tpot": "mean time between an answer's tokens",
+    "itl": "gaps between tokens",
+}
+_LATENCIES = {
+    f"tune.trial.{name}": (f"{name}_ms", "ms", f"{nth} percentile of the last trial's latency.")
+    for name, nth in _PERCENTILES.items()
+}
+_TOKENS = {
+    f"tune.trial.{time}.{name}": (f"{time}_{name}_ms", "ms", f"{nth} percentile of the last trial's {about}.")
+    for time, about in _TIMES.items()
+    for name, nth in _PERCENTILES.items()
+}
 _GAUGES = {
     "tune.trial.capacity": ("capacity_qps", "{request}/s", "Requests per second of the last trial within the SLO."),
-    "tune.trial.p99": ("p99_ms", "ms", "99th percentile of the last trial's latency."),
+    **_LATENCIES,
+    **_TOKENS,
     "tune.trial.cost": ("cost_per_million_requests", "{currency}", "Cost per million requests of the last trial."),
 }
 _BEST_GAUGES = {
@@ -132,7 +148,8 @@ class OtelTracker:
         if record.state == "failed":
             span.set_status(Status(StatusCode.ERROR, text(record.reason or "")))
         ends = [started for _, started in trial.phases[1:]] + [trial.ended_ns]
-        for (name, started), ended in zip(trial.phases, ends, strict=True):
+        # A trial that was refused before its launch has no phase at all.
+        for (name, started), ended in zip(trial.phases, ends, strict=False):
             self._tracer.start_span(name, set_span_in_context(span), start_time=started).end(ended)
         span.end(trial.ended_ns)
         self._count(trial)

@@ -88,11 +88,16 @@ def _best(record: Mapping[str, Any]) -> dict[str, Any]:
         given = record.get(name)
         return given.get("value") if isinstance(given, Mapping) else given
 
+    latencies = {f"p{name}Ms": value(f"p{name}_ms") for name in ("50", "90", "95", "99", "999")}
     found = {
         "trial": record.get("number"), "configuration": record.get("configuration"),
-        "capacityQps": value("capacity_qps"), "p99Ms": value("p99_ms"), "costPerHour": value("cost_per_hour"),
+        "capacityQps": value("capacity_qps"), **latencies, "costPerHour": value("cost_per_hour"),
         "costPerMillionRequests": value("cost_per_million_requests"),
     }  # fmt: skip
+    language = record.get("language")
+    for time in ("ttft", "tpot", "itl") if isinstance(language, Mapping) else ():
+        if isinstance(seen := (language or {}).get(time), Mapping):
+            found[time] = {f"{name.removesuffix('_ms')}Ms": one for name, one in seen.items() if one is not None}
     return {key: one for key, one in found.items() if one is not None}
 
 

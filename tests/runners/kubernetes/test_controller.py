@@ -94,6 +94,16 @@ def test_the_status_says_the_phase_the_best_trial_and_the_decision() -> None:
     assert kept["best"] == running["best"], "what was read stays, where a log no longer has it"
 
 
+def test_the_best_trial_has_the_percentiles_that_were_measured() -> None:
+    record = {
+        "number": 0, "configuration": {}, "p95_ms": 31.5, "p99_ms": {"value": 40.0, "low": 38.0, "high": 42.0},
+        "language": {"output_tokens": 9, "ttft": {"p95_ms": 12.5, "p999_ms": None}, "tpot": None},
+    }  # fmt: skip
+    best = status_after({}, None, PodState(json.dumps({"event": "trial", "best": 0, "record": record})))["best"]
+    assert (best["p95Ms"], best["p99Ms"], best["ttft"]) == (31.5, 40.0, {"p95Ms": 12.5})
+    assert not {"p50Ms", "tpot", "itl"} & best.keys()
+
+
 def test_a_failed_run_says_why_in_tune_s_own_words() -> None:
     log = '{"event": "notice", "text": "x"}\ntune: slo: is missing (spec.yaml:1)\nadd one\n{"event": "y"}\n'
     failed = status_after({}, "BackoffLimitExceeded: it failed", PodState(log, exit_code=2))

@@ -133,6 +133,29 @@ def test_a_run_is_a_trace_with_a_span_per_trial_and_its_figures(
     assert "hunter-22" not in done.stdout + done.stderr
 
 
+def test_metrics_have_every_percentile_that_was_measured(tmp_path: Path, receiver: Receiver) -> None:
+    from tuner.tracking.otel import OtelTracker
+
+    space, budget = SpaceOutline(1, "3"), BudgetOutline(3)
+    outline = StudyOutline("seen", "minimize cost_per_hour", "p95 <= 50 ms", space, budget, tmp_path)
+    record = TrialRecord.model_validate(
+        {"number": 0, "state": "complete", "configuration": {"cpu_cores": 1}, "p95_ms": 31.5, "p999_ms": 55.5,
+         "language": {"output_tokens": 10.0, "ttft": {"p50_ms": 11.0, "p95_ms": 12.5, "p99_ms": 13.5}}}
+    )  # fmt: skip
+    listener = Listener()
+    display = Tracked(listener, [OtelTracker(receiver.url)])
+    display.study_started(outline)
+    display.trial_started(0, {"cpu_cores": 1}, 1, 3)
+    display.trial_finished(record, record)
+    display.close()
+    assert listener.notices == []
+    names = ("tune.trial.p95", "tune.trial.p999", "tune.trial.ttft.p95")
+    assert [receiver.metrics[name].gauge.data_points[0].as_double for name in names] == [31.5, 55.5, 12.5]
+    assert not {"tune.trial.p99", "tune.trial.itl.p95"} & receiver.metrics.keys(), "nobody measured them"
+    [span] = [one for one in receiver.spans if one.name == "trial 0"]
+    assert attributes(span)["tune.ttft_p95_ms"] == 12.5
+
+
 def test_a_receiver_that_is_down_is_said_once_and_the_run_goes_on(tmp_path: Path, tune_in_process: Tune) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
