@@ -19,6 +19,7 @@ _AGREES = 0.15  # relative difference of two measurements that is worth a word
 _WIDER, _SAME_SHARE = 1.5, 0.1  # slices so far apart, of which a framework holds the same part
 _MAX_TRIALS = 6
 _HOUR_S = 3600
+_TOO_SHORT = "too short to tell"  # how such a trial's reason begins; the load test says it, and what ends a launch
 _SHARED = 0.02  # of the server's cores that the load generator used
 _SPEED, _MEMORY_SPEED = 0.1, 0.5  # relative difference from the first trial's; caches make copies noisy
 
@@ -145,20 +146,30 @@ def _unsettled(study: StudySummary) -> Iterator[Finding]:
 
 
 def _disagreement(study: StudySummary) -> Iterator[Finding]:
-    """Per configuration, what its launches showed where they are far apart, or one of them did not serve."""
+    """Per configuration, what its launches showed where they are far apart, or one of them did not serve; that one had
+    too little time tells nothing of the configuration.
+    """
     firsts = {one.number: one for one in study.records}
     for number, confirmations in sorted(study.launches.confirmations.items()):
         first = firsts.get(number)
         if first is None or first.capacity_qps is None:
             continue
         held = [one.capacity_qps for one in (first, *confirmations) if one.capacity_qps is not None]
-        lost = next((one for one in confirmations if one.capacity_qps is None), None)
+        lost = [one for one in confirmations if one.capacity_qps is None]
+        failed = next((one for one in lost if not _too_short(one)), None)
         shown = [*map(estimated, held)]
         each = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
-        if lost is not None:
+        if failed is not None:
             yield Finding(
                 "A second measurement failed",
-                f"Trial {number} held {each} requests/s; on another launch: {lost.reason or lost.state}.",
+                f"Trial {number} held {each} requests/s; on another launch: {failed.reason or failed.state}.",
+                (number,),
+            )
+        elif lost:
+            yield Finding(
+                "A second measurement had too little time",
+                f"Trial {number} held {each} requests/s; another launch was {lost[0].reason}. That says nothing "
+                "against it.",
                 (number,),
             )
         elif _apart(held):
@@ -174,6 +185,10 @@ def _apart(held: Sequence[Estimate]) -> bool:
     """Whether two differ by much, and each by its interval, which is wide where other programs disturbed a launch."""
     least, most = min(held, key=lambda one: one.value), max(held, key=lambda one: one.value)
     return most.value / least.value - 1 > _AGREES and most.low > least.high
+
+
+def _too_short(one: TrialRecord) -> bool:
+    return one.state == "failed" and (one.reason or "").startswith(_TOO_SHORT)
 
 
 def _client(study: StudySummary) -> Iterator[Finding]:

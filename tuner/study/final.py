@@ -99,7 +99,8 @@ class Final:
         """
         beliefs = self._believed(records, confirmations, outlook)
         if beliefs is not None:
-            best = beliefs.best([one for one in beliefs.numbers if one in confirmations] or None)
+            launched = _started(confirmations)
+            best = beliefs.best([one for one in beliefs.numbers if one in launched] or None)
             untried = self.proposer.untried_improvement(records, beliefs.loss(best))
             self.store.attributes.keep_outlook(replace(outlook, untried_improvement=untried))
 

@@ -36,6 +36,7 @@ from results.report.notebook import study_html
 from results.report.pictures import cost_over_p99, importance_bars, latency_picture, search_picture, surface_picture
 from results.report.report import sentence
 from results.series import front_of_cost_and_p99, latency_curve, progress, total_spent
+from tuner.search.objective import UNREADY
 from tuner.trial.evidence import memory_growth
 
 HOSTILE = "<b>x</b>\x1b[31m"
@@ -170,6 +171,17 @@ def test_measurements_that_disagree_are_said() -> None:
     assert not findings(study(trial(0), confirmations={0: trial(0, **vague)})), "disturbed, it may hold as much"
     gone = trial(0, state="infeasible", reason="too slow", capacity_qps=None)
     assert "too slow" in findings(study(trial(0), confirmations={0: gone}))[0].words
+
+
+def test_another_launch_that_had_too_little_time_is_not_said_to_have_failed() -> None:
+    reason = f"{UNREADY} after 40 s, and with a longer start its load might go beyond the time of the run"
+    short = trial(0, state="failed", reason=reason, capacity_qps=None)
+    [found] = findings(study(trial(0), confirmations={0: short}))
+    assert found.title == "A second measurement had too little time"
+    assert f"another launch was {reason}. That says nothing against it." in found.words
+    died = trial(0, state="failed", reason="the server exited with code 1", capacity_qps=None)
+    [found] = findings(study(trial(0), confirmations={0: died}))
+    assert (found.title, "on another launch: the server exited" in found.words) == ("A second measurement failed", True)
 
 
 def test_memory_growth_is_a_leak_and_not_a_step() -> None:

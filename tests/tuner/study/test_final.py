@@ -16,7 +16,7 @@ from tuner import load_spec
 from tuner import tune as tune_from_python
 from tuner.outcome.surer import how_to_be_surer
 from tuner.search.final import FinalRules
-from tuner.search.objective import Objective
+from tuner.search.objective import UNREADY, Objective
 from tuner.spec.model import Spec
 from tuner.study.final import Final
 from tuner.study.outlook import Outlook
@@ -354,3 +354,25 @@ def test_what_is_too_short_to_tell_is_not_launched_for_ever() -> None:
     records = [launch(0, **HELD), launch(1, **HELD)]
     assert final._next_round(records, {0: (short,) * 4}, Outlook(), 0, FinalRules()) == (1,)
     assert final._next_round(records, {0: (short,) * 4, 1: (short,)}, Outlook(), -1, FinalRules()) == ()
+
+
+def test_what_is_untried_is_compared_with_what_was_launched_again_and_had_the_time_to_start(tmp_path: Path) -> None:
+    write(tmp_path, {"a": 100, "b": 110, "c": 90})
+    kept: list[Outlook] = []
+    final = Final(
+        SimpleNamespace(loaded=load_spec(tmp_path / "spec.yaml")),  # type: ignore[arg-type]
+        SimpleNamespace(attributes=SimpleNamespace(keep_outlook=kept.append)),  # type: ignore[arg-type]
+        SimpleNamespace(untried_improvement=lambda _records, loss: loss),  # type: ignore[arg-type]
+        Objective(("cost_per_million_requests",)),
+        None,  # type: ignore[arg-type]
+    )
+    dear = HELD | {"capacity_qps": {"value": 50, "low": 49, "high": 51}, "cost_per_million_requests": 6}
+    records = [launch(0, **HELD, configuration={"name": "a"}), launch(1, **dear, configuration={"name": "b"})]
+    short = launch(1, state="failed", reason=f"{UNREADY} after 3.0 s", configuration={"name": "b"})
+    for confirmations in ({}, {1: (short,)}, {1: (records[1],)}):
+        final._keep_untried(records, confirmations, Outlook())
+    alone, unready, served = [one.untried_improvement for one in kept]
+    assert unready == alone, "the best is the cheap one"
+    assert alone is not None
+    assert served is not None
+    assert served > alone + 0.5
