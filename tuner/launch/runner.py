@@ -17,6 +17,7 @@ from search_spaces.reading import is_file, is_folder, read_text
 from tuner.errors import SpecError, UnfitEnvironmentError, needing_packages
 from tuner.launch.adapter import image_of, mounted_model
 from tuner.launch.chain import check_runner
+from tuner.launch.checks.images import check_images
 from tuner.launch.render import rendered_commands
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.yaml_file import read_documents
@@ -82,6 +83,7 @@ def _docker(loaded: LoadedSpec) -> Runner:
     with needing_packages("the docker runner"):
         from runners.docker.runner import DockerOptions, DockerRunner
 
+    check_images(loaded)
     spec, key = loaded.spec.runner.docker, ("runner", "docker")
     if loaded.colocated and spec.build is not None:
         raise loaded.error((*key, "build"), "builds one image; with several services, name each one's image")
@@ -116,6 +118,7 @@ def _kubernetes(loaded: LoadedSpec) -> Runner:
         from runners.kubernetes import KubernetesRunner
         from runners.kubernetes.manifest import needs_command
 
+    check_images(loaded)
     spec, key = loaded.spec.runner.kubernetes, ("runner", "kubernetes")
     documents: tuple[Any, ...] = ()
     if spec.manifest is not None:

@@ -21,6 +21,8 @@ from runners.docker.engine import Controller, Engine
 from runners.docker.runner import DockerOptions, DockerRunner, _let_read
 from tests.conftest import Tune
 from tests.runners import support
+from tuner import load_spec
+from tuner.launch.checks.images import check_images
 
 MAKING_S = 1.0
 
@@ -130,6 +132,38 @@ def test_validate_says_that_docker_has_no_such_image(
         done = tune_in_process("validate", tmp_path / "spec.yaml")
     assert done.returncode == 0, done.stderr
     assert (f"warning: service.image: Docker has no image {image}, so the first trial waits" in done.stdout) is lacking
+
+
+@pytest.mark.parametrize("kind", ["docker", "kubernetes"])
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ("MyServer:1", "did you mean myserver:1?"),
+        ("my server:1", "did you mean my-server:1?"),
+        ("team/server:", "did you mean team/server?"),
+        ("https://ghcr.io/Team/Server:V1", "did you mean ghcr.io/team/server:V1?"),
+        ("team//server", "write it as in registry.example.com/team/server:1.2"),
+    ],
+)
+def test_a_name_that_no_engine_takes_is_refused_where_images_run(
+    tmp_path: Path, tune_in_process: Tune, image: str, said: str, kind: str
+) -> None:
+    text = SPEC.replace("IMAGE", image).replace("type: docker", f"type: {kind}")
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    done = tune_in_process("validate", tmp_path / "spec.yaml")
+    assert done.returncode == 2, done.stdout
+    assert f"service.image: {image!r} is no name of an image: {said} (" in done.stderr
+    assert "spec.yaml:2)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["server", "Registry.example.com:5000/a_b/c-d__e.f:V1.2", f"localhost/x@sha256:{'a' * 64}", f"sha256:{'a' * 64}",
+     "[::1]:5000/x:1", "a" * 64],
+)  # fmt: skip
+def test_a_name_that_engines_take_is_not_refused(tmp_path: Path, image: str) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("IMAGE", image), encoding="utf-8")
+    check_images(load_spec(tmp_path / "spec.yaml"))
 
 
 ROOTLESS = {"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]}
