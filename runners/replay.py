@@ -132,12 +132,24 @@ class ReplayRunner:
         """The longest time that a row says its trial took, of those that serve and whose values are among the `choices`
         of each parameter; 0 where none says so. Others are never run for that long.
         """
+        return max((row.trial_s or 0.0 for row in self._fitting(choices) if row.serves), default=0.0)
+
+    def fits(self, choices: Sequence[Sequence[ParameterValue]]) -> bool:
+        """Whether the values of any row are among the `choices` of each parameter."""
+        return next(self._fitting(choices), None) is not None
+
+    def _fitting(self, choices: Sequence[Sequence[ParameterValue]]) -> Iterator[_Row]:
         known = [
             _among(written, allowed, exact=name in self._texts)
             for name, written, allowed in zip(self._parameters, self._values, choices, strict=True)
         ]
-        serving = ((key, row.trial_s or 0.0) for key, row in self._rows.items() if row.serves)
-        return max((took for key, took in serving if all(map(contains, known, key))), default=0.0)
+        return (row for key, row in self._rows.items() if all(map(contains, known, key)))
+
+    def others(self, parameter: str, choices: Sequence[ParameterValue]) -> tuple[list[str], bool]:
+        """Values of rows, as they are written, that are not among the choices, and whether there is none besides."""
+        written = self._values[self._parameters.index(parameter)]
+        known = _among(written, choices, exact=parameter in self._texts)
+        return [text for value, text in written.items() if value not in known], not known
 
     def compared(
         self, parameter: str, choices: Sequence[ParameterValue]

@@ -228,6 +228,48 @@ def test_what_of_a_table_is_replayed_is_said_before_the_first_trial(tmp_path: Pa
     assert "Nothing is known of the current configuration (cpu_cores=2 engine=1.1): this configuration" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ("64,fast,100\n32,fast,50\n", "cpu_cores is 64, 32 there, and 1, 2 in the space"),
+        ("1,Fast,100\n", "engine is Fast there, and fast, slow in the space"),
+        ("8,fast,100\n1,quick,100\n", "cpu_cores is 8 there, and 1, 2 in the space; engine is quick there, and fast"),
+        ("2,slow,100\n", "each of them breaks space.constraints"),
+    ],
+)
+@pytest.mark.parametrize("words", [("validate",), ("--budget", "2", "--service")])
+def test_a_table_of_another_space_is_refused_and_says_what_differs(
+    tmp_path: Path, tune: Tune, rows: str, why: str, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "table.csv").write_text(f"cpu_cores,engine,capacity_qps\n{rows}", encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(
+        "version: 1\nservice: {name: recorded}\n"
+        "space: {parameters: {cpu_cores: [1, 2], engine: [fast, slow]}, "
+        "constraints: [cpu_cores == 1 or engine == 'fast']}\n"
+        "prices: {cpu_core_hour: 0.04}\nrunner: {type: replay, table: table.csv}\n",
+        encoding="utf-8",
+    )
+    done = tune(*words, "spec.yaml")
+    assert done.returncode == 2, done.stdout
+    said = f"runner.table: no row of table.csv is a configuration of the space, so nothing can be replayed: {why}"
+    assert said in done.stderr
+    assert "spec.yaml:5)" in done.stderr
+    assert not (tmp_path / "tuning").exists()
+
+
+def test_a_table_of_another_space_is_refused_however_large_the_space_is(tmp_path: Path, tune: Tune) -> None:
+    (tmp_path / "table.csv").write_text("cpu_cores,cache,capacity_qps\n1,0,100\n1,x,50\n", encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(
+        "version: 1\nservice: {name: recorded}\n"
+        "space: {parameters: {cpu_cores: [1, 2], cache: {low: 1, high: 1000000}}}\n"
+        "prices: {cpu_core_hour: 0.04}\nrunner: {type: replay, table: table.csv}\n",
+        encoding="utf-8",
+    )
+    done = tune("validate", "spec.yaml")
+    assert done.returncode == 2, done.stdout
+    assert "replayed: cache is 0, x there, and 1, 2, 3 and others in the space (" in done.stderr
+
+
 def test_an_objective_that_a_table_has_no_figures_for_is_refused(tmp_path: Path, tune: Tune) -> None:
     (tmp_path / "t.csv").write_text("n,capacity_qps\n1,100\n2,50\n", encoding="utf-8")
     text = "version: 1\nservice: {name: bare}\nobjective: {pareto: [capacity_qps, p99_ms]}\n"

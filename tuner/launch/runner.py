@@ -18,6 +18,7 @@ from tuner.errors import SpecError, UnfitEnvironmentError, needing_packages
 from tuner.launch.adapter import image_of, mounted_model
 from tuner.launch.chain import check_runner
 from tuner.launch.checks.images import check_images
+from tuner.launch.checks.table import check_table
 from tuner.launch.render import rendered_commands
 from tuner.spec.reading import LoadedSpec
 from tuner.spec.yaml_file import read_documents
@@ -59,6 +60,7 @@ def make_runner(loaded: LoadedSpec) -> Runner:
             raise SpecError(f"runner.table: {error} ({loaded.file.place(('runner', 'table'))})") from error
         if "p99_ms" in loaded.spec.objective.metrics and not table.has_p99:
             raise loaded.error(("runner", "table"), f"{runner.table} has no p99_ms, which the objective asks for")
+        check_table(loaded, table)
         return table
     if runner.type == "attach":
         return _attach(loaded)

@@ -34,15 +34,37 @@ def doubts(loaded: LoadedSpec, runner: Runner) -> Iterator[str]:
     yield from _other_limits(loaded, runner)
 
 
+def check_table(loaded: LoadedSpec, runner: ReplayRunner) -> None:
+    """Raises SpecError where no row is a configuration of the space, so that nothing could be replayed."""
+    choices = [one.choices for one in loaded.space.parameters]
+    if runner.fits(choices) and not (_listed(loaded) and len(runner.beyond(loaded.space)) == runner.size):
+        return
+    name = loaded.spec.runner.table
+    differ = list(_differences(loaded.space.parameters, runner))
+    why = "; ".join(differ[:_MAX_SHOWN]) or "each of them breaks space.constraints"
+    raise loaded.error(
+        ("runner", "table"), f"no row of {name} is a configuration of the space, so nothing can be replayed: {why}"
+    )
+
+
+def _differences(parameters: Sequence[Parameter], runner: ReplayRunner) -> Iterator[str]:
+    """What the rows have in place of the choices: where no row has any of them, or else wherever a row has another."""
+    found = [(one, *runner.others(one.name, one.choices)) for one in parameters]
+    apart = [(one, others) for one, others, alone in found if alone]
+    for one, others in apart or [(one, others) for one, others, _ in found if others]:
+        yield f"{one.name} is {_some(others)} there, and {_some(one.choices)} in the space"
+
+
+def _listed(loaded: LoadedSpec) -> bool:
+    """Whether the space is small enough to be looked up."""
+    return loaded.space.size.exact and loaded.space.size.count <= _MAX_LOOKED_UP
+
+
 def _coverage(loaded: LoadedSpec, runner: ReplayRunner) -> Iterator[str]:
     """What of the table and of the space is left over, where each is compared with the other."""
     name, size, today = loaded.spec.runner.table, loaded.space.size, loaded.spec.current
-    listed = size.exact and size.count <= _MAX_LOOKED_UP
-    beyond = runner.beyond(loaded.space) if listed else []
+    beyond = runner.beyond(loaded.space) if _listed(loaded) else []
     found = runner.size - len(beyond)
-    if not found:
-        yield f"runner.table: no row of {name} is a configuration of the space, so nothing can be replayed"
-        return
     if found < size.count:
         yield f"runner.table: {name} has rows for {found:,} of {size} configurations; the others count as infeasible"
     if beyond:
