@@ -41,6 +41,11 @@ _EXCERPT, _READ_BYTES = 160, 4096  # letters that a message shows; of a body, mo
 _ERROR = re.compile(r"error|exception|fatal|fail|cannot|denied|in use|no such|not found|invalid", re.IGNORECASE)
 # A client that went away; Python's servers print that as an error, and go on.
 _CLIENT_LEFT = re.compile(r"(BrokenPipe|ConnectionReset|ConnectionAborted)Error:")
+# What gunicorn and uvicorn say at last of a worker that did not start; why, it has said itself before that.
+_LAUNCHER = re.compile(
+    r"Worker failed to boot|Shutting down: Master|Worker \(pid:\s*\d+\) (exited|was sent)|Application startup failed"
+    r"|Child process \[\d+\] died", re.IGNORECASE
+)  # fmt: skip
 _MEMORY = re.compile(
     r"out[ _]?of[ _]?memory|MemoryError|bad_alloc|cannot allocate memory|unable to allocate|failed to allocate|"
     r"no available memory", re.IGNORECASE
@@ -273,10 +278,11 @@ def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 def last_words(log: str) -> str:
     """The last line that names an error in the log of a server that has ended; empty if there is none. No server ends
-    because a client left.
+    because a client left. That a launcher's worker failed is said where the worker said nothing itself.
     """
-    lines = (printable(line.encode()) for line in reversed(log.splitlines()))
-    return next((line[:_EXCERPT] for line in lines if _ERROR.search(line) and not _CLIENT_LEFT.match(line)), "")
+    lines = [printable(line.encode())[:_EXCERPT] for line in reversed(log.splitlines())]
+    named = [line for line in lines if _ERROR.search(line) and not _CLIENT_LEFT.match(line)]
+    return next((line for line in named if not _LAUNCHER.search(line)), named[0] if named else "")
 
 
 def exited(code: int) -> str:

@@ -78,6 +78,28 @@ def test_a_client_that_left_is_not_why_a_server_ended(tmp_path: Path) -> None:
     assert launch_fails(tmp_path, "ok", command=command).reason == "the server exited with code 1: OSError: no weights"
 
 
+GUNICORN = """\
+KeyError: 'FRAUD_API_KEY'
+[2026-11-29 00:35:43 +0000] [13688] [INFO] Worker exiting (pid: 13688)
+[2026-11-29 00:35:43 +0000] [13687] [ERROR] Worker (pid:13688) exited with code 3.
+[2026-11-29 00:35:43 +0000] [13687] [ERROR] Shutting down: Master
+[2026-11-29 00:35:43 +0000] [13687] [ERROR] Reason: Worker failed to boot."""
+UVICORN = "FileNotFoundError: no model.joblib\n\nERROR:    Application startup failed. Exiting."
+
+
+@pytest.mark.parametrize(
+    ("printed", "why"),
+    [
+        (GUNICORN, "KeyError: 'FRAUD_API_KEY'"),
+        (UVICORN, "FileNotFoundError: no model.joblib"),
+        ("Worker failed to boot.", "Worker failed to boot."),
+    ],
+)
+def test_why_a_launchers_worker_failed_is_said_and_not_that_it_did(tmp_path: Path, printed: str, why: str) -> None:
+    command = (sys.executable, "-c", f"import sys; print({printed!r}); sys.exit(3)")
+    assert launch_fails(tmp_path, "ok", command=command).reason == f"the server exited with code 3: {why}"
+
+
 def test_a_server_that_never_becomes_ready_fails_with_what_was_seen(tmp_path: Path) -> None:
     failed = launch_fails(tmp_path, "never-ready", timeout_s=1.0)
     assert "not ready within 1 s (service.ready.timeout): /healthz: answered 503 (loading)" in failed.reason
