@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -44,9 +45,16 @@ def _declared() -> set[str]:
     return {_plain(re.split(r"[\[<>=!~; ]", one, maxsplit=1)[0]) for one in [*PROJECT["dependencies"], *extras]}
 
 
+@pytest.fixture(scope="module")
+def providers() -> Mapping[str, list[str]]:
+    """By the name of a top-level module, the distributions that have it: most of a second to look up."""
+    return packages_distributions()
+
+
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_import_of_the_packages_is_a_declared_dependency(package: str) -> None:
-    providers = packages_distributions()
+def test_every_import_of_the_packages_is_a_declared_dependency(
+    package: str, providers: Mapping[str, list[str]]
+) -> None:
     for module, place in _imported(package).items():
         owners = {_plain(one) for one in providers.get(module, [module])}
         assert owners & _declared(), f"{place} imports {module}, of {', '.join(sorted(owners))}: declare it"
