@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -91,10 +92,11 @@ class Outcome:
 
 
 class Noisy:
-    """Launches of one surface's configurations, each with errors of its own."""
+    """Launches of one surface's configurations, each with errors of its own, which `seed` and `name` draw."""
 
-    def __init__(self, surface: Surface, noise: float, seed: int) -> None:
-        self.surface, self._noise, self._random = surface, noise, np.random.default_rng([seed, 7])
+    def __init__(self, surface: Surface, noise: float, seed: int, name: str) -> None:
+        self.surface, self._noise = surface, noise
+        self._random = np.random.default_rng([seed, crc32(name.encode())])
         with np.errstate(divide="ignore", invalid="ignore"):
             costs = surface.price / surface.capacity_qps / 3600 * 1e6
         self.costs: Floats = np.where(surface.capacity_qps > 0, costs, np.inf)
@@ -130,7 +132,7 @@ class Noisy:
 def run(case: Case) -> Outcome:
     """Search, final, decision."""
     surface = read_table(case.service) if isinstance(case.service, Path) else draw(*case.service)
-    noisy = Noisy(surface, case.noise, case.seed)
+    noisy = Noisy(surface, case.noise, case.seed, _name(case))
     ours = case.method in ("ours", "before")
     if ours:
         searcher: Any = OURS["ours"](surface, case.seed, case.weights)
@@ -161,6 +163,11 @@ def run(case: Case) -> Outcome:
         decision.probability_alike, float(cost <= min(served) * 1.02),
         untried, max(0.0, 1 - best_untried / cost),
     )  # fmt: skip
+
+
+def _name(case: Case) -> str:
+    """Of its service. Each has noise of its own: else one unlucky draw would meet all services of a table."""
+    return case.service.stem if isinstance(case.service, Path) else "-".join(map(str, case.service))
 
 
 def final(
@@ -227,7 +234,7 @@ def same(noise: float, seed: int) -> Decision | None:
     one = np.ones(2)
     space = SearchSpace((Parameter("name", ("a", "b")),))
     surface = Surface("A/A", space, rows, 100 * one, ["ok", "ok"], one)
-    noisy = Noisy(surface, noise, seed)
+    noisy = Noisy(surface, noise, seed, "A/A")
     records = [noisy.launch(number, number, None, prune=False) for number in range(2)]
     return final(lambda trial: noisy.launch(trial, trial, None, prune=False), records, {}, current=0)[1]
 

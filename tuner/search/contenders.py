@@ -11,7 +11,7 @@ import numpy as np
 from results import Estimate, TrialRecord
 from results.machine import TimedWork
 from tuner.search.beliefs import Beliefs, believe
-from tuner.search.launches import LAUNCH_SPREAD, Contender, Expectation, Floats, LaunchFigure
+from tuner.search.launches import LAUNCH_SPREAD, Contender, Expectation, Floats, LaunchFigure, log_capacity_of
 from tuner.search.machine_speed import contenders_at_mean_speed
 from tuner.search.memory import MemoryLimit
 from tuner.search.objective import Objective, cost_per_million_requests, undecided
@@ -165,15 +165,7 @@ def _shown(record: TrialRecord, objective: Objective, *, by_latency: bool) -> La
         return None
     if by_latency:
         return LaunchFigure(-math.log(estimate.value), _error(estimate), False, shared, *work)
-    return LaunchFigure(_middle(record, estimate), _error(estimate), False, shared, *work)
-
-
-def _middle(record: TrialRecord, capacity: Estimate) -> float:
-    """The logarithm of the capacity. Where neighbours disturbed the launch that is the middle of its interval, whose
-    upper end allows for what they took: what was measured is more likely too low than too high.
-    """
-    disturbed = record.machine is not None and bool(record.machine.disturbed) and _error(capacity) > 0
-    return math.log(capacity.low * capacity.high) / 2 if disturbed else math.log(capacity.value)
+    return LaunchFigure(log_capacity_of(record, estimate), _error(estimate), False, shared, *work)
 
 
 def _error(estimate: Estimate) -> float:

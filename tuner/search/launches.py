@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from results import Estimate, TrialRecord
+
 Floats = NDArray[np.float64]
 
 # Of two launches' logarithms: on a shared machine, before any configuration was launched twice.
@@ -66,3 +68,13 @@ class Contender:
     def exact(self) -> bool:
         """Whether its figure is taken as it is, as a table's is."""
         return all(one.error == 0 for one in self.launches)
+
+
+def log_capacity_of(record: TrialRecord, capacity: Estimate) -> float:
+    """Where neighbours disturbed the launch that is the middle of the capacity's interval, whose upper end allows for
+    what they took: what was measured is more likely too low than too high.
+    """
+    disturbed = record.machine is not None and bool(record.machine.disturbed)
+    if disturbed and 0 < capacity.low < capacity.high:
+        return math.log(capacity.low * capacity.high) / 2
+    return math.log(capacity.value)

@@ -12,6 +12,7 @@ from results import TrialRecord
 from results.machine import TimedWork
 from search_spaces import Configuration, Parameter, ParameterValue, Role, SearchSpace, quantity
 from search_spaces.values import GIB, MIG_PROFILE
+from tuner.search.launches import log_capacity_of
 from tuner.search.machine_speed import at_mean_speed
 from tuner.search.objective import undecided
 from tuner.search.surrogate.encoder import PHYSICS
@@ -81,13 +82,13 @@ def trials_of(
     for record in records:
         where = number_of(record)
         state, capacity = _state(record), record.capacity_qps
-        proved = capacity.value if capacity else record.capacity_bound_qps
+        proved = log_capacity_of(record, capacity) if capacity and capacity.value else _log(record.capacity_bound_qps)
+        saturated = _log(record.saturated_qps)
         if undecided(record):  # what it answered at full load bounds what it holds, unless the generator was the limit
-            proved = None if record.bottleneck == "client" else record.saturated_qps
-        if where is None or (state <= 1 and not proved):
+            proved = math.nan if record.bottleneck == "client" else saturated
+        if where is None or (state <= 1 and math.isnan(proved)):
             continue
-        saturated = math.log(record.saturated_qps) if record.saturated_qps else math.nan
-        rows.append((where, state, math.log(proved) if proved else 0.0, saturated,
+        rows.append((where, state, 0.0 if math.isnan(proved) else proved, saturated,
                      _measured(record, space, limit_ms), _error(record), *TimedWork.of(record)))  # fmt: skip
     if not rows:
         return Trials.none()
@@ -101,9 +102,13 @@ def trials_of(
     return Trials(index, states, log_capacity, log_saturated, measured, error)
 
 
+def _log(value: float | None) -> float:
+    return math.log(value) if value else math.nan
+
+
 def _launch_spread(index: Ints, states: Ints, log_capacity: Floats) -> float:
     """The standard deviation from launch to launch, pooled over the configurations that were measured more than once; 0
-    while none was.
+    while none was. (With the usual one from the first trial on, searches under noise ended no nearer to the best.)
     """
     complete = index[states == 0]
     each, count = np.unique(complete, return_counts=True)
