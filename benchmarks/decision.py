@@ -68,6 +68,14 @@ class Case:
     current: bool = False
     weights: Path | None = None
 
+    @property
+    def own_seed(self) -> int:
+        """Of the search and of the noise. If services shared one, a lucky first trial or an unlucky launch would meet
+        all of them alike, and many runs would say no more than a few.
+        """
+        name = self.service.stem if isinstance(self.service, Path) else "-".join(map(str, self.service))
+        return 1000 * self.seed + crc32(name.encode()) % 1000
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -92,11 +100,10 @@ class Outcome:
 
 
 class Noisy:
-    """Launches of one surface's configurations, each with errors of its own, which `seed` and `name` draw."""
+    """Launches of one surface's configurations, each with errors of its own."""
 
-    def __init__(self, surface: Surface, noise: float, seed: int, name: str) -> None:
-        self.surface, self._noise = surface, noise
-        self._random = np.random.default_rng([seed, crc32(name.encode())])
+    def __init__(self, surface: Surface, noise: float, seed: int) -> None:
+        self.surface, self._noise, self._random = surface, noise, np.random.default_rng([seed, 7])
         with np.errstate(divide="ignore", invalid="ignore"):
             costs = surface.price / surface.capacity_qps / 3600 * 1e6
         self.costs: Floats = np.where(surface.capacity_qps > 0, costs, np.inf)
@@ -132,12 +139,13 @@ class Noisy:
 def run(case: Case) -> Outcome:
     """Search, final, decision."""
     surface = read_table(case.service) if isinstance(case.service, Path) else draw(*case.service)
-    noisy = Noisy(surface, case.noise, case.seed, _name(case))
+    seed = case.own_seed
+    noisy = Noisy(surface, case.noise, seed)
     ours = case.method in ("ours", "before")
     if ours:
-        searcher: Any = OURS["ours"](surface, case.seed, case.weights)
+        searcher: Any = OURS["ours"](surface, seed, case.weights)
     else:
-        searcher = SEARCHERS[case.method](surface, case.seed)
+        searcher = SEARCHERS[case.method](surface, seed)
     budget = case.budget
     if case.method != "ours":
         budget += _RULES.launches(case.budget) - _CONFIRMED
@@ -163,11 +171,6 @@ def run(case: Case) -> Outcome:
         decision.probability_alike, float(cost <= min(served) * 1.02),
         untried, max(0.0, 1 - best_untried / cost),
     )  # fmt: skip
-
-
-def _name(case: Case) -> str:
-    """Of its service. Each has noise of its own: else one unlucky draw would meet all services of a table."""
-    return case.service.stem if isinstance(case.service, Path) else "-".join(map(str, case.service))
 
 
 def final(
@@ -234,7 +237,7 @@ def same(noise: float, seed: int) -> Decision | None:
     one = np.ones(2)
     space = SearchSpace((Parameter("name", ("a", "b")),))
     surface = Surface("A/A", space, rows, 100 * one, ["ok", "ok"], one)
-    noisy = Noisy(surface, noise, seed, "A/A")
+    noisy = Noisy(surface, noise, seed)
     records = [noisy.launch(number, number, None, prune=False) for number in range(2)]
     return final(lambda trial: noisy.launch(trial, trial, None, prune=False), records, {}, current=0)[1]
 

@@ -74,6 +74,20 @@ class MemoryLimit:
                 known |= (others == others[number]).all(axis=1) & (sizes >= sizes[number]) & dearer
         return known
 
+    def enough(self, pool: CandidatePool, record: TrialRecord) -> int | None:
+        """The candidate that is the same server as that of this trial with the least limit that it would not have come
+        near; None where that is no less than it had.
+        """
+        if record.state != "complete" or not self.unfelt(record):
+            return None
+        used, best = record.use.memory_peak_bytes or 0, self.size(record.configuration)
+        found = None
+        for choice in self.parameter.choices:
+            if used <= _NEAR * parse_size(choice) < _NEAR * best:
+                number = pool.number_of({**record.configuration, self.parameter.name: choice})
+                found, best = (found, best) if number is None else (number, parse_size(choice))
+        return found
+
     def servers(
         self, records: Sequence[TrialRecord], confirmations: Mapping[int, Sequence[TrialRecord]]
     ) -> dict[int, int]:

@@ -17,7 +17,7 @@ import numpy as np
 from results import Explanation, TrialRecord
 from search_spaces import Configuration, ParameterValue, SearchSpace
 from tuner.search.candidates import Bools, CandidatePool, SpaceExhausted
-from tuner.search.launches import Expectation
+from tuner.search.launches import LAUNCH_SPREAD, Expectation
 from tuner.search.memory import MemoryLimit
 from tuner.search.objective import Objective
 from tuner.search.space_model import SpaceModel
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tuner.search.surrogate.mixture import Judgement
     from tuner.search.surrogate.predict import Prediction
 
+_COST = ("cost_per_million_requests",)
 _MIN_EXPECTED = 4  # complete trials, for an expectation of each from the others
 # Of the spread of predictions: there are hundreds of configurations for some twenty trials, and what is little known is
 # mostly dear. Chosen on made-up services and measured tables that nothing is reported on.
@@ -94,12 +95,16 @@ class Proposer:
             return Proposal(self.pool.configuration(chosen), None)
         best = float(scale(list(seen.T)).min())
         served = trials.only(trials.state == 0)
-        if len(self.objective.metrics) == 1 and len(served) == len(seen) and (served.error > 0).any():
+        noisy = bool((served.error > 0).any())
+        if len(self.objective.metrics) == 1 and len(served) == len(seen) and noisy:
             best = believed_best(predictions, losses, served)
-        # First what is probably better; where nothing is, what may be, by all that is not known of it.
+        # First what is probably better, by no less than launches differ by where they do; where nothing is, what may be
+        # better, by all that is not known of it.
         possible = _improvement(predictions, losses, best, scale)
         probable = _improvement(narrowed(predictions, _NARROWED), losses, best, scale)
-        score = probable if probable[free].max() >= MIN_SHARE else possible
+        sure = self._for_less_memory(records, predictions, losses, served, best)
+        possible, probable = np.maximum(possible, sure), np.maximum(probable, sure)
+        score = probable if probable[free].max() >= (LAUNCH_SPREAD if noisy else MIN_SHARE) else possible
         chosen = free[score[free].argmax()]
         if score[chosen] <= 1e-9:
             loss = mixed(predictions, [expected_loss(one, losses, scale) for _, one in predictions])
@@ -122,6 +127,25 @@ class Proposer:
             return np.zeros(len(self.pool), dtype=bool)
         return self.memory.known(self.pool, self._model.candidates.log_price, records)
 
+    def _for_less_memory(
+        self, records: Sequence[TrialRecord], predictions: list[tuple[float, Prediction]], losses: Losses,
+        served: Trials, best: float,
+    ) -> Floats:  # fmt: skip
+        """Per candidate: by how much it is better than `best` as the server of a trial with less memory, of which that
+        one needed no more; 0 where it is none. To measure it is to launch that server again.
+        """
+        from tuner.search.surrogate.acquisition import believed_capacity
+
+        if self.memory is None or self.objective.metrics != _COST:
+            return np.zeros(len(self.pool))
+        believed = dict(zip(*believed_capacity(predictions, served), strict=True))
+        log_capacity = np.full((len(self.pool), 1, 1), -np.inf)
+        for record in records:
+            smaller, number = self.memory.enough(self.pool, record), self.pool.number_of(record.configuration)
+            if smaller is not None and number in believed:
+                log_capacity[smaller] = max(log_capacity[smaller, 0, 0], believed[number])
+        return np.maximum(0.0, best - losses(log_capacity, np.zeros_like(log_capacity))[0][:, 0, 0])
+
     def _first(
         self, predictions: list[tuple[float, Prediction]], losses: Losses, scale: Scale, free: Ints,
         waiting: Sequence[int], turn: int,
@@ -135,7 +159,7 @@ class Proposer:
         # Of what is the cheapest only the network has heard.
         heard = [(weight, one) for weight, one in predictions if one.best is not None] or predictions
         warm_started = bool(self._model.warm_start)
-        learned = self.objective.metrics == ("cost_per_million_requests",)
+        learned = self.objective.metrics == _COST
         odds = mixed(
             heard, [promise(one, losses, scale, free, learned=learned, warm_started=warm_started) for _, one in heard]
         )

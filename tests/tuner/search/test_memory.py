@@ -140,6 +140,23 @@ def test_more_memory_than_was_used_is_tried_when_nothing_else_is_left() -> None:
     assert len(set(tried)) == 6
 
 
+def test_the_best_server_with_no_more_memory_than_it_needs_is_better_by_the_price() -> None:
+    records = [launch(0, "4Gi", 60, 1.2), launch(1, "4Gi", 61, 1.2, cores=2)]
+    proposer = Proposer(SPACE, COST, price=price, limit_ms=100.0, memory=LIMIT)
+    proposed = proposer.propose(records, [], 2)
+    assert proposed.configuration == {"cpu_cores": 1, "memory": "2Gi"}  # 1Gi would not hold what it used
+    assert proposed.expected_improvement is not None
+    assert proposed.expected_improvement >= math.log(0.06 / 0.05) - 1e-9
+
+
+@pytest.mark.parametrize("felt", [{"machine": None}, {"memory_peak_bytes": None}, {"state": "failed"}])
+def test_what_is_not_known_to_need_less_memory_is_promised_no_saving(felt: dict[str, object]) -> None:
+    pool = Proposer(SPACE, COST, price=price, limit_ms=100.0).pool
+    assert LIMIT.enough(pool, launch(0, "4Gi", 60, 0.7)) == pool.number_of({"cpu_cores": 1, "memory": "1Gi"})
+    assert LIMIT.enough(pool, launch(0, "4Gi", 60, 3.9)) is None
+    assert LIMIT.enough(pool, launch(0, "4Gi", 60, 0.7, **felt)) is None
+
+
 def test_where_all_that_is_left_is_the_same_server_nothing_is_expected_of_it() -> None:
     proposer = Proposer(SPACE, COST, price=price, limit_ms=100.0, memory=LIMIT)
     records = [launch(cores, "1Gi", 60.0 * cores, 0.7, cores) for cores in (1, 2)]
