@@ -37,8 +37,9 @@ def test_every_search_asks_nothing_twice_and_reports(searcher: str) -> None:
 
 @pytest.mark.timeout(900)
 def test_twenty_trials_suffice_on_services_never_seen() -> None:
+    # Each ends where it is within 5%: what it would try after that is not asked about here.
     runs = [
-        search(Job(family, seed, False, "ours", seed, 20))
+        search(Job(family, seed, False, "ours", seed, 20, min_trials=1))
         for family in FAMILIES
         if family != "adversarial"
         for seed in range(3)
