@@ -56,8 +56,9 @@ _SAYS_ERROR = re.compile(  # at the beginning of a JSON object; not of what is e
     rb'"status"\s*:\s*"(?:error|fail))', re.IGNORECASE
 )  # fmt: skip
 _TAGS = re.compile(rb"<(head|style|script)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+MAY_BE_ERRORS = "if that is a failure, all are counted as good"
 _NO_CHECK = (
-    "The real request was answered with {status} and {body}: if that is a failure, all are counted as good; "
+    "The real request was answered with {status} and {body}: " + MAY_BE_ERRORS + "; "
     "request.check says what a good answer is."
 )
 

@@ -337,3 +337,31 @@ def test_a_server_that_never_settles_is_said_and_drawn(tmp_path: Path, tune: Tun
     assert "<polyline" in (folder / "report.html").read_text(encoding="utf-8")
     record = json.loads((folder / "trials" / "0000" / "trial.json").read_text(encoding="utf-8"))
     assert record["unsettled"][-1]["p50_ms"] > 2 * record["unsettled"][0]["p50_ms"]
+
+
+FAILING = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b'{"error": "no model"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): ...
+http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
+"""
+
+
+@pytest.mark.usefixtures("needs_machine")
+def test_that_answers_may_be_errors_is_said_while_the_run_can_still_be_ended(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(FAILING, encoding="utf-8")
+    write_spec(tmp_path, WITHOUT_FINAL)
+    spec = (tmp_path / "spec.yaml").read_text(encoding="utf-8")
+    begin, end = spec.index("    [" + sys.executable), spec.index("request:")
+    own = f'    [{sys.executable}, server.py, "{{host}}", "{{port}}"]\n'
+    (tmp_path / "spec.yaml").write_text(spec[:begin] + own + spec[end:], encoding="utf-8")
+    done = run_tune(tmp_path, "--service", "spec.yaml", "--budget", 1)
+    assert 'trial 0: The real request was answered with 200 and {"error": "no model"}: if that is' in done.stderr

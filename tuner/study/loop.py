@@ -12,6 +12,7 @@ from functools import cached_property, partial
 
 from results import TrialRecord
 from results.text import assigned
+from runners.readiness import MAY_BE_ERRORS
 from search_spaces import Configuration
 from tuner.display import Display
 from tuner.search.candidates import SpaceExhausted, TooDearError
@@ -64,7 +65,7 @@ class TuningLoop:
             self.store.give_up()
 
     def _search(self, pool: TrialPool, most: int) -> None:
-        doubted = exhausted = stopped = held = False
+        doubted = exhausted = stopped = held = doubts = False
         earlier = {record.number for record in self.store.records()}
         while True:
             records, others = self.store.look()
@@ -91,6 +92,7 @@ class TuningLoop:
                     self.display.trial_lost(record.number)
                     continue
                 self.display.trial_finished(record, self._best(records))
+                doubts = _say_doubts(self.display, record, doubts)
                 doubted = self._say_trust(records, doubted)
             elif others and len(records) < most:
                 time.sleep(_LOOK_S)  # theirs may yet be ours
@@ -179,3 +181,12 @@ class TuningLoop:
 
     def _best(self, records: list[TrialRecord]) -> TrialRecord | None:
         return next(iter(self.objective.ranked(records)), None)
+
+
+def _say_doubts(display: Display, record: TrialRecord, said: bool) -> bool:
+    """Say once, while there is time to end the run, that what is measured may be errors; the report says it too."""
+    doubt = next((one for one in record.notes if MAY_BE_ERRORS in one), None)
+    if said or doubt is None:
+        return said
+    display.notice(f"trial {record.number}: {doubt}")
+    return True
