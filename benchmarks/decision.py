@@ -70,8 +70,8 @@ class Case:
 
     @property
     def own_seed(self) -> int:
-        """Of the search and of the noise. If services shared one, a lucky first trial or an unlucky launch would meet
-        all of them alike, and many runs would say no more than a few.
+        """Of the search and of the noise; hardly any two services have the same. If all shared one, a lucky first trial
+        or an unlucky launch would meet them alike, and many runs would say no more than a few.
         """
         name = self.service.stem if isinstance(self.service, Path) else "-".join(map(str, self.service))
         return 1000 * self.seed + crc32(name.encode()) % 1000

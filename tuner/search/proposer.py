@@ -179,7 +179,9 @@ class Proposer:
             return 0.0
         free = free[~self._known(records)[free]]
         predictions, losses = self.predict(records), self._model.losses(self.objective, records)
-        return float(_improvement(predictions, losses, best, _first)[free].max(initial=0.0))
+        trials = self._trials(records)
+        sure = self._for_less_memory(records, predictions, losses, trials.only(trials.state == 0), best)
+        return float(np.maximum(_improvement(predictions, losses, best, _first), sure)[free].max(initial=0.0))
 
     def predict(self, records: Sequence[TrialRecord]) -> list[tuple[float, Prediction]]:
         """What each expert predicts for all candidates of the pool, in their order, with its weight."""

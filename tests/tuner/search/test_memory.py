@@ -147,6 +147,8 @@ def test_the_best_server_with_no_more_memory_than_it_needs_is_better_by_the_pric
     assert proposed.configuration == {"cpu_cores": 1, "memory": "2Gi"}  # 1Gi would not hold what it used
     assert proposed.expected_improvement is not None
     assert proposed.expected_improvement >= math.log(0.06 / 0.05) - 1e-9
+    believed_loss = math.log(0.06 / 60 / 3600 * 1e6)
+    assert proposer.untried_improvement(records, believed_loss) >= math.log(0.06 / 0.05) - 0.05
 
 
 @pytest.mark.parametrize("felt", [{"machine": None}, {"memory_peak_bytes": None}, {"state": "failed"}])
