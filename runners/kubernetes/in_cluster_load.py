@@ -61,7 +61,7 @@ class LoadJobs:
         names = [f"{self.name}-{number:02d}" for number in range(len(pieces))]
         try:
             for name, piece in zip(names, pieces, strict=True):
-                stack.callback(self._delete, core.delete_namespaced_config_map, name)
+                stack.callback(self.cluster.delete, core.delete_namespaced_config_map, name)
                 data = {f"bundle.{name[-2:]}": base64.b64encode(piece).decode()}
                 self.cluster.create(
                     core.create_namespaced_config_map,
@@ -69,7 +69,7 @@ class LoadJobs:
                 )
             if program.env:
                 values = {key: base64.b64encode(os.environ.get(key, "").encode()).decode() for key in program.env}
-                stack.callback(self._delete, core.delete_namespaced_secret, self.name)
+                stack.callback(self.cluster.delete, core.delete_namespaced_secret, self.name)
                 self.cluster.create(
                     core.create_namespaced_secret, {"metadata": metadata(self.name, labels, self.owner), "data": values}
                 )
@@ -159,14 +159,9 @@ class LoadJobs:
         return now is None or now.status.phase in ("Succeeded", "Failed")
 
     def _remove(self, watcher: Watcher) -> None:
-        self._delete(self.cluster.batch.delete_namespaced_job, self.name, **AT_ONCE)
+        self.cluster.delete(self.cluster.batch.delete_namespaced_job, self.name, **AT_ONCE)
         for pod in watcher.seen().pods:  # it holds nothing worth a farewell, and ends with its generator
-            self._delete(self.cluster.core.delete_namespaced_pod, pod, grace_period_seconds=0)
-
-    def _delete(self, call: Callable[..., Any], name: str, **how: Any) -> None:
-        """What may not be deleted was not made either, or goes with the run's Lease."""
-        with contextlib.suppress(ApiException):
-            self.cluster.delete(call, name, **how)
+            self.cluster.delete(self.cluster.core.delete_namespaced_pod, pod, grace_period_seconds=0)
 
 
 def _split(answer: Any) -> Iterator[str]:

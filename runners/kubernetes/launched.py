@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
@@ -93,58 +92,42 @@ def delete_objects(
     cluster: Cluster, template: Mapping[str, Any], name: str, watcher: Watcher, *, claimed: bool = False
 ) -> None:  # fmt: skip
     """Delete all objects of a launch, and wait until nothing runs. Raises RunnerUnavailable where something does.
-    `claimed`: its devices are. What may not be deleted was not made either, or goes with the run's Lease.
+    `claimed`: its devices are.
     """
-    kind, removal = template["kind"], _Removal(cluster, watcher)
+    kind = template["kind"]
     if kind == "Deployment":
-        removal.delete(cluster.apps.delete_namespaced_deployment, name, **AT_ONCE)
+        cluster.delete(cluster.apps.delete_namespaced_deployment, name, **AT_ONCE)
     else:
-        removal.delete_custom(objects.CUSTOM[kind], name)
-    removal.delete_pods()
-    removal.delete(cluster.core.delete_namespaced_service, name)
-    removal.delete(cluster.core.delete_namespaced_config_map, objects.files_name(name))
-    if claimed:  # a configuration without a GPU claims none
-        removal.delete_custom(objects.CLAIMS, objects.claim_name(name))
+        group, version, plural = objects.CUSTOM[kind]
+        with contextlib.suppress(ApiException):
+            cluster.ask(cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, name)
+    _delete_pods(cluster, watcher)
+    cluster.delete(cluster.core.delete_namespaced_service, name)
+    cluster.delete(cluster.core.delete_namespaced_config_map, objects.files_name(name))
+    if claimed:
+        group, version, plural = objects.CLAIMS
+        called = objects.claim_name(name)
+        with contextlib.suppress(ApiException):  # a configuration without a GPU claims none
+            cluster.ask(
+                cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, called
+            )
     deadline = time.monotonic() + _GONE_S
     while not watcher.await_end(_LOOK_S):
         if time.monotonic() > deadline:
-            why = f": the cluster refuses that: {removal.refused[0]}" if removal.refused else ""
-            raise RunnerUnavailable(f"the pod of {name} still runs {_GONE_S:g} s after it was to be deleted{why}")
-        removal.delete_pods()  # one that was made while a launch was refused is heard of late
+            raise RunnerUnavailable(f"the pod of {name} still runs {_GONE_S:g} s after it was deleted")
+        _delete_pods(cluster, watcher)  # one that was made while a launch was refused is heard of late
     for pod in watcher.seen().pods:
-        removal.delete(cluster.core.delete_namespaced_pod, pod, grace_period_seconds=0)
+        cluster.delete(cluster.core.delete_namespaced_pod, pod, grace_period_seconds=0)
 
 
-@dataclass
-class _Removal:
-    """Deletes, and notes in the cluster's words what it refuses, the workload first."""
-
-    cluster: Cluster
-    watcher: Watcher
-    refused: list[str] = field(default_factory=list)
-
-    def delete(self, call: Callable[..., Any], name: str, **how: Any) -> None:
-        try:
-            self.cluster.delete(call, name, **how)
-        except ApiException as error:
-            self.refused.append(words(error))
-
-    def delete_custom(self, kind: tuple[str, str, str], name: str) -> None:
-        group, version, plural = kind
-        with contextlib.suppress(ApiException):
-            self.cluster.ask(
-                self.cluster.custom.delete_namespaced_custom_object, group, version, self.cluster.namespace, plural,
-                name,
-            )  # fmt: skip
-
-    def delete_pods(self) -> None:
-        """Delete the pods that are seen, with what would make them anew. The cluster's garbage collector would do so,
-        sooner or later: now and then after most of a minute.
-        """
-        for pod in self.watcher.seen().pods.values():
-            if pod.metadata.deletion_timestamp is not None:
-                continue
-            for owner in pod.metadata.owner_references or ():
-                if owner.kind == "ReplicaSet":
-                    self.delete(self.cluster.apps.delete_namespaced_replica_set, owner.name, **AT_ONCE)
-            self.delete(self.cluster.core.delete_namespaced_pod, pod.metadata.name)
+def _delete_pods(cluster: Cluster, watcher: Watcher) -> None:
+    """Delete the pods that are seen, with what would make them anew. The cluster's garbage collector would do so,
+    sooner or later: now and then after most of a minute.
+    """
+    for pod in watcher.seen().pods.values():
+        if pod.metadata.deletion_timestamp is not None:
+            continue
+        for owner in pod.metadata.owner_references or ():
+            if owner.kind == "ReplicaSet":
+                cluster.delete(cluster.apps.delete_namespaced_replica_set, owner.name, **AT_ONCE)
+        cluster.delete(cluster.core.delete_namespaced_pod, pod.metadata.name)

@@ -39,23 +39,18 @@ _SELECTOR = "app.kubernetes.io/managed-by=tune"
 
 
 class RunLease:
-    """This process's Lease in a namespace, renewed by a thread of its own from `take` until `release`."""
+    """This process's Lease in a namespace, renewed by a thread of its own until `release`."""
 
     def __init__(self, cluster: Cluster, study: str) -> None:
-        self._cluster, self._study = cluster, study
+        self._cluster = cluster
         self.name = f"tune-{secrets.token_hex(5)}"
         self._done = threading.Event()
-        self.reference: dict[str, str] = {}
-
-    def take(self) -> None:
-        """Make it. Raises RunnerUnavailable where the cluster refuses it."""
-        cluster = self._cluster
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {
                 "name": self.name,
-                "labels": {**MANAGED, STUDY: self._study, HOST: label_value(platform.node()), LEASE: self.name},
+                "labels": {**MANAGED, STUDY: study, HOST: label_value(platform.node()), LEASE: self.name},
                 "ownerReferences": _own_pod(cluster.namespace),
                 "annotations": {_OWNER: this_owner(), _PLACE: this_place(), _STATE: str(state_folder())},
             },
@@ -150,17 +145,8 @@ def remove_abandoned(cluster: Cluster) -> list[Leftover]:
     for lease in leases:
         if _is_dead(lease):
             removed += _remove(cluster, lease.metadata.name)
-            _delete_lease(cluster, lease.metadata.name)
+            cluster.delete(cluster.leases.delete_namespaced_lease, lease.metadata.name)
     return removed
-
-
-def _delete_lease(cluster: Cluster, name: str) -> None:
-    try:
-        cluster.delete(cluster.leases.delete_namespaced_lease, name)
-    except ApiException as error:
-        raise RunnerUnavailable(
-            f"the cluster refuses to delete the Lease {name} of a dead run: {words(error)}"
-        ) from error
 
 
 def _remove(cluster: Cluster, lease: str) -> list[Leftover]:

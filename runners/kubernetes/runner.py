@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes import client
-from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
 from runners.host.gpu import ask_dcgm
@@ -52,7 +51,6 @@ from runners.protocol import (
     Placement,
     Recorded,
     Resources,
-    RunnerUnavailable,
     ServerFailed,
     Usage,
 )
@@ -119,7 +117,8 @@ class KubernetesRunner:
         with contextlib.ExitStack() as stack:
             stack.callback(watcher.close)
             if container.secrets:
-                stack.callback(self._delete_secret, objects.secrets_name(name))
+                stack.callback(self._cluster.delete, self._cluster.core.delete_namespaced_secret,
+                               objects.secrets_name(name))  # fmt: skip
             stack.callback(self._remove, name, watcher)  # before anything exists, lest an interrupt falls between
             stack.callback(self._write_log, watcher, container.folder / "server.log")
             launched = time.monotonic()
@@ -162,12 +161,7 @@ class KubernetesRunner:
         with self._lock:
             if self._lease is None:
                 remember_cluster(self._cluster.context, self._cluster.namespace)
-                self._lease = RunLease(self._cluster, label_value(study))  # an interrupt may fall before it is taken
-                try:
-                    self._lease.take()
-                except RunnerUnavailable:
-                    self._lease = None
-                    raise
+                self._lease = RunLease(self._cluster, label_value(study))
             return self._lease
 
     def _await_pod(self, watcher: Watcher, container: Container) -> Any:
@@ -208,10 +202,6 @@ class KubernetesRunner:
         if any(printed):
             with os.fdopen(opened_private(path), "w", encoding="utf-8") as log:
                 log.write(masked("".join(printed)))
-
-    def _delete_secret(self, name: str) -> None:
-        with contextlib.suppress(ApiException):  # what may not be deleted goes with the run's Lease
-            self._cluster.delete(self._cluster.core.delete_namespaced_secret, name)
 
     def _remove(self, name: str, watcher: Watcher) -> None:
         """Delete all objects of the launch, and wait until nothing runs. An interrupt waits for that."""

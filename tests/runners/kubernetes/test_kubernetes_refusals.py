@@ -15,17 +15,14 @@ from kubernetes import client
 
 from runners.kubernetes import ClusterGpus, KubernetesOptions
 from runners.kubernetes.cluster import Cluster
-from runners.kubernetes.in_cluster_load import LoadJobs
-from runners.kubernetes.launched import as_failure, create_objects, delete_objects
+from runners.kubernetes.launched import as_failure, create_objects
 from runners.kubernetes.objects import LAUNCH, chooses_image
-from runners.kubernetes.observed import NoImage, Seen, Watcher, does_not_fit, refused, running_pod, too_late
+from runners.kubernetes.observed import NoImage, Seen, does_not_fit, refused, running_pod, too_late
 from runners.kubernetes.options import PRESETS
 from runners.protocol import (
     Container,
     Infeasible,
-    LoadJobUnavailable,
     Placement,
-    Program,
     Readiness,
     Resources,
     RunnerUnavailable,
@@ -176,9 +173,6 @@ class _Handler(JsonHandler):
         else:
             self.say(status, {"kind": "Status", "status": "Failure", "reason": reason, "message": message})
 
-    def do_DELETE(self) -> None:  # noqa: N802
-        self.say(403, {"kind": "Status", "status": "Failure", "reason": "Forbidden", "message": NO_RIGHT})
-
 
 @contextlib.contextmanager
 def refusing(folder: Path, first: dict[str, tuple[int, str, str]]) -> Iterator[tuple[Cluster, Refusing]]:
@@ -212,20 +206,3 @@ def test_objects_for_which_a_quota_has_no_room_are_asked_for_again(tmp_path: Pat
                 cluster, SERVICE, KubernetesOptions(room_timeout_s=0.0), 8000, "tune-2", a_container(),
                 {LAUNCH: "y"}, OWNER,
             )  # fmt: skip
-
-
-def test_what_may_not_be_deleted_was_not_made_either(tmp_path: Path) -> None:
-    """That hides nothing of what went wrong."""
-    with refusing(tmp_path, {}) as (cluster, _):
-        watcher = Watcher(cluster, "tune/launch=1", "tune-1")
-        delete_objects(cluster, {"kind": "Deployment"}, "tune-1", watcher)
-        watcher.close()
-
-
-@pytest.mark.parametrize("kind", ["configmaps", "secrets", "jobs"])
-def test_a_load_test_that_may_not_be_made_in_the_cluster_comes_from_here(tmp_path: Path, kind: str) -> None:
-    with refusing(tmp_path, {kind: (403, "Forbidden", NO_RIGHT)}) as (cluster, _):
-        options = KubernetesOptions(image="a:1", load_image="load:1")
-        jobs = LoadJobs(cluster, options, "tune-1-load", {LAUNCH: "1"}, {}, "http://127.0.0.1:9", shares_cores=False)
-        with pytest.raises(LoadJobUnavailable, match=r"the cluster refuses .*cannot create resource"):
-            list(jobs.run(Program("loadtest", (), b"x", ("SECRET",), 30.0), lambda: None))
