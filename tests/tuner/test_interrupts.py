@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 import weakref
 from collections.abc import Iterator
@@ -37,3 +38,27 @@ def test_an_interrupt_that_python_drops_comes_again(number: signal.Signals) -> N
         assert reference() is None
         os.kill(os.getpid(), number)  # ignored by then
         time.sleep(5)
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_that_is_dropped_at_the_end_comes_before_it_or_never(ending: type[BaseException]) -> None:
+    """Afterwards nobody would turn it into an exit code. A run that is about to exit just does."""
+
+    def theirs(*_: object) -> None:
+        """Somebody else's."""
+
+    signal.signal(signal.SIGALRM, theirs)
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})  # else a busy machine might let it come earlier
+    try:
+        with pytest.raises(ending), interruptible():
+            del thing
+            assert reference() is None
+            if ending is SystemExit:
+                sys.exit(0)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+        assert signal.getsignal(signal.SIGALRM) is theirs
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
