@@ -117,7 +117,8 @@ class TrialCounts(Record):
         others = [f"{number} {state}" for state in ("infeasible", "failed") if (number := getattr(self, state))]
         if not others:
             return "the only one that was tried"
-        return f"the only one of {1 + self.infeasible + self.failed} tried that served ({', '.join(others)})"
+        tried = 1 + self.infeasible + self.failed
+        return f"the only one of {tried} tried that served within the SLO ({', '.join(others)})"
 
     def nothing_to(self, do: str, service: str) -> str:
         """That nothing was found which could be exported, planned with or verified (`do`), and what to do."""

@@ -143,6 +143,7 @@ def test_validate_says_that_docker_has_no_such_image(
         ("team/server:", "did you mean team/server?"),
         ("https://ghcr.io/Team/Server:V1", "did you mean ghcr.io/team/server:V1?"),
         ("team//server", "write it as in registry.example.com/team/server:1.2"),
+        ("ghcr.io/" + "a" * 256, "its repository has more than 255 characters"),
     ],
 )
 def test_a_name_that_no_engine_takes_is_refused_where_images_run(
@@ -159,7 +160,7 @@ def test_a_name_that_no_engine_takes_is_refused_where_images_run(
 @pytest.mark.parametrize(
     "image",
     ["server", "Registry.example.com:5000/a_b/c-d__e.f:V1.2", f"localhost/x@sha256:{'a' * 64}", f"sha256:{'a' * 64}",
-     "[::1]:5000/x:1", "a" * 64],
+     "[::1]:5000/x:1", "a" * 64, f"ghcr.io/{'a' * 200}:1@sha256:{'a' * 64}"],
 )  # fmt: skip
 def test_a_name_that_engines_take_is_not_refused(tmp_path: Path, image: str) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC.replace("IMAGE", image), encoding="utf-8")

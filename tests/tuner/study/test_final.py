@@ -96,12 +96,12 @@ def test_one_that_nothing_can_be_compared_with_is_called_the_only_one(tmp_path: 
     write(tmp_path, {"a": 100, "b": 0, "c": 0})
     assert tune("--service", "spec.yaml", "--budget", 3).returncode == 0
     found = recommendation(tmp_path / "tuning" / "noisy")
-    assert found["reasons"][0] == "Deploy it: it is the only one of 3 tried that served (2 infeasible)."
+    assert found["reasons"][0] == "Deploy it: it is the only one of 3 tried that served within the SLO (2 infeasible)."
     assert re.fullmatch(
         r"Measured on 2 launches: \S+ \(\S+ to \S+\) and \S+ \(\S+ to \S+\) requests/s.*", found["reasons"][2]
     )
     report = (tmp_path / "tuning" / "noisy" / "report.md").read_text("utf-8")
-    assert "## Deploy: the only one of 3 tried that served (2 infeasible)" in report
+    assert "## Deploy: the only one of 3 tried that served within the SLO (2 infeasible)" in report
     (tmp_path / "spec.yaml").write_text(
         (tmp_path / "spec.yaml").read_text("utf-8").replace("[a, b, c]", "[a]"), encoding="utf-8"
     )

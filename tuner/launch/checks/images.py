@@ -14,9 +14,9 @@ from tuner.spec.reading import LoadedSpec
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _TAG, _DIGEST = r"(?::\w[\w.-]{0,127})?", r"(?:@[A-Za-z0-9+._-]+:[0-9a-fA-F]{32,})?"
-_NAME = re.compile(rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*{_TAG}{_DIGEST}", re.ASCII)
+_NAME = re.compile(rf"(?:{_HOST}/)?(?P<path>{_PART}(?:/{_PART})*){_TAG}{_DIGEST}", re.ASCII)
 _SCHEME = re.compile(r"^\w+://")
-_MAX_NAME = 255
+_MAX_PATH = 255  # of the repository alone: a registry, a tag and a digest come on top of it
 
 
 def check_images(loaded: LoadedSpec) -> None:
@@ -28,10 +28,8 @@ def check_images(loaded: LoadedSpec) -> None:
 
 
 def _why_no_name(image: str) -> str | None:
-    if len(image) > _MAX_NAME:
-        return f"it has more than {_MAX_NAME} characters"
-    if _NAME.fullmatch(image):
-        return None
+    if named := _NAME.fullmatch(image):
+        return f"its repository has more than {_MAX_PATH} characters" if len(named["path"]) > _MAX_PATH else None
     plain = "-".join(_SCHEME.sub("", image).rstrip(":/ ").split())
     path, colon, tag = plain.rpartition(":") if ":" in plain.rpartition("/")[2] else (plain, "", "")
     meant = f"{path.lower()}{colon}{tag}"
