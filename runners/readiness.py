@@ -7,7 +7,8 @@ answers because it starts ends the wait as soon as it has lasted: a redirect tha
 or because it leads to the same path (`/predict/`, https), an answer whose compression cannot be read, and a status that
 refuses the method (405, 501). One that refuses who asks, or what is sent, is waited for a little longer: a gateway may
 learn of its users late. Servers that load a model answer 400, 404 and 503, so these tell nothing for as long as there
-is no health path that has answered.
+is no health path that has answered; and until then what stands before a model may refuse all requests, as a web server
+that has only its files does with 405. So refusals are then waited out for a part of the whole time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import re
 import signal
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -37,15 +38,21 @@ _MAX_REDIRECTS = 5
 _FOR_GOOD = (301, 308)
 _LASTING_S, _LASTING_TRIES = 3.0, 3
 _NO_METHOD, _NO_ACCESS, _NOT_TAKEN = (405, 501), (401, 403), (411, 413, 414, 415, 422)
+_REFUSALS = (*_NO_METHOD, *_NO_ACCESS, *_NOT_TAKEN)
+_PART_OF_TIMEOUT = 0.1
 _EXCERPT, _READ_BYTES = 160, 4096  # letters that a message shows; of a body, more is read, lest a secret is cut in two
-_ERROR = re.compile(r"error|exception|fatal|fail|cannot|denied|in use|no such|not found|invalid", re.IGNORECASE)
+_ERROR = re.compile(
+    r"error|exception|fatal|fail|cannot|denied|in use|no such|not found|invalid|was sent SIGKILL", re.IGNORECASE
+)  # fmt: skip
 # A client that went away; Python's servers print that as an error, and go on.
 _CLIENT_LEFT = re.compile(r"(BrokenPipe|ConnectionReset|ConnectionAborted)Error:")
 # What gunicorn and uvicorn say at last of a worker that did not start; why, it has said itself before that.
 _LAUNCHER = re.compile(
-    r"Worker failed to boot|Shutting down: Master|Worker \(pid:\s*\d+\) (exited|was sent)|Application startup failed"
-    r"|Child process \[\d+\] died", re.IGNORECASE
+    r"Worker failed to boot|Shutting down: Master|Worker \(pid:\s*\d+\) (exited|was sent (?!SIGKILL))"
+    r"|Application startup failed|Child process \[\d+\] died", re.IGNORECASE
 )  # fmt: skip
+_SHORTLY = 5  # lines, without empty ones
+_NO_CAUSE = re.compile(r"\b(warn(ing)?|info|debug)\b", re.IGNORECASE)
 _MEMORY = re.compile(
     r"out[ _]?of[ _]?memory|MemoryError|bad_alloc|cannot allocate memory|unable to allocate|failed to allocate|"
     r"no available memory", re.IGNORECASE
@@ -82,6 +89,12 @@ class Seen(NamedTuple):
             return self == other
         return (self.status, self.final_s) == (other.status, other.final_s)
 
+    def patiently(self, readiness: Readiness) -> Seen:
+        """The same of a server that has shown no health: a refusal may be that of what stands before it."""
+        if self.status not in _REFUSALS:
+            return self
+        return self._replace(final_s=max(self.final_s, _GRACE_S, _PART_OF_TIMEOUT * readiness.timeout_s))
+
 
 def await_server(
     url: str, container: Container, check: Callable[[], None], log_tail: Callable[[], str],
@@ -114,7 +127,7 @@ def wait_until_ready(
     with bounded_client(url, timeout_s=readiness.timeout_s, verify=trust(readiness.tls)) as client:
         path = readiness.path
         if path is not None:
-            seen = _poll(lambda left: _health(client, path, left), deadline, deadline, check)
+            seen = _poll(lambda left: _health(client, path, left).patiently(readiness), deadline, deadline, check)
             if seen is not None:
                 within = f" within {_limit(readiness)}" if time.monotonic() >= deadline else ""
                 raise ServerFailed(f"not ready{within}: {path}: {seen}")
@@ -124,9 +137,14 @@ def wait_until_ready(
                 raise ServerFailed(f"not ready within {_limit(readiness)}: {seen}")
             return ()
         error_deadline = min(deadline, time.monotonic() + _GRACE_S) if path is not None else deadline
+
         # The first request may compile or load something, so it may take all the time that is left. No redirect is
         # followed: the load test does not follow any either.
-        seen = _poll(lambda left: _ask(client, request, left, doubts), deadline, error_deadline, check)
+        def ask(left: float) -> Seen:
+            seen = _ask(client, request, left, doubts)
+            return seen.patiently(readiness) if path is None else seen
+
+        seen = _poll(ask, deadline, error_deadline, check)
         if seen is not None:
             raise ServerFailed(f"did not answer the real request {request.method} {request.path}: {seen}")
     return tuple(doubts)
@@ -281,9 +299,27 @@ def last_words(log: str) -> str:
     """The last line that names an error in the log of a server that has ended; empty if there is none. No server ends
     because a client left. That a launcher's worker failed is said where the worker said nothing itself.
     """
-    lines = [printable(line.encode())[:_EXCERPT] for line in reversed(log.splitlines())]
-    named = [line for line in lines if _ERROR.search(line) and not _CLIENT_LEFT.match(line)]
-    return next((line for line in named if not _LAUNCHER.search(line)), named[0] if named else "")
+    raw = [line for line in log.splitlines() if line.strip()]
+    lines = [printable(line.encode()) for line in raw]
+    last = next((line for line in reversed(lines) if _names_error(line)), "")
+    return ((_LAUNCHER.search(last) and _of_worker(raw, lines)) or last)[:_EXCERPT]
+
+
+def _names_error(line: str) -> bool:
+    return _ERROR.search(line) is not None and _CLIENT_LEFT.match(line) is None
+
+
+def _of_worker(raw: Sequence[str], lines: Sequence[str]) -> str:
+    """The error that a worker named shortly before its launcher said that it failed, or else how the last traceback
+    ends: of what came long before, the worker recovered. `raw` are the lines with their indentation.
+    """
+    after = [at for at, line in enumerate(lines) if _LAUNCHER.search(line)]
+    near = sorted({at - back for at in after for back in range(1, min(_SHORTLY, at) + 1)}, reverse=True)
+    begun = next((at for at in reversed(range(len(raw))) if "Traceback (most recent" in raw[at]), len(raw))
+    ends = next((at for at in range(begun + 1, len(raw)) if not raw[at][0].isspace()), None)
+    likely = [*near, *([] if ends is None else [ends])]
+    own = (lines[at] for at in likely if not (_LAUNCHER.search(lines[at]) or _NO_CAUSE.search(lines[at])))
+    return next(filter(_names_error, own), "")
 
 
 def exited(code: int) -> str:

@@ -155,6 +155,7 @@ def test_what_a_server_answers_while_it_starts_is_waited_out() -> None:
         head(b"307 Temporary Redirect", b"Location: /loading", b"Content-Length: 0"),
         head(b"400 Bad Request", b"Content-Length: 0"),
         head(b"404 Not Found", b"Content-Length: 0"),
+        head(b"405 Method Not Allowed", b"Content-Length: 0"),
         head(b"503 Service Unavailable", b"Content-Length: 0"),
     ]
     with ThreadPoolExecutor(len(answers)) as pool:  # each takes four seconds, in which nothing happens

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from runners import Endpoint, Infeasible, Placement, ProcessRunner, Resources, RunsHere, ServerFailed, remove_leftovers
+from runners.readiness import last_words
 from runners.testing import RunnerCase, RunnerContract
 from tests.runners.support import container, listens, lost_run, marked
 
@@ -86,6 +87,10 @@ KeyError: 'FRAUD_API_KEY'
 [2026-11-29 00:35:43 +0000] [13687] [ERROR] Reason: Worker failed to boot."""
 UVICORN = "FileNotFoundError: no model.joblib\n\nERROR:    Application startup failed. Exiting."
 
+MEMORY = "[ERROR] Worker (pid:12) was sent SIGKILL! Perhaps out of memory?"
+BOOT = "ERROR: Application startup failed. Exiting."
+TRACEBACK = "Traceback (most recent call last):\n  File 'a.py', line 1\nKeyError: 'port'\n"
+
 
 @pytest.mark.parametrize(
     ("printed", "why"),
@@ -93,11 +98,21 @@ UVICORN = "FileNotFoundError: no model.joblib\n\nERROR:    Application startup f
         (GUNICORN, "KeyError: 'FRAUD_API_KEY'"),
         (UVICORN, "FileNotFoundError: no model.joblib"),
         ("Worker failed to boot.", "Worker failed to boot."),
+        (f"ValueError: retried\n{MEMORY}", MEMORY),
+        (f"WARNING ignoring an invalid cache entry\n{BOOT}", BOOT),
+        ("Error: retried\n" + "loading\n" * 9 + BOOT, BOOT),
+        (TRACEBACK + "  detail\n" * 9 + BOOT, "KeyError: 'port'"),
     ],
 )
 def test_why_a_launchers_worker_failed_is_said_and_not_that_it_did(tmp_path: Path, printed: str, why: str) -> None:
     command = (sys.executable, "-c", f"import sys; print({printed!r}); sys.exit(3)")
     assert launch_fails(tmp_path, "ok", command=command).reason == f"the server exited with code 3: {why}"
+
+
+def test_a_long_line_that_says_at_its_end_that_it_is_an_error_is_told() -> None:
+    said = last_words(f'{{"message": "no weights in {"x" * 150}", "level": "error"}}')
+    assert said.startswith('{"message": "no weights in xxx')
+    assert len(said) == 160
 
 
 def test_a_server_that_never_becomes_ready_fails_with_what_was_seen(tmp_path: Path) -> None:
