@@ -98,8 +98,7 @@ class OpenLoopProber:
         load, arrivals, closed_loop = self.endpoint.load, self.endpoint.arrivals, self.endpoint.plan.users is not None
         unsettled_s = settle_s(self._criteria.memory_s, longest_s, counts_alone=opinion is None)
         since, looked = look.begun + unsettled_s, 0
-        p99_ms: float | None = None
-        limited: LimitedTime | None = None
+        shown: tuple[float | None, LimitedTime | None] = (None, None)
         min_s = max(_MIN_COUNTED_S, min(arrivals.cycle_s, longest_s))
         while True:
             gevent.sleep(_LOOK_S)
@@ -118,9 +117,9 @@ class OpenLoopProber:
                 if over or (long_enough and stop.enough(look.verdict)):
                     return
                 if len(look.counted):
-                    p99_ms, limited = look.time_ms("latency", 99.0, now), look.limited(now)
+                    shown = gevent.get_hub().threadpool.apply(look.shown, (now,))
             shown_qps = None if closed_loop else look.rate_qps / self._share
-            self.endpoint.reporter.moved("probe", shown_qps, p99_ms, limited)
+            self.endpoint.reporter.moved("probe", shown_qps, *shown)
 
     def drain(self) -> None:
         """Let the server answer what it was sent, so that no backlog burdens the next probe; not for ever."""

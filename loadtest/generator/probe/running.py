@@ -110,6 +110,10 @@ class RunningProbe:
         known = seconds[np.isfinite(seconds)]
         return float(np.quantile(known, percentile / 100)) * 1e3 if len(known) else None
 
+    def shown(self, now: float) -> tuple[float | None, LimitedTime | None]:
+        """The p99 and what the SLO limits so far. A stream has a gap for each token, so this takes a thread, too."""
+        return self.time_ms("latency", 99.0, now), self.limited(now)
+
     def limited(self, now: float) -> LimitedTime | None:
         """What the SLO limits so far: of its first time the percentile nearest to the 99th, as one that stays. None
         where it limits no percentile of a time.
