@@ -98,9 +98,11 @@ def expected_curve(
     quiet = [one for one in usable if not one.disturbed]
     for probe in quiet or usable:
         measured = percentile.among(probe)
-        if probe.p99_ms is None or measured is None:
+        if probe.p99_ms is None or (measured is None and not probe.histogram):
             continue
-        latency = measured.value
+        # A probe of an earlier version has not every percentile; its histogram has them all.
+        own_ms = [bound for bound, _ in probe.histogram]
+        latency = measured.value if measured else quantile(probe.histogram, own_ms, percentile.percent / 100)
         if buckets_ms and probe.histogram:
             latency = quantile(probe.histogram, buckets_ms, percentile.percent / 100)
         if latency > 0 and probe.requests:

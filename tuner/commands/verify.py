@@ -164,6 +164,12 @@ def _expected(
     bounds: Sequence[float] = (),
 ) -> Expected:  # fmt: skip
     found = expected_curve(probes, capacity, bounds, percentile)
+    if found is None and percentile != P99 and expected_curve(probes, capacity) is not None:
+        raise UsageError(
+            f"{summary.service} has no {percentile.name} curve: the probes of its recommendation's trial have no "
+            f"{percentile.name}\nAn earlier version stored them without it; run tune again, or compare the p99 with "
+            "--rate QUERY and --p99 QUERY."
+        )
     if found is None:
         raise UsageError(
             f"{summary.service} has no latency curve: the probes of its recommendation's trial are not stored\n"

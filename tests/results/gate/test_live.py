@@ -11,6 +11,7 @@ import pytest
 from results import Estimate
 from results.gate import Expected, LiveStep, Setting, Verification, expected_curve, verified
 from results.gate.live import quantile
+from results.percentiles import Percentile
 from results.trial_parts import (
     ProbeRecord,
 )
@@ -100,3 +101,11 @@ def test_a_probe_is_read_as_prometheus_reads_a_histogram() -> None:
     coarse = expected_curve([probe(50, 99.0, histogram=histogram)], CAPACITY, (80.0, 200.0))
     assert coarse is not None
     assert coarse.latency_ms[0] == pytest.approx(194.0)
+
+
+def test_a_probe_that_was_stored_without_a_percentile_has_it_in_its_histogram() -> None:
+    histogram = tuple((float(bound), 10) for bound in range(1, 101))
+    found = expected_curve([probe(50, 99.0, histogram=histogram)], CAPACITY, percentile=Percentile("latency", 90))
+    assert found is not None
+    assert found.latency_ms[0] == pytest.approx(90.0)
+    assert expected_curve([probe(50, 99.0)], CAPACITY, percentile=Percentile("latency", 90)) is None
