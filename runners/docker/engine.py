@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -14,8 +14,9 @@ import docker
 import requests
 from docker.errors import APIError, DockerException
 
+from runners.docker.whole import whole
 from runners.protocol import RunnerUnavailable
-from runners.retry import retry
+from runners.retry import retry_until
 
 _ANSWER_S, _GIVE_UP_S = 60, 60.0
 # What Docker says of its cgroups' controllers. Podman (which alone names a version of Buildah) says it of version 1's.
@@ -101,17 +102,20 @@ class Engine:
 
         Raises APIError for what the engine refuses, RunnerUnavailable when it stays away.
         """
-        try:
-            return retry(lambda error: isinstance(error, LOST), _GIVE_UP_S, call, *args, **kwargs)
-        except LOST as error:
-            raise RunnerUnavailable(f"the Docker engine has not answered for {_GIVE_UP_S:g} s") from error
+        return self._ask(threading.Event(), call, *args, **kwargs)
 
     def ask_whole(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """As `ask`, for what makes something: an interrupt is heeded when the engine has answered. What it was still
-        making then would not be there yet when it is to be removed, and would stay.
+        """As `ask`, for what makes something: an interrupt is heeded when the engine has answered, or the try that is
+        under way has failed. What it was still making then would not be there yet when it is to be removed, and would
+        stay.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="engine") as pool:  # leaving it waits
-            return pool.submit(lambda: self.ask(call, *args, **kwargs)).result()
+        return whole(lambda called_off: self._ask(called_off, call, *args, **kwargs))
+
+    def _ask(self, called_off: threading.Event, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return retry_until(called_off, lambda error: isinstance(error, LOST), _GIVE_UP_S, call, *args, **kwargs)
+        except LOST as error:
+            raise RunnerUnavailable(f"the Docker engine has not answered for {_GIVE_UP_S:g} s") from error
 
 
 def _is_delegated(controller: Controller) -> bool:

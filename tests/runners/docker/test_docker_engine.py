@@ -6,15 +6,18 @@ import json
 import os
 import platform
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
+import requests
 
 from runners import Resources, RunnerUnavailable
 from runners.docker.engine import Controller, Engine
@@ -109,6 +112,76 @@ def test_an_interrupt_while_the_engine_makes_a_container_leaves_none(
             assert made == []
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def interrupted_at(line: int, ask: Callable[[], object]) -> bool:
+    """Whether `ask` is interrupted when that many lines of the module `threading` have run in this thread."""
+    left = line
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal left
+        if frame.f_code.co_filename != threading.__file__:
+            return trace
+        left -= event == "line"
+        if left < 0:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    tracer = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        ask()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(tracer)
+    return False
+
+
+def test_an_interrupt_that_falls_while_the_thread_is_started_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have handed the call over by then, or not: then the call is never made."""
+    said: list[str] = []
+
+    def make() -> None:
+        said.append("begun")
+        time.sleep(0.05)
+        said.append("ended")
+
+    with engine(platform.node()) as port:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+        with closing(Engine()) as found:
+            line = 0
+            while interrupted_at(line, lambda: found.ask_whole(make)):
+                line += 1
+                assert said in ([], ["begun", "ended"]), line
+                time.sleep(0.02)
+                assert said in ([], ["begun", "ended"]), line
+                said.clear()
+    assert said == ["begun", "ended"]
+
+
+def test_an_interrupt_ends_the_tries_to_reach_an_engine_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+
+    def make() -> None:
+        tries.append(len(tries))
+        if len(tries) == 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        raise requests.exceptions.ConnectionError
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with engine(platform.node()) as port:
+            monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+            with closing(Engine()) as found, pytest.raises(KeyboardInterrupt):
+                found.ask_whole(make)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(tries) < 10, "in a minute there are more than twenty"
 
 
 SPEC = """\
