@@ -167,7 +167,7 @@ def test_failures_that_differ_by_a_time_and_a_process_are_one_reason() -> None:
 
 def test_measurements_that_disagree_are_said() -> None:
     assert findings(study(trial(0), confirmations={0: trial(0, 70.0)}))[0].title == "Measurements disagree"
-    vague = {"capacity_qps": Estimate(value=70.0, low=50.0, high=900.0)}
+    vague: dict[str, Any] = {"capacity_qps": Estimate(value=70.0, low=50.0, high=900.0)}
     assert not findings(study(trial(0), confirmations={0: trial(0, **vague)})), "disturbed, it may hold as much"
     gone = trial(0, state="infeasible", reason="too slow", capacity_qps=None)
     assert "too slow" in findings(study(trial(0), confirmations={0: gone}))[0].words

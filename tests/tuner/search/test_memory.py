@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_the_best_server_with_no_more_memory_than_it_needs_is_better_by_the_pric
 
 
 @pytest.mark.parametrize("felt", [{"machine": None}, {"memory_peak_bytes": None}, {"state": "failed"}])
-def test_what_is_not_known_to_need_less_memory_is_promised_no_saving(felt: dict[str, object]) -> None:
+def test_what_is_not_known_to_need_less_memory_is_promised_no_saving(felt: dict[str, Any]) -> None:
     pool = Proposer(SPACE, COST, price=price, limit_ms=100.0).pool
     assert LIMIT.enough(pool, launch(0, "4Gi", 60, 0.7)) == pool.number_of({"cpu_cores": 1, "memory": "1Gi"})
     assert LIMIT.enough(pool, launch(0, "4Gi", 60, 3.9)) is None

@@ -1,6 +1,7 @@
 """What the search takes a trial to have shown, and how sure of that it is."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def test_what_is_exact_stays_exact() -> None:
 
 def test_of_a_disturbed_launch_the_middle_of_its_interval_counts() -> None:
     machine = {"server_cores": 1, "others_cores": 0.5, "disturbed": "others used 0.5 cores"}
-    wide = {"capacity_qps": {"value": 40, "low": 36, "high": 100}}
+    wide: dict[str, Any] = {"capacity_qps": {"value": 40, "low": 36, "high": 100}}
     disturbed = _trials(_record(0, 40, **wide, machine=machine))
     assert disturbed.log_capacity[0] == math.log(36 * 100) / 2
     assert _trials(_record(0, 40, **wide)).log_capacity[0] == math.log(40)

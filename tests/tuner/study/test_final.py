@@ -369,7 +369,8 @@ def test_what_is_untried_is_compared_with_what_was_launched_again_and_had_the_ti
     dear = HELD | {"capacity_qps": {"value": 50, "low": 49, "high": 51}, "cost_per_million_requests": 6}
     records = [launch(0, **HELD, configuration={"name": "a"}), launch(1, **dear, configuration={"name": "b"})]
     short = launch(1, state="failed", reason=f"{UNREADY} after 3.0 s", configuration={"name": "b"})
-    for confirmations in ({}, {1: (short,)}, {1: (records[1],)}):
+    launched: list[dict[int, tuple[TrialRecord, ...]]] = [{}, {1: (short,)}, {1: (records[1],)}]
+    for confirmations in launched:
         final._keep_untried(records, confirmations, Outlook())
     alone, unready, served = [one.untried_improvement for one in kept]
     assert unready == alone, "the best is the cheap one"

@@ -102,10 +102,6 @@ def trials_of(
     return Trials(index, states, log_capacity, log_saturated, measured, error)
 
 
-def _log(value: float | None) -> float:
-    return math.log(value) if value else math.nan
-
-
 def _launch_spread(index: Ints, states: Ints, log_capacity: Floats) -> float:
     """The standard deviation from launch to launch, pooled over the configurations that were measured more than once; 0
     while none was. (With the usual one from the first trial on, searches under noise ended no nearer to the best.)
