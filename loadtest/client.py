@@ -18,7 +18,7 @@ from loadtest.plan import Answer, JointPlan, LoadPlan, Measurement, Progress
 
 _LINE: TypeAdapter[Progress | Answer] = TypeAdapter(Progress | Answer)
 _OURS = '{"event":'
-_STOP_S = 2.0
+_STOP_S = 30.0  # what was killed, or has said its last, is gone at once, but not on a machine without a free core
 _CHECK_S = 60.0
 _OVERTIME_S = 30.0  # a generator that is this late hangs, whatever it promised
 
