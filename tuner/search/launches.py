@@ -71,8 +71,8 @@ class Contender:
 
 
 def log_capacity_of(record: TrialRecord, capacity: Estimate) -> float:
-    """Where neighbours disturbed the launch that is the middle of the capacity's interval, whose upper end allows for
-    what they took: what was measured is more likely too low than too high.
+    """The logarithm of the capacity. Where neighbours disturbed the launch that is the middle of its interval, whose
+    upper end allows for what they took: what was measured is more likely too low than too high.
     """
     disturbed = record.machine is not None and bool(record.machine.disturbed)
     if disturbed and 0 < capacity.low < capacity.high:
