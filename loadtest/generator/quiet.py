@@ -7,6 +7,7 @@ doing, so it is never a sure miss.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -98,10 +99,10 @@ class Quiet:
         tokens = any(limit.flattered for one in plan.judged for limit in one.slo.latency)
         return cls(watch, retries, remaining_s, allowed, watch.look(), clock, tokens)
 
-    def said(self, measurement: Measurement) -> Measurement:
+    def said(self, measurement: Measurement, most_qps: float = math.inf) -> Measurement:
         """The measurement with what neighbours did all the while, in figures and in a note, and the machine's speed.
 
-        What rests on disturbed probes is widened.
+        What rests on disturbed probes is widened, up to `most_qps`: what the load could have brought at most.
         """
         seen = None if self.watch is None else self.watch.since(self.begun)
         if seen is None:
@@ -110,7 +111,7 @@ class Quiet:
         if measurement.outcome == "invalid" and not blind and _held_up(measurement.probes):
             measurement = despite_neighbours(measurement, self.allowed)
         else:
-            measurement = widened(measurement)
+            measurement = widened(measurement, most_qps)
         notes = list(_notes(measurement.probes, seen))
         speed = None if self.clock is None else self.clock.speed
         update = {"neighbours": seen, "machine": speed, "notes": (*measurement.notes, *notes)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import defaultdict
@@ -61,7 +62,9 @@ def measure(plan: LoadPlan, endpoint: ServerUnderTest, reporter: ProgressReporte
         found = ServerSearch(attentive, posterior, plan.precision, plan.first_rate_qps).run()
         if not found.probes and base_s > _SLOW_SHARE * plan.max_s:
             found = replace(found, reason=f"{found.reason}, since a lone request takes {base_s:.2g} s")
-    return quiet.said(describe(plan, found, saturated_qps, reporter.started, begun, warm))
+    # Each user waits for one answer after the other: more than that so many cannot ask for, however free the machine.
+    most_qps = math.inf if plan.users is None else plan.users / min(warm.lone_s)
+    return quiet.said(describe(plan, found, saturated_qps, reporter.started, begun, warm), most_qps)
 
 
 def refusal(plan: LoadPlan, warm: WarmUp, disturbed: Neighbours | None) -> str:

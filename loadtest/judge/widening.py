@@ -82,12 +82,15 @@ def widened_interval(capacity: Interval, probes: Iterable[Probe], saturated_qps:
     return capacity.model_copy(update={"high": raised(capacity.high, possible_gain(probes), probes, saturated_qps)})
 
 
-def widened(measurement: Measurement) -> Measurement:
-    """The measurement, its capacity with such an interval, and no longer sure where that is wide."""
+def widened(measurement: Measurement, most_qps: float = math.inf) -> Measurement:
+    """The measurement, its capacity with such an interval, and no longer sure where that is wide. More than `most_qps`
+    could not have been answered on any machine.
+    """
     capacity = measurement.capacity_qps
     if capacity is None or possible_gain(measurement.probes) == 1:
         return measurement
     wide = widened_interval(capacity, measurement.probes, measurement.saturated_qps)
+    wide = wide.model_copy(update={"high": min(wide.high, max(capacity.high, most_qps))})
     update: dict[str, Any] = {"capacity_qps": wide}
     if measurement.certainty == "sure" and wide.high > VAGUE * wide.low:
         at_most = max(measurement.at_most_qps or 0.0, wide.high)

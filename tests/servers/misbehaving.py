@@ -37,7 +37,7 @@ class Server:
         self.mode, self.service_s = options.mode, options.service_ms / 1e3
         self.free_at = [0.0] * options.workers
         self.device = None if options.device is None else Device(options.device)
-        self.answered, self.first_at = 0, 0.0
+        self.answered, self.busy, self.first_at = 0, 0, 0.0
         self.hoard: list[bytearray] = []
         self.healthy_from = time.monotonic() + (1.0 if self.mode == "late-health" else 0.0)
 
@@ -77,12 +77,11 @@ class Server:
         if self.mode == "eat-memory" and self.answered > 1:
             self.hoard.append(bytearray(os.urandom(1) * (16 * 2**20)))
         now = asyncio.get_running_loop().time()
-        self.first_at = self.first_at or now
         if self.mode == "changing-answers" and self.answered > 30:
             await asyncio.sleep(self.service_s)
             return CHANGES[self.answered % len(CHANGES)]
         if self.mode == "ever-slower":
-            await asyncio.sleep(min(0.15, 0.005 * 2.7 ** (now - self.first_at)))
+            await self.grow_slower(now)
             return "200 OK", b'{"ok": true}'
         if self.device is not None:
             await asyncio.sleep(self.device.wait_s(self.service_s))
@@ -91,6 +90,14 @@ class Server:
         self.free_at[slot] = max(self.free_at[slot], now) + self.service_s
         await asyncio.sleep(self.free_at[slot] - now)
         return "200 OK", b'{"ok": true}'
+
+    async def grow_slower(self, now: float) -> None:
+        """From the first request that meets another: however long the lone ones took, the warm-up sees it."""
+        self.busy += 1
+        if self.busy > 1:
+            self.first_at = self.first_at or now
+        await asyncio.sleep(min(0.15, 0.005 * 2.7 ** (now - (self.first_at or now))))
+        self.busy -= 1
 
 
 class Device:

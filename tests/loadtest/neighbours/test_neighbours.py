@@ -569,6 +569,24 @@ def test_no_interval_reaches_beyond_what_it_answered_at_full_load_without_neighb
     assert wide.high == pytest.approx(1.1 * 12 * 2)
 
 
+def test_no_interval_of_a_closed_loop_reaches_beyond_what_its_users_can_ask_for() -> None:
+    """As one that waits most of the time, so that its cores would do many times as much: four users at 50 ms a turn."""
+    probes = (
+        probe("met", 0.9, 10.0).model_copy(
+            update={
+                "neighbours": neighbours(
+                    server_used_cores=0.01, others_cores=0.9, duration_s=10.0, reason="a neighbour"
+                )
+            }
+        ),
+    )
+    found = CapacityResult("measured", capacity=Interval(value=70, low=65, high=75), probes=probes)
+    wide, asked = widened(answer(found)).capacity_qps, widened(answer(found), 4 / 0.05).capacity_qps
+    assert wide is not None
+    assert wide.high > 200
+    assert asked == Interval(value=70, low=65, high=80)
+
+
 def test_a_miss_by_more_than_neighbours_took_is_the_servers_own() -> None:
     """A core of which others took half for a second makes no request half a minute late."""
     seen = probe("missed", 0.5, 4.0).neighbours
