@@ -571,15 +571,9 @@ def test_no_interval_reaches_beyond_what_it_answered_at_full_load_without_neighb
 
 def test_no_interval_of_a_closed_loop_reaches_beyond_what_its_users_can_ask_for() -> None:
     """As one that waits most of the time, so that its cores would do many times as much: four users at 50 ms a turn."""
-    probes = (
-        probe("met", 0.9, 10.0).model_copy(
-            update={
-                "neighbours": neighbours(
-                    server_used_cores=0.01, others_cores=0.9, duration_s=10.0, reason="a neighbour"
-                )
-            }
-        ),
-    )
+    seen = neighbours(server_used_cores=0.01, others_cores=0.9, duration_s=10.0)
+    seen = seen.model_copy(update={"reason": why_disturbed(seen)})
+    probes = (probe("met", 0.9, 10.0).model_copy(update={"neighbours": seen}),)
     found = CapacityResult("measured", capacity=Interval(value=70, low=65, high=75), probes=probes)
     wide, asked = widened(answer(found)).capacity_qps, widened(answer(found), 4 / 0.05).capacity_qps
     assert wide is not None
