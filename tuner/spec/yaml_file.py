@@ -43,7 +43,7 @@ class YamlFile:
         unknown tag, too large.
         """
         text = _read_text(path, missing)
-        document = _parsed(path, text, lambda: YAML(typ="rt", pure=True).load(text))
+        document = _parsed(path, text, lambda: _reader().load(text))
         found = cls(path)
         found.content = found._plain(document, (), 1)
         return found
@@ -103,7 +103,7 @@ class YamlFile:
 def read_documents(path: Path) -> tuple[dict[str, Any], ...]:
     """The mappings of a file with several documents, such as a rendered chart. Raises SpecError."""
     text = _read_text(path)
-    found = _parsed(path, text, lambda: list(YAML(typ="safe", pure=True).load_all(text)))
+    found = _parsed(path, text, lambda: list(_reader("safe").load_all(text)))
     try:
         return tuple(one for one in (_unshared(one, 0) for one in found) if isinstance(one, dict))
     except RecursionError as error:
@@ -119,13 +119,20 @@ def _unshared(node: Any, depth: int) -> Any:
     return [_unshared(value, depth + 1) for value in node] if isinstance(node, list) else node
 
 
+def _reader(typ: str = "rt") -> YAML:
+    """A reader that stops at the depth which no file needs: its time grows with the square of the depth."""
+    yaml = YAML(typ=typ, pure=True)
+    yaml.max_depth = _MAX_DEPTH  # ignored before 0.19
+    return yaml
+
+
 def _parsed(path: Path, text: str, load: Callable[[], Any]) -> Any:
     """What `load` returns. Raises SpecError with a line for whatever the parser raises: it has no exception of its own
     for a value that its tag does not allow, or for an alias that leads back to itself.
     """
     try:
         if _MERGE.search(text):
-            _refuse_circle(path, YAML(typ="rt", pure=True).compose(text), ())
+            _refuse_circle(path, _reader().compose(text), ())
         return load()
     except SpecError:
         raise
@@ -151,6 +158,8 @@ def _problem(error: MarkedYAMLError) -> str:
         return "a tab cannot indent; use spaces"
     if twice := _KEY_TWICE.match(said):
         return f"the key {twice[1]} stands here a second time; remove one of the two"
+    if said.startswith("maximum depth"):
+        return "too deeply nested"
     if "another document" in said:
         return "a second document begins here (---); a spec is one"
     return said
