@@ -15,6 +15,7 @@ import math
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -137,6 +138,7 @@ def other_tools(runs: int) -> list[list[str]]:
                     value = tool(job)
                     found[name].append(-1.0 if value is None else value / about_qps - 1)
             table.append([kind, f"{about_qps:g}/s", f"{seconds:g}", *(_off(found[name]) for name in TOOLS)])
+            print(" | ".join(table[-1]), file=sys.stderr, flush=True)  # what ends before the last row is not lost
             for name in TOOLS:
                 errors[name] += [abs(error) for error in found[name]]
     return [*table, ["all, off either way", "", "", *(_off(errors[name], signed=False) for name in TOOLS)]]
