@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,6 +20,7 @@ ANSWER_S = (5.0, 20.0)  # to connect, to read
 MOST_WORDS = 300  # letters of what it says
 _GIVE_UP_S = 120.0
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+Right = tuple[str, str, str]  # verb, API group, plural
 _MAY_PASS = (429, 500, 502, 503, 504)
 
 P = ParamSpec("P")
@@ -43,6 +44,8 @@ class Cluster:
             client.BatchV1Api(self.api),
         )
         self.leases, self.custom = client.CoordinationV1Api(self.api), client.CustomObjectsApi(self.api)
+        self.rights = client.AuthorizationV1Api(self.api)
+        self._known: dict[Right, bool] = {}
         try:
             self.core.list_namespaced_pod(namespace, limit=1, _request_timeout=ANSWER_S)
         except ApiException as error:
@@ -83,9 +86,41 @@ class Cluster:
                 raise
 
     def delete(self, call: Callable[..., Any], name: str, **more: Any) -> None:
-        """Delete an object, if it is there. The answer is not read: servers answer with the object or with a status."""
-        with _missing_is_fine():
+        """Delete an object, if it is there. The answer is not read: servers answer with the object or with a status.
+        Raises RunnerUnavailable where this account may not, since all trials would leave something.
+        """
+        try:
             self.ask(call, name, self.namespace, _preload_content=False, **more).close()
+        except ApiException as error:
+            if error.status in (401, 403):
+                raise RunnerUnavailable(f"the cluster refuses to delete {name}: {words(error)}") from error
+            if error.status != 404:
+                raise
+
+    def denied(self, rights: Iterable[Right]) -> list[str]:
+        """Which of these this account lacks, as in "delete deployments.apps"; none where it may not ask."""
+        return [
+            f"{verb} {plural}{group and '.'}{group}"
+            for verb, group, plural in rights
+            if not self._may(verb, group, plural)
+        ]
+
+    def _may(self, verb: str, group: str, plural: str) -> bool:
+        asked = (verb, group, plural)
+        if asked not in self._known:
+            attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": plural}
+            body = {"spec": {"resourceAttributes": attributes}}
+            try:
+                status = self.ask(self.rights.create_self_subject_access_review, body).status
+                self._known[asked] = status is None or bool(status.allowed)
+            except ApiException:
+                self._known[asked] = True
+        return self._known[asked]
+
+
+def to_make(*kinds: tuple[str, str]) -> list[Right]:
+    """The rights to make objects of these kinds (API group and plural), and to remove them."""
+    return [(verb, *kind) for kind in kinds for verb in ("create", "delete")]
 
 
 def words(error: ApiException) -> str:
@@ -93,15 +128,6 @@ def words(error: ApiException) -> str:
     with contextlib.suppress(TypeError, ValueError):
         return " ".join(str(json.loads(error.body)["message"]).split())[:MOST_WORDS]
     return f"{error.status} {error.reason}"
-
-
-@contextlib.contextmanager
-def _missing_is_fine() -> Any:
-    try:
-        yield
-    except ApiException as error:
-        if error.status != 404:
-            raise
 
 
 def _configuration(context: str | None, kubeconfig: str | None) -> tuple[client.Configuration, str, str | None]:

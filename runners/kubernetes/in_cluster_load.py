@@ -13,7 +13,7 @@ from typing import Any
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
-from runners.kubernetes.cluster import Cluster, words
+from runners.kubernetes.cluster import Cluster, to_make, words
 from runners.kubernetes.load_job import CONTAINER, load_job
 from runners.kubernetes.objects import LAUNCH, metadata
 from runners.kubernetes.observed import Watcher, never_ran, pull_fails, running_pod, why_waiting
@@ -52,7 +52,9 @@ class LoadJobs:
 
     def _store(self, program: Program, labels: Mapping[str, str], stack: contextlib.ExitStack) -> list[str]:
         """The bundle in config maps, and the secrets in a secret; all are gone when the stack is closed."""
-        core = self.cluster.core
+        core, kinds = self.cluster.core, [("batch", "jobs"), ("", "configmaps"), ("", "secrets")]
+        if denied := self.cluster.denied(to_make(*(kinds if program.env else kinds[:2]))):
+            raise LoadJobUnavailable(f"this account may not {', '.join(denied)} in the cluster")
         pieces = [program.bundle[at : at + _CHUNK] for at in range(0, len(program.bundle), _CHUNK)]
         if len(pieces) > _MAX_CHUNKS:
             raise LoadJobUnavailable(

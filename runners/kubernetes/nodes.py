@@ -10,10 +10,10 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 from kubernetes.utils.quantity import parse_quantity
 
-from runners.kubernetes.cluster import Cluster
+from runners.kubernetes.cluster import Cluster, words
 from runners.kubernetes.objects import resource_section
 from runners.kubernetes.options import KubernetesOptions
-from runners.protocol import GIB, Resources
+from runners.protocol import GIB, Resources, RunnerUnavailable
 
 _FRESH_S = 60.0
 
@@ -53,7 +53,7 @@ class Nodes:
                 self._nodes = self._cluster.ask(core.list_node).items
             except ApiException as error:
                 if error.status != 403:
-                    raise
+                    raise RunnerUnavailable(f"the cluster refuses to list its nodes: {words(error)}") from error
         try:
             self._quotas = self._cluster.ask(core.list_namespaced_resource_quota, self._cluster.namespace).items
         except ApiException:

@@ -39,18 +39,23 @@ _SELECTOR = "app.kubernetes.io/managed-by=tune"
 
 
 class RunLease:
-    """This process's Lease in a namespace, renewed by a thread of its own until `release`."""
+    """This process's Lease in a namespace, renewed by a thread of its own from `take` until `release`."""
 
     def __init__(self, cluster: Cluster, study: str) -> None:
-        self._cluster = cluster
+        self._cluster, self._study = cluster, study
         self.name = f"tune-{secrets.token_hex(5)}"
         self._done = threading.Event()
+        self.reference: dict[str, str] = {}
+
+    def take(self) -> None:
+        """Make it. Raises RunnerUnavailable where the cluster refuses it; an interrupt leaves it to `release`."""
+        cluster = self._cluster
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {
                 "name": self.name,
-                "labels": {**MANAGED, STUDY: study, HOST: label_value(platform.node()), LEASE: self.name},
+                "labels": {**MANAGED, STUDY: self._study, HOST: label_value(platform.node()), LEASE: self.name},
                 "ownerReferences": _own_pod(cluster.namespace),
                 "annotations": {_OWNER: this_owner(), _PLACE: this_place(), _STATE: str(state_folder())},
             },
@@ -64,6 +69,8 @@ class RunLease:
             cluster.create(cluster.leases.create_namespaced_lease, body)
             made = cluster.ask(cluster.leases.read_namespaced_lease, self.name, cluster.namespace)
         except ApiException as error:
+            with contextlib.suppress(ApiException, RunnerUnavailable):  # it may be made, and only not be read
+                cluster.delete(cluster.leases.delete_namespaced_lease, self.name)
             raise RunnerUnavailable(
                 f"the cluster refuses a Lease in the namespace {cluster.namespace}: {words(error)}\n"
                 "Name a namespace that is there, and in which you may create objects (runner.kubernetes.namespace)."
@@ -236,7 +243,8 @@ def _sweep(cluster: Cluster, selector: str) -> dict[str, Leftover]:
                 if one.metadata.deletion_timestamp is None:
                     cluster.delete(deleting, one.metadata.name, **how)
                 if kind in _WITH_SECRETS:  # known by its name, where no secret may be listed or read
-                    cluster.delete(cluster.core.delete_namespaced_secret, _WITH_SECRETS[kind](one.metadata.name))
+                    with contextlib.suppress(RunnerUnavailable):  # who may not delete one made none
+                        cluster.delete(cluster.core.delete_namespaced_secret, _WITH_SECRETS[kind](one.metadata.name))
     return found
 
 

@@ -20,7 +20,7 @@ from runners.host.ports import elsewhere_inside
 from runners.host.samples import Samples, sampling
 from runners.host.server_log import end_of
 from runners.kubernetes import manifest, objects
-from runners.kubernetes.cluster import Cluster
+from runners.kubernetes.cluster import Cluster, to_make
 from runners.kubernetes.forward import forwarded, is_reachable, url_of
 from runners.kubernetes.in_cluster_load import LoadJobs
 from runners.kubernetes.launched import create_objects, delete_objects
@@ -51,6 +51,7 @@ from runners.protocol import (
     Placement,
     Recorded,
     Resources,
+    RunnerUnavailable,
     ServerFailed,
     Usage,
 )
@@ -108,7 +109,7 @@ class KubernetesRunner:
         if said := self.refuses(container.resources):
             raise Infeasible(said)
         launch = secrets.token_hex(5)
-        lease = self._own_lease(container.study)
+        lease = self._own_lease(container)
         study = label_value(container.study).lower().replace("_", "-").replace(".", "-")[:30].strip("-")
         name = f"tune-{study}-{container.trial}-{launch}"
         labels = lease.labels(container.study, container.trial, launch)
@@ -157,12 +158,37 @@ class KubernetesRunner:
         """The URL of DCGM's exporter, which tells of the GPUs; None if it is not known."""
         return self._options.dcgm
 
-    def _own_lease(self, study: str) -> RunLease:
+    def _own_lease(self, container: Container) -> RunLease:
         with self._lock:
             if self._lease is None:
+                self._refuse_missing_rights(secrets=bool(container.secrets))
                 remember_cluster(self._cluster.context, self._cluster.namespace)
-                self._lease = RunLease(self._cluster, label_value(study))
+                # Before it is made, lest an interrupt falls between; what could not be made is not given up.
+                self._lease = RunLease(self._cluster, label_value(container.study))
+                try:
+                    self._lease.take()
+                except RunnerUnavailable:
+                    self._lease = None
+                    raise
             return self._lease
+
+    def _refuse_missing_rights(self, *, secrets: bool) -> None:
+        """Whoever may make something and not delete it would leave it."""
+        kinds = [("coordination.k8s.io", "leases"), ("", "services"), ("", "configmaps")]
+        rights = [("delete", "", "pods")]
+        if self._workload["kind"] == "Deployment":
+            kinds.append(("apps", "deployments"))
+            rights.append(("delete", "apps", "replicasets"))
+        else:
+            group, _, plural = objects.CUSTOM[self._workload["kind"]]
+            kinds.append((group, plural))
+        if secrets:
+            kinds.append(("", "secrets"))
+        if denied := self._cluster.denied(to_make(*kinds) + rights):
+            raise RunnerUnavailable(
+                f"this account may not {', '.join(denied)} in the namespace {self._cluster.namespace}\n"
+                "Give it a Role with these rights; charts/tune/templates/rbac.yaml has all that tune needs."
+            )
 
     def _await_pod(self, watcher: Watcher, container: Container) -> Any:
         """The pod, once its server's container runs. While there is no room it waits for some."""

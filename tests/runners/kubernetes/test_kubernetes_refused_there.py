@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,10 +13,15 @@ from typing import Any
 
 import pytest
 from kubernetes import client
+from ruamel.yaml import YAML
 
-from runners import Infeasible, Resources, ServerFailed
+from runners import Infeasible, Resources, RunnerUnavailable, ServerFailed
 from runners.kubernetes import KubernetesOptions, KubernetesRunner
+from runners.kubernetes.cluster import Cluster
+from runners.kubernetes.in_cluster_load import LoadJobs
+from runners.kubernetes.objects import LAUNCH
 from runners.kubernetes.observed import NoImage
+from runners.protocol import LoadJobUnavailable, Program
 from tests.runners import support
 from tests.runners.core_api import core_api
 
@@ -100,3 +107,70 @@ def test_what_a_namespaces_limits_never_allow_is_infeasible_at_once(tmp_path: Pa
             assert time.monotonic() - begun < 60
     finally:
         core.delete_namespaced_limit_range("small", NAMESPACE, _preload_content=False).close()
+
+
+@contextlib.contextmanager
+def account(core: client.CoreV1Api, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str,
+            denied: dict[str, list[str]]) -> Iterator[None]:  # fmt: skip
+    """The product is a service account that lacks these verbs of these resources."""
+    verbs = ["get", "list", "watch", "create", "patch", "delete"]
+    kinds = {
+        "": ["pods", "pods/log", "services", "configmaps", "secrets", "events", "resourcequotas"],
+        "apps": ["deployments", "replicasets"], "batch": ["jobs"], "coordination.k8s.io": ["leases"],
+    }  # fmt: skip
+    rules = [
+        {"apiGroups": [group], "resources": [one], "verbs": [verb for verb in verbs if verb not in denied.get(one, ())]}
+        for group, plurals in kinds.items()
+        for one in plurals
+    ]
+    rights, named = client.RbacAuthorizationV1Api(), {"metadata": {"name": name}}
+    with contextlib.ExitStack() as made:
+        for create, delete, body in (
+            (core.create_namespaced_service_account, core.delete_namespaced_service_account, named),
+            (rights.create_namespaced_role, rights.delete_namespaced_role, {**named, "rules": rules}),
+            (rights.create_namespaced_role_binding, rights.delete_namespaced_role_binding, {
+                **named,
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}],
+            }),
+        ):  # fmt: skip
+            create(NAMESPACE, body)
+            made.callback(delete, name, NAMESPACE, _preload_content=False)
+        token = core.create_namespaced_service_account_token(name, NAMESPACE, {"spec": {}}).status.token
+        theirs = YAML(typ="safe").load(Path(os.environ["KUBECONFIG"]))
+        theirs["users"] = [{"name": one["name"], "user": {"token": token}} for one in theirs["users"]]
+        path = folder / f"{name}.yaml"
+        path.write_text(json.dumps(theirs), encoding="utf-8")
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        end = time.monotonic() + 60
+        while True:  # until the API server has heard of the role
+            with contextlib.suppress(RunnerUnavailable):
+                Cluster(None, NAMESPACE)
+                break
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        yield
+
+
+def test_rights_that_are_missing_are_named_before_anything_is_made(
+    tmp_path: Path, core: client.CoreV1Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = {"label_selector": "app.kubernetes.io/managed-by=tune"}
+    said = r"this account may not delete services, create deployments\.apps, delete pods in the namespace tune-refused"
+    denied = {"deployments": ["create"], "services": ["delete"], "pods": ["delete"]}
+    with account(core, tmp_path, monkeypatch, "few-rights", denied), launching(tmp_path, RunnerUnavailable, said):
+        assert not client.CoordinationV1Api().list_namespaced_lease(NAMESPACE, **ours).items
+        assert not core.list_namespaced_config_map(NAMESPACE, **ours).items
+
+
+def test_a_load_test_that_may_not_be_made_in_the_cluster_comes_from_here(
+    tmp_path: Path, core: client.CoreV1Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = KubernetesOptions(namespace=NAMESPACE, image=NONE, load_image=NONE)
+    with account(core, tmp_path, monkeypatch, "no-jobs", {"jobs": ["create"], "secrets": ["delete"]}):
+        cluster = Cluster(None, NAMESPACE)
+        jobs = LoadJobs(cluster, options, "tune-1-load", {LAUNCH: "1"}, {}, "http://127.0.0.1:9", shares_cores=False)
+        said = r"this account may not create jobs\.batch, delete secrets in the cluster"
+        with pytest.raises(LoadJobUnavailable, match=said):
+            list(jobs.run(Program("loadtest", (), b"x", ("SECRET",), 30.0), lambda: None))
+        assert not core.list_namespaced_config_map(NAMESPACE, label_selector=f"{LAUNCH}=1-load").items
