@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import json
 import multiprocessing
 import os
@@ -345,7 +346,8 @@ def main() -> None:
         ).stdout.strip()  # fmt: skip
         machine = f"{psutil.cpu_count()} cores"
         note = f"`python -m benchmarks.load_truth --only {name} --runs {asked.runs}`, {machine}, commit {commit}"
-        text = f"## {title}\n\n{lines}\n\n{section.__doc__} ({note}, {time.monotonic() - begun:.0f} s)"
+        meaning = inspect.cleandoc(section.__doc__ or "")
+        text = f"## {title}\n\n{lines}\n\n{meaning} ({note}, {time.monotonic() - begun:.0f} s)"
         print(text + "\n", flush=True)
         if asked.write:
             _keep(name, text)
