@@ -14,8 +14,10 @@ import csv
 import math
 import multiprocessing
 import os
+import shlex
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -357,8 +359,9 @@ def _write(name: str, lines: list[str], runs: Sequence[Run]) -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=DOCS
     ).stdout.strip()  # fmt: skip
+    options = shlex.join(sys.argv[1:])
     head = (
-        f"# Searches, measured: {name}\n\n`python -m benchmarks.search --write {name}` wrote this page at commit "
+        f"# Searches, measured: {name}\n\n`python -m benchmarks.search {options}` wrote this page at commit "
         f"{commit}, with the network of that commit.\n"
         "[How the search works](search.md#how-well-it-does) says what is measured.\n"
     )
