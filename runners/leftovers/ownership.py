@@ -149,7 +149,7 @@ def leases() -> list[HeldLease]:
     it is a day old: until then a later version's owner may need it.
     """
     found = []
-    for path in sorted(_folder().glob("*.json")):
+    for path in sorted((*_folder().glob("*.json"), *_folder().glob("*.partial"))):  # the latter where we were killed
         try:
             found.append(HeldLease(Lease.model_validate_json(read_state(path)), path))
         except (OSError, ValueError, ValidationError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -231,8 +232,9 @@ def _running(container: Container, cores: Allotment, gpus: tuple[str, ...]) -> I
     marks = ownership_environment(container.study, container.trial)
     tree, oom_kills = ProcessTree(marks), Cgroups().oom_kills()
     with contextlib.ExitStack() as stack:  # each end is named before its beginning, lest an interrupt falls between
-        temporary = stack.enter_context(_temporary_folder())
+        temporary = _temporary_path()
         held = stack.enter_context(lease(container.study, container.trial, temporary))
+        temporary.mkdir(mode=0o700)  # the lease removes it, also where we are killed
         launched = time.monotonic()
         log = stack.enter_context(bounded_log(container.folder / "server.log"))
         process = stack.enter_context(_ended(tree, container, environment(container, marks, temporary), cores))
@@ -296,16 +298,11 @@ def _watched(
         watch.samples.write(container.folder / "usage.csv")
 
 
-@contextlib.contextmanager
-def _temporary_folder() -> Iterator[Path]:
+def _temporary_path() -> Path:
     """A killed server cannot remove its temporary files, so they lie where they can be removed for it. The path is
     short because servers put sockets there, whose paths may have 107 characters.
     """
-    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.gettempdir(), f"{TEMPORARY_PREFIX}{secrets.token_hex(5)}")
 
 
 def _refuse_a_stranger(server: _Server) -> None:

@@ -119,6 +119,18 @@ def test_leases_of_another_machine_stay_and_those_from_before_the_last_boot_go(t
         foreign.unlink()
 
 
+def test_a_lease_whose_writer_was_killed_meanwhile_goes_with_its_folder(tmp_path: Path) -> None:
+    temporary = tmp_path / "tune-0123"
+    with lease("tests", 1, temporary) as held:
+        temporary.mkdir()
+        partial = held.path.with_suffix(".partial")
+        partial.write_text(held.path.read_text(encoding="utf-8").replace(held.lease.owner, DEAD), encoding="utf-8")
+        held.path.unlink()
+        assert remove_leftovers() == []
+        assert not partial.exists()
+        assert not temporary.exists()
+
+
 @pytest.mark.usefixtures("needs_machine")
 def test_a_server_that_hides_its_marks_is_found_by_its_lease(tmp_path: Path) -> None:
     with sleeper({}) as left, lease("hidden", 2, tmp_path / "tune-none") as held:
