@@ -48,9 +48,10 @@ def signalled(*numbers: signal.Signals) -> Callable[[Run], None]:
             if process.poll() is None:
                 send(process.pid, number)
             time.sleep(random.uniform(0, _APART_S))
-        code, allowed = run.end(process), (*COMPLETE, -numbers[0] if numbers[0] == signal.SIGKILL else _INTERRUPTED)
+        # Python itself ends by the signal where it falls before the run has begun, or after its last line.
+        code, allowed = run.end(process), (*COMPLETE, _INTERRUPTED, -numbers[0])
         assert code in allowed, f"exit code {code}: {run.said()[-300:]}"
-        left = [] if code < 0 else run.left()
+        left = [] if numbers[0] == signal.SIGKILL else run.left()
         assert not left, f"it ended in good order, exit code {code}, and left {left}"
 
     return strike
