@@ -29,8 +29,9 @@ def read_stream(answer: Lines, begun: float) -> Reply:
     """Reads to the end; times are seconds after `begun`."""
     first = last = None
     gaps = array("f")
-    tokens, ended, counted, prompt = 0, False, None, 0
+    tokens, ended, counted, prompt, streamed = 0, False, None, 0, False
     for data in _events(answer):
+        streamed = True
         if data == _DONE:
             ended = True
             continue
@@ -52,6 +53,8 @@ def read_stream(answer: Lines, begun: float) -> Reply:
                 gaps.append(now - last)
             last = now
             tokens += pieces
+    if not streamed:
+        return Reply('the answer is no stream of events; does the request ask for one ("stream": true)?')
     if first is None or last is None:
         return Reply("the stream had no tokens")
     if not ended:
