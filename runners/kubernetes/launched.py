@@ -10,7 +10,7 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 
 from runners.kubernetes import manifest, objects
-from runners.kubernetes.cluster import Cluster, words
+from runners.kubernetes.cluster import Cluster, to_make, words
 from runners.kubernetes.observed import Watcher, concerns_one, does_not_fit
 from runners.kubernetes.options import KubernetesOptions
 from runners.kubernetes.owned import AT_ONCE
@@ -18,6 +18,27 @@ from runners.protocol import Container, Infeasible, RunnerUnavailable, ServerFai
 
 _GONE_S, _LOOK_S = 90.0, 1.0
 _AGAIN_S = 2.0
+
+
+def refuse_missing_rights(cluster: Cluster, template: Mapping[str, Any], *, secrets: bool) -> None:
+    """Asked before anything is made: who may make something and not delete it would leave it. Raises
+    RunnerUnavailable.
+    """
+    kinds = [("coordination.k8s.io", "leases"), ("", "services"), ("", "configmaps")]
+    rights = [("delete", "", "pods")]
+    if template["kind"] == "Deployment":
+        kinds.append(("apps", "deployments"))
+        rights.append(("delete", "apps", "replicasets"))
+    else:
+        group, _, plural = objects.CUSTOM[template["kind"]]
+        kinds.append((group, plural))
+    if secrets:
+        kinds.append(("", "secrets"))
+    if denied := cluster.denied(to_make(*kinds) + rights):
+        raise RunnerUnavailable(
+            f"this account may not {', '.join(denied)} in the namespace {cluster.namespace}\n"
+            "Give it a Role with these rights; charts/tune/templates/rbac.yaml has all that tune needs."
+        )
 
 
 def create_objects(

@@ -20,10 +20,10 @@ from runners.host.ports import elsewhere_inside
 from runners.host.samples import Samples, sampling
 from runners.host.server_log import end_of
 from runners.kubernetes import manifest, objects
-from runners.kubernetes.cluster import Cluster, to_make
+from runners.kubernetes.cluster import Cluster
 from runners.kubernetes.forward import forwarded, is_reachable, url_of
 from runners.kubernetes.in_cluster_load import LoadJobs
-from runners.kubernetes.launched import create_objects, delete_objects
+from runners.kubernetes.launched import create_objects, delete_objects, refuse_missing_rights
 from runners.kubernetes.nodes import Nodes
 from runners.kubernetes.observed import (
     NoImage,
@@ -93,10 +93,16 @@ class KubernetesRunner:
         return Placement("0.0.0.0", self._port, CONTAINER_FILES, more)  # noqa: S104 (inside the pod)
 
     def close(self) -> None:
-        """Give up this run's Lease."""
+        """Give up this run's Lease. An interrupt waits for that."""
         with self._lock:
-            if self._lease is not None:
+            if self._lease is None:
+                return
+            try:
                 self._lease.release()
+            except KeyboardInterrupt:
+                self._lease.release()
+                raise
+            finally:
                 self._lease = None
 
     def remove_leftovers(self) -> list[Leftover]:
@@ -161,7 +167,7 @@ class KubernetesRunner:
     def _own_lease(self, container: Container) -> RunLease:
         with self._lock:
             if self._lease is None:
-                self._refuse_missing_rights(secrets=bool(container.secrets))
+                refuse_missing_rights(self._cluster, self._workload, secrets=bool(container.secrets))
                 remember_cluster(self._cluster.context, self._cluster.namespace)
                 # Before it is made, lest an interrupt falls between; what could not be made is not given up.
                 self._lease = RunLease(self._cluster, label_value(container.study))
@@ -171,24 +177,6 @@ class KubernetesRunner:
                     self._lease = None
                     raise
             return self._lease
-
-    def _refuse_missing_rights(self, *, secrets: bool) -> None:
-        """Whoever may make something and not delete it would leave it."""
-        kinds = [("coordination.k8s.io", "leases"), ("", "services"), ("", "configmaps")]
-        rights = [("delete", "", "pods")]
-        if self._workload["kind"] == "Deployment":
-            kinds.append(("apps", "deployments"))
-            rights.append(("delete", "apps", "replicasets"))
-        else:
-            group, _, plural = objects.CUSTOM[self._workload["kind"]]
-            kinds.append((group, plural))
-        if secrets:
-            kinds.append(("", "secrets"))
-        if denied := self._cluster.denied(to_make(*kinds) + rights):
-            raise RunnerUnavailable(
-                f"this account may not {', '.join(denied)} in the namespace {self._cluster.namespace}\n"
-                "Give it a Role with these rights; charts/tune/templates/rbac.yaml has all that tune needs."
-            )
 
     def _await_pod(self, watcher: Watcher, container: Container) -> Any:
         """The pod, once its server's container runs. While there is no room it waits for some."""

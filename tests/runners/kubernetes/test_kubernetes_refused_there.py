@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -174,3 +176,17 @@ def test_a_load_test_that_may_not_be_made_in_the_cluster_comes_from_here(
         with pytest.raises(LoadJobUnavailable, match=said):
             list(jobs.run(Program("loadtest", (), b"x", ("SECRET",), 30.0), lambda: None))
         assert not core.list_namespaced_config_map(NAMESPACE, label_selector=f"{LAUNCH}=1-load").items
+
+
+def test_an_interrupt_while_a_run_gives_up_its_lease_waits_for_that(tmp_path: Path, core: client.CoreV1Api) -> None:
+    leases, ours = client.CoordinationV1Api(), {"label_selector": "app.kubernetes.io/managed-by=tune"}
+    runner = KubernetesRunner(KubernetesOptions(namespace=NAMESPACE, image=NONE))
+    with pytest.raises(NoImage):
+        runner.launch(support.container(runner.place(tmp_path), tmp_path, timeout_s=1.0)).__enter__()
+    assert leases.list_namespaced_lease(NAMESPACE, **ours).items
+    interrupt = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        runner.close()
+    interrupt.join()
+    assert not leases.list_namespaced_lease(NAMESPACE, **ours).items
