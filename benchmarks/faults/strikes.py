@@ -51,7 +51,7 @@ def signalled(*numbers: signal.Signals) -> Callable[[Run], None]:
         # Python itself ends by the signal where it falls before the run has begun, or after its last line.
         code, allowed = run.end(process), (*COMPLETE, _INTERRUPTED, -numbers[0])
         assert code in allowed, f"exit code {code}: {run.said()[-300:]}"
-        left = [] if numbers[0] == signal.SIGKILL else run.left()
+        left = [] if code == -signal.SIGKILL else run.left()
         assert not left, f"it ended in good order, exit code {code}, and left {left}"
 
     return strike

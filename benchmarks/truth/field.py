@@ -125,10 +125,10 @@ TOOLS: dict[str, Callable[[Job], Found]] = {
 
 def other_tools(runs: int) -> list[list[str]]:
     """What each tool would have a person write down as the capacity under a p99 limit, in the same seconds of load on
-    the same servers, one tool after the other; off is the median over runs, with its extremes. The others were made for
-    other ends: hey's workers and GuideLLM's streams wait for their answers, so that no queue is longer than they are
-    many (too high a rate seems to hold), and a sweep begins at the rate of one request after the other, which is about
-    all that most of these servers can do (no rate holds: -100%).
+    the same servers, one tool after the other; off is the median over runs, with its extremes where there are several.
+    The others were made for other ends: hey's workers and GuideLLM's streams wait for their answers, so that no queue
+    is longer than they are many (too high a rate seems to hold), and a sweep begins at the rate of one request after
+    the other, which is about all that most of these servers can do (no rate holds: -100%).
     """
     table = [["server", "truth", "seconds", *TOOLS]]
     errors: dict[str, list[float]] = {name: [] for name in TOOLS}
@@ -148,6 +148,7 @@ def other_tools(runs: int) -> list[list[str]]:
 
 
 def _off(errors: list[float], *, signed: bool = True) -> str:
-    """The median, with the least and the most."""
+    """The median, with the least and the most where there are several."""
     sign = "+" if signed else ""
-    return f"{statistics.median(errors):{sign}.0%} ({min(errors):{sign}.0%} to {max(errors):{sign}.0%})"
+    spread = f" ({min(errors):{sign}.0%} to {max(errors):{sign}.0%})" if len(errors) > 1 else ""
+    return f"{statistics.median(errors):{sign}.0%}{spread}"

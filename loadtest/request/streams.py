@@ -54,7 +54,7 @@ def read_stream(answer: Lines, begun: float) -> Reply:
             last = now
             tokens += pieces
     if not streamed:
-        return Reply('the answer is no stream of events; does the request ask for one ("stream": true)?')
+        return Reply('the answer holds no events of a stream; does the request ask for one ("stream": true)?')
     if first is None or last is None:
         return Reply("the stream had no tokens")
     if not ended:

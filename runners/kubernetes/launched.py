@@ -20,20 +20,21 @@ _GONE_S, _LOOK_S = 90.0, 1.0
 _AGAIN_S = 2.0
 
 
-def refuse_missing_rights(cluster: Cluster, template: Mapping[str, Any], *, secrets: bool) -> None:
+def refuse_missing_rights(
+    cluster: Cluster, template: Mapping[str, Any], *, secrets: bool, claimed: bool
+) -> None:  # fmt: skip
     """Asked before anything is made: who may make something and not delete it would leave it. Raises
     RunnerUnavailable.
     """
-    kinds = [("coordination.k8s.io", "leases"), ("", "services"), ("", "configmaps")]
-    rights = [("delete", "", "pods")]
-    if template["kind"] == "Deployment":
-        kinds.append(("apps", "deployments"))
-        rights.append(("delete", "apps", "replicasets"))
-    else:
-        group, _, plural = objects.CUSTOM[template["kind"]]
-        kinds.append((group, plural))
+    group, _, plural = objects.CUSTOM.get(template["kind"], ("apps", "", "deployments"))
+    kinds = [("coordination.k8s.io", "leases"), (group, plural), ("", "services"), ("", "configmaps")]
     if secrets:
         kinds.append(("", "secrets"))
+    if claimed:
+        group, _, plural = objects.CLAIMS
+        kinds.append((group, plural))
+    rights = [(verb, "coordination.k8s.io", "leases") for verb in ("get", "patch")]
+    rights += [("delete", "apps", "replicasets"), ("delete", "", "pods")]
     if denied := cluster.denied(to_make(*kinds) + rights):
         raise RunnerUnavailable(
             f"this account may not {', '.join(denied)} in the namespace {cluster.namespace}\n"

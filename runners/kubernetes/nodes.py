@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping
@@ -10,10 +11,10 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 from kubernetes.utils.quantity import parse_quantity
 
-from runners.kubernetes.cluster import Cluster, words
+from runners.kubernetes.cluster import Cluster
 from runners.kubernetes.objects import resource_section
 from runners.kubernetes.options import KubernetesOptions
-from runners.protocol import GIB, Resources, RunnerUnavailable
+from runners.protocol import GIB, Resources
 
 _FRESH_S = 60.0
 
@@ -49,11 +50,8 @@ class Nodes:
         core = self._cluster.core
         self._nodes = None
         if self._options.see_nodes:
-            try:
+            with contextlib.suppress(ApiException):  # whom the cluster refuses that is told why by what is made
                 self._nodes = self._cluster.ask(core.list_node).items
-            except ApiException as error:
-                if error.status != 403:
-                    raise RunnerUnavailable(f"the cluster refuses to list its nodes: {words(error)}") from error
         try:
             self._quotas = self._cluster.ask(core.list_namespaced_resource_quota, self._cluster.namespace).items
         except ApiException:

@@ -137,8 +137,8 @@ def remove_everywhere() -> tuple[list[Leftover], list[str]]:
             continue
         except RunnerUnavailable as error:
             why = str(error).splitlines()[0]
-            gone = f"if that cluster is gone for good, delete {path}"
-            unreachable.append(f"namespace {place['namespace']}: {why}; {gone}")
+            gone = "" if why.startswith("the cluster refuses") else f"; if that cluster is gone for good, delete {path}"
+            unreachable.append(f"namespace {place['namespace']}: {why}{gone}")
     return removed, unreachable
 
 
@@ -235,8 +235,9 @@ def _sweep(cluster: Cluster, selector: str) -> dict[str, Leftover]:
                 cluster.ask(
                     cluster.custom.delete_namespaced_custom_object, group, version, cluster.namespace, plural, name
                 )
+    refused: RunnerUnavailable | None = None
     for kind, listing, deleting, how in namespaced:
-        with contextlib.suppress(ApiException):  # a kind that may not be listed was not created either
+        try:
             for one in cluster.ask(listing, cluster.namespace, label_selector=selector).items:
                 labels, name = one.metadata.labels, f"{kind} {one.metadata.name}"
                 found[name] = Leftover(name, labels.get(STUDY, "?"), labels.get(TRIAL, "?"))
@@ -245,6 +246,12 @@ def _sweep(cluster: Cluster, selector: str) -> dict[str, Leftover]:
                 if kind in _WITH_SECRETS:  # known by its name, where no secret may be listed or read
                     with contextlib.suppress(RunnerUnavailable):  # who may not delete one made none
                         cluster.delete(cluster.core.delete_namespaced_secret, _WITH_SECRETS[kind](one.metadata.name))
+        except ApiException:
+            continue  # a kind that may not be listed was not created either
+        except RunnerUnavailable as error:
+            refused = error  # the other kinds go all the same
+    if refused is not None:
+        raise refused
     return found
 
 

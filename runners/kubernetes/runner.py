@@ -114,8 +114,10 @@ class KubernetesRunner:
         """See `runners.protocol.Runner.launch`."""
         if said := self.refuses(container.resources):
             raise Infeasible(said)
+        claimed = self._options.gpus.slices.claimed
+        refuse_missing_rights(self._cluster, self._workload, secrets=bool(container.secrets), claimed=claimed)
         launch = secrets.token_hex(5)
-        lease = self._own_lease(container)
+        lease = self._own_lease(container.study)
         study = label_value(container.study).lower().replace("_", "-").replace(".", "-")[:30].strip("-")
         name = f"tune-{study}-{container.trial}-{launch}"
         labels = lease.labels(container.study, container.trial, launch)
@@ -164,13 +166,12 @@ class KubernetesRunner:
         """The URL of DCGM's exporter, which tells of the GPUs; None if it is not known."""
         return self._options.dcgm
 
-    def _own_lease(self, container: Container) -> RunLease:
+    def _own_lease(self, study: str) -> RunLease:
         with self._lock:
             if self._lease is None:
-                refuse_missing_rights(self._cluster, self._workload, secrets=bool(container.secrets))
                 remember_cluster(self._cluster.context, self._cluster.namespace)
                 # Before it is made, lest an interrupt falls between; what could not be made is not given up.
-                self._lease = RunLease(self._cluster, label_value(container.study))
+                self._lease = RunLease(self._cluster, label_value(study))
                 try:
                     self._lease.take()
                 except RunnerUnavailable:

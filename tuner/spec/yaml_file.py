@@ -122,7 +122,7 @@ def _unshared(node: Any, depth: int) -> Any:
 def _reader(typ: str = "rt") -> YAML:
     """A reader that stops at the depth which no file needs: its time grows with the square of the depth."""
     yaml = YAML(typ=typ, pure=True)
-    yaml.max_depth = _MAX_DEPTH  # ignored before 0.19
+    yaml.max_depth = _MAX_DEPTH
     return yaml
 
 

@@ -295,7 +295,7 @@ def test_the_server_knows_better_how_many_tokens_there_were(api: Api) -> None:
         ("/stream-rubbish", "a streamed event is not JSON"),
         ("/stream-breaks-off", "broken answer"),
         ("/stream-ends-early", "the stream ended without [DONE] or a finish_reason"),
-        ("/ok", 'the answer is no stream of events; does the request ask for one ("stream": true)?'),
+        ("/ok", 'the answer holds no events of a stream; does the request ask for one ("stream": true)?'),
         ("/503", "http 503"),
     ],
 )

@@ -158,8 +158,8 @@ def test_rights_that_are_missing_are_named_before_anything_is_made(
     tmp_path: Path, core: client.CoreV1Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = {"label_selector": "app.kubernetes.io/managed-by=tune"}
-    said = r"this account may not delete services, create deployments\.apps, delete pods in the namespace tune-refused"
-    denied = {"deployments": ["create"], "services": ["delete"], "pods": ["delete"]}
+    said = r"may not delete leases\.coordination\.k8s\.io, create deployments\.apps, delete pods in the namespace"
+    denied = {"deployments": ["create"], "leases": ["delete"], "pods": ["delete"]}
     with account(core, tmp_path, monkeypatch, "few-rights", denied), launching(tmp_path, RunnerUnavailable, said):
         assert not client.CoordinationV1Api().list_namespaced_lease(NAMESPACE, **ours).items
         assert not core.list_namespaced_config_map(NAMESPACE, **ours).items

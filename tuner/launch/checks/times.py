@@ -55,7 +55,8 @@ def too_short(loaded: LoadedSpec) -> Iterator[str]:
     wanted_s = math.ceil(min(load.max_warmup + needed_s, needed_s / (1 - MAX_WARMUP_SHARE)))
     yield (
         f"load.max_trial: {load.max_trial:g} s is too short to decide: after up to {digits(warmup_s)} s of warm-up "
-        f"and {_BURSTS_S:g} s of bursts {digits(left_s)} s are left for probes{_needed(loaded, left_s)}; write {wanted_s}s or more"
+        f"and {_BURSTS_S:g} s of bursts {digits(left_s)} s are left for probes{_needed(loaded, left_s)}; "
+        f"write {wanted_s}s or more"
         + (", or a shorter load.max_warmup" if load.max_trial - needed_s >= _MIN_WARMUP_S else "")
     )
 
