@@ -99,7 +99,9 @@ def test_a_small_real_server_is_tuned_to_the_configuration_known_to_be_best(tune
     assert found["configuration"]["workers"] == 4
     assert found["configuration"]["service_ms"] == 10
     assert found["confirmed"]
-    assert 150 < found["capacity_qps"]["value"] < 440  # 400, and what a measurement of seconds is off by
+    # 400 is true: the interval may not lie above it, and the figure in its middle is off by what seconds leave open.
+    assert 150 < found["capacity_qps"]["value"] < 440
+    assert found["capacity_qps"]["low"] < 400
     assert found["capacity_qps"]["low"] <= found["capacity_qps"]["value"] <= found["capacity_qps"]["high"]
     assert 10 <= found["p99_ms"]["value"] <= 200
     folder = tuned / "tuning" / "small" / "trials" / f"{found['trial']:04d}"

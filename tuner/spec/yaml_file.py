@@ -180,7 +180,7 @@ def _refuse_circle(path: Path, node: Any, above: tuple[int, ...]) -> None:
 
 def _odd_scalar(text: str) -> int | None:
     """The line of the first value that cannot be made; None where that cannot be told."""
-    yaml = YAML(typ="rt", pure=True)
+    yaml = _reader()
     try:
         waiting, seen = [yaml.compose(text)], set[int]()
     except Exception:  # noqa: BLE001 (it is being said already)

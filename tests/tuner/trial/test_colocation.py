@@ -171,9 +171,8 @@ def test_they_are_tuned_together_and_their_interference_is_measured(tmp_path: Pa
         "embed_service_ms": 4, "embed_cpu_cores": 1, "rank_service_ms": 8, "rank_cpu_cores": 1
     }  # fmt: skip
     assert best["confirmed"]
-    # They stand in one line, so what one takes the other lacks: 0.29, by the simulation of the load test's own test,
-    # less where neighbours take from what each does alone, too.
-    assert 0.05 < best["interference"] < 0.45
+    # They stand in one line, so what one takes the other lacks: 0.29, by the simulation of the load test's own test.
+    assert 0.15 < best["interference"] < 0.45
     assert [one["name"] for one in best["services"]] == ["embed", "rank"]
     assert sum(one["capacity_qps"] for one in best["services"]) == pytest.approx(best["capacity_qps"]["value"])
     assert all(one["p50_ms"] <= one["p90_ms"] <= one["p95_ms"] <= one["p999_ms"] for one in best["services"])
