@@ -35,6 +35,7 @@ from runners.servers.protocol import (
 )
 
 _REGISTERING_S = 300.0
+_MAX_DEPTH = 100  # of the archive's YAML: the reader's time grows with the square of the depth
 # To the console alone, and not a line per request: its own default writes both to files in the folder it is started in.
 _LOGGING = """\
 <?xml version="1.0" encoding="UTF-8"?>
@@ -182,7 +183,9 @@ def _settings(archive: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(archive) as opened:
             name = json.loads(opened.read("MAR-INF/MANIFEST.json")).get("model", {}).get("configFile")
-            content = YAML(typ="safe", pure=True).load(opened.read(name)) if name else {}
+            yaml = YAML(typ="safe", pure=True)
+            yaml.max_depth = _MAX_DEPTH
+            content = yaml.load(opened.read(name)) if name else {}
     except (OSError, KeyError, ValueError, YAMLError, zipfile.BadZipFile) as error:
         raise AdapterError(f"{archive} is no model archive: {error}", ("service", "model", "path")) from error
     return content if isinstance(content, dict) else {}
