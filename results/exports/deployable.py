@@ -40,7 +40,7 @@ class DeployedProgram:
 @dataclass(frozen=True)
 class Listening:
     """Where the server answers, and how it says that it is ready. It is told its port, or listens on one that is
-    `fixed` by its image.
+    `fixed` by its image. Prometheus finds its counters at `metrics_port` (None: not known to be another one).
     """
 
     port: int
@@ -48,6 +48,7 @@ class Listening:
     ready_path: str | None
     ready_timeout_s: float
     fixed: bool = False
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ def container(one: Deployable) -> Document:
     found: Document = {
         "name": one.name,
         "image": one.program.image or NO_IMAGE,
-        "ports": [{"name": "http", "containerPort": one.listens.port}],
+        "ports": _ports(one),
         **({"resources": resources(one)} if one.needs.requests or one.needs.claim else {}),
         "startupProbe": {
             **ready, "periodSeconds": _PERIOD_S, "timeoutSeconds": _TIMEOUT_S,
@@ -193,6 +193,13 @@ def container(one: Deployable) -> Document:
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 (the container's own)
     if mounts:
         found["volumeMounts"] = mounts
+    return found
+
+
+def _ports(one: Deployable) -> list[Document]:
+    found: list[Document] = [{"name": "http", "containerPort": one.listens.port}]
+    if one.listens.metrics_port is not None:
+        found.append({"name": "metrics", "containerPort": one.listens.metrics_port})
     return found
 
 

@@ -22,6 +22,7 @@ def plain_json(one: Deployable) -> dict[str, str]:
         "secrets": list(one.program.secrets),
         "files": {f"{one.program.files_folder}/{path}": text for path, text in one.program.files.items()},
         "port": one.listens.port,
+        "metrics_port": one.listens.metrics_port,
         "https": one.listens.https,
         "ready_path": one.listens.ready_path,
         "ready_timeout_seconds": one.listens.ready_timeout_s,

@@ -23,7 +23,7 @@ def kserve(one: Deployable) -> dict[str, str]:
     whole = pod(one)
     [server] = whole["containers"]
     kept = {key: value for key, value in server.items() if key not in ("startupProbe", "livenessProbe")}
-    ports = [{**port, "name": "http1"} for port in server["ports"]]
+    ports = [{**server["ports"][0], "name": "http1"}]  # it refuses a pod with a second one
     predictor: Document = {
         "minReplicas": one.min_replicas,
         "maxReplicas": one.max_replicas,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from results.exports.deployable import Deployable
 from results.exports.documents import Document, NotExportable, aim, body, comment, header, remarked, to_yaml
-from results.exports.kubernetes import claims, metadata, pod, quantity, selector, service
+from results.exports.kubernetes import claims, metadata, pod, selector, service
 from results.exports.servers import uses
 
 # Servers' own counters of requests, as their documentation names them.
@@ -28,7 +28,7 @@ def keda(one: Deployable) -> dict[str, str]:
             "metadata": {
                 "serverAddress": "http://prometheus.monitoring:9090",
                 "query": f'sum(rate({{__name__="{counter}", pod=~"{one.name}-.*"}}[1m]))',
-                "threshold": quantity(one.target_qps),
+                "threshold": f"{one.target_qps:.6g}",  # which KEDA reads as a number: it knows no `4200m`
             },
         }
         remark = ("threshold", aim(one))
@@ -58,6 +58,8 @@ def keda(one: Deployable) -> dict[str, str]:
     text = remarked(body(document), *remark)
     text = remarked(text, "serverAddress", "write your Prometheus here")
     head = f"{header(one)}\nFor the Deployment of the format `kubernetes`, whose autoscaler it takes over."
+    if counter is not None and one.listens.metrics_port is not None:
+        head += f"\nPrometheus has to scrape its pods' port `metrics` ({one.listens.metrics_port})."
     return {"scaledobject.yaml": comment(head) + text}
 
 

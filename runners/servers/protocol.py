@@ -161,7 +161,8 @@ class ServerAdapter:
     this product, or written from its documentation. `path_is_file`: the model's path is a file or a folder, not a name.
     `configures_at_start`: a server that has just been started is configured as one that runs. `streams`: its answers
     are streams of tokens. `grpc_port` says which of the placement's further ports answers the V2 protocol over gRPC,
-    where `Model.grpc` asks for it. `variables`: knob -> the variable of the environment by which it reaches the user's
+    where `Model.grpc` asks for it, `metrics_port` which one Prometheus can ask in a deployment, where that is not the
+    first. `variables`: knob -> the variable of the environment by which it reaches the user's
     own code. `parallel`: the knobs whose product is the number of GPUs that a server takes. `part_knobs`: those that a
     model has that another one calls.
     """
@@ -171,6 +172,7 @@ class ServerAdapter:
     documentation: ClassVar[str]
     tried: ClassVar[bool] = False
     grpc_port: ClassVar[int | None] = None
+    metrics_port: ClassVar[int | None] = None
     package: ClassVar[str | None] = None
     flavours: ClassVar[tuple[str, ...]] = ()
     image: ClassVar[str | None] = None
@@ -201,8 +203,11 @@ class ServerAdapter:
 
     def grpc_at(self, placement: Placement) -> int:
         """The port that gRPC is answered on; beside the first where the placement has no further ones."""
-        at = self.grpc_port or 0
-        return placement.more[at] if at < len(placement.more) else placement.port + 1 + at
+        return _further_port(placement, self.grpc_port or 0)
+
+    def metrics_at(self, placement: Placement) -> int:
+        """The port that metrics are answered on; beside the first where the placement has no further ones."""
+        return _further_port(placement, self.metrics_port or 0)
 
     def parts_of(self, model: Model) -> tuple[str, ...]:  # noqa: ARG002
         """The models that this one calls, as far as its files say; each of them has knobs of its own."""
@@ -237,6 +242,10 @@ class ServerAdapter:
     def statistics(self, reach: ServerAddress, model: Model) -> Statistics | None:  # noqa: ARG002
         """What it has counted so far; None where it cannot be asked."""
         return None
+
+
+def _further_port(placement: Placement, at: int) -> int:
+    return placement.more[at] if at < len(placement.more) else placement.port + 1 + at
 
 
 def of_part(values: Values, part: str | None) -> dict[str, ParameterValue]:

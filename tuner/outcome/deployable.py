@@ -13,7 +13,7 @@ from runners import Placement, Resources
 from search_spaces import Configuration
 from search_spaces.reading import shown
 from tuner.errors import UsageError
-from tuner.launch.adapter import image_of, mounted_model
+from tuner.launch.adapter import image_of, mounted_model, serving
 from tuner.launch.render import ready_path, ready_timeout_s, rendered_texts, resources, roles
 from tuner.search.objective import undecided
 from tuner.spec.reading import LoadedSpec, load_spec
@@ -149,6 +149,14 @@ def _is_told_its_port(loaded: LoadedSpec, configuration: Configuration) -> bool:
     return one != other
 
 
+def _metrics_port(loaded: LoadedSpec, placement: Placement) -> int | None:
+    """Where its adapter has the server answer Prometheus; None where the spec starts it in its own way."""
+    found, own = serving(loaded), loaded.spec.service
+    if found is None or found.adapter.metrics_port is None or own.command or own.files:
+        return None
+    return found.adapter.metrics_at(placement)
+
+
 def _deployable(
     loaded: LoadedSpec, configuration: Configuration, measured: _AtCapacity, qps: float | None, *,
     format_name: str = "kubernetes",
@@ -186,7 +194,8 @@ def _deployable(
             texts.files, _FILES,
         ),
         listens=Listening(
-            port, spec.request.tls is not None, ready_path(loaded), ready_timeout_s(loaded), fixed=not told
+            port, spec.request.tls is not None, ready_path(loaded), ready_timeout_s(loaded), fixed=not told,
+            metrics_port=_metrics_port(loaded, placement),
         ),
         needs=Needs(
             requests=resource_section(asked, options).get("requests", {}), cpu_cores=asked.cpu_cores,

@@ -67,6 +67,7 @@ class TorchServe(ServerAdapter):
     gpu_images = (GpuImage("pytorch/torchserve:0.12.0-gpu"),)
     configures_at_start = True
     path_is_file = True
+    metrics_port = 1
     knobs = (
         Knob("batch_size", (1, 2, 4, 8, 16), ("batch_size",), live=True),
         Knob("batch_delay", (1, 5, 20), ("batch_delay",), live=True),
@@ -105,20 +106,17 @@ class TorchServe(ServerAdapter):
             "disable_system_metrics=true",
             # Of 0.11.1 and later. Older ones pass over what they do not know in this file, and end at a flag.
             "disable_token_authorization=true",
+            f"metrics_address=http://{placement.host}:{self.metrics_at(placement)}",
+            "metrics_mode=prometheus",
         ]
         if len(placement.more) > 1:
             lines += [
                 f"management_address=http://{placement.host}:{placement.more[0]}",
-                f"metrics_address=http://{placement.host}:{placement.more[1]}",
-                "metrics_mode=prometheus",
                 "enable_model_api=true",
             ]
         else:
-            lines += [
-                "management_address=http://127.0.0.1:8081",
-                "metrics_address=http://127.0.0.1:8082",
-                *_registered(model, archive, values),
-            ]
+            management = f"management_address=http://127.0.0.1:{placement.port + 1}"
+            lines += [management, *_registered(model, archive, values)]
         command = (
             "torchserve", "--start", "--foreground", "--ncs", "--model-store", str(archive.parent),
             "--ts-config", f"{placement.files}/config.properties", "--log-config", f"{placement.files}/log4j2.xml",

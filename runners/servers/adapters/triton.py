@@ -52,7 +52,7 @@ class Triton(v2.V2Server):
     configures_at_start = True
     part_knobs = ("batch_size", "batch_delay", "instances", "engine")
     path_is_file = True
-    grpc_port = 1
+    grpc_port, metrics_port = 0, 1  # as its own defaults are: 8000, 8001, 8002
     halves_by_grpc = True  # https://github.com/triton-inference-server/server/issues/5960
     knobs = (
         Knob("batch_size", (1, 2, 4, 8, 16, 32), ("batch_size",), live=True),
@@ -86,7 +86,6 @@ class Triton(v2.V2Server):
     def launch(self, model: Model, values: Values, placement: Placement) -> ServerCommand:
         """The model is loaded as it stands; `configure` brings it to its values."""
         program, words, env = ("tritonserver", (), {}) if model.venv is None else _wheel(model.venv)
-        metrics = ("--metrics-port", str(placement.more[0])) if placement.more else ()
         grpc = ("--grpc-address", placement.host, "--grpc-port", str(self.grpc_at(placement))) if model.grpc else None
         command = (
             program, "--model-repository", needed(model, "the model repository"), *words,
@@ -95,7 +94,7 @@ class Triton(v2.V2Server):
             *(("--disable-auto-complete-config",) if all(map(_is_complete, _with_parts(model))) else ()),
             "--http-address", placement.host, "--http-port", str(placement.port),
             *(grpc or ("--allow-grpc", "false")),
-            *(("--metrics-address", placement.host, *metrics) if metrics else ("--allow-metrics", "false")),
+            "--metrics-address", placement.host, "--metrics-port", str(self.metrics_at(placement)),
         )  # fmt: skip
         note = f"its config.pbtxt belongs into the model {model.name} of the repository, over what stands there"
         files = _exported(model, of_part(values, None)) if not model.parts else _exported_parts(model, values)

@@ -499,3 +499,10 @@ def test_every_format_asks_for_as_many_gpus_as_a_replica_has(count: int) -> None
 def test_ray_serve_does_not_take_another_servers_application_for_its_own(command: tuple[str, ...]) -> None:
     with pytest.raises(NotExportable, match="needs an import path"):
         FORMATS["ray-serve"](example(command=command))
+
+
+@pytest.mark.parametrize("low", [0.05, 4.2, 95.0, 123456.0])
+def test_kedas_threshold_is_a_number_to_it(low: float) -> None:
+    one = runs_it("vllm", image="vllm:1", knee_qps=None, capacity=Estimate(value=low, low=low, high=low))
+    [found] = documents(FORMATS["keda"](one)["scaledobject.yaml"])
+    assert float(found["spec"]["triggers"][0]["metadata"]["threshold"]) == pytest.approx(one.target_qps, rel=1e-4)

@@ -1,0 +1,77 @@
+"""From a spec to what is exported: the rendered server with all that it was measured with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from results import Estimate
+from results.exports import FORMATS, Deployable
+from tuner.outcome.deployable import _AtCapacity, _deployable
+from tuner.spec.reading import load_spec
+
+SPEC = """\
+version: 1
+service: {name: digits, SERVICE}
+space: {parameters: {SPACE}}
+slo: {p99: 50ms}
+prices: {cpu_core_hour: 0.04, gpu_hour: {A100: 2}}
+runner: {RUNNER}
+"""
+
+
+def deployable(
+    folder: Path, configuration: dict[str, Any], *, service: str = "image: 'i:1', command: [serve, --port, '{port}']",
+    space: str = "workers: [1, 4]", runner: str = "type: process", format_name: str = "kubernetes",
+) -> Deployable:  # fmt: skip
+    text = SPEC.replace("SERVICE", service).replace("SPACE", space).replace("RUNNER", runner)
+    (folder / "spec.yaml").write_text(text, encoding="utf-8")
+    held = _AtCapacity(Estimate(value=100, low=90, high=110), 12.0, None, confirmed=True)
+    return _deployable(load_spec(folder / "spec.yaml"), configuration, held, None, format_name=format_name)
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    return [one for one in YAML(typ="safe", pure=True).load_all(text) if one]
+
+
+def of_kind(kind: str, text: str) -> dict[str, Any]:
+    [found] = [one for one in documents(text) if one["kind"] == kind]
+    return found
+
+
+def pod_of(one: Deployable) -> dict[str, Any]:
+    spec: dict[str, Any] = of_kind("Deployment", FORMATS["kubernetes"](one)[f"{one.name}.yaml"])["spec"]
+    found: dict[str, Any] = spec["template"]["spec"]
+    return found
+
+
+ARCHIVED = "server: torchserve, model: {path: models/digits.mar}"
+
+
+@pytest.mark.parametrize(
+    ("service", "told"),
+    [
+        ("server: triton, model: {path: models}", "--metrics-address 0.0.0.0 --metrics-port 8002"),
+        (ARCHIVED, "metrics_address=http://0.0.0.0:8002\nmetrics_mode=prometheus\n"),
+    ],
+)
+def test_what_keda_scales_by_is_served_by_the_exported_server(tmp_path: Path, service: str, told: str) -> None:
+    one = deployable(tmp_path, {"instances": 2, "workers": 2}, service=service, space="instances: [1, 2]")
+    assert told in " ".join(one.program.command) + "".join(one.program.files.values())
+    [server] = pod_of(one)["containers"]
+    assert server["ports"] == [
+        {"name": "http", "containerPort": 8000}, {"name": "metrics", "containerPort": 8002}
+    ]  # fmt: skip
+    scaled = FORMATS["keda"](one)["scaledobject.yaml"]
+    assert "request" in of_kind("ScaledObject", scaled)["spec"]["triggers"][0]["metadata"]["query"]
+    assert "Prometheus has to scrape its pods' port `metrics` (8002)." in scaled
+    predictor = of_kind("InferenceService", FORMATS["kserve"](one)["digits.yaml"])["spec"]["predictor"]
+    assert predictor["containers"][0]["ports"] == [{"name": "http1", "containerPort": 8000}], "it takes one alone"
+
+
+def test_a_server_that_the_spec_starts_in_its_own_way_is_said_to_have_no_port_for_metrics(tmp_path: Path) -> None:
+    own = "server: triton, model: {path: models}, command: [tritonserver, --http-port, '{port}']"
+    assert deployable(tmp_path, {"instances": 2}, service=own, space="instances: [1, 2]").listens.metrics_port is None
