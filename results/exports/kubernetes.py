@@ -48,8 +48,9 @@ def explained_autoscaler(one: Deployable) -> str:
 def patch(one: Deployable) -> dict[str, str]:
     """A strategic-merge patch for an existing Deployment, and the kustomization that applies it."""
     server = container(one)
-    keys = ("name", *(["image"] if one.program.image else []), "command", "env", "resources", "volumeMounts")
-    kept = {key: server[key] for key in keys if key in server}
+    keys = ("name", *(["image"] if one.program.image else []), "command", "args", "env", "resources", "volumeMounts")
+    # Null removes the arguments that the Deployment has: they are no part of our command.
+    kept = {key: server.get(key) for key in keys if key in server or (key == "args" and "command" in server)}
     pod: Document = {"containers": [kept], **_NO_VARIABLES, **_placement(one), **_volumes(one)}
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": one.name}}
     kustomization = {
@@ -88,8 +89,7 @@ def helm_values(one: Deployable) -> dict[str, str]:
         },
         **_placement(one),
     }
-    if one.program.command:
-        values["command"] = command(one)
+    values |= started(one)
     if one.program.env or one.program.secrets:
         values["env"] = env_entries(one)
     server = container(one)
@@ -184,8 +184,7 @@ def container(one: Deployable) -> Document:
         },
         "securityContext": {"allowPrivilegeEscalation": False},
     }  # fmt: skip
-    if one.program.command:
-        found["command"] = command(one)
+    found |= started(one)
     if one.program.env or one.program.secrets:
         found["env"] = env_entries(one)
     mounts = [{"name": "files", "mountPath": one.program.files_folder, "readOnly": True}] if one.program.files else []
@@ -310,9 +309,14 @@ def env_entries(one: Deployable) -> list[Mapping[str, Any]]:
     ]
 
 
-def command(one: Deployable) -> list[str]:
-    """The words of the command, as a kubelet reads them."""
-    return [_literal(word) for word in one.program.command]
+def started(one: Deployable) -> Document:
+    """The words of the command, as a kubelet reads them: those that begin with an option are the arguments of the
+    image's own program.
+    """
+    if not one.program.command:
+        return {}
+    words = [_literal(word) for word in one.program.command]
+    return {"args" if words[0].startswith("-") else "command": words}
 
 
 def _literal(text: str) -> str:

@@ -183,7 +183,8 @@ def _compose_service(one: Deployable, files: str) -> Document:
         "restart": "unless-stopped",
     }
     if one.program.command:
-        service["entrypoint"] = [_escaped(word) for word in one.program.command]
+        replaced = "command" if one.program.command[0].startswith("-") else "entrypoint"
+        service[replaced] = [_escaped(word) for word in one.program.command]
     if one.program.env or one.program.secrets:
         missing = {name: f"${{{name}:?is not set}}" for name in one.program.secrets}
         service["environment"] = missing | {name: _escaped(value) for name, value in one.program.env.items()}

@@ -143,11 +143,12 @@ def _run(server: Document, command: Sequence[str], *, is_model: bool) -> None:
     an option, a manifest has arguments alone, or a runtime brings its program, ours are arguments to that program.
     """
     words = [literal(word) for word in command]
-    if "command" in server and not command[0].startswith("-"):
+    keeps_program = "command" not in server and ("args" in server or is_model)
+    if command[0].startswith("-") or keeps_program:
+        server["args"] = words
+    else:
         server["command"] = words
         server.pop("args", None)
-    else:
-        server["args" if "args" in server or is_model else "command"] = words
 
 
 def laid_over(document: Mapping[str, Any], patch: Mapping[str, Any]) -> Document:

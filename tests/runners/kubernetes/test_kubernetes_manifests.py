@@ -49,12 +49,15 @@ def test_a_server_beside_a_sidecar_is_not_alone_in_its_pod() -> None:
     assert not is_alone(pod("server", before="Always")), "a sidecar since Kubernetes 1.28"
 
 
-def made(workload: dict[str, Any], resources: Resources | None = None, **options: Any) -> dict[str, Any]:
+def made(
+    workload: dict[str, Any], resources: Resources | None = None, *, command: tuple[str, ...] = ("python", "srv.py"),
+    **options: Any,
+) -> dict[str, Any]:  # fmt: skip
     """The pod (or predictor) of the workload, patched with a command of ours."""
     before = copy.deepcopy(workload)
     container = Container(
         "study", 1, Path(), Path(), {}, resources or Resources(), HERE, Readiness(None, 1.0, None),
-        command=("python", "srv.py"),
+        command=command,
     )  # fmt: skip
     found = patched(workload, "tune-1", container, KubernetesOptions(**options), {LAUNCH: "x"}, None)
     assert workload == before, "what is patched stays as it was"
@@ -76,6 +79,12 @@ def test_a_shells_words_are_no_part_of_our_command(
 ) -> None:
     [server] = made(deployment(**theirs))["containers"]
     assert (server.get("command"), server.get("args")) == (command, args)
+
+
+@pytest.mark.parametrize("theirs", [{"command": ["vllm", "serve"]}, {"command": ["vllm"], "args": ["--x"]}, {}])
+def test_a_command_that_begins_with_an_option_is_arguments_to_the_program(theirs: dict[str, Any]) -> None:
+    [server] = made(deployment(**theirs), command=("--model", "m"))["containers"]
+    assert (server.get("command"), server.get("args")) == (theirs.get("command"), ["--model", "m"])
 
 
 @pytest.mark.parametrize("path", ["/dev/shm", "/dev/shm/"])
