@@ -95,12 +95,15 @@ _ORDER = tuple(
 
 
 class TrialCounts(Record):
-    """How many trials ended in each state."""
+    """How many trials ended in each state; `undecided` are those of the failed that were too short to tell,
+    which the file does not say.
+    """
 
     complete: int = 0
     pruned: int = 0
     infeasible: int = 0
     failed: int = 0
+    undecided: int = Field(default=0, exclude=True)
 
     @property
     def why_nothing(self) -> str:
@@ -114,7 +117,12 @@ class TrialCounts(Record):
         """How the one is described that no other can be compared with; None where more than one was measured."""
         if self.complete + self.pruned != 1:
             return None
-        others = [f"{number} {state}" for state in ("infeasible", "failed") if (number := getattr(self, state))]
+        ends = {
+            "infeasible": self.infeasible,
+            "failed": self.failed - self.undecided,
+            "too short to tell": self.undecided,
+        }
+        others = [f"{number} {end}" for end, number in ends.items() if number]
         if not others:
             return "the only one that was tried"
         tried = 1 + self.infeasible + self.failed

@@ -224,7 +224,8 @@ def test_what_of_a_table_is_replayed_is_said_before_the_first_trial(tmp_path: Pa
     assert "runner.table: table.csv has rows for 2 of 4 configurations; the others count as infeasible" in done.stderr
     assert "runner.table: lines 2, 5, 6 of table.csv are no configurations of the space, and not read" in done.stderr
     assert "current, cpu_cores=2 engine=1.1, has no row in table.csv, so nothing is compared with it" in done.stderr
-    assert "Recommended: cpu_cores=1 engine=1.10" in done.stdout
+    assert "Recommended, though uncertain: cpu_cores=1 engine=1.10" in done.stdout
+    assert "Nothing is known of the current configuration (cpu_cores=2 engine=1.1)" in done.stdout
     assert "Nothing is known of the current configuration (cpu_cores=2 engine=1.1): this configuration" in done.stdout
 
 

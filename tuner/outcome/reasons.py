@@ -6,7 +6,7 @@ Every figure that has an interval is shown with it. Differences are put in words
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtest import ONE_LAUNCH
@@ -27,6 +27,7 @@ from results.text import (
 from runners.replay import NOT_IN_TABLE
 from search_spaces.parameter import text_of
 from search_spaces.reading import foreign
+from tuner.outcome.doubts import does_not_serve
 from tuner.outcome.surer import how_to_be_surer
 from tuner.search.beliefs import FEW_LAUNCHES, Beliefs
 from tuner.search.contenders import find_current
@@ -52,8 +53,8 @@ _WORTH_A_WORD = 0.005  # of improvement that an untried configuration may bring
 @dataclass(frozen=True)
 class Grounds:
     """What a recommendation rests on. `best` is the record of all its launches together; `launches` are they, those
-    that served, the trial's own first. `records` are such records of all trials; `further_launches` counts those of the
-    final, of whatever configuration.
+    that served, the trial's own first, and `lost` those that did not. `records` are such records of all trials;
+    `further_launches` counts those of the final, of whatever configuration.
     """
 
     loaded: LoadedSpec
@@ -65,6 +66,7 @@ class Grounds:
     records: Mapping[int, TrialRecord]
     outlook: Outlook
     further_launches: int
+    lost: Sequence[TrialRecord] = ()
 
 
 def reasons(of: Grounds) -> list[str]:
@@ -90,10 +92,17 @@ def reasons(of: Grounds) -> list[str]:
     return [*said, *(one for one in best.notes if one not in said and not (pooled and one.startswith(ONE_LAUNCH)))]
 
 
+def counts_of(records: Iterable[TrialRecord]) -> TrialCounts:
+    """How many ended in which state."""
+    found = list(records)
+    states = Counter[str](one.state for one in found)
+    return TrialCounts(**states, undecided=sum(map(undecided, found)))
+
+
 def _decided(of: Grounds) -> str:
     decision, metric = of.decision, of.objective.metrics[0]
     asked = of.loaded.spec.objective.confidence
-    alone = TrialCounts(**Counter[str](one.state for one in of.records.values())).only_one
+    alone = counts_of(of.records.values()).only_one
     of_measured = f"the best of {len(of.beliefs.numbers)} measured"
     best = alone or f"{of_measured} with a probability of {probability(decision.probability_best)}"
     if _hardly(decision):
@@ -107,8 +116,8 @@ def _decided(of: Grounds) -> str:
         alike = "" if alone else f", and within {ALIKE:.0%} of it with {probability(decision.probability_alike)}"
         if decision.action == "deploy":
             return f"Deploy it: it is {best}{alike}."
-        if decision.probability_alike >= asked:  # and yet nothing is deployed on one launch
-            return f"Uncertain, since it was launched once only: it is {best}{alike}."
+        if decision.doubt is not None:
+            return f"Uncertain, since {decision.doubt}: it is {best}{alike}."
         return f"Uncertain which is best: it is {best}{alike}; {probability(asked)} was asked for."
     today = find_current(of.loaded, list(of.records.values()))
     shown = f"the current configuration ({assigned(today.configuration)})" if today else "the current configuration"
@@ -118,8 +127,9 @@ def _decided(of: Grounds) -> str:
     sure = probability(decision.probability_better or 0.0)
     if decision.action == "deploy":
         return f"Deploy it: {saving}, and better with a probability of {sure}; it is {best}."
-    if len(of.launches) < 2:
-        return f"Uncertain, since it was launched once only: {saving}, and better with a probability of {sure}."
+    doubt = decision.doubt or ("it was launched once only" if len(of.launches) < 2 else None)
+    if doubt is not None:
+        return f"Uncertain, since {doubt}: {saving}, and better with a probability of {sure}."
     later = 1 - (1 - asked) / 2
     needed = of.beliefs.probability_needed(decision.number, today.number, asked) if today else later
     once = f" ({later:.1%} once both were launched {FEW_LAUNCHES} times)" if needed > later else ""
@@ -209,9 +219,18 @@ def _how_sure(of: Grounds) -> str:
     text = f"Measured on {len(each)} launches: {', '.join(each[:-1])} and {each[-1]} requests/s"
     spread = of.beliefs.launch_spread
     text += f"; launches of one configuration differ by {spread:.1%} here." if spread else "."
+    text += _lost(of.lost)
     if spread > _UNSTEADY:
         text += " That is much: the machine or the server is unsteady, so leave headroom."
     return text + _same_server(of)
+
+
+def _lost(launches: Sequence[TrialRecord]) -> str:
+    """Launches of it that did not serve, and why the last one did not."""
+    if not launches:
+        return ""
+    number = "Another launch" if len(launches) == 1 else f"{len(launches)} other launches"
+    return f" {number} did not serve: {foreign(launches[-1].reason or launches[-1].state).rstrip('.')}."
 
 
 def _same_server(of: Grounds) -> str:
@@ -246,12 +265,18 @@ def _current_missing(of: Grounds) -> list[str]:
     today = find_current(of.loaded, list(of.records.values()))
     if today is None:
         return [f"The current configuration ({shown}) was not measured."]
+    if today.number == of.best.number:
+        return []
     why = foreign(today.reason or today.state)
+    if does_not_serve(today):
+        return [f"The current configuration ({shown}) does not serve within the SLO: {why}."]
     if why.startswith(NOT_IN_TABLE):
         return [f"Nothing is known of the current configuration ({shown}): {why}."]
     if undecided(today):
         return [f"Whether the current configuration ({shown}) serves within the SLO is not known: {why}."]
-    return [f"The current configuration ({shown}) does not serve within the SLO: {why}."]
+    if today.state == "complete":
+        return [f"The current configuration ({shown}) was measured, but not its {_in_words(of.objective.metrics[0])}."]
+    return [f"The trial of the current configuration ({shown}) ended early: {why}."]
 
 
 def _against_next(of: Grounds) -> list[str]:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from loadtest import WARMUP_FAILED
-from results import Choice, Recommendation, State, TrialCounts, TrialRecord
+from results import Choice, Recommendation, TrialCounts, TrialRecord
 from results.text import counted, without_figures
 from search_spaces.reading import foreign
 from tuner.errors import as_asked
-from tuner.outcome.reasons import Grounds, reasons
+from tuner.outcome.doubts import doubts
+from tuner.outcome.reasons import Grounds, counts_of, reasons
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import believed, find_current, pooled_record, refuted
 from tuner.search.decision import Decision, decide_deployment
@@ -54,16 +55,17 @@ def recommend(
     weighed = weighed or weigh(loaded, records, confirmations, outlook)
     beliefs, pooled = weighed.beliefs, {one.number: one for one in weighed.pooled}
     serving = [one.number for one in objective.ranked(pooled.values()) if beliefs and one.number in beliefs]
-    counts = _count(records)
+    counts = counts_of(records)
     if beliefs is None or not serving:
         return _nothing(loaded, records, confirmations, counts)
-    decision = _decide(loaded, objective, beliefs, pooled, serving, confirmations)
+    decision = _decide(loaded, objective, beliefs, pooled, serving, records, confirmations)
     best = pooled[decision.number]
     repeats = confirmations.get(best.number, ())
     first = next(one for one in records if one.number == best.number)
     launches = [one for one in (first, *repeats) if one.state == "complete"]
+    lost = [one for one in (first, *repeats) if one.state != "complete" and not undecided(one)]
     further = sum(map(len, confirmations.values()))
-    grounds = Grounds(loaded, objective, decision, beliefs, best, launches, pooled, outlook, further)
+    grounds = Grounds(loaded, objective, decision, beliefs, best, launches, pooled, outlook, further, lost)
     front = pareto_front([pooled[number] for number in serving])
     chosen = _choice(best, records, confirmations)
     return Recommendation(
@@ -93,15 +95,23 @@ def pooled_records(
 
 def _decide(
     loaded: LoadedSpec, objective: Objective, beliefs: Beliefs, pooled: Mapping[int, TrialRecord],
-    serving: Sequence[int], confirmations: Launches,
+    serving: Sequence[int], records: Sequence[TrialRecord], confirmations: Launches,
 ) -> Decision:  # fmt: skip
     today = find_current(loaded, list(pooled.values()))
     current = today.number if today is not None and today.number in serving else None
     confirmed = [number for number in serving if _served(confirmations.get(number, ()))]
-    confidence = loaded.spec.objective.confidence
-    decision = decide_deployment(beliefs, current, confidence, confirmed or serving, maximised=objective.maximised[0])
-    once = decision.action == "deploy" and decision.number not in confirmed
-    return replace(decision, action="uncertain") if once else decision  # nothing is deployed on one launch
+    confidence, up = loaded.spec.objective.confidence, objective.maximised[0]
+    decision = decide_deployment(beliefs, current, confidence, confirmed or serving, maximised=up)
+    if decision.action == "keep" and confirmed:
+        # What was launched once only is not recommended. Where that is probably better, nothing is settled yet.
+        of_all = decide_deployment(beliefs, current, confidence, serving, maximised=up)
+        if of_all.number != decision.number:
+            return replace(decision, action="uncertain", doubt="what is probably better was launched once only")
+    if decision.action != "deploy":
+        return decision
+    named = loaded.spec.current is not None
+    doubt = next(doubts(decision, today, records, confirmations, serving, names_current=named), None)
+    return decision if doubt is None else replace(decision, action="uncertain", doubt=doubt)
 
 
 def _served(launches: Sequence[TrialRecord]) -> int:
@@ -145,14 +155,6 @@ def _choice(record: TrialRecord, records: Sequence[TrialRecord], confirmations: 
         language=record.language,
         launches=_served([*(one for one in records if one.number == record.number), *repeats]),
     )
-
-
-def _count(records: Sequence[TrialRecord]) -> TrialCounts:
-    states: list[State] = [record.state for record in records]
-    return TrialCounts(
-        complete=states.count("complete"), pruned=states.count("pruned"),
-        infeasible=states.count("infeasible"), failed=states.count("failed"),
-    )  # fmt: skip
 
 
 def _why_nothing(records: Sequence[TrialRecord], confirmations: Launches, counts: TrialCounts) -> list[str]:

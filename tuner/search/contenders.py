@@ -52,6 +52,7 @@ def believed(
     """
     same = {} if memory is None or objective.by_energy else memory.servers(records, confirmations)
     by_latency, by_cost = objective.metrics[0] == "p99_ms", objective.metrics[0].startswith(("cost", "energy"))
+    log_tokens = _log_tokens(objective, records, confirmations)
     found: dict[int, Contender] = {}
     prices, p99s = [], []
     for record in records:
@@ -62,7 +63,7 @@ def believed(
         expectation = None if by_latency or expected is None else expected.get(record.number)
         hourly = objective.hourly(record)
         price = math.nan if hourly is None else math.log(max(hourly, 1e-12))
-        scale = price if by_cost and not math.isnan(price) else 0.0
+        scale = (price if by_cost and not math.isnan(price) else 0.0) - log_tokens[record.number]
         server = same.get(record.number, record.number)
         found[record.number] = Contender(server, tuple(shown), expectation, scale)
         prices.append(price)
@@ -74,12 +75,29 @@ def believed(
     def losses(figures: Floats) -> Floats:
         if by_latency:
             return -figures
-        return objective.losses_at(figures, np.array(p99s)[:, None], log_price)[0]
+        per_request = objective.losses_at(figures, np.array(p99s)[:, None], log_price)[0]
+        return np.asarray(per_request - np.array([log_tokens[number] for number in found])[:, None])
 
     at_mean, effect = contenders_at_mean_speed(_together(found))
     beliefs = believe(at_mean, losses, {number: one.number for number, one in found.items()})
     by_capacity = not by_latency and objective.metrics[0] != "best_effort_qps"
     return replace(beliefs, machine=effect if by_capacity else None)
+
+
+def _log_tokens(
+    objective: Objective, records: Sequence[TrialRecord], confirmations: Mapping[int, Sequence[TrialRecord]]
+) -> dict[int, float]:
+    """The logarithm of a request's tokens by each trial's number: 0 where the objective counts none. Answers differ in
+    length where a server ends them itself. A trial that was pruned does not know its own, and is given the mean.
+    """
+    known: dict[int, float] = {}
+    for record in records:
+        launches = (record, *confirmations.get(record.number, ()))
+        tokens = [math.log(one) for launch in launches if (one := objective.tokens(launch))]
+        if tokens:
+            known[record.number] = float(np.mean(tokens))
+    usual = float(np.mean(list(known.values()))) if known else 0.0
+    return {record.number: known.get(record.number, usual) for record in records}
 
 
 def _together(trials: Mapping[int, Contender]) -> list[Contender]:

@@ -23,7 +23,8 @@ class Decision:
 
     `probability_best` is that no other of those measured is better, `probability_alike` that none is by more than 2%;
     `probability_better` that it is better than today's, None where it is today's, or there is none. `saving` is
-    against today's, with the 95% interval of the difference.
+    against today's, with the 95% interval of the difference. `doubt` is what the figures do not know, and why nothing
+    is deployed that they are sure of.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Decision:
     probability_alike: float
     probability_better: float | None = None
     saving: Estimate | None = None
+    doubt: str | None = None
 
 
 def decide_deployment(

@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 UNREADY = f"{TOO_SHORT}: not ready"  # how the reason begins where a run's limits left no time for a longer start
 _SECONDS_PER_HOUR = 3600.0
 _MAXIMISED: tuple[Metric, ...] = ("capacity_qps", "tokens_per_second", "best_effort_qps")
-# A search compares configurations under the same requests, so tokens per request are the same for all of them, and what
-# is best per token is best per request. What was measured is ranked by its own tokens all the same.
+# A search compares configurations under the same requests, so it takes the tokens of a request to be the same for all:
+# what is best per token is best per request. What was measured is ranked, and decided on, by its own tokens.
 _PER_REQUEST: dict[Metric, Metric] = {
     "cost_per_million_output_tokens": "cost_per_million_requests",
     "cost_per_million_tokens": "cost_per_million_requests",
@@ -87,6 +87,16 @@ class Objective:
             return None
         per_request_wh = language.energy_per_million_output_tokens * language.output_tokens / 1e6
         return per_request_wh * _SECONDS_PER_HOUR * capacity.value
+
+    def tokens(self, record: TrialRecord) -> float | None:
+        """How many of the tokens that the first metric counts a request has; None where it counts none, or the trial
+        does not know.
+        """
+        language, metric = record.language, self.metrics[0]
+        if language is None or "token" not in metric:
+            return None
+        prompt = 0.0 if metric.endswith("output_tokens") else language.input_tokens or 0.0
+        return language.output_tokens + prompt or None
 
     def __str__(self) -> str:
         words = [
