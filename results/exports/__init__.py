@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping
 
 from results.exports.addresses import called_at, listens_at, to_replace
 from results.exports.deployable import Deployable
-from results.exports.documents import NotExportable
+from results.exports.documents import NotExportable, refuse_part
 from results.exports.engines import llm_inference_service, sglang, vllm
-from results.exports.kubernetes import helm_values, kubernetes, patch
+from results.exports.kubernetes import helm_values, kubernetes
+from results.exports.patches import patch
 from results.exports.plain import plain_json
 from results.exports.platforms import compose, compose_together, kserve, kubedl, ray_serve, seldon
 from results.exports.scaling import inference_pool, keda, leader_worker_set
 from results.exports.servers import MARKS, SERVERS, uses
 
-FORMATS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
+Format = Callable[[Deployable], dict[str, str]]
+_WRITERS: Mapping[str, Format] = {
     "kubernetes": kubernetes,
     "patch": patch,
     "helm-values": helm_values,
@@ -33,6 +35,22 @@ FORMATS: Mapping[str, Callable[[Deployable], dict[str, str]]] = {
     "sglang": sglang,
     "json": plain_json,
     **SERVERS,
+}
+_PARTS = ("patch", "vllm", "sglang", "json", *SERVERS)  # which say nothing of the rest of a pod
+
+
+def _of_a_pod(name: str, write: Format) -> Format:
+    """A format that writes a whole pod: refused where that which was measured is the user's own."""
+
+    def written(one: Deployable) -> dict[str, str]:
+        refuse_part(one, name)
+        return write(one)
+
+    return written
+
+
+FORMATS: Mapping[str, Format] = {
+    name: write if name in _PARTS else _of_a_pod(name, write) for name, write in _WRITERS.items()
 }
 
 
@@ -55,6 +73,8 @@ def exported(services: Mapping[str, Deployable], name: str) -> dict[str, str]:
     Raises NotExportable.
     """
     if name == "compose":
+        for one in services.values():
+            refuse_part(one, name)
         return compose_together(services)
     return {
         f"{service}/{file}" if service else file: text

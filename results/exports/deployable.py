@@ -89,6 +89,22 @@ class MeasuredReplica:
 
 
 @dataclass(frozen=True)
+class MeasuredWorkload:
+    """A workload of the user's own that was measured, and of which an export has what was tuned alone: that of `file`
+    (None: tune's own, with a `patch`). `patch` is what the spec lays over it, filled in. Its container has arguments
+    alone where it `takes_arguments`; `other_gpus` are resources in it that the configuration's GPUs replaced.
+    """
+
+    file: str | None
+    kind: str
+    name: str | None
+    container: str | None
+    patch: Mapping[str, Any]
+    takes_arguments: bool = False
+    other_gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Deployable:
     """One container, ready to be written down.
 
@@ -107,6 +123,7 @@ class Deployable:
     roles: Mapping[str, ParameterValue] = field(default_factory=dict)
     spare: int = 1
     called: bool = False
+    workload: MeasuredWorkload | None = None
 
     @property
     def name(self) -> str:

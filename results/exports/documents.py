@@ -30,6 +30,18 @@ class NotExportable(ResultsError):
     """A format needs something that the study does not say; the message says what, and where to say it."""
 
 
+def refuse_part(one: Deployable, format_name: str) -> None:
+    """Raises NotExportable where a format writes a whole pod, and the one that was measured is the user's own."""
+    if one.workload is None:
+        return
+    how = "with runner.kubernetes.patch" if one.workload.file is None else f"as the workload of {one.workload.file}"
+    onto = "the workload that it is for" if one.workload.file is None else one.workload.file
+    raise NotExportable(
+        f"{one.service} was measured {how}, and {format_name} knows only what was tuned of it\n"
+        f"Export patch, and lay it over {onto}."
+    )
+
+
 def to_yaml(documents: Sequence[Document], head: str) -> str:
     """Documents under a comment. Text is quoted where YAML would take it for something else."""
     return comment(head) + "---\n".join(body(document) for document in documents)
@@ -106,7 +118,7 @@ def header(one: Deployable, *, replicas: bool = True) -> str:
     if one.program.secrets:
         are = "is a secret, which is" if len(one.program.secrets) == 1 else "are secrets, which are"
         text += f"; {', '.join(one.program.secrets)} {are} for you to provide"
-    if one.program.image is None:
+    if one.program.image is None and one.workload is None:
         text += f"; {NO_IMAGE} stands for your image, since the spec names none"
     return " ".join(visible(text).split())
 

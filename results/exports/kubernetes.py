@@ -1,4 +1,4 @@
-"""Kubernetes' own objects: Deployment, Service, HPA; a patch for an existing Deployment; values for a Helm chart."""
+"""Kubernetes' own objects: Deployment, Service, HPA; values for a Helm chart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PERIOD_S = 2
 _TIMEOUT_S = 5  # of a probe's request; Kubernetes' own is 1 s, which a busy server misses
 _CLAIM = "gpu"
 # Of Services beside it: one called `vllm` sets VLLM_PORT in a pod, which vLLM takes for its own setting.
-_NO_VARIABLES: Document = {"enableServiceLinks": False}
+NO_VARIABLES: Document = {"enableServiceLinks": False}
 _HANGS_AFTER = 6  # probes without an answer, 10 s apart
 
 
@@ -45,32 +45,6 @@ def explained_autoscaler(one: Deployable) -> str:
     return remarked(text, "averageUtilization", f"{aim(one)};\n{takes}")
 
 
-def patch(one: Deployable) -> dict[str, str]:
-    """A strategic-merge patch for an existing Deployment, and the kustomization that applies it."""
-    server = container(one)
-    keys = ("name", *(["image"] if one.program.image else []), "command", "args", "env", "resources", "volumeMounts")
-    # Null removes the arguments that the Deployment has: they are no part of our command.
-    kept = {key: server.get(key) for key in keys if key in server or (key == "args" and "command" in server)}
-    pod: Document = {"containers": [kept], **_NO_VARIABLES, **_placement(one), **_volumes(one)}
-    target = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": one.name}}
-    kustomization = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": ["deployment.yaml", *(["files.yaml"] if beside(one) else [])],
-        "patches": [{"path": "patch.yaml", "target": {"kind": "Deployment", "name": one.name}}],
-    }
-    files = {
-        "patch.yaml": to_yaml(
-            [target | {"spec": {"template": {"spec": pod}}}],
-            f"{header(one, replicas=False)}\nkubectl patch deployment {one.name} --patch-file patch.yaml, or "
-            "kubectl apply -k . with your own deployment.yaml here.\n"
-            "Write your Deployment's name, and its container's, in place of these.",
-        ),
-        "kustomization.yaml": to_yaml([kustomization], header(one, replicas=False)),
-    }
-    return files | _file_of(beside(one), one)
-
-
 def helm_values(one: Deployable) -> dict[str, str]:
     """Values under the names that `helm create` gives a chart."""
     image = one.program.image or NO_IMAGE
@@ -87,7 +61,7 @@ def helm_values(one: Deployable) -> dict[str, str]:
             "minReplicas": one.min_replicas,
             "maxReplicas": one.max_replicas,
         },
-        **_placement(one),
+        **placement(one),
     }
     values |= started(one)
     if one.program.env or one.program.secrets:
@@ -97,7 +71,7 @@ def helm_values(one: Deployable) -> dict[str, str]:
     late = {"initialDelaySeconds": math.ceil(one.listens.ready_timeout_s)}
     values |= {"readinessProbe": server["readinessProbe"], "livenessProbe": late | server["livenessProbe"]}
     values |= {"volumeMounts": server["volumeMounts"]} if "volumeMounts" in server else {}
-    values |= _volumes(one)
+    values |= volumes_of(one)
     if one.target_cpu_percent is not None:
         values["autoscaling"]["targetCPUUtilizationPercentage"] = one.target_cpu_percent
     variable = f"{one.name.upper().replace('-', '_')}_PORT"
@@ -105,7 +79,7 @@ def helm_values(one: Deployable) -> dict[str, str]:
         f"{header(one)}\nWrite enableServiceLinks: false into the chart's pod spec, for which it has no value:\n"
         f"else its Service sets {variable} in the server, which was measured without."
     )
-    return {"values.yaml": to_yaml([values], head), **_file_of(beside(one), one)}
+    return {"values.yaml": to_yaml([values], head), **file_of(beside(one), one)}
 
 
 def beside(one: Deployable) -> list[Document]:
@@ -122,7 +96,8 @@ def claims(one: Deployable) -> list[Document]:
     return [{**kind, "metadata": named, "spec": dict(one.needs.claim)}]
 
 
-def _file_of(documents: list[Document], one: Deployable) -> dict[str, str]:
+def file_of(documents: list[Document], one: Deployable) -> dict[str, str]:
+    """A file of what pods need beside them; none where that is nothing."""
     return {"files.yaml": to_yaml(documents, header(one, replicas=False))} if documents else {}
 
 
@@ -149,9 +124,9 @@ def pod(one: Deployable) -> Document:
     return {
         "containers": [container(one)],
         "automountServiceAccountToken": False,
-        **_NO_VARIABLES,
-        **_placement(one),
-        **_volumes(one),
+        **NO_VARIABLES,
+        **placement(one),
+        **volumes_of(one),
     }
 
 
@@ -273,7 +248,8 @@ def _config_map(one: Deployable) -> Document:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": data}
 
 
-def _volumes(one: Deployable) -> Document:
+def volumes_of(one: Deployable) -> Document:
+    """A pod's volumes: the rendered files, and shared memory."""
     items = [{"key": f"file-{number}", "path": path} for number, path in enumerate(one.program.files)]
     volumes: list[Document] = []
     if items:
@@ -283,7 +259,8 @@ def _volumes(one: Deployable) -> Document:
     return {"volumes": volumes} if volumes else {}
 
 
-def _placement(one: Deployable) -> Document:
+def placement(one: Deployable) -> Document:
+    """Which nodes a pod may run on, and what it claims of them."""
     found: Document = {}
     if one.needs.node_selector:
         found["nodeSelector"] = dict(one.needs.node_selector)

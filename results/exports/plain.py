@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from results.exports.deployable import Deployable
@@ -54,6 +55,7 @@ def plain_json(one: Deployable) -> dict[str, str]:
             "good_share": one.measured.good,
             "good_of": one.measured.good_of,
         },
+        "workload": None if one.workload is None else asdict(one.workload),
         "notes": list(one.notes),
     }
     return {f"{one.name}.json": visible(json.dumps(content, indent=2, ensure_ascii=True)) + "\n"}

@@ -65,6 +65,14 @@ def workload_of(
     raise ValueError(f"has {len(found)} workloads ({listed}); say which in runner.kubernetes.workload")
 
 
+def kind_of(documents: Sequence[Mapping[str, Any]], workload: Mapping[str, Any]) -> str:
+    """What the documents say that the chosen workload is: it comes as a Deployment of what makes pods of a template."""
+    every = [one for one in flattened(documents) if one.get("kind") in WORKLOADS and _name(one) == _name(workload)]
+    as_it_is = any(one is workload for one in every)
+    others = [str(one.get("kind")) for one in every if one.get("kind") not in _USUAL]
+    return str(workload.get("kind")) if as_it_is or not others else others[0]
+
+
 def _as_deployment(workload: Mapping[str, Any]) -> Mapping[str, Any]:
     kind, spec = workload.get("kind"), workload.get("spec") or {}
     if kind not in _TEMPLATED or kind == "Deployment":

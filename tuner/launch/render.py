@@ -278,9 +278,15 @@ def render(
         group=launch.group,
         best_effort=best_effort,
         live=live_parameters(loaded),
-        patch=_filled(loaded.spec.runner.workload_patch, configuration, _texts(configuration)),
+        patch=workload_patch(loaded, configuration),
         prepare=prepare,
     )
+
+
+def workload_patch(loaded: LoadedSpec, configuration: Configuration) -> dict[str, Any]:
+    """What the spec lays over a cluster's workload for a configuration."""
+    found: dict[str, Any] = _filled(loaded.spec.runner.workload_patch, configuration, _texts(configuration))
+    return found
 
 
 def rendered_commands(loaded: LoadedSpec, container: Container, launch_id: str) -> Commands:

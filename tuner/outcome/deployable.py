@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from results import Estimate, LanguageRecord, Recommendation, StageRecord, StudySummary, TrialRecord
 from results.exports import Deployable, called_at, listens_at, to_replace
-from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica, Needs
+from results.exports.deployable import DeployedProgram, Listening, MeasuredReplica
 from results.series import latency_curve
-from runners import Placement, Resources
+from runners import Placement
 from search_spaces import Configuration
 from search_spaces.reading import shown
 from tuner.errors import UsageError
 from tuner.launch.adapter import image_of, mounted_model, serving
 from tuner.launch.render import ready_path, ready_timeout_s, rendered_texts, resources, roles
+from tuner.outcome.needs import needed
+from tuner.outcome.workload import measured_workload
 from tuner.search.objective import undecided
 from tuner.spec.reading import LoadedSpec, load_spec
-
-if TYPE_CHECKING:
-    from runners.kubernetes.options import KubernetesOptions
 
 _UNSEEN = StageRecord(name="")
 _FILES = "/etc/tune"
@@ -135,13 +133,6 @@ def _model_note(loaded: LoadedSpec) -> str:
     return "".join(f"the model {source.name} has to be at {target}" for target, source in mounted_model(loaded).items())
 
 
-def _gpu_labels(asked: Resources, options: KubernetesOptions) -> tuple[str, ...]:
-    """A node with its GPU has one of them, as where it was measured; none where the GPU is claimed."""
-    if asked.gpu_type is None or options.gpus.slices.claimed:
-        return ()
-    return tuple(one.replace(" ", "-") for one in options.gpus.label_values(asked.gpu_type))
-
-
 def _is_told_its_port(loaded: LoadedSpec, configuration: Configuration) -> bool:
     """Whether its command, environment or files change with it."""
     at = (Placement("127.0.0.1", port, _FILES, more=(3, 4)) for port in (1, 2))
@@ -162,58 +153,54 @@ def _deployable(
     format_name: str = "kubernetes",
 ) -> Deployable:  # fmt: skip
     """One service with that configuration, as it would be launched in a container and exported in that format."""
-    from runners.kubernetes.objects import resource_section
     from tuner.launch.runner import kubernetes_options
 
-    in_cluster = loaded.spec.runner.in_cluster
+    as_measured, asked = loaded, resources(loaded.space, configuration)
+    theirs = measured_workload(loaded, configuration, asked)
     if not loaded.spec.runner.in_containers:
         # This machine's paths and environments are of no use there; a container has its own.
         loaded = loaded.with_runner("docker")
-    spec, asked = loaded.spec, resources(loaded.space, configuration)
-    options = kubernetes_options(loaded)
+    spec, options = loaded.spec, kubernetes_options(loaded)
     told = _is_told_its_port(loaded, configuration)
-    port = listens_at(format_name, options.port, told=told)
+    port = listens_at(format_name, options.port or theirs.port, told=told)
     placement = Placement("0.0.0.0", port, _FILES)  # noqa: S104 (in a container)
     called = {name: f"http://{called_at(format_name, name, port)}" for name in loaded.calls}
     texts = rendered_texts(loaded, configuration, placement, called)
-    notes = [measured.doubt, texts.note, _model_note(loaded), to_replace(format_name) if called else ""]
-    if asked.shares_compute and not options.gpus.slices.grants_compute:
-        notes.append(f"it had {asked.compute_percent}% of its GPU's compute, which nothing here asks for")
-        asked = replace(asked, gpu_compute=None)
-    label, labels = options.gpus.type_label, _gpu_labels(asked, options)
-    if labels and not in_cluster and asked.gpu_type not in options.gpus.types:
-        notes.append(
-            f"{label}: {labels[0]} stands for the label of your nodes with that GPU, such as "
-            "NVIDIA-A100-SXM4-40GB; runner.kubernetes.gpu.types says it for good"
-        )
+    found = needed(asked, options, as_measured)
+    replace_them = to_replace(format_name) if called else ""
+    notes = [theirs.note, measured.doubt, texts.note, _model_note(loaded), replace_them, *found.notes]
+    own_pod = theirs.workload is not None and theirs.workload.file is not None
     return Deployable(
         service=spec.service.name,
         configuration=configuration,
         program=DeployedProgram(
-            image_of(loaded), texts.command, {**options.gpus.asked(asked)[1], **texts.env}, spec.service.secrets,
-            texts.files, _FILES,
+            spec.service.image if own_pod else image_of(loaded), texts.command, {**found.env, **texts.env},
+            spec.service.secrets, texts.files, _FILES,
         ),
         listens=Listening(
             port, spec.request.tls is not None, ready_path(loaded), ready_timeout_s(loaded), fixed=not told,
             metrics_port=_metrics_port(loaded, placement),
         ),
-        needs=Needs(
-            requests=resource_section(asked, options).get("requests", {}), cpu_cores=asked.cpu_cores,
-            memory_bytes=asked.memory_bytes, gpu_type=asked.gpu_type, gpus=asked.gpu_count,
-            node_selector={**options.node_selector, **({label: labels[0]} if len(labels) == 1 else {})},
-            tolerations=options.tolerations, shm_bytes=options.shm_bytes, claim=options.gpus.claim(asked),
-            node_labels={label: labels} if len(labels) > 1 else {},
-        ),
-        measured=MeasuredReplica(
-            capacity=measured.capacity, knee_qps=measured.knee_qps, p50_ms=measured.p50_ms,
-            cores_used=measured.cores_used,
-            limit=" and ".join(loaded.slo_texts) or "the SLO", confirmed=measured.confirmed,
-            good=measured.language.good if measured.language else None,
-            good_of=measured.language.good_of if measured.language else None,
-            energy_wh=measured.language.energy_per_million_output_tokens if measured.language else None,
-        ),
+        needs=found.needs,
+        measured=_as_replica(measured, loaded),
         notes=tuple(note for note in notes if note),
         qps=qps,
         called=loaded.is_called,
         roles=roles(loaded.space, configuration),
+        workload=theirs.workload,
     )  # fmt: skip
+
+
+def _as_replica(measured: _AtCapacity, loaded: LoadedSpec) -> MeasuredReplica:
+    language = measured.language
+    return MeasuredReplica(
+        capacity=measured.capacity,
+        knee_qps=measured.knee_qps,
+        p50_ms=measured.p50_ms,
+        cores_used=measured.cores_used,
+        limit=" and ".join(loaded.slo_texts) or "the SLO",
+        confirmed=measured.confirmed,
+        good=language.good if language else None,
+        good_of=language.good_of if language else None,
+        energy_wh=language.energy_per_million_output_tokens if language else None,
+    )
