@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class Measured(NamedTuple):
-    """`workload` is None where tune made the pod. `port` is where the manifest says that it listens, `note` what readers
-    of an export have to know.
+    """`workload` is None where tune made the pod. `port` is where the manifest says that it listens, `note` what the
+    readers of an export have to know.
     """
 
     workload: MeasuredWorkload | None = None

@@ -120,14 +120,14 @@ def test_a_stateful_set_is_patched_as_one_and_an_inference_service_is_not(tmp_pa
     assert documents(FORMATS["patch"](one)["patch.yaml"])[0]["kind"] == "StatefulSet"
     service = {"kind": "InferenceService", "metadata": {"name": "web"}, "spec": {"predictor": {"model": {}}}}
     runner = "type: kubernetes, kubernetes: {manifest: web.yaml}"
-    with pytest.raises(NotExportable, match="measured as the InferenceService of web.yaml, and patch is for Depl"):
+    with pytest.raises(NotExportable, match=r"measured as the InferenceService of web\.yaml, and patch is for Depl"):
         FORMATS["patch"](measured(tmp_path, service, runner=runner))
 
 
 def test_tunes_own_pod_with_a_patch_of_the_spec_is_exported_as_patches(tmp_path: Path) -> None:
     runner = "type: kubernetes, kubernetes: {patch: {spec: {template: {spec: {hostNetwork: true}}}}}"
     one = deployable(tmp_path, {"workers": 4}, runner=runner)
-    with pytest.raises(NotExportable, match="measured with runner.kubernetes.patch, and kubernetes knows only"):
+    with pytest.raises(NotExportable, match=r"measured with runner\.kubernetes\.patch, and kubernetes knows only"):
         FORMATS["kubernetes"](one)
     files = FORMATS["patch"](one)
     [server] = documents(files["patch.yaml"])[0]["spec"]["template"]["spec"]["containers"]
