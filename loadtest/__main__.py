@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from loadtest.bundle import unpack
 from loadtest.plan import Answer, JointPlan, LoadPlan, Progress, read_plan
-from loadtest.request.request_check import LocustfileError, PlanError, check_request
+from loadtest.request.request_check import LocustfileError, PlanError, check_limits, check_request
 
 _WATCH_S = 0.5
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -77,6 +77,8 @@ def _serve(parent: int, write: Writer, read: Callable[[], str]) -> int:
         plan = _read_plan(read())
         for one in plan.plans:
             check_request(one)
+        for one in (plan,) if isinstance(plan, LoadPlan) else plan.judged:  # a chain's stages have the entry's SLO
+            check_limits(one)
         _stay_on(plan.cores)
         write(Answer(measurement=users.run(plan, write)))
     except (PlanError, fleet.GeneratorLost) as error:

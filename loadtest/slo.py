@@ -35,6 +35,11 @@ class LatencyLimit(Document):
         return self
 
     @property
+    def of_tokens(self) -> bool:
+        """Whether it bounds a time that only a streamed answer has."""
+        return bool({"ttft", "tpot", "itl", "per_token"} & {self.metric, *self.good_ms})
+
+    @property
     def flattered(self) -> bool:
         """Whether a generator that reads answers late sees better times: several tokens that it reads at once seem to
         have come at once.

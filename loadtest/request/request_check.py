@@ -28,6 +28,22 @@ def _check_others(request: RequestPlan) -> None:
         raise PlanError("request.others: go with plain requests over http; remove others, or llm and multipart")
 
 
+def check_limits(plan: LoadPlan) -> None:
+    """Raises PlanError for limits on the times of tokens where answers are not read as streams: whole answers would be
+    held to them.
+    """
+    limit = next((one for one in plan.slo.latency if one.of_tokens), None)
+    if limit is None:
+        return
+    if plan.locustfile is not None:
+        raise PlanError(
+            f"slo.latency: {limit.metric} is a time of tokens, and a locustfile's answers are not read as streams; "
+            "limit the latency, or describe the requests in request, with stream: openai"
+        )
+    if plan.request.stream is None:
+        raise PlanError(f"slo.latency: {limit.metric} is a time of tokens; it needs request.stream: openai")
+
+
 def check_request(plan: LoadPlan) -> None:
     """Raises PlanError with one sentence that names the field."""
     request = plan.request

@@ -27,8 +27,13 @@ COMMAND = [sys.executable, "-P", "-m", "loadtest"]
 
 
 def plan(**changes: Any) -> LoadPlan:
-    asked: dict[str, Any] = {"url": "http://127.0.0.1:1", "request": RequestPlan(body="{}"), "max_s": 8.0}
-    return LoadPlan(slo=Slo(latency=(LatencyLimit(percentile=99, limit_ms=50),)), **(asked | changes))
+    slo = Slo(latency=(LatencyLimit(percentile=99, limit_ms=50),))
+    asked: dict[str, Any] = {"url": "http://127.0.0.1:1", "request": RequestPlan(body="{}"), "max_s": 8.0, "slo": slo}
+    return LoadPlan(**(asked | changes))
+
+
+def of_tokens(**limit: Any) -> Slo:
+    return Slo(latency=(LatencyLimit(**({"percentile": 99, "limit_ms": 50} | limit)),))
 
 
 @pytest.fixture
@@ -48,6 +53,13 @@ def silent_server() -> Iterator[str]:
         ({"request": RequestPlan(method="GET / HTTP/1.1")}, "request.method: "),
         ({"request": RequestPlan(headers={"X-Key": "a\r\nb: c"})}, "request.headers: 'X-Key'"),
         ({"request": RequestPlan(body="{}", dataset="/dev/null")}, "body and dataset"),
+        ({"slo": of_tokens(metric="ttft")}, "slo.latency: ttft is a time of tokens; it needs request.stream: openai"),
+        ({"slo": of_tokens(metric="per_token"), "rates_qps": (5.0,)}, "slo.latency: per_token is a time of tokens; "),
+        ({"slo": of_tokens(metric="goodput", good_ms={"itl": 50})}, "slo.latency: goodput is a time of tokens; "),
+        (
+            {"slo": of_tokens(metric="tpot"), "locustfile": "/nowhere.py", "request": RequestPlan(stream="openai")},
+            "slo.latency: tpot is a time of tokens, and a locustfile's answers are not read as streams; limit the",
+        ),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused_in_one_line(changes: dict[str, Any], said: str) -> None:

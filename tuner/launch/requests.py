@@ -115,6 +115,24 @@ def lacks_bodies(loaded: LoadedSpec) -> bool:
     return all(one is None for one in given)
 
 
+def asks_tokens(loaded: LoadedSpec) -> bool:
+    """Whether the SLO or the objective is about tokens. A stage of a chain has the SLO of its entry, and is asked in
+    its own way.
+    """
+    return loaded.spec.counts_tokens or (loaded.spec.limits_tokens and not loaded.is_called)
+
+
+def stream_of(loaded: LoadedSpec) -> str | None:
+    """What streams answers are read as: those that the spec says, or the server's own where its adapter makes the
+    requests or something is asked about tokens. None where they are read whole.
+    """
+    spec, asked = loaded.spec, adapter_request(loaded)
+    if asked is None or (spec.request.llm is None and "stream" in spec.request.model_fields_set):
+        return spec.request.stream
+    by_server = spec.request.llm is not None or lacks_bodies(loaded) or asks_tokens(loaded)
+    return spec.request.stream or (asked.stream if by_server else None)
+
+
 def must_describe(loaded: LoadedSpec) -> bool:
     """Whether the running server has to say what its requests look like."""
     asked = adapter_request(loaded)
@@ -130,12 +148,10 @@ def _adapted(plan: RequestPlan, loaded: LoadedSpec, asked: ServerRequest, genera
         update["method"] = asked.method
     if plan.llm is not None:
         update["llm"] = completed(plan.llm, asked)
-        update["stream"] = plan.stream or asked.stream
     if lacks_bodies(loaded):
         update["dataset"] = None if generated is None else str(generated)
         update["headers"] = {"Content-Type": asked.content_type, **plan.headers}
-        if "stream" not in given:
-            update["stream"] = asked.stream
+    update["stream"] = stream_of(loaded)
     return plan.model_copy(update=update)
 
 

@@ -35,6 +35,10 @@ Cost = Literal["cost_per_million_requests", "cost_per_hour", "cost_per_million_o
 
 
 _REQUEST_TIMEOUT_S = 10.0
+_UNREAD = (
+    "a locustfile's answers are not read as streams, so nobody sees when their tokens come; limit the latency (p99) "
+    "instead, or describe the requests in request in place of load.locustfile"
+)
 _MIN_FINAL = 4  # launches: the best and today's configuration, twice each
 FINAL_OVERTIME = 2  # launches: of one that became the best when the others were launched again, and of today's
 
@@ -335,20 +339,31 @@ class Spec(Section):
         each = [pair for one in limits for pair in one.good or ((one.metric, one.limit_s),)]
         return max((limit_s for metric, limit_s in each if metric in ("latency", "ttft")), default=0.0)
 
+    @property
+    def limits_tokens(self) -> bool:
+        """Whether some limit needs streamed answers."""
+        return self.slo is not None and any(one.metric != "latency" for one in self.slo.limits)
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the objective does."""
+        return any("tokens" in metric for metric in self.objective.metrics)
+
     @model_validator(mode="after")
     def _streams_have_tokens(self) -> Spec:
-        custom = self.service.server == "custom" or not adapter_named(self.service.server).streams
-        if (
-            custom
-            and self.slo
-            and self.request.stream is None
-            and any(one.metric != "latency" for one in self.slo.limits)
-        ):
-            raise ValueError("slo: ttft, tpot, itl, goodput and tokens_per_second need request: {stream: openai}")
-        if custom and self.request.stream is None and any("tokens" in metric for metric in self.objective.metrics):
-            raise ValueError("objective: tokens are counted in streamed answers; it needs request: {stream: openai}")
+        if self.load.locustfile is not None and (self.limits_tokens or self.counts_tokens):
+            section = "slo" if self.limits_tokens else "objective"
+            raise ValueError(f"{section}: {_UNREAD}")
         if self.load.locustfile is not None and self.request.stream is not None:
             raise ValueError("load.locustfile: a locustfile's requests are not read as streams; remove request.stream")
+        by_server = self.request.llm is not None or "stream" not in self.request.model_fields_set
+        streams = self.service.server != "custom" and adapter_named(self.service.server).streams and by_server
+        if self.request.stream is not None or streams:
+            return self
+        if self.limits_tokens:
+            raise ValueError("slo: ttft, tpot, itl, goodput and tokens_per_second need request: {stream: openai}")
+        if self.counts_tokens:
+            raise ValueError("objective: tokens are counted in streamed answers; it needs request: {stream: openai}")
         return self
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tuner.launch.requests import adapter_request, lacks_bodies
+from tuner.launch.requests import asks_tokens, lacks_bodies, stream_of
 from tuner.spec.reading import LoadedSpec
+from tuner.spec.request import CheckSpec
 from tuner.spec.yaml_file import KeyPath
 
 # The last words of paths at which OpenAI's interface, and those of servers that speak it, answer at once.
@@ -18,12 +19,18 @@ _COMPLETIONS = "completions"
 
 def check_streams(loaded: LoadedSpec) -> None:
     """Raises SpecError for a path that does not stream, since each of its answers would be an error."""
-    request, asked = loaded.spec.request, adapter_request(loaded)
+    request = loaded.spec.request
+    if stream_of(loaded) is None:
+        return
     if request.stream is not None and _at_once(loaded, request.path):
         raise loaded.error(("request", "stream"), f"{request.path} does not stream its answers; remove stream")
-    by_server = asked is not None and asked.stream is not None and lacks_bodies(loaded)
-    if request.stream is None and not by_server:
-        return
+    if asks_tokens(loaded) and _at_once(loaded, request.path):
+        raise loaded.error(
+            ("request", "path"),
+            f"{request.path} does not stream its answers, so nobody sees their tokens; limit the latency (p99), and "
+            "minimize a cost of requests",
+        )
+    _check_checks(loaded)
     for key, path, _ in _others(loaded):
         if _at_once(loaded, path):
             raise loaded.error(
@@ -33,10 +40,26 @@ def check_streams(loaded: LoadedSpec) -> None:
             )
 
 
+def _check_checks(loaded: LoadedSpec) -> None:
+    """Raises SpecError for a check of what is read as a stream because the server streams. Of a spec that writes
+    `stream` itself, its own model says so.
+    """
+    request = loaded.spec.request
+    checks: list[tuple[KeyPath, CheckSpec | None]] = [(("request",), request.check)]
+    checks += [(("request", "others", number), one.check) for number, one in enumerate(request.others)]
+    for key, found in checks:
+        if found is not None:
+            raise loaded.error(
+                (*key, "check"),
+                "the answers are read as streams, as the server sends them, and what a stream must hold is known; "
+                "remove check",
+            )
+
+
 def unstreamed(loaded: LoadedSpec) -> Iterator[str]:
     """A sentence for each request that does not ask for the stream as which its answer is read."""
     request = loaded.spec.request
-    if request.stream is None or request.llm is not None:
+    if stream_of(loaded) is None or request.llm is not None or (request.stream is None and lacks_bodies(loaded)):
         return
     for key, path, body in ((("request",), request.path, request.json_body), *_others(loaded)):
         if _last(path) in _AT_ONCE:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from loadtest.judge.burst import longest_s
 from loadtest.judge.capacity import digits
+from tuner.launch.requests import stream_of
 from tuner.spec.load import MAX_WARMUP_SHARE
 from tuner.spec.reading import LoadedSpec
 
@@ -138,6 +139,6 @@ def _output_tokens(loaded: LoadedSpec) -> tuple[float | None, str]:
     if request.llm is not None:
         lengths = request.llm.output_tokens
         return None if request.llm.sizes is not None else lengths.median or sum(lengths.range) / 2, "about"
-    body = request.json_body if request.stream is not None else None
+    body = request.json_body if stream_of(loaded) is not None else None
     asked = (body.get("max_tokens"), body.get("max_completion_tokens")) if isinstance(body, Mapping) else ()
     return next((float(one) for one in asked if isinstance(one, int) and one > 0), None), "up to"
