@@ -54,8 +54,9 @@ class Listening:
 @dataclass(frozen=True)
 class Needs:
     """What a replica asks for. `requests` are Kubernetes' requests and limits, GPU resources included; `gpus` is how
-    many GPUs, or slices of one (None: one, where a type is said). `claim` is the spec of the ResourceClaimTemplate by
-    which it gets them, where it claims them. A node must have one of the labels that `node_labels` has for a key.
+    many GPUs, or slices of one (None: one, where a type is said), each of them `gpu_slice` (None: whole). `claim` is
+    the spec of the ResourceClaimTemplate by which it gets them, where it claims them. A node must have one of the
+    labels that `node_labels` has for a key.
     """
 
     requests: Mapping[str, str]
@@ -68,6 +69,7 @@ class Needs:
     gpus: int | None = None
     claim: Mapping[str, Any] | None = None
     node_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gpu_slice: str | None = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def plain_json(one: Deployable) -> dict[str, str]:
             "memory_bytes": one.needs.memory_bytes,
             "gpu_type": one.needs.gpu_type,
             "gpus": one.gpu_count,
+            "gpu_slice": one.needs.gpu_slice,
             "shared_memory_bytes": one.needs.shm_bytes,
             "kubernetes": dict(one.needs.requests),
         },

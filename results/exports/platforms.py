@@ -161,8 +161,14 @@ def compose_together(services: Mapping[str, Deployable]) -> dict[str, str]:
             taken.append(max(one.listens.port, *(port + 1 for port in taken), 1))
             service["ports"] = [f"127.0.0.1:{taken[-1]}:{one.listens.port}"]
         files |= {f"{beside}/{path}": text for path, text in one.program.files.items()}
-    head = "\n".join(header(one, replicas=False) for one in services.values())
+    head = "\n".join(header(one, replicas=False) + _whole_gpus(one) for one in services.values())
     return {"compose.yaml": to_yaml([{"services": project}], head), **files}
+
+
+def _whole_gpus(one: Deployable) -> str:
+    """What Compose cannot ask for, as a remark."""
+    said = f"; {one.needs.gpu_slice} of a GPU was measured, and Compose knows whole ones alone"
+    return said if one.needs.gpu_slice is not None else ""
 
 
 def _compose_service(one: Deployable, files: str) -> Document:

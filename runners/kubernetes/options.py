@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runners.protocol import GIB, MIB, ParameterValue, Resources
@@ -15,6 +15,9 @@ _UNITS = {
     "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": MIB, "Gi": GIB, "Ti": 2**40
 }  # fmt: skip
 _PROFILE = re.compile(r"\d+g\.(\d+)gb")  # MIG: 1g.10gb
+_MIG_RESOURCE = re.compile(r"(?:\d+c\.)?\d+g\.\d+gb(?:\.[a-z.]+)?")  # as a device plugin names one: 1g.10gb.me
+_WHOLE_SHARE = re.compile(r"100(?:\.0+)?\s*%|1(?:\.0+)?")
+_COUNT = re.compile(r"\d+(?:[kMGTPE]i?)?")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Slices:
     def grants_compute(self) -> bool:
         """Whether it can be a share of the compute."""
         return any("{percent}" in text for text in (*self.resources.values(), *self.env.values()))
+
+    @property
+    def counts(self) -> bool:
+        """Whether what the spec writes is a number of slices."""
+        return any("{value}" in count for count in self.resources.values())
 
 
 PRESETS: Mapping[str, Slices] = {
@@ -71,12 +79,19 @@ class ClusterGpus:
         """What the label may say."""
         return self.types.get(gpu_type, (gpu_type,))
 
+    def plain(self, asked: Resources) -> Resources:
+        """A whole share of a GPU (`100%`, or 1 where that is no number of slices) as the whole GPU."""
+        if asked.gpu_memory is None or self.slices.counts or not _WHOLE_SHARE.fullmatch(str(asked.gpu_memory)):
+            return asked
+        return replace(asked, gpu_memory=None, gpus=asked.gpu_count)
+
     def asked(self, asked: Resources) -> tuple[dict[str, str], dict[str, str]]:
         """Extended resources and environment of so many slices, or of so many whole GPUs where no slice is asked for.
 
-        Raises ValueError for a slice whose memory cannot be told where that is needed, and for a share of the compute
-        that this cluster's slices cannot be.
+        Raises ValueError for a slice whose memory cannot be told where that is needed, for one that is no MIG profile
+        or no number where that is asked for, and for a share of the compute that this cluster's slices cannot be.
         """
+        asked = self.plain(asked)
         if not asked.gpu_count:
             return {}, {}
         if asked.shares_compute and not self.slices.grants_compute:
@@ -87,6 +102,8 @@ class ClusterGpus:
             return {self.resources.get(asked.gpu_type or "", _NVIDIA): str(asked.gpu_count)}, {}
         fill = _filler(asked)
         wanted = {name: text for name, text in self.slices.resources.items() if _is_asked(name + text, asked)}
+        for name, count in wanted.items():
+            _refuse_unknown(name, count, fill)
         return (
             {
                 # A count of slices is one for each GPU; the memory of one is each GPU's own already.
@@ -102,6 +119,7 @@ class ClusterGpus:
         https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/; attributes and classes as
         NVIDIA's driver publishes them. Raises ValueError for a slice whose memory cannot be told.
         """
+        asked = self.plain(asked)
         if not self.slices.claimed or not asked.gpu_count:
             return None
         name = self.resources.get(asked.gpu_type or "", _CLASS)
@@ -168,8 +186,19 @@ def _is_asked(text: str, asked: Resources) -> bool:
     return asked.gpu_memory is not None or not any(one in text for one in _IN_WORDS)
 
 
+def _refuse_unknown(name: str, count: str, fill: Callable[[str], str]) -> None:
+    """Raises ValueError for a resource that no cluster has, and for a count that is none."""
+    value = fill("{value}")
+    if name.endswith("mig-{value}") and not _MIG_RESOURCE.fullmatch(value):
+        raise ValueError(f"the GPU slice {value!r} is no MIG profile; write for example 1g.10gb")
+    if "{value}" in count and not _COUNT.fullmatch(fill(count)):
+        raise ValueError(f"the GPU slice {value!r} is no number of {name}; write a whole number")
+
+
 def _filler(asked: Resources) -> Callable[[str], str]:
     value = asked.gpu_memory
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
 
     def fill(text: str) -> str:
         text = text.replace("{value}", str(value)).replace("{percent}", asked.compute_percent)

@@ -30,6 +30,12 @@ def needed(asked: Resources, options: KubernetesOptions, measured: LoadedSpec) -
     if asked.shares_compute and not options.gpus.slices.grants_compute:
         notes.append(f"it had {asked.compute_percent}% of its GPU's compute, which nothing here asks for")
         asked = replace(asked, gpu_compute=None, gpus=asked.gpu_count)
+    asked = options.gpus.plain(asked)
+    try:
+        options.gpus.asked(asked), options.gpus.claim(asked)
+    except ValueError:
+        notes.append(f"it had {_slice(asked)} of its GPU, which nothing here asks for: a whole one is")
+        asked = replace(asked, gpu_memory=None, gpus=asked.gpu_count)
     label, labels = options.gpus.type_label, _gpu_labels(asked, options)
     if labels and not in_cluster and asked.gpu_type not in options.gpus.types:
         notes.append(
@@ -41,9 +47,17 @@ def needed(asked: Resources, options: KubernetesOptions, measured: LoadedSpec) -
         memory_bytes=asked.memory_bytes, gpu_type=asked.gpu_type, gpus=asked.gpu_count,
         node_selector={**options.node_selector, **({label: labels[0]} if len(labels) == 1 else {})},
         tolerations=options.tolerations, shm_bytes=options.shm_bytes, claim=options.gpus.claim(asked),
-        node_labels={label: labels} if len(labels) > 1 else {},
+        node_labels={label: labels} if len(labels) > 1 else {}, gpu_slice=_slice(asked),
     )  # fmt: skip
     return Needed(needs, options.gpus.asked(asked)[1], tuple(notes))
+
+
+def _slice(asked: Resources) -> str | None:
+    """The slice in words; None for a whole GPU. A number up to 1 is a share, as in its price."""
+    value = asked.gpu_memory
+    if isinstance(value, int | float) and value < 1:
+        return f"{100 * value:g}%"
+    return None if value is None else str(value)
 
 
 def _gpu_labels(asked: Resources, options: KubernetesOptions) -> tuple[str, ...]:

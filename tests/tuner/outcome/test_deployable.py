@@ -75,3 +75,46 @@ def test_what_keda_scales_by_is_served_by_the_exported_server(tmp_path: Path, se
 def test_a_server_that_the_spec_starts_in_its_own_way_is_said_to_have_no_port_for_metrics(tmp_path: Path) -> None:
     own = "server: triton, model: {path: models}, command: [tritonserver, --http-port, '{port}']"
     assert deployable(tmp_path, {"instances": 2}, service=own, space="instances: [1, 2]").listens.metrics_port is None
+
+
+SLICED = "workers: [4], slice: {choices: [VALUE], role: gpu_memory}, gpus: {choices: [2], role: gpus}"
+
+
+def sliced(folder: Path, value: Any, runner: str = "type: process") -> Deployable:
+    space = SLICED.replace("VALUE", str(value))
+    return deployable(folder, {"workers": 4, "slice": value, "gpus": 2}, space=space, runner=runner)
+
+
+@pytest.mark.parametrize(("value", "said"), [("50%", "50%"), (0.1, "10%"), ("8Gi", "8Gi")])
+def test_a_share_that_the_cluster_does_not_know_is_exported_as_whole_gpus_and_said(
+    tmp_path: Path, value: Any, said: str
+) -> None:
+    one = sliced(tmp_path, value)
+    [server] = pod_of(one)["containers"]
+    assert server["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    note = f"it had {said} of its GPU, which nothing here asks for: a whole one is"
+    assert note in FORMATS["kubernetes"](one)["digits.yaml"]
+    assert "whole ones alone" not in FORMATS["compose"](one)["compose.yaml"], "it is said already"
+
+
+@pytest.mark.parametrize("value", ["100%", 1, "1.0"])
+def test_a_whole_share_is_exported_as_a_whole_gpu(tmp_path: Path, value: Any) -> None:
+    one = sliced(tmp_path, value)
+    [server] = pod_of(one)["containers"]
+    assert server["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    assert one.notes == ()
+
+
+def test_a_slice_that_the_cluster_knows_is_exported_and_compose_says_that_it_does_not_know_it(tmp_path: Path) -> None:
+    one = sliced(tmp_path, "1g.10gb")
+    [server] = pod_of(one)["containers"]
+    assert server["resources"]["limits"] == {"nvidia.com/mig-1g.10gb": "2"}
+    text = FORMATS["compose"](one)["compose.yaml"]
+    assert "; 1g.10gb of a GPU was measured, and Compose knows whole ones alone" in text
+
+
+def test_a_share_of_the_compute_that_is_dropped_leaves_the_gpu(tmp_path: Path) -> None:
+    space = "workers: [4], share: {choices: ['50%'], role: gpu_compute}"
+    one = deployable(tmp_path, {"workers": 4, "share": "50%"}, space=space)
+    [server] = pod_of(one)["containers"]
+    assert server["resources"]["limits"] == {"nvidia.com/gpu": "1"}
