@@ -35,7 +35,7 @@ from loadtest.generator.stages import with_stage_times
 from loadtest.generator.wire.prefix_cache import CacheWatch
 from loadtest.generator.wire.transport import Transport
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
-from loadtest.request.bodies import read_bodies
+from loadtest.request.bodies import ALL, Share, read_bodies
 from loadtest.request.limits import tolerance_s
 from loadtest.request.reply import Send
 from loadtest.request.request_check import LocustfileError, PlanError
@@ -123,7 +123,7 @@ def work(address: str, core: int | None) -> None:
 
 def local_load(plan: LoadPlan, part: int, parts: int) -> LocalLoad:
     """A worker's part of the load."""
-    send, environment = sender(plan, _end_worker)
+    send, environment = sender(plan, _end_worker, Share(part, parts))
     if environment is not None:
         runner_of(environment)
     return LocalLoad(
@@ -139,21 +139,23 @@ def read_arrivals(plan: LoadPlan) -> Arrivals:
         raise PlanError(f"trace: {error}") from error
 
 
-def sender(plan: LoadPlan, on_fault: Callable[[LocustfileError], None]) -> tuple[Send, Environment | None]:
+def sender(
+    plan: LoadPlan, on_fault: Callable[[LocustfileError], None], share: Share = ALL
+) -> tuple[Send, Environment | None]:
     """What sends one request: ours, or a task of the user's locustfile with Locust's environment for it. `on_fault`
     hears of an error that is the file's own. Raises PlanError.
     """
     if plan.request.protocol == "v2-grpc":
         from loadtest.generator.wire.grpc_transport import GrpcTransport
 
-        return GrpcTransport(plan, read_bodies(plan.request)).send, None
+        return GrpcTransport(plan, read_bodies(plan.request), share).send, None
     if plan.locustfile is None:
-        return Transport(plan, read_bodies(plan.request)).send, None
+        return Transport(plan, read_bodies(plan.request), share).send, None
     path = plan.locustfile
     users = load_users(path)
     environment = locust_environment(path, users, plan.url)
     return LocustTasks(
-        environment, users, path, plan.url, plan.request_timeout_s, plan.seed, on_fault
+        environment, users, path, plan.url, plan.request_timeout_s, share.seed(plan.seed), on_fault
     ).send, environment
 
 

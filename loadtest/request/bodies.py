@@ -7,7 +7,7 @@ import mimetypes
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle, product
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from search_spaces.reading import InputError, is_folder, read_bytes, shown
 
 T = TypeVar("T")
 _MAX_BYTES = 1 << 30  # they are held in memory, so that reading them costs the generator nothing
+_SEED_STEP = 1_000_003  # between the parts of a load
 _UNKNOWN = "application/octet-stream"
 
 
@@ -153,10 +154,27 @@ def _type(path: Path) -> str:
     return mimetypes.guess_type(path.name)[0] or _UNKNOWN
 
 
-def in_turn(messages: Sequence[T], request: RequestPlan, seed: int) -> Callable[[], T]:
+@dataclass(frozen=True)
+class Share:
+    """Which of the generators that load one server this is, `part` of `parts`: each draws by a seed of its own, and of
+    a sequence it takes every so many-th, as it does of the arrivals.
+    """
+
+    part: int = 0
+    parts: int = 1
+
+    def seed(self, seed: int) -> int:
+        """That of this part's requests: with the same one, all would send the same bodies at the same time."""
+        return seed + _SEED_STEP * self.part
+
+
+ALL = Share()
+
+
+def in_turn(messages: Sequence[T], request: RequestPlan, seed: int, share: Share = ALL) -> Callable[[], T]:
     """Says which message a request takes: the next one, or one that is drawn."""
     if len(messages) == 1 or request.order == "sequential":
-        return cycle(messages).__next__
+        return islice(cycle(messages), share.part, None, share.parts).__next__
     choose = random.Random(seed).choice  # noqa: S311 (not for secrets)
     return lambda: choose(messages)
 

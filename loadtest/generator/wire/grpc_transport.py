@@ -13,7 +13,7 @@ from grpc.experimental import gevent as grpc_gevent
 
 from loadtest.plan import LoadPlan
 from loadtest.request.auth import secret_headers
-from loadtest.request.bodies import Body, in_turn
+from loadtest.request.bodies import ALL, Body, Share, in_turn
 from loadtest.request.http_syntax import as_metadata
 from loadtest.request.reply import GOOD, Reply
 from loadtest.request.request_check import PlanError
@@ -25,11 +25,11 @@ _LARGEST = 256 << 20  # bytes of a message; the library's own limit is 4 MiB
 class GrpcTransport:
     """Sends the plan's request, with the next of its bodies. Raises PlanError for what cannot be sent."""
 
-    def __init__(self, plan: LoadPlan, bodies: Sequence[Body]) -> None:
+    def __init__(self, plan: LoadPlan, bodies: Sequence[Body], share: Share = ALL) -> None:
         grpc_gevent.init_gevent()
         request, self._timeout_s = plan.request, plan.request_timeout_s
         messages = [infer_request(request.path, body.content) for body in bodies]
-        self._next = in_turn(messages, request, plan.seed)
+        self._next = in_turn(messages, request, share.seed(plan.seed), share)
         given = {name: value for name, value in request.headers.items() if name.lower() != "content-type"}
         try:
             self._metadata = as_metadata(given | secret_headers(request.auth))

@@ -26,7 +26,7 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTP
 from loadtest.plan import LoadPlan, RequestPlan
 from loadtest.request.answers import Check, checker
 from loadtest.request.auth import secret_headers
-from loadtest.request.bodies import Body, by_share, in_turn, read_others
+from loadtest.request.bodies import ALL, Body, Share, by_share, in_turn, read_others
 from loadtest.request.decoding import MAX_BODY_BYTES, AnswerError, DecodedLines, decoded_body, too_large
 from loadtest.request.prompts import Prompts
 from loadtest.request.reply import GOOD, NO_PORT, Reply, Send
@@ -73,7 +73,8 @@ class _Asked(NamedTuple):
 class Transport:
     """Sends the plan's request, with the next of its bodies. Raises PlanError for what cannot be sent."""
 
-    def __init__(self, plan: LoadPlan, bodies: Sequence[Body]) -> None:
+    def __init__(self, plan: LoadPlan, bodies: Sequence[Body], share: Share = ALL) -> None:
+        seed = share.seed(plan.seed)
         parts, request = urlsplit(plan.url), plan.request
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         self._timeout_s = plan.request_timeout_s
@@ -94,7 +95,7 @@ class Transport:
         secret = secret_headers(request.auth)
         self._message = partial(_message, request, secret, target, parts.netloc)
         # No two processes that load one server may send the same words.
-        self._prompts = None if request.llm is None else Prompts(request.llm, plan.seed, secrets.token_hex(8))
+        self._prompts = None if request.llm is None else Prompts(request.llm, seed, secrets.token_hex(8))
         # Made once: to build the head anew for every request would cost more than to send it.
         self._check = None if request.check is None else checker(request.check)
         messages = [_Asked(self._message(body), target, self._check) for body in bodies]
@@ -103,9 +104,9 @@ class Transport:
             there = parts.path.rstrip("/") + other.path
             check = self._check if other.check is None else checker(other.check)
             own = [_Asked(_message(request, secret, there, parts.netloc, body), there, check) for body in found]
-            others.append(in_turn(own, request, plan.seed + 2 + number))
+            others.append(in_turn(own, request, seed + 2 + number, share))
         shares = [one.share for one in request.others]
-        self._next = by_share(in_turn(messages, request, plan.seed), others, shares, plan.seed)
+        self._next = by_share(in_turn(messages, request, seed, share), others, shares, seed)
         self._streamed = request.stream is not None
         self._several = bool(request.others)  # paths, so that a failure says at which
 

@@ -64,6 +64,19 @@ def test_the_capacity_is_the_same_with_two_workers() -> None:
     assert found.capacity_qps.value == pytest.approx(161, rel=0.15)
 
 
+@pytest.mark.parametrize("order", ["sequential", "random"])
+def test_no_worker_sends_again_what_another_sends(tmp_path: Path, order: str) -> None:
+    """Of so many bodies hardly one is due twice. What warms the server up is sent by the generator itself."""
+    (tmp_path / "bodies.jsonl").write_text("\n".join(map(str, range(5_000))), encoding="utf-8")
+    request = RequestPlan(dataset=str(tmp_path / "bodies.jsonl"), order=order)
+    with serving() as api:
+        asked = plan(api.url, 1000, request=request, workers=2, rates_qps=(40,), rate_s=4, max_warmup_s=1, max_s=60)
+        found = measure(asked).probes[0]
+        bodies = [one.body for one in api.asked[-found.requests :]]
+    assert found.workers == 2
+    assert len(set(bodies)) > 0.9 * len(bodies)
+
+
 def test_a_worker_that_dies_is_said_and_nothing_is_left() -> None:
     def kill_one(progress: Progress) -> None:
         if progress.phase == "probe" and (found := workers()):
