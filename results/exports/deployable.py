@@ -26,7 +26,8 @@ def kubernetes_name(service: str) -> str:
 @dataclass(frozen=True)
 class DeployedProgram:
     """What runs: `files` are rendered, by their path under `files_folder`; `secrets` names variables whose values only
-    the environment has.
+    the environment has. `mounts`: path in the container -> what lay there, read-only, of the machine that measured it.
+    Its image is pulled by `pull_secrets`, and it runs as `service_account`, of the cluster that measured it.
     """
 
     image: str | None
@@ -35,6 +36,9 @@ class DeployedProgram:
     secrets: tuple[str, ...]
     files: Mapping[str, str]
     files_folder: str
+    mounts: Mapping[str, str] = field(default_factory=dict)
+    pull_secrets: tuple[str, ...] = ()
+    service_account: str | None = None
 
 
 @dataclass(frozen=True)

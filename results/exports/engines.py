@@ -60,7 +60,9 @@ def llm_inference_service(one: Deployable) -> dict[str, str]:
     server["env"] = [*env_entries(one), *arguments]
     named = options.get("served-model-name", model)
     served = str(named[0] if isinstance(named, list) else named)
-    placed = ("nodeSelector", "affinity", "tolerations", "resourceClaims")
+    placed = (
+        "nodeSelector", "affinity", "tolerations", "resourceClaims", "serviceAccountName", "imagePullSecrets"
+    )  # fmt: skip
     rest = {key: value for key, value in pod(one).items() if key in placed}
     tensor = given.get("tensor-parallel-size")
     document = {

@@ -48,10 +48,12 @@ def explained_autoscaler(one: Deployable) -> str:
 def helm_values(one: Deployable) -> dict[str, str]:
     """Values under the names that `helm create` gives a chart."""
     image = one.program.image or NO_IMAGE
-    repository, _, tag = image.rpartition(":") if ":" in image.rsplit("/", 1)[-1] else (image, "", "")
+    # Without a tag such a chart takes its own version for one. A digest is put together again as it was.
+    untagged = (image, "", "latest" if one.program.image else "")
+    repository, _, tag = image.rpartition(":") if ":" in image.rsplit("/", 1)[-1] else untagged
     values: Document = {
         "replicaCount": one.replicas,
-        "image": {"repository": repository or image, **({"tag": tag} if tag else {})},
+        "image": {"repository": repository, **({"tag": tag} if tag else {})},
         "fullnameOverride": one.name,
         "service": {"port": one.listens.port},
         "resources": resources(one),
@@ -63,6 +65,10 @@ def helm_values(one: Deployable) -> dict[str, str]:
         },
         **placement(one),
     }
+    if one.program.pull_secrets:
+        values["imagePullSecrets"] = account(one)["imagePullSecrets"]
+    if one.program.service_account:
+        values["serviceAccount"] = {"create": False, "name": one.program.service_account}
     values |= started(one)
     if one.program.env or one.program.secrets:
         values["env"] = env_entries(one)
@@ -125,8 +131,18 @@ def pod(one: Deployable) -> Document:
         "containers": [container(one)],
         "automountServiceAccountToken": False,
         **NO_VARIABLES,
+        **account(one),
         **placement(one),
         **volumes_of(one),
+    }
+
+
+def account(one: Deployable) -> Document:
+    """As whom a pod runs, and by which secrets its image is pulled."""
+    program = one.program
+    return {
+        **({"serviceAccountName": program.service_account} if program.service_account else {}),
+        **({"imagePullSecrets": [{"name": name} for name in program.pull_secrets]} if program.pull_secrets else {}),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from results.exports.deployable import Deployable
 from results.exports.documents import Document, NotExportable, header, to_yaml
-from results.exports.kubernetes import NO_VARIABLES, beside, container, file_of, placement, volumes_of
+from results.exports.kubernetes import NO_VARIABLES, account, beside, container, file_of, placement, volumes_of
 
 _PATCHED = ("Deployment", "StatefulSet", "ReplicaSet")  # whose lists kubectl and kustomize merge by their keys
 
@@ -58,7 +58,7 @@ def _pod(one: Deployable) -> Document:
             gone, given = dict.fromkeys(own.other_gpus), kept.get("resources", {})
             kept["resources"] = given | {key: gone | given.get(key, {}) for key in ("requests", "limits")}
     variables = {} if own is not None and own.file else NO_VARIABLES
-    return {"containers": [kept], **variables, **placement(one), **volumes_of(one)}
+    return {"containers": [kept], **variables, **account(one), **placement(one), **volumes_of(one)}
 
 
 def _how(one: Deployable, kind: str, name: str, before: list[str]) -> str:

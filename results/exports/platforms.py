@@ -194,8 +194,14 @@ def _compose_service(one: Deployable, files: str) -> Document:
     if one.program.env or one.program.secrets:
         missing = {name: f"${{{name}:?is not set}}" for name in one.program.secrets}
         service["environment"] = missing | {name: _escaped(value) for name, value in one.program.env.items()}
+    volumes: list[str | Document] = [
+        {"type": "bind", "source": _escaped(source), "target": _escaped(target), "read_only": True}
+        for target, source in one.program.mounts.items()
+    ]
     if one.program.files:
-        service["volumes"] = [f"./{files}:{one.program.files_folder}:ro"]
+        volumes.append(f"./{files}:{one.program.files_folder}:ro")
+    if volumes:
+        service["volumes"] = volumes
     if one.needs.shm_bytes:
         service["shm_size"] = one.needs.shm_bytes
     return service

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from results import Estimate, LanguageRecord, Recommendation, StageRecord, StudySummary, TrialRecord
@@ -133,6 +134,20 @@ def _model_note(loaded: LoadedSpec) -> str:
     return "".join(f"the model {source.name} has to be at {target}" for target, source in mounted_model(loaded).items())
 
 
+def _own_mounts(measured: LoadedSpec) -> Mapping[str, str]:
+    """Path in the container -> path here, as the spec says it; nothing where no container was measured here."""
+    runner = measured.spec.runner
+    return runner.docker.mounts if runner.type == "docker" else {}
+
+
+def _mounts(measured: LoadedSpec) -> dict[str, str]:
+    """The same by their whole paths, and a model of this machine with them."""
+    if measured.spec.runner.type != "docker":
+        return {}
+    own = {target: measured.folder / source for target, source in _own_mounts(measured).items()}
+    return {target: str(source) for target, source in (mounted_model(measured) | own).items()}
+
+
 def _is_told_its_port(loaded: LoadedSpec, configuration: Configuration) -> bool:
     """Whether its command, environment or files change with it."""
     at = (Placement("127.0.0.1", port, _FILES, more=(3, 4)) for port in (1, 2))
@@ -169,13 +184,15 @@ def _deployable(
     found = needed(asked, options, as_measured)
     replace_them = to_replace(format_name) if called else ""
     notes = [theirs.note, measured.doubt, texts.note, _model_note(loaded), replace_them, *found.notes]
+    notes += [f"{source} was mounted at {target}" for target, source in _own_mounts(as_measured).items()]
     own_pod = theirs.workload is not None and theirs.workload.file is not None
     return Deployable(
         service=spec.service.name,
         configuration=configuration,
         program=DeployedProgram(
             spec.service.image if own_pod else image_of(loaded), texts.command, {**found.env, **texts.env},
-            spec.service.secrets, texts.files, _FILES,
+            spec.service.secrets, texts.files, _FILES, _mounts(as_measured),
+            *((options.image_pull_secrets, options.service_account) if as_measured.spec.runner.in_cluster else ()),
         ),
         listens=Listening(
             port, spec.request.tls is not None, ready_path(loaded), ready_timeout_s(loaded), fixed=not told,

@@ -46,10 +46,16 @@ def needed(asked: Resources, options: KubernetesOptions, measured: LoadedSpec) -
         requests=resource_section(asked, options).get("requests", {}), cpu_cores=asked.cpu_cores,
         memory_bytes=asked.memory_bytes, gpu_type=asked.gpu_type, gpus=asked.gpu_count,
         node_selector={**options.node_selector, **({label: labels[0]} if len(labels) == 1 else {})},
-        tolerations=options.tolerations, shm_bytes=options.shm_bytes, claim=options.gpus.claim(asked),
+        tolerations=options.tolerations, shm_bytes=_shm_bytes(measured, options), claim=options.gpus.claim(asked),
         node_labels={label: labels} if len(labels) > 1 else {}, gpu_slice=_slice(asked),
     )  # fmt: skip
     return Needed(needs, options.gpus.asked(asked)[1], tuple(notes))
+
+
+def _shm_bytes(measured: LoadedSpec, options: KubernetesOptions) -> int | None:
+    """As it was measured in the cluster; else what the spec says of either kind of container."""
+    runner = measured.spec.runner
+    return options.shm_bytes if runner.in_cluster else options.shm_bytes or runner.docker.shm_size
 
 
 def _slice(asked: Resources) -> str | None:

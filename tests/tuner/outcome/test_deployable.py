@@ -118,3 +118,64 @@ def test_a_share_of_the_compute_that_is_dropped_leaves_the_gpu(tmp_path: Path) -
     one = deployable(tmp_path, {"workers": 4, "share": "50%"}, space=space)
     [server] = pod_of(one)["containers"]
     assert server["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+
+
+def test_what_docker_gave_the_container_is_in_its_exports(tmp_path: Path) -> None:
+    runner = "type: docker, docker: {shm_size: 1Gi, mounts: {/data: data$1}}"
+    one = deployable(tmp_path, {"workers": 4}, runner=runner)
+    [volume] = pod_of(one)["volumes"]
+    assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+    assert "; data$1 was mounted at /data" in FORMATS["kubernetes"](one)["digits.yaml"]
+    [service] = documents(FORMATS["compose"](one)["compose.yaml"])[0]["services"].values()
+    assert service["shm_size"] == 2**30
+    assert service["volumes"] == [
+        {"type": "bind", "source": f"{tmp_path}/data$$1", "target": "/data", "read_only": True}
+    ]  # fmt: skip
+    elsewhere = deployable(tmp_path, {"workers": 4}, runner=runner.replace("docker", "process", 1))
+    assert (elsewhere.program.mounts, elsewhere.notes) == ({}, ())
+
+
+def test_composes_containers_find_the_model_where_dockers_did(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    service = "server: tei, model: {path: models}"
+    one = deployable(tmp_path, {"workers": 4}, service=service, runner="type: docker")
+    assert one.program.mounts == {"/mnt/models/models": str(tmp_path / "models")}
+
+
+CLUSTER = "type: TYPE, kubernetes: {image_pull_secrets: [registry, other], service_account: reader}"
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "patch", "kserve", "leader-worker-set"])
+def test_who_pulls_the_image_and_whom_the_pod_runs_as_are_exported(name: str, tmp_path: Path) -> None:
+    one = deployable(tmp_path, {"workers": 4}, runner=CLUSTER.replace("TYPE", "kubernetes"))
+    text = "".join(FORMATS[name](one).values())
+    assert "serviceAccountName: reader\n" in text
+    words = [line.strip() for line in text.splitlines()]
+    assert words[words.index("imagePullSecrets:") :][1:3] == ["- name: registry", "- name: other"]
+    assert "serviceAccountName" not in "".join(
+        FORMATS[name](deployable(tmp_path, {"workers": 4}, runner=CLUSTER.replace("TYPE", "process"))).values()
+    )
+
+
+def test_a_charts_values_name_them_too(tmp_path: Path) -> None:
+    one = deployable(tmp_path, {"workers": 4}, runner=CLUSTER.replace("TYPE", "kubernetes"))
+    [values] = documents(FORMATS["helm-values"](one)["values.yaml"])
+    assert values["imagePullSecrets"] == [{"name": "registry"}, {"name": "other"}]
+    assert values["serviceAccount"] == {"create": False, "name": "reader"}
+
+
+@pytest.mark.parametrize(
+    ("image", "repository", "tag"),
+    [
+        ("r:5000/a/b", "r:5000/a/b", "latest"),
+        ("r:5000/a/b:2", "r:5000/a/b", "2"),
+        ("a@sha256:" + 64 * "0", "a@sha256", 64 * "0"),
+        ("a:2@sha256:" + 64 * "0", "a:2@sha256", 64 * "0"),
+    ],
+)
+def test_a_chart_that_joins_repository_and_tag_pulls_that_image(
+    tmp_path: Path, image: str, repository: str, tag: str
+) -> None:
+    one = deployable(tmp_path, {"workers": 4}, service=f"image: '{image}', command: [serve]")
+    [values] = documents(FORMATS["helm-values"](one)["values.yaml"])
+    assert values["image"] == {"repository": repository, "tag": tag}
