@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import mimetypes
 import random
@@ -18,6 +19,7 @@ from search_spaces.reading import InputError, is_folder, read_bytes, shown
 
 T = TypeVar("T")
 _MAX_BYTES = 1 << 30  # they are held in memory, so that reading them costs the generator nothing
+_TOO_MUCH = f"more than {_MAX_BYTES >> 30} GiB of request bodies; use fewer"
 _SEED_STEP = 1_000_003  # between the parts of a load
 _UNKNOWN = "application/octet-stream"
 
@@ -58,7 +60,8 @@ def read_others(request: RequestPlan) -> list[list[Body]]:
 def _lines(path: Path) -> Iterator[Body]:
     """A line of JSON per body."""
     found = False
-    for number, line in enumerate(_read(path).splitlines(), start=1):
+    # A byte order mark, which Windows' editors write, is no JSON to a server.
+    for number, line in enumerate(_read(path).removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -89,7 +92,7 @@ def _files(path: Path) -> Iterator[Body]:
     if not is_folder(path):
         yield Body(_read(path), _type(path))
         return
-    files = [one for one in _inside(path) if not one.name.startswith(".")]
+    files = _inside(path)
     if not files:
         raise PlanError(f"the folder {shown(path)} has no files; each file is one request body")
     for one in files:
@@ -125,7 +128,7 @@ def _limited(bodies: Iterator[Body], where: str) -> Iterator[Body]:
     for body in bodies:
         total += len(body.content)
         if total > _MAX_BYTES:
-            raise PlanError(f"{where}: more than {_MAX_BYTES >> 30} GiB of request bodies; use fewer")
+            raise PlanError(f"{where}: {_TOO_MUCH}")
         yield body
 
 
@@ -137,10 +140,17 @@ def _encoded(text: str) -> bytes:
 
 
 def _inside(path: Path) -> list[Path]:
+    """The folder's files, without hidden ones, which tools leave there (`.DS_Store`, `.gitkeep`): not one of them is
+    read where they are too many for memory.
+    """
     try:
-        return sorted(one for one in path.iterdir() if one.is_file())
+        found = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+        size = sum(one.stat().st_size for one in found)
     except OSError as error:
         raise PlanError(f"cannot read the folder {shown(path)}: {error.strerror}") from error
+    if size > _MAX_BYTES:
+        raise PlanError(f"{shown(path)}: {_TOO_MUCH}")
+    return found
 
 
 def _read(path: Path) -> bytes:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
@@ -65,7 +65,7 @@ def test_the_capacity_is_the_same_with_two_workers() -> None:
 
 
 @pytest.mark.parametrize("order", ["sequential", "random"])
-def test_no_worker_sends_again_what_another_sends(tmp_path: Path, order: str) -> None:
+def test_no_worker_sends_again_what_another_sends(tmp_path: Path, order: Literal["sequential", "random"]) -> None:
     """Of so many bodies hardly one is due twice. What warms the server up is sent by the generator itself."""
     (tmp_path / "bodies.jsonl").write_text("\n".join(map(str, range(5_000))), encoding="utf-8")
     request = RequestPlan(dataset=str(tmp_path / "bodies.jsonl"), order=order)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections import Counter
@@ -187,6 +188,34 @@ def test_a_form_has_texts_and_files_of_which_each_request_takes_one(api: Api, tm
     assert first["audio"].get_payload(decode=True) == b"\0\xffone.wav"
     assert first["audio"].get_content_type() == "audio/x-test"
     assert second["audio"].get_filename() == "two.wav"
+
+
+def test_hidden_files_of_a_folder_are_no_parts_of_a_form(api: Api, tmp_path: Path) -> None:
+    for name in ("one.wav", ".DS_Store", ".gitkeep"):
+        (tmp_path / name).write_bytes(name.encode())
+    asked = sent(api, 6, multipart={"file": FormField(file=str(tmp_path))})
+    assert {parts(one)["file"].get_payload(decode=True) for one in asked} == {b"one.wav"}
+    (tmp_path / "one.wav").unlink()
+    with pytest.raises(PlanError, match="has no files; each file is one part"):
+        read_bodies(RequestPlan(multipart={"file": FormField(file=str(tmp_path))}))
+
+
+@pytest.mark.parametrize("source", ["dataset", "multipart"])
+def test_a_folder_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path, source: str) -> None:
+    for name in ("a", "b", "c"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(500 << 20)
+    given = str(tmp_path) if source == "dataset" else {"file": FormField(file=str(tmp_path))}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(PlanError, match=f"{tmp_path.name}: more than 1 GiB of request bodies; use fewer"):
+        read_bodies(RequestPlan.model_validate({source: given}))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+
+
+def test_a_byte_order_mark_is_not_sent(api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"n": 0}\n{"n": 1}\n', encoding="utf-8-sig")
+    assert [one.body for one in sent(api, 2, dataset=str(path), order="sequential")] == [b'{"n": 0}', b'{"n": 1}']
 
 
 def test_a_form_of_texts_alone_is_still_a_form(api: Api) -> None:
