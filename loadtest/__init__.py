@@ -18,18 +18,13 @@ from loadtest.plan import (
     TOO_SHORT,
     WARMUP_FAILED,
     Answer,
-    AnswerCheck,
-    Auth,
     Background,
     Burst,
-    FormField,
     JointPlan,
     LoadPlan,
     Measurement,
-    OtherRequest,
     Probe,
     Progress,
-    RequestPlan,
     Stage,
     Target,
     TargetMeasurement,
@@ -41,6 +36,7 @@ from loadtest.request.bodies import Body, read_bodies, read_others
 from loadtest.request.reply import may_be_load
 from loadtest.request.request_check import PlanError
 from loadtest.request.v2 import infer_request
+from loadtest.request_plan import AnswerCheck, Auth, FormField, OtherRequest, RequestPlan
 from loadtest.slo import LatencyLimit, Slo
 
 __all__ = [

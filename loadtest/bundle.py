@@ -7,8 +7,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from loadtest.plan import Auth, JointPlan, LoadPlan, read_plan
+from loadtest.plan import JointPlan, LoadPlan, read_plan
 from loadtest.request.request_check import PlanError
+from loadtest.request_plan import Auth
 
 _PLAN = "plan.json"
 

@@ -15,8 +15,9 @@ from pydantic import Field, model_validator
 
 from loadtest.document import Document
 from loadtest.figures import BackgroundMeasurement, Interval, Percentiles, StageTimes, WarmupPoint
-from loadtest.llm import LlmPlan, PrefixCache
+from loadtest.llm import PrefixCache
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses
+from loadtest.request_plan import RequestPlan
 from loadtest.slo import Metric, Slo
 
 Verdict = Literal["met", "missed", "undecided", "invalid"]
@@ -31,69 +32,10 @@ TOO_SHORT = "too short to tell"  # how the reason of a measurement begins that h
 WARMUP_FAILED = "most requests of the warm-up failed"  # and one whose server answered with errors alone
 
 
-class FormField(Document):
-    """A field of a multipart form: a text, or a file (of a folder's files, each request takes one) and its type."""
-
-    text: str | None = None
-    file: str | None = None
-    type: str | None = None
-
-
-class Auth(Document):
-    """Names of environment variables that hold the secrets; the secrets themselves are in no document."""
-
-    bearer: str | None = None
-    user: str | None = None
-    password: str | None = None
-    header: str | None = None
-    env: str | None = None
-
-
-class AnswerCheck(Document):
-    """What a good answer is. Every value that a JSON path finds must match, and it must find one."""
-
-    status: tuple[int, ...] = ()
-    json_paths: dict[str, Any] = Field(default_factory=dict, description="path -> the value, or a JSON schema for it")
-    json_schema: Any = None
-
-
-class OtherRequest(Document):
-    """A request of another path for `share` of all arrivals, with one body or those of a file of JSON lines. What a
-    good answer is, says the request's own `check` where this has none.
-    """
-
-    path: str
-    share: float = Field(gt=0, lt=1)
-    body: str | None = None
-    dataset: str | None = None
-    check: AnswerCheck | None = None
-
-
-class RequestPlan(Document):
-    """One HTTP request, or a source of bodies of which each request takes one, at random or in order.
-
-    At most one is set of `body` (sent as it is), `dataset` (the absolute path of a file of JSON lines, or of a folder
-    of files), `file` (one file) and `multipart`. An answer is good when its status is 2xx, or as `check` says.
-    `stream` reads it as server-sent events. With `v2-grpc` the bodies are requests of the V2 inference protocol as
-    JSON, and are sent over gRPC; the path names the model.
-    """
-
-    protocol: Literal["http", "v2-grpc"] = "http"
-    method: str = "POST"
-    path: str = "/"
-    headers: dict[str, str] = Field(default_factory=dict)
-    body: str | None = None
-    dataset: str | None = None
-    file: str | None = None
-    multipart: dict[str, FormField] | None = None
-    order: Literal["random", "sequential"] = "random"
-    auth: Auth | None = None
-    check: AnswerCheck | None = None
-    stream: Literal["openai"] | None = None
-    llm: LlmPlan | None = Field(default=None, description="prompts that are made, a fresh one for every request")
-    others: tuple[OtherRequest, ...] = Field(default=(), description="the rest of the arrivals are this request")
-    verify_tls: bool = True
-    ca_file: str | None = None
+def _timeout_s(validated: dict[str, Any]) -> float:
+    """So that a late answer has a latency, and is no error."""
+    slo = validated.get("slo")
+    return max(10.0, 2e-3 * slo.slowest_ms) if isinstance(slo, Slo) else 10.0
 
 
 class Burst(Document):
@@ -138,7 +80,11 @@ class LoadPlan(Document):
     first_rate_qps: float | None = Field(default=None, gt=0)
     max_s: float = Field(default=90.0, gt=0)
     max_warmup_s: float = Field(default=15.0, gt=0)
-    request_timeout_s: float = Field(default=10.0, gt=0)
+    request_timeout_s: float = Field(
+        default_factory=_timeout_s,
+        gt=0,
+        description="10, or twice the slowest limit on latency or ttft if more",
+    )
     precision: float = Field(default=0.03, gt=0, lt=1, description="stop when high/low <= (1 + precision)^2")
     seed: int = Field(default=0, ge=0)
     cores: tuple[int, ...] = ()

@@ -55,3 +55,9 @@ class Slo(Document):
 
     latency: tuple[LatencyLimit, ...] = Field(min_length=1)
     error_rate: float | None = Field(default=None, ge=0, lt=1)
+
+    @property
+    def slowest_ms(self) -> float:
+        """The longest that an answer, or its first token, may take by any limit; 0 without one."""
+        each = [pair for one in self.latency for pair in (one.good_ms or {one.metric: one.limit_ms}).items()]
+        return max((limit_ms for metric, limit_ms in each if metric in ("latency", "ttft")), default=0.0)

@@ -215,10 +215,10 @@ class _Answer:
 
 
 def _answered(rng: random.Random) -> tuple[int, str, str]:
-    from loadtest.plan import AnswerCheck
     from loadtest.request.answers import checker
     from loadtest.request.decoding import AnswerError, DecodedLines, decoded_body
     from loadtest.request.streams import read_stream
+    from loadtest.request_plan import AnswerCheck
 
     body = mutated_bytes(rng, rng.choice((STREAM, b'{"ok": 1, "more": [1, 2, {"a": null}]}', b"[" * 5000)))
     encoding = rng.choice(("", "gzip", "deflate", "gzip, gzip", "br", "\xff"))

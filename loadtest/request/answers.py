@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from loadtest.plan import AnswerCheck
 from loadtest.request.request_check import PlanError
+from loadtest.request_plan import AnswerCheck
 from search_spaces.reading import quoted
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import os
 
-from loadtest.plan import Auth
 from loadtest.request.http_syntax import HEADER_VALUE
 from loadtest.request.request_check import PlanError
+from loadtest.request_plan import Auth
 
 
 def secret_headers(auth: Auth | None) -> dict[str, str]:

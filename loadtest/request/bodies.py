@@ -12,9 +12,9 @@ from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any, TypeVar
 
-from loadtest.plan import FormField, RequestPlan
 from loadtest.request.prompts import Prompts
 from loadtest.request.request_check import PlanError
+from loadtest.request_plan import FormField, RequestPlan
 from search_spaces.reading import InputError, is_folder, read_bytes, shown
 
 T = TypeVar("T")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from loadtest.plan import LoadPlan, RequestPlan
+from loadtest.plan import LoadPlan
 from loadtest.request.http_syntax import HEADER_VALUE, TARGET, TOKEN, as_metadata
+from loadtest.request_plan import RequestPlan
 
 
 class PlanError(Exception):
@@ -29,9 +30,14 @@ def _check_others(request: RequestPlan) -> None:
 
 
 def check_limits(plan: LoadPlan) -> None:
-    """Raises PlanError for limits on the times of tokens where answers are not read as streams: whole answers would be
-    held to them.
+    """Raises PlanError for a time-out that is over before a limit is, and for limits on the times of tokens where
+    answers are not read as streams: whole answers would be held to them.
     """
+    if plan.request_timeout_s * 1e3 < plan.slo.slowest_ms:
+        raise PlanError(
+            f"request_timeout_s: {plan.request_timeout_s:g} s is shorter than the slowest limit of slo, "
+            f"{plan.slo.slowest_ms / 1e3:g} s, so requests in between would be errors; remove it, or lengthen it"
+        )
     limit = next((one for one in plan.slo.latency if one.of_tokens), None)
     if limit is None:
         return

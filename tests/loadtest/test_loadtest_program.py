@@ -53,6 +53,10 @@ def silent_server() -> Iterator[str]:
         ({"request": RequestPlan(method="GET / HTTP/1.1")}, "request.method: "),
         ({"request": RequestPlan(headers={"X-Key": "a\r\nb: c"})}, "request.headers: 'X-Key'"),
         ({"request": RequestPlan(body="{}", dataset="/dev/null")}, "body and dataset"),
+        (
+            {"slo": of_tokens(metric="latency", limit_ms=30_000), "request_timeout_s": 20},
+            "request_timeout_s: 20 s is shorter than the slowest limit of slo, 30 s, so requests in between would be",
+        ),
         ({"slo": of_tokens(metric="ttft")}, "slo.latency: ttft is a time of tokens; it needs request.stream: openai"),
         ({"slo": of_tokens(metric="per_token"), "rates_qps": (5.0,)}, "slo.latency: per_token is a time of tokens; "),
         ({"slo": of_tokens(metric="goodput", good_ms={"itl": 50})}, "slo.latency: goodput is a time of tokens; "),
@@ -67,6 +71,22 @@ def test_a_plan_that_cannot_be_carried_out_is_refused_in_one_line(changes: dict[
         generator.measure(plan(**changes), lambda _: None)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("limit", "timeout_s"),
+    [
+        ({"limit_ms": 50}, 10),
+        ({"limit_ms": 12_000}, 24),
+        ({"metric": "ttft", "limit_ms": 30_000}, 60),
+        ({"metric": "itl", "limit_ms": 30_000}, 10),
+        ({"metric": "goodput", "limit_ms": 30_000, "good_ms": {"itl": 30_000, "latency": 20_000}}, 40),
+    ],
+)
+def test_no_request_is_given_up_before_it_is_late(limit: dict[str, Any], timeout_s: float) -> None:
+    assert plan(slo=of_tokens(**limit)).request_timeout_s == timeout_s
+    assert LoadPlan.model_validate_json(plan(slo=of_tokens(**limit)).model_dump_json()).request_timeout_s == timeout_s
+    assert plan(slo=of_tokens(**limit), request_timeout_s=61).request_timeout_s == 61
 
 
 def test_the_schema_describes_what_is_read_and_written() -> None:

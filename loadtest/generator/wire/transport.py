@@ -23,7 +23,7 @@ import gevent
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPResponse, HTTPSocketPoolResponse
 
-from loadtest.plan import LoadPlan, RequestPlan
+from loadtest.plan import LoadPlan
 from loadtest.request.answers import Check, checker
 from loadtest.request.auth import secret_headers
 from loadtest.request.bodies import ALL, Body, Share, by_share, in_turn, read_others
@@ -32,6 +32,7 @@ from loadtest.request.prompts import Prompts
 from loadtest.request.reply import GOOD, NO_PORT, Reply, Send
 from loadtest.request.request_check import PlanError
 from loadtest.request.streams import read_stream
+from loadtest.request_plan import RequestPlan
 
 _MAX_CONNECTIONS = 20_000  # the library's default would turn an open loop into a closed one
 _CONNECT_S = 5.0
