@@ -14,6 +14,7 @@ from results.trial_parts import Estimate, ParameterValue
 _MIN_CPU_PERCENT, _MAX_CPU_PERCENT = 10, 95  # below, an idle replica uses as much; above, none is added in time
 _TARGET, _MIN_TARGET, _MAX_TARGET = 0.8, 0.5, 0.9
 _VALLEY = 5  # the peak is so many times the least traffic that replicas are kept for
+_MAX_UNTOLD = 10  # replicas, where no traffic was given
 _ROOM = 1.5  # for traffic above what was planned
 
 
@@ -142,6 +143,11 @@ class Deployable:
         return int(self.needs.gpu_type is not None) if self.needs.gpus is None else self.needs.gpus
 
     @property
+    def scales(self) -> bool:
+        """Whether a replica is known to hold any traffic at all: a best-effort service has no share of it."""
+        return self.measured.capacity.low > 0
+
+    @property
     def target_qps(self) -> float:
         """The rate that an autoscaler should keep each replica at: the measured knee, within 50% to 90% of the lower
         bound of the capacity.
@@ -161,7 +167,8 @@ class Deployable:
     @property
     def cores_used_at_target(self) -> float:
         """Cores in use at that rate, in proportion to what was used at the capacity; 0 where that was not measured."""
-        return (self.measured.cores_used or 0.0) * self.target_qps / self.measured.capacity.value
+        used = self.measured.cores_used or 0.0
+        return used * self.target_qps / self.measured.capacity.value if self.scales else 0.0
 
     @property
     def concurrency(self) -> int:
@@ -171,18 +178,22 @@ class Deployable:
     @property
     def replicas(self) -> int:
         """Replicas for `qps`, with one spare; one if no traffic was given."""
-        return 1 if self.qps is None else replicas_for(self.qps / self.measured.capacity.low, self.spare, 1)
+        return self._replicas_for(self.qps, self.measured.capacity.low)
 
     @property
     def min_replicas(self) -> int:
         """The least replicas of an autoscaler: enough for a fifth of the traffic."""
-        return 1 if self.qps is None else replicas_for(self.qps / _VALLEY / self.measured.capacity.low, self.spare, 1)
+        valley = None if self.qps is None else self.qps / _VALLEY
+        return self._replicas_for(valley, self.measured.capacity.low)
 
     @property
     def max_replicas(self) -> int:
         """The most replicas of an autoscaler: enough for half as much traffic again."""
-        return (
-            10
-            if self.qps is None
-            else max(self.min_replicas + 1, replicas_for(_ROOM * self.qps / self.target_qps, self.spare, 1))
-        )
+        if not self.scales:
+            return 1
+        if self.qps is None:
+            return _MAX_UNTOLD
+        return max(self.min_replicas + 1, self._replicas_for(_ROOM * self.qps, self.target_qps))
+
+    def _replicas_for(self, qps: float | None, each: float) -> int:
+        return 1 if qps is None or not self.scales else replicas_for(qps / each, self.spare, 1)

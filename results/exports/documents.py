@@ -105,10 +105,7 @@ def header(one: Deployable, *, replicas: bool = True) -> str:
     """What was measured, for a comment: one line that nothing can break out of. `replicas`: the file has a number of
     them.
     """
-    sure = interval(one.measured.capacity)
-    text = f"tune: {one.service}: {assigned(one.configuration)} holds {figure(one.measured.capacity.value)} requests/s"
-    text += f" within {one.measured.limit}"
-    text += f" (95% sure of {sure})" if sure else ""
+    text = f"tune: {one.service}: {assigned(one.configuration)} {_held(one)}"
     text += f", {good} at that rate" if (good := goodput(one.measured.good, one.measured.good_of)) else ""
     text += f", {energy(one.measured.energy_wh)}" if one.measured.energy_wh is not None else ""
     text += "" if one.measured.confirmed else "; measured once only"
@@ -121,6 +118,15 @@ def header(one: Deployable, *, replicas: bool = True) -> str:
     if one.program.image is None and one.workload is None:
         text += f"; {NO_IMAGE} stands for your image, since the spec names none"
     return " ".join(visible(text).split())
+
+
+def _held(one: Deployable) -> str:
+    capacity = one.measured.capacity
+    if capacity.value <= 0:
+        return "runs best effort, with what the services beside it leave"
+    sure = interval(capacity)
+    said = f"holds {figure(capacity.value)} requests/s within {one.measured.limit}"
+    return f"{said} (95% sure of {sure})" if sure else said
 
 
 def aim(one: Deployable) -> str:

@@ -19,11 +19,11 @@ _HANGS_AFTER = 6  # probes without an answer, 10 s apart
 
 
 def kubernetes(one: Deployable) -> dict[str, str]:
-    """Deployment, Service and HorizontalPodAutoscaler (autoscaling/v2), a ConfigMap for rendered files, and a
-    ResourceClaimTemplate where the replica claims its GPUs.
+    """Deployment, Service and HorizontalPodAutoscaler (autoscaling/v2; none of a best-effort service), a ConfigMap for
+    rendered files, and a ResourceClaimTemplate where the replica claims its GPUs.
     """
-    documents = [*beside(one), deployment(one), service(one)]
-    return {f"{one.name}.yaml": f"{to_yaml(documents, header(one))}---\n{explained_autoscaler(one)}"}
+    text = to_yaml([*beside(one), deployment(one), service(one)], header(one))
+    return {f"{one.name}.yaml": f"{text}---\n{explained_autoscaler(one)}" if one.scales else text}
 
 
 def explained_autoscaler(one: Deployable) -> str:

@@ -27,8 +27,7 @@ def kserve(one: Deployable) -> dict[str, str]:
     predictor: Document = {
         "minReplicas": one.min_replicas,
         "maxReplicas": one.max_replicas,
-        "scaleMetric": "rps",
-        "scaleTarget": max(1, round(one.target_qps)),
+        **({"scaleMetric": "rps", "scaleTarget": max(1, round(one.target_qps))} if one.scales else {}),
         **whole,
         "containers": [{**kept, "name": "kserve-container", "ports": ports}],
     }
@@ -38,7 +37,7 @@ def kserve(one: Deployable) -> dict[str, str]:
         "metadata": metadata(one),
         "spec": {"predictor": predictor},
     }
-    head = f"{header(one)}\nrps is a metric of KServe's serverless mode (Knative)."
+    head = f"{header(one)}\nrps is a metric of KServe's serverless mode (Knative)." if one.scales else header(one)
     placed = ("nodeSelector", "affinity", "tolerations")
     needed = [f"kubernetes.podspec-{key.lower()}" for key in placed if key in predictor]
     head += f"\nKnative's config-features has to enable {' and '.join(needed)}." if needed else ""
@@ -50,13 +49,14 @@ def kubedl(one: Deployable) -> dict[str, str]:
     predictor: Document = {
         "name": "tuned",
         "replicas": one.replicas,
-        "autoScale": {
+        "template": {"spec": pod(one)},
+    }
+    if one.scales:
+        predictor["autoScale"] = {
             "autoScaler": {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": one.name},
             "minReplicas": one.min_replicas,
             "maxReplicas": one.max_replicas,
-        },
-        "template": {"spec": pod(one)},
-    }
+        }
     batch = one.roles.get("batch_size")
     if isinstance(batch, int) and not isinstance(batch, bool):
         predictor["batching"] = {"batchSize": batch}

@@ -19,6 +19,11 @@ def keda(one: Deployable) -> dict[str, str]:
     """A ScaledObject (keda.sh/v1alpha1) for the exported Deployment: requests/s of each replica at the measured knee,
     by the server's own counter; the use of cores where the server is not known to have one.
     """
+    if not one.scales:
+        raise NotExportable(
+            f"keda needs a rate to scale by, and none is known to be held by {one.service}\n"
+            "Export kubernetes, which has one replica of it and no autoscaler."
+        )
     counter = next((name for server, name in _COUNTERS.items() if _runs(one, server)), None)
     percent = one.target_cpu_percent
     if counter is not None:

@@ -506,3 +506,21 @@ def test_kedas_threshold_is_a_number_to_it(low: float) -> None:
     one = runs_it("vllm", image="vllm:1", knee_qps=None, capacity=Estimate(value=low, low=low, high=low))
     [found] = documents(FORMATS["keda"](one)["scaledobject.yaml"])
     assert float(found["spec"]["triggers"][0]["metadata"]["threshold"]) == pytest.approx(one.target_qps, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"keda"}))
+def test_a_best_effort_service_is_exported_once_and_without_an_autoscaler(name: str) -> None:
+    nothing = {"capacity": Estimate.exactly(0.0), "knee_qps": None, "cores_used": 1.0}
+    one = runs_it(name, **nothing)
+    assert (one.replicas, one.min_replicas, one.max_replicas, one.cores_used_at_target) == (1, 1, 1, 0.0)
+    text = "".join(FORMATS[name](one).values())
+    assert "holds 0" not in text
+    for word in ("HorizontalPodAutoscaler", "scaleMetric", "autoScale:", "rps is"):
+        assert word not in text
+    with pytest.raises(NotExportable, match="keda needs a rate to scale by"):
+        FORMATS["keda"](runs_it("vllm", **nothing))
+
+
+def test_the_head_of_a_best_effort_service_says_so() -> None:
+    one = example(capacity=Estimate.exactly(0.0))
+    assert "runs best effort, with what the services beside it leave" in header(one)

@@ -16,6 +16,8 @@ from runners import Readiness, Resources
 from runners.process import ProcessRunner
 from runners.protocol import Container
 from tests.conftest import Tune, recommendation
+from tuner.api import open_archive
+from tuner.commands.dashboard import Studies
 from tuner.launch.price import price_of
 from tuner.search.objective import Objective
 from tuner.spec.reading import load_spec
@@ -162,6 +164,11 @@ def test_it_takes_what_the_other_leaves_and_costs_it_nothing(tmp_path: Path, tun
     done = tune("--service", write(tmp_path, text), "--budget", "1", timeout=60)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "tuning" / "online-batch"
+    exported = tune("export", folder, "--qps", "100", timeout=60)
+    assert exported.returncode == 0, exported.stderr
+    assert "tune: batch: work_ms=10 runs best effort, with what the services beside it leave" in exported.stdout
+    shown = Studies({"batch": open_archive(folder, None, None)}, None)
+    assert {"kubernetes", "compose", "json"} <= set(shown.formats("batch")), "the dashboard's tab"
     best = recommendation(folder)
     online, batch = best["services"]
     assert batch["best_effort"]
