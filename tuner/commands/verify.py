@@ -135,7 +135,7 @@ def queries_of(options: VerifyOptions, percentile: Percentile = P99) -> Queries:
         options.rate or f"sum(rate({name}_count{labels}{window}))",
         options.p99 or f"histogram_quantile({share_:g}, sum by (le) (rate({name}_bucket{labels}{window})))",
         None if options.p99 else f"group by (le) ({name}_bucket{labels})",
-        1.0 if name.endswith(("_ms", "_milliseconds")) else 1e3,
+        1.0 if name.endswith(("_ms", "_milliseconds")) and not options.p99 else 1e3,  # a query's p99 is in seconds
         P99 if options.p99 else percentile,
     )
 

@@ -148,6 +148,9 @@ def test_the_percentile_that_the_slo_limits_is_asked_for_and_named() -> None:
     assert queries.percentile == p90
     given = queries_of(replace(asked, p99="my:p99"), p90)
     assert (given.latency, given.percentile) == ("my:p99", P99), "a query for a p99 says nothing of a p90"
+    in_ms = replace(asked, metric="request_ms{job='a'}")
+    assert queries_of(in_ms, p90).to_ms == 1.0
+    assert queries_of(replace(in_ms, p99="my:p99"), p90).to_ms == 1e3, "the p99 of a query is in seconds"
     probes = [measured_probe(rate) for rate in (20.0, 30.0, 40.0, 50.0, 58.0)]
     curve = expected_curve(probes, Estimate.exactly(60.0), [1.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0], p90)
     other = expected_curve(probes, Estimate.exactly(60.0), [1.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0])
