@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -113,6 +114,22 @@ def test_the_action_is_what_githubs_schema_wants() -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("runner", "told"), [("", ""), ("docker", " --runner docker")])
+def test_the_action_validates_the_spec_on_the_runner_that_it_tunes_on(tmp_path: Path, runner: str, told: str) -> None:
+    """Its own script, beside a program that writes down how it is called."""
+    program = tmp_path / "tune" / "bin" / "tune"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\necho "$*" >> "{tmp_path}/called"\n', encoding="utf-8")
+    program.chmod(0o755)
+    steps = YAML(typ="safe", pure=True).load((ROOT / "action.yml").read_text(encoding="utf-8"))["runs"]["steps"]
+    [script] = [one["run"] for one in steps if one["name"] == "Tune"]
+    given = {"SPEC": "s.yaml", "BUDGET": "auto", "OUTPUT": "out", "RUNNER": runner, "RUNNER_TEMP": str(tmp_path)}
+    subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=os.environ | given, check=True)
+    assert (tmp_path / "called").read_text(encoding="utf-8").splitlines() == [
+        f"validate s.yaml{told}", f"--service s.yaml --budget auto --output out{told}"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", [*ROOT.glob("examples/*/spec.yaml"), ROOT / "tuner" / "commands" / "starter.yaml"])
