@@ -125,7 +125,7 @@ def ask(url: str, source: RequestSource, answer: str, bodies: Sequence[Body], al
 def _labelled(loaded: LoadedSpec, spec: QualitySpec, path: Path) -> Quality:
     key = ("quality", "dataset")
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path).split("\n")  # JSON's texts may hold what else ends a line elsewhere (U+2028)
     except InputError as error:
         raise loaded.error(key, str(error)) from error
     bodies, labels = [], []

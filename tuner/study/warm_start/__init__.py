@@ -110,7 +110,7 @@ def _documents(path: Path, loaded: LoadedSpec, where: str) -> Best:
     if path.suffix.lower() in (".yaml", ".yml"):
         content = list(read_documents(path))
     elif path.suffix.lower() == ".jsonl":
-        lines = enumerate(read_text(path).splitlines(), 1)
+        lines = enumerate(read_text(path).split("\n"), 1)
         content = [parsed_json(path, line, number) for number, line in lines if line.strip()]
     else:
         content = parsed_json(path, read_text(path))
