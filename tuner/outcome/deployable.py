@@ -47,7 +47,7 @@ def deployables(
         used = _AtCapacity(
             capacity, best.latency.p50_ms, _cores_at_capacity(best, capacity), confirmed, knee_qps, best.language, doubt
         )
-        return {"": _deployable(loaded, best.configuration, used, qps)}
+        return {"": _deployable(loaded, best.configuration, used, qps, format_name=format_name)}
     measured = {one.name: one for one in best.services}
     stages = {one.name: one for one in best.chain.stages} if best.chain else {}
     found = {}
