@@ -9,9 +9,11 @@ import numpy as np
 from loadtest.generator.load import Load
 from loadtest.plan import LoadPlan
 from loadtest.request.limits import Limit, limits, tolerance_s
-from loadtest.request.request_log import RequestLog
+from loadtest.request.request_log import Floats, RequestLog
 
 _STREAMED = 2.0  # times a lone answer's duration: what is streamed under load
+_HANGS = 5.0  # times the slowest answer so far, of so many at least: what takes longer hangs
+_MIN_ANSWERS = 20
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,19 @@ class Criteria:
         return self.longest_s + (self.base_s if self.needs_whole_answers else 0.0)
 
     def judgeable_until(self, load: Load, sent: RequestLog) -> float:
-        """Requests that were due before that time can be judged."""
+        """Requests that were due before that time can be judged: those that are answered, and those that have waited
+        so much longer than any answer took that none is to be expected.
+        """
         known = load.known_until()
         if not self.needs_whole_answers:
             return known - self.longest_s
-        unanswered = np.flatnonzero(np.isnan(sent.latency[: sent.count]))
+        latency = sent.latency[: sent.count]
+        unanswered = np.flatnonzero(np.isnan(latency))
         oldest = float(sent.scheduled[unanswered[0]]) if len(unanswered) else known
-        return max(oldest, known - self.plan.request_timeout_s)
+        return max(oldest, known - self._patience_s(latency[~(np.isnan(latency) | sent.failed[: sent.count])]))
+
+    def _patience_s(self, answers_s: Floats) -> float:
+        """How long an answer can be waited for. While few have come, the slow ones may all be under way."""
+        if len(answers_s) < _MIN_ANSWERS:
+            return self.plan.request_timeout_s
+        return min(self.plan.request_timeout_s, max(self.wait_s, _HANGS * float(answers_s.max())))

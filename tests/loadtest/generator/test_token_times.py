@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from loadtest import (
@@ -24,7 +25,11 @@ from loadtest import (
     RequestPlan,
     Slo,
 )
+from loadtest.generator.load import Load
+from loadtest.generator.probe.criteria import Criteria
 from loadtest.plan import LimitedTime
+from loadtest.request.reply import GOOD
+from loadtest.request.request_log import RequestLog
 from runners.servers import Model, ServerAddress, adapter_named
 from tuner.launch.prepare import server_figures
 
@@ -98,6 +103,49 @@ def test_a_goodput_that_one_of_its_limits_breaks_is_missed_and_named() -> None:
                 assert probe.tokens.good == pytest.approx(good, abs=0.05)
                 assert (probe.verdict == "missed") == (good == 0.0)
             assert probe.limit == f"goodput 90% (ttft <= {ttft_ms} ms, tpot <= 1000 ms)"
+
+
+def test_streams_that_never_come_are_misses_though_they_are_not_given_up_yet() -> None:
+    """Every twentieth hangs; the others take 60 ms. A request is given up after 6 s, when the probe is over."""
+    limit = LatencyLimit(metric="ttft", percentile=99, limit_ms=1000)
+    with streaming("--gap-ms", "10", "--ttft-ms", "20", "--hang-every", "20") as url:
+        asked: dict[str, Any] = {"rates_qps": (30,), "rate_s": 4, "request_timeout_s": 6}
+        (probe,) = measured(url, limit, tokens=5, **asked).probes
+    assert probe.requests > 30
+    assert probe.misses >= 0.04 * probe.requests
+
+
+class _Clock:
+    """All that is known of a load is until when."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def known_until(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("answers_s", "judged_until"),
+    [
+        ([0.5] * 100, 97.5),  # who waits five times longer than anybody else waits for nothing
+        ([0.1] * 100, 99.0),  # but as long as the limit in any case
+        ([0.5] * 19, 60.0),  # few answers say nothing
+        ([0.5] * 99 + [20.0], 60.0),  # where some take that long, the one that waits may be one of them
+    ],
+)
+def test_a_long_stream_is_no_miss_while_it_comes(answers_s: list[float], judged_until: float) -> None:
+    """One request is due at 40 s and not answered at 100 s; who has waited for 40 s is given up."""
+    limit = LatencyLimit(metric="ttft", percentile=99, limit_ms=1000)
+    plan = LoadPlan(
+        url="http://x", request=RequestPlan(stream="openai"), slo=Slo(latency=(limit,)), request_timeout_s=40
+    )
+    sent = RequestLog(200, streaming=True)
+    sent.schedule(40.0)
+    for due, answer_s in zip(np.linspace(41, 99, len(answers_s)), answers_s, strict=True):
+        sent.finish(sent.schedule(due), answer_s, GOOD)
+    clock = cast(Load, _Clock(100.0))
+    assert Criteria.of(plan, base_s=0.1).judgeable_until(clock, sent) == pytest.approx(judged_until)
 
 
 def hit_rate(url: str, request: RequestPlan) -> float:
