@@ -206,11 +206,13 @@ class Recommendation(Record):
     is better by the objective, `saving` the share by which it is, with the interval of the difference (negative:
     worse). `untried_improvement` is the share by which the best configuration that was not tried is expected to be
     better.
-    `machine` says for which speed of the machine the capacities are, where that was timed.
+    `machine` says for which speed of the machine the capacities are, where that was timed. `slo` is what they are held
+    within, in words (None in a file of an earlier version).
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     service: str
+    slo: tuple[str, ...] | None = None
     currency: str | None = None
     configuration: dict[str, ParameterValue] | None
     capacity_qps: Estimate | None

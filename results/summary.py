@@ -15,15 +15,16 @@ from results.trial_parts import TrialEvidence
 @dataclass(frozen=True)
 class StudySlo:
     """The SLO that was asked for, as sentences for people (`texts`) and as numbers. `tail_ms` is the limit on the p99,
-    or the percentile nearest to it (`percentile`), where there is one, `ttft_ms` the one on the first token of a
-    streamed answer, and `late` the share of requests that may be later than the first of them. `limited` are all
-    percentiles with a limit.
+    or the percentile nearest to it from the 95th up (`percentile`), where there is one, `ttft_ms` the one on the first
+    token of a streamed answer, and `late` the share of requests that may be late: later than `late_ms`, a limit on the
+    whole answer at whatever percentile, where there is one. `limited` are all percentiles with a limit.
     """
 
     texts: tuple[str, ...] = ()
     tail_ms: float | None = None
     percentile: float = 99.0
     late: float = 0.01
+    late_ms: float | None = None
     ttft_ms: float | None = None
     limited: tuple[Percentile, ...] = ()
 

@@ -229,6 +229,7 @@ class Costs(Record):
 class Timing(Record):
     """How long each part of a trial took, in seconds: `launch_s` until the server was ready, `wall_s` all of it.
     `final_round` is the round of the final: its launches followed one another, each of another configuration.
+    `at_once` is how many trials ran side by side then.
     """
 
     cold_start_s: float | None = None
@@ -238,6 +239,7 @@ class Timing(Record):
     teardown_s: float | None = None
     wall_s: float | None = None
     final_round: int | None = None
+    at_once: int | None = None
 
     @property
     def took_s(self) -> float:

@@ -23,7 +23,7 @@ from results.summary import StudySummary
 from results.text import visible
 
 _MIXING_S = 0.4  # a request is to cost less than a second
-_LATE_STEP = 0.1  # percent of requests
+_LATE_STEP, _MOST_LATE = 0.1, 5.0  # percent of requests
 _SEEN = (Input("version", "data"), State("study", "value"))
 
 
@@ -138,7 +138,8 @@ def _trials(app: Dash, source: Source) -> None:
 def _plan(app: Dash, source: Source) -> None:
     @app.callback(
         Output("qps", "max"), Output("qps", "step"), Output("qps", "value"), Output("misses", "min"),
-        Output("misses", "step"), Output("misses", "value"), Input("study", "value"), Input("tab", "value"),
+        Output("misses", "step"), Output("misses", "max"), Output("misses", "value"), Input("study", "value"),
+        Input("tab", "value"),
     )  # fmt: skip
     def scale(name: str, _: str) -> Any:
         """Traffic for up to twenty of the recommended replicas, and as many late requests as the SLO allows."""
@@ -149,7 +150,8 @@ def _plan(app: Dash, source: Source) -> None:
         max_qps = 20 * capacity.value if capacity else 100.0
         step = 10.0 ** math.floor(math.log10(max_qps) - 2)
         least = min(_LATE_STEP, late)  # a goodput of 99.95% is finer than the slider is
-        return round(max_qps / step) * step, step, round(max_qps / 4 / step) * step, least, least, late
+        most = max(_MOST_LATE, 2 * late)  # that of a p90 is 10%
+        return round(max_qps / step) * step, step, round(max_qps / 4 / step) * step, least, least, most, late
 
     @app.callback(
         Output("plan", "children"), Output("fleet", "figure"), Input("qps", "value"), Input("pattern", "value"),

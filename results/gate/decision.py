@@ -176,16 +176,18 @@ def decide_gate(
     )  # fmt: skip
     findings = [test.of("capacity_qps", baseline.capacity.value, _mean([one.value for one in capacities]), worse=-1)]
     costs = [one.cost_per_hour / one.capacity.value for one in measured if one.cost_per_hour]
+    deciding = 1  # at the same price the cost says what the capacity says
     if baseline.cost_per_hour and len(costs) == len(measured):
         before = baseline.cost_per_hour / baseline.capacity.value
         factor = 1e6 / 3600
         findings.append(test.of("cost_per_million_requests", before * factor, _mean(costs) * factor, worse=1))
+        deciding += any(not math.isclose(one.cost_per_hour or 0.0, baseline.cost_per_hour) for one in measured)
     findings += _latency(baseline, measured, setting, replace(test, alpha=alpha, floor=0.0 if exact else floor))
     # What each capacity was measured within: not compared, since a rate is held up to where the share just suffices.
     good = tuple(one.goodput for one in (baseline, *measured) if one.goodput is not None)
     energy = tuple(one.energy_wh for one in (baseline, *measured) if one.energy_wh is not None)
     return GateDecision(
-        _together(findings), tuple(findings), len(measured), goodput=good, energy=energy,
+        _together(findings, deciding), tuple(findings), len(measured), goodput=good, energy=energy,
         machine=None if lag is None else MachineNow(math.exp(-lag.seen), doubt, raw_qps),
     )  # fmt: skip
 
@@ -286,11 +288,13 @@ class _Test:
         return float(t.ppf(confidence, self.weight)) * error
 
 
-def _together(findings: Sequence[Comparison]) -> Outcome:
-    """The capacity decides when to stop, and whether anything was seen; what the p99 alone leaves open must not hold it
-    up, since it is near the SLO by construction.
+def _together(findings: Sequence[Comparison], deciding: int) -> Outcome:
+    """The first so many, the capacity and a cost at another price, decide when to stop, and whether anything was seen;
+    what the p99 alone leaves open must not hold it up, since it is near the SLO by construction.
     """
-    return "regressed" if any(one.outcome == "regressed" for one in findings) else findings[0].outcome
+    if any(one.outcome == "regressed" for one in findings):
+        return "regressed"
+    return next((one.outcome for one in findings[:deciding] if one.outcome != "passed"), "passed")
 
 
 def _floor(values: Sequence[float], own: float, pairs: Sequence[tuple[float, float]], guess: float = _GUESS) -> float:

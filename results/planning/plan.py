@@ -123,9 +123,9 @@ class _Task:
         """The recommendation comes first among configurations that cost the same."""
         return trial != self.study.recommendation.trial, trial
 
-    def rank(self, option: Option) -> tuple[bool, float, bool, int]:
-        """The smaller the better."""
-        return not option.keeps, _money(option.strategy), *self.turn(option.trial)
+    def rank(self, option: Option) -> tuple[bool, bool, float, bool, int]:
+        """The smaller the better. What has no price is compared with nothing that has one, and comes after it."""
+        return not option.keeps, option.cost_per_hour is None, _money(option.strategy), *self.turn(option.trial)
 
     def replica(self, record: TrialRecord, end: str = "low") -> Replica:
         """A replica of that trial's configuration, with that `end` of its capacity's interval."""
@@ -133,7 +133,7 @@ class _Task:
         question, wished_s = self.study.question, self.wishes.cold_start_s
         cold_s = record.timing.cold_start_s if wished_s is None else wished_s
         capacity = float(getattr(record.capacity_qps, end))
-        limit_ms, base_ms = question.slo.tail_ms, record.latency.base_latency_ms
+        limit_ms, base_ms = question.slo.late_ms or question.slo.tail_ms, record.latency.base_latency_ms
         if limit_ms is None and record.language is not None and record.language.ttft is not None:
             # A request may wait for its first token until that is late; under load it takes no less than at rest.
             limit_ms, base_ms = question.slo.ttft_ms, record.language.ttft.p50_ms
@@ -221,11 +221,11 @@ def _group(study: StudySummary, record: TrialRecord) -> str:
 def _best(task: _Task, group: str, records: Sequence[TrialRecord], few: int) -> Option:
     """The configuration whose fleet is cheapest. Whole replicas make a big one dear where there is little traffic."""
 
-    def rough(record: TrialRecord) -> float:
-        count = max_scheduled(task.traffic, task.replica(record), task.fixed)
-        return count * (record.cost_per_hour if record.cost_per_hour is not None else 1.0)
+    def rough(record: TrialRecord) -> tuple[bool, float]:
+        count, price = max_scheduled(task.traffic, task.replica(record), task.fixed), record.cost_per_hour
+        return price is None, count * (1.0 if price is None else price)
 
-    likely = sorted(records, key=lambda record: (rough(record), *task.turn(record.number)))[:few]
+    likely = sorted(records, key=lambda record: (*rough(record), *task.turn(record.number)))[:few]
     return min((_option(_Fleet(task, record), group) for record in likely), key=task.rank)
 
 
@@ -314,8 +314,9 @@ def _preference(study: StudySummary, option: Option) -> list[str]:
     """Why the plan takes another configuration than the recommendation, and how to have its manifests."""
     if option.trial == study.recommendation.trial:
         return []
+    most = "the cheapest" if option.cost_per_hour is not None else "the one of the fewest replicas"
     return [
-        f"For this traffic trial {option.trial} is the cheapest, and not the recommendation (trial "
+        f"For this traffic trial {option.trial} is {most}, and not the recommendation (trial "
         f"{study.recommendation.trial}), which is best per request at full load: a fleet is whole replicas, keeps "
         f"spare ones, and may be late for a few requests only. `tune export`, with `trial` "
         f"{option.trial}, has its manifests."

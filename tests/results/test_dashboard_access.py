@@ -142,11 +142,14 @@ class Allowing(OneStudy):
 
 
 @pytest.mark.parametrize(
-    ("late", "percent", "step"), [(1 - 0.99, 1, 0.1), (1 - 0.95, 5, 0.1), (1 - 0.9995, 0.05, 0.05)]
+    ("late", "percent", "step", "most"),
+    [(1 - 0.99, 1, 0.1, 5), (1 - 0.95, 5, 0.1, 10), (1 - 0.9995, 0.05, 0.05, 5), (1 - 0.9, 10, 0.1, 20)],
 )
-def test_the_plan_starts_with_as_many_late_requests_as_the_slo_allows(late: float, percent: float, step: float) -> None:
+def test_the_plan_starts_with_as_many_late_requests_as_the_slo_allows(
+    late: float, percent: float, step: float, most: float
+) -> None:
     outputs = [("qps", "max"), ("qps", "step"), ("qps", "value"), ("misses", "min"), ("misses", "step"),
-               ("misses", "value")]  # fmt: skip
+               ("misses", "max"), ("misses", "value")]  # fmt: skip
     body = {
         "output": f"..{'...'.join(f'{name}.{value}' for name, value in outputs)}..",
         "outputs": [{"id": name, "property": value} for name, value in outputs],
@@ -155,7 +158,7 @@ def test_the_plan_starts_with_as_many_late_requests_as_the_slo_allows(late: floa
     }  # fmt: skip
     browser = make_app(Allowing(late), None).test_client()
     answer = browser.post("/_dash-update-component", json=body, base_url="http://127.0.0.1")
-    assert answer.get_json()["response"]["misses"] == {"min": step, "step": step, "value": percent}
+    assert answer.get_json()["response"]["misses"] == {"min": step, "step": step, "max": most, "value": percent}
 
 
 def test_a_request_that_is_too_large_is_refused() -> None:

@@ -22,7 +22,7 @@ from results.gate import (
     write_gate,
 )
 from results.percentiles import P99, Percentile, standing_percentile
-from results.text import assigned
+from results.text import assigned, visible
 from runners import ReplayRunner, RunnerUnavailable
 from search_spaces import Configuration
 from search_spaces.reading import quoted
@@ -32,6 +32,7 @@ from tuner.errors import ExitCode, UnfitEnvironmentError, UsageError, with_optio
 from tuner.launch.checks.before_launch import check
 from tuner.launch.render import resources
 from tuner.launch.runner import make_runner
+from tuner.search.objective import undecided
 from tuner.spec.limited import limited_percentiles
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.study.opening import has_prices, request_sources, trial_setup
@@ -91,10 +92,31 @@ def _finished(options: GateOptions, before: Recommendation, setting: Setting) ->
     percentile = _percentile(before, loaded)
     baseline, found = (GateMeasurement.of(one, percentile) for one in (before, summary.recommendation))
     if found is None or baseline is None:
-        return GateDecision("regressed", (), 1, "no configuration holds the SLO any more")
+        return decide_on_nothing(summary)
+    refuse_generators_limit(summary, baseline, found)
     once = replace(setting, looks=1, percentile=percentile)
     decision = decide_gate(baseline, [found], once, last=True, pairs=_pairs(summary))
     return replace(decision, currency=loaded.spec.prices.currency, moved=_moved(before, summary.recommendation))
+
+
+def decide_on_nothing(summary: StudySummary) -> GateDecision:
+    """Of a run that recommends nothing: worse only where trials have shown that."""
+    if any(not undecided(summary.latest(one)) for one in summary.records):
+        return GateDecision("regressed", (), 1, "no configuration holds the SLO any more")
+    said = "its trials were too short to tell" if summary.records else "it has no finished trial"
+    return GateDecision("inconclusive", (), 0, f"the run has shown nothing yet: {said}")
+
+
+def refuse_generators_limit(summary: StudySummary, baseline: GateMeasurement, found: GateMeasurement) -> None:
+    """Raises UnfitEnvironmentError where the capacity looks lower, and the load generator was what held it back."""
+    number = summary.recommendation.trial
+    recommended = next((summary.latest(one) for one in summary.records if one.number == number), None)
+    if recommended is None or recommended.bottleneck != "client" or found.capacity.value >= baseline.capacity.value:
+        return
+    raise UnfitEnvironmentError(
+        "the load generator did not get as far as the baseline: it was the limit of what the run recommends\n"
+        "Run where nothing else runs, or give the generator more processes (load.workers)."
+    )
 
 
 def _percentile(before: Recommendation, loaded: LoadedSpec) -> Percentile:
@@ -177,10 +199,16 @@ def _pairs(summary: StudySummary) -> tuple[tuple[float, float], ...]:
 
 
 def _same_service(before: Recommendation, loaded: LoadedSpec) -> None:
-    """Another service's figures, and amounts of another currency, compare with nothing here."""
+    """Another service's figures, those of another SLO, and amounts of another currency, compare with nothing here."""
     name, currency = loaded.spec.service.name, loaded.spec.prices.currency
     if before.service != name:
         raise UsageError(f"the baseline is of {before.service}, not of {name}; name that service's own baseline")
+    if before.slo is not None and sorted(before.slo) != sorted(loaded.slo_texts):
+        was, now = (" and ".join(map(visible, texts)) or "the table's" for texts in (before.slo, loaded.slo_texts))
+        raise UsageError(
+            f"the baseline held its rate within another SLO: {was}, and here it is {now}\n"
+            "Make a new baseline: run tune with the SLO as it is now."
+        )
     if before.cost_per_hour is not None and before.currency not in (None, currency):
         raise UsageError(
             f"the baseline's prices are in {quoted(before.currency)}, those of {name} in {currency}\n"

@@ -70,6 +70,7 @@ def recommend(
     chosen = _choice(best, records, confirmations)
     return Recommendation(
         service=loaded.spec.service.name,
+        slo=loaded.slo_texts,
         currency=loaded.spec.prices.currency,
         trials=counts,
         decision=decision.action,
@@ -122,10 +123,10 @@ def _nothing(
     loaded: LoadedSpec, records: Sequence[TrialRecord], confirmations: Launches, counts: TrialCounts
 ) -> Recommendation:
     return Recommendation(
-        service=loaded.spec.service.name, currency=loaded.spec.prices.currency, configuration=None, capacity_qps=None,
-        p99_ms=None, error_rate=None, cost_per_hour=None, cost_per_million_requests=None, meets_slo=False,
-        confirmed=False, trial=None, trials=counts,
-        reasons=tuple(map(as_asked, _why_nothing(records, confirmations, counts))),
+        service=loaded.spec.service.name, slo=loaded.slo_texts, currency=loaded.spec.prices.currency,
+        configuration=None, capacity_qps=None, p99_ms=None, error_rate=None, cost_per_hour=None,
+        cost_per_million_requests=None, meets_slo=False, confirmed=False, trial=None, trials=counts,
+        reasons=tuple(map(as_asked, (*_unpriced(loaded, records), *_why_nothing(records, confirmations, counts)))),
     )  # fmt: skip
 
 
@@ -155,6 +156,15 @@ def _choice(record: TrialRecord, records: Sequence[TrialRecord], confirmations: 
         language=record.language,
         launches=_served([*(one for one in records if one.number == record.number), *repeats]),
     )
+
+
+def _unpriced(loaded: LoadedSpec, records: Sequence[TrialRecord]) -> list[str]:
+    """That some served, of which the objective is not known."""
+    objective = Objective.of(loaded.spec.objective)
+    unknown = sum(one.state == "complete" and objective.values(one) is None for one in records)
+    if not unknown:
+        return []
+    return [f"{counted(unknown, 'trial')} served within the SLO, of which {objective.metrics[0]} is not known."]
 
 
 def _why_nothing(records: Sequence[TrialRecord], confirmations: Launches, counts: TrialCounts) -> list[str]:

@@ -64,6 +64,7 @@ def last_served(confirmations: Sequence[TrialRecord]) -> int:
 
 
 def _question(loaded: LoadedSpec, objective: Objective) -> StudyQuestion:
+    late_limit = _late_limit(loaded)
     return StudyQuestion(
         parameters=loaded.space.names,
         gpu_parameters=tuple(
@@ -78,6 +79,7 @@ def _question(loaded: LoadedSpec, objective: Objective) -> StudyQuestion:
             tail_ms=loaded.p99_limit_ms,
             percentile=max((one.percentile for one in _tail_limits(loaded)), default=99.0),
             late=_late(loaded),
+            late_ms=None if loaded.colocated or late_limit is None else late_limit[1],
             ttft_ms=None if loaded.ttft_limit is None else loaded.ttft_limit[0],
             limited=limited_percentiles(loaded),
         ),
@@ -93,11 +95,29 @@ def _tail_limits(loaded: LoadedSpec) -> list[SloLimit]:
     return [one for one in found if one is not None]
 
 
+def _late_limit(loaded: LoadedSpec) -> tuple[float, float] | None:
+    """Of the limits on the whole answer, those within a goodput included, the one at the percentile nearest to the
+    99th: that percentile, and the limit in ms. None where the SLO sets none.
+    """
+    limits = [
+        (one.percentile, 1e3 * limit_s)
+        for one in (loaded.spec.slo.limits if loaded.spec.slo else ())
+        for metric, limit_s in (one.good or ((one.metric, one.limit_s),))
+        if metric == "latency"
+    ]
+    return min(limits, key=lambda one: abs(one[0] - 99), default=None)
+
+
 def _late(loaded: LoadedSpec) -> float:
-    """The share of requests that may be later than the limit: on the whole answer, or else on its first token."""
-    if loaded.tail_limit is not None:
-        return 1 - loaded.tail_limit.percentile / 100
-    return 0.01 if loaded.ttft_limit is None else 1 - loaded.ttft_limit[1] / 100
+    """The share of requests that may be later than the limit: on the whole answer, or else on its first token, or on
+    what else the SLO limits.
+    """
+    if (limit := _late_limit(loaded)) is not None:
+        return 1 - limit[0] / 100
+    if loaded.ttft_limit is not None:
+        return 1 - loaded.ttft_limit[1] / 100
+    others = [one.percentile for one in (loaded.spec.slo.limits if loaded.spec.slo else ())]
+    return 1 - min(others, key=lambda one: abs(one - 99), default=99.0) / 100
 
 
 def _of_this_space(loaded: LoadedSpec, found: Snapshot) -> Snapshot:

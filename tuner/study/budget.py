@@ -56,11 +56,11 @@ class Spent:
 
     @classmethod
     def by(cls, records: Iterable[TrialRecord], parallel: int = 1) -> Spent:
-        """What these trials spent, of which `parallel` ran at once."""
+        """What these trials spent. `parallel` of them ran at once, where a record does not say how many did."""
         seconds = cost = longest = around = 0.0
         for one in records:
             took = one.timing.took_s
-            seconds += took / parallel
+            seconds += took / (one.timing.at_once or parallel)
             if not unready(one):  # what ended for want of time does not say how long others take
                 longest, around = max(longest, took), max(around, took - (one.timing.load_s or 0.0))
             cost += took * (one.cost_per_hour or 0.0) / _HOUR_S

@@ -124,7 +124,7 @@ class TuningLoop:
             break_even = partial(self.objective.break_even_qps, best=to_beat(self.objective, records))
             self.display.trial_started(number, configuration, len(records) + pool.running + 1, self.budget)
             launch_s = self.spending.begin(records, number, configuration)
-            pool.start(TrialRequest(number, configuration, break_even, launch_s=launch_s))
+            pool.start(TrialRequest(number, configuration, break_even, at_once=self.parallel, launch_s=launch_s))
         return False
 
     def _propose(self, records: Sequence[TrialRecord], pending: Sequence[Configuration], turn: int) -> Configuration:

@@ -61,9 +61,9 @@ def _never(_price: float | None) -> None:
 class TrialRequest:
     """What one trial is to find out. `break_even_qps` is the rate that a configuration of a price must hold, or it is
     pruned. `confirmation` counts the further launches of a trial's configuration (0: the trial itself): they are
-    longer, and never pruned. `final_round` is the round of the final that it belongs to. `launch_s` says how long its
-    servers may take to start, by what is left of a run's time and money; it is asked while they do, with how long they
-    have taken.
+    longer, and never pruned. `final_round` is the round of the final that it belongs to, `at_once` how many
+    trials run side by side. `launch_s` says how long its servers may take to start, by what is left of a run's time and
+    money; it is asked while they do, with how long they have taken.
     """
 
     number: int
@@ -71,6 +71,7 @@ class TrialRequest:
     break_even_qps: Callable[[float | None], float | None] = _never
     confirmation: int = 0
     final_round: int | None = None
+    at_once: int = 1
     launch_s: Callable[[float], float] = _without_end
 
     @property

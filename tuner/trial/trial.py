@@ -194,7 +194,7 @@ class _Trial:
             Timing(
                 cold_start_s=timing.cold_start_s, launch_s=timing.launch_s, warmup_s=loading.warmup_s,
                 load_s=loading.load_s, teardown_s=self._teardown_s, wall_s=time.monotonic() - begun,
-                final_round=self._job.request.final_round,
+                final_round=self._job.request.final_round, at_once=self._job.request.at_once,
             ),
             _use(findings, growth if findings.state == "complete" else None),
             self._launched.facts.model_copy(update=dict(findings.counted)),

@@ -91,6 +91,17 @@ def test_a_tenth_less_is_caught_early() -> None:
     assert np.median([one.measurements for one in found]) == 2
 
 
+def test_a_new_price_that_the_noise_hides_is_not_passed() -> None:
+    """The capacity is what it was, and the price 9% more."""
+    now = [measurement(100, price=0.109)] * 4
+    pairs = ((100, 108), (100, 93), (100, 106))
+    found = decide_gate(measurement(100), now, Setting(), last=True, pairs=pairs)
+    capacity, cost = found.findings[:2]
+    assert (capacity.outcome, cost.outcome, found.outcome) == ("passed", "inconclusive", "inconclusive")
+    same = [measurement(100) for _ in now]
+    assert decide_gate(measurement(100), same, Setting(), last=True, pairs=pairs).outcome == "passed"
+
+
 def test_more_is_no_regression() -> None:
     assert all(one.outcome == "passed" for one in gates(1.2, 0.015, 50))
 

@@ -296,6 +296,23 @@ def test_a_plan_without_price_saves_replicas() -> None:
     assert "has no price" in plan_text(plan)
 
 
+def test_what_has_no_price_is_not_called_the_cheapest_beside_what_has_one() -> None:
+    priced, free = trial(0, 100, 0.35, gpu="T4"), trial(1, 90, None, gpu="none")
+    plan = make_plan(study(priced, free), pattern("daily", 500), Wishes())
+    assert [one.trial for one in plan.options] == [0, 1]
+    plan = make_plan(study(priced, free, best=1), pattern("daily", 500), Wishes())
+    assert plan.option.trial == 0
+    same_kind = make_plan(study(trial(0, 100, 0.35), trial(1, 90, None)), pattern("daily", 500), Wishes())
+    assert same_kind.option.trial == 0
+
+
+def test_a_limit_at_a_lower_percentile_leaves_slack_by_its_own_limit() -> None:
+    slo = StudySlo(late=0.1, late_ms=50.0)
+    one = study(trial(0, 100, 0.08))
+    plan = make_plan(replace(one, question=replace(one.question, slo=slo)), pattern("steady", 500), Wishes(misses=0.1))
+    assert plan.option.replica == Replica.measured(95.0, 125.0, 50.0, 8.0, 30.0, 0.1)
+
+
 def test_nothing_is_planned_without_a_recommendation() -> None:
     with pytest.raises(ResultsError, match="nothing to plan with"):
         make_plan(study(), pattern("steady", 10), Wishes())

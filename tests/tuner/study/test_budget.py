@@ -37,6 +37,16 @@ def test_trials_at_once_take_time_together_and_money_each() -> None:
     assert why_not(Limits(cost=1.02), spent, 20.0, 1.2, currency="USD", beside_per_hour=2.4) is not None
 
 
+def test_what_ran_at_once_took_its_time_together_however_many_run_at_once_now() -> None:
+    """As where a run of four at once is resumed with one, or a worker that runs four joins."""
+    records = [
+        TrialRecord.model_validate({"number": 0, "state": "failed", "configuration": {}, "wall_s": 40.0, **more})
+        for more in ({"at_once": 4}, {"at_once": 1}, {})
+    ]
+    assert Spent.by(records, 1).seconds == pytest.approx(10 + 40 + 40)
+    assert Spent.by(records, 4).seconds == pytest.approx(10 + 40 + 10)
+
+
 def test_a_budget_of_time_is_used_by_trials_at_once_and_leaves_the_final_its_part(
     tmp_path: Path, tune_in_process: Tune
 ) -> None:
@@ -45,6 +55,7 @@ def test_a_budget_of_time_is_used_by_trials_at_once_and_leaves_the_final_its_par
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "tuning" / "recorded"
     assert len(pd.read_csv(folder / "trials.csv")) >= 7  # of 30 s each, four at once, in 86 s
+    assert {one.timing.at_once for one in load_study(folder).summary.records} == {4}
     assert recommendation(folder)["confirmed"]
 
 
