@@ -63,9 +63,9 @@ def limits(plan: LoadPlan) -> tuple[Limit, ...]:
 
 
 def tolerance_s(plan: LoadPlan) -> float:
-    """How late the generator may be without spoiling a probe. An answer's mean time between tokens counts only where
-    nothing else is limited: a request that was sent late has the same one.
+    """How late the generator may be without spoiling a probe. Times of tokens count only where no time from the arrival
+    is limited: a request that was sent late has the same gaps, and a time per token that is later by little.
     """
     bounds = [(metric, limit_s) for limit in limits(plan) for metric, limit_s in limit.bounds_s.items()]
-    from_arrival = [limit_s for metric, limit_s in bounds if metric != "tpot"]
+    from_arrival = [limit_s for metric, limit_s in bounds if metric in ("latency", "ttft")]
     return max(_MIN_TOLERANCE_S, 0.1 * min(from_arrival or [limit_s for _, limit_s in bounds]))

@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Progress, RequestPlan, Slo
-from loadtest.request.limits import Limit
+from loadtest.request.limits import Limit, tolerance_s
 from loadtest.request.reply import GOOD, Reply
 from loadtest.request.request_log import RequestLog
+from loadtest.slo import Metric
 
 SERVER = Path(__file__).parent.parent / "timed_server.py"
 
@@ -125,3 +126,24 @@ def test_goodput_names_the_limits_of_a_good_request() -> None:
     for wrong in ({"metric": "goodput"}, {"metric": "ttft", "good_ms": {"ttft": 1}}):
         with pytest.raises(ValueError, match="goodput needs good_ms"):
             LatencyLimit(percentile=99, limit_ms=1, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("limits_ms", "tolerance_ms"),
+    [
+        ({"latency": 500}, 50),
+        ({"ttft": 1000, "itl": 50}, 100),
+        ({"latency": 2000, "per_token": 100}, 200),
+        ({"ttft": 1000, "tpot": 50}, 100),
+        ({"itl": 200}, 20),
+        ({"latency": 20}, 5),
+    ],
+)
+def test_how_late_a_request_may_be_sent_is_a_part_of_the_times_that_it_makes_longer(
+    limits_ms: dict[Metric, float], tolerance_ms: float
+) -> None:
+    each = [LatencyLimit(metric=metric, percentile=99, limit_ms=limit_ms) for metric, limit_ms in limits_ms.items()]
+    good = LatencyLimit(metric="goodput", percentile=99, limit_ms=max(limits_ms.values()), good_ms=limits_ms)
+    for slo in (Slo(latency=tuple(each)), Slo(latency=(good,))):
+        plan = LoadPlan(url="http://x", request=RequestPlan(stream="openai"), slo=slo)
+        assert tolerance_s(plan) * 1e3 == pytest.approx(tolerance_ms)
