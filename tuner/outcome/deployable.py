@@ -119,6 +119,16 @@ class _AtCapacity(NamedTuple):
     language: LanguageRecord | None = None
     doubt: str = ""
 
+    def of_one(self, replicas: int) -> _AtCapacity:
+        """What each of so many equal replicas showed of it, behind whatever shared the requests among them."""
+        own = {end: getattr(self.capacity, end) / replicas for end in ("value", "low", "high")}
+        used, knee = self.cores_used, self.knee_qps
+        return self._replace(
+            capacity=Estimate(**own),
+            cores_used=None if used is None else used / replicas,
+            knee_qps=None if knee is None else knee / replicas,
+        )
+
 
 def _doubt(best: Recommendation) -> str:
     """What the decision leaves open, for whoever sees the manifest alone; empty if nothing."""
@@ -171,6 +181,9 @@ def _deployable(
     from tuner.launch.runner import kubernetes_options
 
     as_measured, asked = loaded, resources(loaded.space, configuration)
+    by_role = roles(loaded.space, configuration)
+    replicas = int(by_role.get("replicas", 1))
+    measured = measured.of_one(replicas) if replicas > 1 else measured
     theirs = measured_workload(loaded, configuration, asked)
     if not loaded.spec.runner.in_containers:
         # This machine's paths and environments are of no use there; a container has its own.
@@ -184,6 +197,7 @@ def _deployable(
     found = needed(asked, options, as_measured)
     replace_them = to_replace(format_name) if called else ""
     notes = [theirs.note, measured.doubt, texts.note, _model_note(loaded), replace_them, *found.notes]
+    notes += [f"{replicas} replicas were measured together, and all figures are those of one"] if replicas > 1 else []
     notes += [f"{source} was mounted at {target}" for target, source in _own_mounts(as_measured).items()]
     own_pod = theirs.workload is not None and theirs.workload.file is not None
     return Deployable(
@@ -203,7 +217,7 @@ def _deployable(
         notes=tuple(note for note in notes if note),
         qps=qps,
         called=loaded.is_called,
-        roles=roles(loaded.space, configuration),
+        roles=by_role,
         workload=theirs.workload,
     )  # fmt: skip
 

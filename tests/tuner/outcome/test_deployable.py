@@ -179,3 +179,17 @@ def test_a_chart_that_joins_repository_and_tag_pulls_that_image(
     one = deployable(tmp_path, {"workers": 4}, service=f"image: '{image}', command: [serve]")
     [values] = documents(FORMATS["helm-values"](one)["values.yaml"])
     assert values["image"] == {"repository": repository, "tag": tag}
+
+
+def test_the_figures_of_several_replicas_are_exported_as_those_of_one(tmp_path: Path) -> None:
+    space = "workers: [4], copies: {choices: [1, 4], role: replicas}"
+    held = _AtCapacity(Estimate(value=100, low=90, high=110), 12.0, 6.0, confirmed=True, knee_qps=80.0)
+    deployable(tmp_path, {"workers": 4, "copies": 4}, space=space)
+    loaded = load_spec(tmp_path / "spec.yaml")
+    alone, four = (_deployable(loaded, {"workers": 4, "copies": count}, held, 200.0) for count in (1, 4))
+    assert four.measured.capacity == Estimate(value=25, low=22.5, high=27.5)
+    assert (four.measured.knee_qps, four.measured.cores_used, four.measured.p50_ms) == (20.0, 1.5, 12.0)
+    assert four.target_qps == alone.target_qps / 4
+    assert (alone.replicas, four.replicas) == (4, 10), "for 200 requests/s, and a spare"
+    assert four.notes == ("4 replicas were measured together, and all figures are those of one",)
+    assert alone.notes == ()
