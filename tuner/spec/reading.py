@@ -279,10 +279,16 @@ def _services(file: YamlFile, content: dict[str, Any], spec: Spec, chain: Chain 
     return tuple(services)
 
 
+def _folder_of(file: YamlFile) -> Path:
+    """Where its relative paths start: beside what a link leads to. Written as short as the path itself where it can."""
+    own, folder = file.path.parent, file.path.resolve().parent
+    return own if own.resolve() == folder else folder
+
+
 def _prices(file: YamlFile, given: Any) -> Any:
     """What the spec writes of prices, and beneath it those of a catalogue or of a machine: complete without either."""
     if isinstance(given, str):
-        path = file.path.parent / given
+        path = _folder_of(file) / given
         content = YamlFile.read(path).content if is_file(path) and given not in catalogue_names() else None
         if content is None or is_catalogue(content):
             return _prices(file, {"catalogue": given})
@@ -295,7 +301,7 @@ def _prices(file: YamlFile, given: Any) -> Any:
     if isinstance(name := given.get("catalogue"), str):
         terms, currency = given.get("terms", "on_demand"), given.get("currency")
         try:
-            beneath = load_catalogue(name, file.path.parent).as_prices(terms, currency)
+            beneath = load_catalogue(name, _folder_of(file)).as_prices(terms, currency)
         except UsageError as error:
             raise file.error(("prices",), str(error)) from error
     if isinstance(own := given.get("own"), dict):

@@ -322,3 +322,17 @@ def test_a_catalogues_prices_are_not_called_another_currency(tmp_path: Path) -> 
     assert load(tmp_path, "{catalogue: aws, currency: USD}").spec.prices.currency == "USD"
     with pytest.raises(SpecError, match="Amazon EC2 has its prices in USD, and currency says EUR"):
         load(tmp_path, "{catalogue: aws, currency: EUR}")
+
+
+@pytest.mark.parametrize("prices", ["prices.yaml", "{catalogue: own.yaml}"])
+def test_a_spec_that_is_a_link_has_its_prices_beside_what_it_leads_to(tmp_path: Path, prices: str) -> None:
+    there, link = tmp_path / "there", tmp_path / "link.yaml"
+    there.mkdir()
+    (there / "prices.yaml").write_text(
+        "cpu_core_hour: 0.5\nmemory_gib_hour: 0.1\ngpu_hour: {T4: 1}\n", encoding="utf-8"
+    )
+    own = load_catalogue("gcp").model_dump(mode="json", exclude_none=True)
+    (there / "own.yaml").write_text(json.dumps(own), encoding="utf-8")
+    load(there, prices)
+    link.symlink_to(there / "spec.yaml")
+    assert load_spec(link).spec.prices == load_spec(there / "spec.yaml").spec.prices
