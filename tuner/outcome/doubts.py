@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from results import TrialRecord
 from runners.replay import NOT_IN_TABLE
+from tuner.launch.checks.runnable import NOT_HERE
 from tuner.search.decision import Decision
 from tuner.search.objective import undecided
 
@@ -13,10 +14,10 @@ Launches = Mapping[int, Sequence[TrialRecord]]
 
 
 def does_not_serve(today: TrialRecord) -> bool:
-    """Whether today's configuration was seen not to serve. One that was pruned or too short to tell, or that is in no
-    table, may serve as well as any.
+    """Whether today's configuration was seen not to serve. One that was pruned or too short to tell, that cannot run
+    here, or that is in no table may serve as well as any.
     """
-    if undecided(today) or (today.reason or "").startswith(NOT_IN_TABLE):
+    if undecided(today) or (today.reason or "").startswith((NOT_IN_TABLE, NOT_HERE)):
         return False
     return today.state in ("infeasible", "failed")
 

@@ -27,6 +27,7 @@ from results.text import (
 from runners.replay import NOT_IN_TABLE
 from search_spaces.parameter import text_of
 from search_spaces.reading import foreign
+from tuner.launch.checks.runnable import NOT_HERE
 from tuner.outcome.doubts import does_not_serve
 from tuner.outcome.surer import how_to_be_surer
 from tuner.search.beliefs import FEW_LAUNCHES, Beliefs
@@ -270,6 +271,8 @@ def _current_missing(of: Grounds) -> list[str]:
     why = foreign(today.reason or today.state)
     if does_not_serve(today):
         return [f"The current configuration ({shown}) does not serve within the SLO: {why}."]
+    if why.startswith(NOT_HERE):
+        return [f"The current configuration ({shown}) {why}."]
     if why.startswith(NOT_IN_TABLE):
         return [f"Nothing is known of the current configuration ({shown}): {why}."]
     if undecided(today):

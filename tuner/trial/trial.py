@@ -30,7 +30,7 @@ from results.text import duration
 from runners import Infeasible, RunnerUnavailable, ServerFailed, out_of_memory
 from search_spaces.masking import masked_values
 from search_spaces.reading import foreign
-from tuner.launch.checks.runnable import why_refused
+from tuner.launch.checks.runnable import NOT_HERE, why_refused, why_unfit
 from tuner.launch.render import TrialLaunch
 from tuner.search.objective import UNREADY, cost_per_million_requests
 from tuner.trial.chain import UNREACHABLE, inner_url, reachable
@@ -110,8 +110,11 @@ class _Trial:
 
     def run(self) -> Findings:
         """Raises what `run_trial` raises, but for NotRemovedError."""
-        if refusal := why_refused(self._setup.loaded, self._setup.runner, self._job.request.configuration):
-            return Findings("infeasible", refusal)
+        loaded, configuration = self._setup.loaded, self._job.request.configuration
+        if unfit := why_unfit(loaded, configuration):
+            return Findings("infeasible", unfit)
+        if refusal := why_refused(loaded, self._setup.runner, configuration):
+            return Findings("infeasible", f"{NOT_HERE}: {refusal}")
         if self._job.break_even_qps(self._price) == float("inf"):
             return Findings("pruned", "one such container alone costs more than the best configuration")
         try:

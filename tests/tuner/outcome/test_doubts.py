@@ -10,6 +10,7 @@ import pytest
 from loadtest import TOO_SHORT
 from results import Estimate, LanguageRecord, Recommendation, TrialRecord
 from runners.replay import NOT_IN_TABLE
+from tuner.launch.checks.runnable import NOT_HERE
 from tuner.outcome.recommendation import recommend
 from tuner.search.contenders import believed
 from tuner.search.objective import Objective, cost_per_million_requests
@@ -73,6 +74,7 @@ def test_the_same_is_deployed_where_the_current_configuration_was_seen_not_to_se
         (None, "was not measured."),
         (today(None, state="failed", reason=f"{TOO_SHORT}: all probes were disturbed"), "is not known: "),
         (today(None, reason=f"{NOT_IN_TABLE} table.csv"), "Nothing is known of the current configuration"),
+        (today(None, reason=f"{NOT_HERE}: asks for 2 CPU cores"), "(workers=8 cpu_cores=2) cannot run here: asks"),
         (today(None, state="pruned", reason="dearer than the best"), "ended early: dearer than the best."),
         (today(90.0, cost_per_hour=None, cost_per_million_requests=None), "was measured, but not its cost"),
     ],

@@ -12,16 +12,24 @@ from tuner.launch.memory.fit import misfit
 from tuner.launch.render import resources
 from tuner.spec.reading import LoadedSpec
 
+NOT_HERE = "cannot run here"  # how a trial's reason begins where another machine, or cluster, might run it
 _SAMPLE = 2000
+
+
+def why_unfit(loaded: LoadedSpec, configuration: Configuration) -> str | None:
+    """Why the configuration can run nowhere: a model that is too large for what it is given. None where it is not."""
+    for service in loaded.services:
+        if reason := misfit(service.loaded, service.own(configuration)):
+            return f"{service.name} {reason}" if service.name else reason
+    return None
 
 
 def why_refused(loaded: LoadedSpec, runner: Runner, configuration: Configuration) -> str | None:
     """Why the configuration can never run there, or None. A service may ask for too much, or, on one machine, all
     services together.
     """
-    for service in loaded.services:
-        if reason := misfit(service.loaded, service.own(configuration)):
-            return f"{service.name} {reason}" if service.name else reason
+    if unfit := why_unfit(loaded, configuration):
+        return unfit
     asked = [resources(one.loaded.space, one.own(configuration)) for one in loaded.services]
     for service, one in zip(loaded.services, asked, strict=True):
         if reason := runner.refuses(one):
