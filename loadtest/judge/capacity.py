@@ -27,6 +27,8 @@ _BRACKETING, _LATER_SHARE = 3, 0.4  # after so many probes they get longer: this
 _MIN_PROBE_REQUESTS = 40
 _SLOWEST_SHARE = 1 / 40  # of the saturated throughput; what misses there misses everywhere
 _HIGHEST_SHARE = 1.5
+_HELD_HIGH = 1.35  # of it: where a rate holds that is so far above it, bursts say little of the server
+_MOST_SHARE = 2.0  # a rate asked for that is far beyond it is missed there already
 _HOPELESS_SHARE = 0.2  # a sure miss below this share of it, with nothing that held, is the server's fault
 _FAR = 3.0  # log odds from the edge; further away the curve is anybody's guess
 _BENT = 0.2  # of the distance in log odds: how far from a straight line the curve may be
@@ -149,6 +151,7 @@ class Posterior:
     """
 
     def __init__(self, saturated_qps: float, highest: float = _HIGHEST_SHARE) -> None:
+        self.unit_qps = saturated_qps
         self._rates = np.geomspace(_SLOWEST_SHARE / 2 * saturated_qps, highest * saturated_qps, _GRID)
         busy = np.clip(self._rates / saturated_qps, 0.2, 0.95)
         self._slopes = (_LOG_ODDS * busy / (1 - busy))[:, None] * _SLOPES[None, :]
@@ -186,6 +189,11 @@ class Posterior:
         return np.asarray(cumulated / cumulated[-1])
 
 
+def likely_saturated_qps(held_qps: float) -> float:
+    """The most that a server can do at all of which a rate held."""
+    return held_qps / _START
+
+
 @dataclass
 class CapacitySearch:
     """`saturated_qps` is the throughput of a saturating burst: about the most that the server can do at all.
@@ -205,7 +213,7 @@ class CapacitySearch:
         """Probe until the capacity is known as well as asked for, or the time is over."""
         slowest = _SLOWEST_SHARE * self.saturated_qps
         posterior, invalid = Posterior(self.saturated_qps), 0
-        rate = self.first_rate_qps or _START * self.saturated_qps
+        rate = min(self.first_rate_qps or _START * self.saturated_qps, _MOST_SHARE * self.saturated_qps)
         while self.prober.remaining_s() > _MIN_PROBE_S:
             low, middle, high = posterior.quantile(0.025, 0.5, 0.975)
             found = self._probe(rate, middle)
@@ -220,6 +228,8 @@ class CapacitySearch:
                 continue
             invalid = 0
             posterior.add(found)
+            if found.holds and rate >= _HELD_HIGH * posterior.unit_qps:
+                posterior = self._around(rate)
             if self._pruned(found, posterior):
                 return self._found("pruned", bound_qps=self.first_rate_qps, reason=missed_by(found))
             low, middle, high = posterior.quantile(0.025, 0.5, 0.975)
@@ -230,6 +240,14 @@ class CapacitySearch:
             rate = max(min(posterior.quantile(0.1)[0], 0.6 * rate) if none_held else self._next_rate(middle), slowest)
         return self._conclude(posterior)
 
+    def _around(self, rate_qps: float) -> Posterior:
+        """What is known, seen from a rate that held: a capacity so far above the bursts' was nowhere likely."""
+        found = Posterior(likely_saturated_qps(rate_qps))
+        for one in self._probes:
+            if one.verdict != "invalid":
+                found.add(one)
+        return found
+
     def _pruned(self, found: Probed, posterior: Posterior) -> bool:
         """The first rate was given from outside and is missed: by its own probe, or by all of them together."""
         if self.first_rate_qps is None:
@@ -238,7 +256,9 @@ class CapacitySearch:
             return False  # more than the bursts say, and so beyond all rates that the posterior knows of
         quiet_qps = self.first_rate_qps / possible_gain(one.probe for one in self._probes)
         at_once = len(self._probes) == 1 and found.missed_below_qps <= self.first_rate_qps
-        return at_once or posterior.below(quiet_qps) > _SURE
+        # Of a rate that was never tried, because bursts promised less, nothing is known but that of those below it.
+        fastest = max(one.probe.rate_qps for one in self._probes if one.verdict != "invalid")
+        return at_once or posterior.below(min(quiet_qps, fastest)) > _SURE
 
     def _probe(self, rate: float, middle: float) -> Probed:
         remaining = self.prober.remaining_s()
@@ -260,7 +280,7 @@ class CapacitySearch:
         """The median; after a first rate from outside, rather what the burst suggests, if that is still open."""
         start = _START * self.saturated_qps
         if len(self._probes) == 1 and self.first_rate_qps is not None and self._probes[0].holds:
-            return max(start, 1.1 * self.first_rate_qps)
+            return max(start, 1.1 * self._probes[0].probe.rate_qps)
         return middle
 
     def _narrow(self, low: float, high: float) -> bool:

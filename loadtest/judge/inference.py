@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from loadtest.figures import Interval
 from loadtest.judge.burst import BurstResult
-from loadtest.judge.capacity import Posterior, Probed
+from loadtest.judge.capacity import Posterior, Probed, likely_saturated_qps
 from loadtest.judge.features import Query, Requests, scale_qps, tokens
 from loadtest.judge.network import Inferred, ServerNetwork
 from loadtest.judge.verdict import Evidence, Failures, judge
@@ -29,6 +29,7 @@ Floats = NDArray[np.float64]
 SURE = 0.98  # a rate holds, or does not, with this probability: then its verdict is sure
 _NEAR = 0.03  # of the capacity: the error rate of a verdict is that of rates further from it
 _LOWEST, _HIGHEST, _GRID = 0.01, 3.0, 1000  # of the bursts' throughput
+_HELD_HIGH = 1.8  # of it: where a rate holds that is so far above it, bursts say little of the server
 _STEP = (math.log(_HIGHEST) - math.log(_LOWEST)) / (_GRID - 1)
 # The log of high over low up to which counts may know more than the network: an interval that is wider than that rests
 # on what was taken to be likely before any request. Chosen on VALIDATION families (`benchmarks.truth.validate`).
@@ -58,10 +59,17 @@ class _View:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The rates at which distributions are held, and their logarithms."""
+    """The rates at which distributions are held, and their logarithms, around a unit."""
 
+    unit_qps: float
     logs: Floats
     rates: Floats
+
+    @classmethod
+    def around(cls, unit_qps: float) -> _Grid:
+        """From far below the unit to well above it."""
+        logs = math.log(unit_qps) + np.linspace(math.log(_LOWEST), math.log(_HIGHEST), _GRID)
+        return cls(unit_qps, logs, np.exp(logs))
 
 
 @dataclass
@@ -86,13 +94,12 @@ class ServerPosterior:
         base_s = float(np.median(lone_s)) if len(lone_s) else min(query.limit_s for query in queries)
         self.scale_qps = scale_qps(self._bursts, base_s)
         self.wait_s = max(query.limit_s for query in queries)  # how long after it was due a request is judged
-        logs = math.log(self.scale_qps) + np.linspace(math.log(_LOWEST), math.log(_HIGHEST), _GRID)
-        self._grid = _Grid(logs, np.exp(logs))
+        self._grid = _Grid.around(self.scale_qps)
         self._counts = Posterior(self.scale_qps, _HIGHEST)
-        self._probes: list[tuple[Requests, ...]] = []
+        self._added: list[Probed] = []
         self._refused: list[tuple[float, float]] = []
         self._predictions = _Predictions()
-        self._view = self._viewed(self._probes, self._counts)
+        self._view = self._viewed(self._seen(), self._counts)
 
     @property
     def trust(self) -> float:
@@ -117,11 +124,22 @@ class ServerPosterior:
         """A probe that counts: first what each would have said of it, then what it says."""
         self._predict(found)
         self._counts.add(found)
-        if found.requests:
-            self._probes.append(found.requests)
+        self._added.append(found)
+        if found.holds and found.probe.rate_qps >= _HELD_HIGH * self._grid.unit_qps:
+            self._reach(found.probe.rate_qps)
         if found.too_many_errors and found.failures is not None:
             self._refused.append((found.probe.rate_qps, _REFUSED.get(found.failures.verdict, 1.0)))
-        self._view = self._viewed(self._probes, self._counts)
+        self._view = self._viewed(self._seen(), self._counts)
+
+    def _reach(self, rate_qps: float) -> None:
+        """Begin anew around a rate that held: a capacity so far above the bursts' throughput was nowhere likely."""
+        unit_qps = likely_saturated_qps(rate_qps)
+        self._grid, self._counts = _Grid.around(unit_qps), Posterior(unit_qps, _HIGHEST)
+        for found in self._added:
+            self._counts.add(found)
+
+    def _seen(self) -> list[tuple[Requests, ...]]:
+        return [found.requests for found in self._added if found.requests]
 
     def quantile(self, *shares: float) -> list[float]:
         """Rates below which the capacity lies with these probabilities."""
@@ -151,7 +169,7 @@ class ServerPosterior:
         self, requests: tuple[Requests, ...], evidence: Sequence[Evidence], failures: Failures | None
     ) -> Verdict:
         """Of a probe that is under way: what is known without it, and what it has seen so far."""
-        view = self._viewed([*self._probes, requests], self._counts)
+        view = self._viewed([*self._seen(), requests], self._counts)
         return self._verdict(view, requests, evidence, failures)
 
     def decided(self, found: Probed) -> Verdict:
@@ -168,6 +186,8 @@ class ServerPosterior:
         if any(one.hopeless for one in evidence):
             return "missed"
         counts, inferred = judge(evidence, failures), self._side(view, requests[0].rate_qps)
+        if requests[0].rate_qps >= self._grid.rates[-1]:
+            return counts  # all that is known lies below
         # A short probe a little above the capacity has few late requests, and they are not late yet by much: neither
         # counts nor latencies of this probe say that it is met where all that is known makes that improbable.
         leaning = "missed" if self._at(view.below, requests[0].rate_qps) > 0.5 else "met"

@@ -131,7 +131,9 @@ class ServerSearch:
             return False  # it can do more than the bursts say, and nothing is known of rates so far above them
         quiet_qps = self.first_rate_qps / possible_gain(one.probe for one in self._probes)
         at_once = len(self._valid()) == 1 and found.missed_below_qps <= self.first_rate_qps
-        return at_once or self.posterior.below(quiet_qps) > SURE
+        # Of a rate that was never tried, because bursts promised less, nothing is known but that of those below it.
+        fastest = max(one.probe.rate_qps for one in self._valid())
+        return at_once or self.posterior.below(min(quiet_qps, fastest)) > SURE
 
     def _next_rate(self) -> float:
         """A bracket first, then both sides of the capacity in turns."""

@@ -65,6 +65,25 @@ def test_a_rate_that_held_is_not_pruned_though_bursts_say_less() -> None:
     assert found.outcome == "measured"
 
 
+@pytest.mark.parametrize(("bursts_say", "first"), [(0.3, 0.9), (0.35, 0.7), (0.5, 0.9)])
+def test_a_server_that_does_far_more_than_its_bursts_is_found(bursts_say: float, first: float) -> None:
+    for seed in range(3):
+        prober = SimulatedProber("M/D/1", SERVICE_S, LIMIT_S, 40.0, seed)
+        one = CapacitySearch(prober, bursts_say * CAPACITY, precision=0.03, first_rate_qps=first * CAPACITY)
+        found = one.run()
+        assert found.outcome == "measured"
+        assert found.capacity is not None
+        assert found.capacity.value == pytest.approx(CAPACITY, rel=0.03)
+        assert found.capacity.low <= 1.005 * CAPACITY
+
+
+def test_a_rate_that_no_generator_can_send_prunes_by_one_that_it_can() -> None:
+    found = search(0, first=1000 * CAPACITY)
+    assert found.outcome == "pruned"
+    assert found.bound_qps == 1000 * CAPACITY
+    assert [probe.rate_qps for probe in found.probes] == [pytest.approx(2 * 0.95 / SERVICE_S)]
+
+
 def test_a_limit_that_nothing_holds_is_infeasible() -> None:
     found = search(0, limit_s=0.003)
     assert found.outcome == "infeasible"

@@ -103,6 +103,43 @@ def test_a_rate_far_below_capacity_is_never_pruned() -> None:
         assert found.probes[0].rate_qps == pytest.approx(0.7 * truth("M/D/1"))
 
 
+def eightfold(seed: int) -> Setting:
+    """Eight workers, of which the one user of the only burst keeps one busy."""
+    server, query = Server(mean=8 * SERVICE_S, workers=8), Query(0.3, 0.01)
+    simulated = Simulated(server, Pattern(), query, np.random.default_rng(seed))
+    lone_s = simulated.lone(8)
+    burst = simulated.burst(1, longest_s(40.0, float(np.median(lone_s))))
+    return Setting(ServerProber(simulated, 40.0), ServerPosterior(network.load(), [query], lone_s, [burst]))
+
+
+_EIGHTFOLD_QPS = 73.4  # by `training.servers.truth`, give or take half a percent
+
+
+@pytest.mark.parametrize("first", [None, 0.8])
+def test_a_server_that_does_far_more_than_its_bursts_is_found(first: float | None) -> None:
+    for seed in range(4):
+        one = eightfold(seed)
+        assert one.posterior.scale_qps < _EIGHTFOLD_QPS / 5
+        found = one.search(None if first is None else first * _EIGHTFOLD_QPS)
+        assert found.outcome == "measured"
+        assert found.capacity is not None
+        assert found.capacity.value == pytest.approx(_EIGHTFOLD_QPS, rel=0.2)
+        assert found.capacity.low <= _EIGHTFOLD_QPS <= found.capacity.high
+        assert not [probe for probe in found.probes if probe.verdict == "missed" and probe.rate_qps < _EIGHTFOLD_QPS]
+
+
+def test_of_a_rate_beyond_all_that_was_thought_of_only_its_own_requests_speak() -> None:
+    one = setting()
+    rate = 4 * one.posterior.scale_qps
+    times = np.arange(1, 61) / rate
+    for late, verdict in ((0, "undecided"), (60, "missed")):
+        values = np.where(np.arange(60) < late, 1.0, 0.1)
+        seen = (Requests(rate, times, values, np.ones(60, dtype=bool)),)
+        distance = 6.0 if late else -0.5
+        evidence = Evidence(60, late, distance, 1.0, 4.0, 2.0, 6.0 if late else 0.1)
+        assert one.posterior.verdict(seen, [evidence], None) == verdict
+
+
 def test_where_every_request_is_late_it_is_missed_within_two_seconds() -> None:
     for seed in range(8):
         one = setting(seed=seed, limit_s=0.011)  # shorter than the service
