@@ -19,15 +19,14 @@ _WATCHED_S = 10.0
 
 
 def gather(servers: Sequence[tuple[Path, float]], measurement: Measurement | None) -> TrialEvidence:
-    """Probes, and at most 120 samples of what was used: by all servers together, each with its folder and how long its
-    launch took, one after the other. Whatever is missing there is left out.
+    """Probes, and at most 120 samples of what was used: by all servers together, each with its folder and when its
+    launch began: a chain's entry is the first of them, and is launched last. Whatever is missing there is left out.
     """
     probes = () if measurement is None else tuple(map(_probe, measurement.probes))
-    used, begun_s = [], 0.0
-    for folder, launch_s in servers:
+    first, used = min((begun for _, begun in servers), default=0.0), []
+    for folder, begun in servers:
         samples = _usage(folder / "usage.csv")
-        used.append([one.model_copy(update={"at_s": one.at_s + begun_s}) for one in samples])
-        begun_s += launch_s
+        used.append([one.model_copy(update={"at_s": one.at_s + begun - first}) for one in samples])
     return TrialEvidence(probes=probes, usage=tuple(_together(used)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -42,6 +43,7 @@ class TrialServer:
         self._at: ServerAddress | None = None
         self._counted_before: Statistics | None = None
         self.launch_s = 0.0
+        self.begun = math.inf  # when its launch began, by the monotonic clock
 
     @property
     def loaded(self) -> LoadedSpec:
@@ -57,9 +59,9 @@ class TrialServer:
         """Blocks until it serves; closing the stack ends it. `reached` has the URLs of the services that it calls.
         Raises as `Runner.launch`.
         """
-        begun = time.monotonic()
+        self.begun = time.monotonic()
         self.endpoint = stack.enter_context(runner.launch(self._container(runner, reached or {})))
-        self.launch_s = time.monotonic() - begun
+        self.launch_s = time.monotonic() - self.begun
 
     def check_quality(self, begin: Callable[[], None]) -> None:
         """Raises Infeasible where its answers are not good enough. Calls `begin` where there is a guard at all."""

@@ -207,7 +207,7 @@ class _Trial:
 
     def _evidence(self, findings: Findings) -> tuple[TrialEvidence, float | None]:
         """What the figures rest on, and how fast memory grew under load (a queue that is overrun grows by itself)."""
-        servers = [(server.folder, server.launch_s) for server in self._job.servers]
+        servers = [(server.folder, server.begun) for server in self._job.servers]
         evidence = gather(servers, findings.measurement)
         if findings.measurement is None:
             return evidence, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tuner.outcome.deployable import _AtCapacity, _deployable
 from tuner.spec.chain import Chain
 from tuner.spec.reading import LoadedSpec, load_spec
 from tuner.trial.chain import bottleneck_of, own_time
+from tuner.trial.evidence import gather
 
 STAGE = Path(__file__).parent.parent.parent / "servers" / "stage.py"
 
@@ -331,6 +333,21 @@ def test_a_stage_waits_for_what_it_calls_in_turn_or_for_all_at_once() -> None:
 
 
 @pytest.mark.slow
+def test_what_is_used_is_put_side_by_side_at_the_times_of_the_launches(tmp_path: Path) -> None:
+    """The entry is the first of the chain, and is launched last, 10 s after the stage that it calls."""
+    servers = []
+    for name, begun, cores in (("entry", 110.0, 1.0), ("called", 100.0, 3.0)):
+        (tmp_path / name).mkdir()
+        rows = [f"{second},{cores * second},{int(cores * 1e6)}" for second in range(6 if name == "entry" else 16)]
+        text = "\n".join(["seconds,cpu_seconds,memory_bytes", *rows])
+        (tmp_path / name / "usage.csv").write_text(text + "\n", encoding="utf-8")
+        servers.append((tmp_path / name, begun))
+    used = gather([*servers, (tmp_path / "never launched", math.inf)], None).usage
+    assert [(one.at_s, one.cpu_cores, one.memory_bytes) for one in used] == [
+        (10.0 + second, 4.0, 4_000_000) for second in (2, 4)
+    ]
+
+
 def test_the_time_of_each_stage_is_known_and_the_narrow_one_is_named(
     tmp_path: Path, tune_in_process: Tune, needs_machine: None
 ) -> None:
