@@ -6,7 +6,7 @@ asked and what it answers are the plain values of `loadtest.plan`.
 """
 
 from loadtest.arrivals.recorded import RecordedTraffic, TraceError, read_recorded
-from loadtest.arrivals.trace import read_trace
+from loadtest.arrivals.trace import Trace, read_trace
 from loadtest.bundle import pack, variables
 from loadtest.client import LoadGenerator, LoadTestError, WrongLocustfile, check_locustfile, read_log
 from loadtest.figures import BackgroundMeasurement, Interval, StageTimes, WarmupPoint
@@ -77,6 +77,7 @@ __all__ = [
     "StageTimes",
     "Target",
     "TargetMeasurement",
+    "Trace",
     "TraceError",
     "Verdict",
     "WarmupPoint",

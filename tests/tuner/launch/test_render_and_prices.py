@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -98,11 +99,33 @@ def test_a_parameter_that_reaches_nothing_is_warned_about(tmp_path: Path) -> Non
     assert any("threads reaches nothing" in text for text in warnings(load(tmp_path, GOOD)))
 
 
-def test_a_trace_of_which_only_the_beginning_is_measured_is_warned_of(tmp_path: Path) -> None:
-    for step_s, said in ((10, False), (3600, True)):
-        (tmp_path / "day.csv").write_text(f"time,rate\n0,20\n{step_s},180\n", encoding="utf-8")
-        loaded = load(tmp_path, GOOD.replace("{max_trial: 90s}", "{arrivals: trace, trace: day.csv}"))
-        assert any("only how it begins is measured" in text for text in warnings(loaded)) == said
+TRACED = GOOD.replace("{max_trial: 90s}", "{arrivals: trace, trace: log.csv}")
+
+
+@pytest.mark.parametrize(
+    ("step_s", "said"),
+    [(9, ""), (10, "write load.max_trial: 100s"), (40, "write load.max_trial: 400s"), (3600, "out the")],
+)
+def test_a_trace_of_which_only_the_beginning_is_measured_is_warned_of(tmp_path: Path, step_s: int, said: str) -> None:
+    """Two steps of it come round; a probe of 90 s of load lasts about 18."""
+    (tmp_path / "log.csv").write_text(f"time,rate\n0,20\n{step_s},180\n", encoding="utf-8")
+    [found] = [text for text in warnings(load(tmp_path, TRACED)) if text.startswith("load.trace")] or [""]
+    assert found.startswith(f"load.trace: its rates take {2 * step_s} s to come round, and a probe" if said else "")
+    assert said in found
+    assert ("max_trial: " in found) == ("max_trial: " in said)
+
+
+@pytest.mark.parametrize(
+    ("faster", "said"), [(1.0, ""), (1.2, ""), (3.0, "over 500 requests its rate is 0.67 to 2 times its mean")]
+)
+def test_a_log_whose_rate_changes_is_warned_of(tmp_path: Path, faster: float, said: str) -> None:
+    """Half of its requests come so many times as fast as the others, each half evenly."""
+    gaps = [1.0] * 3000 + [1 / faster] * 3000
+    lines = "\n".join(f"{at:.6f}" for at in itertools.accumulate(gaps))
+    (tmp_path / "log.csv").write_text(f"time\n{lines}\n", encoding="utf-8")
+    [found] = [text for text in warnings(load(tmp_path, TRACED)) if text.startswith("load.trace")] or [""]
+    assert bool(found) == bool(said)
+    assert said in found
 
 
 def test_a_price_is_cores_and_memory_and_the_share_of_a_gpu_times_replicas(tmp_path: Path) -> None:

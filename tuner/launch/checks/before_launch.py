@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from loadtest import read_trace
 from results import RESERVED_COLUMNS
 from runners import Placement
 from search_spaces import RESOURCE_ROLES, Parameter, quantity
@@ -21,6 +20,7 @@ from tuner.launch.checks.advice import blind_image, idle_limits, listens_locally
 from tuner.launch.checks.files import check_environment, check_script
 from tuner.launch.checks.streams import check_streams, unstreamed
 from tuner.launch.checks.times import check_times, no_probe, slow_servers, too_short
+from tuner.launch.checks.traces import unlike_its_probes
 from tuner.launch.price import check_prices
 from tuner.launch.quality import check_quality
 from tuner.launch.render import (
@@ -93,8 +93,7 @@ def _check_service(loaded: LoadedSpec, *, best_effort: bool) -> None:
 def warnings(loaded: LoadedSpec) -> Iterator[str]:
     """Sentences about what is allowed but probably not meant."""
     if loaded.spec.runner.launches:
-        if loaded.spec.load.trace is not None:
-            yield from _unseen(loaded, loaded.folder / loaded.spec.load.trace)
+        yield from unlike_its_probes(loaded)
         yield from _of_each(loaded, _warnings)
         yield from unmeasured(loaded)
 
@@ -110,15 +109,6 @@ def _of_each(loaded: LoadedSpec, look: Callable[[LoadedSpec], Iterator[str]]) ->
     for text, names in said.items():
         of_all = len(names) == len(loaded.services) or text.startswith("load.")
         yield text if of_all else f"{', '.join(names)}: {text}"
-
-
-def _unseen(loaded: LoadedSpec, trace: Path) -> Iterator[str]:
-    cycle_s, max_s = read_trace(trace).cycle_s, loaded.spec.load.max_trial
-    if cycle_s > max_s:
-        yield (
-            f"load.trace: its rates take {cycle_s:.0f} s to come round, and a trial loads for {max_s:g} s at most: "
-            "only how it begins is measured; cut out the part that matters, or lengthen load.max_trial"
-        )
 
 
 def hints(loaded: LoadedSpec) -> Iterator[str]:
