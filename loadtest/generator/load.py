@@ -91,19 +91,21 @@ class _Spent:
 
 
 class LocalLoad:
-    """Load from this process alone. `part` of `parts` sends every so many-th arrival of the common schedule."""
+    """Load from this process alone. `part` of `parts` sends every so many-th arrival of the common schedule. It may
+    stand still for `stall_s` without a trace.
+    """
 
     workers = 1
 
     def __init__(
-        self, send: Send, arrivals: Arrivals, tolerance_s: float, *, streaming: bool, part: int = 0, parts: int = 1
+        self, send: Send, arrivals: Arrivals, stall_s: float, *, streaming: bool, part: int = 0, parts: int = 1
     ) -> None:
-        self._send, self._arrivals, self._tolerance_s, self._streaming = send, arrivals, tolerance_s, streaming
+        self._send, self._arrivals, self._stall_s, self._streaming = send, arrivals, stall_s, streaming
         self._part, self._parts = part, parts
         self._in_flight = Group()
         self._sending: list[gevent.Greenlet] = []
         self._sent = RequestLog(0)
-        self._stalls = StallWatch(tolerance_s)
+        self._stalls = StallWatch(stall_s)
         self._begun = _Spent(0.0, 0.0, 0.0)
 
     def start(self, asked: LoadSegment) -> float:
@@ -111,7 +113,7 @@ class LocalLoad:
         size = int(min(_MAX_ROOM, 1.5 * asked.rate_qps * asked.longest_s / self._parts)) + 1000
         self._sent, self._in_flight = RequestLog(size, streaming=self._streaming), Group()
         self._begun = _Spent.so_far()
-        self._stalls = StallWatch(self._tolerance_s)
+        self._stalls = StallWatch(self._stall_s)
         self._stalls.start()
         if asked.users is not None:
             mine = len(range(self._part, asked.users, self._parts))

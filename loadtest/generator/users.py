@@ -36,7 +36,7 @@ from loadtest.generator.wire.prefix_cache import CacheWatch
 from loadtest.generator.wire.transport import Transport
 from loadtest.plan import JointPlan, LoadPlan, Measurement, Progress
 from loadtest.request.bodies import ALL, Share, read_bodies
-from loadtest.request.limits import tolerance_s
+from loadtest.request.limits import stall_tolerance_s
 from loadtest.request.reply import Send
 from loadtest.request.request_check import LocustfileError, PlanError
 
@@ -95,7 +95,7 @@ def _endpoint(
     plan: LoadPlan, arrivals: Arrivals, send: Send, reporter: ProgressReporter, stack: contextlib.ExitStack
 ) -> ServerUnderTest:
     """What loads one endpoint: this process, and more of them where it asks for them; they end with the stack."""
-    alone = LocalLoad(send, arrivals, tolerance_s(plan), streaming=plan.request.stream is not None)
+    alone = _load(plan, send, arrivals)
     cache = None if plan.prefix_cache is None else CacheWatch(plan, plan.prefix_cache)
     endpoint = ServerUnderTest(plan, send, alone, arrivals, reporter, cache)
 
@@ -126,9 +126,12 @@ def local_load(plan: LoadPlan, part: int, parts: int) -> LocalLoad:
     send, environment = sender(plan, _end_worker, Share(part, parts))
     if environment is not None:
         runner_of(environment)
-    return LocalLoad(
-        send, read_arrivals(plan), tolerance_s(plan), streaming=plan.request.stream is not None, part=part, parts=parts
-    )
+    return _load(plan, send, read_arrivals(plan), part, parts)
+
+
+def _load(plan: LoadPlan, send: Send, arrivals: Arrivals, part: int = 0, parts: int = 1) -> LocalLoad:
+    streaming = plan.request.stream is not None
+    return LocalLoad(send, arrivals, stall_tolerance_s(plan), streaming=streaming, part=part, parts=parts)
 
 
 def read_arrivals(plan: LoadPlan) -> Arrivals:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,9 +63,21 @@ def limits(plan: LoadPlan) -> tuple[Limit, ...]:
 
 
 def tolerance_s(plan: LoadPlan) -> float:
-    """How late the generator may be without spoiling a probe. Times of tokens count only where no time from the arrival
-    is limited: a request that was sent late has the same gaps, and a time per token that is later by little.
+    """How late the generator may send without spoiling a probe. Times of tokens count only where no time from the
+    arrival is limited: a request that was sent late has the same gaps, and a time per token that is later by little.
     """
+    return _tenth_s(plan, ("latency", "ttft"))
+
+
+def stall_tolerance_s(plan: LoadPlan) -> float:
+    """How long the generator may stand still without a trace. Gaps count as well: whatever is in flight has one that is
+    longer by all of it. Their mean counts only where nothing else is limited.
+    """
+    return _tenth_s(plan, ("latency", "ttft", "itl", "per_token"))
+
+
+def _tenth_s(plan: LoadPlan, metrics: Collection[Metric]) -> float:
+    """A tenth of the tightest limit on one of these, or on any where none is; no less than a generator can keep."""
     bounds = [(metric, limit_s) for limit in limits(plan) for metric, limit_s in limit.bounds_s.items()]
-    from_arrival = [limit_s for metric, limit_s in bounds if metric in ("latency", "ttft")]
-    return max(_MIN_TOLERANCE_S, 0.1 * min(from_arrival or [limit_s for _, limit_s in bounds]))
+    counting = [limit_s for metric, limit_s in bounds if metric in metrics]
+    return max(_MIN_TOLERANCE_S, 0.1 * min(counting or [limit_s for _, limit_s in bounds]))

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from loadtest import LatencyLimit, LoadGenerator, LoadPlan, Progress, RequestPlan, Slo
-from loadtest.request.limits import Limit, tolerance_s
+from loadtest.request.limits import Limit, stall_tolerance_s, tolerance_s
 from loadtest.request.reply import GOOD, Reply
 from loadtest.request.request_log import RequestLog
 from loadtest.slo import Metric
@@ -128,22 +128,56 @@ def test_goodput_names_the_limits_of_a_good_request() -> None:
             LatencyLimit(percentile=99, limit_ms=1, **wrong)
 
 
-@pytest.mark.parametrize(
-    ("limits_ms", "tolerance_ms"),
-    [
-        ({"latency": 500}, 50),
-        ({"ttft": 1000, "itl": 50}, 100),
-        ({"latency": 2000, "per_token": 100}, 200),
-        ({"ttft": 1000, "tpot": 50}, 100),
-        ({"itl": 200}, 20),
-        ({"latency": 20}, 5),
-    ],
-)
-def test_how_late_a_request_may_be_sent_is_a_part_of_the_times_that_it_makes_longer(
-    limits_ms: dict[Metric, float], tolerance_ms: float
-) -> None:
+def plans(limits_ms: dict[Metric, float]) -> list[LoadPlan]:
+    """With each of these limits, and with a goodput that is all of them."""
     each = [LatencyLimit(metric=metric, percentile=99, limit_ms=limit_ms) for metric, limit_ms in limits_ms.items()]
     good = LatencyLimit(metric="goodput", percentile=99, limit_ms=max(limits_ms.values()), good_ms=limits_ms)
-    for slo in (Slo(latency=tuple(each)), Slo(latency=(good,))):
-        plan = LoadPlan(url="http://x", request=RequestPlan(stream="openai"), slo=slo)
+    request = RequestPlan(stream="openai")
+    return [LoadPlan(url="http://127.0.0.1:1", request=request, slo=Slo(latency=one)) for one in (tuple(each), (good,))]
+
+
+@pytest.mark.parametrize(
+    ("limits_ms", "tolerance_ms", "stall_ms"),
+    [
+        ({"latency": 500}, 50, 50),
+        ({"ttft": 1000, "itl": 80}, 100, 8),
+        ({"latency": 2000, "per_token": 100}, 200, 10),
+        ({"ttft": 1000, "tpot": 50}, 100, 100),
+        ({"itl": 200}, 20, 20),
+        ({"latency": 20}, 5, 5),
+    ],
+)
+def test_the_generator_may_be_late_by_a_part_of_the_times_that_it_makes_longer(
+    limits_ms: dict[Metric, float], tolerance_ms: float, stall_ms: float
+) -> None:
+    """Who sends late makes no gap between tokens longer; who stands still does."""
+    for plan in plans(limits_ms):
         assert tolerance_s(plan) * 1e3 == pytest.approx(tolerance_ms)
+        assert stall_tolerance_s(plan) * 1e3 == pytest.approx(stall_ms)
+
+
+_STANDS_STILL = """
+import sys, time
+from loadtest import LoadPlan
+from loadtest.generator.load import LoadSegment
+from loadtest.generator.users import local_load
+import gevent
+load = local_load(LoadPlan.model_validate_json(sys.stdin.read()), 0, 1)
+load.start(LoadSegment(1.0, 0, 1.0))
+gevent.sleep(0.1)
+begun = time.perf_counter()
+while time.perf_counter() < begun + 0.05:
+    pass
+gevent.sleep(0.1)
+load.stop()
+print(max((end - begin for begin, end in load.stalls()), default=0.0))
+"""
+
+
+@pytest.mark.usefixtures("needs_machine")
+def test_a_standstill_that_widens_gaps_between_tokens_is_seen_beside_a_loose_limit_on_the_first() -> None:
+    """50 ms of it make every stream in flight miss 30 ms between its tokens."""
+    plan, _ = plans({"ttft": 1000, "itl": 30})
+    command = [sys.executable, "-c", _STANDS_STILL]
+    done = subprocess.run(command, input=plan.model_dump_json(), capture_output=True, text=True, check=True)
+    assert float(done.stdout) >= 0.05
