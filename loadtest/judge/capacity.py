@@ -256,9 +256,9 @@ class CapacitySearch:
             return False  # more than the bursts say, and so beyond all rates that the posterior knows of
         quiet_qps = self.first_rate_qps / possible_gain(one.probe for one in self._probes)
         at_once = len(self._probes) == 1 and found.missed_below_qps <= self.first_rate_qps
-        # Of a rate that was never tried, because bursts promised less, nothing is known but that of those below it.
-        fastest = max(one.probe.rate_qps for one in self._probes if one.verdict != "invalid")
-        return at_once or posterior.below(min(quiet_qps, fastest)) > _SURE
+        tried_qps = max(one.probe.rate_qps for one in self._probes if one.verdict != "invalid")
+        # The first rate is not one of them where bursts promised less.
+        return at_once or posterior.below(min(quiet_qps, tried_qps)) > _SURE
 
     def _probe(self, rate: float, middle: float) -> Probed:
         remaining = self.prober.remaining_s()

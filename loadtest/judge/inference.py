@@ -71,6 +71,18 @@ class _Grid:
         logs = math.log(unit_qps) + np.linspace(math.log(_LOWEST), math.log(_HIGHEST), _GRID)
         return cls(unit_qps, logs, np.exp(logs))
 
+    def at(self, below: Floats, rate_qps: float) -> float:
+        """The probability that the capacity is below a rate, by a distribution on this grid."""
+        return float(np.interp(math.log(rate_qps), self.logs, below))
+
+    def side(self, below: Floats, rate_qps: float) -> Verdict:
+        """On which side of the capacity a rate lies, give or take `_NEAR`: a verdict so near to it is never wrong."""
+        if self.at(below, rate_qps / (1 + _NEAR)) < 1 - SURE and self.at(below, rate_qps) < 0.5:
+            return "met"
+        if self.at(below, rate_qps / (1 - _NEAR)) > SURE and self.at(below, rate_qps) > 0.5:
+            return "missed"
+        return "undecided"
+
 
 @dataclass
 class _Predictions:
@@ -147,7 +159,7 @@ class ServerPosterior:
 
     def below(self, rate_qps: float) -> float:
         """The probability that the capacity is below a rate."""
-        return self._at(self._view.below, rate_qps)
+        return self._grid.at(self._view.below, rate_qps)
 
     def p99_ms(self, probe: Probe) -> Interval | None:
         """The probe's p99 as it was seen, with the 95% interval of the server's in the long run at that rate.
@@ -185,12 +197,12 @@ class ServerPosterior:
             return "missed"
         if any(one.hopeless for one in evidence):
             return "missed"
-        counts, inferred = judge(evidence, failures), self._side(view, requests[0].rate_qps)
+        counts, inferred = judge(evidence, failures), self._grid.side(view.below, requests[0].rate_qps)
         if requests[0].rate_qps >= self._grid.rates[-1]:
             return counts  # all that is known lies below
         # A short probe a little above the capacity has few late requests, and they are not late yet by much: neither
         # counts nor latencies of this probe say that it is met where all that is known makes that improbable.
-        leaning = "missed" if self._at(view.below, requests[0].rate_qps) > 0.5 else "met"
+        leaning = "missed" if self._grid.at(view.below, requests[0].rate_qps) > 0.5 else "met"
         if leaning == "met" and all(_clear(one, query) for one, query in zip(requests, self._queries, strict=True)):
             inferred = "met"
         if failures is not None and failures.exceeded and inferred == "met":
@@ -199,17 +211,6 @@ class ServerPosterior:
             return inferred
         doubtful = inferred == "met" if counts == "missed" else "met" not in (inferred, leaning)
         return "undecided" if doubtful else counts
-
-    def _side(self, view: _View, rate_qps: float) -> Verdict:
-        """On which side of the capacity a rate lies, give or take `_NEAR`: a verdict so near to it is never wrong."""
-        if self._at(view.below, rate_qps / (1 + _NEAR)) < 1 - SURE and self._at(view.below, rate_qps) < 0.5:
-            return "met"
-        if self._at(view.below, rate_qps / (1 - _NEAR)) > SURE and self._at(view.below, rate_qps) > 0.5:
-            return "missed"
-        return "undecided"
-
-    def _at(self, below: Floats, rate_qps: float) -> float:
-        return float(np.interp(math.log(rate_qps), self._grid.logs, below))
 
     def _viewed(self, probes: Sequence[tuple[Requests, ...]], counts: Posterior) -> _View:
         widen = _CAUTION * (1 + _WIDEN * self._predictions.surprises)
@@ -238,8 +239,8 @@ class ServerPosterior:
         """
         rate, side = found.probe.rate_qps, judge(found.evidence)
         if side != "undecided" and not found.too_many_errors:
-            self._predictions.network += _score(self._at(self._view.network_below, rate), side)
-            self._predictions.counts += _score(self._at(self._view.counts_below, rate), side)
+            self._predictions.network += _score(self._grid.at(self._view.network_below, rate), side)
+            self._predictions.counts += _score(self._grid.at(self._view.counts_below, rate), side)
         for one, inferred, query in zip(found.requests, self._view.inferred, self._queries, strict=False):
             self._predictions.surprises += _surprised(one, inferred, query)
 

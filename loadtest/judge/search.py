@@ -131,9 +131,8 @@ class ServerSearch:
             return False  # it can do more than the bursts say, and nothing is known of rates so far above them
         quiet_qps = self.first_rate_qps / possible_gain(one.probe for one in self._probes)
         at_once = len(self._valid()) == 1 and found.missed_below_qps <= self.first_rate_qps
-        # Of a rate that was never tried, because bursts promised less, nothing is known but that of those below it.
-        fastest = max(one.probe.rate_qps for one in self._valid())
-        return at_once or self.posterior.below(min(quiet_qps, fastest)) > SURE
+        tried_qps = max(one.probe.rate_qps for one in self._valid())  # not the first rate, where bursts promised less
+        return at_once or self.posterior.below(min(quiet_qps, tried_qps)) > SURE
 
     def _next_rate(self) -> float:
         """A bracket first, then both sides of the capacity in turns."""
@@ -170,8 +169,7 @@ class ServerSearch:
         low, value, high = self.posterior.quantile(0.025, 0.5, 0.975)
         fastest = max(found.probe.rate_qps for found in held)
         self._client_limited &= len(held) == len(valid)
-        if self._client_limited:
-            # Nothing was missed, but the generator could send no more: the highest rate that held is a lower bound.
+        if self._client_limited:  # nothing was missed, but the generator could send no more: it is a lower bound
             low, value, high = min(low, fastest), fastest, max(high, fastest)
         best = self._decided(nearest(held, value))
         capacity = Interval(value=value, low=low, high=high)
