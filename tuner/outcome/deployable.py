@@ -158,6 +158,19 @@ def _mounts(measured: LoadedSpec) -> dict[str, str]:
     return {target: str(source) for target, source in (mounted_model(measured) | own).items()}
 
 
+def _servers_beside_each_other(measured: LoadedSpec, exported: LoadedSpec, configuration: Configuration) -> int:
+    """How many were measured together, each as the exported one is. A process, a container or a pod is launched once:
+    that one makes its copies itself, and so does one whose command, environment or files say how many.
+    """
+    parameter, runner = exported.space.with_role("replicas"), measured.spec.runner
+    if parameter is None or runner.as_processes or runner.in_containers:
+        return 1
+    placement = Placement("127.0.0.1", 1, _FILES, more=(3, 4))
+    counts = ({**configuration, parameter.name: count} for count in (1, 2))
+    one, other = (rendered_texts(exported, each, placement) for each in counts)
+    return int(configuration[parameter.name]) if one == other else 1
+
+
 def _is_told_its_port(loaded: LoadedSpec, configuration: Configuration) -> bool:
     """Whether its command, environment or files change with it."""
     at = (Placement("127.0.0.1", port, _FILES, more=(3, 4)) for port in (1, 2))
@@ -181,14 +194,13 @@ def _deployable(
     from tuner.launch.runner import kubernetes_options
 
     as_measured, asked = loaded, resources(loaded.space, configuration)
-    by_role = roles(loaded.space, configuration)
-    replicas = int(by_role.get("replicas", 1))
-    measured = measured.of_one(replicas) if replicas > 1 else measured
     theirs = measured_workload(loaded, configuration, asked)
     if not loaded.spec.runner.in_containers:
         # This machine's paths and environments are of no use there; a container has its own.
         loaded = loaded.with_runner("docker")
     spec, options = loaded.spec, kubernetes_options(loaded)
+    copies = _servers_beside_each_other(as_measured, loaded, configuration)
+    measured = measured.of_one(copies) if copies > 1 else measured
     told = _is_told_its_port(loaded, configuration)
     port = listens_at(format_name, options.port or theirs.port, told=told)
     placement = Placement("0.0.0.0", port, _FILES)  # noqa: S104 (in a container)
@@ -197,7 +209,7 @@ def _deployable(
     found = needed(asked, options, as_measured)
     replace_them = to_replace(format_name) if called else ""
     notes = [theirs.note, measured.doubt, texts.note, _model_note(loaded), replace_them, *found.notes]
-    notes += [f"{replicas} replicas were measured together, and all figures are those of one"] if replicas > 1 else []
+    notes += [f"{copies} replicas were measured together, and all figures are those of one"] if copies > 1 else []
     notes += [f"{source} was mounted at {target}" for target, source in _own_mounts(as_measured).items()]
     own_pod = theirs.workload is not None and theirs.workload.file is not None
     return Deployable(
@@ -217,7 +229,7 @@ def _deployable(
         notes=tuple(note for note in notes if note),
         qps=qps,
         called=loaded.is_called,
-        roles=by_role,
+        roles=roles(loaded.space, configuration),
         workload=theirs.workload,
     )  # fmt: skip
 

@@ -181,15 +181,50 @@ def test_a_chart_that_joins_repository_and_tag_pulls_that_image(
     assert values["image"] == {"repository": repository, "tag": tag}
 
 
-def test_the_figures_of_several_replicas_are_exported_as_those_of_one(tmp_path: Path) -> None:
+def copied(folder: Path, runner: str, command: str) -> tuple[Deployable, Deployable]:
+    """One copy and four of a server, which held 100 requests/s either way; for 200 requests/s."""
     space = "workers: [4], copies: {choices: [1, 4], role: replicas}"
+    service = f"image: 'i:1', command: [serve, --port, '{{port}}'{command}]"
     held = _AtCapacity(Estimate(value=100, low=90, high=110), 12.0, 6.0, confirmed=True, knee_qps=80.0)
-    deployable(tmp_path, {"workers": 4, "copies": 4}, space=space)
-    loaded = load_spec(tmp_path / "spec.yaml")
+    deployable(folder, {"workers": 4, "copies": 4}, service=service, space=space, runner=runner)
+    loaded = load_spec(folder / "spec.yaml")
     alone, four = (_deployable(loaded, {"workers": 4, "copies": count}, held, 200.0) for count in (1, 4))
+    return alone, four
+
+
+TOLD = ", --copies, '{copies}'"
+BESIDE = {
+    "replay": "type: replay, table: rows.csv",
+    "command": "type: command, up: [up, '{copies}'], url: 'http://127.0.0.1:1', down: [down]",
+    "attach": "type: attach, url: 'http://127.0.0.1:1'",
+}
+
+
+@pytest.mark.parametrize("runner", BESIDE)
+def test_the_figures_of_several_servers_beside_each_other_are_exported_as_those_of_one(
+    tmp_path: Path, runner: str
+) -> None:
+    alone, four = copied(tmp_path, BESIDE[runner], "")
     assert four.measured.capacity == Estimate(value=25, low=22.5, high=27.5)
     assert (four.measured.knee_qps, four.measured.cores_used, four.measured.p50_ms) == (20.0, 1.5, 12.0)
     assert four.target_qps == alone.target_qps / 4
     assert (alone.replicas, four.replicas) == (4, 10), "for 200 requests/s, and a spare"
     assert four.notes == ("4 replicas were measured together, and all figures are those of one",)
     assert alone.notes == ()
+
+
+@pytest.mark.parametrize("command", [TOLD, ""])
+@pytest.mark.parametrize("runner", ["process", "docker", "kubernetes"])
+def test_one_server_that_makes_its_copies_itself_is_exported_with_all_that_it_held(
+    tmp_path: Path, runner: str, command: str
+) -> None:
+    alone, four = copied(tmp_path, f"type: {runner}", command)
+    assert (four.measured, four.replicas, four.notes) == (alone.measured, 4, ())
+    assert command == "" or four.program.command[-2:] == ("--copies", "4")
+
+
+@pytest.mark.parametrize("runner", BESIDE)
+def test_so_is_one_that_was_measured_elsewhere_and_is_told_how_many(tmp_path: Path, runner: str) -> None:
+    alone, four = copied(tmp_path, BESIDE[runner], TOLD)
+    assert (four.measured, four.replicas, four.notes) == (alone.measured, 4, ())
+    assert four.program.command[-2:] == ("--copies", "4")
