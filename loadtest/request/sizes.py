@@ -73,7 +73,7 @@ def _table(path: Path, text: str) -> Iterator[Size]:
 
 
 def _lines(path: Path, text: str) -> Iterator[Size]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # JSON's texts may hold what else ends a line
         if not line.strip():
             continue
         try:

@@ -93,9 +93,9 @@ def _finished(options: GateOptions, before: Recommendation, setting: Setting) ->
     baseline, found = (GateMeasurement.of(one, percentile) for one in (before, summary.recommendation))
     if found is None or baseline is None:
         return decide_on_nothing(summary)
-    refuse_generators_limit(summary, baseline, found)
     once = replace(setting, looks=1, percentile=percentile)
     decision = decide_gate(baseline, [found], once, last=True, pairs=_pairs(summary))
+    refuse_generators_limit(summary, decision)
     return replace(decision, currency=loaded.spec.prices.currency, moved=_moved(before, summary.recommendation))
 
 
@@ -107,11 +107,12 @@ def decide_on_nothing(summary: StudySummary) -> GateDecision:
     return GateDecision("inconclusive", (), 0, f"the run has shown nothing yet: {said}")
 
 
-def refuse_generators_limit(summary: StudySummary, baseline: GateMeasurement, found: GateMeasurement) -> None:
-    """Raises UnfitEnvironmentError where the capacity looks lower, and the load generator was what held it back."""
+def refuse_generators_limit(summary: StudySummary, decision: GateDecision) -> None:
+    """Raises UnfitEnvironmentError where the capacity is worse, and the load generator was what held it back."""
     number = summary.recommendation.trial
     recommended = next((summary.latest(one) for one in summary.records if one.number == number), None)
-    if recommended is None or recommended.bottleneck != "client" or found.capacity.value >= baseline.capacity.value:
+    capacity = decision.findings[0]
+    if capacity.outcome != "regressed" or recommended is None or recommended.bottleneck != "client":
         return
     raise UnfitEnvironmentError(
         "the load generator did not get as far as the baseline: it was the limit of what the run recommends\n"

@@ -28,7 +28,7 @@ from runners.replay import NOT_IN_TABLE
 from search_spaces.parameter import text_of
 from search_spaces.reading import foreign
 from tuner.launch.checks.runnable import NOT_HERE
-from tuner.outcome.doubts import does_not_serve
+from tuner.outcome.doubts import ONCE, does_not_serve
 from tuner.outcome.surer import how_to_be_surer
 from tuner.search.beliefs import FEW_LAUNCHES, Beliefs
 from tuner.search.contenders import find_current
@@ -106,6 +106,8 @@ def _decided(of: Grounds) -> str:
     alone = counts_of(of.records.values()).only_one
     of_measured = f"the best of {len(of.beliefs.numbers)} measured"
     best = alone or f"{of_measured} with a probability of {probability(decision.probability_best)}"
+    if decision.action == "keep" and decision.doubt is not None:
+        return f"Keep what you have for now: {decision.doubt.reason}, and nothing measured is surely better."
     if _hardly(decision):
         return (
             "Keep what you have: nothing measured is surely better than the current configuration, though that "
@@ -118,7 +120,7 @@ def _decided(of: Grounds) -> str:
         if decision.action == "deploy":
             return f"Deploy it: it is {best}{alike}."
         if decision.doubt is not None:
-            return f"Uncertain, since {decision.doubt}: it is {best}{alike}."
+            return f"Uncertain, since {decision.doubt.reason}: it is {best}{alike}."
         return f"Uncertain which is best: it is {best}{alike}; {probability(asked)} was asked for."
     today = find_current(of.loaded, list(of.records.values()))
     shown = f"the current configuration ({assigned(today.configuration)})" if today else "the current configuration"
@@ -128,9 +130,9 @@ def _decided(of: Grounds) -> str:
     sure = probability(decision.probability_better or 0.0)
     if decision.action == "deploy":
         return f"Deploy it: {saving}, and better with a probability of {sure}; it is {best}."
-    doubt = decision.doubt or ("it was launched once only" if len(of.launches) < 2 else None)
+    doubt = decision.doubt or (ONCE if len(of.launches) < 2 else None)
     if doubt is not None:
-        return f"Uncertain, since {doubt}: {saving}, and better with a probability of {sure}."
+        return f"Uncertain, since {doubt.reason}: {saving}, and better with a probability of {sure}."
     later = 1 - (1 - asked) / 2
     needed = of.beliefs.probability_needed(decision.number, today.number, asked) if today else later
     once = f" ({later:.1%} once both were launched {FEW_LAUNCHES} times)" if needed > later else ""
@@ -251,8 +253,11 @@ def _hardly(decision: Decision) -> bool:
 
 def _surer(of: Grounds) -> list[str]:
     """What to do about an uncertain decision, or one to keep what is hardly the best."""
-    if of.decision.action != "uncertain" and not _hardly(of.decision):
+    doubt = of.decision.doubt
+    if of.decision.action != "uncertain" and not _hardly(of.decision) and doubt is None:
         return []
+    if doubt is not None and doubt.advice is not None:
+        return [doubt.advice]
     spread, trials = of.beliefs.launch_spread, len(of.records)
     counts = {"trials": trials, "untried": of.loaded.space.size.count - trials, "further_launches": of.further_launches}
     return [how_to_be_surer(of.loaded.spec, of.launches, spread, **counts)]

@@ -11,7 +11,7 @@ from results import Choice, Recommendation, TrialCounts, TrialRecord
 from results.text import counted, without_figures
 from search_spaces.reading import foreign
 from tuner.errors import as_asked
-from tuner.outcome.doubts import doubts
+from tuner.outcome.doubts import UNCONFIRMED, doubts
 from tuner.outcome.reasons import Grounds, counts_of, reasons
 from tuner.search.beliefs import Beliefs
 from tuner.search.contenders import believed, find_current, pooled_record, refuted
@@ -104,14 +104,15 @@ def _decide(
     confidence, up = loaded.spec.objective.confidence, objective.maximised[0]
     decision = decide_deployment(beliefs, current, confidence, confirmed or serving, maximised=up)
     if decision.action == "keep" and confirmed:
-        # What was launched once only is not recommended. Where that is probably better, nothing is settled yet.
+        # What was launched once only is not recommended. Where that is probably better, the reasons say so.
         of_all = decide_deployment(beliefs, current, confidence, serving, maximised=up)
-        if of_all.number != decision.number:
-            return replace(decision, action="uncertain", doubt="what is probably better was launched once only")
+        return decision if of_all.number == decision.number else replace(decision, doubt=UNCONFIRMED)
     if decision.action != "deploy":
         return decision
     named = loaded.spec.current is not None
-    doubt = next(doubts(decision, today, records, confirmations, serving, names_current=named), None)
+    launches = {one.number: (one, *confirmations.get(one.number, ())) for one in records}
+    found = doubts(decision, beliefs, confidence, today, launches, serving, names_current=named)
+    doubt = next(found, None)
     return decision if doubt is None else replace(decision, action="uncertain", doubt=doubt)
 
 

@@ -18,13 +18,22 @@ _PROBABLY = 0.8  # the least probability to be better than today's with which an
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """What keeps a decision from being sure (the end of "Uncertain, since ..."), and what would settle it; None: what
+    settles any other.
+    """
+
+    reason: str
+    advice: str | None = None
+
+
+@dataclass(frozen=True)
 class Decision:
     """`number` is the trial of the configuration that is recommended.
 
     `probability_best` is that no other of those measured is better, `probability_alike` that none is by more than 2%;
     `probability_better` that it is better than today's, None where it is today's, or there is none. `saving` is
-    against today's, with the 95% interval of the difference. `doubt` is what the figures do not know, and why nothing
-    is deployed that they are sure of.
+    against today's, with the 95% interval of the difference. `doubt` is what the figures do not know.
     """
 
     number: int
@@ -33,7 +42,7 @@ class Decision:
     probability_alike: float
     probability_better: float | None = None
     saving: Estimate | None = None
-    doubt: str | None = None
+    doubt: Doubt | None = None
 
 
 def decide_deployment(

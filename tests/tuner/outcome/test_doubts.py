@@ -89,13 +89,27 @@ def test_a_current_configuration_of_which_nothing_is_known_leaves_the_decision_u
     assert not any("does not serve" in one for one in found.reasons)
 
 
+def test_a_current_configuration_that_is_surely_beaten_by_the_bound_that_it_showed_is_no_doubt(tmp_path: Path) -> None:
+    cut = today(None, state="pruned", reason="dearer than the best", capacity_bound_qps=20.0)
+    assert decided(tmp_path, [cut, BEST, OTHER], AGAIN).decision == "deploy"
+
+
 def test_a_current_configuration_that_only_the_load_generator_held_back_may_be_the_cheaper_one(tmp_path: Path) -> None:
-    held_back = today(100.0, bottleneck="client")
+    held_back, free = today(100.0, bottleneck="client"), today(100.0, bottleneck="cpu")
     found = decided(tmp_path, [held_back, BEST], {**AGAIN, 0: [held_back] * 4})
     assert (found.trial, found.decision) == (1, "uncertain")
-    assert "the current configuration was held back by the load generator alone, and may hold more" in found.reasons[0]
-    free = today(100.0, bottleneck="cpu")
+    assert "the current configuration was held back by the load generator, or by neighbours" in found.reasons[0]
+    assert any("load.workers" in one for one in found.reasons), found.reasons
     assert decided(tmp_path, [free, BEST], {**AGAIN, 0: [free] * 4}).decision == "deploy"
+    assert decided(tmp_path, [held_back, BEST], {**AGAIN, 0: [free] * 4}).decision == "deploy"
+
+
+@pytest.mark.parametrize(("capacity", "decision"), [(60.0, "uncertain"), (10.0, "deploy")])
+def test_another_one_that_was_held_back_counts_unless_it_is_far_behind(
+    tmp_path: Path, capacity: float, decision: str
+) -> None:
+    held_back = launch(2, capacity, workers=2, bottleneck="client")
+    assert decided(tmp_path, [BEST, held_back], AGAIN, named=False).decision == decision
 
 
 def test_one_whose_launches_do_not_all_serve_is_not_deployed_and_the_reasons_say_why(tmp_path: Path) -> None:
@@ -117,14 +131,20 @@ def test_the_only_one_of_many_that_were_too_short_to_tell_is_not_deployed(tmp_pa
     assert found.trials.only_one == "the only one of 3 tried that served within the SLO (2 too short to tell)"
 
 
-def test_nothing_is_settled_while_what_is_probably_better_than_todays_was_launched_once_only(tmp_path: Path) -> None:
+def test_todays_is_kept_for_now_while_what_is_probably_better_was_launched_once_only(
+    tmp_path: Path,
+) -> None:
     """As where the time ends before the final comes to it."""
     now = today(100.0)
     found = decided(tmp_path, [now, BEST], {0: [now] * 3})
-    assert (found.trial, found.decision) == (0, "uncertain")
-    assert found.reasons[0].startswith("Uncertain, since what is probably better was launched once only"), found.reasons
+    assert (found.trial, found.decision) == (0, "keep")
+    said = "another, which was launched once only, is probably better, and nothing measured is surely better."
+    assert found.reasons[0] == f"Keep what you have for now: {said}"
+    assert any("go on with" in one for one in found.reasons), found.reasons
     assert any("workers=1 cpu_cores=1 may be" in one for one in found.reasons), found.reasons
-    assert decided(tmp_path, [now, launch(1, 30.0)], {0: [now] * 3}).decision == "keep"
+    settled = decided(tmp_path, [now, launch(1, 30.0)], {0: [now] * 3})
+    assert settled.decision == "keep"
+    assert "for now" not in settled.reasons[0]
 
 
 @pytest.mark.parametrize("metric", ["cost_per_million_output_tokens", "tokens_per_second"])
