@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from results.exports.addresses import called_at, listens_at, to_replace
 from results.exports.deployable import Deployable
-from results.exports.documents import NotExportable, refuse_part
+from results.exports.documents import NotExportable, as_whole_pod
 from results.exports.engines import llm_inference_service, sglang, vllm
 from results.exports.kubernetes import helm_values, kubernetes
 from results.exports.patches import patch
@@ -43,8 +43,7 @@ def _of_a_pod(name: str, write: Format) -> Format:
     """A format that writes a whole pod: refused where that which was measured is the user's own."""
 
     def written(one: Deployable) -> dict[str, str]:
-        refuse_part(one, name)
-        return write(one)
+        return write(as_whole_pod(one, name))
 
     return written
 
@@ -73,9 +72,7 @@ def exported(services: Mapping[str, Deployable], name: str) -> dict[str, str]:
     Raises NotExportable.
     """
     if name == "compose":
-        for one in services.values():
-            refuse_part(one, name)
-        return compose_together(services)
+        return compose_together({service: as_whole_pod(one, name) for service, one in services.items()})
     return {
         f"{service}/{file}" if service else file: text
         for service, one in _having(services, name).items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -24,21 +25,28 @@ _MISREAD = re.compile(
 )
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\xa0\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff]")
 NO_IMAGE = "IMAGE"
+_PATCHED_TOO = (
+    "runner.kubernetes.patch was laid over what was measured, and is not in this: lay it over, too "
+    "(the format patch writes it as spec-patch.yaml)"
+)
 
 
 class NotExportable(ResultsError):
     """A format needs something that the study does not say; the message says what, and where to say it."""
 
 
-def refuse_part(one: Deployable, format_name: str) -> None:
-    """Raises NotExportable where a format writes a whole pod, and the one that was measured is the user's own."""
-    if one.workload is None:
-        return
-    how = "with runner.kubernetes.patch" if one.workload.file is None else f"as the workload of {one.workload.file}"
-    onto = "the workload that it is for" if one.workload.file is None else one.workload.file
+def as_whole_pod(one: Deployable, format_name: str) -> Deployable:
+    """For a format that writes a whole pod, with a note of what the spec lays over tune's own. Raises NotExportable
+    where the pod that was measured is the user's own.
+    """
+    own = one.workload
+    if own is None:
+        return one
+    if own.file is None:
+        return replace(one, notes=(*one.notes, _PATCHED_TOO))
     raise NotExportable(
-        f"{one.service} was measured {how}, and {format_name} knows only what was tuned of it\n"
-        f"Export patch, and lay it over {onto}."
+        f"{one.service} was measured as the workload of {own.file}, and {format_name} knows only what was tuned of it\n"
+        f"Export patch, and lay it over {own.file}."
     )
 
 

@@ -66,6 +66,6 @@ def _how(one: Deployable, kind: str, name: str, before: list[str]) -> str:
     words = [f"kubectl patch {kind.lower()} {name} --patch-file {file}" for file in (*before, "patch.yaml")]
     theirs = own.file if own is not None and own.file else "deployment.yaml"
     said = f"{', then '.join(words)}, or kubectl apply -k . with your own {theirs.rpartition('/')[2]} here."
-    if own is None:
+    if own is None or own.file is None:
         said += "\nWrite your Deployment's name, and its container's, in place of these."
     return said

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from results.exports.deployable import MeasuredWorkload
+from results.exports.deployable import MeasuredWorkload, kubernetes_name
 from runners import Resources
 from search_spaces import Configuration
+from search_spaces.reading import is_file
 from tuner.errors import UsageError
 from tuner.launch.render import workload_patch
 from tuner.spec.reading import LoadedSpec
@@ -27,22 +28,40 @@ class Measured(NamedTuple):
 
 
 def measured_workload(loaded: LoadedSpec, configuration: Configuration, asked: Resources) -> Measured:
-    """The manifest lies beside the spec. Where it is not there any more, its names are taken from the spec alone."""
+    """The manifest lies beside the spec. Where it cannot be read any more as it was, names are the spec's alone."""
     runner = loaded.spec.runner
     spec, patch = runner.kubernetes, workload_patch(loaded, configuration)
     if not runner.in_cluster or not (spec.manifest or patch):
         return Measured()
     if spec.manifest is None:
-        from runners.kubernetes.objects import SERVER
-
-        return Measured(MeasuredWorkload(None, "Deployment", None, SERVER, patch))
+        own = _with_container(patch, kubernetes_name(loaded.spec.service.name))
+        return Measured(MeasuredWorkload(None, "Deployment", None, None, own))
     try:
         documents = read_documents(loaded.folder / spec.manifest)
         found = _found(loaded, documents, patch, asked)
-    except (UsageError, ValueError):
+    except (UsageError, ValueError) as error:
         gone = MeasuredWorkload(spec.manifest, "Deployment", spec.workload, spec.container, patch)
-        note = f"{spec.manifest} is not beside the spec any more: check the names and the port that stand here for its"
+        there = is_file(loaded.folder / spec.manifest)
+        how = f"cannot be read as it was measured ({error})" if there else "is not beside the spec any more"
+        note = f"{spec.manifest} {how}: check the names and the port that stand here for its"
         return Measured(gone, None, note)
+    return found
+
+
+def _with_container(patch: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The patch of tune's own pod with the name that its container has in exports: it is laid over those, too."""
+    from runners.kubernetes.objects import SERVER
+
+    def renamed(node: Any, keys: tuple[str, ...]) -> Any:
+        if keys and isinstance(node, dict) and keys[0] in node:
+            return {**node, keys[0]: renamed(node[keys[0]], keys[1:])}
+        if not keys and isinstance(node, list):
+            return [
+                {**one, "name": name} if isinstance(one, dict) and one.get("name") == SERVER else one for one in node
+            ]
+        return node
+
+    found: dict[str, Any] = renamed(patch, ("spec", "template", "spec", "containers"))
     return found
 
 

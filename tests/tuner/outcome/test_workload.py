@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from results.exports import FORMATS, Deployable, NotExportable, exported, offered
-from tests.tuner.outcome.test_deployable import deployable, documents
+from tests.tuner.outcome.test_deployable import deployable, documents, of_kind
 
 MANIFEST = {
     "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
@@ -115,6 +115,25 @@ def test_a_manifest_that_is_gone_leaves_what_the_spec_says_of_it(tmp_path: Path)
     assert "web.yaml is not beside the spec any more" in files["patch.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("text", "runner", "said"),
+    [
+        (json.dumps(MANIFEST), "workload: api", "has no workload named api; there is web"),
+        (json.dumps(MANIFEST), "container: api", "the manifest has no container api; there is proxy, llm"),
+        ("kind: [", "container: llm", "not valid YAML: "),
+    ],
+)
+def test_a_manifest_that_is_there_and_is_another_one_is_said_to_be(
+    tmp_path: Path, text: str, runner: str, said: str
+) -> None:
+    (tmp_path / "web.yaml").write_text(text, encoding="utf-8")
+    runner = f"type: kubernetes, kubernetes: {{manifest: web.yaml, {runner}}}"
+    patch = FORMATS["patch"](deployable(tmp_path, {"workers": 4}, runner=runner))["patch.yaml"]
+    assert f"web.yaml cannot be read as it was measured ({said}" in patch
+    assert "): check the names and the port that stand here for its" in patch
+    assert "any more" not in patch
+
+
 def test_a_stateful_set_is_patched_as_one_and_an_inference_service_is_not(tmp_path: Path) -> None:
     one = measured(tmp_path, MANIFEST | {"kind": "StatefulSet"})
     assert documents(FORMATS["patch"](one)["patch.yaml"])[0]["kind"] == "StatefulSet"
@@ -124,15 +143,48 @@ def test_a_stateful_set_is_patched_as_one_and_an_inference_service_is_not(tmp_pa
         FORMATS["patch"](measured(tmp_path, service, runner=runner))
 
 
+PATCHED = "{spec: {template: {spec: {hostNetwork: true, containers: [{name: server, tty: true}, {name: log}]}}}}"
+
+
+def patched(folder: Path) -> Deployable:
+    """Tune's own pod, over which the spec lays a patch."""
+    return deployable(folder, {"workers": 4}, runner=f"type: kubernetes, kubernetes: {{patch: {PATCHED}}}")
+
+
 def test_tunes_own_pod_with_a_patch_of_the_spec_is_exported_as_patches(tmp_path: Path) -> None:
-    runner = "type: kubernetes, kubernetes: {patch: {spec: {template: {spec: {hostNetwork: true}}}}}"
-    one = deployable(tmp_path, {"workers": 4}, runner=runner)
-    with pytest.raises(NotExportable, match=r"measured with runner\.kubernetes\.patch, and kubernetes knows only"):
-        FORMATS["kubernetes"](one)
-    files = FORMATS["patch"](one)
+    files = FORMATS["patch"](patched(tmp_path))
     [server] = documents(files["patch.yaml"])[0]["spec"]["template"]["spec"]["containers"]
-    assert (server["name"], server["image"]) == ("server", "i:1")
-    assert documents(files["spec-patch.yaml"])[0]["spec"] == {"template": {"spec": {"hostNetwork": True}}}
+    assert (server["name"], server["image"]) == ("digits", "i:1")
+    pod = documents(files["spec-patch.yaml"])[0]["spec"]["template"]["spec"]
+    assert pod == {"hostNetwork": True, "containers": [{"name": "digits", "tty": True}, {"name": "log"}]}
+    assert "Write your Deployment's name, and its container's, in place of these." in files["patch.yaml"]
+    assert "lay it over, too" not in "".join(files.values()), "it is here"
+
+
+def test_what_is_exported_of_tunes_own_pod_says_that_the_specs_patch_is_laid_over_too(tmp_path: Path) -> None:
+    one = patched(tmp_path)
+    names = set(offered({"": one}))
+    assert {"kubernetes", "helm-values", "kserve", "compose", "leader-worker-set", "inference-pool"} <= names
+    plain = deployable(tmp_path, {"workers": 4}, runner="type: kubernetes")
+    assert names == set(offered({"": plain}))
+    for name in names.intersection(PODS):
+        text = "".join(exported({"": one}, name).values())
+        assert "; runner.kubernetes.patch was laid over what was measured, and is not in this" in text, name
+        assert "runner.kubernetes.patch" not in "".join(exported({"": plain}, name).values())
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+def test_the_specs_patch_is_for_the_exported_deployment(tmp_path: Path) -> None:
+    one = patched(tmp_path)
+    files = FORMATS["patch"](one) | {"deployment.yaml": FORMATS["kubernetes"](one)["digits.yaml"]}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = subprocess.run(["kubectl", "kustomize", "."], cwd=tmp_path, capture_output=True, text=True, check=True)
+    pod = of_kind("Deployment", done.stdout)["spec"]["template"]["spec"]
+    assert pod["hostNetwork"] is True
+    servers = {each["name"]: each for each in pod["containers"]}
+    assert set(servers) == {"digits", "log"}
+    assert (servers["digits"]["image"], servers["digits"]["tty"]) == ("i:1", True)
 
 
 def test_on_another_runner_no_workload_was_measured(tmp_path: Path) -> None:
