@@ -61,6 +61,7 @@ def warm_up(endpoint: ServerUnderTest, plan: LoadPlan, reporter: ProgressReporte
     endpoint.must_recover = True  # from the users that were just broken off
     endpoint.recover(base_s, min(2.0, reporter.remaining_s() / 8))
     latencies, _ = endpoint.lone(_LONE, time.perf_counter() + max(0.5, min(2.0, reporter.remaining_s() / 4)))
+    endpoint.note(latencies)
     base_s = statistics.median(latencies) if latencies else base_s
     return WarmUp(base_s, kinds, settled, points, tuple(latencies) or (base_s,))
 
@@ -72,6 +73,7 @@ def _lone(endpoint: ServerUnderTest, first_until: float, until: float) -> tuple[
     answered, failed = endpoint.lone(1, first_until)
     while time.perf_counter() < until and failed.total() < _LONE_FAILED:
         latencies, kinds = endpoint.lone(_LONE, until, has_answered=bool(answered))
+        endpoint.note(latencies)
         answered, failed = answered + latencies, failed + kinds
         if len(latencies) > kinds.total():
             return statistics.median(latencies), failed
@@ -87,6 +89,7 @@ def _until_settled(endpoint: ServerUnderTest, begun: float, until: float) -> tup
         settled = time.perf_counter() - started >= _MIN_S and has_settled(*answered)
     load.stop()
     times, latencies = _answered(load.sent())
+    endpoint.note(latencies)
     load.drain(0.0)
     return settled, _points(times - begun, latencies)
 

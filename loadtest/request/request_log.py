@@ -90,6 +90,11 @@ class RequestLog:
         first, last = np.searchsorted(self.scheduled[: self.count], (since, until))
         return np.arange(first, last)
 
+    def answers_s(self) -> Floats:
+        """The latencies of the good answers that came so far."""
+        latency = self.latency[: self.count]
+        return np.asarray(latency[~(np.isnan(latency) | self.failed[: self.count])])
+
     def values(self, metric: Metric, *, as_sent: bool = False, of_gaps: float = 99.0) -> Floats:
         """What a limit on that metric bounds, for all requests; infinite where it failed or is not there yet.
 

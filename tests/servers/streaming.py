@@ -2,7 +2,8 @@
 
 POST /v1/completions answers `max_tokens` events of one token each (8 where the request names none): the first after
 `--ttft-ms`, the others `--gap-ms` apart, and one of them after `--stall-ms` where that is given. `usage` closes the
-stream, with the words of the prompt as its tokens. Every `--hang-every`-th answer never comes.
+stream, with the words of the prompt as its tokens. Every `--hang-every`-th answer never comes, and every
+`--long-every`-th has forty times as many tokens.
 With `--spin N`, so many processes keep a core busy each, wherever they may run. GET /metrics counts as vLLM's prefix
 cache does, which POST /reset_prefix_cache empties. Only the standard library is imported.
 """
@@ -50,6 +51,8 @@ class Server:
         writer.write(HEAD)
         if options.hang_every and self.answered % options.hang_every == 0:
             await asyncio.sleep(3600)
+        if options.long_every and self.answered % options.long_every == 0:
+            count *= 40
         due = loop.time() + options.ttft_ms / 1e3
         for number in range(count):
             if number:
@@ -101,6 +104,7 @@ if __name__ == "__main__":
     parser.add_argument("--gap-ms", type=float, default=10.0)
     parser.add_argument("--stall-ms", type=float, default=0.0)
     parser.add_argument("--hang-every", type=int, default=0)
+    parser.add_argument("--long-every", type=int, default=0)
     parser.add_argument("--spin", type=int, default=0)
     given = parser.parse_args()
     for _ in range(given.spin):

@@ -12,7 +12,7 @@ from loadtest.request.limits import Limit, limits, tolerance_s
 from loadtest.request.request_log import Floats, RequestLog
 
 _STREAMED = 2.0  # times a lone answer's duration: what is streamed under load
-_HANGS = 5.0  # times the slowest answer so far, of so many at least: what takes longer hangs
+_HANGS = 5.0  # times the slowest answer of a probe so far, of so many at least: what takes longer hangs
 _MIN_ANSWERS = 20
 
 
@@ -56,20 +56,22 @@ class Criteria:
         """How long what happened to a request is felt by others."""
         return self.longest_s + (self.base_s if self.needs_whole_answers else 0.0)
 
-    def judgeable_until(self, load: Load, sent: RequestLog) -> float:
+    def judgeable_until(self, load: Load, sent: RequestLog, slowest_s: float) -> float:
         """Requests that were due before that time can be judged: those that are answered, and those that have waited
-        so much longer than any answer took that none is to be expected.
+        so much longer than any answer took that none is to be expected. Before this probe, some took `slowest_s`.
         """
         known = load.known_until()
         if not self.needs_whole_answers:
             return known - self.longest_s
-        latency = sent.latency[: sent.count]
-        unanswered = np.flatnonzero(np.isnan(latency))
+        unanswered = np.flatnonzero(np.isnan(sent.latency[: sent.count]))
         oldest = float(sent.scheduled[unanswered[0]]) if len(unanswered) else known
-        return max(oldest, known - self._patience_s(latency[~(np.isnan(latency) | sent.failed[: sent.count])]))
+        return max(oldest, known - self._patience_s(sent.answers_s(), slowest_s))
 
-    def _patience_s(self, answers_s: Floats) -> float:
-        """How long an answer can be waited for. While few have come, the slow ones may all be under way."""
+    def _patience_s(self, answers_s: Floats, slowest_s: float) -> float:
+        """How long an answer can be waited for. While few have come, the slow ones may all be under way, and so may the
+        long ones until the first of them is complete: what came before the probe tells how long they are.
+        """
         if len(answers_s) < _MIN_ANSWERS:
             return self.plan.request_timeout_s
-        return min(self.plan.request_timeout_s, max(self.wait_s, _HANGS * float(answers_s.max())))
+        longest_s = max(self.wait_s, _STREAMED * slowest_s, _HANGS * float(answers_s.max()))
+        return min(self.plan.request_timeout_s, longest_s)

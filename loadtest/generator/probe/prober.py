@@ -105,7 +105,7 @@ class OpenLoopProber:
             now = time.perf_counter()
             look.sent = load.sent()
             over = now >= look.begun + longest_s or stop.ended() or load.in_flight() > _MAX_IN_FLIGHT
-            until = self._criteria.judgeable_until(load, look.sent)
+            until = self._criteria.judgeable_until(load, look.sent, self.endpoint.slowest_s)
             judged = look.sent.between(since, until)
             if over or len(judged) >= max(10, _LOOK_GROWTH * looked):
                 looked = len(judged)
@@ -131,4 +131,5 @@ class OpenLoopProber:
         backlog_s = _BACKLOG_LIMITS * self._criteria.memory_s
         max_wait_s = min(max(_DRAIN_S, backlog_s), left / 3) if endpoint.must_recover else min(self.wait_s + 0.2, left)
         endpoint.load.drain(max_wait_s)
+        endpoint.note(endpoint.load.sent().answers_s())
         endpoint.recover(base_s, min(max(_RECOVER_S, backlog_s), left / 4))

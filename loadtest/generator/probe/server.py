@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import gevent
@@ -17,6 +17,7 @@ from loadtest.generator.wire.prefix_cache import CacheWatch
 from loadtest.judge.burst import BurstResult, burst_is_over
 from loadtest.plan import LoadPlan
 from loadtest.request.reply import Send
+from loadtest.request.request_log import Floats
 
 _LOOK_S = 0.25
 _RECOVERED = 2.0  # times a lone request
@@ -29,7 +30,8 @@ class ServerUnderTest:
     `cache` tells what the server's cache of prefixes answered. `reinforce` exchanges the load for more generator
     processes; None where there are no cores for them, or no longer. `probes` counts those so far, and `must_recover`
     says that what came last may have left a backlog: most servers go on with requests whose client has left, and a
-    burst leaves as many as it has users.
+    burst leaves as many as it has users. `slowest_s` is the slowest answer that was noted: of all but the very
+    first, in which a server may still prepare something.
     """
 
     plan: LoadPlan
@@ -41,10 +43,15 @@ class ServerUnderTest:
     reinforce: Callable[[], None] | None = None
     probes: int = 0
     must_recover: bool = False
+    slowest_s: float = 0.0
 
     def remaining_s(self) -> float:
         """Time left for the whole search."""
         return self.reporter.remaining_s()
+
+    def note(self, answers_s: Sequence[float] | Floats) -> None:
+        """Remember how long the slowest of them took."""
+        self.slowest_s = float(np.max(answers_s, initial=self.slowest_s))
 
     def lone(self, count: int, until: float, *, has_answered: bool = False) -> tuple[list[float], Counter[str]]:
         """Requests one after the other: their latencies, and what went wrong with those that failed. Of a server that
@@ -65,15 +72,15 @@ class ServerUnderTest:
         """A closed loop until each user was answered a few times, for so long at most."""
         longest_s = min(longest_s, max(0.1, self.remaining_s()))
         begun = self.load.start(LoadSegment(1.0, 0, longest_s, users))
-        passed_s = done = 0.0
-        while not burst_is_over(users, int(done), passed_s, longest_s):
+        passed_s, done = 0.0, 0
+        while not burst_is_over(users, done, passed_s, longest_s):
             gevent.sleep(min(_LOOK_S, max(0.01, longest_s - passed_s)))
-            passed_s, sent = time.perf_counter() - begun, self.load.sent()
-            done = int((~np.isnan(sent.latency[: sent.count]) & ~sent.failed[: sent.count]).sum())
+            passed_s, done = time.perf_counter() - begun, len(self.load.sent().answers_s())
         self.load.stop()
         sent = self.load.sent()
         self.load.drain(0.0)
         self.must_recover = True
+        self.note(sent.answers_s())
         rows = slice(0, sent.count)
         return BurstResult.of(
             users, passed_s, sent.scheduled[rows] - begun, sent.latency[rows].copy(), sent.failed[rows].copy()

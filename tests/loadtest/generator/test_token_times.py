@@ -55,7 +55,7 @@ def measured(
     body = json.dumps({"prompt": "one two three", "max_tokens": tokens})
     plan = LoadPlan(
         url=url, request=RequestPlan(path="/v1/completions", body=body, stream="openai"), slo=Slo(latency=limits),
-        max_s=12, max_warmup_s=2, shares_cores=True, **options,
+        shares_cores=True, **({"max_s": 12, "max_warmup_s": 2} | options),
     )  # fmt: skip
     with LoadGenerator() as generator:
         return generator.measure(plan, on_progress)
@@ -115,6 +115,15 @@ def test_streams_that_never_come_are_misses_though_they_are_not_given_up_yet() -
     assert probe.misses >= 0.04 * probe.requests
 
 
+def test_long_streams_among_short_ones_are_no_misses_before_the_first_of_them_is_complete() -> None:
+    """Every seventh takes 2 s, the others 60 ms. The probe lasts 1.5 s: how long they are was seen before it."""
+    limit = LatencyLimit(metric="tpot", percentile=99, limit_ms=300)
+    with streaming("--gap-ms", "10", "--ttft-ms", "20", "--long-every", "7") as url:
+        asked: dict[str, Any] = {"rates_qps": (30,), "rate_s": 1.2, "max_warmup_s": 6, "max_s": 20}
+        (probe,) = measured(url, limit, tokens=5, **asked).probes
+    assert probe.misses == 0
+
+
 class _Clock:
     """All that is known of a load is until when."""
 
@@ -126,15 +135,16 @@ class _Clock:
 
 
 @pytest.mark.parametrize(
-    ("answers_s", "judged_until"),
+    ("answers_s", "before_s", "judged_until"),
     [
-        ([0.5] * 100, 97.5),  # who waits five times longer than anybody else waits for nothing
-        ([0.1] * 100, 99.0),  # but as long as the limit in any case
-        ([0.5] * 19, 60.0),  # few answers say nothing
-        ([0.5] * 99 + [20.0], 60.0),  # where some take that long, the one that waits may be one of them
+        ([0.5] * 100, 0.5, 97.5),  # who waits five times longer than anybody else waits for nothing
+        ([0.1] * 100, 0.1, 99.0),  # but as long as the limit in any case
+        ([0.5] * 19, 0.5, 60.0),  # few answers say nothing
+        ([0.5] * 99 + [20.0], 0.5, 60.0),  # where some take that long, the one that waits may be one of them
+        ([0.5] * 100, 3.0, 94.0),  # so where some took that long before
     ],
 )
-def test_a_long_stream_is_no_miss_while_it_comes(answers_s: list[float], judged_until: float) -> None:
+def test_a_long_stream_is_no_miss_while_it_comes(answers_s: list[float], before_s: float, judged_until: float) -> None:
     """One request is due at 40 s and not answered at 100 s; who has waited for 40 s is given up."""
     limit = LatencyLimit(metric="ttft", percentile=99, limit_ms=1000)
     plan = LoadPlan(
@@ -145,7 +155,7 @@ def test_a_long_stream_is_no_miss_while_it_comes(answers_s: list[float], judged_
     for due, answer_s in zip(np.linspace(41, 99, len(answers_s)), answers_s, strict=True):
         sent.finish(sent.schedule(due), answer_s, GOOD)
     clock = cast(Load, _Clock(100.0))
-    assert Criteria.of(plan, base_s=0.1).judgeable_until(clock, sent) == pytest.approx(judged_until)
+    assert Criteria.of(plan, base_s=0.1).judgeable_until(clock, sent, before_s) == pytest.approx(judged_until)
 
 
 def hit_rate(url: str, request: RequestPlan) -> float:
