@@ -26,7 +26,8 @@ def patch(one: Deployable) -> dict[str, str]:
     files = {}
     if own is not None and own.patch:
         said = f"{head}\nrunner.kubernetes.patch, which was laid over the workload, as it was for this configuration."
-        files["spec-patch.yaml"] = to_yaml([target | dict(own.patch)], said)
+        named = {**(own.patch.get("metadata") or {}), **target["metadata"]}  # without a name kustomize takes no patch
+        files["spec-patch.yaml"] = to_yaml([target | dict(own.patch) | {"metadata": named}], said)
     of_theirs = own.file if own is not None and own.file else "deployment.yaml"
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",

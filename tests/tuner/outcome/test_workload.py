@@ -143,7 +143,10 @@ def test_a_stateful_set_is_patched_as_one_and_an_inference_service_is_not(tmp_pa
         FORMATS["patch"](measured(tmp_path, service, runner=runner))
 
 
-PATCHED = "{spec: {template: {spec: {hostNetwork: true, containers: [{name: server, tty: true}, {name: log}]}}}}"
+PATCHED = """{
+  metadata: {annotations: {own: 'yes'}},
+  spec: {template: {spec: {hostNetwork: true, containers: [{name: server, tty: true}, {name: log}]}}}
+}"""
 
 
 def patched(folder: Path) -> Deployable:
@@ -180,7 +183,9 @@ def test_the_specs_patch_is_for_the_exported_deployment(tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     done = subprocess.run(["kubectl", "kustomize", "."], cwd=tmp_path, capture_output=True, text=True, check=True)
-    pod = of_kind("Deployment", done.stdout)["spec"]["template"]["spec"]
+    found = of_kind("Deployment", done.stdout)
+    assert (found["metadata"]["name"], found["metadata"]["annotations"]) == ("digits", {"own": "yes"})
+    pod = found["spec"]["template"]["spec"]
     assert pod["hostNetwork"] is True
     servers = {each["name"]: each for each in pod["containers"]}
     assert set(servers) == {"digits", "log"}
