@@ -18,7 +18,7 @@ from loadtest.figures import BackgroundMeasurement, Interval, Percentiles, Stage
 from loadtest.llm import PrefixCache
 from loadtest.neighbours import MachineSpeed, Neighbours, ServerProcesses
 from loadtest.request_plan import RequestPlan
-from loadtest.slo import Metric, Slo
+from loadtest.slo import Metric, Slo, timeout_s
 
 Verdict = Literal["met", "missed", "undecided", "invalid"]
 Phase = Literal["start", "warmup", "probe", "drain"]
@@ -33,9 +33,8 @@ WARMUP_FAILED = "most requests of the warm-up failed"  # and one whose server an
 
 
 def _timeout_s(validated: dict[str, Any]) -> float:
-    """So that a late answer has a latency, and is no error."""
     slo = validated.get("slo")
-    return max(10.0, 2e-3 * slo.slowest_ms) if isinstance(slo, Slo) else 10.0
+    return timeout_s(slo.slowest_ms / 1e3 if isinstance(slo, Slo) else 0.0)
 
 
 class Burst(Document):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -9,6 +10,8 @@ from pydantic import Field, model_validator
 from loadtest.document import Document
 
 Metric = Literal["latency", "ttft", "tpot", "itl", "per_token", "goodput"]
+
+_TIMEOUT_S = 10.0
 
 
 class LatencyLimit(Document):
@@ -59,5 +62,16 @@ class Slo(Document):
     @property
     def slowest_ms(self) -> float:
         """The longest that an answer, or its first token, may take by any limit; 0 without one."""
-        each = [pair for one in self.latency for pair in (one.good_ms or {one.metric: one.limit_ms}).items()]
-        return max((limit_ms for metric, limit_ms in each if metric in ("latency", "ttft")), default=0.0)
+        return slowest(pair for one in self.latency for pair in (one.good_ms or {one.metric: one.limit_ms}).items())
+
+
+def slowest(limits: Iterable[tuple[Metric, float]]) -> float:
+    """The longest of those limits that are on an answer, or on its first token; 0 without one."""
+    return max((limit for metric, limit in limits if metric in ("latency", "ttft")), default=0.0)
+
+
+def timeout_s(slowest_s: float) -> float:
+    """When a request is given up where nothing is said: so late that an answer beyond the slowest limit has a latency,
+    and is no error.
+    """
+    return max(_TIMEOUT_S, 2 * slowest_s)

@@ -14,6 +14,7 @@ from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from loadtest.slo import slowest, timeout_s
 from runners.servers import adapter_named
 from search_spaces import ParameterValue, Role
 from search_spaces.reading import quoted, why_outside
@@ -34,7 +35,6 @@ Cost = Literal["cost_per_million_requests", "cost_per_hour", "cost_per_million_o
                "energy_per_million_tokens"]  # fmt: skip
 
 
-_REQUEST_TIMEOUT_S = 10.0
 _UNREAD = (
     "a locustfile's answers are not read as streams, so nobody sees when their tokens come; limit the latency (p99) "
     "instead, or describe the requests in request in place of load.locustfile"
@@ -330,14 +330,13 @@ class Spec(Section):
         longer than the default, so that a late answer has a latency instead of being an error.
         """
         given = self.request.timeout
-        return max(_REQUEST_TIMEOUT_S, 2 * self.slowest_limit_s) if given is None else given
+        return timeout_s(self.slowest_limit_s) if given is None else given
 
     @property
     def slowest_limit_s(self) -> float:
         """The longest that an answer, or its first token, may take by any limit; 0 without one."""
         limits = self.slo.limits if self.slo else ()
-        each = [pair for one in limits for pair in one.good or ((one.metric, one.limit_s),)]
-        return max((limit_s for metric, limit_s in each if metric in ("latency", "ttft")), default=0.0)
+        return slowest(pair for one in limits for pair in one.good or ((one.metric, one.limit_s),))
 
     @property
     def limits_tokens(self) -> bool:
