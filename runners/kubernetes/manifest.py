@@ -23,6 +23,18 @@ _SERVING, _BESIDE = (
     ("metric", "prom", "grpc"),
 )
 _MAX_LISTS = 10
+# Where Kubernetes has mappings, as far as they are read here: in a workload, and in a container.
+_IN_WORKLOADS = (
+    ("metadata", "labels"), ("metadata", "annotations"), ("spec", "selector", "matchLabels"),
+    ("spec", "template", "metadata", "labels"), ("spec", "template", "spec"), ("spec", "predictor", "labels"),
+    ("spec", "leaderWorkerTemplate", "leaderTemplate"), ("spec", "leaderWorkerTemplate", "workerTemplate"),
+    ("spec", "rayClusterConfig", "headGroupSpec", "template"),
+)  # fmt: skip
+_PROBES = ("readinessProbe", "startupProbe", "livenessProbe")
+_IN_CONTAINERS = (
+    ("resources", "limits"), ("resources", "requests"),
+    *((probe, way) for probe in _PROBES for way in ("httpGet", "tcpSocket")),
+)  # fmt: skip
 # And what begins so: nvidia.com/gpu.shared, nvidia.com/gpumem, gpu.intel.com/i915.
 _GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-", "amd.com/gpu", "gpu.intel.com/", "aliyun.com/gpu-")
 
@@ -46,6 +58,8 @@ def workload_of(
     """
     every = list(flattened(documents))
     templated = [one for one in every if one.get("kind") in WORKLOADS]
+    for one in templated:
+        _refuse_other_shapes(one, _IN_WORKLOADS, str(one.get("kind")))
     usual = [one for one in templated if one.get("kind") in _USUAL]
     # A chart's StatefulSet beside its Deployment is a database, more often than not; by its name it is chosen too.
     named_so = any(_name(one) == name for one in templated)
@@ -63,6 +77,16 @@ def workload_of(
     if not named:
         raise ValueError(f"has no workload named {name}; there is {listed}")
     raise ValueError(f"has {len(found)} workloads ({listed}); say which in runner.kubernetes.workload")
+
+
+def _refuse_other_shapes(one: Mapping[str, Any], paths: Sequence[tuple[str, ...]], what: str) -> None:
+    """Raises ValueError where there is something else than the mappings that the API wants."""
+    for path in paths:
+        found: Any = one
+        for depth, key in enumerate(path, 1):
+            found = found.get(key) or {}
+            if not isinstance(found, Mapping):
+                raise ValueError(f"the {what}'s {'.'.join(path[:depth])} is no mapping of keys to values")
 
 
 def kind_of(documents: Sequence[Mapping[str, Any]], workload: Mapping[str, Any]) -> str:
@@ -162,6 +186,8 @@ def server_container(pod: Mapping[str, Any], name: str | None) -> Document:
     if (model := model_of(pod)) is not None:
         return model
     containers = [one for one in pod.get("containers") or () if isinstance(one, dict)]
+    for one in containers:
+        _refuse_other_shapes(one, _IN_CONTAINERS, f"container {one.get('name')}")
     if name is None and containers:
         return containers[0]
     for one in containers:
@@ -207,7 +233,7 @@ def server_port(server: Mapping[str, Any], usual: int = CONTAINER_PORT) -> int:
 
 def _probed(server: Mapping[str, Any]) -> Any:
     """The port that readiness, start-up or liveness is asked at."""
-    for probe in ("readinessProbe", "startupProbe", "livenessProbe"):
+    for probe in _PROBES:
         for way in ("httpGet", "tcpSocket"):
             port = ((server.get(probe) or {}).get(way) or {}).get("port")
             if port is not None:

@@ -398,11 +398,23 @@ def test_what_makes_pods_of_a_template_is_launched_as_a_deployment_of_it(kind: s
         ("RayService", {"rayClusterConfig": {"enableInTreeAutoscaling": True, "workerGroupSpecs": [
             {"groupName": "a", "replicas": 0, "numOfHosts": 4, "template": {}}]}}, "groups of 4 hosts"),
         ("StatefulSet", {"template": []}, "the StatefulSet has no pod in it"),
+        ("Deployment", "text", "the Deployment's spec is no mapping"),
+        ("Deployment", {"template": [1]}, r"the Deployment's spec\.template is no mapping"),
+        ("RayService", {"rayClusterConfig": {"headGroupSpec": [1]}}, r"rayClusterConfig\.headGroupSpec is no mapping"),
     ],
 )  # fmt: skip
-def test_a_workload_without_a_pod_of_its_own_says_so(kind: str, spec: dict[str, Any], said: str) -> None:
+def test_a_workload_without_a_pod_of_its_own_says_so(kind: str, spec: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         workload_of([{"kind": kind, "metadata": {"name": "x"}, "spec": spec}])
+
+
+def test_a_container_of_another_shape_than_kubernetes_has_says_so() -> None:
+    odd = {"containers": [{"name": "s", "resources": {"limits": "cpu: 1"}}]}
+    with pytest.raises(ValueError, match=r"the container s's resources\.limits is no mapping of keys to values"):
+        server_container(odd, None)
+    odd = {"containers": [{"name": "s", "readinessProbe": {"httpGet": "/ready"}}]}
+    with pytest.raises(ValueError, match=r"the container s's readinessProbe\.httpGet is no mapping"):
+        server_container(odd, None)
 
 
 def test_a_ray_service_serves_at_the_port_called_serve_and_needs_a_command() -> None:

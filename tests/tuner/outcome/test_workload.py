@@ -121,6 +121,7 @@ def test_a_manifest_that_is_gone_leaves_what_the_spec_says_of_it(tmp_path: Path)
         (json.dumps(MANIFEST), "workload: api", "has no workload named api; there is web"),
         (json.dumps(MANIFEST), "container: api", "the manifest has no container api; there is proxy, llm"),
         ("kind: [", "container: llm", "not valid YAML: "),
+        ("kind: Deployment\nspec: {template: [1]}", "container: llm", "the Deployment's spec.template is no mapping"),
     ],
 )
 def test_a_manifest_that_is_there_and_is_another_one_is_said_to_be(
