@@ -25,14 +25,14 @@ from search_spaces import (
     preset_names,
 )
 from search_spaces.masking import remember, remember_pair
-from search_spaces.reading import is_file, shown
+from search_spaces.reading import shown
 from tuner.arguments import path_of
-from tuner.errors import SpecError, UsageError
+from tuner.errors import SpecError
 from tuner.spec.chain import Chain, chain_of
 from tuner.spec.colocation import ColocationError, ServiceSpace, check_best_effort, common_space, prefix_of, shares_of
 from tuner.spec.load import SloLimit
 from tuner.spec.model import ColocatedSpec, ParameterSpec, Spec
-from tuner.spec.prices.catalogue import OwnHardware, catalogue_names, is_catalogue, load_catalogue
+from tuner.spec.prices.given import prices_of
 from tuner.spec.problems import describe, known_part, message, without_echoes
 from tuner.spec.runner import RunnerSpec, of_type
 from tuner.spec.yaml_file import KeyPath, YamlFile
@@ -181,7 +181,7 @@ def load_spec(path: str | Path) -> LoadedSpec:
     if not isinstance(file.content, dict):
         empty = "the file is empty; " if file.content is None else ""
         raise SpecError(f"{empty}a spec is a mapping that begins with `version: 1` ({shown(path)}:1)")
-    content = {**file.content, "prices": _prices(file, file.content.get("prices"))}
+    content = {**file.content, "prices": prices_of(file, file.content.get("prices"))}
     if content["prices"] is None:
         del content["prices"]
     return check_content(file, content)
@@ -277,44 +277,6 @@ def _services(file: YamlFile, content: dict[str, Any], spec: Spec, chain: Chain 
         users = service.users or _USERS
         services.append(Service(name, prefix_of(name), shares[index], loaded, service.best_effort, users))
     return tuple(services)
-
-
-def _folder_of(file: YamlFile) -> Path:
-    """Where its relative paths start: beside what a link leads to. Written as short as the path itself where it can."""
-    own, folder = file.path.parent, file.path.resolve().parent
-    return own if own.resolve() == folder else folder
-
-
-def _prices(file: YamlFile, given: Any) -> Any:
-    """What the spec writes of prices, and beneath it those of a catalogue or of a machine: complete without either."""
-    if isinstance(given, str):
-        path = _folder_of(file) / given
-        content = YamlFile.read(path).content if is_file(path) and given not in catalogue_names() else None
-        if content is None or is_catalogue(content):
-            return _prices(file, {"catalogue": given})
-        if not isinstance(content, dict):
-            raise file.error(("prices",), f"{path} holds no prices")
-        return _prices(file, content)
-    if not isinstance(given, dict):
-        return given
-    beneath: dict[str, Any] = {}
-    if isinstance(name := given.get("catalogue"), str):
-        terms, currency = given.get("terms", "on_demand"), given.get("currency")
-        try:
-            beneath = load_catalogue(name, _folder_of(file)).as_prices(terms, currency)
-        except UsageError as error:
-            raise file.error(("prices",), str(error)) from error
-    if isinstance(own := given.get("own"), dict):
-        try:
-            parts = OwnHardware.model_validate(own).parts()
-        except ValidationError:
-            return given  # it is said with the other errors, where it stands
-        beneath = {**beneath, **parts, "gpu_hour": {**beneath.get("gpu_hour", {}), **parts.get("gpu_hour", {})}}
-    own_gpus = given.get("gpu_hour") or {}
-    if not isinstance(own_gpus, dict):
-        return given  # it is said with the other errors, where it stands
-    gpus = {**beneath.get("gpu_hour", {}), **own_gpus}
-    return {**beneath, **given, **({"gpu_hour": gpus} if gpus else {})}
 
 
 def _space(file: YamlFile, spec: Spec, at: KeyPath) -> SearchSpace:
