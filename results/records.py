@@ -207,7 +207,8 @@ class Recommendation(Record):
     worse). `untried_improvement` is the share by which the best configuration that was not tried is expected to be
     better.
     `machine` says for which speed of the machine the capacities are, where that was timed. `slo` is what they are held
-    within, in words (None in a file of an earlier version).
+    within, in words (None in a file of an earlier version). `doubt` is what no figure knows, where that is why nothing
+    is deployed: the end of "uncertain, since ...".
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -236,6 +237,7 @@ class Recommendation(Record):
     language: LanguageRecord | None = None
     launches: int = 0
     decision: Action | None = None
+    doubt: str | None = None
     confidence: float | None = None
     probability_best: float | None = None
     probability_near_best: float | None = None

@@ -134,6 +134,8 @@ def _doubt(best: Recommendation) -> str:
     """What the decision leaves open, for whoever sees the manifest alone; empty if nothing."""
     if best.decision != "uncertain":
         return ""
+    if best.doubt is not None:
+        return f"uncertain, since {best.doubt}"
     if best.saving is not None:
         return "uncertain: it may be no better than the current configuration"
     return "uncertain: another configuration that was measured may be better"

@@ -74,6 +74,7 @@ def recommend(
         currency=loaded.spec.prices.currency,
         trials=counts,
         decision=decision.action,
+        doubt=None if decision.doubt is None else decision.doubt.reason,
         confidence=loaded.spec.objective.confidence,
         probability_best=decision.probability_best,
         probability_near_best=decision.probability_alike,

@@ -164,6 +164,9 @@ def test_an_export_of_what_is_uncertain_says_so(finished: Path, saving: Estimate
     one = deployables(replace(study.summary, recommendation=doubted), study.spec)[""]
     assert said in one.notes
     assert f"; {said}" in header(one)
+    known = doubted.model_copy(update={"doubt": "the current configuration was not measured"})
+    one = deployables(replace(study.summary, recommendation=known), study.spec)[""]
+    assert one.notes == ("uncertain, since the current configuration was not measured",)
     decided = doubted.model_copy(update={"decision": "deploy"})
     assert deployables(replace(study.summary, recommendation=decided), study.spec)[""].notes == ()
 

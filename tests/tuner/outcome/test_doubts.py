@@ -84,7 +84,7 @@ def test_a_current_configuration_of_which_nothing_is_known_leaves_the_decision_u
 ) -> None:
     found = decided(tmp_path, [*([record] if record else []), BEST, OTHER], AGAIN)
     assert (found.trial, found.decision) == (1, "uncertain")
-    assert found.reasons[0].startswith("Uncertain, since "), found.reasons[0]
+    assert found.reasons[0].startswith(f"Uncertain, since {found.doubt}"), found.reasons[0]
     assert any(said in one for one in found.reasons), found.reasons
     assert not any("does not serve" in one for one in found.reasons)
 
